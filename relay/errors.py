@@ -1,0 +1,44 @@
+"""Every error that relay raises on purpose, as one tree.
+
+    RelayError
+    ├── UsageError            the operator: exit code 2
+    │   └── ConfigError       the YAML file; carries every problem found
+    ├── MessageError          one queue element; it becomes a dead letter
+    ├── StoreError            Redis cannot be reached or answers strangely
+    └── TransportError        no response from a provider; becomes a retry
+
+A provider's *answer* is never an exception: it is an `Outcome`. Anything else that is raised is a
+bug of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RelayError(Exception):
+    """Base of all errors below."""
+
+
+class UsageError(RelayError):
+    """The operator asked for something that cannot be done; the text says what to do."""
+
+
+class ConfigError(UsageError):
+    """The configuration file is wrong. `problems` holds one line for each mistake, all at once."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class MessageError(RelayError):
+    """A queue element that cannot become a message; the text is one line for its dead letter."""
+
+
+class StoreError(RelayError):
+    """Redis is not there, or is not what we need."""
+
+
+class TransportError(RelayError):
+    """The request got no complete response: refused, reset, timed out, TLS or DNS failure."""

@@ -1,0 +1,88 @@
+"""What one attempt at a delivery can end in: plain frozen data, a closed union.
+
+Adapters return these; `relay.settlement` decides what each one means for the message and its lane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BODY_LIMIT = 4096
+"""Bytes of a provider's answer that are kept with a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The provider accepted the message. `provider_id` is its own name for it, where it gives one."""
+
+    provider_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Worth another attempt later: network error, time-out, 408, 5xx. Spends an attempt.
+
+    `after` (seconds) is the provider's own wish and wins over the backoff.
+    """
+
+    reason: str
+    status: int = 0
+    body: bytes = b""
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The provider asks us to slow down: 429, or 503 with Retry-After. Spends no attempt.
+
+    The whole fleet holds the provider for `after` seconds (None: the lane's own backoff).
+    """
+
+    reason: str
+    after: float | None = None
+    status: int = 0
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The provider will never accept this message: it becomes a dead letter at once."""
+
+    reason: str
+    status: int = 0
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """The target (device token, subscription, endpoint) is gone: feedback, no dead letter.
+
+    `since` is the Unix time in seconds from which the provider knows it, where it says so.
+    """
+
+    target: str
+    reason: str = ""
+    status: int = 0
+    since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorised:
+    """Our credentials or our account are refused: the lane holds, loudly. Spends no attempt."""
+
+    reason: str
+    status: int = 0
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolate:
+    """The batch failed as a whole and one member may be to blame: send each one alone.
+
+    Only for batches of two or more. Spends no attempt; each member passes the rate limit again.
+    """
+
+    reason: str = ""
+
+
+Outcome = Delivered | Retry | Throttled | Rejected | Unregistered | Unauthorised | Isolate

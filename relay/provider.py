@@ -1,0 +1,136 @@
+"""The adapter interface, and how adapters are found.
+
+An adapter turns messages into requests and responses into outcomes. It opens no socket, keeps no
+state between messages and never sleeps: connections, time limits, concurrency, retries and metrics
+belong to the engine.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from relay.errors import UsageError
+from relay.message import Message
+from relay.outcome import Outcome, Rejected
+from relay.settings.provider import ProviderOptions
+
+if TYPE_CHECKING:
+    from relay.http.transport import Transport
+
+ENTRY_POINTS = "relay.providers"
+
+OptionsT = TypeVar("OptionsT", bound=ProviderOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, complete: `body` is sent byte for byte.
+
+    `public_only` guards a URL that came with a message: it must resolve to public addresses.
+    """
+
+    url: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
+    public_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back. Header names are lower case; `body` is cut at the transport's limit."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def text(self) -> str:
+        """The body as text for humans: undecodable bytes are replaced."""
+        return self.body.decode("utf-8", "replace")
+
+
+class Provider(ABC, Generic[OptionsT]):
+    """One configured provider. Subclass `HttpProvider` if it speaks HTTP."""
+
+    Options: ClassVar[type[ProviderOptions]] = ProviderOptions
+    """The typed model of this adapter's options, the engine's own (`rate`, `retry`, …) included."""
+
+    batch_size: int = 1
+    """The most messages that one `deliver` takes."""
+
+    def __init__(self, name: str, options: OptionsT, *, clock: Callable[[], float] = time.time) -> None:
+        """`name` is the provider's name in the configuration; `clock` gives Unix seconds."""
+        self.name = name
+        self.options = options
+        self.clock = clock
+
+    def check(self, message: Message) -> Rejected | None:
+        """Refuse a message that the provider could never accept, before anything is sent."""
+        return None
+
+    def group(self, message: Message) -> Hashable:
+        """Messages of one group may share a batch. None: this message travels alone."""
+        return "all"
+
+    async def start(self, transport: Transport) -> None:
+        """Called once in each process before the first delivery."""
+
+    async def close(self) -> None:
+        """Called once, after the last delivery."""
+
+    async def verify(self) -> str:
+        """Authenticate without sending a notification; used by `relay check --connect`.
+
+        Returns one line on what was proved. Raises UsageError with what to mend.
+        """
+        return "nothing to authenticate"
+
+    @abstractmethod
+    async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        """Deliver 1 to `batch_size` messages: one outcome for each, in the same order.
+
+        Raises TransportError where no answer came; the engine turns it into a retry of the batch.
+        """
+
+
+class HttpProvider(Provider[OptionsT]):
+    """A provider that takes one HTTP request for each batch. Implement `request` and `outcomes`."""
+
+    _transport: Transport
+
+    async def start(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        return self.outcomes(batch, await self._transport.send(self.request(batch)))
+
+    @abstractmethod
+    def request(self, batch: Sequence[Message]) -> Request:
+        """The request that carries the batch. Pure; signs with `self.clock()` of now."""
+
+    @abstractmethod
+    def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
+        """What the response means for each message of the batch, in the same order. Pure."""
+
+
+def discover() -> dict[str, type[Provider[ProviderOptions]]]:
+    """All adapters by type name: built in and installed, through the entry-point group.
+
+    Raises UsageError where an adapter cannot be imported or is not a `Provider`.
+    """
+    found: dict[str, type[Provider[ProviderOptions]]] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
+        try:
+            adapter = entry.load()
+        except Exception as error:  # an installed package may raise anything while it is imported
+            raise UsageError(f"the adapter {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+        if not (isinstance(adapter, type) and issubclass(adapter, Provider)):
+            raise UsageError(f"the adapter {entry.name!r} ({entry.value}) is not a subclass of relay.provider.Provider")
+        found[entry.name] = adapter
+    return found
