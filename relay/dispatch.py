@@ -1,0 +1,310 @@
+"""Lanes to providers: claims what may go, sends it with a bounded set of senders, settles it.
+
+One `Dispatcher` serves one lane in one process; a slow provider costs another nothing. Three parts
+work side by side: the claimer takes messages from the lane as far as slots are free, the senders
+deliver them, and the settler tells Redis how they ended, many in one script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from relay.errors import StoreError, TransportError
+from relay.http.transport import ForbiddenAddress
+from relay.outcome import Outcome, Rejected, Retry
+from relay.pacing import Pace
+from relay.provider import Provider
+from relay.settings.provider import ProviderOptions
+from relay.settlement import Settler
+from relay.store.lane import Claim, Hold, Lane, Settled
+
+CLAIM_MOST = 100
+"""Messages that one claim asks for at most: keeps the script well under a millisecond."""
+
+SETTLE_MOST = 200
+
+IDLE_POLL = 5.0
+"""Seconds between two looks at a lane that nobody called us to: wake-up calls can be lost."""
+
+LATE = 1.0
+"""Seconds that a delivery may take beyond its time-out before it is cut off from outside."""
+
+Batch = list[Claim]
+
+logger = structlog.get_logger()
+
+
+class Dispatcher:
+    """The loops of one lane. `run` returns when it is cancelled; `drain` ends it gently first."""
+
+    def __init__(self, lane: Lane, provider: Provider[ProviderOptions], *, on_letters: asyncio.Event) -> None:
+        """`on_letters` is set when a settle left receipts or feedback in the lane's outbox."""
+        options = provider.options
+        self.lane = lane
+        self.provider = provider
+        self._settler = Settler(options)
+        self._pace = Pace(options.rate, provider.batch_size)
+        self._timeout = options.timeout + LATE
+        self._senders_most = options.concurrency
+        self.slots = options.concurrency * provider.batch_size
+        self._on_letters = on_letters
+        self._log = logger.bind(provider=provider.name)
+        self._tasks: asyncio.TaskGroup
+        self._claimer: asyncio.Task[None] | None = None
+        self._senders: set[asyncio.Task[None]] = set()
+        self._ready: deque[Batch] = deque()
+        self._held: dict[str, Claim] = {}
+        self._entries: list[tuple[object, ...]] = []
+        self._hold: Hold | None = None
+        self._state = ""
+        self._held_until = 0.0
+        self._finished = 0
+        self._unsure = False
+        self._arrived = asyncio.Event()
+        self._kicked = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._outcomes = asyncio.Event()
+        self._settled = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve the lane until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._claimer = self._tasks.create_task(self._claim_forever())
+            self._tasks.create_task(self._settle_forever())
+
+    def arrived(self) -> None:
+        """Something was put into the lane: look at once if it was empty."""
+        self._arrived.set()
+
+    def kick(self) -> None:
+        """The lane was resumed or refilled: look at once, whatever it said before."""
+        self._held_until = 0.0
+        self._kicked.set()
+        self._arrived.set()
+
+    async def drain(self) -> None:
+        """Claim no more, hand back what was not sent, and return when all else is settled."""
+        if self._claimer is not None:
+            self._claimer.cancel()
+            await asyncio.wait([self._claimer])
+        self._hand_back_ready()
+        while self._held or self._entries:
+            self._settled.clear()
+            await self._settled.wait()
+
+    # Claiming
+
+    async def _claim_forever(self) -> None:
+        while True:
+            room = await self._room()
+            finished = self._finished
+            try:
+                if self._unsure:
+                    await self._reconcile()
+                self._arrived.clear()
+                self._kicked.clear()
+                claimed = await self.lane.claim(room)
+            except StoreError as error:
+                # The claim may have been made and its answer lost.
+                self._unsure = True
+                self._log.warning("cannot claim", error=str(error))
+                await _pause(self._kicked, 1.0)
+                continue
+            except asyncio.CancelledError:
+                self._unsure = True
+                raise
+            self._ahead = 2 * (self._finished - finished)
+            for claim in claimed.claims:
+                self._held[claim.ticket] = claim
+            await self._feed(claimed.claims)
+            if claimed.wait is None or claimed.wait > 0:
+                await self._wait(claimed.why, claimed.wait)
+
+    _ahead = 0
+    """Messages to claim beyond the free slots: as many as finish while a claim is under way."""
+
+    async def _room(self) -> int:
+        while True:
+            room = min(CLAIM_MOST, self.slots + self._ahead - len(self._held))
+            if room > 0:
+                return room
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def _wait(self, why: str, seconds: float | None) -> None:
+        seconds = IDLE_POLL if seconds is None else min(seconds, IDLE_POLL)
+        await _pause(self._arrived if why == "empty" else self._kicked, seconds)
+
+    async def _reconcile(self) -> None:
+        """Give back what a claim took for us without our hearing of it."""
+        unsettled = (str(entry[0]) for entry in self._entries)
+        returned = await self.lane.hand_back(keep=(*self._held, *unsettled))
+        self._unsure = False
+        if returned:
+            self._log.info("handed back claims whose answer was lost", messages=returned)
+
+    async def _feed(self, claims: Iterable[Claim]) -> None:
+        batches = deque(self._batches(claims))
+        try:
+            while batches:
+                await self._pace.wait(len(batches[0]))
+                if time.monotonic() < self._held_until:
+                    return
+                self._ready.append(batches.popleft())
+                if len(self._senders) < self._senders_most:
+                    sender = self._tasks.create_task(self._send_all())
+                    self._senders.add(sender)
+                    sender.add_done_callback(self._senders.discard)
+        finally:
+            for batch in batches:
+                self._hand_back(batch)
+
+    def _batches(self, claims: Iterable[Claim]) -> Iterable[Batch]:
+        """Messages of one group travel together, in their order, as far as a batch goes."""
+        size = self.provider.batch_size
+        open_batches: dict[object, Batch] = {}
+        now = self.provider.clock()
+        for claim in claims:
+            if self._refuse(claim, now):
+                continue
+            group = None if size == 1 or claim.alone else self.provider.group(claim.message)
+            if group is None:
+                yield [claim]
+                continue
+            batch = open_batches.setdefault(group, [])
+            batch.append(claim)
+            if len(batch) == size:
+                yield open_batches.pop(group)
+        yield from open_batches.values()
+
+    def _refuse(self, claim: Claim, now: float) -> bool:
+        """Settle at once what must not or cannot be sent."""
+        if 0 < claim.message.expires_at <= now:
+            self._finish([claim], [self._settler.expired(claim)])
+            return True
+        try:
+            refused = self.provider.check(claim.message)
+        except Exception as error:
+            self._log.exception("the adapter failed on a message", id=claim.message.id)
+            refused = Rejected(f"the adapter failed on it: {error!r}")
+        if refused is None:
+            return False
+        self._finish([claim], [self._settler.settle(claim, refused, now).entry])
+        return True
+
+    # Sending
+
+    async def _send_all(self) -> None:
+        while self._ready:
+            batch = self._ready.popleft()
+            outcomes = await self._deliver(batch)
+            now = self.provider.clock()
+            settlements = [
+                self._settler.settle(claim, outcome, now) for claim, outcome in zip(batch, outcomes, strict=True)
+            ]
+            hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
+            if hold is not None:
+                self._hold_here(hold)
+            self._finish(batch, [settlement.entry for settlement in settlements])
+
+    async def _deliver(self, batch: Batch) -> Sequence[Outcome]:
+        messages = [claim.message for claim in batch]
+        try:
+            async with asyncio.timeout(self._timeout):
+                outcomes = await self.provider.deliver(messages)
+        except ForbiddenAddress as error:
+            return [Rejected(str(error))] * len(batch)
+        except TransportError as error:
+            return [Retry(str(error))] * len(batch)
+        except TimeoutError:
+            return [Retry(f"no answer within {self._timeout - LATE:g} s")] * len(batch)
+        except Exception as error:
+            self._log.exception("the adapter failed", ids=[message.id for message in messages])
+            return [Retry(f"the adapter failed: {error!r}")] * len(batch)
+        if len(outcomes) != len(batch):
+            self._log.error("the adapter lost count", expected=len(batch), got=len(outcomes))
+            return [Retry("the adapter did not say how each message ended")] * len(batch)
+        return outcomes
+
+    # Settling
+
+    def _finish(self, batch: Iterable[Claim], entries: Iterable[tuple[object, ...]]) -> None:
+        for claim in batch:
+            del self._held[claim.ticket]
+            self._finished += 1
+        self._entries += entries
+        self._freed.set()
+        self._outcomes.set()
+
+    def _hold_here(self, hold: Hold) -> None:
+        """Stop sending at once in this process; the settle stops the rest of the fleet."""
+        self._hold = hold
+        self._held_until = time.monotonic() + (1.0 if hold.seconds is None else hold.seconds)
+        self._hand_back_ready()
+
+    def _hand_back_ready(self) -> None:
+        while self._ready:
+            self._hand_back(self._ready.popleft())
+
+    def _hand_back(self, batch: Batch) -> None:
+        self._finish(batch, [self._settler.hand_back(claim) for claim in batch])
+
+    async def _settle_forever(self) -> None:
+        forever = AsyncRetrying(
+            retry=retry_if_exception_type(StoreError),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            before_sleep=lambda state: self._log.warning(
+                "cannot settle", error=str(state.outcome.exception()) if state.outcome else ""
+            ),
+        )
+        while True:
+            await self._outcomes.wait()
+            self._outcomes.clear()
+            while self._entries:
+                entries, hold = self._entries[:SETTLE_MOST], self._hold
+                self._hold = None
+                self._apply(await forever(self.lane.settle, entries, hold))
+                del self._entries[: len(entries)]
+                self._settled.set()
+
+    def _apply(self, settled: Settled) -> None:
+        if settled.stale:
+            self._log.info("outcomes came too late: the messages were handed on", messages=settled.stale)
+        if settled.state != self._state:
+            self._report(settled)
+        self._state = settled.state
+        if settled.state and settled.hold > 0:
+            self._held_until = time.monotonic() + settled.hold
+            self._hand_back_ready()
+        elif not settled.state:
+            self._held_until = 0.0
+        if settled.outbox:
+            self._on_letters.set()
+        if settled.ready:
+            self._arrived.set()
+
+    def _report(self, settled: Settled) -> None:
+        if not settled.state:
+            self._log.info("the provider is served again")
+        elif settled.state == "unauthorised":
+            self._log.error(
+                "THE PROVIDER REFUSES OUR CREDENTIALS: its lane holds; see `relay status`, mend them, `relay resume`",
+                next_probe=f"{settled.hold:g}s",
+            )
+        else:
+            self._log.warning("the lane holds", state=settled.state, seconds=settled.hold)
+
+
+async def _pause(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, but not longer than so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

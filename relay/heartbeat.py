@@ -1,0 +1,33 @@
+"""Says every few seconds that this worker lives."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from relay.errors import StoreError
+from relay.store.fleet import Fleet, Profile
+
+INTERVAL = 2.0
+"""Seconds between two beats: several fit into a lease."""
+
+logger = structlog.get_logger()
+
+
+class Heartbeat:
+    """The loop; `beat` is its step."""
+
+    def __init__(self, fleet: Fleet, profile: Profile) -> None:
+        self._fleet = fleet
+        self._profile = profile
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            try:
+                if not await self._fleet.beat(self._profile):
+                    logger.warning("the fleet took this worker for dead; what it held was handed on")
+            except StoreError as error:
+                logger.warning("no heartbeat", error=str(error))

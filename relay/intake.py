@@ -1,0 +1,151 @@
+"""Queues to lanes: takes elements, makes messages of them, and forgets them once their lanes have them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from relay.errors import MessageError, StoreError
+from relay.message import PRIORITIES, Message, parse_bare, parse_envelope, provider_named
+from relay.settings.models import QueueSettings
+from relay.settings.provider import ProviderOptions
+from relay.store.lane import Lane, Malformed
+from relay.store.queue import Queue
+
+WAIT = 5.0
+"""Seconds of one blocking wait for an element."""
+
+logger = structlog.get_logger()
+
+
+class Router:
+    """Decides where an element goes. Pure, but for the clock."""
+
+    def __init__(
+        self,
+        settings: QueueSettings,
+        providers: Mapping[str, ProviderOptions],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._queue = settings
+        self._providers = providers
+        self._priority = PRIORITIES.index(settings.priority)
+        self._clock = clock
+
+    def route(self, element: bytes) -> tuple[str | None, Message | Malformed]:
+        """The provider that the element is for (None: it has none) and what goes into its lane."""
+        try:
+            return self._message(element)
+        except MessageError as error:
+            named = provider_named(element) if self._queue.format == "envelope" else None
+            provider = named or self._queue.provider
+            known = provider if provider in self._providers else None
+            return known, Malformed(element, str(error), self._queue.name)
+
+    def _message(self, element: bytes) -> tuple[str, Message]:
+        queue, now = self._queue, self._clock()
+        if len(element) > queue.max_size:
+            raise MessageError(f"{len(element)} bytes; the queue {queue.name!r} takes at most {queue.max_size}")
+        named: str | None = None
+        if queue.format == "bare":
+            message = parse_bare(element, queue.name, now, self._priority)
+        else:
+            named, message = parse_envelope(element, queue.name, now, self._priority)
+        provider = named or queue.provider
+        if provider is None:
+            raise MessageError(f"provider: missing, and the queue {queue.name!r} names none")
+        options = self._providers.get(provider)
+        if options is None:
+            raise MessageError(f"provider: {provider!r} is not configured; there are {', '.join(self._providers)}")
+        if options.ttl is not None and not message.expires_at:
+            message = _with_expiry(message, options.ttl)
+        return provider, message
+
+
+def _with_expiry(message: Message, ttl: float) -> Message:
+    return msgspec.structs.replace(message, expires_at=message.created_at + ttl)
+
+
+class Intake:
+    """The loop of one queue in one process."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        router: Router,
+        lanes: Mapping[str, Lane],
+        *,
+        worker: str,
+        on_arrival: Callable[[str, int], None],
+    ) -> None:
+        """`on_arrival` hears the provider and how many messages now wait in its lane."""
+        self.queue = queue
+        self._router = router
+        self._lanes = lanes
+        self.mark = batch_mark(worker, queue.name)
+        self._on_arrival = on_arrival
+        self._log = logger.bind(queue=queue.name)
+        self._turn = 0
+        self._done = 0
+        self._rejected: list[tuple[str, bytes]] = []
+        self._forever = AsyncRetrying(
+            retry=retry_if_exception_type(StoreError),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            before_sleep=lambda state: self._log.warning(
+                "Redis is in trouble", error=str(state.outcome.exception()) if state.outcome else ""
+            ),
+        )
+
+    async def run(self) -> None:
+        """Move elements until cancelled. What was taken and not moved stays on the processing list."""
+        while True:
+            batch = await self._next()
+            while batch:
+                await self._handle(batch)
+                batch = await self._next_batch()
+
+    async def _next(self) -> list[bytes]:
+        """Wait for an element."""
+        while True:
+            try:
+                element = await self.queue.wait(WAIT)
+            except StoreError as error:
+                self._log.warning("Redis is in trouble", error=str(error))
+                # The element may have been moved and the answer lost.
+                return await self._next_batch()
+            if element is not None:
+                return [element]
+
+    async def _next_batch(self) -> list[bytes]:
+        self._turn += 1
+        batch = await self._forever(self.queue.take, self._turn, self._done, self._rejected)
+        self._done, self._rejected = 0, []
+        return batch
+
+    async def _handle(self, batch: Sequence[bytes]) -> None:
+        by_lane: dict[str, list[Message | Malformed]] = {}
+        for element in batch:
+            provider, item = self._router.route(element)
+            if isinstance(item, Malformed):
+                self._log.warning("dead letter", reason=item.reason, filed_under=provider or self.queue.name)
+            if provider is not None:
+                by_lane.setdefault(provider, []).append(item)
+            elif isinstance(item, Malformed):
+                self._rejected.append((item.reason, item.raw))
+        self._done = len(batch)
+        await asyncio.gather(*(self._enqueue(provider, items) for provider, items in by_lane.items()))
+
+    async def _enqueue(self, provider: str, items: Sequence[Message | Malformed]) -> None:
+        lane = self._lanes[provider]
+        enqueued = await self._forever(lane.enqueue, items, self.mark, self._turn)
+        self._on_arrival(provider, enqueued.waiting)
+
+
+def batch_mark(worker: str, queue: str) -> str:
+    """The field of a lane's control hash that remembers a worker's last batch from a queue."""
+    return f"batch:{worker}:{queue}"

@@ -1,0 +1,273 @@
+"""The JSON contract: one queue element in, one `Message` out, or a `MessageError` that explains.
+
+Pure: the time of intake is passed in. The payload stays as the application wrote it, byte for byte.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import re
+import time
+from datetime import datetime
+from typing import Annotated, Any, Literal, NoReturn
+
+import msgspec
+
+from relay.errors import MessageError
+from relay.settings.types import parse_duration
+
+MAX_DEPTH = 64
+"""Levels of nesting that an element may have."""
+
+MAX_KEY = 512
+"""Characters in `collapse_key`, `ordering_key` and `reply_to`."""
+
+PRIORITIES = ("high", "normal", "low")
+"""By number, as stored: 0 goes out first."""
+
+_MAX_TIME = 1e11  # Unix seconds; what is above is milliseconds in disguise
+_KEY = re.compile(rb'"[ \t\r\n]*:')
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One message to one provider. Times are Unix seconds; 0 stands for "none"."""
+
+    id: str
+    queue: str
+    payload_json: bytes
+    priority: int = 1
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    deliver_at: float = 0.0
+    collapse_key: str = ""
+    ordering_key: str = ""
+    reply_to: str = ""
+    traceparent: str = ""
+    named: bool = False
+    """Whether the application chose the id: only then can there be a duplicate of it."""
+    attempts: int = 0
+    """How often the provider answered or failed before; not stored with the message."""
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The payload, decoded at each access."""
+        decoded: dict[str, Any] = msgspec.json.decode(self.payload_json)
+        return decoded
+
+    def raw(self, name: str) -> bytes | None:
+        """The JSON text of one field of the payload, exactly as the application wrote it."""
+        value = _RAW_FIELDS.decode(self.payload_json).get(name)
+        return None if value is None else bytes(value)
+
+
+_RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_Key = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
+_Moment = float | str | None
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    payload: msgspec.Raw
+    provider: str | None = None
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    priority: Literal["high", "normal", "low"] | None = None
+    created_at: _Moment = None
+    expires_at: _Moment = None
+    deliver_at: _Moment = None
+    ttl: _Moment = None
+    delay: _Moment = None
+    collapse_key: _Key | None = None
+    ordering_key: _Key | None = None
+    reply_to: _Key | None = None
+    traceparent: str | None = None
+
+
+FIELDS = _Envelope.__struct_fields__
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_BARE = msgspec.json.Decoder(msgspec.Raw)
+
+
+def parse_envelope(element: bytes, queue: str, now: float, priority: int = 1) -> tuple[str | None, Message]:
+    """The provider that the element names (or None) and its message.
+
+    `now` is the time of intake in Unix seconds, `priority` what the queue gives to messages that
+    have none. Raises MessageError with one line for the dead letter.
+    """
+    tree = _decode(element)
+    if type(tree) is not dict:
+        raise MessageError(f"the element must be a JSON object, not {_kind(tree)}")
+    try:
+        envelope = _ENVELOPE.decode(element)
+    except msgspec.ValidationError as error:
+        _explain(error, tree)
+    if type(tree["payload"]) is not dict:
+        raise MessageError(f"payload: must be an object, not {_kind(tree['payload'])}")
+    created = _moment(envelope.created_at, "created_at")
+    base = created or now
+    expires = _earliest(_moment(envelope.expires_at, "expires_at"), _after(base, envelope.ttl, "ttl"))
+    deliver = max(_moment(envelope.deliver_at, "deliver_at"), _after(base, envelope.delay, "delay"))
+    trace = envelope.traceparent or ""
+    return envelope.provider, Message(
+        id=envelope.id or uuid7(),
+        queue=queue,
+        payload_json=bytes(envelope.payload),
+        priority=priority if envelope.priority is None else PRIORITIES.index(envelope.priority),
+        created_at=base,
+        expires_at=expires,
+        deliver_at=deliver,
+        collapse_key=envelope.collapse_key or "",
+        ordering_key=envelope.ordering_key or "",
+        reply_to=envelope.reply_to or "",
+        # W3C: a receiver ignores a traceparent that it cannot read.
+        traceparent=trace if _TRACEPARENT.fullmatch(trace) else "",
+        named=envelope.id is not None,
+    )
+
+
+def parse_bare(element: bytes, queue: str, now: float, priority: int = 1) -> Message:
+    """The message whose payload is the whole element (`format: bare`). Raises MessageError."""
+    tree = _decode(element)
+    if type(tree) is not dict:
+        raise MessageError(f"the element must be a JSON object, not {_kind(tree)}")
+    return Message(id=uuid7(), queue=queue, payload_json=element.strip(), priority=priority, created_at=now)
+
+
+def provider_named(element: bytes) -> str | None:
+    """The provider that a malformed element seems to name, for filing its dead letter; else None."""
+    try:
+        named = msgspec.json.decode(element)["provider"]
+    except Exception:  # anything at all may be wrong with it
+        return None
+    return named if isinstance(named, str) else None
+
+
+def uuid7() -> str:
+    """A time-ordered random UUID (RFC 9562, section 5.7)."""
+    random = bytearray(os.urandom(10))
+    random[0] = 0x70 | (random[0] & 0x0F)
+    random[2] = 0x80 | (random[2] & 0x3F)
+    text = f"{time.time_ns() // 1_000_000:012x}{random.hex()}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _decode(element: bytes) -> Any:
+    """The JSON value; raises MessageError for all that strict JSON does not allow, and more."""
+    try:
+        tree = msgspec.json.decode(element)
+    except UnicodeDecodeError as error:
+        raise MessageError(f"not UTF-8: {error.reason} at byte {error.start} of a string") from None
+    except RecursionError:
+        raise MessageError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except msgspec.DecodeError as error:
+        raise MessageError(_malformed(element, str(error))) from None
+    except MemoryError:
+        raise MessageError("too large to decode") from None
+    keys = _count_keys(tree, 1)
+    # Strings may hold what looks like a key, so more matches than keys is only a suspicion.
+    if len(_KEY.findall(element)) != keys:
+        json.loads(element, object_pairs_hook=_refuse_duplicates)
+    return tree
+
+
+def _malformed(element: bytes, reason: str) -> str:
+    if element.startswith(b"\xef\xbb\xbf"):
+        return "not JSON: it starts with a byte order mark"
+    if not element.strip():
+        return "not JSON: the element is empty"
+    try:
+        element.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: {error.reason} at byte {error.start}"
+    if _SURROGATE.search(element):
+        return "not valid Unicode: a lone surrogate (\\ud800 to \\udfff without its other half)"
+    if re.search(rb"[:\[,]\s*-?(NaN|Infinity)", element):
+        return "not JSON: NaN and Infinity are not JSON numbers"
+    return f"not JSON: {reason.removeprefix('JSON is malformed: ')}"
+
+
+def _count_keys(tree: Any, depth: int) -> int:
+    if depth > MAX_DEPTH:
+        raise MessageError(f"nested deeper than {MAX_DEPTH} levels")
+    if type(tree) is dict:
+        keys, children = len(tree), tree.values()
+    elif type(tree) is list:
+        keys, children = 0, tree
+    else:
+        return 0
+    for child in children:
+        if type(child) is dict or type(child) is list:
+            keys += _count_keys(child, depth + 1)
+    return keys
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise MessageError(f"duplicate key {_quote(key)}")
+        seen.add(key)
+
+
+def _explain(error: msgspec.ValidationError, tree: dict[str, Any]) -> NoReturn:
+    for name in tree:
+        if name not in FIELDS:
+            close = difflib.get_close_matches(name, FIELDS, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(FIELDS)}"
+            bare = "" if "payload" in tree else " (a queue with `format: bare` takes any object as payload)"
+            raise MessageError(f"unknown field {_quote(name)}: {hint}{bare}") from None
+    if "payload" not in tree:
+        raise MessageError("payload: missing") from None
+    text, _, path = str(error).partition(" - at `$")
+    field = path.strip("`").lstrip(".")
+    text = text[0].lower() + text[1:].replace("`", "")
+    raise MessageError(f"{field}: {text}" if field else text) from None
+
+
+def _moment(value: _Moment, name: str) -> float:
+    if value is None:
+        return 0.0
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise MessageError(f"{name}: {_quote(value)} is neither Unix seconds nor an RFC 3339 time") from None
+        if moment.tzinfo is None:
+            raise MessageError(f"{name}: {_quote(value)} needs a time zone (Z or +02:00)")
+        value = moment.timestamp()
+    if not math.isfinite(value) or value < 0:
+        raise MessageError(f"{name}: {value} is not a Unix time")
+    if value >= _MAX_TIME:
+        raise MessageError(f"{name}: {value:.0f} is too large for Unix seconds; are these milliseconds?")
+    return float(value)
+
+
+def _after(base: float, value: _Moment, name: str) -> float:
+    """`base` plus a span (seconds or "10m"), or 0 for none."""
+    if value is None:
+        return 0.0
+    try:
+        span = parse_duration(value)
+    except ValueError as error:
+        raise MessageError(f"{name}: {error}") from None
+    if base + span >= _MAX_TIME:
+        raise MessageError(f"{name}: {value} is too long")
+    return base + span
+
+
+def _earliest(one: float, other: float) -> float:
+    return min(one, other) if one and other else one or other
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text if len(text) <= 60 else text[:57] + "...", ensure_ascii=False)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "a number")

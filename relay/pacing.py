@@ -1,0 +1,29 @@
+"""Spreads what was claimed evenly in time, so that a receiver sees a stream and not a comb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiolimiter import AsyncLimiter
+
+from relay.settings.types import Rate
+
+GRAIN = 0.01
+"""Seconds: what may leave together. Below it, timers cost more than evenness is worth."""
+
+
+class Pace:
+    """The pace of one lane in one process. The fleet-wide limit is kept by the claim, not here."""
+
+    def __init__(self, rates: Sequence[Rate], batch_size: int) -> None:
+        """`batch_size` messages travel in one request and so leave together."""
+        self._limiter: AsyncLimiter | None = None
+        if rates:
+            per_second = min(rate.per_second for rate in rates)
+            together = max(1.0, batch_size, per_second * GRAIN)
+            self._limiter = AsyncLimiter(together, together / per_second)
+
+    async def wait(self, messages: int) -> None:
+        """Return when so many messages (at most a batch) may leave."""
+        if self._limiter is not None:
+            await self._limiter.acquire(messages)

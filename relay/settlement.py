@@ -1,0 +1,101 @@
+"""What an outcome means for the message and its lane: the table of DESIGN, as one pure function.
+
+Each entry is an array that `settle.lua` understands; its header names the shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenacity import RetryCallState, Retrying, wait_random_exponential
+
+from relay.outcome import (
+    BODY_LIMIT,
+    Delivered,
+    Isolate,
+    Outcome,
+    Rejected,
+    Retry,
+    Throttled,
+    Unauthorised,
+    Unregistered,
+)
+from relay.settings.provider import ProviderOptions
+from relay.store.lane import Claim, Hold
+
+LONGEST_HOLD = 3600.0
+"""Seconds for which a provider can hold its lane by one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One line for the settle script, and what the lane as a whole should do."""
+
+    entry: tuple[object, ...]
+    hold: Hold | None = None
+
+
+class Settler:
+    """Decides by one provider's options."""
+
+    def __init__(self, options: ProviderOptions) -> None:
+        self._attempts = options.retry.attempts
+        self._longest = options.retry.max
+        self._cooldown = options.breaker.cooldown
+        self._backoff = wait_random_exponential(multiplier=options.retry.base, max=options.retry.max)
+        self._retrying = Retrying()
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds to wait after the given attempt (1 is the first): exponential, full jitter."""
+        state = RetryCallState(self._retrying, None, (), {})
+        state.attempt_number = attempt
+        return self._backoff(state)
+
+    def settle(self, claim: Claim, outcome: Outcome, now: float) -> Settlement:
+        """`now` is in Unix seconds: a retry that would come after the message's end is none."""
+        message = claim.message
+        attempts = message.attempts + 1
+        match outcome:
+            case Delivered():
+                return Settlement((claim.ticket, claim.fence, "d", attempts))
+            case Retry():
+                return Settlement(self._retry(claim, outcome, attempts, now))
+            case Throttled(reason=reason, after=after):
+                seconds = None if after is None else min(after, LONGEST_HOLD)
+                return Settlement(_back(claim, alone=claim.alone), Hold("throttled", seconds, reason))
+            case Unauthorised(reason=reason):
+                hold = Hold("unauthorised", self._cooldown, reason)
+                return Settlement(_back(claim, alone=claim.alone), hold)
+            case Isolate():
+                return Settlement(_back(claim, alone=True))
+            case Unregistered(target=target, reason=reason, since=since):
+                entry = (claim.ticket, claim.fence, "u", reason, target, since or 0, message.id, attempts)
+                return Settlement(entry)
+            case Rejected(reason=reason, status=status, body=body):
+                return Settlement(_dead(claim, reason, status, body, attempts, answered=1))
+
+    def hand_back(self, claim: Claim) -> tuple[object, ...]:
+        """The entry for a message that was never sent."""
+        return _back(claim, alone=claim.alone)
+
+    def expired(self, claim: Claim) -> tuple[object, ...]:
+        """The entry for a message whose life ended between claim and send."""
+        return (claim.ticket, claim.fence, "e", claim.message.attempts)
+
+    def _retry(self, claim: Claim, outcome: Retry, attempts: int, now: float) -> tuple[object, ...]:
+        if attempts >= self._attempts:
+            reason = f"gave up after {attempts} attempts: {outcome.reason}"
+            return _dead(claim, reason, outcome.status, outcome.body, attempts, answered=0)
+        delay = self.backoff(attempts) if outcome.after is None else min(outcome.after, LONGEST_HOLD)
+        tries = claim.tries(attempts=attempts, alone=claim.alone)
+        return (claim.ticket, claim.fence, "r", max(1, round(delay * 1000)), tries, outcome.reason)
+
+
+def _back(claim: Claim, *, alone: bool) -> tuple[object, ...]:
+    return (claim.ticket, claim.fence, "b", claim.tries(attempts=claim.message.attempts, alone=alone))
+
+
+def _dead(
+    claim: Claim, reason: str, status: int, body: bytes, attempts: int, *, answered: int
+) -> tuple[object, ...]:
+    return (claim.ticket, claim.fence, "x", reason, status, body[:BODY_LIMIT], attempts, answered)

@@ -1,0 +1,105 @@
+"""Every key name in one place, so that no loop knows one.
+
+All keys of a lane share the hash tag of its provider, all keys about a queue the slot of the
+application's own list: each script runs on one Redis Cluster slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LANE_PARTS = (
+    "control",  # hash: sequence, buckets, pause, hold, breaker, counters
+    "bodies",  # hash: ticket -> record
+    "tries",  # hash: ticket -> attempts:deliveries:crashes:alone, only where not 0
+    "ids",  # hash: the application's id -> ticket, while pending
+    "ready:high",  # lists of tickets
+    "ready:normal",
+    "ready:low",
+    "due",  # sorted set: ticket by the millisecond from which it may go
+    "dead",  # stream of dead letters
+    "collapse",  # hash: collapse key -> the ticket that waits under it
+    "ordering",  # hash: ordering key -> the ticket whose turn it is
+    "parked",  # sorted set by name: what waits for its turn under an ordering key
+    "seen",  # sorted set: ids delivered lately, by the millisecond until which they count
+    "outbox",  # list: receipts and feedback on their way to other slots
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneKeys:
+    """The keys of one provider's lane. `shared` is in the order that every lane script expects."""
+
+    shared: tuple[str, ...]
+    base: str
+
+    @classmethod
+    def of(cls, prefix: str, provider: str) -> LaneKeys:
+        base = f"{prefix}:{{{provider}}}:"
+        return cls(tuple(base + part for part in LANE_PARTS), base)
+
+    def part(self, name: str) -> str:
+        return self.base + name
+
+    def inflight(self, worker: str) -> str:
+        """Hash: ticket -> the claim that handed it to this worker."""
+        return f"{self.base}inflight:{worker}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """The keys about one of the applications' lists, in the slot of that list."""
+
+    queue: str
+    base: str
+
+    @classmethod
+    def of(cls, prefix: str, queue: str) -> QueueKeys:
+        # A name that has a hash tag of its own keeps it.
+        tagged = queue if "{" in queue else f"{{{queue}}}"
+        return cls(queue, f"{prefix}:{tagged}:")
+
+    @property
+    def rejected(self) -> str:
+        """Stream: elements that belong to no provider, raw."""
+        return self.base + "rejected"
+
+    def processing(self, worker: str) -> str:
+        """List: elements that this worker has taken and not yet put into lanes."""
+        return f"{self.base}processing:{worker}"
+
+    def turn(self, worker: str) -> str:
+        """The number of this worker's last take, so that a repeated one changes nothing."""
+        return f"{self.base}turn:{worker}"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetKeys:
+    """The keys that belong to no provider and no queue."""
+
+    prefix: str
+
+    @property
+    def workers(self) -> str:
+        """Sorted set: worker by the millisecond of its last heartbeat."""
+        return f"{self.prefix}:{{fleet}}:workers"
+
+    @property
+    def profiles(self) -> str:
+        """Hash: worker -> JSON about it (host, pid, version, start, lanes, queues)."""
+        return f"{self.prefix}:{{fleet}}:profiles"
+
+    @property
+    def recovery_lock(self) -> str:
+        """Held for a few seconds by the process that buries the dead."""
+        return f"{self.prefix}:{{fleet}}:recovery"
+
+    @property
+    def feedback(self) -> str:
+        """Stream of targets that are gone, for the application to drop."""
+        return f"{self.prefix}:feedback"
+
+    @property
+    def wake(self) -> str:
+        """Pub/sub channel: names of lanes that have something to do now."""
+        return f"{self.prefix}:wake"

@@ -1,0 +1,314 @@
+"""One provider's lane: enqueue, claim, settle, and what operators do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from relay.errors import StoreError
+from relay.message import Message
+from relay.settings.provider import ProviderOptions
+from relay.store.keys import LaneKeys
+from relay.store.record import pack, unpack
+from relay.store.scripting import TROUBLE, Client, describe, script
+
+POISON = 3
+"""A message that so many workers died with is a dead letter."""
+
+PROBE_GRACE = 5.0
+"""Seconds beyond a request's time-out after which a probe of a held lane counts as lost."""
+
+SHARES = (0.1, 0.05)
+"""The least share of a standing backlog that normal and low priority get of each batch."""
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An element that is no message: it is filed as a dead letter with its raw bytes."""
+
+    raw: bytes
+    reason: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of a batch, in numbers of messages. `ready`: all that now waits in the lane."""
+
+    accepted: int
+    duplicates: int
+    collapsed: int
+    dropped: int
+    malformed: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One message that this worker holds until it settles it.
+
+    `fence` names the claim: after the message was handed on, nothing can be settled under it.
+    """
+
+    ticket: str
+    fence: str
+    message: Message
+    deliveries: int
+    crashes: int
+    alone: bool
+
+    def tries(self, *, attempts: int, alone: bool) -> str:
+        """The counters to store when the message waits again."""
+        return f"{attempts}:{self.deliveries + 1}:{self.crashes}:{int(alone)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The answer to a claim. `wait` is in seconds; None: until something new arrives."""
+
+    why: str
+    wait: float | None
+    claims: Sequence[Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A wish to hold the lane. `seconds` None: the lane's own, growing wait."""
+
+    state: str
+    seconds: float | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`stale` outcomes were no longer this worker's. `hold` is in seconds from now."""
+
+    settled: int
+    stale: int
+    state: str
+    hold: float
+    outbox: int
+    ready: int
+
+
+class Lane:
+    """The lane of one provider as one worker sees it. Every method raises StoreError."""
+
+    def __init__(self, client: Client, prefix: str, provider: str, options: ProviderOptions, worker: str) -> None:
+        self.provider = provider
+        self.keys = LaneKeys.of(prefix, provider)
+        self._client = client
+        self._shared = self.keys.shared
+        self._mine = (*self._shared, self.keys.inflight(worker))
+        self._lifo = options.order == "lifo"
+        self._policies(options)
+
+    def _policies(self, options: ProviderOptions) -> None:
+        dedup_ms = round(options.dedup_window * 1000)
+        self._enqueue_policy = _pack(
+            {
+                "lifo": self._lifo,
+                "max_backlog": options.max_backlog or 0,
+                "overflow": options.overflow,
+            }
+        )
+        self._claim_policy = _pack(
+            {
+                "lifo": self._lifo,
+                "rates": [
+                    [f"{rate.count:g}/{rate.period:g}s", rate.per_second, burst]
+                    for rate, burst in zip(options.rate, options.bursts(), strict=True)
+                ],
+                "warmup": round(options.warmup * 1000),
+                "adaptive": options.adaptive,
+                "probe": round((options.timeout + PROBE_GRACE) * 1000),
+                "shares": SHARES,
+            }
+        )
+        self._settle_policy = _pack(
+            {
+                "lifo": self._lifo,
+                "dedup": dedup_ms,
+                "failures": options.breaker.failures,
+                "cooldown": round(options.breaker.cooldown * 1000),
+                "adaptive": options.adaptive,
+            }
+        )
+
+    async def enqueue(self, batch: Iterable[Message | Malformed], mark: str = "", number: int = 0) -> Enqueued:
+        """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
+        arguments: list[str | bytes | int] = []
+        for item in batch:
+            if isinstance(item, Malformed):
+                arguments += ("x", item.reason, item.queue, item.raw)
+            else:
+                arguments += (item.priority, pack(item))
+        reply = await script("enqueue").run(
+            self._client, self._shared, self._enqueue_policy, mark, number, *arguments
+        )
+        return Enqueued(*reply)
+
+    async def claim(self, wanted: int) -> Claimed:
+        """Take up to `wanted` messages, as far as rate, pause and hold allow."""
+        reply = await script("claim").run(self._client, self._mine, wanted, self._claim_policy)
+        fence = str(reply[2])
+        claims = [
+            _claim(reply[index], fence, reply[index + 1], reply[index + 2]) for index in range(3, len(reply), 3)
+        ]
+        return Claimed(reply[0].decode(), None if reply[1] < 0 else reply[1] / 1000, claims)
+
+    async def settle(self, entries: Sequence[Sequence[object]], hold: Hold | None = None) -> Settled:
+        """Apply outcomes, as `relay.settlement` words them. Repeating a call changes nothing."""
+        state, milliseconds, why = "", 0, ""
+        if hold is not None:
+            state, why = hold.state, hold.why
+            milliseconds = 0 if hold.seconds is None else max(1, round(hold.seconds * 1000))
+        reply = await script("settle").run(
+            self._client, self._mine, self._settle_policy, _pack(entries), state, milliseconds, why
+        )
+        return Settled(reply[0], reply[1], reply[2].decode(), reply[3] / 1000, reply[4], reply[5])
+
+    async def hand_back(self, keep: Iterable[str] = ()) -> int:
+        """Give all that this worker holds, but for `keep`, back to the head of the lane."""
+        return await self._release(self._mine, "handback", keep)
+
+    async def recover(self, worker: str) -> int:
+        """Give what a dead worker held back to the head of the lane, or bury what killed it."""
+        return await self._release((*self._shared, self.keys.inflight(worker)), "crash", ())
+
+    async def _release(self, keys: Sequence[str], mode: str, keep: Iterable[str]) -> int:
+        total, kept = 0, tuple(keep)
+        while True:
+            given, dead, left = await script("release").run(
+                self._client, keys, int(self._lifo), mode, POISON, 500, *kept
+            )
+            total += given + dead
+            if left <= len(kept) or not given + dead:
+                return total
+
+    async def pause(self) -> None:
+        """Hand out nothing, over the whole fleet, until `resume`."""
+        await self._command("HSET", self.keys.part("control"), "paused", "1")
+
+    async def resume(self) -> None:
+        """Lift a pause, and any hold by a throttle, a breaker or refused credentials."""
+        await self._command(
+            "HDEL", self.keys.part("control"), "paused", "state", "hold", "why", "since", "failures", "throttles"
+        )
+
+    async def forget_marks(self, marks: Sequence[str]) -> None:
+        """Drop the batch marks of a worker that is gone."""
+        if marks:
+            await self._command("HDEL", self.keys.part("control"), *marks)
+
+    async def cancel(self, message_id: str, workers: Iterable[str]) -> str:
+        """Take a waiting message back: 'cancelled', 'in flight' or 'unknown'."""
+        keys = (*self._shared, *(self.keys.inflight(worker) for worker in workers))
+        reply: bytes = await script("cancel").run(self._client, keys, message_id, int(self._lifo))
+        return reply.decode()
+
+    async def revive(self, entries: Sequence[str]) -> tuple[int, int]:
+        """Dead letters become waiting messages again: (revived, passed over)."""
+        revived, passed = await script("revive").run(self._client, self._shared, *entries)
+        return revived, passed
+
+    async def size(self) -> int:
+        """Messages in the lane: waiting, delayed, parked and in flight, whoever holds them."""
+        return int(await self._command("HLEN", self.keys.part("bodies")))
+
+    async def outbox(self, most: int = 100) -> list[bytes]:
+        """The oldest letters that wait to be carried to other keys."""
+        letters: list[bytes] = await self._command("LRANGE", self.keys.part("outbox"), 0, most - 1)
+        return letters
+
+    async def forget_outbox(self, done: int) -> None:
+        """Drop the oldest `done` letters."""
+        await self._command("LTRIM", self.keys.part("outbox"), done, -1)
+
+    async def _command(self, *words: str | int) -> Any:
+        try:
+            return await self._client.execute_command(*words)
+        except TROUBLE as error:
+            raise StoreError(f"{words[0]}: {describe(error)}") from error
+
+
+def _claim(ticket: bytes, fence: str, record: bytes, tries: bytes) -> Claim:
+    message = unpack(record)
+    if not tries:
+        return Claim(ticket.decode(), fence, message, 0, 0, False)
+    attempts, deliveries, crashes, alone = (int(part) for part in tries.split(b":"))
+    if attempts:
+        message = msgspec.structs.replace(message, attempts=attempts)
+    return Claim(ticket.decode(), fence, message, deliveries, crashes, bool(alone))
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatus:
+    """What an operator sees of one lane. Totals count since the lane exists."""
+
+    provider: str
+    state: str
+    why: str
+    hold: float
+    waiting: int
+    delayed: int
+    in_flight: int
+    dead: int
+    totals: Mapping[str, int]
+
+
+TOTALS = (
+    "accepted",
+    "delivered",
+    "failed",
+    "retried",
+    "throttled",
+    "unregistered",
+    "expired",
+    "duplicate",
+    "collapsed",
+    "dropped",
+    "cancelled",
+    "revived",
+    "malformed",
+)
+
+
+async def read_status(client: Client, prefix: str, provider: str, workers: Sequence[str], now: float) -> LaneStatus:
+    """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds."""
+    keys = LaneKeys.of(prefix, provider)
+    try:
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.hmget(keys.part("control"), ["paused", "state", "hold", "why", *TOTALS])
+            pipe.hlen(keys.part("bodies"))
+            pipe.zcard(keys.part("due"))
+            pipe.xlen(keys.part("dead"))
+            for worker in workers:
+                pipe.hlen(keys.inflight(worker))
+            control, bodies, delayed, dead, *inflight = await pipe.execute()
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+    paused, state, hold, why, *totals = (None if value is None else value.decode() for value in control)
+    left = max(0.0, int(hold or 0) / 1000 - now)
+    if paused:
+        state, why, left = "paused", "by an operator", 0.0
+    elif state == "throttled" and not left:
+        state = why = None
+    in_flight = sum(inflight)
+    return LaneStatus(
+        provider=provider,
+        state=state or "running",
+        why=why or "",
+        hold=left,
+        waiting=max(0, bodies - delayed - in_flight),
+        delayed=delayed,
+        in_flight=in_flight,
+        dead=dead,
+        totals={name: int(total or 0) for name, total in zip(TOTALS, totals, strict=True)},
+    )

@@ -1,0 +1,60 @@
+"""The Lua scripts beside this module, loaded once and run by their digest."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import NoScriptError, RedisError
+
+from relay.errors import StoreError
+
+Client = Redis | RedisCluster
+Argument = str | bytes | int | float
+
+_LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive"})
+TROUBLE = (RedisError, OSError, asyncio.TimeoutError)
+"""What the Redis client raises when Redis is away, slow or unwilling."""
+
+
+class Script:
+    """One script. Survives SCRIPT FLUSH and a failover: Redis gets the text again when it asks."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = _source(name)
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
+        """The reply. Raises StoreError; the script may or may not have run in that case."""
+        try:
+            try:
+                return await client.execute_command("EVALSHA", self.digest, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+        except TROUBLE as error:
+            raise StoreError(f"{self.name}: {describe(error)}") from error
+
+
+@cache
+def script(name: str) -> Script:
+    """The script of that name, read once a process."""
+    return Script(name)
+
+
+def describe(error: BaseException) -> str:
+    """A redis error in one line."""
+    return str(error).strip() or type(error).__name__
+
+
+def _source(name: str) -> str:
+    folder = files("relay.store") / "scripts"
+    text = (folder / f"{name}.lua").read_text("utf-8")
+    if name in _LANE_SCRIPTS:
+        text = (folder / "lane.lua").read_text("utf-8") + text
+    return text

@@ -1,0 +1,195 @@
+-- Admission: hands out as many messages as there are tokens and free slots, or says how long to wait.
+--
+-- KEYS   1..14 the lane, 15 the in-flight hash of the claiming worker
+-- ARGV   1 messages wanted (free slots)
+--        2 policy (MessagePack map): lifo, rates ([[name, per second, burst], …]), warmup (ms),
+--          adaptive, probe (ms until a probe that is never settled may be repeated),
+--          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog)
+-- reply  {why, wait, claim, ticket, record, tries, ticket, record, tries, …}
+--        why    'ok', or what kept it from handing out all that was wanted: 'empty', 'rate',
+--               'paused', 'throttled', 'open', 'unauthorised'
+--        wait   milliseconds until it is worth asking again; -1 for "when something new arrives"
+--        claim  the fencing token of all that is handed out here
+--        tries  'attempts:deliveries:crashes:alone', or '' for a first try
+--
+-- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
+-- and no message is out without being on its worker's list.
+
+local MOST_PROMOTED, MOST_SCANNED, PACE_MS, SLOWEST = 200, 1000, 50, 0.1
+
+local wanted = tonumber(ARGV[1])
+local policy = cmsgpack.unpack(ARGV[2])
+local lifo = policy.lifo
+local pop = lifo and 'RPOP' or 'LPOP'
+
+local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed'}
+local FIXED = #fields
+for index, rate in ipairs(policy.rates) do fields[FIXED + index] = 'bucket:' .. rate[1] end
+local control = call('HMGET', CONTROL, unpack(fields))
+local state, hold = control[2], tonumber(control[3] or 0)
+
+-- Time: what is due goes to the head, the earliest first.
+local due = call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, MOST_PROMOTED)
+if #due > 0 then
+  call('ZREM', DUE, unpack(due))
+  for index = #due, 1, -1 do to_head(due[index], lifo) end
+end
+
+if control[1] then return {'paused', -1, 0} end
+
+local probing = false
+if state then
+  if hold > NOW then return {state, hold - NOW, 0} end
+  if state == 'throttled' then
+    call('HDEL', CONTROL, 'state', 'hold', 'why')
+  else
+    probing, wanted = true, 1
+  end
+end
+
+-- Rate: every bucket has to have the tokens.
+local factor = 1
+if policy.warmup > 0 then
+  local active, since = tonumber(control[4] or 0), tonumber(control[5] or 0)
+  if NOW - active > policy.warmup or since == 0 or probing then
+    since = NOW
+    call('HSET', CONTROL, 'warm_since', since)
+  end
+  factor = math.min(1, SLOWEST + (1 - SLOWEST) * (NOW - since) / policy.warmup)
+end
+if policy.adaptive and control[6] then
+  -- Climbs back by a twentieth of the full rate a second.
+  local climbed = tonumber(control[6]) + (NOW - tonumber(control[7])) / 20000
+  if climbed >= 1 then
+    call('HDEL', CONTROL, 'factor', 'factor_at')
+  else
+    factor = factor * climbed
+  end
+end
+
+local allowed, buckets = wanted, {}
+for index, rate in ipairs(policy.rates) do
+  local per_second, burst = rate[2] * factor, rate[3]
+  local tokens, stamp = burst, NOW_US
+  if control[FIXED + index] then
+    local saved, at = string.match(control[FIXED + index], '^(%S+) (%S+)$')
+    -- A clock that was set back gives nothing until it moves on from where it is now.
+    tokens = math.min(burst, tonumber(saved) + math.max(0, NOW_US - tonumber(at)) * per_second / 1000000)
+  end
+  buckets[index] = {tokens = tokens, rate = per_second, burst = burst, field = fields[FIXED + index]}
+  allowed = math.min(allowed, math.floor(tokens + 1e-6))
+end
+
+-- Milliseconds until some 50 ms worth of tokens is there, so that a limited fleet asks seldom.
+local function until_tokens()
+  local wait = 0
+  for _, bucket in ipairs(buckets) do
+    local goal = math.max(1, math.min(bucket.burst, math.floor(bucket.rate * PACE_MS / 1000)))
+    wait = math.max(wait, (goal - bucket.tokens) / bucket.rate * 1000)
+  end
+  return math.max(1, math.ceil(wait))
+end
+
+local function save_buckets(used)
+  local saved = {}
+  for _, bucket in ipairs(buckets) do
+    bucket.tokens = bucket.tokens - used
+    saved[#saved + 1] = bucket.field
+    saved[#saved + 1] = string.format('%.17g %.0f', bucket.tokens, NOW_US)
+  end
+  if #saved > 0 then call('HSET', CONTROL, unpack(saved)) end
+end
+
+local lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
+
+if allowed < 1 then
+  save_buckets(0)
+  if lengths[1] + lengths[2] + lengths[3] == 0 then
+    local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
+    return {'empty', first[2] and math.max(1, tonumber(first[2]) - NOW) or -1, 0}
+  end
+  return {'rate', until_tokens(), 0}
+end
+
+-- Priority: high before normal before low, but each gets its share of a standing backlog.
+local handed = tonumber(control[8] or 0)
+local function reserve(level, share)
+  local quota = math.floor((handed + allowed) * share) - math.floor(handed * share)
+  return math.min(quota, lengths[level])
+end
+local for_normal, for_low = reserve(2, policy.shares[1]), reserve(3, policy.shares[2])
+local limits = {allowed - for_normal - for_low, for_normal, for_low}
+
+local reply = {'ok', 0, 0}
+local leases, given, scanned, passed_over = {}, 0, 0, 0
+local claim = call('HINCRBY', CONTROL, 'claims', 1)
+local some_tried = call('HLEN', TRIES) > 0
+
+-- Takes up to `most` live messages of one priority; true when its list is exhausted.
+local function take(level, most)
+  while most > 0 and scanned < MOST_SCANNED do
+    local tickets = call(pop, READY[level], most)
+    if not tickets then return true end
+    scanned = scanned + #tickets
+    local records = call('HMGET', BODIES, unpack(tickets))
+    local tries = some_tried and call('HMGET', TRIES, unpack(tickets)) or {}
+    local ended = {}
+    for index, ticket in ipairs(tickets) do
+      local record = records[index]
+      if record then
+        local header = header_of(record)
+        if header and header[EXPIRES] > 0 and header[EXPIRES] <= NOW then
+          ended[#ended + 1] = ticket
+          close(ticket, header, 'expired', 'its time to live was over before it could be sent',
+                tonumber(string.match(tries[index] or '', '^%d+') or 0), lifo)
+        else
+          if header and header[COLLAPSE_KEY] ~= ''
+             and call('HGET', COLLAPSE, header[COLLAPSE_KEY]) == ticket then
+            call('HDEL', COLLAPSE, header[COLLAPSE_KEY])
+          end
+          leases[#leases + 1] = ticket
+          leases[#leases + 1] = claim
+          reply[#reply + 1] = ticket
+          reply[#reply + 1] = record
+          reply[#reply + 1] = tries[index] or ''
+          given, most = given + 1, most - 1
+        end
+      end
+    end
+    if #ended > 0 then
+      call('HDEL', BODIES, unpack(ended))
+      call('HDEL', TRIES, unpack(ended))
+      count('expired', #ended)
+      passed_over = passed_over + #ended
+    end
+  end
+  return false
+end
+
+local exhausted = {}
+for level = 1, 3 do exhausted[level] = take(level, limits[level]) end
+for level = 1, 3 do
+  if given < allowed then exhausted[level] = take(level, allowed - given) end
+end
+
+if given > 0 then
+  call('HSET', INFLIGHT, unpack(leases))
+  call('HINCRBY', CONTROL, 'claimed', given)
+  if policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
+end
+save_buckets(given)
+if probing and given > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
+
+reply[3] = claim
+if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0) then
+  -- There may be more: behind what was looked at, or let go by what has expired.
+  reply[1], reply[2] = 'ok', 0
+elseif probing and given > 0 then
+  reply[1], reply[2] = state, policy.probe
+elseif given < allowed then
+  local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
+  reply[1], reply[2] = 'empty', first[2] and math.max(1, tonumber(first[2]) - NOW) or -1
+elseif given < wanted then
+  reply[1], reply[2] = 'rate', until_tokens()
+end
+return reply

@@ -1,0 +1,152 @@
+-- Puts a batch of messages into a lane.
+--
+-- KEYS   1..14 the lane
+-- ARGV   1 policy (MessagePack map): lifo, dedup (0/1), max_backlog (0 none), overflow
+--        2 field of the batch mark in the control hash, '' for none
+--        3 number of the batch: a repeated call with the same number changes nothing
+--        then for each message: kind, record
+--          kind 0..2  a message of that priority
+--          kind 'x'   a malformed element, for the dead letters: next is its reason, then its
+--                     queue, then the raw bytes
+-- reply  {accepted, duplicates, collapsed, dropped, malformed, waiting}; all 0 for a repeated batch
+--
+-- Atomic because an id must not become pending twice, and a batch must not be enqueued twice.
+
+local policy = cmsgpack.unpack(ARGV[1])
+local lifo = policy.lifo
+if ARGV[2] ~= '' then
+  if call('HGET', CONTROL, ARGV[2]) == ARGV[3] then return {0, 0, 0, 0, 0, 0} end
+  call('HSET', CONTROL, ARGV[2], ARGV[3])
+end
+
+local accepted, duplicates, collapsed, dropped, malformed = 0, 0, 0, 0, 0
+local capacity = policy.max_backlog > 0 and policy.max_backlog - waiting() or nil
+local lists, bodies, sequence = {{}, {}, {}}, {}, 0
+
+local function is_duplicate(id)
+  if id == '' then return false end
+  if call('HEXISTS', IDS, id) == 1 then return true end
+  local until_ms = call('ZSCORE', SEEN, id)
+  return until_ms and tonumber(until_ms) > NOW
+end
+
+-- Makes room by ending the oldest waiting message of the lowest priority; false if none waits.
+local function drop_oldest()
+  for level = 3, 1, -1 do
+    while true do
+      local ticket = call('LPOP', READY[level])
+      if not ticket then break end
+      local record = call('HGET', BODIES, ticket)
+      if record then
+        local header = header_of(record)
+        call('HDEL', BODIES, ticket)
+        call('HDEL', TRIES, ticket)
+        if header then close(ticket, header, 'dropped', 'the backlog is full', 0, lifo) end
+        return true
+      end
+    end
+  end
+  return false
+end
+
+local function flush()
+  if #bodies > 0 then call('HSET', BODIES, unpack(bodies)) end
+  for level = 1, 3 do
+    if #lists[level] > 0 then call('RPUSH', READY[level], unpack(lists[level])) end
+  end
+  lists, bodies = {{}, {}, {}}, {}
+end
+
+local function add(ticket, level, record, header)
+  accepted = accepted + 1
+  if capacity then capacity = capacity - 1 end
+  bodies[#bodies + 1] = ticket
+  bodies[#bodies + 1] = record
+  if not header then
+    lists[level][#lists[level] + 1] = ticket
+    return
+  end
+  if header[ID] ~= '' then call('HSET', IDS, header[ID], ticket) end
+  if header[COLLAPSE_KEY] ~= '' then call('HSET', COLLAPSE, header[COLLAPSE_KEY], ticket) end
+  local key = header[ORDERING_KEY]
+  if key ~= '' and call('HSETNX', ORDERING, key, ticket) == 0 then
+    call('ZADD', PARKED, 0, parking(key, ticket))
+  elseif header[DELIVER] > NOW then
+    call('ZADD', DUE, header[DELIVER], ticket)
+  else
+    lists[level][#lists[level] + 1] = ticket
+  end
+end
+
+-- The newer body takes the place of the older one that still waits under the same key.
+local function collapse_into(header, record)
+  local ticket = call('HGET', COLLAPSE, header[COLLAPSE_KEY])
+  if not ticket then return false end
+  flush()
+  local older = call('HGET', BODIES, ticket)
+  if not older then return false end
+  local old_header = header_of(older)
+  if old_header[ORDERING_KEY] ~= header[ORDERING_KEY] then return false end
+  if old_header[ID] ~= '' and call('HGET', IDS, old_header[ID]) == ticket then
+    call('HDEL', IDS, old_header[ID])
+  end
+  receipt(old_header, 'collapsed', 'a newer message has the same collapse_key', 0)
+  call('HSET', BODIES, ticket, record)
+  call('HDEL', TRIES, ticket)
+  if header[ID] ~= '' then call('HSET', IDS, header[ID], ticket) end
+  return true
+end
+
+local index = 4
+while index <= #ARGV do
+  local kind, record = ARGV[index], ARGV[index + 1]
+  index = index + 2
+  if kind == 'x' then
+    call('XADD', DEAD, '*', 'raw', ARGV[index + 1], 'reason', record, 'queue', ARGV[index])
+    malformed = malformed + 1
+    index = index + 2
+  else
+    local header = header_of(record)
+    if header and is_duplicate(header[ID]) then
+      duplicates = duplicates + 1
+      receipt(header, 'duplicate', 'a message with this id is pending or was delivered lately', 0)
+    elseif header and header[COLLAPSE_KEY] ~= '' and collapse_into(header, record) then
+      collapsed = collapsed + 1
+      accepted = accepted + 1
+    else
+      local room = true
+      if capacity and capacity <= 0 then
+        flush()
+        if policy.overflow == 'drop_newest' then
+          room = false
+          if header then receipt(header, 'dropped', 'the backlog is full', 0) end
+        elseif drop_oldest() then
+          capacity = capacity + 1
+        else
+          -- Everything that waits is delayed or parked: the newest has to go after all.
+          room = false
+          if header then receipt(header, 'dropped', 'the backlog is full', 0) end
+        end
+        dropped = dropped + 1
+      end
+      if room then
+        local level = tonumber(kind) + 1
+        if sequence == 0 then
+          -- One step for the whole batch; what is not used leaves a gap, and gaps do no harm.
+          local total = math.floor((#ARGV - 3) / 2)
+          sequence = call('HINCRBY', CONTROL, 'sequence', total) - total
+        end
+        sequence = sequence + 1
+        add(string.format('%.0f', sequence * 4 + level - 1), level, record, header)
+      end
+    end
+  end
+end
+flush()
+
+count('accepted', accepted)
+count('duplicate', duplicates)
+count('collapsed', collapsed)
+count('dropped', dropped)
+count('malformed', malformed)
+return {accepted, duplicates, collapsed, dropped, malformed, waiting()}

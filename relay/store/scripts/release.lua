@@ -1,0 +1,55 @@
+-- Gives what a worker holds back to the head of the lane: at its end, or after its death.
+--
+-- KEYS   1..14 the lane, 15 the in-flight hash of that worker
+-- ARGV   1 lifo ('1' or '0')
+--        2 'handback' (its owner does it) or 'crash' (it died: one crash more for each message)
+--        3 a message that has crashed this often is a dead letter
+--        4 the most to give back in this call
+--        5.. 'keep': tickets that the owner still works on
+-- reply  {given back, dead letters, left}
+--
+-- Atomic because a message must never be both in flight and ready.
+
+local lifo, crashed = ARGV[1] == '1', ARGV[2] == 'crash'
+local limit, most = tonumber(ARGV[3]), tonumber(ARGV[4])
+local keep = {}
+for index = 5, #ARGV do keep[ARGV[index]] = true end
+
+local given, dead, back = 0, 0, {}
+local tickets = {}
+for _, ticket in ipairs(call('HKEYS', INFLIGHT)) do
+  if not keep[ticket] and #tickets < most then tickets[#tickets + 1] = ticket end
+end
+if #tickets == 0 then return {0, 0, 0} end
+
+local records = call('HMGET', BODIES, unpack(tickets))
+for index, ticket in ipairs(tickets) do
+  local record = records[index]
+  if record then
+    local header = header_of(record)
+    local saved = call('HGET', TRIES, ticket) or '0:0:0:0'
+    local attempts, deliveries, crashes, alone = string.match(saved, '^(%d+):(%d+):(%d+):(%d+)$')
+    if crashed then crashes = crashes + 1 end
+    if crashed and crashes >= limit then
+      local reason = 'poison: ' .. crashes .. ' workers died while they held it'
+      bury(ticket, record, reason, 0, '', attempts)
+      count('failed', 1)
+      dead = dead + 1
+      call('HDEL', BODIES, ticket)
+      call('HDEL', TRIES, ticket)
+      if header then close(ticket, header, 'dead', reason, tonumber(attempts), lifo) end
+    else
+      call('HSET', TRIES, ticket,
+           string.format('%d:%d:%d:%d', attempts, deliveries + 1, crashes, alone))
+      if header and header[COLLAPSE_KEY] ~= '' then
+        call('HSETNX', COLLAPSE, header[COLLAPSE_KEY], ticket)
+      end
+      back[#back + 1] = ticket
+      given = given + 1
+    end
+  end
+end
+call('HDEL', INFLIGHT, unpack(tickets))
+table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
+for _, ticket in ipairs(back) do to_head(ticket, lifo) end
+return {given, dead, call('HLEN', INFLIGHT)}

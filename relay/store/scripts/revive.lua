@@ -1,0 +1,33 @@
+-- Puts dead letters back into their lane as new messages; they pass the limiter like all others.
+--
+-- KEYS   1..14 the lane
+-- ARGV   1.. ids of entries of the dead stream
+-- reply  {revived, passed over because the same id is pending again or the entry has no record}
+
+local revived, passed = 0, 0
+for index = 1, #ARGV do
+  local entry = call('XRANGE', DEAD, ARGV[index], ARGV[index])[1]
+  local letter = {}
+  if entry then
+    for field = 1, #entry[2], 2 do letter[entry[2][field]] = entry[2][field + 1] end
+  end
+  local record = letter.record
+  local header = record and header_of(record)
+  if not record or (header and header[ID] ~= '' and call('HEXISTS', IDS, header[ID]) == 1) then
+    passed = passed + 1
+  else
+    local ticket = string.format('%.0f', call('HINCRBY', CONTROL, 'sequence', 1) * 4 + letter.ticket % 4)
+    call('HSET', BODIES, ticket, record)
+    local key = header and header[ORDERING_KEY] or ''
+    if header and header[ID] ~= '' then call('HSET', IDS, header[ID], ticket) end
+    if key ~= '' and call('HSETNX', ORDERING, key, ticket) == 0 then
+      call('ZADD', PARKED, 0, parking(key, ticket))
+    else
+      call('RPUSH', ready_list(ticket), ticket)
+    end
+    call('XDEL', DEAD, ARGV[index])
+    revived = revived + 1
+  end
+end
+count('revived', revived)
+return {revived, passed}

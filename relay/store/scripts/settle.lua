@@ -1,0 +1,158 @@
+-- Applies the outcomes of many messages.
+--
+-- KEYS   1..14 the lane, 15 the in-flight hash of the settling worker
+-- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
+--          adaptive
+--        2 outcomes (MessagePack array of arrays): [ticket, claim, kind, …]
+--          'd'  delivered; then attempts
+--          'r'  retry; then delay (ms), tries, reason
+--          'b'  back to the head, no attempt spent; then tries
+--          'x'  dead letter; then reason, status, body, attempts, whether the provider answered (0/1)
+--          'u'  unregistered; then reason, target, since, id, attempts
+--          'e'  expired; then attempts
+--        3 hold: '' or 'throttled' or 'unauthorised'
+--        4 how long to hold (ms); for 'throttled', 0 lets the lane double its own wait
+--        5 why it holds, for people
+-- reply  {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready}
+--
+-- Atomic because a message must be in exactly one place, and a receipt must exist if and only if the
+-- message ended. Acts only on what this worker still holds under the same claim; but a success is
+-- final whoever reports it.
+
+local MOST_SEEN, FIRST_WAIT, LONGEST_WAIT = 1000000, 1000, 60000
+
+local policy = cmsgpack.unpack(ARGV[1])
+local outcomes = cmsgpack.unpack(ARGV[2])
+local lifo = policy.lifo
+
+local tickets = {}
+for index, entry in ipairs(outcomes) do tickets[index] = entry[1] end
+local claims = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
+local records = #tickets > 0 and call('HMGET', BODIES, unpack(tickets)) or {}
+
+local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
+local answered = 0
+local released, ended, back = {}, {}, {}
+local failures = tonumber(call('HGET', CONTROL, 'failures') or 0)
+local failures_before = failures
+
+for index, entry in ipairs(outcomes) do
+  local ticket, kind, record = entry[1], entry[3], records[index]
+  local held = claims[index] == entry[2]
+  if held then
+    settled = settled + 1
+    released[#released + 1] = ticket
+  else
+    stale = stale + 1
+  end
+  if record and (held or kind == 'd') then
+    local header = header_of(record)
+    if kind == 'd' then
+      delivered, answered, failures = delivered + 1, answered + 1, 0
+      ended[#ended + 1] = ticket
+      if header then
+        if policy.dedup > 0 and header[ID] ~= '' then
+          call('ZADD', SEEN, NOW + policy.dedup, header[ID])
+        end
+        close(ticket, header, 'delivered', '', entry[4], lifo)
+      end
+    elseif kind == 'r' then
+      retried, failures = retried + 1, failures + 1
+      call('ZADD', DUE, NOW + entry[4], ticket)
+      call('HSET', TRIES, ticket, entry[5])
+    elseif kind == 'b' then
+      back[#back + 1] = ticket
+      call('HSET', TRIES, ticket, entry[4])
+    elseif kind == 'x' then
+      failed = failed + 1
+      ended[#ended + 1] = ticket
+      if entry[8] == 1 then answered, failures = answered + 1, 0 else failures = failures + 1 end
+      bury(ticket, record, entry[4], entry[5], entry[6], entry[7])
+      if header then close(ticket, header, 'dead', entry[4], entry[7], lifo) end
+    elseif kind == 'u' then
+      unregistered, answered, failures = unregistered + 1, answered + 1, 0
+      ended[#ended + 1] = ticket
+      call('RPUSH', OUTBOX, cmsgpack.pack({'feedback', entry[5], entry[4], entry[6], entry[7]}))
+      if header then close(ticket, header, 'unregistered', entry[4], entry[8], lifo) end
+    elseif kind == 'e' then
+      expired = expired + 1
+      ended[#ended + 1] = ticket
+      if header then close(ticket, header, 'expired', 'its time to live was over', entry[4], lifo) end
+    end
+    -- A message that waits again can be collapsed again, unless a newer one took the key.
+    if header and header[COLLAPSE_KEY] ~= '' and (kind == 'r' or kind == 'b') then
+      call('HSETNX', COLLAPSE, header[COLLAPSE_KEY], ticket)
+    end
+  end
+end
+
+if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end
+if #ended > 0 then
+  call('HDEL', BODIES, unpack(ended))
+  if call('HLEN', TRIES) > 0 then call('HDEL', TRIES, unpack(ended)) end
+end
+-- The oldest first in front, whatever the order in which they came back.
+table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
+for _, ticket in ipairs(back) do to_head(ticket, lifo) end
+
+count('delivered', delivered)
+count('retried', retried)
+count('failed', failed)
+count('expired', expired)
+count('unregistered', unregistered)
+if policy.dedup > 0 and delivered > 0 then
+  call('ZREMRANGEBYSCORE', SEEN, '-inf', NOW)
+  call('ZREMRANGEBYRANK', SEEN, 0, -MOST_SEEN - 1)
+end
+
+-- The state of the lane, one for the whole fleet.
+local state, hold = unpack(call('HMGET', CONTROL, 'state', 'hold'))
+hold = tonumber(hold or 0)
+
+local function enter(name, until_ms, why)
+  if state ~= name then call('HSET', CONTROL, 'since', NOW) end
+  state, hold = name, math.max(until_ms, NOW)
+  call('HSET', CONTROL, 'state', name, 'hold', hold, 'why', why)
+end
+
+if answered > 0 then
+  if state == 'open' or state == 'unauthorised' then
+    call('HDEL', CONTROL, 'state', 'hold', 'why', 'since', 'warm_since')
+    state, hold = false, 0
+  end
+  if ARGV[3] == '' then call('HDEL', CONTROL, 'throttles') end
+end
+
+if ARGV[3] == 'unauthorised' then
+  enter('unauthorised', NOW + tonumber(ARGV[4]), ARGV[5])
+elseif ARGV[3] == 'throttled' then
+  -- The answers of one wave arrive together: only the first of them counts as one more.
+  local fresh = not (state == 'throttled' and hold > NOW)
+  local wait = tonumber(ARGV[4])
+  if wait == 0 then
+    local waves = fresh and call('HINCRBY', CONTROL, 'throttles', 1)
+        or tonumber(call('HGET', CONTROL, 'throttles') or 1)
+    wait = fresh and math.min(LONGEST_WAIT, FIRST_WAIT * 2 ^ math.min(waves - 1, 16)) or 0
+  end
+  if fresh and policy.adaptive then
+    local factor, at = unpack(call('HMGET', CONTROL, 'factor', 'factor_at'))
+    local now_at = factor and math.min(1, tonumber(factor) + (NOW - tonumber(at)) / 20000) or 1
+    call('HSET', CONTROL, 'factor', string.format('%.6f', math.max(0.02, now_at / 2)), 'factor_at', NOW)
+  end
+  if state == 'unauthorised' or state == 'open' then
+    enter(state, math.max(hold, NOW + wait), ARGV[5])
+  else
+    enter('throttled', math.max(hold, NOW + wait), ARGV[5])
+  end
+  count('throttled', 1)
+end
+
+if failures ~= failures_before then
+  call('HSET', CONTROL, 'failures', failures)
+end
+if policy.failures > 0 and failures >= policy.failures and failures > failures_before and state ~= 'unauthorised' then
+  enter('open', NOW + policy.cooldown, failures .. ' failures in a row')
+end
+
+return {settled, stale, state or '', math.max(0, hold - NOW), call('LLEN', OUTBOX),
+        call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])}

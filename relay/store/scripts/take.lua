@@ -1,0 +1,35 @@
+-- Forgets what a worker has put into lanes, and hands it the next batch of a queue.
+--
+-- KEYS   1 the application's list, 2 this worker's processing list, 3 its turn, 4 rejected elements
+-- ARGV   1 number of this turn: a repeated call with the same number forgets nothing twice
+--        2 how many elements at the head of the processing list are done
+--        3 the most elements to hand out
+--        4 bytes after which a batch is full
+--        then for each element that belongs to no provider: reason, raw bytes
+-- reply  the elements on the processing list: what was left there, else a new batch
+--
+-- Atomic because an element must always be on one of the two lists.
+
+local done, most, full = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then
+  redis.call('SET', KEYS[3], ARGV[1], 'EX', 86400)
+  for index = 5, #ARGV, 2 do
+    redis.call('XADD', KEYS[4], '*', 'raw', ARGV[index + 1], 'reason', ARGV[index])
+  end
+  if done > 0 then redis.call('LTRIM', KEYS[2], done, -1) end
+end
+local left = redis.call('LRANGE', KEYS[2], 0, -1)
+if #left > 0 then return left end
+
+local batch = redis.call('LRANGE', KEYS[1], 0, most - 1)
+local size, taken = 0, {}
+for index, element in ipairs(batch) do
+  taken[index] = element
+  size = size + #element
+  if size >= full then break end
+end
+if #taken > 0 then
+  redis.call('RPUSH', KEYS[2], unpack(taken))
+  redis.call('LTRIM', KEYS[1], #taken, -1)
+end
+return taken

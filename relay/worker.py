@@ -1,0 +1,229 @@
+"""One process: builds the loops, starts them, and stops them without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+
+import structlog
+
+from relay import __version__
+from relay.courier import Courier
+from relay.dispatch import Dispatcher
+from relay.errors import StoreError
+from relay.heartbeat import Heartbeat
+from relay.http import open_transport
+from relay.intake import Intake, Router
+from relay.provider import Provider
+from relay.recovery import Recovery, machine
+from relay.settings.models import Settings
+from relay.settings.provider import ProviderOptions
+from relay.store.fleet import Fleet, Profile
+from relay.store.lane import Lane
+from relay.store.queue import Queue
+from relay.store.scripting import Client
+
+EMPTY_POLL = 0.1
+"""Seconds between two looks whether all is empty, for `--until-empty`."""
+
+logger = structlog.get_logger()
+
+
+class Worker:
+    """All loops of one process over one Redis client."""
+
+    def __init__(
+        self, settings: Settings, adapters: Mapping[str, type[Provider[ProviderOptions]]], client: Client
+    ) -> None:
+        self.settings = settings
+        self.client = client
+        prefix = settings.redis.prefix
+        self.fleet = Fleet(client, prefix)
+        self.profile = _profile(settings)
+        name = self.profile.worker
+        letters = asyncio.Event()
+        self.providers = {
+            provider: adapters[options.type](provider, options) for provider, options in settings.providers.items()
+        }
+        self.lanes = {
+            provider: Lane(client, prefix, provider, options, name)
+            for provider, options in settings.providers.items()
+        }
+        self.dispatchers = {
+            provider: Dispatcher(self.lanes[provider], adapter, on_letters=letters)
+            for provider, adapter in self.providers.items()
+        }
+        self.intakes = [
+            Intake(
+                Queue(client, prefix, queue.name, name),
+                Router(queue, settings.providers),
+                self.lanes,
+                worker=name,
+                on_arrival=self._on_arrival,
+            )
+            for queue in settings.queues
+        ]
+        self._courier = Courier(self.fleet, self.lanes, letters)
+        self._heartbeat = Heartbeat(self.fleet, self.profile)
+        self._recovery = Recovery(client, prefix, settings.providers, self.fleet, self.profile)
+        self._shared: dict[str, int] = {}
+        self._share_out = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event, *, until_empty: bool = False) -> None:
+        """Work until `stop` is set, or until all is empty; then finish what is in flight.
+
+        Raises StoreError where Redis is not there at the start; later it waits for it.
+        """
+        await self.fleet.beat(self.profile)
+        log = logger.bind(worker=self.profile.worker)
+        async with AsyncExitStack() as stack:
+            for adapter in self.providers.values():
+                transport = open_transport(adapter.options)
+                stack.push_async_callback(transport.close)
+                await adapter.start(transport)
+                stack.push_async_callback(adapter.close)
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(loop())
+                    for loop in (
+                        self._heartbeat.run,
+                        self._recovery.run,
+                        self._courier.run,
+                        self._listen,
+                        self._call_others,
+                    )
+                ]
+                intakes = [group.create_task(intake.run()) for intake in self.intakes]
+                dispatchers = [group.create_task(dispatcher.run()) for dispatcher in self.dispatchers.values()]
+                log.info("ready", queues=len(self.intakes), providers=len(self.providers), version=__version__)
+                await self._wait(stop, until_empty=until_empty)
+                log.info("stopping", seconds=self.settings.shutdown_timeout)
+                await _cancel(intakes)
+                await self._drain()
+                await _cancel(dispatchers)
+                await self._leave()
+                await _cancel(background)
+        log.info("stopped")
+
+    async def _wait(self, stop: asyncio.Event, *, until_empty: bool) -> None:
+        while not stop.is_set():
+            if until_empty and await self._is_empty():
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EMPTY_POLL if until_empty else None):
+                    await stop.wait()
+
+    async def _is_empty(self) -> bool:
+        """Whether every queue and every lane is empty, over the whole fleet."""
+        try:
+            workers = [member.profile.worker for member in await self.fleet.members()]
+            for intake in self.intakes:
+                if any(await intake.queue.depth(workers)):
+                    return False
+            for lane in self.lanes.values():
+                if await lane.size() or await lane.outbox(1):
+                    return False
+        except StoreError as error:
+            logger.warning("cannot see whether all is empty", error=str(error))
+            return False
+        return True
+
+    async def _drain(self) -> None:
+        """Finish what is in flight, within `shutdown_timeout`."""
+        drains = [asyncio.ensure_future(dispatcher.drain()) for dispatcher in self.dispatchers.values()]
+        if not drains:
+            return
+        _, late = await asyncio.wait(drains, timeout=self.settings.shutdown_timeout)
+        for drain in late:
+            drain.cancel()
+        if late:
+            logger.warning("not all was answered in time; the rest is handed back", lanes=len(late))
+
+    async def _leave(self) -> None:
+        """Hand back all that this worker still holds, and strike it off."""
+        try:
+            async with asyncio.timeout(5):
+                for intake in self.intakes:
+                    await intake.queue.give_back()
+                for lane in self.lanes.values():
+                    await lane.hand_back()
+                    await lane.forget_marks([intake.mark for intake in self.intakes])
+                    while await self._courier.carry(lane):
+                        pass
+                await self.fleet.leave(self.profile.worker)
+                await self.fleet.wake(list(self.lanes))
+        except (StoreError, TimeoutError) as error:
+            logger.warning("cannot hand back; another worker will recover it", error=str(error))
+
+    def _on_arrival(self, provider: str, waiting: int) -> None:
+        self.dispatchers[provider].arrived()
+        # More than we take ourselves: somebody else may have nothing to do.
+        if waiting > self.dispatchers[provider].slots:
+            self._shared[provider] = waiting
+            self._share_out.set()
+
+    async def _call_others(self) -> None:
+        """Wake the other workers for lanes where more waits than this one takes."""
+        while True:
+            await self._share_out.wait()
+            self._share_out.clear()
+            lanes, self._shared = list(self._shared), {}
+            try:
+                await self.fleet.wake(lanes)
+            except StoreError as error:
+                logger.warning("cannot wake other workers", error=str(error))
+            await asyncio.sleep(0.25)
+
+    async def _listen(self) -> None:
+        """Follow the wake-up calls; while there is no connection the lanes are polled anyway."""
+        while True:
+            try:
+                async for provider in self.fleet.calls():
+                    if provider in self.dispatchers:
+                        self.dispatchers[provider].kick()
+            except StoreError as error:
+                logger.warning("cannot hear wake-up calls", error=str(error))
+            await asyncio.sleep(1)
+            for dispatcher in self.dispatchers.values():
+                dispatcher.kick()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT set `stop`; a second one ends the process at once, losing nothing:
+    what it holds is on its own lists in Redis, and recovered from there."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def _profile(settings: Settings) -> Profile:
+    host, pid = socket.gethostname(), os.getpid()
+    return Profile(
+        worker=f"{host}-{pid}-{secrets.token_hex(3)}",
+        host=host,
+        machine=machine(),
+        pid=pid,
+        version=__version__,
+        started=time.time(),
+        lanes=tuple(settings.providers),
+        queues=tuple(queue.name for queue in settings.queues),
+    )
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
