@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -122,7 +122,7 @@ class Lane:
             {
                 "lifo": self._lifo,
                 "rates": [
-                    [f"{rate.count:g}/{rate.period:g}s", rate.per_second, burst]
+                    [str(rate), rate.per_second, burst]
                     for rate, burst in zip(options.rate, options.bursts(), strict=True)
                 ],
                 "warmup": round(options.warmup * 1000),
@@ -169,8 +169,9 @@ class Lane:
         if hold is not None:
             state, why = hold.state, hold.why
             milliseconds = 0 if hold.seconds is None else max(1, round(hold.seconds * 1000))
+        entries, bodies = _detach_bodies(entries)
         reply = await script("settle").run(
-            self._client, self._mine, self._settle_policy, _pack(entries), state, milliseconds, why
+            self._client, self._mine, self._settle_policy, _pack(entries), state, milliseconds, why, *bodies
         )
         return Settled(reply[0], reply[1], reply[2].decode(), reply[3] / 1000, reply[4], reply[5])
 
@@ -236,6 +237,20 @@ class Lane:
             return await self._client.execute_command(*words)
         except TROUBLE as error:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
+
+
+def _detach_bodies(entries: Sequence[Sequence[object]]) -> tuple[list[Sequence[object]], list[bytes]]:
+    """Dead letters' bodies become arguments of their own: the scripts' MessagePack knows no bytes."""
+    detached: list[Sequence[object]] = []
+    bodies: list[bytes] = []
+    for entry in entries:
+        if entry[2] == "x":
+            ticket, fence, kind, reason, status, body, *rest = entry
+            bodies.append(cast(bytes, body))
+            detached.append((ticket, fence, kind, reason, status, 5 + len(bodies), *rest))
+        else:
+            detached.append(entry)
+    return detached, bodies
 
 
 def _claim(ticket: bytes, fence: str, record: bytes, tries: bytes) -> Claim:

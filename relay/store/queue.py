@@ -72,3 +72,11 @@ class Queue:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         return waiting, sum(taken)
+
+
+async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:
+    """RPUSH, as an application does; the length of the list afterwards. Raises StoreError."""
+    try:
+        return int(await client.execute_command("RPUSH", queue, *elements))
+    except TROUBLE as error:
+        raise StoreError(f"RPUSH {queue}: {describe(error)}") from error

@@ -7,12 +7,13 @@
 --          'd'  delivered; then attempts
 --          'r'  retry; then delay (ms), tries, reason
 --          'b'  back to the head, no attempt spent; then tries
---          'x'  dead letter; then reason, status, body, attempts, whether the provider answered (0/1)
+--          'x'  dead letter; then reason, status, which ARGV is the body, attempts, whether the provider answered (0/1)
 --          'u'  unregistered; then reason, target, since, id, attempts
 --          'e'  expired; then attempts
 --        3 hold: '' or 'throttled' or 'unauthorised'
 --        4 how long to hold (ms); for 'throttled', 0 lets the lane double its own wait
 --        5 why it holds, for people
+--        6.. bodies of providers' answers, for dead letters
 -- reply  {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready}
 --
 -- Atomic because a message must be in exactly one place, and a receipt must exist if and only if the
@@ -67,7 +68,7 @@ for index, entry in ipairs(outcomes) do
       failed = failed + 1
       ended[#ended + 1] = ticket
       if entry[8] == 1 then answered, failures = answered + 1, 0 else failures = failures + 1 end
-      bury(ticket, record, entry[4], entry[5], entry[6], entry[7])
+      bury(ticket, record, entry[4], entry[5], ARGV[entry[6]], entry[7])
       if header then close(ticket, header, 'dead', entry[4], entry[7], lifo) end
     elseif kind == 'u' then
       unregistered, answered, failures = unregistered + 1, answered + 1, 0

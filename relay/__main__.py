@@ -1,0 +1,29 @@
+"""The `relay` command: exit code 0 done, 1 failed while running, 2 wrong usage or configuration."""
+
+from __future__ import annotations
+
+import sys
+
+from relay.errors import RelayError, UsageError
+
+
+def main() -> None:
+    """Run the command line."""
+    from relay.cli.app import app
+
+    try:
+        app()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except RelayError as error:
+        print(f"relay: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): nothing is wrong.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

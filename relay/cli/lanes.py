@@ -1,0 +1,78 @@
+"""`relay pause`, `relay resume`, `relay cancel`: at once, over the whole fleet."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from relay.cli import common
+from relay.settings.models import Settings
+from relay.store.fleet import Fleet
+from relay.store.lane import Lane
+from relay.store.scripting import Client
+
+ProviderArgument = Annotated[str, typer.Argument(help="Name of a configured provider.")]
+
+
+def pause(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
+    """Stop sending to a provider. Messages go on being accepted, and wait.
+
+    Example: `relay pause pusher`
+    """
+    settings = common.load_settings(context, config)
+    common.require_provider(settings, provider)
+    common.run(_pause(settings, provider))
+    common.notes.print(f"{provider} is paused; what comes in waits", highlight=False)
+
+
+def resume(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
+    """Send to a provider again, after a pause or in the middle of a hold.
+
+    Example: `relay resume pusher`
+    """
+    settings = common.load_settings(context, config)
+    common.require_provider(settings, provider)
+    common.run(_resume(settings, provider))
+    common.notes.print(f"{provider} is served again", highlight=False)
+
+
+def cancel(
+    context: typer.Context,
+    provider: ProviderArgument,
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="The `id` that the application gave the message.")],
+    config: common.ConfigOption = None,
+) -> None:
+    """Take a message back that is not in flight yet.
+
+    Example: `relay cancel pusher order-17`
+    """
+    settings = common.load_settings(context, config)
+    common.require_provider(settings, provider)
+    result = common.run(_cancel(settings, provider, message_id))
+    if result != "cancelled":
+        common.notes.print(f"not cancelled: {message_id} is {result} at {provider}", highlight=False)
+        raise typer.Exit(1)
+    common.notes.print(f"cancelled {message_id}", highlight=False)
+
+
+def lane_of(client: Client, settings: Settings, provider: str) -> Lane:
+    """A lane for an operator's commands; it claims nothing."""
+    return Lane(client, settings.redis.prefix, provider, settings.providers[provider], worker="operator")
+
+
+async def _pause(settings: Settings, provider: str) -> None:
+    async with common.redis(settings) as client:
+        await lane_of(client, settings, provider).pause()
+
+
+async def _resume(settings: Settings, provider: str) -> None:
+    async with common.redis(settings) as client:
+        await lane_of(client, settings, provider).resume()
+        await Fleet(client, settings.redis.prefix).wake([provider])
+
+
+async def _cancel(settings: Settings, provider: str, message_id: str) -> str:
+    async with common.redis(settings) as client:
+        workers = [member.profile.worker for member in await Fleet(client, settings.redis.prefix).members()]
+        return await lane_of(client, settings, provider).cancel(message_id, workers)

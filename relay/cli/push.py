@@ -1,0 +1,92 @@
+"""`relay push`: what an application does, from the shell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from relay.cli import common
+from relay.errors import UsageError
+from relay.intake import Router
+from relay.settings.models import Settings
+from relay.store.lane import Malformed
+from relay.store.queue import push_all
+
+_TOGETHER = 500
+
+
+def push(
+    context: typer.Context,
+    queue: Annotated[str, typer.Argument(help="The list to push to.")],
+    message: Annotated[
+        str | None, typer.Argument(metavar="[JSON | -]", help="The message; `-` reads one per line of standard input.")
+    ] = None,
+    config: common.ConfigOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Push what no worker would accept, too.")
+    ] = False,
+) -> None:
+    """Push one message, or one per line of standard input.
+
+    Each message is checked as a worker would check it; a wrong one ends the command with exit code 2.
+
+    Example: `relay push notifications '{"payload": {"channel": "site-1", "event": "hit", "data": {}}}'`
+    """
+    settings = common.load_settings(context, config)
+    if message is None and sys.stdin.isatty():
+        raise UsageError("nothing to push: give the JSON as an argument, or lines on standard input")
+    lines = _lines() if message in (None, "-") else [message.encode("utf-8", "surrogateescape")]
+    common.run(_push(settings, queue, lines, force=force))
+
+
+def _lines() -> Iterator[bytes]:
+    for line in sys.stdin.buffer:
+        if stripped := line.strip():
+            yield stripped
+
+
+def _checked(settings: Settings, queue: str, lines: Iterable[bytes]) -> Iterator[bytes]:
+    found = next((entry for entry in settings.queues if entry.name == queue), None)
+    if found is None:
+        names = ", ".join(entry.name for entry in settings.queues)
+        raise UsageError(f"no queue {queue!r} in {settings.path}; there are {names} (--force pushes anyway)")
+    router = Router(found, settings.providers)
+    for number, line in enumerate(lines, 1):
+        _, item = router.route(line)
+        if isinstance(item, Malformed):
+            raise UsageError(f"message {number}: {item.reason} (--force pushes anyway)")
+        yield line
+
+
+async def _push(settings: Settings, queue: str, lines: Iterable[bytes], *, force: bool) -> None:
+    elements = lines if force else _checked(settings, queue, lines)
+    pushed, size = 0, _size_of_input()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=common.notes, transient=True, disable=not common.notes.is_terminal)
+    async with common.redis(settings) as client:
+        with progress:
+            task = progress.add_task(f"pushing to {queue}", total=size)
+            elements = iter(elements)
+            try:
+                while batch := list(islice(elements, _TOGETHER)):
+                    await push_all(client, queue, batch)
+                    pushed += len(batch)
+                    progress.update(task, advance=sum(len(line) + 1 for line in batch))
+            except UsageError as error:
+                raise UsageError(f"{error}; {pushed} messages before it were pushed") from None
+    common.notes.print(f"pushed {pushed} message{'s' if pushed != 1 else ''} to {queue}", highlight=False)
+
+
+def _size_of_input() -> int | None:
+    """Bytes on standard input where it is a file: the length of the progress bar."""
+    try:
+        path = Path(f"/proc/self/fd/{sys.stdin.fileno()}")
+        return path.stat().st_size or None if path.is_file() else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,176 @@
+"""`relay status`: what waits, what moves, what holds, and who works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from relay.cli import common
+from relay.errors import StoreError
+from relay.settings.models import Settings
+from relay.store.lane import LaneStatus
+from relay.store.overview import Overview, look
+
+REFRESH = 1.0
+"""Seconds between two looks with `--watch`."""
+
+_COLOURS = {"running": "green", "paused": "yellow", "throttled": "yellow", "open": "red", "unauthorised": "bold red"}
+
+
+def status(
+    context: typer.Context,
+    config: common.ConfigOption = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking, with rates, until Ctrl-C.")] = False,
+    as_json: common.JsonOption = False,
+) -> None:
+    """Show queues, lanes and workers.
+
+    Example: `relay status --watch`
+    """
+    settings = common.load_settings(context, config)
+    common.run(_watch(settings, as_json=as_json) if watch else _once(settings, as_json=as_json))
+
+
+async def _once(settings: Settings, *, as_json: bool) -> None:
+    async with common.redis(settings) as client:
+        overview = await look(client, settings)
+    if as_json:
+        typer.echo(json.dumps(as_data(settings, overview), indent=2))
+    else:
+        common.data.print(tables(settings, overview, None))
+
+
+async def _watch(settings: Settings, *, as_json: bool) -> None:
+    before: Overview | None = None
+    async with common.redis(settings) as client:
+        if as_json:
+            while True:
+                typer.echo(json.dumps(as_data(settings, await look(client, settings))))
+                await asyncio.sleep(REFRESH)
+        with Live(console=common.data, auto_refresh=False, screen=common.data.is_terminal) as live:
+            while True:
+                try:
+                    overview = await look(client, settings)
+                except StoreError as error:
+                    live.update(Text(f"Redis is in trouble: {error}", style="red"), refresh=True)
+                else:
+                    live.update(tables(settings, overview, before), refresh=True)
+                    before = overview
+                await asyncio.sleep(REFRESH)
+
+
+def rate_text(settings: Settings, provider: str) -> str:
+    """The configured rate, as an operator wrote it or nearly so."""
+    rates = settings.providers[provider].rate
+    return ", ".join(str(rate) for rate in rates) or "unlimited"
+
+
+def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
+    """The document of `--json`."""
+    return {
+        "at": overview.at,
+        "queues": [
+            {"name": queue.name, "waiting": queue.waiting, "taken": queue.taken, "dead": queue.rejected}
+            for queue in overview.queues
+        ],
+        "lanes": [
+            {
+                "provider": lane.provider,
+                "state": lane.state,
+                "why": lane.why,
+                "hold_seconds": round(lane.hold, 3),
+                "rate": rate_text(settings, lane.provider),
+                "waiting": lane.waiting,
+                "delayed": lane.delayed,
+                "in_flight": lane.in_flight,
+                "dead": lane.dead,
+                **lane.totals,
+            }
+            for lane in overview.lanes
+        ],
+        "workers": [
+            {
+                "worker": member.profile.worker,
+                "host": member.profile.host,
+                "pid": member.profile.pid,
+                "version": member.profile.version,
+                "age": round(overview.at - member.profile.started, 1),
+                "silent": round(member.silent, 1),
+                "alive": member in overview.alive,
+            }
+            for member in overview.workers
+        ],
+    }
+
+
+def tables(settings: Settings, overview: Overview, before: Overview | None) -> RenderableType:
+    """What people see; with an earlier look, rates too."""
+    parts: list[RenderableType] = [_lanes(settings, overview, before), _queues(overview), _workers(overview)]
+    if not overview.alive:
+        parts.append(Text("No worker is alive: start one with `relay run`.", style="bold red"))
+    return Group(*parts)
+
+
+def _lanes(settings: Settings, overview: Overview, before: Overview | None) -> Table:
+    table = Table(title="Lanes", title_justify="left", header_style="bold", expand=False)
+    table.add_column("provider")
+    table.add_column("state")
+    table.add_column("rate", justify="right")
+    for name in ("now", "waiting", "delayed", "in flight", "delivered", "failed", "dead"):
+        table.add_column(name, justify="right")
+    earlier = {lane.provider: lane for lane in before.lanes} if before else {}
+    for lane in overview.lanes:
+        table.add_row(
+            lane.provider,
+            _state(lane),
+            rate_text(settings, lane.provider),
+            _speed(lane, earlier.get(lane.provider), overview.at - before.at if before else 0),
+            *(f"{number:,}" for number in (lane.waiting, lane.delayed, lane.in_flight, lane.totals["delivered"])),
+            f"{lane.totals['failed']:,}",
+            Text(f"{lane.dead:,}", style="red" if lane.dead else ""),
+        )
+    return table
+
+
+def _state(lane: LaneStatus) -> Text:
+    text = lane.state
+    if lane.hold:
+        text += f" {lane.hold:.0f}s"
+    if lane.why:
+        text += f": {lane.why[:60]}"
+    return Text(text, style=_COLOURS.get(lane.state, ""))
+
+
+def _speed(lane: LaneStatus, earlier: LaneStatus | None, seconds: float) -> str:
+    if earlier is None or seconds <= 0:
+        return ""
+    return f"{(lane.totals['delivered'] - earlier.totals['delivered']) / seconds:,.0f}/s"
+
+
+def _queues(overview: Overview) -> Table:
+    table = Table(title="Queues", title_justify="left", header_style="bold")
+    table.add_column("queue")
+    for name in ("waiting", "taken", "dead"):
+        table.add_column(name, justify="right")
+    for queue in overview.queues:
+        table.add_row(queue.name, *(f"{number:,}" for number in (queue.waiting, queue.taken, queue.rejected)))
+    return table
+
+
+def _workers(overview: Overview) -> Table:
+    table = Table(title="Workers", title_justify="left", header_style="bold")
+    for name in ("host", "pid", "version", "age", "heartbeat"):
+        table.add_column(name)
+    for member in overview.workers:
+        profile = member.profile
+        beat = Text(f"{member.silent:.0f}s ago", style="" if member in overview.alive else "red")
+        age = f"{overview.at - profile.started:,.0f}s"
+        table.add_row(profile.host, str(profile.pid), profile.version, age, beat)
+    return table

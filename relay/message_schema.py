@@ -1,0 +1,53 @@
+"""The JSON Schema of a queue element, for producers' tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relay.message import MAX_KEY, PRIORITIES
+
+_MOMENT = [{"type": "number", "minimum": 0, "exclusiveMaximum": 1e11}, {"type": "string", "format": "date-time"}]
+_SPAN = [{"type": "number", "minimum": 0}, {"type": "string", "examples": ["10m", "1h30m", "500ms"]}]
+
+
+def message_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of the enveloped form; `relay.message` is what decides."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A relay message",
+        "description": "One element of a queue. A queue with `format: bare` takes any object: it is the payload.",
+        "type": "object",
+        "required": ["payload"],
+        "additionalProperties": False,
+        "properties": {
+            "payload": {"type": "object", "description": "What to send, in the provider's own vocabulary."},
+            "provider": _text("Name of a configured provider; optional where the queue names one."),
+            "id": {
+                **_text("Idempotency key: at most one message with it is pending per provider."),
+                "minLength": 1,
+                "maxLength": 128,
+            },
+            "priority": {"enum": [*PRIORITIES, None], "default": "normal", "description": "Which goes out first."},
+            "created_at": _any(_MOMENT, "When the application made the message: Unix seconds or RFC 3339."),
+            "expires_at": _any(_MOMENT, "Never sent after it."),
+            "deliver_at": _any(_MOMENT, "Not sent before it."),
+            "ttl": _any(_SPAN, "Seconds (or a text such as 10m) from created_at, else from intake, to its end."),
+            "delay": _any(_SPAN, "Seconds (or a text such as 10m) from created_at, else from intake, to wait."),
+            "collapse_key": _key("While an older message with this key waits, the newer one replaces it in place."),
+            "ordering_key": _key("Messages that share it are sent one at a time, in order, over the whole fleet."),
+            "reply_to": _key("A Redis list that gets one JSON receipt when the message ends."),
+            "traceparent": _text("W3C trace context."),
+        },
+    }
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": ["string", "null"], "description": description}
+
+
+def _key(description: str) -> dict[str, Any]:
+    return {**_text(description), "maxLength": MAX_KEY}
+
+
+def _any(forms: list[dict[str, Any]], description: str) -> dict[str, Any]:
+    return {"anyOf": [*forms, {"type": "null"}], "description": description}

@@ -1,0 +1,168 @@
+"""The configuration file as a whole. Durations are in seconds, sizes in bytes.
+
+`Settings` says what each field may hold; what fields say about each other is in `checks`.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SerializeAsAny, WithJsonSchema
+
+from relay.settings.provider import Options, ProviderOptions
+from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url
+from relay.settings.types import Count, Duration, Secret, Size
+from relay.settings.words import describe, mask_url
+
+PROVIDER_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+PREFIX_PATTERN = r"^[^\s{}]+$"
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+_LISTEN = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.*-]+):([0-9]{1,5})$")
+
+
+def _check_provider_name(name: str) -> str:
+    if not re.fullmatch(PROVIDER_NAME_PATTERN[1:-1], name):
+        raise ValueError("is not a name for a provider; 1 to 64 of A-Z a-z 0-9 _ . - that begin with a letter or digit")
+    return name
+
+
+def _check_prefix(prefix: str) -> str:
+    if not re.fullmatch(PREFIX_PATTERN[1:-1], prefix):
+        raise ValueError(f"{describe(prefix)} must be at least one character, and none of them a space or a brace")
+    return prefix
+
+
+def _check_listen(value: object) -> object:
+    if value in (None, "", False):
+        return None
+    found = _LISTEN.match(value) if isinstance(value, str) else None
+    if not found or int(found[2]) > 65535:
+        raise ValueError(f"{describe(value)} is not host:port; write 127.0.0.1:9464, [::1]:9464, or nothing for off")
+    return value
+
+
+def _check_processes(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"expected a whole number of at least 1, or auto; got {describe(value)}")
+
+
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+RedisUrl = Annotated[Secret, AfterValidator(check_redis_url)]
+
+
+class RedisSettings(Options):
+    """Where Redis is."""
+
+    url: RedisUrl = Field(
+        default=Secret(DEFAULT_REDIS_URL),
+        json_schema_extra={"default": DEFAULT_REDIS_URL, "pattern": REDIS_URL_PATTERN, "minLength": 1},
+    )
+    """redis://, rediss://, unix://, redis+sentinel://h1:p,h2:p/NAME/0, redis+cluster://h1:p,h2:p or embedded://DIR."""
+    prefix: Annotated[str, AfterValidator(_check_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})] = (
+        "relay"
+    )
+    """What the names of all of relay's own keys begin with."""
+
+    @property
+    def safe_url(self) -> str:
+        """The URL with its passwords masked."""
+        return mask_url(self.url.get_secret_value())
+
+
+class QueueSettings(Options):
+    """A Redis list that applications push to."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """The list's key in Redis."""
+    provider: str | None = None
+    """The provider of messages that name none."""
+    format: Literal["envelope", "bare"] = "envelope"
+    """envelope: the fields of section 1 of the contract. bare: the whole object is the payload."""
+    priority: Literal["high", "normal", "low"] = "normal"
+    """The priority of messages that name none."""
+    max_size: Annotated[Size, Field(ge=1)] = 1024 * 1024
+    """The largest element; a larger one becomes a dead letter."""
+
+
+class AdminSettings(Options):
+    """Health, metrics and the dashboard, over HTTP."""
+
+    listen: Annotated[str | None, BeforeValidator(_check_listen)] = "127.0.0.1:9464"
+    """host:port; empty: off. Beyond the loopback addresses it needs a token."""
+    token: Annotated[Secret | None, BeforeValidator(_empty_is_none)] = None
+    """What a request must bring as `Authorization: Bearer …`; empty: nothing."""
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host (IPv6 without brackets) and port, or None for off."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class LogSettings(Options):
+    """What goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
+    format: Literal["auto", "console", "json"] = "auto"
+    """auto: colours on a terminal, JSON lines elsewhere."""
+
+
+ProviderName = Annotated[str, AfterValidator(_check_provider_name)]
+
+
+class Settings(Options):
+    """The configuration of relay."""
+
+    redis: RedisSettings = RedisSettings()
+    """Where Redis is."""
+    queues: Annotated[list[QueueSettings], Field(min_length=1)]
+    """The lists that applications push to."""
+    providers: Annotated[dict[ProviderName, SerializeAsAny[ProviderOptions]], Field(min_length=1)]
+    """Where messages go, by a name of your choice; `type` picks the adapter."""
+    admin: AdminSettings = AdminSettings()
+    """Health, metrics and the dashboard."""
+    processes: Annotated[
+        Count | Literal["auto"],
+        BeforeValidator(_check_processes),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+    ] = "auto"
+    """Worker processes on this host; auto: one per core."""
+    shutdown_timeout: Duration = 25.0
+    """How long deliveries in flight may take to end once relay is told to stop."""
+    log: LogSettings = LogSettings()
+    """What goes to standard error."""
+
+    _path: Path | None = PrivateAttr(default=None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that these settings come from; None where no file was read."""
+        return self._path
+
+    def at(self, path: Path) -> Settings:
+        """The same settings, read from `path`."""
+        settings = self.model_copy()
+        settings._path = path
+        return settings
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this host can reach `listen` (host:port)."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

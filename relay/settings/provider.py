@@ -1,0 +1,78 @@
+"""The options that every provider has. An adapter subclasses `ProviderOptions` and adds its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relay.settings.types import Count, Duration, Rates, Switch
+
+BURST_SECONDS = 0.1
+"""Seconds' worth of a rate that may go out at once where `burst` says nothing."""
+
+
+class Options(BaseModel):
+    """The base of every section of the file: no unknown keys, no change once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class RetryOptions(Options):
+    """When a delivery that failed is tried again: exponential backoff with full jitter."""
+
+    attempts: Count = 10
+    """Attempts in all; after the last one the message is a dead letter."""
+    base: Duration = 1.0
+    """The longest wait before the second attempt; it doubles with each further one."""
+    max: Duration = 3600.0
+    """The longest wait of all. A provider's own Retry-After wins."""
+
+
+class BreakerOptions(Options):
+    """When a provider that fails is left in peace."""
+
+    failures: Count = 20
+    """Failures in a row that open the breaker."""
+    cooldown: Duration = 30.0
+    """The time until one message probes whether the provider is back."""
+
+
+class ProviderOptions(Options):
+    """One entry under `providers`. Durations are in seconds."""
+
+    type: str
+    """The adapter; `relay providers` lists those that are here."""
+    rate: Rates = ()
+    """Messages, over the whole fleet: 100/s, 600000/m, 20/10s. Of a list, all hold. Absent: unlimited."""
+    burst: Count | None = None
+    """Messages that may go out at once (the bucket's size). Absent: a tenth of a second's worth, at least 1."""
+    warmup: Duration = 0.0
+    """The climb from a tenth of the rate to all of it, after an idle or open time."""
+    concurrency: Annotated[Count, Field(le=10_000)] = 64
+    """Requests in flight, per process."""
+    timeout: Annotated[Duration, Field(gt=0)] = 10.0
+    """The longest that one request may take."""
+    retry: RetryOptions = RetryOptions()
+    """What happens after a failure."""
+    adaptive: Switch = False
+    """Halve the rate at each wave of 429, climb back in between."""
+    breaker: BreakerOptions = BreakerOptions()
+    """When a provider that fails is left in peace."""
+    ttl: Annotated[Duration, Field(gt=0)] | None = None
+    """How long messages that do not say it themselves are worth sending. Absent: for ever."""
+    dedup_window: Duration = 0.0
+    """How long the id of a delivered message is remembered, so that a second one is a duplicate."""
+    max_backlog: Count | None = None
+    """Messages that may wait; `overflow` says which go beyond it. Absent: any number."""
+    overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
+    """Which message goes when `max_backlog` is reached."""
+    order: Literal["fifo", "lifo"] = "fifo"
+    """fifo: the oldest message first. lifo: the newest first."""
+
+    def bursts(self) -> tuple[int, ...]:
+        """The bucket's size in messages, one for each rate."""
+        if self.burst is not None:
+            return (self.burst,) * len(self.rate)
+        # The grain of a float must not turn 10 into 9.
+        return tuple(max(1, int(rate.per_second * BURST_SECONDS + 1e-9)) for rate in self.rate)

@@ -1,0 +1,64 @@
+"""How a problem is worded: values as an operator wrote them, lists, near misses."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+
+_LONGEST = 60  # characters of a value that are shown
+_PASSWORD_IN_URL = re.compile(r"(?s)(?<=://).*@")  # rather too much than too little
+_PASSWORD_IN_QUERY = re.compile(r"(?i)((?:password|passwd|secret|token)=)[^&#\s]*")
+
+
+def quote(text: str) -> str:
+    """The text in double quotes on one line, shortened, safe to print, passwords in URLs masked."""
+    shown = mask_url(text)
+    if len(shown) > _LONGEST:
+        shown = shown[:_LONGEST] + "…"
+    return "".join(
+        char if char.isprintable() else json.dumps(char)[1:-1] for char in json.dumps(shown, ensure_ascii=False)
+    )
+
+
+def mask_url(text: str) -> str:
+    """The text with the password (or, where there is no colon, the user) of each URL as `***`."""
+
+    def mask(match: re.Match[str]) -> str:
+        user, colon, _ = match[0].partition(":")
+        return f"{user}:***@" if colon else "***@"
+
+    return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD_IN_URL.sub(mask, text))
+
+
+def describe(value: object) -> str:
+    """A value in few words: scalars as they are, structures by kind only."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return quote(value)
+        case int() | float():
+            return quote(str(value))[1:-1]
+        case dict():
+            return "a mapping"
+        case list() | tuple() | set():
+            return "a list"
+        case _:
+            return f"a {type(value).__name__}"
+
+
+def listing(words: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *most, last = list(words) or ["nothing"]
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """`did you mean …?` where a known word is close, else the empty string."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(word.casefold().replace("-", "_"), folded, n=1)
+    return f"did you mean `{folded[close[0]]}`?" if close else ""

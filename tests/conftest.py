@@ -1,0 +1,29 @@
+"""Fixtures that every kind of test uses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.redis_server import RedisServer, binaries
+
+BINARIES = binaries()
+
+
+@pytest.fixture(scope="session", params=sorted(BINARIES), ids=lambda version: f"redis-{version}")
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server of each version that this machine has."""
+    server = RedisServer(BINARIES[request.param], tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    """A client of an empty database."""
+    async with Redis.from_url(redis_server.url, protocol=2) as client:
+        await client.flushall()
+        yield client

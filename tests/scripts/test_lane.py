@@ -1,0 +1,367 @@
+"""The lane's scripts, one behaviour a test, on every Redis that is here."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.outcome import Delivered, Isolate, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.settlement import Settler
+from relay.store import dead
+from relay.store.lane import Claim, Hold, Lane, Malformed, read_status
+from tests.support.builders import a_lane, a_message, options, plain_message, texts
+
+HOUR = 3600.0
+
+
+async def settle(lane: Lane, claims: list[Claim], outcome: object, **fields: object):
+    """Settle all claims by one outcome, as the dispatcher would."""
+    settler = Settler(options(**fields))
+    settlements = [settler.settle(claim, outcome, time.time()) for claim in claims]
+    hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
+    return await lane.settle([settlement.entry for settlement in settlements], hold)
+
+
+async def test_messages_come_out_in_the_order_they_went_in(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    first = await lane.claim(4)
+    second = await lane.claim(100)
+    assert texts(first.claims) == ["0", "1", "2", "3"]
+    assert texts(second.claims) == ["4", "5", "6", "7", "8", "9"]
+    assert (first.why, second.why, second.wait) == ("ok", "empty", None)
+
+
+async def test_lifo_hands_out_the_newest_first(redis: Redis) -> None:
+    lane = a_lane(redis, order="lifo")
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    assert texts((await lane.claim(2)).claims) == ["4", "3"]
+
+
+async def test_high_goes_before_normal_before_low(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message(level, priority=level) for level in ("low", "normal", "high")])
+    assert texts((await lane.claim(10)).claims) == ["high", "normal", "low"]
+
+
+async def test_a_standing_backlog_leaves_a_share_to_low(redis: Redis) -> None:
+    lane = a_lane(redis)
+    for level in ("high", "normal", "low"):
+        await lane.enqueue([plain_message(level, priority=level) for _ in range(200)])
+    out: list[str] = []
+    for _ in range(10):
+        out += texts((await lane.claim(10)).claims)
+    assert {level: out.count(level) for level in ("high", "normal", "low")} == {"high": 85, "normal": 10, "low": 5}
+
+
+async def test_a_delivered_message_leaves_nothing_behind(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a"), a_message("b", reply_to="", ordering_key="k", collapse_key="c")])
+    settled = await settle(lane, list((await lane.claim(10)).claims), Delivered())
+    assert (settled.settled, settled.stale, settled.state) == (2, 0, "")
+    assert [key async for key in redis.scan_iter()] == [lane.keys.part("control").encode()]
+
+
+async def test_the_rate_gives_the_burst_and_then_says_how_long_to_wait(redis: Redis) -> None:
+    lane = a_lane(redis, rate="10/s", burst=3)
+    await lane.enqueue([plain_message(str(number)) for number in range(9)])
+    first = await lane.claim(9)
+    assert len(first.claims) == 3
+    assert first.why == "rate"
+    assert first.wait is not None
+    assert 0 < first.wait <= 0.1
+    again = await lane.claim(9)
+    assert (again.claims, again.why) == ([], "rate")
+
+
+async def test_all_of_several_rates_hold(redis: Redis) -> None:
+    lane = Lane(redis, "relay", "test", options().model_copy(update={"rate": _rates("1000/s", "20/m")}), "w1")
+    await lane.enqueue([plain_message(str(number)) for number in range(200)])
+    assert len((await lane.claim(100)).claims) == 1
+
+
+def _rates(*texts_: str):
+    from relay.settings.types import parse_rate
+
+    return tuple(parse_rate(text) for text in texts_)
+
+
+async def test_a_retry_waits_in_redis_and_counts_the_attempt(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a")])
+    (claim,) = (await lane.claim(1)).claims
+    await lane.settle([(claim.ticket, claim.fence, "r", 30, claim.tries(attempts=1, alone=False), "503")])
+    waiting = await lane.claim(1)
+    assert waiting.claims == []
+    assert waiting.wait is not None
+    assert 0 < waiting.wait <= 0.03
+    while not (claims := (await lane.claim(1)).claims):
+        pass
+    assert claims[0].message.attempts == 1
+    assert claims[0].deliveries == 1
+
+
+async def test_the_last_attempt_makes_a_dead_letter_that_keeps_everything(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("order-17")])
+    outcome = Retry("503 Service Unavailable", status=503, body=b"x" * 10_000)
+    await settle(lane, list((await lane.claim(1)).claims), outcome, retry={"attempts": 1})
+    (letter,) = [letter async for letter in dead.read(redis, lane.keys.part("dead"))]
+    assert letter.message is not None
+    assert (letter.message.id, letter.status, letter.attempts) == ("order-17", 503, 1)
+    assert letter.reason == "gave up after 1 attempts: 503 Service Unavailable"
+    assert letter.body == b"x" * 4096
+    assert await lane.size() == 0
+
+
+async def test_a_throttled_provider_holds_the_whole_fleet_and_spends_no_attempt(redis: Redis) -> None:
+    one, other = a_lane(redis, worker="w1"), a_lane(redis, worker="w2")
+    await one.enqueue([plain_message("a"), plain_message("b")])
+    settled = await settle(one, list((await one.claim(1)).claims), Throttled("429", after=HOUR))
+    assert settled.state == "throttled"
+    assert settled.hold == pytest.approx(HOUR, abs=1)
+    held = await other.claim(10)
+    assert (held.claims, held.why) == ([], "throttled")
+    await other.resume()
+    claims = (await other.claim(10)).claims
+    assert texts(claims) == ["a", "b"]
+    assert claims[0].message.attempts == 0
+
+
+async def test_throttling_without_a_time_doubles_the_wait(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a")])
+    holds = []
+    for _ in range(3):
+        settled = await settle(lane, list((await lane.claim(1)).claims), Throttled("429"))
+        holds.append(round(settled.hold))
+        await redis.hdel(lane.keys.part("control"), "state", "hold")
+    assert holds == [1, 2, 4]
+
+
+async def test_refused_credentials_hold_the_lane_and_one_probe_lifts_it(redis: Redis) -> None:
+    lane = a_lane(redis, breaker={"failures": 20, "cooldown": 0.02})
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    settled = await settle(
+        lane, list((await lane.claim(1)).claims), Unauthorised("401"), breaker={"failures": 20, "cooldown": 0.02}
+    )
+    assert settled.state == "unauthorised"
+    while not (probe := await lane.claim(5)).claims:
+        pass
+    assert texts(probe.claims) == ["0"]
+    assert (await lane.claim(5)).claims == []
+    settled = await settle(lane, list(probe.claims), Delivered())
+    assert settled.state == ""
+    assert texts((await lane.claim(5)).claims) == ["1", "2", "3", "4"]
+
+
+async def test_failures_in_a_row_open_the_breaker(redis: Redis) -> None:
+    breaker = {"failures": 3, "cooldown": 60}
+    lane = a_lane(redis, breaker=breaker)
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    settled = await settle(lane, list((await lane.claim(3)).claims), Retry("refused"))
+    assert settled.state == "open"
+    assert (await lane.claim(5)).why == "open"
+
+
+async def test_an_answer_between_failures_keeps_the_breaker_closed(redis: Redis) -> None:
+    lane = a_lane(redis, breaker={"failures": 3, "cooldown": 60})
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    await settle(lane, list((await lane.claim(2)).claims), Retry("refused"))
+    await settle(lane, list((await lane.claim(1)).claims), Rejected("400"))
+    settled = await settle(lane, list((await lane.claim(2)).claims), Retry("refused"))
+    assert settled.state == ""
+
+
+async def test_pause_holds_and_resume_lets_go(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a")])
+    await lane.pause()
+    assert (await lane.claim(1)).why == "paused"
+    await lane.resume()
+    assert texts((await lane.claim(1)).claims) == ["a"]
+
+
+async def test_the_same_batch_number_counts_once(redis: Redis) -> None:
+    lane = a_lane(redis)
+    for _ in range(2):
+        await lane.enqueue([plain_message("a")], "batch:w1:q", 7)
+    await lane.enqueue([plain_message("b")], "batch:w1:q", 8)
+    assert texts((await lane.claim(10)).claims) == ["a", "b"]
+
+
+async def test_an_id_is_pending_only_once(redis: Redis) -> None:
+    lane = a_lane(redis)
+    first = await lane.enqueue([a_message("order-17"), a_message("order-17")])
+    assert (first.accepted, first.duplicates) == (1, 1)
+    claims = (await lane.claim(10)).claims
+    assert (await lane.enqueue([a_message("order-17")])).duplicates == 1
+    await settle(lane, list(claims), Delivered())
+    assert (await lane.enqueue([a_message("order-17")])).accepted == 1
+
+
+async def test_the_dedup_window_remembers_what_was_delivered(redis: Redis) -> None:
+    lane = a_lane(redis, dedup_window=60)
+    await lane.enqueue([a_message("order-17")])
+    await settle(lane, list((await lane.claim(1)).claims), Delivered())
+    assert (await lane.enqueue([a_message("order-17")])).duplicates == 1
+
+
+async def test_what_has_expired_is_never_handed_out_and_costs_no_token(redis: Redis) -> None:
+    lane = a_lane(redis, rate="1/h", burst=1)
+    stale = [a_message(f"old-{number}", expires_at=time.time() - 1) for number in range(500)]
+    await lane.enqueue([*stale, plain_message("fresh")])
+    out: list[str] = []
+    while not out:
+        out = texts((await lane.claim(10)).claims)
+    assert out == ["fresh"]
+    status = await read_status(redis, "relay", "test", ["w1"], time.time())
+    assert status.totals["expired"] == 500
+    assert await redis.hlen(lane.keys.part("ids")) == 0
+
+
+async def test_a_newer_message_replaces_the_older_one_in_place(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("a", collapse_key="k"), plain_message("b"), a_message("c", collapse_key="k")])
+    claims = (await lane.claim(10)).claims
+    assert texts(claims) == ["c", "b"]
+    await lane.enqueue([a_message("d", collapse_key="k")])
+    assert texts((await lane.claim(10)).claims) == ["d"]
+
+
+async def test_an_ordering_key_goes_one_at_a_time_and_in_order(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message(f"{key}{number}", ordering_key=key) for number in range(3) for key in "xy"])
+    out: list[str] = []
+    while claims := list((await lane.claim(10)).claims):
+        assert len(claims) == 2
+        out += texts(claims)
+        await settle(lane, claims, Delivered())
+    assert [text for text in out if text[0] == "x"] == ["x0", "x1", "x2"]
+    assert [text for text in out if text[0] == "y"] == ["y0", "y1", "y2"]
+
+
+async def test_a_delayed_message_waits_for_its_time(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("later", deliver_at=time.time() + 0.05, reply_to="r"), plain_message("now")])
+    assert texts((await lane.claim(10)).claims) == ["now"]
+    while not (claims := (await lane.claim(10)).claims):
+        pass
+    assert texts(claims) == ["later"]
+
+
+@pytest.mark.parametrize(("overflow", "left"), [("drop_oldest", ["2", "3"]), ("drop_newest", ["0", "1"])])
+async def test_a_full_backlog_drops_what_the_operator_chose(redis: Redis, overflow: str, left: list[str]) -> None:
+    lane = a_lane(redis, max_backlog=2, overflow=overflow)
+    enqueued = await lane.enqueue([plain_message(str(number)) for number in range(4)])
+    assert enqueued.dropped == 2
+    assert texts((await lane.claim(10)).claims) == left
+
+
+async def test_a_frozen_worker_settles_nothing_that_was_handed_on(redis: Redis) -> None:
+    frozen, other = a_lane(redis, worker="w1"), a_lane(redis, worker="w2")
+    await frozen.enqueue([plain_message("a")])
+    claims = list((await frozen.claim(1)).claims)
+    await other.recover("w1")
+    (again,) = (await other.claim(1)).claims
+    assert (again.crashes, again.message.attempts) == (1, 0)
+    settled = await settle(frozen, claims, Rejected("400"))
+    assert (settled.settled, settled.stale) == (0, 1)
+    assert await other.size() == 1
+
+
+async def test_a_success_is_final_whoever_reports_it(redis: Redis) -> None:
+    frozen, other = a_lane(redis, worker="w1"), a_lane(redis, worker="w2")
+    await frozen.enqueue([plain_message("a")])
+    claims = list((await frozen.claim(1)).claims)
+    await other.recover("w1")
+    await settle(frozen, claims, Delivered())
+    assert (await other.claim(1)).claims == []
+    assert await other.size() == 0
+
+
+async def test_a_message_that_killed_three_workers_is_a_dead_letter(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("poison")])
+    for number in range(3):
+        victim = a_lane(redis, worker=f"victim-{number}")
+        assert len((await victim.claim(1)).claims) == 1
+        await lane.recover(f"victim-{number}")
+    (letter,) = [letter async for letter in dead.read(redis, lane.keys.part("dead"))]
+    assert letter.reason.startswith("poison")
+    assert await lane.size() == 0
+
+
+async def test_handing_back_restores_the_order_and_keeps_what_is_kept(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    claims = (await lane.claim(4)).claims
+    assert await lane.hand_back(keep=[claims[0].ticket]) == 3
+    again = (await lane.claim(10)).claims
+    assert texts(again) == ["1", "2", "3", "4"]
+    assert [claim.deliveries for claim in again] == [1, 1, 1, 0]
+
+
+async def test_members_of_a_failed_batch_come_back_to_travel_alone(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    await settle(lane, list((await lane.claim(2)).claims), Isolate())
+    claims = (await lane.claim(2)).claims
+    assert texts(claims) == ["a", "b"]
+    assert all(claim.alone and claim.message.attempts == 0 for claim in claims)
+
+
+async def test_a_dead_letter_comes_back_through_the_limiter(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("a", priority="high")])
+    await settle(lane, list((await lane.claim(1)).claims), Rejected("400"))
+    (letter,) = [letter async for letter in dead.read(redis, lane.keys.part("dead"))]
+    assert await lane.revive([letter.entry]) == (1, 0)
+    (claim,) = (await lane.claim(1)).claims
+    assert (claim.message.id, claim.message.attempts, claim.message.priority) == ("a", 0, 0)
+    assert await redis.xlen(lane.keys.part("dead")) == 0
+
+
+async def test_a_malformed_element_is_filed_with_its_raw_bytes(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([Malformed(b"\xff{", "not UTF-8", "notifications"), plain_message("a")])
+    (letter,) = [letter async for letter in dead.read(redis, lane.keys.part("dead"))]
+    assert (letter.raw, letter.reason, letter.queue) == (b"\xff{", "not UTF-8", "notifications")
+    assert texts((await lane.claim(10)).claims) == ["a"]
+
+
+async def test_a_gone_target_leaves_feedback_and_a_receipt(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("a", reply_to="answers")])
+    settled = await settle(lane, list((await lane.claim(1)).claims), Unregistered("token-1", "410"))
+    assert settled.outbox == 2
+    assert await lane.size() == 0
+
+
+@pytest.mark.parametrize("when", ["waiting", "in flight", "gone"])
+async def test_cancel_takes_back_only_what_is_not_in_flight(redis: Redis, when: str) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("a")])
+    if when != "waiting":
+        claims = list((await lane.claim(1)).claims)
+        if when == "gone":
+            await settle(lane, claims, Delivered())
+    expected = {"waiting": "cancelled", "in flight": "in flight", "gone": "unknown"}[when]
+    assert await lane.cancel("a", ["w1"]) == expected
+    assert (await lane.claim(1)).claims == []
+
+
+async def test_scripts_survive_a_script_flush(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a")])
+    await redis.script_flush()
+    assert texts((await lane.claim(1)).claims) == ["a"]
+
+
+async def test_a_hold_is_only_as_long_as_its_longest_answer(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.settle([], Hold("throttled", 10, "429"))
+    settled = await lane.settle([], Hold("throttled", 1, "429"))
+    assert settled.hold == pytest.approx(10, abs=0.5)

