@@ -158,11 +158,9 @@ def _decode(element: bytes) -> Any:
     """The JSON value; raises MessageError for all that strict JSON does not allow, and more."""
     try:
         tree = msgspec.json.decode(element)
-    except UnicodeDecodeError as error:
-        raise MessageError(f"not UTF-8: {error.reason} at byte {error.start} of a string") from None
     except RecursionError:
         raise MessageError(f"nested deeper than {MAX_DEPTH} levels") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MessageError(_malformed(element, str(error))) from None
     except MemoryError:
         raise MessageError("too large to decode") from None

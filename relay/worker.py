@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -192,20 +191,6 @@ class Worker:
             await asyncio.sleep(1)
             for dispatcher in self.dispatchers.values():
                 dispatcher.kick()
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT set `stop`; a second one ends the process at once, losing nothing:
-    what it holds is on its own lists in Redis, and recovered from there."""
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
 
 
 def _profile(settings: Settings) -> Profile:

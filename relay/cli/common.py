@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -27,6 +27,8 @@ ConfigOption = Annotated[
     typer.Option("--config", "-c", help="The configuration file. Default: $RELAY_CONFIG, else ./relay.yaml."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+Loader = Callable[[], Settings]
 
 ResultT = TypeVar("ResultT")
 

@@ -1,22 +1,36 @@
-"""`relay run`: the worker."""
+"""`relay run`: the worker, or as many of them as `processes` says."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from relay import logs
 from relay.cli import common
+from relay.errors import ConfigError
 from relay.provider import discover
 from relay.settings.models import Settings
-from relay.worker import Worker, stop_on_signals
+from relay.store.connect import embedded
+from relay.supervisor import SUPERVISED, Supervisor, ends_without_supervisor
+from relay.worker import Worker
+
+logger = structlog.get_logger()
 
 
 def run(
     context: typer.Context,
     config: common.ConfigOption = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", "-p", min=1, help="Worker processes. Default: `processes` of the file.")
+    ] = None,
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="Exit once every queue and every lane is empty.")
     ] = False,
@@ -24,17 +38,72 @@ def run(
     """Drain the queues into the providers.
 
     SIGTERM or Ctrl-C: claim no more, finish what is in flight within `shutdown_timeout`, hand back the
-    rest, exit 0. A second signal ends it at once, still losing nothing.
+    rest, exit 0. A second one ends it at once, still losing nothing. SIGHUP reads the file again; a bad
+    file keeps the old configuration.
 
     Example: `relay run -c relay.yaml`
     """
     settings = common.load_settings(context, config)
     logs.configure(settings.log.level, settings.log.format)
-    common.run(_work(settings, until_empty=until_empty))
+    wanted = processes or settings.processes
+    number = (len(os.sched_getaffinity(0)) if wanted == "auto" else wanted) if SUPERVISED not in os.environ else 1
+    if number == 1:
+        common.run(_work(settings, lambda: common.load_settings(context, config), until_empty=until_empty))
+    else:
+        path = common.config_path(context, config)
+        raise typer.Exit(common.run(_supervise(settings, path, number, until_empty=until_empty)))
 
 
-async def _work(settings: Settings, *, until_empty: bool) -> None:
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    async with common.redis(settings) as client:
-        await Worker(settings, discover(), client).run(stop, until_empty=until_empty)
+async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool) -> None:
+    """Serve until told to stop; each SIGHUP starts over with what the file says then."""
+    stop, changed, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_stop(number: signal.Signals) -> None:
+        if stop.is_set():
+            # What this process holds is on its own lists in Redis, and is recovered from there.
+            os._exit(128 + number)
+        stop.set()
+        over.set()
+
+    def on_hangup() -> None:
+        changed.set()
+        over.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_stop, number)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(common.redis(settings))
+        orphaned = asyncio.create_task(ends_without_supervisor(over))
+        stack.callback(orphaned.cancel)
+        while True:
+            await Worker(settings, discover(), client).run(over, until_empty=until_empty)
+            if stop.is_set() or not changed.is_set():
+                return
+            over.clear()
+            changed.clear()
+            settings = _reloaded(settings, reload)
+
+
+def _reloaded(old: Settings, reload: common.Loader) -> Settings:
+    try:
+        new = reload()
+    except ConfigError as error:
+        logger.error("the file is wrong: the old configuration stays", problems=error.problems)
+        return old
+    if new.redis != old.redis or new.processes != old.processes:
+        logger.warning("a change of `redis` or `processes` needs a restart")
+    logger.info("the file was read again")
+    return new
+
+
+async def _supervise(settings: Settings, path: Path, processes: int, *, until_empty: bool) -> int:
+    command = [sys.executable, "-m", "relay", "run", "-c", str(path)]
+    supervisor = Supervisor([*command, *(["--until-empty"] if until_empty else [])], processes, settings.shutdown_timeout)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, supervisor.forward, number)
+    async with embedded(settings.redis.url.get_secret_value()):
+        logger.info("supervising", processes=processes)
+        return await supervisor.run()

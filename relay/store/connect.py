@@ -42,17 +42,23 @@ async def connect(url: str) -> AsyncIterator[Client]:
 
     Raises StoreError where Redis cannot be reached, UsageError where it is too old.
     """
-    if url.startswith("embedded://"):
-        async with EmbeddedRedis(Path(url.removeprefix("embedded://"))) as server:
-            async with connect(server.url) as client:
-                yield client
+    async with embedded(url) as real_url:
+        client = open_client(real_url)
+        try:
+            await _check(client, real_url)
+            yield client
+        finally:
+            await client.aclose()
+
+
+@asynccontextmanager
+async def embedded(url: str) -> AsyncIterator[str]:
+    """Runs the server of an `embedded://DIR` and gives its URL; gives any other URL back as it is."""
+    if not url.startswith("embedded://"):
+        yield url
         return
-    client = open_client(url)
-    try:
-        await _check(client, url)
-        yield client
-    finally:
-        await client.aclose()
+    async with EmbeddedRedis(Path(url.removeprefix("embedded://"))) as server:
+        yield server.url
 
 
 def open_client(url: str) -> Client:
