@@ -103,12 +103,15 @@ class Dispatcher:
     async def _claim_forever(self) -> None:
         while True:
             room = await self._room()
+            self._kicked.clear()
+            if (left := self._held_until - time.monotonic()) > 0:
+                await _pause(self._kicked, left)
+                continue
             finished = self._finished
             try:
+                self._arrived.clear()
                 if self._unsure:
                     await self._reconcile()
-                self._arrived.clear()
-                self._kicked.clear()
                 claimed = await self.lane.claim(room)
             except StoreError as error:
                 # The claim may have been made and its answer lost.
@@ -270,6 +273,9 @@ class Dispatcher:
                 entries, hold = self._entries[:SETTLE_MOST], self._hold
                 self._hold = None
                 self._apply(await forever(self.lane.settle, entries, hold))
+                if any(entry[2] == "r" for entry in entries):
+                    # The claimer has to hear when the retries are due.
+                    self._arrived.set()
                 del self._entries[: len(entries)]
                 self._settled.set()
 
@@ -278,6 +284,9 @@ class Dispatcher:
             self._log.info("outcomes came too late: the messages were handed on", messages=settled.stale)
         if settled.state != self._state:
             self._report(settled)
+        if settled.state or self._state:
+            # What the claimer was told to wait for is no longer what holds.
+            self._kicked.set()
         self._state = settled.state
         if settled.state and settled.hold > 0:
             self._held_until = time.monotonic() + settled.hold

@@ -20,7 +20,13 @@ def configure(level: str = "info", style: str = "auto") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if style == "console":
-        renderers: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        renderers: list[structlog.typing.Processor] = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # No local variables: they hold secrets.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     else:
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(

@@ -10,8 +10,8 @@ from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from yaml.nodes import Node as YamlNode
 from yaml.resolver import Resolver
 
-from relay.settings.environment import UndefinedVariable, show, substitute
-from relay.settings.syntax import MAX_DEPTH, START, Unreadable, compose, position_of, too_deep
+from relay.settings.environment import UndefinedVariableError, show, substitute
+from relay.settings.syntax import MAX_DEPTH, START, UnreadableError, compose, position_of, too_deep
 from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, Sequence
 from relay.settings.words import quote
 
@@ -20,6 +20,9 @@ MAX_SOURCE = 1024 * 1024
 
 MAX_NODES = 100_000
 """Values in a file, those that aliases repeat included."""
+
+MAX_NUMBER = 2**63 - 1
+"""The largest whole number; a larger one is just text."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = _PREFIX + "merge"
@@ -48,7 +51,7 @@ def parse(source: str, env: Environment[str, str], problems: Problems) -> Node |
             problems.add(START, (), "the file is empty; config.example.yaml shows every key")
             return None
         return _Builder(env, problems, composed.tagged).build(composed.root, ())
-    except Unreadable as error:
+    except UnreadableError as error:
         problems.add(error.position, (), str(error))
         return None
 
@@ -64,11 +67,13 @@ class _Builder:
         self._depth = 0
 
     def build(self, node: YamlNode, location: Location) -> Node:
-        """The tree below a node. Raises Unreadable where it grows beyond the limits."""
+        """The tree below a node. Raises UnreadableError where it grows beyond the limits."""
         position = position_of(node.start_mark)
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise Unreadable(position, f"more than {MAX_NODES} values, those that aliases repeat included")
+            raise UnreadableError(
+                position, f"more than {MAX_NODES} values, those that aliases repeat included"
+            )
         if self._depth >= MAX_DEPTH:
             raise too_deep(position)
         if node in self._tagged and node.tag not in _ALLOWED_TAGS:
@@ -121,7 +126,9 @@ class _Builder:
             if isinstance(tree, Mapping):
                 yield from tree.entries.items()
             else:
-                self._problems.add(tree.position, location, "`<<` merges mappings only: write `<<: *anchor` of one")
+                self._problems.add(
+                    tree.position, location, "`<<` merges mappings only: write `<<: *anchor` of one"
+                )
 
     def _scalar(self, node: ScalarNode, location: Location) -> Scalar:
         position = position_of(node.start_mark)
@@ -130,18 +137,22 @@ class _Builder:
         try:
             text = substitute(raw, self._env)
             explicit = node in self._tagged
-            tag = node.tag if explicit or not plain else str(_RESOLVER.resolve(ScalarNode, text, (True, False)))
+            tag = node.tag if explicit or not plain else _implicit_tag(text)
             return Scalar(position, _value(text, tag, explicit=explicit), text, plain)
-        except UndefinedVariable as error:
+        except UndefinedVariableError as error:
             problem = str(error)
-        except _NotOfItsTag:
+        except _TagMismatchError:
             problem = f"is not what its tag says; remove {_tag_name(node.tag)}"
         self._problems.add(position, location, problem)
         return Scalar(position, None, raw, plain, broken=True)
 
 
-class _NotOfItsTag(ValueError):
+class _TagMismatchError(ValueError):
     pass
+
+
+def _implicit_tag(text: str) -> str:
+    return str(_RESOLVER.resolve(ScalarNode, text, (True, False)))  # type: ignore[no-untyped-call]
 
 
 def _value(text: str, tag: str, *, explicit: bool) -> str | int | float | bool | None:
@@ -151,9 +162,11 @@ def _value(text: str, tag: str, *, explicit: bool) -> str | int | float | bool |
         return text
     try:
         value: int | float | bool | None = construct(ScalarNode(tag, text.strip()))
-    except (ValueError, KeyError, IndexError, OverflowError):  # a number of 5,000 digits, a lone 0x_
+        if isinstance(value, int) and abs(value) > MAX_NUMBER:
+            raise OverflowError
+    except (ValueError, KeyError, IndexError, OverflowError):  # a lone `0x_`, a number of 5,000 digits
         if explicit:
-            raise _NotOfItsTag from None
+            raise _TagMismatchError from None
         return text
     return value
 
@@ -164,5 +177,7 @@ def _tag_name(tag: str) -> str:
 
 def _tag_problem(tag: str) -> str:
     # A text such as `!s3cret` is a tag to YAML: name only what is surely none.
-    named = f"the tag {quote(_tag_name(tag))[1:-1]}" if tag.startswith(_PREFIX + "python/") else "a tag (`!…`)"
+    named = (
+        f"the tag {quote(_tag_name(tag))[1:-1]}" if tag.startswith(_PREFIX + "python/") else "a tag (`!…`)"
+    )
     return f"{named} is not allowed; quote a text that begins with `!`"

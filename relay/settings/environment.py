@@ -12,7 +12,7 @@ _HIDE = {ord(char): chr(_SHIFT + ord(char)) for char in _STRUCTURE}
 _SHOW = {ord(hidden): chr(char) for char, hidden in _HIDE.items()}
 
 
-class UndefinedVariable(ValueError):
+class UndefinedVariableError(ValueError):
     """A reference that cannot be filled; the text says what to do about it."""
 
 
@@ -20,7 +20,7 @@ def substitute(text: str, env: Mapping[str, str]) -> str:
     """The text with each reference filled from `env`; what is filled in is not looked at again.
 
     The default also stands in for a variable that is set but empty, as in a shell. `$${` is a
-    literal `${`. Raises UndefinedVariable with one line for all references that cannot be filled.
+    literal `${`. Raises UndefinedVariableError with one line for all references that cannot be filled.
     """
     troubles: list[str] = []
 
@@ -29,18 +29,22 @@ def substitute(text: str, env: Mapping[str, str]) -> str:
         if match[0] == "$${":
             return "${"
         if name is None:
-            troubles.append("`${` must be followed by a name and `}`; write ${NAME}, ${NAME:-default}, or $${ for ${")
+            troubles.append(
+                "`${` must be followed by a name and `}`; write ${NAME}, ${NAME:-default}, or $${ for ${"
+            )
         elif default is not None:
             return env.get(name) or str(default)
         elif name in env:
             return env[name]
         else:
-            troubles.append(f"the environment variable {name} is not set; set it or write ${{{name}:-default}}")
+            troubles.append(
+                f"the environment variable {name} is not set; set it or write ${{{name}:-default}}"
+            )
         return ""
 
     filled = _REFERENCE.sub(fill, text)
     if troubles:
-        raise UndefinedVariable("; ".join(dict.fromkeys(troubles)))
+        raise UndefinedVariableError("; ".join(dict.fromkeys(troubles)))
     return filled
 
 

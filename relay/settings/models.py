@@ -26,13 +26,17 @@ _LISTEN = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.*-]+):([0-9]{1,5})$")
 
 def _check_provider_name(name: str) -> str:
     if not re.fullmatch(PROVIDER_NAME_PATTERN[1:-1], name):
-        raise ValueError("is not a name for a provider; 1 to 64 of A-Z a-z 0-9 _ . - that begin with a letter or digit")
+        raise ValueError(
+            "is not a name for a provider; 1 to 64 of A-Z a-z 0-9 _ . - that begin with a letter or digit"
+        )
     return name
 
 
 def _check_prefix(prefix: str) -> str:
     if not re.fullmatch(PREFIX_PATTERN[1:-1], prefix):
-        raise ValueError(f"{describe(prefix)} must be at least one character, and none of them a space or a brace")
+        raise ValueError(
+            f"{describe(prefix)} must be at least one character, and none of them a space or a brace"
+        )
     return prefix
 
 
@@ -41,7 +45,9 @@ def _check_listen(value: object) -> object:
         return None
     found = _LISTEN.match(value) if isinstance(value, str) else None
     if not found or int(found[2]) > 65535:
-        raise ValueError(f"{describe(value)} is not host:port; write 127.0.0.1:9464, [::1]:9464, or nothing for off")
+        raise ValueError(
+            f"{describe(value)} is not host:port; write 127.0.0.1:9464, [::1]:9464, or nothing for off"
+        )
     return value
 
 
@@ -66,9 +72,9 @@ class RedisSettings(Options):
         json_schema_extra={"default": DEFAULT_REDIS_URL, "pattern": REDIS_URL_PATTERN, "minLength": 1},
     )
     """redis://, rediss://, unix://, redis+sentinel://h1:p,h2:p/NAME/0, redis+cluster://h1:p,h2:p or embedded://DIR."""
-    prefix: Annotated[str, AfterValidator(_check_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})] = (
-        "relay"
-    )
+    prefix: Annotated[
+        str, AfterValidator(_check_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})
+    ] = "relay"
     """What the names of all of relay's own keys begin with."""
 
     @property

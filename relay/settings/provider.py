@@ -15,7 +15,9 @@ BURST_SECONDS = 0.1
 class Options(BaseModel):
     """The base of every section of the file: no unknown keys, no change once it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
 
 class RetryOptions(Options):
@@ -46,7 +48,7 @@ class ProviderOptions(Options):
     rate: Rates = ()
     """Messages, over the whole fleet: 100/s, 600000/m, 20/10s. Of a list, all hold. Absent: unlimited."""
     burst: Count | None = None
-    """Messages that may go out at once (the bucket's size). Absent: a tenth of a second's worth, at least 1."""
+    """Messages that may go out at once (the bucket's size). Absent: a tenth of a second's worth, or 1."""
     warmup: Duration = 0.0
     """The climb from a tenth of the rate to all of it, after an idle or open time."""
     concurrency: Annotated[Count, Field(le=10_000)] = 64

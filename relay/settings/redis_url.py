@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote, urlsplit
 
 from relay.settings.types import Secret
@@ -19,6 +20,8 @@ FORMS = {
 }
 """Each scheme with an example."""
 
+_DATABASE = re.compile(r"[0-9]{0,9}")
+
 REDIS_URL_PATTERN = "^(redis|rediss|unix|rediss?\\+sentinel|rediss?\\+cluster|embedded)://"
 
 
@@ -30,38 +33,29 @@ def check_redis_url(value: Secret) -> Secret:
         raise ValueError(f"is not a URL; write one such as {FORMS['redis']}")
     if scheme not in FORMS:
         hint = near_miss(scheme, FORMS)
-        raise ValueError(
-            f"has the unknown scheme {describe(scheme)}; {hint + ' ' if hint else ''}allowed are {listing(FORMS)}"
-        )
-    if not _is_complete(scheme, rest, url):
+        hint = f"{hint} " if hint else ""
+        raise ValueError(f"has the unknown scheme {describe(scheme)}; {hint}allowed are {listing(FORMS)}")
+    if any(char.isspace() for char in url) or not _is_complete(scheme, rest, url):
         raise ValueError(f"is not complete or not well-formed; write it as {FORMS[scheme]}")
     return value
 
 
 def _is_complete(scheme: str, rest: str, url: str) -> bool:
-    if any(char.isspace() for char in url):
-        return False
     if scheme == "embedded":
         return bool(rest)
     try:
         parts = urlsplit(url)
-        if scheme == "unix":
-            return bool(parts.path.strip("/"))
-        first, _, second = parts.path.lstrip("/").partition("/")
-        hosts = [_is_node(node) for node in parts.netloc.rpartition("@")[2].split(",")]
     except ValueError:  # brackets that do not match
         return False
-    if scheme.endswith("+sentinel"):
-        return all(hosts) and bool(first) and _is_database(second)
-    if scheme.endswith("+cluster"):
-        return all(hosts) and _is_database(first)
-    return len(hosts) == 1 and all(hosts) and _is_database(unquote(first))
+    if scheme == "unix":
+        return bool(parts.path.strip("/"))
+    first, _, second = parts.path.lstrip("/").partition("/")
+    nodes = parts.netloc.rpartition("@")[2].split(",")
+    database = second if scheme.endswith("+sentinel") else first
+    complete = bool(first) if scheme.endswith("+sentinel") else len(nodes) == 1 or "+" in scheme
+    return complete and all(map(_is_node, nodes)) and _DATABASE.fullmatch(unquote(database)) is not None
 
 
 def _is_node(node: str) -> bool:
     host, colon, port = node.rpartition(":") if ":" in node.rpartition("]")[2] else (node, "", "")
     return bool(host) and (not colon or (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536))
-
-
-def _is_database(text: str) -> bool:
-    return text == "" or (text.isascii() and text.isdigit())

@@ -6,11 +6,12 @@ It is read here, before validation, so that no adapter has to know.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from relay.settings.shape import models_within, secret_kind, twins
+from relay.settings.shape import Reach, fields, models_within, secret_kind, twins
 from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, Sequence
 from relay.settings.words import quote
 
@@ -18,66 +19,75 @@ MAX_SECRET = 64 * 1024
 """Bytes of a file that holds a secret."""
 
 
-def read_secret_files(model: type[BaseModel], node: Node, location: Location, folder: Path, problems: Problems) -> None:
-    """Put what the files hold in place of each `X_file` below `node`. Relative paths begin at `folder`."""
-    if not isinstance(node, Mapping):
-        return
-    for twin, name in twins(model).items():
-        if twin in node.entries:
-            _replace(model, node, (twin, name), location, folder, problems)
-    for name, info in model.model_fields.items():
-        if name not in node.entries:
-            continue
-        value, inner = node.entries[name].node, (*location, name)
-        for step, child_model in models_within(info.annotation):
-            if step == "one":
-                read_secret_files(child_model, value, inner, folder, problems)
-            elif step == "each item" and isinstance(value, Sequence):
-                for index, item in enumerate(value.items):
-                    read_secret_files(child_model, item, (*inner, index), folder, problems)
-            elif step == "each value" and isinstance(value, Mapping):
-                for key, entry in value.entries.items():
-                    read_secret_files(child_model, entry.node, (*inner, key), folder, problems)
-
-
-def _replace(
-    model: type[BaseModel],
-    node: Mapping,
-    names: tuple[str, str],
-    location: Location,
-    folder: Path,
-    problems: Problems,
+def read_secret_files(
+    model: type[BaseModel], node: Node, location: Location, folder: Path, problems: Problems
 ) -> None:
-    twin, name = names
-    entry = node.entries.pop(twin)
-    value = entry.node
-    if isinstance(value, Scalar) and not value.text and not value.broken:
-        return  # `secret_file: ${SECRET_FILE:-}` with no such variable
-    if name in node.entries and not _is_empty(node.entries[name].node):
-        text = f"`{name}` and `{twin}` are both there; keep one"
-        problems.add(entry.key_position, (*location, twin), text)
-        return
-    broken = Scalar(value.position, None, "", broken=True)
-    node.entries[name] = Entry(entry.key_position, broken)
-    if isinstance(value, Scalar) and value.broken:
-        return
-    try:
-        content = _read(value, folder)
-    except ValueError as error:
-        problems.add(value.position, (*location, twin), str(error))
-        return
-    if secret_kind(model.model_fields[name].annotation) == "many":
-        lines = [line.strip() for line in content.splitlines() if line.strip()]
-        items: list[Node] = [Scalar(value.position, line, line, plain=False) for line in lines]
-        node.entries[name] = Entry(entry.key_position, Sequence(value.position, items))
-    else:
-        node.entries[name] = Entry(entry.key_position, Scalar(value.position, content, content, plain=False))
+    """Put what the files hold in place of each `X_file` below `node`. Relative paths begin at `folder`."""
+    _Reader(folder, problems).visit(model, node, location)
+
+
+class _Reader:
+    def __init__(self, folder: Path, problems: Problems) -> None:
+        self._folder = folder
+        self._problems = problems
+
+    def visit(self, model: type[BaseModel], node: Node, location: Location) -> None:
+        """Replace the twins of this mapping and of all that is below it."""
+        if not isinstance(node, Mapping):
+            return
+        for twin, name in twins(model).items():
+            if twin in node.entries:
+                self._replace(model, node, location, twin, name)
+        for name, info in fields(model).items():
+            if name in node.entries:
+                for reach, inner in models_within(info.annotation):
+                    for step, part in _parts(node.entries[name].node, reach):
+                        self.visit(inner, part, (*location, name, *step))
+
+    def _replace(
+        self, model: type[BaseModel], node: Mapping, location: Location, twin: str, name: str
+    ) -> None:
+        entry = node.entries.pop(twin)
+        if _is_empty(entry.node):
+            return  # `secret_file: ${SECRET_FILE:-}` with no such variable
+        if name in node.entries and not _is_empty(node.entries[name].node):
+            text = f"`{name}` and `{twin}` are both there; keep one"
+            self._problems.add(entry.key_position, (*location, twin), text)
+            return
+        many = secret_kind(fields(model)[name].annotation) == "many"
+        node.entries[name] = Entry(entry.key_position, self._content(entry.node, (*location, twin), many))
+
+    def _content(self, value: Node, location: Location, many: bool) -> Node:
+        position = value.position
+        broken = Scalar(position, None, "", broken=True)
+        if isinstance(value, Scalar) and value.broken:
+            return broken
+        try:
+            text = _read(value, self._folder)
+        except ValueError as error:
+            self._problems.add(position, location, str(error))
+            return broken
+        if not many:
+            return Scalar(position, text, text, plain=False)
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return Sequence(position, [Scalar(position, line, line, plain=False) for line in lines])
+
+
+def _parts(node: Node, reach: Reach) -> Iterator[tuple[Location, Node]]:
+    """The nodes that a field's model reaches, each with the steps that lead to it."""
+    match node, reach:
+        case _, "itself":
+            yield (), node
+        case Sequence(), "each item":
+            yield from (((index,), item) for index, item in enumerate(node.items))
+        case Mapping(), "each value":
+            yield from (((key,), entry.node) for key, entry in node.entries.items())
 
 
 def _is_empty(node: Node) -> bool:
     match node:
         case Scalar():
-            return not node.text and not node.broken
+            return node.value in (None, "") and not node.broken
         case Sequence():
             return not node.items
         case _:

@@ -7,43 +7,55 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from relay.settings.types import Secret
 
 SUFFIX = "_file"
 """What is put after the name of a secret field for the path of a file that holds it."""
 
-Steps = Literal["one", "each item", "each value"]
+SecretKind = Literal["one", "many", "values"]
+Reach = Literal["itself", "each item", "each value"]
+_LISTS = (list, tuple, set, frozenset)
 
 
-def secret_kind(annotation: Any) -> Literal["one", "many"] | None:
-    """Whether a field's type holds a secret, or a list of them."""
+def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields by the key that stands in the file."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def secret_kind(annotation: Any) -> SecretKind | None:
+    """Whether a type holds one secret, a list of them, or values that are secrets."""
     if isinstance(annotation, type) and issubclass(annotation, Secret):
         return "one"
     origin = get_origin(annotation)
-    kinds = [secret_kind(part) for part in get_args(annotation)] if origin is not Literal else []
-    found: Literal["one", "many"] | None = next((kind for kind in kinds if kind), None)
-    return "many" if found and origin not in (Union, types.UnionType, Annotated) else found
+    if origin is None or origin is Literal:
+        return None
+    found = next((kind for kind in map(secret_kind, get_args(annotation)) if kind), None)
+    if found is None or origin in (Union, types.UnionType, Annotated):
+        return found
+    return "many" if found == "one" and isinstance(origin, type) and issubclass(origin, _LISTS) else "values"
 
 
 def twins(model: type[BaseModel]) -> dict[str, str]:
     """The `X_file` keys that a model's secrets add to it, each with its X."""
+    known = fields(model)
     return {
-        name + SUFFIX: name
-        for name, info in model.model_fields.items()
-        if secret_kind(info.annotation) and name + SUFFIX not in model.model_fields
+        key + SUFFIX: key
+        for key, info in known.items()
+        if secret_kind(info.annotation) in ("one", "many") and key + SUFFIX not in known
     }
 
 
 def keys(model: type[BaseModel]) -> list[str]:
     """Every key that a mapping of this model may have."""
-    return [*model.model_fields, *twins(model)]
+    return [*fields(model), *twins(model)]
 
 
-def models_within(annotation: Any) -> Iterator[tuple[Steps, type[BaseModel]]]:
-    """The models that a field's type holds: itself, of each item of a list, of each value of a dict."""
+def models_within(annotation: Any) -> Iterator[tuple[Reach, type[BaseModel]]]:
+    """The models that a type holds: itself, in each item of a list, in each value of a dict."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield "one", annotation
+        yield "itself", annotation
         return
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
@@ -51,7 +63,29 @@ def models_within(annotation: Any) -> Iterator[tuple[Steps, type[BaseModel]]]:
             yield from models_within(part)
     elif origin is Annotated:
         yield from models_within(arguments[0])
-    elif isinstance(origin, type) and issubclass(origin, Mapping):
-        yield from (("each value", model) for step, model in models_within(arguments[1]) if step == "one")
-    elif isinstance(origin, type) and issubclass(origin, list | tuple | set | frozenset):
-        yield from (("each item", model) for part in arguments for step, model in models_within(part) if step == "one")
+    elif isinstance(origin, type) and issubclass(origin, (*_LISTS, Mapping)):
+        reach: Reach = "each value" if issubclass(origin, Mapping) else "each item"
+        for part in arguments:
+            yield from ((reach, model) for inner, model in models_within(part) if inner == "itself")
+
+
+def models_at(model: type[BaseModel], location: tuple[str | int, ...]) -> Iterator[type[BaseModel]]:
+    """The models that may govern the node at a location below a node of `model`."""
+    if not location:
+        yield model
+        return
+    info = fields(model).get(str(location[0]))
+    for reach, inner in models_within(info.annotation) if info else ():
+        below = location[1:] if reach == "itself" else location[2:]
+        if reach == "itself" or len(location) > 1:
+            yield from models_at(inner, below)
+
+
+def is_secret(model: type[BaseModel], location: tuple[str | int, ...]) -> bool:
+    """Whether what stands at a location below a node of `model` is, or may hold, a secret."""
+    for index, step in enumerate(location):
+        for governing in models_at(model, location[:index]):
+            info = fields(governing).get(str(step))
+            if info and secret_kind(info.annotation):
+                return True
+    return False

@@ -21,18 +21,18 @@ MAX_DEPTH = 50
 START = Position(1, 1)
 
 _HINTS = {
-    "found undefined alias": "`*` refers to an anchor (`&name`) that is not there; quote a text that begins with `*`",
-    "found duplicate anchor": "the same anchor (`&name`) is set twice; quote a text that begins with `&`",
+    "found undefined alias": "`*` names an anchor that is not there; quote a text that begins with `*`",
+    "found duplicate anchor": "the same anchor is set twice; quote a text that begins with `&`",
     "found undefined tag handle": "tags (`!…`) are not allowed; quote a text that begins with `!`",
     "found character '\\t'": "a tab cannot indent; use spaces",
     "found character": "{0}; quote a text that begins with such a character",
-    "mapping values are not allowed here": "a `:` stands where none can; check the indentation, or quote the text",
+    "mapping values are not allowed here": "a `:` is misplaced; check the indentation, or quote the text",
     "could not find expected ':'": "a key without `:`; check the indentation, or quote the text",
     "but found another document": "only one document is allowed; remove `---`",
 }
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """The document cannot be read on from here; the text is one line."""
 
     def __init__(self, position: Position, text: str) -> None:
@@ -55,7 +55,7 @@ class _Composer(yaml.SafeLoader):
         self.tagged: set[YamlNode] = set()
 
     def compose_node(self, parent: YamlNode | None, index: int) -> YamlNode | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise too_deep(position_of(event.start_mark))
@@ -69,7 +69,7 @@ class _Composer(yaml.SafeLoader):
 def compose(source: str) -> Composed | None:
     """The nodes of one document, references hidden (see `environment`); None where it is empty.
 
-    Raises Unreadable.
+    Raises UnreadableError.
     """
     composer: _Composer | None = None
     try:
@@ -79,10 +79,12 @@ def compose(source: str) -> Composed | None:
     except ReaderError as error:
         raise _illegal_character(source, error) from None
     except yaml.MarkedYAMLError as error:
-        raise Unreadable(position_of(error.problem_mark or error.context_mark), _explain(error)) from None
+        raise UnreadableError(
+            position_of(error.problem_mark or error.context_mark), _explain(error)
+        ) from None
     except (ValueError, OverflowError):  # the escape "\UFFFFFFFF"
         position = position_of(composer.get_mark()) if composer else START
-        raise Unreadable(position, "not valid YAML: an escape that means no character") from None
+        raise UnreadableError(position, "not valid YAML: an escape that means no character") from None
 
 
 def position_of(mark: yaml.Mark | None) -> Position:
@@ -90,9 +92,11 @@ def position_of(mark: yaml.Mark | None) -> Position:
     return Position(mark.line + 1, mark.column + 1) if mark else START
 
 
-def too_deep(position: Position) -> Unreadable:
+def too_deep(position: Position) -> UnreadableError:
     """The problem of a document that is nested too deep, or that holds itself."""
-    return Unreadable(position, f"nested deeper than {MAX_DEPTH} levels (is an alias inside its own anchor?)")
+    return UnreadableError(
+        position, f"nested deeper than {MAX_DEPTH} levels (is an alias inside its own anchor?)"
+    )
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
@@ -103,7 +107,7 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
     return f"not valid YAML: {error.problem or error.context}"
 
 
-def _illegal_character(source: str, error: ReaderError) -> Unreadable:
+def _illegal_character(source: str, error: ReaderError) -> UnreadableError:
     before = source[: error.position]
     position = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
-    return Unreadable(position, f"the character {quote(chr(error.character))} is not allowed in YAML")
+    return UnreadableError(position, f"the character {quote(chr(error.character))} is not allowed in YAML")

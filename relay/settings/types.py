@@ -11,8 +11,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic import PlainSerializer, SecretStr, Strict, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    SecretStr,
+    Strict,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from relay.settings.words import describe
@@ -23,14 +31,20 @@ DURATION_PATTERN = rf"^{_NUMBER}$|^{_SPAN}(?: ?{_SPAN})*$"
 RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:{_NUMBER})?(?:ms|s|m|h|d)$"
 SIZE_PATTERN = rf"^{_NUMBER} ?(?:[kKmMgG][iI]?)?[bB]?$"
 
-_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+_SECONDS = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 _DURATION = re.compile(DURATION_PATTERN)
 _PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _RATE = re.compile(rf"^({_NUMBER}) ?/ ?({_NUMBER})?(ms|s|m|h|d)$")
 _SIZE = re.compile(rf"^({_NUMBER}) ?([kKmMgG][iI]?)?[bB]?$")
-_LONGEST = 64  # characters of a text that is worth parsing
+_LONGEST = 800  # characters of a text that is worth parsing; two floats without exponent fit
 
 
 def parse_duration(value: object) -> float:
@@ -46,7 +60,9 @@ def parse_duration(value: object) -> float:
         exact = sum((Decimal(count) * _SECONDS[unit] for count, unit in spans), Decimal(0))
         seconds = _float(exact if spans else Decimal(value.strip()))
     if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{describe(value)} is not a duration; write seconds or a text such as 10s, 500ms or 1h30m")
+        raise ValueError(
+            f"{describe(value)} is not a duration; write seconds or a text such as 10s, 500ms or 1h30m"
+        )
     return seconds
 
 
@@ -55,6 +71,8 @@ def format_duration(seconds: float) -> str:
     exact = Decimal(repr(float(seconds)))
     if exact == 0:
         return "0s"
+    if exact >= 10**15:  # beyond the precision of a decimal division
+        return f"{exact:f}s"
     if exact < 1:
         return f"{_plain(exact * 1000)}ms"
     parts = []
@@ -90,7 +108,9 @@ class Rate:
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         return dict(_RATE_SCHEMA)
 
 

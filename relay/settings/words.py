@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 
 _LONGEST = 60  # characters of a value that are shown
-_PASSWORD_IN_URL = re.compile(r"(?s)(?<=://).*@")  # rather too much than too little
 _PASSWORD_IN_QUERY = re.compile(r"(?i)((?:password|passwd|secret|token)=)[^&#\s]*")
 
 
@@ -18,37 +17,37 @@ def quote(text: str) -> str:
     if len(shown) > _LONGEST:
         shown = shown[:_LONGEST] + "…"
     return "".join(
-        char if char.isprintable() else json.dumps(char)[1:-1] for char in json.dumps(shown, ensure_ascii=False)
+        char if char.isprintable() else json.dumps(char)[1:-1]
+        for char in json.dumps(shown, ensure_ascii=False)
     )
 
 
 def mask_url(text: str) -> str:
-    """The text with the password (or, where there is no colon, the user) of each URL as `***`."""
-
-    def mask(match: re.Match[str]) -> str:
-        user, colon, _ = match[0].partition(":")
-        return f"{user}:***@" if colon else "***@"
-
-    return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD_IN_URL.sub(mask, text))
+    """The text with the passwords of the URL in it as `***`: rather too much is masked than too little."""
+    scheme, separator, rest = text.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if at:
+        user, colon, _ = credentials.partition(":")
+        text = f"{scheme}{separator}{user + colon if colon else ''}***@{host}"
+    return _PASSWORD_IN_QUERY.sub(r"\1***", text)
 
 
 def describe(value: object) -> str:
     """A value in few words: scalars as they are, structures by kind only."""
     match value:
-        case None:
-            return "nothing"
-        case bool():
-            return "true" if value else "false"
+        case None | True | False:
+            words = {None: "nothing", True: "true", False: "false"}[value]
         case str():
-            return quote(value)
+            words = quote(value)
         case int() | float():
-            return quote(str(value))[1:-1]
+            words = quote(str(value))[1:-1]
         case dict():
-            return "a mapping"
+            words = "a mapping"
         case list() | tuple() | set():
-            return "a list"
+            words = "a list"
         case _:
-            return f"a {type(value).__name__}"
+            words = f"a {type(value).__name__}"
+    return words
 
 
 def listing(words: Iterable[str]) -> str:

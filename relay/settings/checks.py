@@ -1,0 +1,82 @@
+"""What the fields of the file say about each other. Works on the tree, so that it finds these
+problems also where other parts of the file are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.settings.models import is_loopback
+from relay.settings.tree import Location, Mapping, Node, Problems, Scalar, Sequence, child
+from relay.settings.words import listing, near_miss, quote
+
+
+def check(root: Mapping, problems: Problems) -> None:
+    """Queues against providers, queues against each other, the admin server against the world."""
+    _check_queues(root, problems)
+    _check_admin(root, problems)
+
+
+def _check_queues(root: Mapping, problems: Problems) -> None:
+    providers = child(root, "providers")
+    first: dict[str, int] = {}
+    for location, queue in _queues(root):
+        name = _text(queue, "name")
+        if name is not None and name.text in first:
+            text = (
+                f"the queue {quote(name.text)} is here twice (first in line {first[name.text]}); remove one"
+            )
+            problems.add(name.position, (*location, "name"), text)
+        elif name is not None:
+            first[name.text] = name.position.line
+        _check_provider(queue, location, providers, problems)
+
+
+def _check_provider(queue: Mapping, location: Location, providers: Node | None, problems: Problems) -> None:
+    provider = child(queue, "provider")
+    if provider is None or (isinstance(provider, Scalar) and _is_none(provider)):
+        queue_format = _text(queue, "format")
+        if queue_format is not None and queue_format.text == "bare":
+            text = "the key `provider` is missing: a bare message cannot name its provider, so the queue must"
+            problems.add(queue.position, location, text)
+        return
+    named = _text(queue, "provider")
+    if named is None or not isinstance(providers, Mapping) or named.text in providers.entries:
+        return
+    hint = near_miss(named.text, providers.entries) or f"there is {listing(providers.entries)}"
+    text = f"no provider is named {quote(named.text)}; {hint}"
+    problems.add(named.position, (*location, "provider"), text)
+
+
+def _check_admin(root: Mapping, problems: Problems) -> None:
+    admin = child(root, "admin")
+    if not isinstance(admin, Mapping):
+        return
+    listen, token = _text(admin, "listen"), child(admin, "token")
+    if listen is None or not listen.text or listen.value is False or ":" not in listen.text:
+        return
+    if is_loopback(listen.text) or (
+        token is not None and not (isinstance(token, Scalar) and _is_none(token))
+    ):
+        return
+    text = (
+        f"{quote(listen.text)} can be reached from other hosts: set `token` (or `token_file`), or 127.0.0.1"
+    )
+    problems.add(listen.position, ("admin", "listen"), text)
+
+
+def _queues(root: Mapping) -> Iterator[tuple[Location, Mapping]]:
+    queues = child(root, "queues")
+    if isinstance(queues, Sequence):
+        for index, queue in enumerate(queues.items):
+            if isinstance(queue, Mapping):
+                yield ("queues", index), queue
+
+
+def _text(node: Node, key: str) -> Scalar | None:
+    """The scalar below a key, where there is one and nothing is wrong with it yet."""
+    found = child(node, key)
+    return found if isinstance(found, Scalar) and found.value is not None and not found.broken else None
+
+
+def _is_none(scalar: Scalar) -> bool:
+    return scalar.value in (None, "") and not scalar.broken

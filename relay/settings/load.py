@@ -1,0 +1,143 @@
+"""The configuration file → `Settings`, or every problem in it at once.
+
+Each problem is one line, `file:line:column: path: what is wrong and what is allowed`, in the order
+of the file. Secrets are not in them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping as AnyMapping
+from pathlib import Path
+
+from relay.errors import ConfigError
+from relay.settings.checks import check
+from relay.settings.document import MAX_SOURCE, parse
+from relay.settings.models import Settings
+from relay.settings.provider import ProviderOptions
+from relay.settings.secrets import read_secret_files
+from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, child, to_data
+from relay.settings.validate import validate
+from relay.settings.words import describe, listing, near_miss
+
+Adapters = AnyMapping[str, type[ProviderOptions]]
+"""The options of each adapter, by the name that `type` gives it."""
+
+
+def load(path: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.environ) -> Settings:
+    """The settings in the file at `path`; what `${NAME}` means comes from `env`.
+
+    Raises ConfigError with all that is wrong.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SOURCE + 1)  # one more than `parse` takes
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        if len(content) > MAX_SOURCE:
+            line, column, what = 1, 1, f"the file is larger than {MAX_SOURCE // 1024} KiB"
+        else:
+            what = "the file is not UTF-8; save it as UTF-8"
+        raise ConfigError([f"{path}:{line}:{column}: {what}"]) from None
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"{path}: there is no such file; config.example.yaml is one to start from"]
+        ) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except ValueError:
+        raise ConfigError([f"{describe(str(path))} is not a path"]) from None
+    return loads(text, path, adapters, env)
+
+
+def loads(
+    text: str, filename: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.environ
+) -> Settings:
+    """The settings in a text. `filename` is named in errors, and relative paths begin at its folder.
+
+    Raises ConfigError with all that is wrong.
+    """
+    problems = Problems(str(filename))
+    root = parse(text, env, problems)
+    settings = None
+    if isinstance(root, Mapping):
+        settings = _read(root, adapters, Path(filename).parent, problems)
+    elif root is not None and not problems.found:
+        what = "is empty" if to_data(root) is None else f"is {_kind(root)}"
+        problems.add(root.position, (), f"the file {what}; expected a mapping with `queues` and `providers`")
+    if settings is None or problems.found:
+        raise ConfigError(problems.lines())
+    return settings.at(Path(filename))
+
+
+def _read(root: Mapping, adapters: Adapters, folder: Path, problems: Problems) -> Settings | None:
+    read_secret_files(Settings, root, (), folder, problems)
+    providers = child(root, "providers")
+    options: dict[str, ProviderOptions] = {}
+    if isinstance(providers, Mapping):
+        for name, entry in providers.entries.items():
+            options[name] = _provider(entry, ("providers", name), adapters, folder, problems)
+
+    def data(node: Node) -> object:
+        mapping = to_data(node)
+        if isinstance(mapping, dict) and isinstance(providers, Mapping):
+            mapping["providers"] = options
+        return mapping
+
+    settings = validate(Settings, root, (), problems, data)
+    check(root, problems)
+    return settings
+
+
+def _provider(
+    entry: Entry, location: Location, adapters: Adapters, folder: Path, problems: Problems
+) -> ProviderOptions:
+    """The options of one provider; where they are wrong, a stand-in, so that the rest can be looked at."""
+    node = entry.node
+    stand_in = ProviderOptions.model_construct(type="")
+    if not isinstance(node, Mapping):
+        if not (isinstance(node, Scalar) and node.broken):
+            problems.add(
+                node.position, location, f"expected a mapping with `type`, got {describe(to_data(node))}"
+            )
+        return stand_in
+    model = _model(node, location, adapters, problems)
+    if model is None:
+        _check_common(node, location, problems)
+        return stand_in
+    read_secret_files(model, node, location, folder, problems)
+    return validate(model, node, location, problems) or stand_in
+
+
+def _model(
+    node: Mapping, location: Location, adapters: Adapters, problems: Problems
+) -> type[ProviderOptions] | None:
+    kind = child(node, "type")
+    if isinstance(kind, Scalar) and kind.broken:
+        return None
+    if kind is None:
+        problems.add(node.position, location, f"the key `type` is missing; write {listing(adapters)}")
+        return None
+    if isinstance(kind, Scalar) and kind.value is not None and kind.text in adapters:
+        return adapters[kind.text]
+    name = describe(kind.text if isinstance(kind, Scalar) and kind.value is not None else to_data(kind))
+    hint = near_miss(kind.text, adapters) if isinstance(kind, Scalar) else ""
+    text = (
+        f"there is no adapter {name}; {hint + ' ' if hint else ''}available: {', '.join(adapters) or 'none'}"
+    )
+    problems.add(kind.position, (*location, "type"), text)
+    return None
+
+
+def _check_common(node: Mapping, location: Location, problems: Problems) -> None:
+    """What can be said where the adapter is unknown: the options that all of them share."""
+    known = {key: entry for key, entry in node.entries.items() if key in ProviderOptions.model_fields}
+    known["type"] = Entry(node.position, Scalar(node.position, "unknown", "unknown"))
+    validate(ProviderOptions, Mapping(node.position, known), location, problems)
+
+
+def _kind(node: Node) -> str:
+    return "one value" if isinstance(node, Scalar) else "a list"

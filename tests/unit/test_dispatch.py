@@ -1,0 +1,286 @@
+"""The dispatcher on a real Redis, with an adapter that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from redis.asyncio import Redis
+
+from relay.dispatch import Dispatcher
+from relay.errors import StoreError, TransportError
+from relay.http.transport import ForbiddenAddress
+from relay.outcome import Isolate, Rejected, Retry, Throttled, Unauthorised
+from relay.store import dead
+from relay.store.lane import Lane
+from tests.support.builders import a_lane, a_message, options, plain_message
+from tests.support.fake_provider import FakeProvider
+
+
+@asynccontextmanager
+async def serving(lane: Lane, provider: FakeProvider) -> AsyncIterator[Dispatcher]:
+    """A running dispatcher."""
+    dispatcher = Dispatcher(lane, provider, on_letters=asyncio.Event())
+    task = asyncio.create_task(dispatcher.run())
+    await asyncio.sleep(0)
+    try:
+        yield dispatcher
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def emptied(lane: Lane) -> None:
+    """Return when the lane holds nothing."""
+    await eventually(lane.size, 0)
+
+
+async def eventually(read: Callable[[], object], value: object) -> None:
+    async with asyncio.timeout(20):
+        while (await read()) != value:  # type: ignore[misc]
+            await asyncio.sleep(0.005)
+
+
+async def letters(redis: Redis, lane: Lane) -> list[dead.DeadLetter]:
+    return [letter async for letter in dead.read(redis, lane.keys.part("dead"))]
+
+
+async def test_everything_that_waits_is_delivered_in_order(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=1))
+    await lane.enqueue([plain_message(str(number)) for number in range(500)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == [str(number) for number in range(500)]
+
+
+async def test_no_more_requests_are_in_flight_than_allowed(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=7))
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(100)])
+    async with serving(lane, provider):
+        await provider.until(lambda: provider.in_flight == 7)
+        provider.gate.set()
+        await emptied(lane)
+    assert provider.most_in_flight == 7
+    assert len(provider.messages) == 100
+
+
+async def test_a_slow_provider_hoards_nothing(redis: Redis) -> None:
+    lane, other = a_lane(redis), a_lane(redis, worker="w2")
+    provider = FakeProvider(options(concurrency=4))
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    async with serving(lane, provider):
+        await provider.until(lambda: provider.in_flight == 4)
+        assert len((await other.claim(100)).claims) == 6
+
+
+async def test_what_waits_together_goes_out_together(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(), batch_size=10)
+    await lane.enqueue([plain_message(str(number)) for number in range(25)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert sorted(len(batch) for batch in provider.batches) == [5, 10, 10]
+
+
+async def test_messages_of_different_groups_do_not_share_a_batch(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(), batch_size=10)
+    provider.group_by = lambda message: None if message.payload["text"] == "alone" else "rest"
+    await lane.enqueue([plain_message(text) for text in ("a", "alone", "b", "alone", "c")])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert sorted([message.payload["text"] for message in batch] for batch in provider.batches) == [
+        ["a", "b", "c"], ["alone"], ["alone"],
+    ]
+
+
+async def test_one_bad_member_does_not_take_nine_good_ones_with_it(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(), batch_size=10)
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    provider.answers.append(Isolate("400"))
+    provider.answers.extend([Rejected("400: bad channel", 400)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert [len(batch) for batch in provider.batches] == [10] + [1] * 10
+    assert [letter.reason for letter in await letters(redis, lane)] == ["400: bad channel"]
+
+
+async def test_what_the_adapter_refuses_is_never_sent(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    provider.refuse = lambda message: Rejected("too large") if message.payload["text"] == "b" else None
+    await lane.enqueue([plain_message(text) for text in "abc"])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == ["a", "c"]
+    assert [letter.reason for letter in await letters(redis, lane)] == ["too large"]
+
+
+async def test_an_adapter_that_raises_or_miscounts_costs_an_attempt_and_no_message(redis: Redis) -> None:
+    retry = {"attempts": 9, "base": 0.001}
+    lane = a_lane(redis)
+    provider = FakeProvider(options(retry=retry))
+    provider.answers.extend([ZeroDivisionError("bug"), [], TransportError("refused"), TimeoutError()])
+    await lane.enqueue([plain_message("a")])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == ["a"] * 5
+    assert provider.batches[-1][0].attempts == 4
+
+
+async def test_a_forbidden_address_is_a_rejection(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    provider.answers.append(ForbiddenAddress("127.0.0.1 is a loopback address"))
+    await lane.enqueue([plain_message("a")])
+    async with serving(lane, provider):
+        await emptied(lane)
+    (letter,) = await letters(redis, lane)
+    assert "127.0.0.1" in letter.reason
+
+
+async def test_a_provider_that_hangs_is_cut_off_and_tried_again(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(timeout=0.05, retry={"base": 0.001}))
+    provider.gate.clear()
+    await lane.enqueue([plain_message("a")])
+    async with serving(lane, provider) as dispatcher:
+        dispatcher._timeout = 0.05
+        await provider.until(lambda: len(provider.batches) >= 2)
+        provider.gate.set()
+        await emptied(lane)
+    assert provider.messages[-1] == "a"
+
+
+async def test_a_throttled_provider_gets_nothing_more_until_the_hold_is_over(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=1))
+    provider.answers.append(Throttled("429", after=0.3))
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    async with serving(lane, provider):
+        await provider.until(lambda: len(provider.batches) == 1)
+        started = time.monotonic()
+        await provider.until(lambda: len(provider.batches) == 2)
+        waited = time.monotonic() - started
+        await emptied(lane)
+    assert waited >= 0.29
+    assert provider.messages == ["0", "0", "1", "2", "3", "4"]
+    assert all(batch[0].attempts == 0 for batch in provider.batches)
+
+
+async def test_a_wrong_key_makes_no_dead_letters(redis: Redis) -> None:
+    breaker = {"failures": 20, "cooldown": 0.02}
+    lane = a_lane(redis, breaker=breaker, timeout=0.01)
+    provider = FakeProvider(options(breaker=breaker))
+    provider.answers.extend([Unauthorised("401")] * 3)
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert await letters(redis, lane) == []
+    assert sorted(set(provider.messages)) == ["0", "1", "2", "3", "4"]
+
+
+async def test_retries_wait_in_redis_and_end_as_dead_letters(redis: Redis) -> None:
+    retry = {"attempts": 3, "base": 0.001}
+    lane = a_lane(redis)
+    provider = FakeProvider(options(retry=retry))
+    provider.answers.extend([Retry("503", 503, b"busy")] * 3)
+    await lane.enqueue([a_message("order-17")])
+    async with serving(lane, provider):
+        await emptied(lane)
+    (letter,) = await letters(redis, lane)
+    assert (letter.attempts, letter.status, letter.body) == (3, 503, b"busy")
+
+
+async def test_what_expires_between_claim_and_send_is_not_sent(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    await lane.enqueue([a_message("a", expires_at=time.time() + 60)])
+    provider.clock = lambda: time.time() + 120
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == []
+
+
+async def test_draining_finishes_what_is_in_flight_and_hands_back_the_rest(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=2, rate=None))
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    async with serving(lane, provider) as dispatcher:
+        await provider.until(lambda: provider.in_flight == 2)
+        drained = asyncio.create_task(dispatcher.drain())
+        await asyncio.sleep(0)
+        provider.gate.set()
+        async with asyncio.timeout(10):
+            await drained
+        assert await redis.hlen(lane.keys.inflight("w1")) == 0
+        assert await lane.size() == 8
+    assert provider.messages == ["0", "1"]
+
+
+async def test_a_claim_whose_answer_was_lost_is_handed_back(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    claim, calls = lane.claim, 0
+
+    async def lossy(wanted: int):
+        nonlocal calls
+        calls += 1
+        claimed = await claim(wanted)
+        if calls == 1:
+            raise StoreError("the connection broke before the answer came")
+        return claimed
+
+    lane.claim = lossy  # type: ignore[method-assign]
+    async with serving(lane, provider) as dispatcher:
+        await eventually(lambda: asyncio.sleep(0, calls), 1)
+        dispatcher.kick()
+        await emptied(lane)
+    assert provider.messages == ["a", "b"]
+
+
+async def test_settling_goes_on_until_redis_is_back(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    await lane.enqueue([plain_message("a")])
+    settle, calls = lane.settle, 0
+
+    async def flaky(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise StoreError("away")
+        return await settle(*arguments)
+
+    lane.settle = flaky  # type: ignore[method-assign]
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == ["a"]
+
+
+async def test_the_rate_spreads_messages_evenly(redis: Redis) -> None:
+    lane = a_lane(redis, rate="100/s", burst=10)
+    provider = FakeProvider(options(rate="100/s", burst=10))
+    arrivals: list[float] = []
+    deliver = provider.deliver
+
+    async def timed(batch):
+        arrivals.append(time.monotonic())
+        return await deliver(batch)
+
+    provider.deliver = timed  # type: ignore[method-assign]
+    await lane.enqueue([plain_message(str(number)) for number in range(40)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    for start, end in zip(arrivals, arrivals[20:], strict=False):
+        # Twenty more messages within 100 ms would break burst + rate x time; scheduling only adds time.
+        assert end - start > 0.09
