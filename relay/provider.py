@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from relay.errors import UsageError
@@ -63,6 +64,9 @@ class Provider(ABC, Generic[OptionsT]):
 
     batch_size: int = 1
     """The most messages that one `deliver` takes."""
+
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where `public_only` requests may go beside public addresses."""
 
     def __init__(self, name: str, options: OptionsT, *, clock: Callable[[], float] = time.time) -> None:
         """`name` is the provider's name in the configuration; `clock` gives Unix seconds."""

@@ -17,7 +17,7 @@ from relay.courier import Courier
 from relay.dispatch import Dispatcher
 from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
-from relay.http import open_transport
+from relay.http import Transport, open_transport
 from relay.intake import Intake, Router
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
@@ -83,7 +83,7 @@ class Worker:
         log = logger.bind(worker=self.profile.worker)
         async with AsyncExitStack() as stack:
             for adapter in self.providers.values():
-                transport = open_transport(adapter.options)
+                transport = transport_of(adapter)
                 stack.push_async_callback(transport.close)
                 await adapter.start(transport)
                 stack.push_async_callback(adapter.close)
@@ -191,6 +191,14 @@ class Worker:
             await asyncio.sleep(1)
             for dispatcher in self.dispatchers.values():
                 dispatcher.kick()
+
+
+def transport_of(adapter: Provider[ProviderOptions]) -> Transport:
+    """The connections of one provider, within its own limits."""
+    options = adapter.options
+    return open_transport(
+        timeout=options.timeout, concurrency=options.concurrency, allowed=adapter.allowed_networks
+    )
 
 
 def _profile(settings: Settings) -> Profile:

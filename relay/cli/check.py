@@ -8,9 +8,9 @@ import typer
 
 from relay.cli import common
 from relay.errors import RelayError
-from relay.http import open_transport
 from relay.provider import discover
 from relay.settings.models import Settings
+from relay.worker import transport_of
 
 
 def check(
@@ -46,7 +46,7 @@ async def _reach(settings: Settings) -> bool:
     adapters = discover()
     for name, options in settings.providers.items():
         adapter = adapters[options.type](name, options)
-        transport = open_transport(options)
+        transport = transport_of(adapter)
         try:
             await adapter.start(transport)
             proved = await adapter.verify()

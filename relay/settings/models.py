@@ -103,7 +103,12 @@ class AdminSettings(Options):
 
     listen: Annotated[str | None, BeforeValidator(_check_listen)] = "127.0.0.1:9464"
     """host:port; empty: off. Beyond the loopback addresses it needs a token."""
-    token: Annotated[Secret | None, BeforeValidator(_empty_is_none)] = None
+    token: Annotated[Secret | None, BeforeValidator(_empty_is_none)] = Field(
+        default=None,
+        json_schema_extra={
+            "anyOf": [{"type": "string", "format": "password", "writeOnly": True}, {"type": "null"}]
+        },
+    )
     """What a request must bring as `Authorization: Bearer …`; empty: nothing."""
 
     @property

@@ -28,7 +28,9 @@ def config_schema(adapters: Mapping[str, type[ProviderOptions]]) -> Schema:
     models: list[type[Options]] = [Settings, ProviderOptions, *adapters.values()]
     found, generated = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
     definitions: dict[str, Schema] = generated.get("$defs", {})
-    name_of = {model: schema["$ref"].rpartition("/")[2] for (model, _), schema in found.items()}
+    name_of: dict[object, str] = {
+        model: schema["$ref"].rpartition("/")[2] for (model, _), schema in found.items()
+    }
     for definition in definitions.values():
         _add_twins(definition)
     root = definitions.pop(name_of[Settings])

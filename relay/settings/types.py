@@ -28,7 +28,7 @@ from relay.settings.words import describe
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SPAN = rf"{_NUMBER}(?:ms|s|m|h|d)"
 DURATION_PATTERN = rf"^{_NUMBER}$|^{_SPAN}(?: ?{_SPAN})*$"
-RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:{_NUMBER})?(?:ms|s|m|h|d)$"
+RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:(?:ms|s|m|h|d)|{_SPAN}(?: ?{_SPAN})*)$"
 SIZE_PATTERN = rf"^{_NUMBER} ?(?:[kKmMgG][iI]?)?[bB]?$"
 
 _SECONDS = {
@@ -42,7 +42,7 @@ _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "
 
 _DURATION = re.compile(DURATION_PATTERN)
 _PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
-_RATE = re.compile(rf"^({_NUMBER}) ?/ ?({_NUMBER})?(ms|s|m|h|d)$")
+_RATE = re.compile(RATE_PATTERN)
 _SIZE = re.compile(rf"^({_NUMBER}) ?([kKmMgG][iI]?)?[bB]?$")
 _LONGEST = 800  # characters of a text that is worth parsing; two floats without exponent fit
 
@@ -126,9 +126,9 @@ def parse_rate(value: object) -> Rate:
     """A rate from a text such as `100/s`, `600000/m`, `10/h`, `1000/d` or `20/10s`. Raises ValueError."""
     if isinstance(value, Rate):
         return value
-    found = _RATE.match(value.strip()) if isinstance(value, str) and len(value) <= _LONGEST else None
-    if found:
-        rate = Rate(_float(Decimal(found[1])), _float(Decimal(found[2] or 1) * _SECONDS[found[3]]))
+    if isinstance(value, str) and len(value) <= _LONGEST and _RATE.match(value.strip()):
+        count, _, period = value.strip().replace(" ", "").partition("/")
+        rate = Rate(_float(Decimal(count)), parse_duration(f"1{period}" if period in _SECONDS else period))
         if 0 < rate.count < math.inf and 0 < rate.period < math.inf and 0 < rate.per_second < math.inf:
             return rate
     raise ValueError(f"{describe(value)} is not a rate; write 100/s, 600000/m or a list of them")

@@ -1,0 +1,1 @@
+"""The built-in adapters, one a file. Pure: message to request, response to outcome."""

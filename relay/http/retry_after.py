@@ -1,0 +1,30 @@
+"""Retry-After (RFC 9110, section 10.2.3): whole seconds, or an HTTP date."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+LONGEST = 3600.0
+"""Seconds: what a provider asks for beyond it is cut."""
+
+_SECONDS = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*")
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds from `now` (Unix seconds) for which to leave the provider in peace.
+
+    None where the header is missing or cannot be read. `headers` has lower-case names. Decimals are not
+    in the RFC but on the wire, and round up.
+    """
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    if found := _SECONDS.fullmatch(value):
+        return min(LONGEST, float(math.ceil(float(found[1]))))
+    try:
+        return min(LONGEST, max(0.0, parsedate_to_datetime(value).timestamp() - now))
+    except (ValueError, OverflowError, TypeError):
+        return None

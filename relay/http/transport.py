@@ -1,0 +1,33 @@
+"""What carries a request to a provider and its answer back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from relay.errors import TransportError
+
+if TYPE_CHECKING:
+    from relay.provider import Request, Response
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of an answer that are read; the rest is cut off, and the connection with it."""
+
+
+class ForbiddenAddress(TransportError):
+    """A URL that came with a message leads to an address that it may not reach."""
+
+
+class Transport(Protocol):
+    """One provider's connections."""
+
+    async def send(self, request: Request) -> Response:
+        """The answer, its body cut at `BODY_LIMIT`. Redirects are not followed.
+
+        Raises TransportError, with one line for people, where no complete answer came, and
+        ForbiddenAddress where the request may not be made at all.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...

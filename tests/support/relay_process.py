@@ -1,0 +1,132 @@
+"""The installed `relay` command as a process, the way an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+RELAY = str(Path(sys.executable).parent / "relay")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Ours, without what would change how relay behaves."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    return {**clean, **extra}
+
+
+async def relay(*words: str, stdin: bytes | None = None, cwd: Path | None = None, **env: str) -> Finished:
+    """Run a command to its end."""
+    process = await asyncio.create_subprocess_exec(
+        RELAY, *words,
+        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=cwd, env=environment(**env),
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin)
+    return Finished(process.returncode or 0, out.decode(), err.decode())
+
+
+class Worker:
+    """A running `relay run`; its log lines are read as they come."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+        self._heard = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"event": line.decode(errors="replace").rstrip()}
+            async with self._heard:
+                self.lines.append(entry)
+                self._heard.notify_all()
+        async with self._heard:
+            self._heard.notify_all()
+
+    async def says(self, event: str, times: int = 1, seconds: float = 30) -> dict[str, Any]:
+        """Wait for a log line that contains the text; the last such line."""
+
+        def heard() -> list[dict[str, Any]]:
+            return [line for line in self.lines if event in str(line.get("event"))]
+
+        try:
+            async with asyncio.timeout(seconds), self._heard:
+                await self._heard.wait_for(lambda: len(heard()) >= times or self._reader.done())
+        except TimeoutError:
+            raise AssertionError(f"{event!r} was never said, but {self.lines}") from None
+        assert len(heard()) >= times, f"{event!r} was never said, but {self.lines}"
+        return heard()[-1]
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self, seconds: float = 40) -> int:
+        """The exit code, once there is one."""
+        async with asyncio.timeout(seconds):
+            code = await self.process.wait()
+            await self._reader
+        return code
+
+
+@asynccontextmanager
+async def worker(config: Path, *words: str, **env: str) -> AsyncIterator[Worker]:
+    """A worker that is ready; it is told to stop at the end, and killed if it does not."""
+    process = await asyncio.create_subprocess_exec(
+        RELAY, "run", "-c", str(config), *words,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=environment(**env),
+        limit=1 << 20,
+    )
+    running = Worker(process)
+    try:
+        await running.says("ready")
+        yield running
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await running.ended(15)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+def write_config(folder: Path, redis_url: str, providers: dict[str, Any], queues: list[Any] | None = None, **rest: Any) -> Path:
+    """A configuration file with one process, no admin server, and what the test asks for."""
+    document = {
+        "redis": {"url": redis_url},
+        "queues": queues or [{"name": "notifications", "provider": next(iter(providers))}],
+        "providers": providers,
+        "processes": 1,
+        **rest,
+    }
+    path = folder / "relay.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path

@@ -1,0 +1,89 @@
+"""The JSON Schema of the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from relay.settings.provider import ProviderOptions
+from relay.settings.schema import config_schema
+
+
+@pytest.fixture
+def schema(adapters: dict[str, type[ProviderOptions]]) -> dict[str, Any]:
+    return config_schema(adapters)
+
+
+def test_it_is_json_of_the_current_draft(schema: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(schema))["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_unknown_keys_are_refused_everywhere(schema: dict[str, Any]) -> None:
+    objects = [
+        schema,
+        *(part for name, part in schema["$defs"].items() if "properties" in part and name != "provider"),
+    ]
+    assert len(objects) > 6
+    assert all(part["additionalProperties"] is False for part in objects)
+
+
+def test_the_type_of_a_provider_decides_its_options(schema: dict[str, Any]) -> None:
+    provider = schema["$defs"]["provider"]
+    assert schema["properties"]["providers"]["additionalProperties"] == {"$ref": "#/$defs/provider"}
+    assert provider["properties"]["type"]["enum"] == ["pusher", "webhook"]
+    assert [rule["then"]["$ref"] for rule in provider["allOf"]] == [
+        "#/$defs/provider.pusher",
+        "#/$defs/provider.webhook",
+    ]
+    assert schema["$defs"]["provider.pusher"]["properties"]["type"]["const"] == "pusher"
+
+
+def test_a_required_secret_may_come_from_a_file_instead(schema: dict[str, Any]) -> None:
+    pusher = schema["$defs"]["provider.pusher"]
+    assert pusher["required"] == ["type", "app_id", "key"]
+    assert pusher["allOf"] == [{"oneOf": [{"required": ["secret"]}, {"required": ["secret_file"]}]}]
+    assert pusher["properties"]["secret_file"]["type"] == "string"
+
+
+def test_an_optional_secret_and_a_list_of_them_have_files_too(schema: dict[str, Any]) -> None:
+    webhook = schema["$defs"]["provider.webhook"]
+    assert "one in each line" in webhook["properties"]["secrets_file"]["description"]
+    assert {"not": {"required": ["secret", "secret_file"]}} in webhook["allOf"]
+    assert "url_file" in schema["$defs"]["RedisSettings"]["properties"]
+    assert "token_file" in schema["$defs"]["AdminSettings"]["properties"]
+
+
+def test_descriptions_and_defaults_are_there(schema: dict[str, Any]) -> None:
+    options = schema["$defs"]["provider.webhook"]["properties"]
+    assert options["concurrency"]["default"] == 64
+    assert "in flight" in options["concurrency"]["description"]
+    assert schema["$defs"]["RedisSettings"]["properties"]["url"]["default"] == "redis://127.0.0.1:6379/0"
+
+
+def test_a_reference_may_stand_for_a_number(schema: dict[str, Any]) -> None:
+    concurrency = schema["$defs"]["provider.webhook"]["properties"]["concurrency"]
+    assert concurrency["anyOf"] == [
+        {"maximum": 10000, "minimum": 1, "type": "integer"},
+        {"$ref": "#/$defs/Reference"},
+    ]
+
+
+def test_every_reference_inside_the_schema_leads_somewhere(schema: dict[str, Any]) -> None:
+    def references(part: object) -> Iterator[str]:
+        if isinstance(part, dict):
+            yield from ([part["$ref"]] if isinstance(part.get("$ref"), str) else [])
+            part = list(part.values())
+        if isinstance(part, list):
+            for inner in part:
+                yield from references(inner)
+
+    assert {name.removeprefix("#/$defs/") for name in references(schema)} == set(schema["$defs"])
+
+
+def test_two_adapters_may_share_their_options() -> None:
+    schema = config_schema({"a": ProviderOptions, "b": ProviderOptions})
+    assert schema["$defs"]["provider.a"]["properties"]["type"]["const"] == "a"
+    assert schema["$defs"]["provider.b"]["properties"]["type"]["const"] == "b"
