@@ -169,7 +169,9 @@ class Pusher(HttpProvider[PusherOptions]):
             case 401 | 403 | 404 | 407:
                 return Unauthorised(reason + _advice(status, response.text), status, response.body)
             case _ if 300 <= status < 400:
-                return Unauthorised(f"{reason}: redirects are not followed; mend `url`", status, response.body)
+                return Unauthorised(
+                    f"{reason}: redirects are not followed; mend `url`", status, response.body
+                )
             case 408:
                 return Retry(reason, status, response.body)
             case _ if status >= 500 or status < 200:

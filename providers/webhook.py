@@ -216,7 +216,9 @@ class Webhook(HttpProvider[WebhookOptions]):
                 return Retry(reason, status, response.body)
             case _ if status < 400:
                 where = response.headers.get("location", "")[:200]
-                return Rejected(f"status {status}: redirects are not followed ({where})", status, response.body)
+                return Rejected(
+                    f"status {status}: redirects are not followed ({where})", status, response.body
+                )
         return Rejected(reason, status, response.body)
 
     async def verify(self) -> str:

@@ -209,7 +209,8 @@ class Dispatcher:
             outcomes = await self._deliver(batch)
             now = self.provider.clock()
             settlements = [
-                self._settler.settle(claim, outcome, now) for claim, outcome in zip(batch, outcomes, strict=True)
+                self._settler.settle(claim, outcome, now)
+                for claim, outcome in zip(batch, outcomes, strict=True)
             ]
             hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
             if hold is not None:
@@ -303,7 +304,7 @@ class Dispatcher:
             self._log.info("the provider is served again")
         elif settled.state == "unauthorised":
             self._log.error(
-                "THE PROVIDER REFUSES OUR CREDENTIALS: its lane holds; see `relay status`, mend them, `relay resume`",
+                "THE PROVIDER REFUSES OUR CREDENTIALS: its lane holds until they are mended",
                 next_probe=f"{settled.hold:g}s",
             )
         else:

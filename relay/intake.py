@@ -14,7 +14,7 @@ from relay.errors import MessageError, StoreError
 from relay.message import PRIORITIES, Message, parse_bare, parse_envelope, provider_named
 from relay.settings.models import QueueSettings
 from relay.settings.provider import ProviderOptions
-from relay.store.lane import Lane, Malformed
+from relay.store.lane import Enqueued, Lane, Malformed
 from relay.store.queue import Queue
 
 WAIT = 5.0
@@ -50,7 +50,9 @@ class Router:
     def _message(self, element: bytes) -> tuple[str, Message]:
         queue, now = self._queue, self._clock()
         if len(element) > queue.max_size:
-            raise MessageError(f"{len(element)} bytes; the queue {queue.name!r} takes at most {queue.max_size}")
+            raise MessageError(
+                f"{len(element)} bytes; the queue {queue.name!r} takes at most {queue.max_size}"
+            )
         named: str | None = None
         if queue.format == "bare":
             message = parse_bare(element, queue.name, now, self._priority)
@@ -61,7 +63,9 @@ class Router:
             raise MessageError(f"provider: missing, and the queue {queue.name!r} names none")
         options = self._providers.get(provider)
         if options is None:
-            raise MessageError(f"provider: {provider!r} is not configured; there are {', '.join(self._providers)}")
+            raise MessageError(
+                f"provider: {provider!r} is not configured; there are {', '.join(self._providers)}"
+            )
         if options.ttl is not None and not message.expires_at:
             message = _with_expiry(message, options.ttl)
         return provider, message
@@ -123,7 +127,7 @@ class Intake:
 
     async def _next_batch(self) -> list[bytes]:
         self._turn += 1
-        batch = await self._forever(self.queue.take, self._turn, self._done, self._rejected)
+        batch: list[bytes] = await self._forever(self.queue.take, self._turn, self._done, self._rejected)
         self._done, self._rejected = 0, []
         return batch
 
@@ -142,7 +146,7 @@ class Intake:
 
     async def _enqueue(self, provider: str, items: Sequence[Message | Malformed]) -> None:
         lane = self._lanes[provider]
-        enqueued = await self._forever(lane.enqueue, items, self.mark, self._turn)
+        enqueued: Enqueued = await self._forever(lane.enqueue, items, self.mark, self._turn)
         self._on_arrival(provider, enqueued.waiting)
 
 

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -190,6 +191,7 @@ def _malformed(element: bytes, reason: str) -> str:
 def _count_keys(tree: Any, depth: int) -> int:
     if depth > MAX_DEPTH:
         raise MessageError(f"nested deeper than {MAX_DEPTH} levels")
+    children: Iterable[Any]
     if type(tree) is dict:
         keys, children = len(tree), tree.values()
     elif type(tree) is list:
@@ -232,7 +234,9 @@ def _moment(value: _Moment, name: str) -> float:
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            raise MessageError(f"{name}: {_quote(value)} is neither Unix seconds nor an RFC 3339 time") from None
+            raise MessageError(
+                f"{name}: {_quote(value)} is neither Unix seconds nor an RFC 3339 time"
+            ) from None
         if moment.tzinfo is None:
             raise MessageError(f"{name}: {_quote(value)} needs a time zone (Z or +02:00)")
         value = moment.timestamp()

@@ -6,8 +6,14 @@ from typing import Any
 
 from relay.message import MAX_KEY, PRIORITIES
 
-_MOMENT = [{"type": "number", "minimum": 0, "exclusiveMaximum": 1e11}, {"type": "string", "format": "date-time"}]
-_SPAN = [{"type": "number", "minimum": 0}, {"type": "string", "examples": ["10m", "1h30m", "500ms"]}]
+_MOMENT: list[dict[str, Any]] = [
+    {"type": "number", "minimum": 0, "exclusiveMaximum": 1e11},
+    {"type": "string", "format": "date-time"},
+]
+_SPAN: list[dict[str, Any]] = [
+    {"type": "number", "minimum": 0},
+    {"type": "string", "examples": ["10m", "1h30m", "500ms"]},
+]
 
 
 def message_schema() -> dict[str, Any]:
@@ -15,7 +21,7 @@ def message_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A relay message",
-        "description": "One element of a queue. A queue with `format: bare` takes any object: it is the payload.",
+        "description": "One element of a queue. With `format: bare`, any object is one: it is the payload.",
         "type": "object",
         "required": ["payload"],
         "additionalProperties": False,
@@ -27,14 +33,26 @@ def message_schema() -> dict[str, Any]:
                 "minLength": 1,
                 "maxLength": 128,
             },
-            "priority": {"enum": [*PRIORITIES, None], "default": "normal", "description": "Which goes out first."},
+            "priority": {
+                "enum": [*PRIORITIES, None],
+                "default": "normal",
+                "description": "Which goes out first.",
+            },
             "created_at": _any(_MOMENT, "When the application made the message: Unix seconds or RFC 3339."),
             "expires_at": _any(_MOMENT, "Never sent after it."),
             "deliver_at": _any(_MOMENT, "Not sent before it."),
-            "ttl": _any(_SPAN, "Seconds (or a text such as 10m) from created_at, else from intake, to its end."),
-            "delay": _any(_SPAN, "Seconds (or a text such as 10m) from created_at, else from intake, to wait."),
-            "collapse_key": _key("While an older message with this key waits, the newer one replaces it in place."),
-            "ordering_key": _key("Messages that share it are sent one at a time, in order, over the whole fleet."),
+            "ttl": _any(
+                _SPAN, "Seconds (or a text such as 10m) from created_at, else from intake, to its end."
+            ),
+            "delay": _any(
+                _SPAN, "Seconds (or a text such as 10m) from created_at, else from intake, to wait."
+            ),
+            "collapse_key": _key(
+                "While an older message with this key waits, the newer one replaces it in place."
+            ),
+            "ordering_key": _key(
+                "Messages that share it are sent one at a time, in order, over the whole fleet."
+            ),
             "reply_to": _key("A Redis list that gets one JSON receipt when the message ends."),
             "traceparent": _text("W3C trace context."),
         },

@@ -133,8 +133,12 @@ def discover() -> dict[str, type[Provider[ProviderOptions]]]:
         try:
             adapter = entry.load()
         except Exception as error:  # an installed package may raise anything while it is imported
-            raise UsageError(f"the adapter {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+            raise UsageError(
+                f"the adapter {entry.name!r} ({entry.value}) cannot be loaded: {error}"
+            ) from error
         if not (isinstance(adapter, type) and issubclass(adapter, Provider)):
-            raise UsageError(f"the adapter {entry.name!r} ({entry.value}) is not a subclass of relay.provider.Provider")
+            raise UsageError(
+                f"the adapter {entry.name!r} ({entry.value}) is not a subclass of relay.provider.Provider"
+            )
         found[entry.name] = adapter
     return found

@@ -28,7 +28,12 @@ class Recovery:
     """The loop; `bury_dead` is its step."""
 
     def __init__(
-        self, client: Client, prefix: str, providers: Mapping[str, ProviderOptions], fleet: Fleet, profile: Profile
+        self,
+        client: Client,
+        prefix: str,
+        providers: Mapping[str, ProviderOptions],
+        fleet: Fleet,
+        profile: Profile,
     ) -> None:
         self._client = client
         self._prefix = prefix

@@ -92,8 +92,6 @@ class Supervisor:
         return await ended
 
 
-
-
 async def ends_without_supervisor(stop: asyncio.Event) -> None:
     """In a worker: set `stop` when the process that started it is gone."""
     parent = os.environ.get(SUPERVISED)

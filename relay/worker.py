@@ -48,7 +48,8 @@ class Worker:
         name = self.profile.worker
         letters = asyncio.Event()
         self.providers = {
-            provider: adapters[options.type](provider, options) for provider, options in settings.providers.items()
+            provider: adapters[options.type](provider, options)
+            for provider, options in settings.providers.items()
         }
         self.lanes = {
             provider: Lane(client, prefix, provider, options, name)
@@ -99,8 +100,12 @@ class Worker:
                     )
                 ]
                 intakes = [group.create_task(intake.run()) for intake in self.intakes]
-                dispatchers = [group.create_task(dispatcher.run()) for dispatcher in self.dispatchers.values()]
-                log.info("ready", queues=len(self.intakes), providers=len(self.providers), version=__version__)
+                dispatchers = [
+                    group.create_task(dispatcher.run()) for dispatcher in self.dispatchers.values()
+                ]
+                log.info(
+                    "ready", queues=len(self.intakes), providers=len(self.providers), version=__version__
+                )
                 await self._wait(stop, until_empty=until_empty)
                 log.info("stopping", seconds=self.settings.shutdown_timeout)
                 await _cancel(intakes)

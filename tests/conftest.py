@@ -13,7 +13,9 @@ BINARIES = binaries()
 
 
 @pytest.fixture(scope="session", params=sorted(BINARIES), ids=lambda version: f"redis-{version}")
-def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
     """One server of each version that this machine has."""
     server = RedisServer(BINARIES[request.param], tmp_path_factory.mktemp("redis"))
     server.start()

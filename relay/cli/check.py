@@ -40,7 +40,11 @@ async def _reach(settings: Settings) -> bool:
     try:
         async with common.redis(settings) as client:
             info = await client.info("server")
-        _say("redis", True, f"{settings.redis.safe_url} answers, version {info.get('redis_version', 'cluster')}")
+        _say(
+            "redis",
+            True,
+            f"{settings.redis.safe_url} answers, version {info.get('redis_version', 'cluster')}",
+        )
     except RelayError as error:
         well = _say("redis", False, str(error))
     adapters = discover()

@@ -87,4 +87,6 @@ def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
 def require_provider(settings: Settings, name: str) -> None:
     """Raise UsageError unless the file names this provider."""
     if name not in settings.providers:
-        raise UsageError(f"no provider {name!r} in {settings.path}; there are {', '.join(settings.providers)}")
+        raise UsageError(
+            f"no provider {name!r} in {settings.path}; there are {', '.join(settings.providers)}"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +36,9 @@ NameArgument = Annotated[
     str, typer.Argument(metavar="PROVIDER", help="A provider, or a queue for elements that came by it.")
 ]
 IdOption = Annotated[str | None, typer.Option("--id", help="Only the message or entry with this id.")]
-ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only those whose reason contains this text.")]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", help="Only those whose reason contains this text.")
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
 
 
@@ -237,7 +239,9 @@ async def _retry(settings: Settings, selection: Selection) -> tuple[int, int]:
 async def _read_again(client: Client, settings: Settings, letter: DeadLetter) -> int:
     """A malformed element goes through the intake once more; 1 if a lane takes it now."""
     queue_name = letter.queue or letter.stream.partition("{")[2].partition("}")[0]
-    queue = next((queue for queue in settings.queues if queue.name == queue_name), QueueSettings(name=queue_name))
+    queue = next(
+        (queue for queue in settings.queues if queue.name == queue_name), QueueSettings(name=queue_name)
+    )
     provider, item = Router(queue, settings.providers).route(letter.raw)
     if provider is None or isinstance(item, Malformed):
         return 0
@@ -261,11 +265,19 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
         document["raw"] = letter.raw.decode("utf-8", "backslashreplace")
         return document
     document |= {"id": message.id, "priority": PRIORITIES[message.priority], "payload": message.payload}
-    for field in ("created_at", "expires_at", "deliver_at", "collapse_key", "ordering_key", "reply_to", "traceparent"):
+    for field in (
+        "created_at",
+        "expires_at",
+        "deliver_at",
+        "collapse_key",
+        "ordering_key",
+        "reply_to",
+        "traceparent",
+    ):
         if value := getattr(message, field):
             document[field] = value
     return document
 
 
 def _when(letter: DeadLetter) -> str:
-    return datetime.fromtimestamp(letter.at, timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(letter.at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

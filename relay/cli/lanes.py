@@ -40,7 +40,9 @@ def resume(context: typer.Context, provider: ProviderArgument, config: common.Co
 def cancel(
     context: typer.Context,
     provider: ProviderArgument,
-    message_id: Annotated[str, typer.Argument(metavar="ID", help="The `id` that the application gave the message.")],
+    message_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The `id` that the application gave the message.")
+    ],
     config: common.ConfigOption = None,
 ) -> None:
     """Take a message back that is not in flight yet.

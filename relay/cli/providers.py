@@ -34,13 +34,17 @@ def providers(
     for key, adapter in chosen.items():
         _print(key, adapter)
     if name is None:
-        common.data.print("\n[dim]All take the options of delivery as well: rate, burst, concurrency, timeout, retry, …")
+        common.data.print(
+            "\n[dim]All take the options of delivery as well: rate, burst, concurrency, timeout, retry, …"
+        )
         common.data.print("[dim](config.example.yaml shows every one with its default)")
 
 
 def _own_options(adapter: type[Provider[ProviderOptions]]) -> dict[str, FieldInfo]:
     return {
-        name: field for name, field in adapter.Options.model_fields.items() if name not in ProviderOptions.model_fields
+        name: field
+        for name, field in adapter.Options.model_fields.items()
+        if name not in ProviderOptions.model_fields
     }
 
 
@@ -69,5 +73,9 @@ def _print(name: str, adapter: type[Provider[ProviderOptions]]) -> None:
     common.data.print(f"[bold]{name}[/]  [dim]{_package(name)}[/]")
     common.data.print(f"  {_summary(adapter)}", markup=False, highlight=False)
     for key, field in _own_options(adapter).items():
-        default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)}"
-        common.data.print(f"    {key:<16} {field.description or ''} ({default})", markup=False, highlight=False)
+        default = (
+            "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)}"
+        )
+        common.data.print(
+            f"    {key:<16} {field.description or ''} ({default})", markup=False, highlight=False
+        )

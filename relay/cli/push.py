@@ -25,12 +25,11 @@ def push(
     context: typer.Context,
     queue: Annotated[str, typer.Argument(help="The list to push to.")],
     message: Annotated[
-        str | None, typer.Argument(metavar="[JSON | -]", help="The message; `-` reads one per line of standard input.")
+        str | None,
+        typer.Argument(metavar="[JSON | -]", help="The message; `-` reads one per line of standard input."),
     ] = None,
     config: common.ConfigOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Push what no worker would accept, too.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Push what no worker would accept, too.")] = False,
 ) -> None:
     """Push one message, or one per line of standard input.
 

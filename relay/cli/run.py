@@ -29,7 +29,8 @@ def run(
     context: typer.Context,
     config: common.ConfigOption = None,
     processes: Annotated[
-        int | None, typer.Option("--processes", "-p", min=1, help="Worker processes. Default: `processes` of the file.")
+        int | None,
+        typer.Option("--processes", "-p", min=1, help="Worker processes. Default: `processes` of the file."),
     ] = None,
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="Exit once every queue and every lane is empty.")
@@ -46,7 +47,9 @@ def run(
     settings = common.load_settings(context, config)
     logs.configure(settings.log.level, settings.log.format)
     wanted = processes or settings.processes
-    number = (len(os.sched_getaffinity(0)) if wanted == "auto" else wanted) if SUPERVISED not in os.environ else 1
+    number = (
+        (len(os.sched_getaffinity(0)) if wanted == "auto" else wanted) if SUPERVISED not in os.environ else 1
+    )
     if number == 1:
         common.run(_work(settings, lambda: common.load_settings(context, config), until_empty=until_empty))
     else:
@@ -100,7 +103,9 @@ def _reloaded(old: Settings, reload: common.Loader) -> Settings:
 
 async def _supervise(settings: Settings, path: Path, processes: int, *, until_empty: bool) -> int:
     command = [sys.executable, "-m", "relay", "run", "-c", str(path)]
-    supervisor = Supervisor([*command, *(["--until-empty"] if until_empty else [])], processes, settings.shutdown_timeout)
+    supervisor = Supervisor(
+        [*command, *(["--until-empty"] if until_empty else [])], processes, settings.shutdown_timeout
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, supervisor.forward, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -13,14 +13,16 @@ from relay.provider import discover
 from relay.settings.schema import config_schema
 
 
-class Which(str, Enum):
+class Which(StrEnum):
     """The two documents that have a schema."""
 
     config = "config"
     message = "message"
 
 
-def schema(which: Annotated[Which, typer.Argument(help="The configuration file, or a queue element.")]) -> None:
+def schema(
+    which: Annotated[Which, typer.Argument(help="The configuration file, or a queue element.")],
+) -> None:
     """Print a JSON Schema.
 
     Example: `relay schema config > relay.schema.json`

@@ -21,13 +21,21 @@ from relay.store.overview import Overview, look
 REFRESH = 1.0
 """Seconds between two looks with `--watch`."""
 
-_COLOURS = {"running": "green", "paused": "yellow", "throttled": "yellow", "open": "red", "unauthorised": "bold red"}
+_COLOURS = {
+    "running": "green",
+    "paused": "yellow",
+    "throttled": "yellow",
+    "open": "red",
+    "unauthorised": "bold red",
+}
 
 
 def status(
     context: typer.Context,
     config: common.ConfigOption = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking, with rates, until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Keep looking, with rates, until Ctrl-C.")
+    ] = False,
     as_json: common.JsonOption = False,
 ) -> None:
     """Show queues, lanes and workers.
@@ -132,7 +140,10 @@ def _lanes(settings: Settings, overview: Overview, before: Overview | None) -> T
             _state(lane),
             rate_text(settings, lane.provider),
             _speed(lane, earlier.get(lane.provider), overview.at - before.at if before else 0),
-            *(f"{number:,}" for number in (lane.waiting, lane.delayed, lane.in_flight, lane.totals["delivered"])),
+            *(
+                f"{number:,}"
+                for number in (lane.waiting, lane.delayed, lane.in_flight, lane.totals["delivered"])
+            ),
             f"{lane.totals['failed']:,}",
             Text(f"{lane.dead:,}", style="red" if lane.dead else ""),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from typing import Any
@@ -53,7 +52,7 @@ class AiohttpTransport:
                 return Response(response.status, headers, body)
         except ForbiddenAddress:
             raise
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             raise TransportError(f"no answer within {self._seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             forbidden = _forbidden(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -28,7 +28,7 @@ ANSWER_TIMEOUT = 15.0
 CONNECT_TIMEOUT = 5.0
 
 # What is retried, and how, is decided by the loops: a repeated claim would be a second claim.
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "socket_timeout": ANSWER_TIMEOUT,
     "socket_connect_timeout": CONNECT_TIMEOUT,
     "retry": Retry(NoBackoff(), 0),
@@ -83,7 +83,7 @@ def _nodes(netloc: str, port: int) -> list[tuple[str, int]]:
     return nodes
 
 
-def _credentials(netloc: str) -> dict[str, str]:
+def _credentials(netloc: str) -> dict[str, Any]:
     user, _, password = netloc.rpartition("@")[0].partition(":")
     found = {"username": unquote(user), "password": unquote(password)}
     return {name: value for name, value in found.items() if value}
@@ -93,19 +93,19 @@ def _sentinel(url: str, *, tls: bool) -> Client:
     parts = urlsplit(url)
     name, _, database = parts.path.lstrip("/").partition("/")
     if not name:
-        raise UsageError("redis.url: write redis+sentinel://host:port,host:port/NAME/0 with the master's NAME")
+        raise UsageError(
+            "redis.url: write redis+sentinel://host:port,host:port/NAME/0 with the master's NAME"
+        )
     query = dict(parse_qsl(parts.query))
     sentinel_options = {
         key.removeprefix("sentinel_"): value for key, value in query.items() if key.startswith("sentinel_")
     }
-    sentinel = Sentinel(
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         _nodes(parts.netloc, 26379),
         sentinel_kwargs={"socket_timeout": CONNECT_TIMEOUT, "ssl": tls, **sentinel_options},
         ssl=tls,
     )
-    client: Redis = sentinel.master_for(
-        name, db=int(database or 0), **_credentials(parts.netloc), **_OPTIONS
-    )
+    client: Redis = sentinel.master_for(name, db=int(database or 0), **_credentials(parts.netloc), **_OPTIONS)
     return client
 
 
@@ -129,7 +129,9 @@ async def _check(client: Client, url: str) -> None:
         info = next(iter(info.values()))
     version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if version < OLDEST:
-        raise UsageError(f"Redis {info['redis_version']} at {redact(url)} is too old: relay needs 6.2 or later")
+        raise UsageError(
+            f"Redis {info['redis_version']} at {redact(url)} is too old: relay needs 6.2 or later"
+        )
 
 
 def redact(url: str) -> str:

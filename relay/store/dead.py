@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from relay.errors import StoreError
 from relay.message import Message
@@ -48,7 +49,7 @@ async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:
     start = "-"
     while True:
         try:
-            page = await client.xrange(stream, start, "+", count=_PAGE)
+            page: Any = await client.xrange(stream, start, "+", count=_PAGE)
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         for entry, fields in page:

@@ -78,7 +78,9 @@ class EmbeddedRedis:
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise UsageError(f"redis.url: cannot make the folder {self.directory}: {error.strerror}") from error
+            raise UsageError(
+                f"redis.url: cannot make the folder {self.directory}: {error.strerror}"
+            ) from error
 
     def _try_lock(self) -> None:
         """Become the one that starts and stops the server, unless another process is."""
@@ -101,9 +103,17 @@ class EmbeddedRedis:
 
     def _start(self) -> None:
         log = self.directory / "redis.log"
-        self._server = subprocess.Popen(
+        self._server = subprocess.Popen(  # noqa: S603 - our own words, no shell
             [
-                *(server_binary(), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"),
+                *(
+                    server_binary(),
+                    "--port",
+                    "0",
+                    "--unixsocket",
+                    str(self.socket),
+                    "--unixsocketperm",
+                    "700",
+                ),
                 *("--dir", str(self.directory), "--appendonly", "yes", "--save", "", "--logfile", str(log)),
             ],
             stdin=subprocess.DEVNULL,
@@ -121,7 +131,11 @@ def server_binary() -> str:
         bundled = Path(spec.origin).parent / "bin" / "redis-server"
         if bundled.exists():
             return str(bundled)
-    found = shutil.which("redis-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+    found = shutil.which(
+        "redis-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    )
     if found is None:
-        raise UsageError("no redis-server here: pip install 'relay-push[embedded]', or point redis.url to a Redis")
+        raise UsageError(
+            "no redis-server here: pip install 'relay-push[embedded]', or point redis.url to a Redis"
+        )
     return found

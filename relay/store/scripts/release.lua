@@ -6,7 +6,7 @@
 --        3 a message that has crashed this often is a dead letter
 --        4 the most to give back in this call
 --        5.. 'keep': tickets that the owner still works on
--- reply  {given back, dead letters, left}
+-- reply  {given back, dead letters, left to give back}
 --
 -- Atomic because a message must never be both in flight and ready.
 
@@ -16,9 +16,11 @@ local keep = {}
 for index = 5, #ARGV do keep[ARGV[index]] = true end
 
 local given, dead, back = 0, 0, {}
-local tickets = {}
+local tickets, left = {}, 0
 for _, ticket in ipairs(call('HKEYS', INFLIGHT)) do
-  if not keep[ticket] and #tickets < most then tickets[#tickets + 1] = ticket end
+  if not keep[ticket] then
+    if #tickets < most then tickets[#tickets + 1] = ticket else left = left + 1 end
+  end
 end
 if #tickets == 0 then return {0, 0, 0} end
 
@@ -52,4 +54,4 @@ end
 call('HDEL', INFLIGHT, unpack(tickets))
 table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
 for _, ticket in ipairs(back) do to_head(ticket, lifo) end
-return {given, dead, call('HLEN', INFLIGHT)}
+return {given, dead, left}
