@@ -137,6 +137,9 @@ class Webhook(HttpProvider[WebhookOptions]):
         if _is_whole_body(payload):
             payload = {}
         try:
+            unknown = sorted(set(payload) - _FIELDS)
+            if unknown:
+                raise ValueError(f"{unknown[0]}: not a field; there are {', '.join(sorted(_FIELDS))}")
             self._check_target(payload)
             if _CONTROL.search(message.id) or not message.id.isascii():
                 raise ValueError("id: must be visible ASCII, it travels in the header webhook-id")

@@ -16,7 +16,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from relay.errors import StoreError, TransportError
-from relay.http.transport import ForbiddenAddress
+from relay.http.transport import Unsendable
 from relay.outcome import Outcome, Rejected, Retry
 from relay.pacing import Pace
 from relay.provider import Provider
@@ -122,12 +122,15 @@ class Dispatcher:
             except asyncio.CancelledError:
                 self._unsure = True
                 raise
+            answered = time.monotonic()
             self._ahead = 2 * (self._finished - finished)
             for claim in claimed.claims:
                 self._held[claim.ticket] = claim
             await self._feed(claimed.claims)
-            if claimed.wait is None or claimed.wait > 0:
-                await self._wait(claimed.why, claimed.wait)
+            # Spreading what was claimed takes time that counts as waiting.
+            wait = IDLE_POLL if claimed.wait is None else min(claimed.wait, IDLE_POLL)
+            if (left := answered + wait - time.monotonic()) > 0:
+                await _pause(self._arrived if claimed.why == "empty" else self._kicked, left)
 
     _ahead = 0
     """Messages to claim beyond the free slots: as many as finish while a claim is under way."""
@@ -139,10 +142,6 @@ class Dispatcher:
                 return room
             self._freed.clear()
             await self._freed.wait()
-
-    async def _wait(self, why: str, seconds: float | None) -> None:
-        seconds = IDLE_POLL if seconds is None else min(seconds, IDLE_POLL)
-        await _pause(self._arrived if why == "empty" else self._kicked, seconds)
 
     async def _reconcile(self) -> None:
         """Give back what a claim took for us without our hearing of it."""
@@ -222,7 +221,7 @@ class Dispatcher:
         try:
             async with asyncio.timeout(self._timeout):
                 outcomes = await self.provider.deliver(messages)
-        except ForbiddenAddress as error:
+        except Unsendable as error:
             return [Rejected(str(error))] * len(batch)
         except TransportError as error:
             return [Retry(str(error))] * len(batch)

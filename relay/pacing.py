@@ -11,6 +11,9 @@ from relay.settings.types import Rate
 GRAIN = 0.01
 """Seconds: what may leave together. Below it, timers cost more than evenness is worth."""
 
+HEADROOM = 1.1
+"""How much faster than the rate a claimed batch may leave: makes up for the claim's own time."""
+
 
 class Pace:
     """The pace of one lane in one process. The fleet-wide limit is kept by the claim, not here."""
@@ -21,7 +24,7 @@ class Pace:
         if rates:
             per_second = min(rate.per_second for rate in rates)
             together = max(1.0, batch_size, per_second * GRAIN)
-            self._limiter = AsyncLimiter(together, together / per_second)
+            self._limiter = AsyncLimiter(together, together / (per_second * HEADROOM))
 
     async def wait(self, messages: int) -> None:
         """Return when so many messages (at most a batch) may leave."""

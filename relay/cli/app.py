@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from relay import __version__
-from relay.cli import check, dead, lanes, providers, push, run, schema, status
+from relay.cli import check, dead, demo, lanes, providers, push, run, sandbox, schema, status
 from relay.cli.common import ConfigOption, remember_config
 
 app = typer.Typer(
@@ -47,5 +47,7 @@ app.add_typer(dead.app, name="dead")
 app.command()(lanes.pause)
 app.command()(lanes.resume)
 app.command()(lanes.cancel)
+app.command()(sandbox.sandbox)
+app.command()(demo.demo)
 app.command()(schema.schema)
 app.command()(providers.providers)

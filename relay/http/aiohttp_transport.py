@@ -12,7 +12,7 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from relay import __version__
 from relay.errors import TransportError
 from relay.http.guard import Network, refusal
-from relay.http.transport import BODY_LIMIT, ForbiddenAddress
+from relay.http.transport import BODY_LIMIT, ForbiddenAddress, Unsendable
 from relay.provider import Request, Response
 
 KEEP_ALIVE = 15.0
@@ -52,6 +52,8 @@ class AiohttpTransport:
                 return Response(response.status, headers, body)
         except ForbiddenAddress:
             raise
+        except aiohttp.InvalidURL:
+            raise Unsendable(f"not a URL: {request.url[:200]}") from None
         except TimeoutError:
             raise TransportError(f"no answer within {self._seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -141,8 +143,6 @@ def _explain(error: BaseException, url: str) -> str:
             return f"DNS: {host} cannot be resolved"
         case aiohttp.ClientConnectorError():
             return f"cannot connect to {host}: {error.os_error.strerror or error.os_error}"
-        case aiohttp.InvalidURL():
-            return f"not a URL: {url[:100]}"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError():
             return f"{host} closed the connection before it answered"
         case aiohttp.ClientPayloadError():

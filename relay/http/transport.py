@@ -13,7 +13,11 @@ BODY_LIMIT = 64 * 1024
 """Bytes of an answer that are read; the rest is cut off, and the connection with it."""
 
 
-class ForbiddenAddress(TransportError):
+class Unsendable(TransportError):
+    """The request can never be made, however often it is tried: its URL is none."""
+
+
+class ForbiddenAddress(Unsendable):
     """A URL that came with a message leads to an address that it may not reach."""
 
 

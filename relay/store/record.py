@@ -22,6 +22,7 @@ def has_header(message: Message) -> bool:
     return bool(
         message.named
         or message.expires_at
+        or message.deliver_at
         or message.collapse_key
         or message.ordering_key
         or message.reply_to

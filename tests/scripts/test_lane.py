@@ -254,9 +254,7 @@ async def test_an_ordering_key_goes_one_at_a_time_and_in_order(redis: Redis) -> 
 
 async def test_a_delayed_message_waits_for_its_time(redis: Redis) -> None:
     lane = a_lane(redis)
-    await lane.enqueue(
-        [a_message("later", deliver_at=time.time() + 0.05, reply_to="r"), plain_message("now")]
-    )
+    await lane.enqueue([plain_message("later", deliver_at=time.time() + 0.05), plain_message("now")])
     assert texts((await lane.claim(10)).claims) == ["now"]
     while not (claims := (await lane.claim(10)).claims):
         pass

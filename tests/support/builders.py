@@ -25,13 +25,14 @@ def a_message(text: str = "", *, priority: str = "normal", **fields: Any) -> Mes
     )
 
 
-def plain_message(text: str, *, priority: str = "normal") -> Message:
-    """A message without an id of the application's: it has no header."""
+def plain_message(text: str, *, priority: str = "normal", **fields: Any) -> Message:
+    """A message without an id of the application's: it has no header unless a field asks for one."""
     return Message(
         id=uuid7(),
         queue="notifications",
         payload_json=b'{"text":"%s"}' % text.encode(),
         priority=PRIORITIES.index(priority),
+        **fields,
     )
 
 

@@ -48,8 +48,13 @@ async def relay(*words: str, stdin: bytes | None = None, cwd: Path | None = None
         cwd=cwd,
         env=environment(**env),
     )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate(stdin)
+    try:
+        async with asyncio.timeout(40):
+            out, err = await process.communicate(stdin)
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
     return Finished(process.returncode or 0, out.decode(), err.decode())
 
 

@@ -1,0 +1,239 @@
+"""Each command as an operator runs it: output, exit codes, and what wrong usage says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.e2e.conftest import WEBHOOK_SECRET, pusher, webhook
+from tests.support.receiver import Answer, Receiver
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.relay_process import relay, worker, write_config
+
+COMMANDS = [
+    "run",
+    "check",
+    "push",
+    "status",
+    "dead",
+    "dead list",
+    "dead show",
+    "dead retry",
+    "dead purge",
+    "pause",
+    "resume",
+    "cancel",
+    "providers",
+    "schema",
+    "sandbox",
+    "demo",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_every_command_helps_with_an_example(command: str) -> None:
+    helped = await relay(*command.split(), "--help")
+    assert helped.code == 0
+    assert "Example" in helped.out
+    assert "\x1b[" not in helped.out
+
+
+async def test_without_a_file_the_error_names_all_three_places_and_the_demo(tmp_path: Path) -> None:
+    failed = await relay("run", cwd=tmp_path)
+    assert failed.code == 2
+    for word in ("-c", "RELAY_CONFIG", "relay.yaml", "relay demo"):
+        assert word in failed.err
+
+
+@pytest.mark.parametrize("where", ["before", "after", "environment", "here"])
+async def test_the_file_is_found_wherever_it_is_named(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, where: str
+) -> None:
+    config = str(write_config(tmp_path, redis_server.url, {"hook": {"type": "webhook"}}))
+    calls = {
+        "before": relay("-c", config, "dead", "list", "hook", "--json"),
+        "after": relay("dead", "list", "hook", "--json", "-c", config),
+        "environment": relay("dead", "list", "hook", "--json", RELAY_CONFIG=config),
+        "here": relay("dead", "list", "hook", "--json", cwd=tmp_path),
+    }
+    finished = [await call if name == where else call.close() for name, call in calls.items()]
+    (done,) = [entry for entry in finished if entry is not None]
+    assert (done.code, done.json) == (0, [])
+
+
+async def test_check_reports_every_mistake_at_once_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(
+        "queues: [{name: q, provider: hok}]\n"
+        "providers:\n  hook:\n    type: webhook\n    concurency: 3\n    rate: fast\n    secret: top-secret\n"
+    )
+    failed = await relay("check", "-c", str(path))
+    assert failed.code == 2
+    for words in ("hok", "hook", "concurency", "concurrency", "fast", "100/s"):
+        assert words in failed.err
+    assert "top-secret" not in failed.err
+    assert all(re.match(r".*relay\.yaml:\d+:\d+: ", line) for line in failed.err.strip().splitlines())
+
+
+async def test_check_connect_reaches_redis_and_authenticates(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"pusher": pusher(receiver), "hook": webhook(receiver)})
+    good = await relay("check", "--connect", "-c", str(config))
+    assert good.code == 0, good
+    assert [request.method for request in receiver.requests] == ["GET"]
+    receiver.answer = lambda request: Answer(401, b"Invalid signature")
+    bad = await relay("check", "--connect", "-c", str(config))
+    assert bad.code == 1
+    assert "FAILED pusher" in bad.out
+    assert "check key and secret" in bad.out
+
+
+async def test_without_redis_the_error_is_one_line_without_the_password(tmp_path: Path) -> None:
+    url = f"redis://user:hush-hush@127.0.0.1:{free_port()}/0"
+    config = write_config(tmp_path, url, {"hook": {"type": "webhook"}})
+    for words in (["status"], ["run"], ["push", "notifications", '{"payload":{}}']):
+        failed = await relay(*words, "-c", str(config))
+        assert failed.code == 1
+        assert "cannot reach Redis" in failed.err
+        assert "hush" not in failed.err + failed.out
+        assert "Traceback" not in failed.err
+
+
+async def test_push_checks_and_pushes_one_or_many(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    config = str(write_config(tmp_path, redis_server.url, {"hook": {"type": "webhook"}}))
+    assert (await relay("push", "notifications", '{"payload": {"body": 1}}', "-c", config)).code == 0
+    lines = b"\n".join(b'{"payload": {"body": %d}}' % number for number in range(2500))
+    many = await relay("push", "notifications", "-", "-c", config, stdin=lines + b"\n\n")
+    assert (many.code, many.out) == (0, "")
+    assert "pushed 2500 messages" in many.err
+    assert await redis.llen("notifications") == 2501
+    typo = await relay("push", "notifications", '{"payload": {}, "tll": 5}', "-c", config)
+    assert typo.code == 2
+    assert "did you mean 'ttl'?" in typo.err
+    assert (await relay("push", "notification", "{}", "-c", config)).code == 2
+    assert (await relay("push", "notifications", "nonsense", "--force", "-c", config)).code == 0
+    assert await redis.llen("notifications") == 2502
+
+
+async def test_pause_and_resume_work_at_once_over_the_fleet(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = str(write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}))
+    async with worker(Path(config)), worker(Path(config)):
+        assert (await relay("pause", "hook", "-c", config)).code == 0
+        await relay("push", "notifications", '{"payload": {"body": 1}}', "-c", config)
+        async with asyncio.timeout(20):
+            while (lane := (await relay("status", "--json", "-c", config)).json["lanes"][0])["waiting"] == 0:
+                pass
+        assert lane["state"] == "paused"
+        assert receiver.requests == []
+        assert (await relay("resume", "hook", "-c", config)).code == 0
+        await receiver.until(1, seconds=3)
+    assert (await relay("pause", "nobody", "-c", config)).code == 2
+
+
+async def test_status_shows_lanes_queues_and_workers(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, rate="100/s")})
+    receiver.answers.append(Answer(400, b"no"))
+    async with worker(config) as running:
+        await redis.rpush("notifications", '{"payload": {"body": 1}}', '{"payload": {"body": 2}}')
+        await redis.rpush("notifications", '{"payload": {"body": 3}, "delay": "1h"}')
+        await receiver.until(2)
+        async with asyncio.timeout(20):
+            while (status := (await relay("status", "--json", "-c", str(config))).json)["lanes"][0][
+                "in_flight"
+            ] or (status["lanes"][0]["delayed"] == 0):
+                pass
+        pid = running.process.pid
+        text = await relay("status", "-c", str(config))
+    (lane,) = status["lanes"]
+    assert (lane["provider"], lane["state"], lane["rate"]) == ("hook", "running", "100/s")
+    assert (lane["waiting"], lane["delayed"], lane["delivered"], lane["failed"], lane["dead"]) == (
+        0,
+        1,
+        1,
+        1,
+        1,
+    )
+    (member,) = status["workers"]
+    assert (member["pid"], member["alive"]) == (pid, True)
+    assert member["host"]
+    assert member["version"]
+    assert "hook" in text.out
+    assert "\x1b[" not in text.out
+
+
+async def test_dead_letters_are_found_by_reason_and_purged(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = str(write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}))
+    receiver.answer = lambda request: Answer(413 if b"big" in request.body else 400, b"")
+    await redis.rpush(
+        "notifications",
+        *(json.dumps({"id": text, "payload": {"body": text}}) for text in ("big", "bad", "worse")),
+    )
+    await relay("run", "-c", config, "--until-empty")
+    found = (await relay("dead", "list", "hook", "--reason", "413", "--json", "-c", config)).json
+    assert [letter["id"] for letter in found] == ["big"]
+    assert "worse" in (await relay("dead", "list", "hook", "-c", config)).out
+    assert (await relay("dead", "purge", "hook", "--id", "bad", "-c", config)).code == 0
+    assert (await relay("dead", "purge", "hook", "--limit", "1", "--json", "-c", config)).json == {
+        "purged": 1,
+        "left": 0,
+    }
+    assert len((await relay("dead", "list", "hook", "--json", "-c", config)).json) == 1
+    assert (await relay("dead", "show", "hook", "--id", "nothing", "-c", config)).code == 2
+    assert (await relay("dead", "list", "nobody", "-c", config)).code == 2
+
+
+async def test_a_malformed_element_is_read_again_by_retry(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    providers = {"hook": webhook(receiver)}
+    small = [{"name": "notifications", "provider": "hook", "max_size": 30}]
+    config = str(write_config(tmp_path, redis_server.url, providers, small))
+    await redis.rpush("notifications", '{"payload": {"body": {"a": "long enough"}}}', "{")
+    await relay("run", "-c", config, "--until-empty")
+    assert len((await relay("dead", "list", "hook", "--json", "-c", config)).json) == 2
+    write_config(tmp_path, redis_server.url, providers)
+    assert (await relay("dead", "retry", "hook", "--json", "-c", config)).json == {"retried": 1, "left": 1}
+    await relay("run", "-c", config, "--until-empty")
+    assert [request.body for request in receiver.requests] == [b'{"a": "long enough"}']
+
+
+async def test_cancel_takes_back_what_waits(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = str(write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}))
+    async with worker(Path(config)):
+        await redis.rpush("notifications", '{"id": "order-17", "delay": "1h", "payload": {"body": 1}}')
+        async with asyncio.timeout(20):
+            while (await relay("cancel", "hook", "order-17", "-c", config)).code != 0:
+                pass
+        assert (await relay("cancel", "hook", "order-17", "-c", config)).code == 1
+    assert receiver.requests == []
+
+
+async def test_schemas_are_json_schemas() -> None:
+    for which in ("config", "message"):
+        document = (await relay("schema", which)).json
+        assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert (await relay("schema", "nonsense")).code == 2
+
+
+async def test_providers_lists_the_adapters_with_their_options() -> None:
+    listed = (await relay("providers", "--json")).json
+    assert set(listed) >= {"pusher", "webhook"}
+    assert "app_id" in listed["pusher"]["options"]
+    assert (await relay("providers", "nonsense")).code == 2
+    assert WEBHOOK_SECRET not in (await relay("providers")).out

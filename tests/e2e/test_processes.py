@@ -1,0 +1,163 @@
+"""Workers that stop, die, come back and read their file again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.e2e.conftest import webhook
+from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import RELAY, relay, worker, write_config
+
+
+def hooks(numbers: range) -> list[str]:
+    return [json.dumps({"payload": {"body": {"n": number}}}) for number in numbers]
+
+
+def delivered(receiver: Receiver) -> list[int]:
+    return [json.loads(request.body)["n"] for request in receiver.requests]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_finishes_what_is_in_flight_and_hands_back_the_rest(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, number: signal.Signals
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, concurrency=3)})
+    receiver.gate.clear()
+    await redis.rpush("notifications", *hooks(range(20)))
+    async with worker(config) as running:
+        await receiver.until(3)
+        running.signal(number)
+        await running.says("stopping")
+        receiver.gate.set()
+        assert await running.ended() == 0
+    assert len(delivered(receiver)) == 3
+    status = (await relay("status", "--json", "-c", str(config))).json
+    assert (status["lanes"][0]["waiting"] + status["queues"][0]["waiting"], status["workers"]) == (17, [])
+    assert status["queues"][0]["taken"] == 0
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+    assert sorted(delivered(receiver)) == list(range(20))
+
+
+async def test_what_is_not_answered_in_time_is_handed_back(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}, shutdown_timeout="200ms")
+    receiver.gate.clear()
+    await redis.rpush("notifications", *hooks(range(2)))
+    async with worker(config) as running:
+        await receiver.until(2)
+        running.signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
+    assert (lane["waiting"], lane["in_flight"]) == (2, 0)
+
+
+async def test_a_killed_worker_loses_nothing(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, concurrency=5)})
+    receiver.gate.clear()
+    await redis.rpush("notifications", *hooks(range(400)))
+    async with worker(config) as running:
+        await receiver.until(5)
+        running.process.kill()
+        await running.ended()
+    receiver.gate.set()
+    receiver.requests.clear()
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+    assert sorted(delivered(receiver)) == list(range(400))
+    assert await redis.keys("relay:*processing*") == []
+
+
+async def test_a_second_signal_ends_it_at_once_and_loses_nothing(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+    receiver.gate.clear()
+    await redis.rpush("notifications", *hooks(range(3)))
+    async with worker(config) as running:
+        await receiver.until(3)
+        running.signal(signal.SIGINT)
+        await running.says("stopping")
+        running.signal(signal.SIGINT)
+        assert await running.ended(5) == 128 + signal.SIGINT
+    receiver.gate.set()
+    receiver.requests.clear()
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+    assert sorted(delivered(receiver)) == [0, 1, 2]
+
+
+async def test_a_supervisor_keeps_its_workers_alive(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+    async with worker(config, "--processes", "2") as running:
+        await running.says("ready", times=2)
+        members = (await relay("status", "--json", "-c", str(config))).json["workers"]
+        assert len(members) == 2
+        os.kill(members[0]["pid"], signal.SIGKILL)
+        await running.says("a worker died")
+        await running.says("ready", times=3)
+        await redis.rpush("notifications", *hooks(range(50)))
+        await receiver.until(50)
+        running.signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    assert sorted(delivered(receiver)) == list(range(50))
+
+
+async def test_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+    async with worker(config) as running:
+        good = config.read_text()
+        config.write_text(good.replace("type: webhook", "type: webhok"))
+        running.signal(signal.SIGHUP)
+        line = await running.says("the old configuration stays")
+        assert "did you mean" in str(line)
+        await running.says("ready", times=2)
+        config.write_text(good.replace("/hook", "/other"))
+        running.signal(signal.SIGHUP)
+        await running.says("ready", times=3)
+        await redis.rpush("notifications", *hooks(range(1)))
+        (request,) = await receiver.until(1)
+    assert request.path == "/other"
+
+
+async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path, receiver: Receiver) -> None:
+    config = str(write_config(tmp_path, f"embedded://{tmp_path}/data", {"hook": webhook(receiver)}))
+    for number in range(3):
+        pushed = await relay("push", "notifications", hooks(range(number, number + 1))[0], "-c", config)
+        assert pushed.code == 0, pushed
+    assert (await relay("run", "-c", config, "--until-empty", "--processes", "2")).code == 0
+    assert sorted(delivered(receiver)) == [0, 1, 2]
+    async with worker(Path(config)):
+        # A second process talks to the first one's server.
+        await relay("push", "notifications", hooks(range(3, 4))[0], "-c", config)
+        await receiver.until(4)
+    assert not (tmp_path / "data" / "redis.sock").exists()
+
+
+async def test_until_empty_waits_for_delayed_messages_too(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+    await redis.rpush("notifications", '{"delay": "700ms", "payload": {"body": {"n": 1}}}')
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+    assert delivered(receiver) == [1]
+
+
+async def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_shell(
+        f"{RELAY} schema config | head -1", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert (out, err) == (b"{\n", b"")
