@@ -1,0 +1,91 @@
+"""The demo and the sandbox, as a newcomer starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import yaml
+from aiohttp import ClientSession
+from redis.asyncio import Redis
+
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.relay_process import RELAY, environment, relay, worker, write_config
+
+
+async def test_the_demo_shows_a_backlog_leave_at_the_rate_and_ends_by_itself(tmp_path: Path) -> None:
+    finished = await relay("demo", "--seconds", "4", cwd=tmp_path, TMPDIR=str(tmp_path))
+    assert (finished.code, finished.err) == (0, "")
+    assert "waiting" in finished.out
+    rows = {
+        line.split("│")[1].strip(): line.split("│")[2:] for line in finished.out.splitlines() if "│" in line
+    }
+    for provider, rate in (("pusher", 500), ("webhook", 50)):
+        pushed, delivered, waiting, _, _, busiest = (
+            int("".join(character for character in cell if character.isdigit()))
+            for cell in rows[provider][:6]
+        )
+        assert pushed >= rate * 10
+        assert 0 < delivered < pushed
+        assert pushed - delivered == waiting
+        # A whole second may begin with the burst and hold one grain more.
+        assert busiest <= rate * 1.25
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_sandbox_s_own_block_of_yaml_works_as_it_is(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        RELAY,
+        "sandbox",
+        "--listen",
+        f"127.0.0.1:{port}",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines: list[bytes] = []
+    async with asyncio.timeout(20):
+        while b"whsec_" not in b"".join(lines):
+            lines.append(await process.stderr.readline())
+    block = b"".join(lines).decode()
+    providers = yaml.safe_load(block[block.index("providers:") :])["providers"]
+    config = write_config(tmp_path, redis_server.url, providers, [{"name": "mixed"}])
+    assert (await relay("check", "--connect", "-c", str(config))).code == 0
+    async with worker(config):
+        await redis.rpush(
+            "mixed",
+            '{"provider": "pusher", "payload": {"channel": "site-1", "event": "hit", "data": {"hits": 3}}}',
+            '{"provider": "webhook", "id": "order-17", "payload": {"body": {"type": "order.paid"}}}',
+        )
+        async with asyncio.timeout(20):
+            said = sorted([(await process.stdout.readline()).decode() for _ in range(2)])
+    assert said[0].startswith('200 pusher site-1 hit {"hits": 3}')
+    assert said[1].startswith("200 webhook /webhook/demo POST")
+    async with ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/_sandbox/received") as answer:
+            assert {entry["message_id"] for entry in await answer.json()} == {"", "order-17"}
+        async with session.get(f"http://127.0.0.1:{port}/") as answer:
+            assert "<title>relay sandbox</title>" in await answer.text()
+    process.send_signal(signal.SIGTERM)
+    _, err = await process.communicate()
+    assert process.returncode == 0
+    assert b"pusher: 1 accepted, 0 refused" in err
+
+
+async def test_the_sandbox_says_what_is_wrong_with_its_options(tmp_path: Path) -> None:
+    for words in (
+        ["--fail", "often"],
+        ["--rate-limit", "fast"],
+        ["--listen", "nowhere"],
+        ["--latency", "9-1"],
+    ):
+        failed = await relay("sandbox", *words)
+        assert failed.code == 2
+        assert words[0] in failed.err
+        assert "Traceback" not in failed.err
