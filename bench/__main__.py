@@ -79,6 +79,7 @@ class Bench:
             "queues": [{"name": "bench", "provider": scenario, "format": "bare"}],
             "providers": {scenario: provider(scenario, self.port)},
             "processes": 1,
+            "admin": {"listen": ""},
             "log": {"level": "warning"},
         }
         path.write_text(yaml.safe_dump(document))

@@ -141,6 +141,7 @@ def _settings(
             },
         },
         "shutdown_timeout": "3s",
+        "admin": {"listen": ""},
     }
     text = yaml.safe_dump(document)
     return loads(

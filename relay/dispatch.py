@@ -57,7 +57,7 @@ class Dispatcher:
         self._log = logger.bind(provider=provider.name)
         self._tasks: asyncio.TaskGroup
         self._claimer: asyncio.Task[None] | None = None
-        self._senders: set[asyncio.Task[None]] = set()
+        self._senders = 0
         self._ready: deque[Batch] = deque()
         self._held: dict[str, Claim] = {}
         self._entries: list[tuple[object, ...]] = []
@@ -91,8 +91,9 @@ class Dispatcher:
     async def drain(self) -> None:
         """Claim no more, hand back what was not sent, and return when all else is settled."""
         if self._claimer is not None:
-            self._claimer.cancel()
-            await asyncio.wait([self._claimer])
+            while not self._claimer.done():
+                self._claimer.cancel()
+                await asyncio.wait([self._claimer], timeout=1)
         self._hand_back_ready()
         while self._held or self._entries:
             self._settled.clear()
@@ -159,10 +160,9 @@ class Dispatcher:
                 if time.monotonic() < self._held_until:
                     return
                 self._ready.append(batches.popleft())
-                if len(self._senders) < self._senders_most:
-                    sender = self._tasks.create_task(self._send_all())
-                    self._senders.add(sender)
-                    sender.add_done_callback(self._senders.discard)
+                if self._senders < self._senders_most:
+                    self._senders += 1
+                    self._tasks.create_task(self._send_all())
         finally:
             for batch in batches:
                 self._hand_back(batch)
@@ -203,18 +203,23 @@ class Dispatcher:
     # Sending
 
     async def _send_all(self) -> None:
-        while self._ready:
-            batch = self._ready.popleft()
-            outcomes = await self._deliver(batch)
-            now = self.provider.clock()
-            settlements = [
-                self._settler.settle(claim, outcome, now)
-                for claim, outcome in zip(batch, outcomes, strict=True)
-            ]
-            hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
-            if hold is not None:
-                self._hold_here(hold)
-            self._finish(batch, [settlement.entry for settlement in settlements])
+        try:
+            while self._ready:
+                await self._send(self._ready.popleft())
+        finally:
+            # In the same step in which nothing was left: what comes later starts another sender.
+            self._senders -= 1
+
+    async def _send(self, batch: Batch) -> None:
+        outcomes = await self._deliver(batch)
+        now = self.provider.clock()
+        settlements = [
+            self._settler.settle(claim, outcome, now) for claim, outcome in zip(batch, outcomes, strict=True)
+        ]
+        hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
+        if hold is not None:
+            self._hold_here(hold)
+        self._finish(batch, [settlement.entry for settlement in settlements])
 
     async def _deliver(self, batch: Batch) -> Sequence[Outcome]:
         messages = [claim.message for claim in batch]

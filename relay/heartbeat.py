@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
@@ -20,6 +21,8 @@ class Heartbeat:
 
     def __init__(self, fleet: Fleet, profile: Profile) -> None:
         self._fleet = fleet
+        self.last = time.monotonic()
+        """When Redis last took a beat, in monotonic seconds."""
         self._profile = profile
 
     async def run(self) -> None:
@@ -27,7 +30,9 @@ class Heartbeat:
         while True:
             await asyncio.sleep(INTERVAL)
             try:
-                if not await self._fleet.beat(self._profile):
+                known = await self._fleet.beat(self._profile)
+                self.last = time.monotonic()
+                if not known:
                     logger.warning("the fleet took this worker for dead; what it held was handed on")
             except StoreError as error:
                 logger.warning("no heartbeat", error=str(error))

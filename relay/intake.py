@@ -47,6 +47,22 @@ class Router:
             known = provider if provider in self._providers else None
             return known, Malformed(element, str(error), self._queue.name)
 
+    def sort(
+        self, batch: Sequence[bytes]
+    ) -> tuple[dict[str, list[Message | Malformed]], list[tuple[str, bytes]]]:
+        """A batch by provider, and as (reason, raw bytes) those elements that belong to none."""
+        by_lane: dict[str, list[Message | Malformed]] = {}
+        rejected: list[tuple[str, bytes]] = []
+        for element in batch:
+            provider, item = self.route(element)
+            if isinstance(item, Malformed):
+                logger.warning("dead letter", reason=item.reason, filed_under=provider or self._queue.name)
+            if provider is not None:
+                by_lane.setdefault(provider, []).append(item)
+            elif isinstance(item, Malformed):
+                rejected.append((item.reason, item.raw))
+        return by_lane, rejected
+
     def _message(self, element: bytes) -> tuple[str, Message]:
         queue, now = self._queue, self._clock()
         if len(element) > queue.max_size:
@@ -89,7 +105,7 @@ class Intake:
     ) -> None:
         """`on_arrival` hears the provider and how many messages now wait in its lane."""
         self.queue = queue
-        self._router = router
+        self.router = router
         self._lanes = lanes
         self.mark = batch_mark(worker, queue.name)
         self._on_arrival = on_arrival
@@ -132,15 +148,7 @@ class Intake:
         return batch
 
     async def _handle(self, batch: Sequence[bytes]) -> None:
-        by_lane: dict[str, list[Message | Malformed]] = {}
-        for element in batch:
-            provider, item = self._router.route(element)
-            if isinstance(item, Malformed):
-                self._log.warning("dead letter", reason=item.reason, filed_under=provider or self.queue.name)
-            if provider is not None:
-                by_lane.setdefault(provider, []).append(item)
-            elif isinstance(item, Malformed):
-                self._rejected.append((item.reason, item.raw))
+        by_lane, self._rejected = self.router.sort(batch)
         self._done = len(batch)
         await asyncio.gather(*(self._enqueue(provider, items) for provider, items in by_lane.items()))
 
@@ -148,6 +156,21 @@ class Intake:
         lane = self._lanes[provider]
         enqueued: Enqueued = await self._forever(lane.enqueue, items, self.mark, self._turn)
         self._on_arrival(provider, enqueued.waiting)
+
+
+async def finish_batch(queue: Queue, router: Router, lanes: Mapping[str, Lane], worker: str) -> int:
+    """Put what a worker had taken when it stopped or died into the lanes; how many elements.
+
+    A lane that already has its part of the batch takes nothing twice: the batch has a number. May be
+    repeated, by anybody. `queue` is that worker's view. Raises StoreError.
+    """
+    turn, batch = await queue.left()
+    by_lane, rejected = router.sort(batch)
+    for provider, items in by_lane.items():
+        await lanes[provider].enqueue(items, batch_mark(worker, queue.name), turn)
+    await queue.take(turn + 1, len(batch), rejected, most=0)
+    await queue.forget()
+    return len(batch)
 
 
 def batch_mark(worker: str, queue: str) -> str:

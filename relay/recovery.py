@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from relay.errors import StoreError
-from relay.intake import batch_mark
+from relay.intake import Router, batch_mark, finish_batch
 from relay.settings.provider import ProviderOptions
 from relay.store.fleet import LEASE, Fleet, Member, Profile
 from relay.store.lane import Lane
@@ -31,13 +31,16 @@ class Recovery:
         self,
         client: Client,
         prefix: str,
-        providers: Mapping[str, ProviderOptions],
         fleet: Fleet,
         profile: Profile,
+        lanes: Mapping[str, Lane],
+        routers: Mapping[str, Router],
     ) -> None:
+        """`lanes` by provider and `routers` by queue are those of this worker's configuration."""
         self._client = client
         self._prefix = prefix
-        self._providers = providers
+        self._lanes = lanes
+        self._routers = routers
         self._fleet = fleet
         self._profile = profile
 
@@ -70,13 +73,19 @@ class Recovery:
 
     async def _bury(self, profile: Profile) -> None:
         recovered: dict[str, int] = {}
-        for queue in profile.queues:
-            await Queue(self._client, self._prefix, queue, profile.worker).give_back()
+        for name in profile.queues:
+            queue = Queue(self._client, self._prefix, name, profile.worker)
+            router = self._routers.get(name)
+            if router is None:
+                await queue.give_back()
+            else:
+                await finish_batch(queue, router, self._lanes, profile.worker)
         marks = [batch_mark(profile.worker, queue) for queue in profile.queues]
         for name in profile.lanes:
             # A lane that this file no longer names keeps what it has, in the order it came.
-            options = self._providers.get(name) or ProviderOptions(type="")
-            lane = Lane(self._client, self._prefix, name, options, self._profile.worker)
+            lane = self._lanes.get(name) or Lane(
+                self._client, self._prefix, name, ProviderOptions(type=""), self._profile.worker
+            )
             if messages := await lane.recover(profile.worker):
                 recovered[name] = messages
             await lane.forget_marks(marks)

@@ -7,18 +7,19 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 
 import structlog
 
 from relay import __version__
+from relay.admin.server import Admin
 from relay.courier import Courier
 from relay.dispatch import Dispatcher
 from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
 from relay.http import Transport, open_transport
-from relay.intake import Intake, Router
+from relay.intake import Intake, Router, finish_batch
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
 from relay.settings.models import Settings
@@ -71,7 +72,9 @@ class Worker:
         ]
         self._courier = Courier(self.fleet, self.lanes, letters)
         self._heartbeat = Heartbeat(self.fleet, self.profile)
-        self._recovery = Recovery(client, prefix, settings.providers, self.fleet, self.profile)
+        routers = {intake.queue.name: intake.router for intake in self.intakes}
+        self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers)
+        self._admin = Admin(settings, client, self._heartbeat)
         self._shared: dict[str, int] = {}
         self._share_out = asyncio.Event()
 
@@ -88,6 +91,8 @@ class Worker:
                 stack.push_async_callback(transport.close)
                 await adapter.start(transport)
                 stack.push_async_callback(adapter.close)
+            if (runner := await self._admin.start()) is not None:
+                stack.push_async_callback(runner.cleanup)
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(loop())
@@ -154,7 +159,7 @@ class Worker:
         try:
             async with asyncio.timeout(5):
                 for intake in self.intakes:
-                    await intake.queue.give_back()
+                    await finish_batch(intake.queue, intake.router, self.lanes, self.profile.worker)
                 for lane in self.lanes.values():
                     await lane.hand_back()
                     await lane.forget_marks([intake.mark for intake in self.intakes])
@@ -220,8 +225,10 @@ def _profile(settings: Settings) -> Profile:
     )
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        # Once may not be enough: see `heed_cancellation`.
+        _, left = await asyncio.wait(left, timeout=1)

@@ -117,7 +117,7 @@ def _panel(moment: Moment, provider: str, state: str) -> Panel:
         numbers,
         bar,
         Text(levels, style="cyan")
-        + Text(f"  a second each; at most {max(history)} of {rate} allowed", style="dim"),
+        + Text(f"  a second each; busiest {max(history)}; {rate} and the burst are allowed", style="dim"),
     )
     return Panel(
         body, title=f"{provider}: {rate}/s", title_align="left", subtitle=state, subtitle_align="right"

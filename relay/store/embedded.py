@@ -22,6 +22,8 @@ from types import TracebackType
 from typing import IO
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from relay.errors import StoreError, UsageError
@@ -68,8 +70,8 @@ class EmbeddedRedis:
         if self._lock is None:
             return
         with contextlib.suppress(RedisError, OSError):
-            async with Redis(unix_socket_path=str(self.socket), socket_timeout=START_TIMEOUT) as client:
-                await client.shutdown(save=True)
+            async with self._client() as client:
+                await client.shutdown(nosave=True)
         if self._server is not None:
             await asyncio.to_thread(self._server.wait, START_TIMEOUT)
         self._lock.close()
@@ -96,10 +98,15 @@ class EmbeddedRedis:
 
     async def _answers(self) -> bool:
         try:
-            async with Redis(unix_socket_path=str(self.socket), socket_timeout=5) as client:
+            async with self._client() as client:
                 return bool(await client.ping())
         except (RedisError, OSError):
             return False
+
+    def _client(self) -> Redis:
+        return Redis(
+            unix_socket_path=str(self.socket), socket_timeout=START_TIMEOUT, retry=Retry(NoBackoff(), 0)
+        )
 
     def _start(self) -> None:
         log = self.directory / "redis.log"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from relay.errors import StoreError
 from relay.store.keys import QueueKeys
-from relay.store.scripting import TROUBLE, Client, describe, script
+from relay.store.scripting import TROUBLE, Client, describe, heed_cancellation, script
 
 BATCH = 200
 """Elements that one take hands out at most."""
@@ -34,10 +34,13 @@ class Queue:
             )
         except TROUBLE as error:
             raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
+        heed_cancellation()
         return element
 
-    async def take(self, turn: int, done: int, rejected: Sequence[tuple[str, bytes]] = ()) -> list[bytes]:
-        """Forget the `done` oldest elements of the processing list and get the next batch.
+    async def take(
+        self, turn: int, done: int, rejected: Sequence[tuple[str, bytes]] = (), *, most: int = BATCH
+    ) -> list[bytes]:
+        """Forget the `done` oldest elements of the processing list and get the next batch of up to `most`.
 
         `rejected` are those of them that belong to no provider, as (reason, raw bytes): they are
         filed under the queue's name. Repeating a call with the same `turn` changes nothing.
@@ -48,7 +51,7 @@ class Queue:
             (self.name, self._processing, self._turn, self.keys.rejected),
             turn,
             done,
-            BATCH,
+            most,
             BATCH_BYTES,
             *words,
         )
@@ -60,6 +63,24 @@ class Queue:
         keys = (self.name, self.keys.processing(worker), self.keys.turn(worker))
         while await script("give_back").run(self._client, keys, BATCH):
             pass
+
+    async def left(self) -> tuple[int, list[bytes]]:
+        """What this worker has taken and not forgotten: (number of that batch, its elements)."""
+        try:
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.get(self._turn)
+                pipe.lrange(self._processing, 0, -1)
+                turn, elements = await pipe.execute()
+        except TROUBLE as error:
+            raise StoreError(describe(error)) from error
+        return int(turn or 0), elements
+
+    async def forget(self) -> None:
+        """Drop this worker's turn: it takes no more."""
+        try:
+            await self._client.delete(self._turn)
+        except TROUBLE as error:
+            raise StoreError(describe(error)) from error
 
     async def depth(self, workers: Sequence[str]) -> tuple[int, int]:
         """(elements on the list, elements that `workers` have taken and not yet put into lanes)."""

@@ -34,17 +34,26 @@ class Script:
         """The reply. Raises StoreError; the script may or may not have run in that case."""
         try:
             try:
-                return await client.execute_command("EVALSHA", self.digest, len(keys), *keys, *arguments)
+                reply = await client.execute_command("EVALSHA", self.digest, len(keys), *keys, *arguments)
             except NoScriptError:
-                return await client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+                reply = await client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
         except TROUBLE as error:
             raise StoreError(f"{self.name}: {describe(error)}") from error
+        heed_cancellation()
+        return reply
 
 
 @cache
 def script(name: str) -> Script:
     """The script of that name, read once a process."""
     return Script(name)
+
+
+def heed_cancellation() -> None:
+    """Raise the CancelledError that redis-py (8.1) swallows while it connects; else do nothing."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def describe(error: BaseException) -> str:

@@ -33,7 +33,11 @@ class Finished:
 
 def environment(**extra: str) -> dict[str, str]:
     """Ours, without what would change how relay behaves."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RELAY_", "PYTHONDONTWRITE"))
+    }
     return {**clean, **extra}
 
 
@@ -142,6 +146,7 @@ def write_config(
         "queues": queues or [{"name": "notifications", "provider": next(iter(providers))}],
         "providers": providers,
         "processes": 1,
+        "admin": {"listen": ""},
         **rest,
     }
     path = folder / "relay.yaml"

@@ -3,7 +3,7 @@
 -- KEYS   1 the application's list, 2 this worker's processing list, 3 its turn, 4 rejected elements
 -- ARGV   1 number of this turn: a repeated call with the same number forgets nothing twice
 --        2 how many elements at the head of the processing list are done
---        3 the most elements to hand out
+--        3 the most elements to hand out; 0: only forget
 --        4 bytes after which a batch is full
 --        then for each element that belongs to no provider: reason, raw bytes
 -- reply  the elements on the processing list: what was left there, else a new batch
@@ -19,7 +19,7 @@ if redis.call('GET', KEYS[3]) ~= ARGV[1] then
   if done > 0 then redis.call('LTRIM', KEYS[2], done, -1) end
 end
 local left = redis.call('LRANGE', KEYS[2], 0, -1)
-if #left > 0 then return left end
+if #left > 0 or most == 0 then return left end
 
 local batch = redis.call('LRANGE', KEYS[1], 0, most - 1)
 local size, taken = 0, {}
