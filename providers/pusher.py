@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from hashlib import md5, sha256
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -15,6 +15,9 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from pydantic import Field, field_validator
 
+from providers import _pusher_limits as limits
+from providers._answers import reason
+from providers._hosts import check_host
 from relay.errors import TransportError, UsageError
 from relay.http.retry_after import retry_after
 from relay.message import Message
@@ -23,19 +26,21 @@ from relay.provider import HttpProvider, Request, Response
 from relay.settings.provider import ProviderOptions
 from relay.settings.types import Secret
 
-EVENTS_PER_BATCH = 10
-CHANNELS_PER_EVENT = 100
-LONGEST_NAME = 200
-"""Characters of a channel's name, an event's name, and a user's id."""
-
-_RESERVED = ("channel", "channels", "event", "data", "socket_id", "info")
-_CHANNEL = re.compile(r"[A-Za-z0-9_\-=@,.;]+")
-_TO_USER = "#server-to-user-"
-_ENCRYPTED = "private-encrypted-"
-_SOCKET_ID = re.compile(r"\d+\.\d+")
+_PLAIN = re.compile(r"[A-Za-z0-9:/.\[\]_~%!$&()*+,;=@-]+")
 _HEADERS = {"Content-Type": "application/json"}
 
 _encode = msgspec.json.Encoder().encode
+
+
+class _Event(msgspec.Struct, omit_defaults=True):
+    """One event as Pusher takes it: `channels` in a request of its own, `channel` in a batch."""
+
+    name: str
+    data: msgspec.Raw | str
+    channels: list[str] | None = None
+    channel: str | None = None
+    socket_id: str | None = None
+    info: str | None = None
 
 
 class PusherOptions(ProviderOptions):
@@ -51,7 +56,7 @@ class PusherOptions(ProviderOptions):
     """The app's cluster, such as eu or us2."""
     url: str | None = None
     """A self-hosted server, such as http://127.0.0.1:6001, instead of the cluster."""
-    event: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)] | None = None
+    event: Annotated[str, Field(min_length=1, max_length=limits.LONGEST_NAME)] | None = None
     """The event of messages that name none."""
     max_data: Annotated[int, Field(ge=1)] = 10240
     """Bytes of data that the server takes for one event; dedicated clusters may take more."""
@@ -62,189 +67,153 @@ class PusherOptions(ProviderOptions):
         if value is None:
             return None
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if parts.scheme not in ("http", "https") or not _PLAIN.fullmatch(value):
             raise ValueError("must be http://HOST or https://HOST, with a port and a path where needed")
+        check_host(parts)
         return value.rstrip("/")
+
+    @field_validator("event")
+    @classmethod
+    def _is_event(cls, value: str | None) -> str | None:
+        if value is not None:
+            limits.check_event(value)
+        return value
 
 
 class Pusher(HttpProvider[PusherOptions]):
     """Pusher Channels: events to channels, up to ten in one request."""
 
     Options = PusherOptions
-    batch_size = EVENTS_PER_BATCH
+    batch_size = limits.EVENTS_PER_BATCH
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         options = self.options
         self._base = options.url or f"https://api-{options.cluster}.pusher.com"
         # A server behind a path prefix signs the path that it sees.
-        self._prefix = urlsplit(self._base).path
-        self._origin = self._base.removesuffix(self._prefix) if self._prefix else self._base
+        prefix = urlsplit(self._base).path
+        self._origin = self._base.removesuffix(prefix)
+        self._path = f"{prefix}/apps/{options.app_id}"
         self._hmac = hmac.new(options.secret.get_secret_value().encode(), digestmod=sha256)
 
     def check(self, message: Message) -> Rejected | None:
-        payload = message.payload
         try:
-            channels = _channels(payload)
-            self._check_event(payload)
-            _check_optional(payload)
-            if len(channels) > 1 and any(name.startswith(_ENCRYPTED) for name in channels):
-                raise ValueError(f"channels: an encrypted channel ({_ENCRYPTED}…) must be alone")
-            size = len(_data(message, payload).encode("utf-8", "surrogatepass"))
-            if size > self.options.max_data:
-                raise ValueError(f"data: {size} bytes; the server takes at most {self.options.max_data}")
+            payload = limits.read(message)
+            limits.check_channels(limits.channels(payload))
+            name = payload.event if payload.event is not None else self.options.event
+            if name is None:
+                raise ValueError("event: missing, and the option `event` supplies none")
+            limits.check_event(name)
+            limits.check_socket_id(payload.socket_id)
+            limits.check_size(limits.data(message, payload), self.options.max_data)
         except ValueError as error:
             return Rejected(str(error))
         return None
 
-    def _check_event(self, payload: dict[str, Any]) -> None:
-        event = payload.get("event", self.options.event)
-        if event is None:
-            raise ValueError("event: missing, and the option `event` supplies none")
-        if not isinstance(event, str) or not 1 <= len(event) <= LONGEST_NAME:
-            raise ValueError(f"event: must be a string of 1 to {LONGEST_NAME} characters")
-        if event.startswith(("pusher:", "pusher_internal:")):
-            raise ValueError("event: names that begin with pusher: or pusher_internal: are reserved")
-
     def group(self, message: Message) -> Hashable:
-        payload = message.payload
-        channels = _channels(payload)
-        alone = len(channels) > 1 or channels[0].startswith(_ENCRYPTED)
-        return None if alone else "batch"
+        return None if limits.is_alone(limits.channels(limits.read(message))) else "batch"
 
     def request(self, batch: Sequence[Message]) -> Request:
         if len(batch) == 1:
-            path = f"/apps/{self.options.app_id}/events"
-            body = _encode(self._event(batch[0], single=True))
+            path = f"{self._path}/events"
+            body = _encode(self._event(batch[0]))
         else:
-            path = f"/apps/{self.options.app_id}/batch_events"
-            body = _encode({"batch": [self._event(message, single=False) for message in batch]})
-        url = self._sign("POST", path, {"body_md5": md5(body, usedforsecurity=False).hexdigest()})
-        return Request(url, body, _HEADERS)
+            path = f"{self._path}/batch_events"
+            body = _encode({"batch": [self._event(message, in_batch=True) for message in batch]})
+        return Request(self._sign("POST", path, body), body, _HEADERS)
 
-    def _event(self, message: Message, *, single: bool) -> dict[str, Any]:
-        payload = message.payload
-        channels = _channels(payload)
-        event: dict[str, Any] = {
-            "name": payload.get("event", self.options.event),
-            "data": _data(message, payload),
-        }
-        if single:
-            event["channels"] = channels
-        else:
-            event["channel"] = channels[0]
-        for name in ("socket_id", "info"):
-            if payload.get(name) is not None:
-                event[name] = payload[name]
-        return event
+    def _event(self, message: Message, *, in_batch: bool = False) -> _Event:
+        payload = limits.read(message)
+        channels = limits.channels(payload)
+        return _Event(
+            name=payload.event if payload.event is not None else self.options.event or "",
+            data=limits.data(message, payload),
+            channels=None if in_batch else channels,
+            channel=channels[0] if in_batch else None,
+            socket_id=payload.socket_id,
+            info=payload.info,
+        )
 
-    def _sign(self, method: str, path: str, extra: dict[str, str]) -> str:
-        """The URL with its signature: of method, path and the sorted query, not escaped."""
-        path = self._prefix + path
+    def _sign(self, method: str, path: str, body: bytes = b"", **extra: str) -> str:
+        """The URL with the signature of this moment: it is good for ten minutes."""
         query = {
             "auth_key": self.options.key,
             "auth_timestamp": str(int(self.clock())),
             "auth_version": "1.0",
             **extra,
         }
-        text = "&".join(f"{name}={query[name]}" for name in sorted(query))
-        mac = self._hmac.copy()
-        mac.update(f"{method}\n{path}\n{text}".encode())
-        escaped = "&".join(f"{name}={quote(query[name], safe='')}" for name in sorted(query))
-        return f"{self._origin}{path}?{escaped}&auth_signature={mac.hexdigest()}"
+        if body:
+            query["body_md5"] = md5(body, usedforsecurity=False).hexdigest()
+        return f"{self._origin}{path}?{signed_query(self._hmac, method, path, query)}"
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         return [self._outcome(response, several=len(batch) > 1)] * len(batch)
 
     def _outcome(self, response: Response, *, several: bool) -> Outcome:
         status = response.status
-        if status in (200, 202):
+        if 200 <= status < 300:
             return Delivered()
-        reason = _reason(response)
+        why = reason(response)
         match status:
             case 429:
-                return Throttled(reason, retry_after(response.headers, self.clock()), status, response.body)
+                return Throttled(why, retry_after(response.headers, self.clock()), status, response.body)
             case 503 if "retry-after" in response.headers:
-                return Throttled(reason, retry_after(response.headers, self.clock()), status, response.body)
+                return Throttled(why, retry_after(response.headers, self.clock()), status, response.body)
             case 401 | 403 | 404 | 407:
-                return Unauthorised(reason + _advice(status, response.text), status, response.body)
+                return Unauthorised(why + _advice(response), status, response.body)
+            case 413 if "quota" in response.text.lower():
+                # One page of Pusher's says 413 where the others say 403.
+                return Unauthorised(why + _advice(response), status, response.body)
             case _ if 300 <= status < 400:
-                return Unauthorised(
-                    f"{reason}: redirects are not followed; mend `url`", status, response.body
-                )
+                return Unauthorised(why + _advice(response), status, response.body)
             case 408:
-                return Retry(reason, status, response.body)
+                return Retry(why, status, response.body)
             case _ if status >= 500 or status < 200:
-                return Retry(reason, status, response.body)
+                return Retry(why, status, response.body)
             case 400 | 413 if several:
-                return Isolate(reason)
-        return Rejected(reason, status, response.body)
+                return Isolate(why)
+        return Rejected(why, status, response.body)
 
     async def verify(self) -> str:
         """Lists the channels of one prefix: signed, and without effect."""
-        url = self._sign("GET", f"/apps/{self.options.app_id}/channels", {"filter_by_prefix": "relay-check-"})
+        url = self._sign("GET", f"{self._path}/channels", filter_by_prefix="relay-check-")
         try:
             response = await self._transport.send(Request(url, method="GET"))
         except TransportError as error:
             raise UsageError(f"{self._base}: {error}") from error
         if response.status != 200:
-            raise UsageError(f"{self._base}: {_reason(response)}{_advice(response.status, response.text)}")
+            raise UsageError(f"{self._base}: {reason(response)}{_advice(response)}")
         return f"{self._base} accepts the key and the secret of app {self.options.app_id}"
 
 
-def _channels(payload: dict[str, Any]) -> list[str]:
-    """The channels of a payload. Raises ValueError with what is wrong about them."""
-    one, many = payload.get("channel"), payload.get("channels")
-    if one is not None and many is not None:
-        raise ValueError("channel, channels: give one of the two")
-    channels = many if many is not None else [one]
-    if channels == [None]:
-        raise ValueError("channel: missing")
-    if not isinstance(channels, list) or not 1 <= len(channels) <= CHANNELS_PER_EVENT:
-        raise ValueError(f"channels: must be a list of 1 to {CHANNELS_PER_EVENT} names")
-    for channel in channels:
-        if not isinstance(channel, str):
-            raise ValueError("channel: must be a string")
-        name = channel.removeprefix(_TO_USER)
-        if len(name) > LONGEST_NAME:
-            raise ValueError(f"channel: {len(name)} characters; at most {LONGEST_NAME} are allowed")
-        if not _CHANNEL.fullmatch(name):
-            raise ValueError(f"channel: {channel[:60]!r} may hold only letters, digits and _-=@,.;")
-    return channels
+def signed_query(prepared: hmac.HMAC, method: str, path: str, query: Mapping[str, str]) -> str:
+    """The query, escaped, with its signature.
+
+    Signed is the text that is *not* escaped, in the order of the names; `prepared` holds the secret and
+    is not changed.
+    """
+    pairs = sorted(query.items())
+    mac = prepared.copy()
+    mac.update(f"{method}\n{path}\n{'&'.join([f'{name}={value}' for name, value in pairs])}".encode())
+    escaped = "&".join([f"{name}={_escape(value)}" for name, value in pairs])
+    return f"{escaped}&auth_signature={mac.hexdigest()}"
 
 
-def _check_optional(payload: dict[str, Any]) -> None:
-    socket_id, info = payload.get("socket_id"), payload.get("info")
-    if socket_id is not None and not (isinstance(socket_id, str) and _SOCKET_ID.fullmatch(socket_id)):
-        raise ValueError("socket_id: must look like 123.456")
-    if info is not None and not isinstance(info, str):
-        raise ValueError("info: must be a string, such as subscription_count")
+def _escape(value: str) -> str:
+    return value if value.isascii() and value.isalnum() else quote(value, safe="")
 
 
-def _data(message: Message, payload: dict[str, Any]) -> str:
-    """The data as the string that Pusher wants: JSON as the application wrote it, unless it is a string."""
-    if "data" not in payload:
-        rest = {name: value for name, value in payload.items() if name not in _RESERVED}
-        return _encode(rest).decode()
-    data = payload["data"]
-    if isinstance(data, str):
-        return data
-    raw = message.raw("data")
-    return "null" if raw is None else raw.decode()
-
-
-def _reason(response: Response) -> str:
-    text = " ".join(response.text.split())[:200]
-    return f"{response.status} {text}" if text else f"status {response.status}"
-
-
-def _advice(status: int, text: str) -> str:
-    if "imestamp" in text:
-        return " (check the clock of this host)"
+def _advice(response: Response) -> str:
+    """What an operator should look at, in brackets."""
+    if response.status == 401 and "timestamp" in response.text.lower():
+        return " (check this host's clock)"
     advice = {
         401: " (check key and secret)",
         403: " (the app is disabled, or over its quota)",
         404: " (check app_id, cluster and url)",
         407: " (a proxy wants credentials)",
+        413: " (the app is over its quota)",
     }
-    return advice.get(status, "")
+    where = response.headers.get("location", "")[:200]
+    redirect = f" (redirects are not followed: check `url`; it points to {where!r})"
+    return redirect if 300 <= response.status < 400 else advice.get(response.status, "")

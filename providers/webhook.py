@@ -6,18 +6,17 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import re
 from collections.abc import Hashable, Sequence
 from hashlib import sha256
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, get_args
+from urllib.parse import quote
 
-import msgspec
 from pydantic import field_validator
 
-from relay.http.guard import networks
+from providers._answers import reason
+from providers._webhook_limits import check_headers, check_url, networks, signing_key
 from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
@@ -25,51 +24,12 @@ from relay.provider import HttpProvider, Request, Response
 from relay.settings.provider import ProviderOptions
 from relay.settings.types import Secret
 
-LONGEST_URL = 2048
-MOST_HEADERS = 50
-LONGEST_HEADER = 4096
-SHORTEST_KEY, LONGEST_KEY = 16, 64
-"""Bytes of a decoded secret; the specification recommends 24 to 64."""
-
 Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
 
-_METHODS = ("POST", "PUT", "PATCH", "DELETE", "GET")
-_FIELDS = frozenset({"url", "body", "headers", "method"})
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_OURS = frozenset(
-    {
-        "webhook-id",
-        "webhook-timestamp",
-        "webhook-signature",
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "upgrade",
-        "expect",
-    }
-)
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
-
-_encode = msgspec.json.Encoder().encode
-
-
-def signing_key(secret: str) -> bytes:
-    """The key of a `whsec_…` secret (the prefix may be missing). Raises ValueError."""
-    text = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("must be whsec_ followed by base64") from None
-    if not SHORTEST_KEY <= len(key) <= LONGEST_KEY:
-        raise ValueError(f"must hold {SHORTEST_KEY} to {LONGEST_KEY} bytes in base64, not {len(key)}")
-    return key
+_METHODS = get_args(Method)
+_FIELDS = ("url", "body", "headers", "method")
+_VISIBLE = re.compile(r"[!-~]+")
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class WebhookOptions(ProviderOptions):
@@ -99,13 +59,13 @@ class WebhookOptions(ProviderOptions):
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         if value is not None:
-            _check_url(value)
+            check_url(value)
         return value
 
     @field_validator("headers")
     @classmethod
     def _are_headers(cls, value: dict[str, str]) -> dict[str, str]:
-        _check_headers(value)
+        check_headers(value)
         return value
 
     @field_validator("allow_private")
@@ -137,28 +97,26 @@ class Webhook(HttpProvider[WebhookOptions]):
         if _is_whole_body(payload):
             payload = {}
         try:
-            unknown = sorted(set(payload) - _FIELDS)
-            if unknown:
-                raise ValueError(f"{unknown[0]}: not a field; there are {', '.join(sorted(_FIELDS))}")
-            self._check_target(payload)
-            if _CONTROL.search(message.id) or not message.id.isascii():
-                raise ValueError("id: must be visible ASCII, it travels in the header webhook-id")
-            method = payload.get("method", self.options.method)
-            if method not in _METHODS:
+            for name in payload:
+                if name not in _FIELDS:
+                    # To send the rest would lose what this field holds without a word.
+                    raise ValueError(f"{name[:60]!r}: not a field; there are {', '.join(_FIELDS)}")
+            self._check_target(payload.get("url"))
+            method = payload.get("method")
+            if method is not None and method not in _METHODS:
                 raise ValueError(f"method: must be one of {', '.join(_METHODS)}")
             headers = payload.get("headers")
             if headers is not None:
-                _check_headers(headers)
+                check_headers(headers)
         except ValueError as error:
             return Rejected(str(error))
         return None
 
-    def _check_target(self, payload: dict[str, Any]) -> None:
-        url = payload.get("url")
+    def _check_target(self, url: object) -> None:
         if self.options.url is None:
             if url is None:
                 raise ValueError("url: missing, and the configuration gives none")
-            _check_url(url)
+            check_url(url)
         elif url is not None:
             raise ValueError("url: the configuration gives one already; take it out of one of the two")
 
@@ -179,13 +137,13 @@ class Webhook(HttpProvider[WebhookOptions]):
             headers.setdefault("content-type", content_type)
         if message.traceparent:
             headers["traceparent"] = message.traceparent
-        timestamp = str(int(self.clock()))
-        headers["webhook-id"] = message.id
+        identity, timestamp = _header_id(message.id), str(int(self.clock()))
+        headers["webhook-id"] = identity
         headers["webhook-timestamp"] = timestamp
         if self._macs:
-            headers["webhook-signature"] = self._signatures(f"{message.id}.{timestamp}.".encode() + body)
+            headers["webhook-signature"] = self._signatures(f"{identity}.{timestamp}.".encode() + body)
         url = self.options.url or payload["url"]
-        method = payload.get("method", self.options.method)
+        method = payload.get("method") or self.options.method
         return Request(url, body, headers, method, public_only=self._guarded)
 
     def _signatures(self, content: bytes) -> str:
@@ -204,35 +162,37 @@ class Webhook(HttpProvider[WebhookOptions]):
         status = response.status
         if 200 <= status < 300:
             return Delivered()
-        text = " ".join(response.text.split())[:200]
-        reason = f"{status} {text}" if text else f"status {status}"
+        why = reason(response)
         match status:
             case 410:
-                return Unregistered(self.options.url or message.payload["url"], reason, status)
+                return Unregistered(self.options.url or message.payload["url"], why, status)
             case 429:
-                return Throttled(reason, retry_after(response.headers, self.clock()), status, response.body)
+                return Throttled(why, retry_after(response.headers, self.clock()), status, response.body)
             case 503 if "retry-after" in response.headers:
-                return Throttled(reason, retry_after(response.headers, self.clock()), status, response.body)
+                return Throttled(why, retry_after(response.headers, self.clock()), status, response.body)
             case 408:
-                return Retry(reason, status, response.body)
+                return Retry(why, status, response.body)
             case _ if status >= 500 or status < 200:
-                return Retry(reason, status, response.body)
+                return Retry(why, status, response.body)
             case _ if status < 400:
                 where = response.headers.get("location", "")[:200]
                 return Rejected(
-                    f"status {status}: redirects are not followed ({where})", status, response.body
+                    f"status {status}: redirects are not followed (it points to {where!r})",
+                    status,
+                    response.body,
                 )
-        return Rejected(reason, status, response.body)
+        return Rejected(why, status, response.body)
 
     async def verify(self) -> str:
         """Sends nothing: a receiver has no way to say that it would accept."""
-        target = self.options.url or "each message's own url"
-        return f"nothing is sent; {len(self._macs)} signing secrets, to {target}"
+        target = self.options.url or "the url of each message"
+        signed = f"signed (secrets that decode: {len(self._macs)})" if self._macs else "not signed"
+        return f"nothing was sent; requests go to {target}, {signed}"
 
 
 def _is_whole_body(payload: dict[str, Any]) -> bool:
     """Whether a payload uses none of our fields: then all of it is the body (`format: bare`)."""
-    return _FIELDS.isdisjoint(payload)
+    return payload.keys().isdisjoint(_FIELDS)
 
 
 def _body(message: Message, payload: dict[str, Any]) -> tuple[bytes, str]:
@@ -245,33 +205,10 @@ def _body(message: Message, payload: dict[str, Any]) -> tuple[bytes, str]:
     return message.raw("body") or b"null", "application/json"
 
 
-def _check_url(url: object) -> None:
-    if not isinstance(url, str) or not url or len(url) > LONGEST_URL:
-        raise ValueError(f"url: must be a string of 1 to {LONGEST_URL} characters")
-    if _CONTROL.search(url):
-        raise ValueError("url: has spaces or control characters")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"url: {error}") from None
-    if parts.scheme not in ("http", "https"):
-        raise ValueError("url: must begin with https:// or http://")
-    if not parts.hostname or port == 0:
-        raise ValueError("url: names no host, or port 0")
-    if "@" in parts.netloc:
-        raise ValueError("url: credentials in it would be logged by others; use a header")
+def _header_id(identity: str) -> str:
+    """An id as it can stand in a header: what is not visible ASCII is percent-encoded.
 
-
-def _check_headers(headers: object) -> None:
-    if not isinstance(headers, dict):
-        raise ValueError("headers: must be an object of names and texts")
-    if len(headers) > MOST_HEADERS:
-        raise ValueError(f"headers: {len(headers)} of them; at most {MOST_HEADERS} are allowed")
-    for name, value in headers.items():
-        if not isinstance(name, str) or len(name) > LONGEST_HEADER or not _TOKEN.fullmatch(name):
-            raise ValueError(f"headers: {str(name)[:60]!r} is no name of a header")
-        if name.lower() in _OURS:
-            raise ValueError(f"headers: {name} is set by relay and by the connection")
-        if not isinstance(value, str) or len(value) > LONGEST_HEADER or not _VALUE.fullmatch(value):
-            raise ValueError(f"headers: the value of {name} must be a text without line breaks")
+    The specification forbids a full stop too, but its libraries take it, and the same id must go out as
+    the application chose it.
+    """
+    return identity if _VISIBLE.fullmatch(identity) else quote(identity, safe=_ASCII)

@@ -1,45 +1,84 @@
-"""Which addresses a URL that came with a message may reach: public ones, and what is allowed."""
+"""Which addresses a URL that came with a message may reach: public ones, and what is allowed.
+
+Pure. Source of the table: the IANA special-purpose address registries (RFC 6890 and its updates),
+written out here because the standard library's own table differs from one Python to the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
-_REFUSED: tuple[tuple[str, Network], ...] = (
-    ("a shared (CGNAT) address", IPv4Network("100.64.0.0/10")),
-    ("a broadcast or reserved address", IPv4Network("240.0.0.0/4")),
-    ("a relay anycast address", IPv4Network("192.88.99.0/24")),
-    ("a site-local address", IPv6Network("fec0::/10")),
-    ("a discard-only address", IPv6Network("100::/64")),
+
+def _table(rows: Iterable[tuple[str, str]]) -> tuple[tuple[Network, str], ...]:
+    return tuple((ip_network(network), kind) for network, kind in rows)
+
+
+_REFUSED_4 = _table(
+    (
+        ("0.0.0.0/32", "the unspecified address"),
+        ("0.0.0.0/8", "an address of this network"),
+        ("10.0.0.0/8", "a private address"),
+        ("100.64.0.0/10", "a shared (CGNAT) address"),
+        ("127.0.0.0/8", "a loopback address"),
+        ("168.63.129.16/32", "a metadata address (Azure)"),
+        ("169.254.0.0/16", "a link-local address"),
+        ("172.16.0.0/12", "a private address"),
+        ("192.0.0.0/24", "a reserved address"),  # 192.0.0.192 is Oracle's metadata service
+        ("192.0.2.0/24", "a documentation address"),
+        ("192.88.99.0/24", "a relay anycast address"),
+        ("192.168.0.0/16", "a private address"),
+        ("198.18.0.0/15", "a benchmarking address"),
+        ("198.51.100.0/24", "a documentation address"),
+        ("203.0.113.0/24", "a documentation address"),
+        ("224.0.0.0/4", "a multicast address"),
+        ("240.0.0.0/4", "a broadcast or reserved address"),
+    )
 )
+_REFUSED_6 = _table(
+    (
+        ("::/128", "the unspecified address"),
+        ("::1/128", "a loopback address"),
+        # It may embed IPv4 at any of several places (RFC 8215), so that none can be judged by it.
+        ("64:ff9b:1::/48", "a local NAT64 address"),
+        ("fc00::/7", "a private address"),
+        ("fe80::/10", "a link-local address"),
+        ("fec0::/10", "a site-local address"),
+        ("ff00::/8", "a multicast address"),
+        ("2001::/23", "a reserved address"),
+        ("2001:db8::/32", "a documentation address"),
+        ("3fff::/20", "a documentation address"),
+    )
+)
+_GLOBAL_6 = IPv6Network("2000::/3")
+"""The only unicast space that IANA has given out; all else is reserved."""
+
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def refusal(host: str, allowed: Sequence[Network] = ()) -> str | None:
     """Why an address (as text, a zone index allowed) may not be reached; None if it may.
 
     Private, loopback, link-local (cloud metadata is there), CGNAT, multicast, reserved and unspecified
-    addresses are refused, also where IPv4 is embedded in IPv6: mapped, NAT64, 6to4 and Teredo.
+    addresses are refused. An IPv6 address that carries IPv4 ones (mapped, NAT64, 6to4, Teredo) is
+    judged by all that it carries. Raises ValueError where `host` is no address.
     """
     address = ip_address(host.partition("%")[0])
-    embedded = _embedded(address)
-    for candidate in (address, *embedded):
-        if any(candidate.version == network.version and candidate in network for network in allowed):
-            return None
-    for candidate in (address, *embedded):
-        kind = _kind(candidate)
+    if _within(address, allowed):
+        return None
+    for candidate in _embedded(address) or (address,):
+        kind = None if _within(candidate, allowed) else _kind(candidate)
         if kind is not None:
             inside = "" if candidate == address else f" (it leads to {candidate})"
             return f"{address} is {kind}{inside}"
     return None
 
 
-def networks(values: Sequence[str]) -> tuple[Network, ...]:
-    """Networks from CIDR texts. Raises ValueError with the text that is none."""
-    return tuple(ip_network(value) for value in values)
+def _within(address: Address, allowed: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in allowed)
 
 
 def _embedded(address: Address) -> tuple[IPv4Address, ...]:
@@ -52,27 +91,15 @@ def _embedded(address: Address) -> tuple[IPv4Address, ...]:
         return (address.sixtofour,)
     if address.teredo is not None:
         return address.teredo
-    if any(address in network for network in _NAT64):
+    if address in _NAT64:
         return (IPv4Address(int(address) & 0xFFFFFFFF),)
     return ()
 
 
 def _kind(address: Address) -> str | None:
-    if address.is_loopback:
-        return "a loopback address"
-    if address.is_link_local:
-        return "a link-local address"
-    if address.is_multicast:
-        return "a multicast address"
-    if address.is_unspecified:
-        return "the unspecified address"
-    for kind, network in _REFUSED:
-        if address.version == network.version and address in network:
+    for network, kind in _REFUSED_4 if isinstance(address, IPv4Address) else _REFUSED_6:
+        if address in network:
             return kind
-    # What carries an IPv4 address is judged by that address.
-    carries = isinstance(address, IPv6Address) and bool(_embedded(address))
-    if not carries and not address.is_global:
-        return "a private address"
-    if not carries and address.is_reserved:
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_6:
         return "a reserved address"
     return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 LONGEST = 3600.0
 """Seconds: what a provider asks for beyond it is cut."""
 
-_SECONDS = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*")
+_SECONDS = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*")
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -25,6 +26,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if found := _SECONDS.fullmatch(value):
         return min(LONGEST, float(math.ceil(float(found[1]))))
     try:
-        return min(LONGEST, max(0.0, parsedate_to_datetime(value).timestamp() - now))
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # the oldest of the three forms of a date names no zone: it is GMT
+            date = date.replace(tzinfo=UTC)
+        return min(LONGEST, max(0.0, date.timestamp() - now))
     except (ValueError, OverflowError, TypeError):
         return None

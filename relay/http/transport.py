@@ -14,7 +14,7 @@ BODY_LIMIT = 64 * 1024
 
 
 class Unsendable(TransportError):
-    """The request can never be made, however often it is tried: its URL is none."""
+    """The request can never be made, however often it is tried: its URL is none, or a header."""
 
 
 class ForbiddenAddress(Unsendable):
@@ -28,7 +28,7 @@ class Transport(Protocol):
         """The answer, its body cut at `BODY_LIMIT`. Redirects are not followed.
 
         Raises TransportError, with one line for people, where no complete answer came, and
-        ForbiddenAddress where the request may not be made at all.
+        Unsendable (ForbiddenAddress among it) where none ever will.
         """
         ...
 

@@ -1,0 +1,35 @@
+"""What a host in a URL must look like, so that asking it is not in vain for ever."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+from urllib.parse import SplitResult
+
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_LONGEST = 253
+
+
+def check_host(parts: SplitResult) -> None:
+    """Refuse a host that no resolver can ever find, and credentials. Raises ValueError, one line."""
+    if "@" in parts.netloc:
+        raise ValueError("credentials in it would be logged by others; use a header")
+    if not parts.hostname or parts.port == 0:
+        raise ValueError("names no host, or port 0")
+    if not _is_host(parts.hostname, in_brackets="[" in parts.netloc):
+        raise ValueError(f"{parts.hostname[:80]!r} is no host")
+
+
+def _is_host(host: str, *, in_brackets: bool) -> bool:
+    try:
+        if in_brackets:
+            IPv6Address(host)
+            return True
+        if not host.isascii():
+            host = host.encode("idna").decode()
+        labels = host.removesuffix(".").split(".")
+        if labels[-1].isdigit():
+            IPv4Address(host)
+    except ValueError:  # UnicodeError is one
+        return False
+    return len(host) <= _LONGEST and all(map(_LABEL.fullmatch, labels))

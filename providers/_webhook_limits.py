@@ -1,0 +1,93 @@
+"""What a webhook's URL, headers and secrets must be, whether a message brings them or the file.
+
+All checks raise ValueError with one line on what is wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from urllib.parse import urlsplit
+
+from providers._hosts import check_host
+
+LONGEST_URL = 2048
+MOST_HEADERS = 50
+LONGEST_HEADERS = 16 * 1024
+"""Characters of all names and values: what common servers take."""
+SHORTEST_KEY, LONGEST_KEY = 16, 64
+"""Bytes of a decoded secret; the specification recommends 24 to 64."""
+
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_OURS = frozenset(
+    {
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+    }
+)
+
+
+def signing_key(secret: str) -> bytes:
+    """The key of a `whsec_…` secret (the prefix may be missing)."""
+    text = secret.removeprefix("whsec_")
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be whsec_ followed by base64") from None
+    if not SHORTEST_KEY <= len(key) <= LONGEST_KEY:
+        raise ValueError(f"must hold {SHORTEST_KEY} to {LONGEST_KEY} bytes in base64, not {len(key)}")
+    return key
+
+
+def networks(values: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks from CIDR texts."""
+    return tuple(ip_network(value) for value in values)
+
+
+def check_url(url: object) -> None:
+    """An absolute http or https URL that can be asked and says nothing secret."""
+    if not isinstance(url, str) or not 1 <= len(url) <= LONGEST_URL:
+        raise ValueError(f"url: must be a string of 1 to {LONGEST_URL} characters")
+    if _CONTROL.search(url):
+        raise ValueError("url: has spaces or control characters")
+    if not url.lower().startswith(("http://", "https://")):
+        raise ValueError("url: must begin with https:// or http://")
+    try:
+        check_host(urlsplit(url))
+    except ValueError as error:
+        raise ValueError(f"url: {' '.join(str(error).split())[:200]}") from None
+
+
+def check_headers(headers: object) -> None:
+    """Names and values that fit on the wire, none of which is relay's own."""
+    if not isinstance(headers, dict):
+        raise ValueError("headers: must be an object of names and texts")
+    if len(headers) > MOST_HEADERS:
+        raise ValueError(f"headers: {len(headers)} of them; at most {MOST_HEADERS} are allowed")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ValueError(f"headers: {str(name)[:60]!r} is no name of a header")
+        if name.lower() in _OURS:
+            raise ValueError(f"headers: {name[:60]} is set by relay and by the connection")
+        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise ValueError(f"headers: the value of {name[:60]} must be a text without line breaks")
+    size = sum(len(name) + len(value) for name, value in headers.items())
+    if size > LONGEST_HEADERS:
+        raise ValueError(f"headers: {size} characters in all; at most {LONGEST_HEADERS} are allowed")

@@ -1,0 +1,85 @@
+"""Why no answer came, as one line for people: the client's own words are for programmers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+
+import aiohttp
+
+_LONGEST = 200
+"""Characters of a foreign text in a reason."""
+
+
+def explain(error: BaseException, url: str) -> str:
+    """One line on an error of aiohttp, of TLS or of a socket, while `url` was asked."""
+    host = _host(url)
+    match error:
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return f"not a URL: {_cut(url)}"
+        case UnicodeError():
+            return f"not a host name: {_cut(host)}"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"TLS: the certificate of {host} is refused: {_cut(str(error.certificate_error))}"
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return f"TLS: {host}: {_cut(_tls(error))}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"DNS: {host} cannot be resolved: {_cut(_system(error.os_error))}"
+        case aiohttp.ClientConnectorError():
+            return f"cannot connect to {host}: {_cut(_system(error.os_error))}"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
+            return f"{host} closed the connection before it answered"
+        case aiohttp.ClientOSError() if error.errno in (errno.ECONNRESET, errno.EPIPE):
+            return f"{host} closed the connection before it answered"
+        case aiohttp.ClientPayloadError():
+            return f"{host} broke off its answer"
+        case aiohttp.ClientResponseError():
+            return f"{host} did not answer in HTTP: {_cut(error.message)}"
+        case ValueError():
+            return f"the request cannot be sent: {_cut(str(error))}"
+    return f"{host}: {type(error).__name__}: {_cut(str(error))}"
+
+
+def _host(url: str) -> str:
+    rest = url.partition("://")[2]
+    for end in "/?#":
+        rest = rest.partition(end)[0]
+    return _cut(rest.rpartition("@")[2])
+
+
+def _tls(error: BaseException) -> str:
+    """OpenSSL's reason without its file and line."""
+    cause = getattr(error, "os_error", error)
+    reason = getattr(cause, "reason", None)
+    return str(reason).lower().replace("_", " ") if reason else str(cause)
+
+
+def _system(error: OSError) -> str:
+    """The system's words. A connection that failed says "Connect call failed" where its number says why."""
+    if error.errno is not None and error.errno > 0:
+        return _words(error.errno)
+    return error.strerror or str(error)
+
+
+def _words(number: int) -> str:
+    """What the system calls an error number, in lower case as within a sentence."""
+    return _WORDS.get(number) or os.strerror(number).lower()
+
+
+_WORDS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EHOSTUNREACH: "no route to the host",
+    errno.ENETUNREACH: "the network is unreachable",
+    errno.ETIMEDOUT: "no answer from the host",
+    errno.EMFILE: "too many open files in this process",
+    errno.ENFILE: "too many open files on this host",
+    errno.EADDRNOTAVAIL: "no free local port",
+}
+
+
+def _cut(text: str) -> str:
+    """One printable line."""
+    line = " ".join(text[: 2 * _LONGEST].split())
+    return "".join(character if character.isprintable() else "?" for character in line)[:_LONGEST]

@@ -1,0 +1,542 @@
+"""Pusher Channels: what is refused, what goes out, and what an answer means."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pusher.signature import sign as official_sign
+from pydantic import ValidationError
+
+from providers.pusher import Pusher, PusherOptions, signed_query
+from relay.errors import TransportError, UsageError
+from relay.message import Message, parse_bare
+from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised
+from relay.provider import Request, Response
+
+NOW = 1353088179.9
+APP = {"app_id": "3", "key": "278d425bdf160c739803", "secret": "7ad3773142a6692b25b8"}
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors/pusher_and_webhook.json").read_text())
+
+
+def a_pusher(**fields: Any) -> Pusher:
+    """The app of Pusher's own worked example, at its own time."""
+    return Pusher("pusher", PusherOptions(type="pusher", **{**APP, **fields}), clock=lambda: NOW)
+
+
+def a_message(payload: Any) -> Message:
+    """A message whose payload is this object, or exactly these bytes."""
+    encoded = payload if isinstance(payload, bytes) else json.dumps(payload, ensure_ascii=False).encode()
+    return parse_bare(encoded, "notifications", NOW)
+
+
+def an_event(**fields: Any) -> Message:
+    return a_message({"channel": "site-1", "event": "hit", "data": {"n": 1}} | fields)
+
+
+def verify(request: Request, secret: str = APP["secret"]) -> None:
+    """Check the signature as Pusher does, by the official library's own function."""
+    parts = urlsplit(request.url)
+    query = dict(parse_qsl(parts.query, strict_parsing=True))
+    signature = query.pop("auth_signature")
+    if request.body:
+        assert query["body_md5"] == md5(request.body).hexdigest()
+    text = "&".join(f"{name}={query[name]}" for name in sorted(query))
+    assert official_sign(secret, f"{request.method}\n{parts.path}\n{text}") == signature
+    assert query["auth_timestamp"] == str(int(NOW))
+
+
+# Signature
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [v for v in VECTORS if v["kind"] == "http_api_signature"],
+    ids=lambda vector: vector["id"],
+)
+def test_signatures_equal_those_of_pusher_and_its_libraries(vector: dict[str, Any]) -> None:
+    inputs, expected = vector["inputs"], vector["expected"]
+    query = {
+        "auth_key": inputs["app_key"],
+        "auth_timestamp": inputs["auth_timestamp"],
+        "auth_version": "1.0",
+        **inputs["extra_query"],
+    }
+    if inputs["body_md5_included"]:
+        query["body_md5"] = md5(inputs["body"].encode()).hexdigest()
+        assert query["body_md5"] == expected["body_md5"]
+    prepared = hmac.new(inputs["secret"].encode(), digestmod=sha256)
+    signed = signed_query(prepared, inputs["method"], inputs["path"], query)
+    assert dict(parse_qsl(signed)) == {**query, "auth_signature": expected["auth_signature"]}
+
+
+def test_the_worked_example_goes_out_as_documented() -> None:
+    request = a_pusher().request(
+        [a_message({"channel": "project-3", "event": "foo", "data": {"some": "data"}})]
+    )
+    parts = urlsplit(request.url)
+    assert (request.method, parts.scheme, parts.netloc) == ("POST", "https", "api-mt1.pusher.com")
+    assert parts.path == "/apps/3/events"
+    assert json.loads(request.body) == {"name": "foo", "channels": ["project-3"], "data": '{"some": "data"}'}
+    assert request.headers["Content-Type"] == "application/json"
+    assert not request.public_only
+    verify(request)
+
+
+def test_a_key_with_strange_characters_is_signed_raw_and_sent_escaped() -> None:
+    request = a_pusher(key="a+b/c=,é &").request([an_event()])
+    assert "auth_key=a%2Bb%2Fc%3D%2C%C3%A9%20%26&" in request.url
+    verify(request)
+
+
+@pytest.mark.parametrize(
+    ("fields", "base"),
+    [
+        ({}, "https://api-mt1.pusher.com/apps/3/events"),
+        ({"cluster": "eu"}, "https://api-eu.pusher.com/apps/3/events"),
+        ({"url": "http://127.0.0.1:6001"}, "http://127.0.0.1:6001/apps/3/events"),
+        ({"url": "http://127.0.0.1:6001/"}, "http://127.0.0.1:6001/apps/3/events"),
+        ({"url": "https://[::1]:6001"}, "https://[::1]:6001/apps/3/events"),
+        ({"url": "https://example.com/soketi/"}, "https://example.com/soketi/apps/3/events"),
+        ({"url": "https://a.example/a"}, "https://a.example/a/apps/3/events"),
+    ],
+)
+def test_where_requests_go(fields: dict[str, str], base: str) -> None:
+    request = a_pusher(**fields).request([an_event()])
+    assert request.url.partition("?")[0] == base
+    verify(request)
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"app_id": "3a"},
+        {"app_id": ""},
+        {"key": ""},
+        {"secret": ""},
+        {"cluster": "eu.example.com/"},
+        {"url": "127.0.0.1:6001"},
+        {"url": "ftp://example.com"},
+        {"url": "http://"},
+        {"url": "http://user:word@example.com"},
+        {"url": "http://example.com/?a=b"},
+        {"url": "http://example.com/#a"},
+        {"url": "http://example.com/a b"},
+        {"url": "http://a..b/"},
+        {"url": "http://127.1/"},
+        {"url": "http://example.com:99999"},
+        {"event": ""},
+        {"event": "x" * 201},
+        {"event": "pusher:hit"},
+        {"max_data": 0},
+    ],
+)
+def test_options_that_could_never_work_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        a_pusher(**fields)
+
+
+# What is refused
+
+OK_CHANNELS = [
+    "a",
+    "site-1",
+    "private-x",
+    "presence-x_y=@,.;",
+    "private-encrypted-x",
+    "x" * 200,
+    "#server-to-user-42",
+    "#server-to-user-" + "x" * 200,
+]
+
+
+@pytest.mark.parametrize("channel", OK_CHANNELS)
+def test_a_channel_that_pusher_takes(channel: str) -> None:
+    assert a_pusher().check(an_event(channel=channel)) is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({"event": "e"}, "channel: missing"),
+        ({"channel": None, "event": "e"}, "channel: missing"),
+        ({"channel": "", "event": "e"}, "channel: is empty"),
+        ({"channel": "#server-to-user-", "event": "e"}, "channel: is empty"),
+        ({"channel": 3, "event": "e"}, "channel: must be a string"),
+        ({"channel": ["a"], "event": "e"}, "channel: must be a string"),
+        (
+            {"channel": "a b", "event": "e"},
+            "channel: 'a b' may hold only letters, digits and _-=@,.;",
+        ),
+        (
+            {"channel": "a\n", "event": "e"},
+            "channel: 'a\\n' may hold only letters, digits and _-=@,.;",
+        ),
+        (
+            {"channel": "é", "event": "e"},
+            "channel: 'é' may hold only letters, digits and _-=@,.;",
+        ),
+        (
+            {"channel": "#other", "event": "e"},
+            "channel: '#other' may hold only letters, digits and _-=@,.;",
+        ),
+        ({"channel": "x" * 201, "event": "e"}, "channel: 201 characters; at most 200 are allowed"),
+        (
+            {"channel": "#server-to-user-" + "x" * 201, "event": "e"},
+            "channel: 201 characters; at most 200 are allowed",
+        ),
+        ({"channel": "a", "channels": ["b"], "event": "e"}, "channel, channels: give one of the two"),
+        ({"channels": [], "event": "e"}, "channels: must be a list of 1 to 100 names, not 0"),
+        ({"channels": ["c"] * 101, "event": "e"}, "channels: must be a list of 1 to 100 names, not 101"),
+        ({"channels": "a", "event": "e"}, "channels: must be a list of 1 to 100 names"),
+        ({"channels": ["a", 3], "event": "e"}, "channels: must be a list of 1 to 100 names"),
+        ({"channels": ["a", None], "event": "e"}, "channels: must be a list of 1 to 100 names"),
+        (
+            {"channels": ["a", "private-encrypted-b"], "event": "e"},
+            "channels: an encrypted channel (private-encrypted-…) must be alone",
+        ),
+        ({"channel": "a"}, "event: missing, and the option `event` supplies none"),
+        ({"channel": "a", "event": None}, "event: missing, and the option `event` supplies none"),
+        ({"channel": "a", "event": ""}, "event: must be a string of 1 to 200 characters, not 0"),
+        ({"channel": "a", "event": "x" * 201}, "event: must be a string of 1 to 200 characters, not 201"),
+        ({"channel": "a", "event": 3}, "event: must be a string of 1 to 200 characters"),
+        (
+            {"channel": "a", "event": "pusher:x"},
+            "event: names that begin with pusher: or pusher_internal: are reserved",
+        ),
+        (
+            {"channel": "a", "event": "pusher_internal:x"},
+            "event: names that begin with pusher: or pusher_internal: are reserved",
+        ),
+        (
+            {"channel": "a", "event": "e", "socket_id": "12"},
+            "socket_id: must be a string that looks like 123.456",
+        ),
+        (
+            {"channel": "a", "event": "e", "socket_id": "١.٢"},
+            "socket_id: must be a string that looks like 123.456",
+        ),
+        (
+            {"channel": "a", "event": "e", "socket_id": 1.5},
+            "socket_id: must be a string that looks like 123.456",
+        ),
+        ({"channel": "a", "event": "e", "info": 1}, "info: must be a string, such as subscription_count"),
+        (
+            {"channel": "a", "event": "e", "data": "x" * 10241},
+            "data: 10241 bytes; the server takes at most 10240 (`max_data`)",
+        ),
+        (
+            {"channel": "a", "event": "e", "data": ["x" * 10237]},
+            "data: 10241 bytes; the server takes at most 10240 (`max_data`)",
+        ),
+        (
+            {"channel": "a", "event": "e", "x": "y" * 10240},
+            "data: 10248 bytes; the server takes at most 10240 (`max_data`)",
+        ),
+    ],
+)
+def test_what_pusher_would_never_accept_is_rejected(payload: dict[str, Any], reason: str) -> None:
+    assert a_pusher().check(a_message(payload)) == Rejected(reason)
+
+
+def test_data_is_measured_in_bytes_and_before_it_is_escaped() -> None:
+    pusher = a_pusher(max_data=30)
+    assert pusher.check(an_event(data="☃" * 10)) is None
+    assert pusher.check(an_event(data="☃" * 11)) is not None
+    assert pusher.check(an_event(data='"' * 30)) is None
+    written = b'{"channel":"a","event":"e","data":"%s"}'
+    assert pusher.check(a_message(written % (b"\\u2603" * 10))) is None
+    assert pusher.check(a_message(written % (b"\\u2603" * 11))) is not None
+
+
+def test_the_official_message_of_the_stats_site_needs_only_the_option_event() -> None:
+    message = a_message(b'{"channel": "site-1", "hits": 3}')
+    assert isinstance(a_pusher().check(message), Rejected)
+    pusher = a_pusher(event="hit")
+    assert pusher.check(message) is None
+    document = json.loads(pusher.request([message]).body)
+    assert document == {"name": "hit", "channels": ["site-1"], "data": '{"hits":3}'}
+
+
+# What goes out
+
+
+@pytest.mark.parametrize(
+    ("payload", "data"),
+    [
+        (b'{"channel":"c","event":"e","data": "text"}', "text"),
+        (b'{"channel":"c","event":"e","data": "\\u00e9 \\"\\n\\u2603 \xc3\xa9"}', 'é "\n☃ é'),
+        (b'{"channel":"c","event":"e","data":""}', ""),
+        (b'{"channel":"c","event":"e","data": {"b": 1.10,  "a":"\\u00e9"} }', '{"b": 1.10,  "a":"\\u00e9"}'),
+        (b'{"channel":"c","event":"e","data":[1e2 ,-0]}', "[1e2 ,-0]"),
+        (
+            b'{"channel":"c","event":"e","data":123456789012345678901234567890}',
+            "123456789012345678901234567890",
+        ),
+        (b'{"channel":"c","event":"e","data":null}', "null"),
+        (b'{"channel":"c","event":"e","data":true}', "true"),
+        (b'{"channel":"c","event":"e"}', "{}"),
+        (b'{"z": 1, "channel":"c", "a": "\\u00e9", "event":"e", "info":"x"}', '{"z":1,"a":"é"}'),
+        (b'{"channel":"c","event":"e","data":1,"left":2}', "1"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_data_is_what_the_application_wrote(payload: bytes, data: str, size: int) -> None:
+    message = a_message(payload)
+    pusher = a_pusher()
+    assert pusher.check(message) is None
+    document = json.loads(pusher.request([message] * size).body)
+    for event in document.get("batch", [document]):
+        assert event["data"] == data
+
+
+def test_several_messages_go_out_as_one_batch_in_their_order() -> None:
+    messages = [an_event(channel=f"c{n}", data=n, socket_id=f"{n}.1", info="x") for n in range(10)]
+    request = a_pusher().request(messages)
+    assert urlsplit(request.url).path == "/apps/3/batch_events"
+    assert json.loads(request.body) == {
+        "batch": [
+            {"name": "hit", "channel": f"c{n}", "data": str(n), "socket_id": f"{n}.1", "info": "x"}
+            for n in range(10)
+        ]
+    }
+    verify(request)
+
+
+def test_a_message_with_many_channels_names_them_all() -> None:
+    channels = [f"c{n}" for n in range(100)]
+    message = a_message({"channels": channels, "event": "e", "data": "x"})
+    assert a_pusher().check(message) is None
+    assert json.loads(a_pusher().request([message]).body)["channels"] == channels
+
+
+def test_null_is_the_same_as_absent() -> None:
+    message = an_event(channels=None, socket_id=None, info=None, event=None)
+    pusher = a_pusher(event="hit")
+    assert pusher.check(message) is None
+    assert json.loads(pusher.request([message]).body).keys() == {"name", "channels", "data"}
+
+
+def test_the_event_of_the_message_wins_over_the_option() -> None:
+    request = a_pusher(event="hit").request([an_event(event="miss")])
+    assert json.loads(request.body)["name"] == "miss"
+
+
+@pytest.mark.parametrize(
+    ("payload", "together"),
+    [
+        ({"channel": "a"}, True),
+        ({"channels": ["a"]}, True),
+        ({"channels": ["a", "b"]}, False),
+        ({"channel": "private-encrypted-a"}, False),
+        ({"channels": ["private-encrypted-a"]}, False),
+    ],
+)
+def test_who_shares_a_batch(payload: dict[str, Any], together: bool) -> None:
+    assert (a_pusher().group(a_message({"event": "e", **payload})) is not None) is together
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**25), 10**25)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+NAMES = st.sampled_from(["c", "private-encrypted-x", "#server-to-user-1", "a b", ""]) | JSON
+PAYLOADS = st.fixed_dictionaries(
+    {},
+    optional={
+        "channel": NAMES,
+        "channels": st.lists(NAMES, max_size=3) | JSON,
+        "event": st.sampled_from(["e", "pusher:e", ""]) | JSON,
+        "data": JSON,
+        "socket_id": st.just("1.2") | JSON,
+        "info": st.just("x") | JSON,
+        "other": JSON,
+    },
+)
+
+
+@given(PAYLOADS, st.booleans(), st.integers(1, 3))
+@example({"channel": "c", "event": "e", "data": '\x00\x7f\u2028"\\/'}, True, 2)
+def test_any_payload_is_rejected_or_goes_out_whole(payload: dict[str, Any], escape: bool, size: int) -> None:
+    message = a_message(json.dumps(payload, ensure_ascii=escape).encode())
+    pusher = a_pusher()
+    refused = pusher.check(message)
+    if refused is not None:
+        assert refused.reason
+        assert refused.reason.isprintable()
+        return
+    batch = [message] * (size if pusher.group(message) else 1)
+    request = pusher.request(batch)
+    verify(request)
+    document = json.loads(request.body)
+    events = document.get("batch", [document])
+    assert len(events) == len(batch)
+    for event in events:
+        assert isinstance(event["data"], str)
+        assert event.get("channels", [event.get("channel")]) == (
+            payload.get("channels") or [payload["channel"]]
+        )
+        if "data" not in payload:
+            left = {"other": payload["other"]} if "other" in payload else {}
+            assert json.loads(event["data"]) == left
+        elif isinstance(payload["data"], str):
+            assert event["data"] == payload["data"]
+        else:
+            assert json.loads(event["data"]) == payload["data"]
+
+
+# What an answer means: PROVIDERS.md, section 1.3
+
+SKEWED = b"Timestamp expired: Given timestamp (2020-01-01) not within 600s of server time"
+ANSWERS: list[tuple[Response, Outcome, Outcome | None]] = [
+    # the answer; what it means for one message; what it means for each of a batch, where that differs
+    (Response(200, {}, b"{}"), Delivered(), None),
+    (Response(202, {}, b""), Delivered(), None),
+    (Response(204), Delivered(), None),
+    (
+        Response(400, {}, b"bad channel\nname"),
+        Rejected("400 bad channel name", 400, b"bad channel\nname"),
+        Isolate("400 bad channel name"),
+    ),
+    (
+        Response(401, {}, b"Unknown auth_key"),
+        Unauthorised("401 Unknown auth_key (check key and secret)", 401, b"Unknown auth_key"),
+        None,
+    ),
+    (
+        Response(401, {}, SKEWED),
+        Unauthorised(f"401 {SKEWED.decode()} (check this host's clock)", 401, SKEWED),
+        None,
+    ),
+    (
+        Response(403, {}, b"over quota"),
+        Unauthorised("403 over quota (the app is disabled, or over its quota)", 403, b"over quota"),
+        None,
+    ),
+    (Response(404), Unauthorised("status 404 (check app_id, cluster and url)", 404), None),
+    (Response(407), Unauthorised("status 407 (a proxy wants credentials)", 407), None),
+    (Response(408), Retry("status 408", 408), None),
+    (Response(409), Rejected("status 409", 409), None),
+    (
+        Response(413, {}, b"data too long"),
+        Rejected("413 data too long", 413, b"data too long"),
+        Isolate("413 data too long"),
+    ),
+    (
+        Response(413, {}, b"Message Quota exceeded"),
+        Unauthorised(
+            "413 Message Quota exceeded (the app is over its quota)", 413, b"Message Quota exceeded"
+        ),
+        None,
+    ),
+    (Response(422), Rejected("status 422", 422), None),
+    (Response(429), Throttled("status 429", None, 429), None),
+    (Response(429, {"retry-after": "7"}), Throttled("status 429", 7.0, 429), None),
+    (Response(429, {"retry-after": "soon"}), Throttled("status 429", None, 429), None),
+    (Response(500, {}, b"oops"), Retry("500 oops", 500, b"oops"), None),
+    (Response(502), Retry("status 502", 502), None),
+    (Response(503), Retry("status 503", 503), None),
+    (Response(503, {"retry-after": "120"}), Throttled("status 503", 120.0, 503), None),
+    (Response(504), Retry("status 504", 504), None),
+    (
+        Response(302, {"location": "https://x.example/"}),
+        Unauthorised(
+            "status 302 (redirects are not followed: check `url`; it points to 'https://x.example/')", 302
+        ),
+        None,
+    ),
+    (Response(101), Retry("status 101", 101), None),
+]
+
+
+@pytest.mark.parametrize(("response", "one", "many"), ANSWERS, ids=lambda value: getattr(value, "status", ""))
+def test_what_an_answer_means(response: Response, one: Outcome, many: Outcome | None) -> None:
+    pusher = a_pusher()
+    assert pusher.outcomes([an_event()], response) == [one]
+    assert pusher.outcomes([an_event()] * 3, response) == [many or one] * 3
+
+
+def test_a_reason_is_one_short_line_that_a_terminal_can_show() -> None:
+    body = b"\x1b[2J\x00 a\r\n\tb \xff" + b"x" * 70_000
+    (outcome,) = a_pusher().outcomes([an_event()], Response(500, {}, body))
+    assert isinstance(outcome, Retry)
+    assert outcome.reason.startswith("500 ?[2J? a b \N{REPLACEMENT CHARACTER}xxx")
+    assert len(outcome.reason) <= 204
+    assert outcome.body == body
+
+
+# Verifying
+
+
+class Answering:
+    """A transport that answers or fails as told, and notes what it was asked."""
+
+    def __init__(self, answer: Response | TransportError) -> None:
+        self.answer = answer
+        self.requests: list[Request] = []
+
+    async def send(self, request: Request) -> Response:
+        self.requests.append(request)
+        if isinstance(self.answer, TransportError):
+            raise self.answer
+        return self.answer
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_verifying_signs_a_request_that_sends_nothing() -> None:
+    pusher, transport = a_pusher(cluster="eu"), Answering(Response(200, {}, b'{"channels":{}}'))
+    await pusher.start(transport)
+    assert await pusher.verify() == "https://api-eu.pusher.com accepts the key and the secret of app 3"
+    (request,) = transport.requests
+    assert (request.method, request.body) == ("GET", b"")
+    assert urlsplit(request.url).path == "/apps/3/channels"
+    verify(request)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Response(401, {}, b"Unknown auth_key"), "check key and secret"),
+        (Response(401, {}, SKEWED), "check this host's clock"),
+        (Response(403), "disabled, or over its quota"),
+        (Response(404), "check app_id, cluster and url"),
+        (Response(500, {}, b"oops"), "500 oops"),
+        (TransportError("DNS: nowhere cannot be resolved"), "DNS: nowhere cannot be resolved"),
+    ],
+)
+async def test_verifying_says_what_to_mend(answer: Response | TransportError, words: str) -> None:
+    pusher = a_pusher()
+    await pusher.start(Answering(answer))
+    with pytest.raises(UsageError) as caught:
+        await pusher.verify()
+    assert str(caught.value).startswith("https://api-mt1.pusher.com: ")
+    assert words in str(caught.value)
+    assert APP["secret"] not in str(caught.value)
+
+
+def test_secrets_stay_out_of_what_can_be_seen() -> None:
+    pusher = a_pusher()
+    assert APP["secret"] not in repr(pusher.options)
+    assert APP["secret"] not in repr(pusher.request([an_event()]))
+    assert APP["secret"] not in msgspec.json.encode(pusher.options.model_dump(mode="json")).decode()
