@@ -19,7 +19,8 @@ from pathlib import Path
 import yaml
 
 from relay.provider import Provider
-from relay.sandbox.server import Sandbox, SandboxOptions
+from relay.sandbox.options import SandboxOptions
+from relay.sandbox.server import Sandbox
 from relay.settings.load import loads
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions

@@ -10,7 +10,6 @@ from relay.cli import common
 from relay.errors import RelayError
 from relay.provider import discover
 from relay.settings.models import Settings
-from relay.worker import transport_of
 
 
 def check(
@@ -47,6 +46,9 @@ async def _reach(settings: Settings) -> bool:
         )
     except RelayError as error:
         well = _say("redis", False, str(error))
+    # The engine is heavy: only this way of checking loads it.
+    from relay.worker import transport_of
+
     adapters = discover()
     for name, options in settings.providers.items():
         adapter = adapters[options.type](name, options)

@@ -20,7 +20,6 @@ from relay.provider import discover
 from relay.settings.models import Settings
 from relay.store.connect import embedded
 from relay.supervisor import SUPERVISED, Supervisor, ends_without_supervisor
-from relay.worker import Worker
 
 logger = structlog.get_logger()
 
@@ -59,6 +58,9 @@ def run(
 
 async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool) -> None:
     """Serve until told to stop; each SIGHUP starts over with what the file says then."""
+    # The engine is heavy: the other commands, and a supervisor, do without it.
+    from relay.worker import Worker
+
     stop, changed, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

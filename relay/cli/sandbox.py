@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from relay.cli import common
 from relay.errors import UsageError
-from relay.sandbox.faults import Faults
-from relay.sandbox.server import Sandbox, SandboxOptions
+from relay.sandbox.options import Faults, SandboxOptions
 
 
 def sandbox(
@@ -56,6 +55,9 @@ def sandbox(
 
 
 async def _serve(options: SandboxOptions, *, quiet: bool) -> None:
+    # The server is heavy: only this command loads it.
+    from relay.sandbox.server import Sandbox
+
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -13,26 +11,13 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from relay.sandbox import pusher, webhook
-from relay.sandbox.faults import Faults, RequestTrouble, Troublemaker
+from relay.sandbox.faults import RequestTrouble, Troublemaker
 from relay.sandbox.journal import Journal
+from relay.sandbox.options import Faults, SandboxOptions
 from relay.sandbox.page import PAGE
 
 LARGEST = 32 << 20
 """Bytes of a request that are read."""
-
-
-@dataclass(frozen=True)
-class SandboxOptions:
-    """Where to listen and which credentials are right. Port 0: any free one."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    app_id: str = "1"
-    key: str = "sandbox-key"
-    secret: str = "sandbox-secret"  # noqa: S105 - a stand-in's
-    webhook_secret: str = "whsec_" + base64.b64encode(b"relay-sandbox-webhook-secret-key").decode()
-    faults: Faults = field(default_factory=Faults)
-    seed: int | None = None
 
 
 class Sandbox:

@@ -15,10 +15,10 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from pusher.errors import PusherBadAuth, PusherBadRequest
 from standardwebhooks import Webhook
 
-from relay.sandbox.faults import Faults, parse_latency, parse_share
 from relay.sandbox.journal import LATEST, Journal
+from relay.sandbox.options import Faults, SandboxOptions, parse_latency, parse_share
 from relay.sandbox.pusher import Refused, check_signature, events_of
-from relay.sandbox.server import Sandbox, SandboxOptions
+from relay.sandbox.server import Sandbox
 from relay.sandbox.webhook import verify
 
 
