@@ -32,7 +32,7 @@ from relay.message import PRIORITIES
 from relay.store.lane import POISON, Claim, Hold, Lane
 from tests.conftest import BINARIES
 from tests.support.builders import a_message, options
-from tests.support.clock import KEY, settable_clock
+from tests.support.clock import set_clock, settable_clock
 from tests.support.redis_server import RedisServer
 
 WORKERS = ("w1", "w2", "w3")
@@ -70,7 +70,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.stack.callback(lambda: self.run(self.redis.aclose()))
         self.numbers = itertools.count()
         self.known: dict[str, Known] = {}
-        self.clock = 1_000_000_000.0
+        self.micros = 1_000_000_000_000_000
         self.elapsed = 0.0
         self.handed: list[tuple[float, int]] = []
         self.paused = False
@@ -97,15 +97,20 @@ class LaneMachine(RuleBasedStateMachine):
         self.run(self.redis.flushall())
         self.set_clock()
 
-    def set_clock(self) -> None:
-        async def write() -> None:
-            await self.redis.delete(KEY)
-            await self.redis.rpush(KEY, int(self.clock), int(self.clock * 1e6) % 1_000_000)
+    @property
+    def clock(self) -> float:
+        """Unix seconds; always a whole millisecond, as the scripts count."""
+        return self.micros / 1_000_000
 
-        self.run(write())
+    def set_clock(self) -> None:
+        self.run(set_clock(self.redis, *divmod(self.micros, 1_000_000)))
 
     def pending(self) -> list[Known]:
         return [known for known in self.known.values() if not known.ended]
+
+    def is_alive(self, known: Known) -> bool:
+        """Whether its time is not over, in whole milliseconds as the scripts count."""
+        return not known.expires or round(known.expires * 1000) > self.micros // 1000
 
     def end(self, known: Known) -> None:
         known.ended, known.holder = True, ""
@@ -137,7 +142,7 @@ class LaneMachine(RuleBasedStateMachine):
             )
             same = [known for known in self.pending() if message_id and known.message_id == message_id]
             reply = self.run(self.lanes["w1"].enqueue([message]))
-            if any(not known.expires or known.expires > self.clock for known in same):
+            if any(self.is_alive(known) for known in same):
                 assert reply.duplicates == 1, "an id became pending twice"
             elif not same:
                 assert reply.accepted == 1
@@ -165,12 +170,12 @@ class LaneMachine(RuleBasedStateMachine):
         known = self.known[claim.message.payload["text"]]
         assert not known.ended, "a message came back after its end"
         assert not known.holder, "a message is in two hands"
-        assert known.due <= self.clock, "a message went out before its time"
-        assert not known.expires or known.expires > self.clock, "an expired message went out"
+        assert round(known.due * 1000) <= self.micros // 1000, "a message went out before its time"
+        assert self.is_alive(known), "an expired message went out"
         if known.ordering_key:
             rivals = [other for other in self.pending() if other.ordering_key == known.ordering_key]
             assert not any(other.holder for other in rivals), "two of one ordering key in flight"
-            alive = [other for other in rivals if not other.expires or other.expires > self.clock]
+            alive = [other for other in rivals if self.is_alive(other)]
             assert known.number == min(other.number for other in alive), "an ordering key was overtaken"
         known.holder, known.claim = worker, claim
 
@@ -196,7 +201,7 @@ class LaneMachine(RuleBasedStateMachine):
             }
             entries.append((claim.ticket, claim.fence, kind, *tail[kind]))
             if kind == "r":
-                known.holder, known.due = "", self.now_ms() + 2.0
+                known.holder, known.due = "", self.clock + 2.0
             elif kind == "b":
                 known.holder = ""
             else:
@@ -204,10 +209,6 @@ class LaneMachine(RuleBasedStateMachine):
         reply = self.run(self.lanes[worker].settle(entries))
         assert (reply.settled, reply.stale) == (len(chosen), 0)
         self.last_entries[worker] = entries
-
-    def now_ms(self) -> float:
-        """The scripts count whole milliseconds."""
-        return int(self.clock * 1e6) // 1000 / 1000
 
     @precondition(lambda self: self.last_entries)
     @rule(data=st.data())
@@ -263,18 +264,18 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 10]))
     def throttle(self, seconds: float) -> None:
         reply = self.run(self.lanes["w1"].settle([], Hold("throttled", seconds, "429")))
-        self.held_until = self.now_ms() + reply.hold
+        self.held_until = self.clock + reply.hold
         assert reply.hold >= seconds
 
     @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 1.0, 4.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
-        self.clock += seconds
+        self.micros += round(seconds * 1_000_000)
         self.elapsed += seconds
         self.set_clock()
 
     @rule(seconds=st.sampled_from([0.01, 2.0, 100.0]))
     def clock_is_set_back(self, seconds: float) -> None:
-        self.clock -= seconds
+        self.micros -= round(seconds * 1_000_000)
         self.set_clock()
 
     @invariant()
@@ -310,7 +311,8 @@ class LaneMachine(RuleBasedStateMachine):
             self.run(self.lanes[worker].hand_back())
         for known in self.pending():
             known.holder = ""
-        self.clock = max([self.clock, *(known.due for known in self.pending())]) + 1
+        latest = max([self.clock, *(known.due for known in self.pending())])
+        self.micros = round(latest * 1_000) * 1_000
         lane = self.lanes["w1"]
         for _ in range(40 + 30 * len(self.known)):
             self.time_passes(1.0)

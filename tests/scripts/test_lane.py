@@ -12,6 +12,7 @@ from relay.settlement import Settler
 from relay.store import dead
 from relay.store.lane import Claim, Hold, Lane, Malformed, read_status
 from tests.support.builders import a_lane, a_message, options, plain_message, texts
+from tests.support.clock import set_clock, settable_clock
 
 HOUR = 3600.0
 
@@ -376,3 +377,52 @@ async def test_a_hold_is_only_as_long_as_its_longest_answer(redis: Redis) -> Non
     await lane.settle([], Hold("throttled", 10, "429"))
     settled = await lane.settle([], Hold("throttled", 1, "429"))
     assert settled.hold == pytest.approx(10, abs=0.5)
+
+
+async def test_a_clock_that_is_set_back_mints_no_tokens(redis: Redis) -> None:
+    with settable_clock():
+        await set_clock(redis, 1000)
+        lane = a_lane(redis, rate="10/s", burst=5)
+        await lane.enqueue([plain_message(str(number)) for number in range(50)])
+
+        async def claimed_at(seconds: int) -> int:
+            await set_clock(redis, seconds)
+            return len((await lane.claim(50)).claims)
+
+        assert [await claimed_at(second) for second in (1000, 1000, 900, 900, 901)] == [5, 0, 0, 0, 5]
+
+
+async def test_a_lane_that_was_idle_warms_up_from_a_tenth_of_its_rate(redis: Redis) -> None:
+    with settable_clock():
+        await set_clock(redis, 1000)
+        lane = a_lane(redis, rate="100/s", burst=10, warmup=10)
+        await lane.enqueue([plain_message(str(number)) for number in range(900)])
+
+        async def claimed_in_the_second_before(second: int) -> int:
+            claimed = 0
+            for tenth in range(10):
+                await set_clock(redis, second - 1, tenth * 100_000)
+                claimed += len((await lane.claim(100)).claims)
+            return claimed
+
+        speeds = [await claimed_in_the_second_before(1000 + second) for second in range(14)]
+        assert 10 <= speeds[0] <= 25
+        assert 45 <= speeds[5] <= 75
+        assert 98 <= speeds[12] <= 102
+
+
+async def test_an_adaptive_lane_halves_its_rate_at_each_wave_and_climbs_back(redis: Redis) -> None:
+    with settable_clock():
+        await set_clock(redis, 1000)
+        lane = a_lane(redis, rate="100/s", burst=10, adaptive=True)
+        await lane.enqueue([plain_message(str(number)) for number in range(900)])
+
+        async def at(seconds: int, tenth: int = 0) -> int:
+            await set_clock(redis, seconds, tenth * 100_000)
+            return len((await lane.claim(100)).claims)
+
+        assert await at(1000) == 10
+        await lane.settle([], Hold("throttled", 0.05, "429"))
+        assert [await at(1000, tenth) for tenth in range(1, 5)] == [5, 5, 5, 5]
+        assert await at(1030) == 10
+        assert [await at(1030, tenth) for tenth in range(1, 5)] == [10, 10, 10, 10]

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from redis.asyncio import Redis
+
 from relay.store.scripting import script
 
 KEY = "test:clock"
@@ -27,3 +29,9 @@ def settable_clock() -> Iterator[None]:
     finally:
         for name, (text, digest) in originals.items():
             script(name).text, script(name).digest = text, digest
+
+
+async def set_clock(redis: Redis, seconds: int, micros: int = 0) -> None:
+    """It is so late now."""
+    await redis.delete(KEY)
+    await redis.rpush(KEY, seconds, micros)
