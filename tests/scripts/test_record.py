@@ -1,0 +1,39 @@
+"""How a message lies in Redis."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.message import Message
+from relay.store.record import has_header, pack, unpack
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+moments = st.just(0.0) | st.floats(1, 1e10)
+
+messages = st.builds(
+    Message,
+    id=texts,
+    queue=texts,
+    payload_json=st.binary(max_size=500),
+    priority=st.integers(0, 2),
+    created_at=moments,
+    expires_at=moments,
+    deliver_at=moments,
+    collapse_key=texts,
+    ordering_key=texts,
+    reply_to=texts,
+    traceparent=texts,
+    named=st.booleans(),
+)
+
+
+@given(messages)
+def test_a_record_gives_back_the_message(message: Message) -> None:
+    record = pack(message)
+    assert unpack(record) == message
+    assert (record[:2] != b"\0\0") == has_header(message)
+
+
+def test_a_plain_message_pays_two_bytes() -> None:
+    assert pack(Message(id="i", queue="q", payload_json=b"{}"))[:2] == b"\0\0"
