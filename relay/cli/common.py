@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,10 @@ from relay.store.connect import connect
 from relay.store.scripting import Client
 
 ENVIRONMENT = "RELAY_CONFIG"
+
+WIDTH = 160
+"""Columns of a table that goes into a file or a pipe: nothing in it is cut off."""
+
 DEFAULT_FILE = Path("relay.yaml")
 
 ConfigOption = Annotated[
@@ -32,7 +37,7 @@ Loader = Callable[[], Settings]
 
 ResultT = TypeVar("ResultT")
 
-data = Console(soft_wrap=True)
+data = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
 """Standard output: data."""
 
 notes = Console(stderr=True, soft_wrap=True)

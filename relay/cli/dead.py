@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
 from rich.table import Table
 
@@ -108,9 +109,10 @@ def list_letters(
     if not letters:
         common.notes.print(f"no dead letters for {name}", highlight=False)
         return
-    table = Table(header_style="bold")
-    for column in ("when", "id", "attempts", "status", "reason"):
-        table.add_column(column, overflow="fold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("when", "id", "attempts", "status"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("reason", overflow="fold")
     for letter in letters:
         identity = letter.message.id if letter.message else letter.entry
         status = str(letter.status or "")

@@ -7,6 +7,7 @@ import json
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -120,26 +121,45 @@ def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
 
 def tables(settings: Settings, overview: Overview, before: Overview | None) -> RenderableType:
     """What people see; with an earlier look, rates too."""
-    parts: list[RenderableType] = [_lanes(settings, overview, before), _queues(overview), _workers(overview)]
+    parts: list[RenderableType] = [
+        *(_lanes(settings, overview, before), ""),
+        *(_queues(overview), ""),
+        _workers(overview),
+    ]
     if not overview.alive:
         parts.append(Text("No worker is alive: start one with `relay run`.", style="bold red"))
     return Group(*parts)
 
 
+def _table(title: str, *names: str) -> Table:
+    """A table whose lane form fits a terminal of 80 columns."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
 def _lanes(settings: Settings, overview: Overview, before: Overview | None) -> Table:
-    table = Table(title="Lanes", title_justify="left", header_style="bold", expand=False)
-    table.add_column("provider")
-    table.add_column("state")
-    table.add_column("rate", justify="right")
-    for name in ("now", "waiting", "delayed", "in flight", "delivered", "failed", "dead"):
-        table.add_column(name, justify="right")
+    table = _table("Lanes", "provider", "state")
+    # Rates can be measured between two looks only.
+    names = ("rate", "now") if before else ("rate",)
+    for name in (*names, "waiting", "delayed", "flight", "delivered", "failed", "dead"):
+        table.add_column(name, justify="right", no_wrap=True)
     earlier = {lane.provider: lane for lane in before.lanes} if before else {}
     for lane in overview.lanes:
         table.add_row(
             lane.provider,
             _state(lane),
             rate_text(settings, lane.provider),
-            _speed(lane, earlier.get(lane.provider), overview.at - before.at if before else 0),
+            *([_speed(lane, earlier.get(lane.provider), overview.at - before.at)] if before else []),
             *(
                 f"{number:,}"
                 for number in (lane.waiting, lane.delayed, lane.in_flight, lane.totals["delivered"])
@@ -166,19 +186,16 @@ def _speed(lane: LaneStatus, earlier: LaneStatus | None, seconds: float) -> str:
 
 
 def _queues(overview: Overview) -> Table:
-    table = Table(title="Queues", title_justify="left", header_style="bold")
-    table.add_column("queue")
+    table = _table("Queues", "queue")
     for name in ("waiting", "taken", "dead"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for queue in overview.queues:
         table.add_row(queue.name, *(f"{number:,}" for number in (queue.waiting, queue.taken, queue.rejected)))
     return table
 
 
 def _workers(overview: Overview) -> Table:
-    table = Table(title="Workers", title_justify="left", header_style="bold")
-    for name in ("host", "pid", "version", "age", "heartbeat"):
-        table.add_column(name)
+    table = _table("Workers", "host", "pid", "version", "age", "heartbeat")
     for member in overview.workers:
         profile = member.profile
         beat = Text(f"{member.silent:.0f}s ago", style="" if member in overview.alive else "red")
