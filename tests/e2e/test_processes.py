@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from tests.conftest import BINARIES
 from tests.e2e.conftest import webhook
 from tests.support.receiver import Receiver
 from tests.support.redis_server import RedisServer
@@ -161,3 +162,25 @@ async def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     )
     out, err = await process.communicate()
     assert (out, err) == (b"{\n", b"")
+
+
+@pytest.mark.parametrize("version", sorted(BINARIES))
+async def test_a_redis_that_dies_and_comes_back_costs_no_message(
+    tmp_path: Path, receiver: Receiver, version: str
+) -> None:
+    server = RedisServer(BINARIES[version], tmp_path / "redis", "--appendfsync", "always").start()
+    config = write_config(tmp_path, server.url, {"hook": webhook(receiver)})
+    try:
+        async with worker(config) as running:
+            async with Redis.from_url(server.url) as client:
+                await client.rpush("notifications", *hooks(range(300)))
+            await receiver.until(100)
+            server.kill()
+            await running.says("Redis is in trouble")
+            server.start()
+            async with Redis.from_url(server.url) as client:
+                await client.rpush("notifications", *hooks(range(300, 400)))
+            await receiver.until(400)
+        assert sorted(delivered(receiver)) == list(range(400))
+    finally:
+        server.stop()
