@@ -38,7 +38,7 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of a batch, in numbers of messages. `ready`: all that now waits in the lane."""
+    """What became of a batch, in numbers of messages. `waiting`: all that now waits in the lane."""
 
     accepted: int
     duplicates: int

@@ -1,7 +1,7 @@
 -- Puts a batch of messages into a lane.
 --
 -- KEYS   1..14 the lane
--- ARGV   1 policy (MessagePack map): lifo, dedup (0/1), max_backlog (0 none), overflow
+-- ARGV   1 policy (MessagePack map): lifo, max_backlog (0 none), overflow
 --        2 field of the batch mark in the control hash, '' for none
 --        3 number of the batch: a repeated call with the same number changes nothing
 --        then for each message: kind, record
