@@ -1,27 +1,34 @@
-"""What came in, in bounded memory: the latest requests and counters over all of them."""
+"""What came in, in bounded memory: the latest messages, and counters over all of them."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from relay.sandbox.exchange import Received, succeeds
 
 LATEST = 10_000
-"""Entries and ids that are remembered."""
+"""Messages that are remembered."""
+
+IDS = 100_000
+"""Ids among which duplicates are found."""
 
 SECONDS = 60
 """Seconds of history of the rate."""
 
-CUT = 2000
-"""Characters of a body that are kept."""
+UNANSWERED = 0
+"""The status of a request that got no complete answer."""
+
+_COUNTERS = ("requests", "messages", "accepted", "refused", "unanswered", "duplicates")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One message as it came in; `at` is in Unix seconds, `status` what it was answered."""
+class Entry(NamedTuple):
+    """One message as it came in: `at` in Unix seconds, `monotonic` in seconds, `status` as answered."""
 
     at: float
+    monotonic: float
     provider: str
     target: str
     event: str
@@ -31,72 +38,85 @@ class Entry:
 
 
 class Journal:
-    """Counts by provider: requests, messages, accepted, refused, duplicates."""
+    """Counts by provider; messages = accepted + refused + unanswered.
 
-    def __init__(self) -> None:
+    A duplicate is a message that was accepted before under the same id: a second try after a refusal
+    is none.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._clock, self._wall = clock, wall
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
         self.entries: deque[Entry] = deque(maxlen=LATEST)
         self.counts: dict[str, Counter[str]] = {}
+        self.statuses: dict[str, Counter[int]] = {}
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._seconds: dict[str, deque[tuple[int, int]]] = {}
 
-    def note(self, provider: str, status: int, messages: list[tuple[str, str, str, str]]) -> None:
-        """One request that was answered with `status`; messages are (target, event, id, body)."""
-        now = time.time()
-        counts = self.counts.setdefault(provider, Counter())
+    def note(self, provider: str, status: int, messages: Sequence[Received]) -> None:
+        """One request that was answered with `status`."""
+        at, now = self._wall(), self._clock()
+        if provider not in self.counts:
+            self.counts[provider], self.statuses[provider] = Counter(), Counter()
+        counts, accepted = self.counts[provider], succeeds(status)
         counts["requests"] += 1
+        self.statuses[provider][status] += 1
+        if not messages:
+            return
         counts["messages"] += len(messages)
-        accepted = 200 <= status < 300
-        counts["accepted" if accepted else "refused"] += len(messages)
-        for target, event, message_id, body in messages:
-            self.entries.append(Entry(now, provider, target, event, message_id, body[:CUT], status))
-            if accepted and message_id and self._seen(provider, message_id):
+        counts["accepted" if accepted else "refused" if status else "unanswered"] += len(messages)
+        for message in messages:
+            self.entries.append(Entry(at, now, provider, *message, status))
+            if accepted and message.message_id and self._was_seen(provider, message.message_id):
                 counts["duplicates"] += 1
         if accepted:
-            self._tick(provider, int(time.monotonic()), len(messages))
+            self._tick(provider, int(now), len(messages))
 
-    def _seen(self, provider: str, message_id: str) -> bool:
+    def _was_seen(self, provider: str, message_id: str) -> bool:
         key = (provider, message_id)
         if key in self._ids:
             return True
         self._ids[key] = None
-        if len(self._ids) > LATEST:
+        if len(self._ids) > IDS:
             self._ids.popitem(last=False)
         return False
 
     def _tick(self, provider: str, second: int, messages: int) -> None:
-        seconds = self._seconds.setdefault(provider, deque(maxlen=SECONDS))
+        # The second that has only begun stands beside those of the history.
+        seconds = self._seconds.setdefault(provider, deque(maxlen=SECONDS + 1))
         if seconds and seconds[-1][0] == second:
             messages += seconds.pop()[1]
         seconds.append((second, messages))
 
     def accepted(self, provider: str) -> int:
         """Messages that were accepted."""
-        return self.counts.get(provider, Counter())["accepted"]
+        return self.counts[provider]["accepted"] if provider in self.counts else 0
 
     def history(self, provider: str) -> list[int]:
         """Accepted messages in each of the latest whole seconds, the oldest first."""
         by_second = dict(self._seconds.get(provider, ()))
-        now = int(time.monotonic())
+        now = int(self._clock())
         return [by_second.get(second, 0) for second in range(now - SECONDS, now)]
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """The counters of every provider, with the rate of the last whole second and its history."""
-        names = ("requests", "messages", "accepted", "refused", "duplicates")
         document: dict[str, dict[str, Any]] = {}
         for provider, counts in self.counts.items():
             history = self.history(provider)
             document[provider] = {
-                **{name: counts[name] for name in names},
+                **{name: counts[name] for name in _COUNTERS},
+                "statuses": {str(status): count for status, count in sorted(self.statuses[provider].items())},
                 "rate_per_second": history[-1],
                 "history": history,
             }
         return document
 
     def latest(self, provider: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest entries first."""
+        """The newest messages first; of one provider, or of all."""
         found = (entry for entry in reversed(self.entries) if provider in (None, entry.provider))
-        return [asdict(entry) for entry, _ in zip(found, range(limit), strict=False)]
+        return [entry._asdict() for entry, _ in zip(found, range(limit), strict=False)]

@@ -1,59 +1,179 @@
-"""The page of the sandbox: what came in, live. One file, nothing from outside."""
+"""The page of the sandbox: what came in, live. One document, nothing from outside.
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>relay sandbox</title>
-<style>
-:root { color-scheme: light dark; --line: #8884; --dim: #888; --good: #2a9d5c; --bad: #d1495b; --bar: #4a7fd4; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
-h1 { font-size: 1.3rem; margin: 0 0 1rem; } h1 small { color: var(--dim); font-weight: normal; }
-#cards { display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1.5rem; }
-.card { border: 1px solid var(--line); border-radius: 10px; padding: .8rem 1rem; min-width: 19rem; flex: 1; }
-.card h2 { margin: 0; font-size: 1rem; } .card b { font-size: 1.7rem; font-variant-numeric: tabular-nums; }
-.card p { margin: .2rem 0; color: var(--dim); } svg { width: 100%; height: 3rem; display: block; }
-rect { fill: var(--bar); }
-table { border-collapse: collapse; width: 100%; font-size: .87rem; }
-th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.body { font-family: ui-monospace, monospace; word-break: break-all; }
-.ok { color: var(--good); } .no { color: var(--bad); } .dim { color: var(--dim); }
-</style>
-<h1>relay sandbox <small>stand-ins for Pusher and webhook receivers</small></h1>
-<div id="cards"><p class="dim">Nothing came in yet.</p></div>
-<table><thead><tr><th>time<th>provider<th>to<th>event<th>id<th>answer<th>body</thead><tbody id="rows"></tbody></table>
-<script>
-const cell = (row, text, name) => {
-  const td = row.insertCell(); td.textContent = text; if (name) td.className = name;
-};
-const card = (name, s) => {
-  const div = document.createElement("div"); div.className = "card";
-  const add = (tag, text) => { const e = document.createElement(tag); e.textContent = text; div.append(e); };
-  add("h2", name); add("b", s.rate_per_second + "/s");
-  add("p", `${s.accepted} accepted, ${s.refused} refused, ${s.duplicates} duplicates, ${s.requests} requests`);
-  const ns = "http://www.w3.org/2000/svg", svg = document.createElementNS(ns, "svg"), top = Math.max(1, ...s.history);
-  svg.setAttribute("viewBox", "0 0 60 20"); svg.setAttribute("preserveAspectRatio", "none");
-  s.history.forEach((n, i) => {
-    const r = document.createElementNS(ns, "rect"), h = 20 * n / top;
-    for (const [k, v] of Object.entries({x: i, y: 20 - h, width: .8, height: h})) r.setAttribute(k, v);
-    svg.append(r);
-  });
-  div.append(svg); return div;
-};
-async function refresh() {
-  try {
-    const [stats, got] = await Promise.all(
-      ["stats", "received?limit=50"].map(path => fetch("/_sandbox/" + path).then(r => r.json())));
-    const names = Object.keys(stats).sort();
-    if (names.length) document.getElementById("cards").replaceChildren(...names.map(n => card(n, stats[n])));
-    const rows = document.getElementById("rows"); rows.replaceChildren();
-    for (const e of got) {
-      const row = rows.insertRow();
-      cell(row, new Date(e.at * 1000).toLocaleTimeString(), "dim"); cell(row, e.provider); cell(row, e.target);
-      cell(row, e.event); cell(row, e.message_id, "dim"); cell(row, e.status, e.status < 300 ? "ok" : "no");
-      cell(row, e.body, "body");
-    }
-  } finally { setTimeout(refresh, 1000); }
-}
-refresh();
-</script>
-</html>
+All that strangers sent goes in as text (`textContent`), never as markup. Should that ever be got wrong,
+the policy lets the browser run this script only, and ask this server only.
 """
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+_STYLE = """
+:root { color-scheme: light dark; --back: #f6f7f9; --card: #fff; --text: #1d2330; --dim: #697386; --line: #e3e6ec;
+  --good: #16794c; --bad: #c02a42; --warn: #9a6400; --bar: #4774d8; }
+@media (prefers-color-scheme: dark) { :root { --back: #11141a; --card: #191e27; --text: #e4e8f0; --dim: #8d97a9;
+  --line: #2a303c; --good: #4cc38a; --bad: #ff7a8a; --warn: #e6b450; --bar: #6d95f0; } }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; background: var(--back); color: var(--text); margin: 0 auto;
+  max-width: 78rem; padding: 1.5rem 1rem 3rem; }
+header { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem 1rem; margin-bottom: 1.2rem; }
+h1 { font-size: 1.25rem; margin: 0; } header p { margin: 0; color: var(--dim); flex: 1 1 12rem; }
+button { font: inherit; font-size: .87rem; color: inherit; background: var(--card); border: 1px solid var(--line);
+  border-radius: 8px; padding: .3rem .8rem; cursor: pointer; } button:hover { border-color: var(--dim); }
+#choices { display: flex; flex-wrap: wrap; gap: .4rem; }
+button[aria-pressed=true] { border-color: var(--bar); color: var(--bar); }
+#state { font-size: .87rem; color: var(--good); } #state.off { color: var(--bad); }
+#faults { background: var(--card); border: 1px solid var(--warn); color: var(--warn); border-radius: 8px;
+  padding: .4rem .8rem; margin: 0 0 1.2rem; font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+#cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem; margin-bottom: 1.5rem; }
+.card, .list { background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
+.card { padding: 1rem 1.1rem .8rem; } .card h2 { margin: 0; font-size: .95rem; color: var(--dim); font-weight: 600; }
+.card b { font-size: 1.9rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
+.card p { margin: .1rem 0 .5rem; font-size: .87rem; color: var(--dim); font-variant-numeric: tabular-nums; }
+svg { width: 100%; height: 3.2rem; display: block; border-bottom: 1px solid var(--line); } rect { fill: var(--bar); }
+[hidden] { display: none; } .list { overflow-x: auto; } .list .card { border: 0; margin: 0; } table { border-collapse: collapse; width: 100%; font-size: .87rem; }
+th, td { text-align: left; padding: .45rem .8rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--dim); font-weight: 600; } tr:last-child td { border-bottom: 0; }
+td { max-width: 16rem; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; } td.time { white-space: nowrap; }
+td.body { font: .83rem/1.5 ui-monospace, monospace; max-width: 34rem; }
+td.body span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
+.good { color: var(--good); } .bad { color: var(--bad); } .dim { color: var(--dim); }
+"""
+
+_SCRIPT = """
+const $ = id => document.getElementById(id);
+const make = (tag, text, name) => {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  if (name) element.className = name;
+  return element;
+};
+const number = value => value.toLocaleString("en");
+let provider = "", paused = false, timer = 0;
+
+function bars(history) {
+  const space = "http://www.w3.org/2000/svg", svg = document.createElementNS(space, "svg");
+  const top = Math.max(1, ...history);
+  svg.setAttribute("viewBox", "0 0 60 20");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", "accepted in each of the last 60 seconds");
+  history.forEach((count, second) => {
+    const rect = document.createElementNS(space, "rect"), height = 20 * count / top;
+    for (const [key, value] of Object.entries({x: second + .1, y: 20 - height, width: .8, height}))
+      rect.setAttribute(key, value);
+    svg.append(rect);
+  });
+  return svg;
+}
+
+function card(name, stats) {
+  const div = make("div", "", "card"), line = make("p", "");
+  const part = (count, word, name) =>
+    line.append(line.childNodes.length ? " \\u00b7 " : "", make("span", number(count) + " " + word, count ? name : ""));
+  part(stats.accepted, "accepted", "good");
+  part(stats.refused, "refused", "bad");
+  part(stats.unanswered, "unanswered", "bad");
+  part(stats.duplicates, "duplicates", "bad");
+  part(stats.requests, "requests");
+  const busiest = Math.max(...stats.history);
+  div.append(make("h2", name), make("b", number(stats.rate_per_second) + "/s"), line, bars(stats.history),
+    make("p", "last 60 seconds; busiest " + number(busiest) + "/s"));
+  return div;
+}
+
+function row(entry) {
+  const tr = document.createElement("tr"), status = entry.status || "none";
+  const body = make("td", "", "body"), good = entry.status >= 200 && entry.status < 300;
+  body.append(make("span", entry.body));
+  tr.append(make("td", new Date(entry.at * 1000).toLocaleTimeString("en-GB"), "dim time"), make("td", entry.provider),
+    make("td", entry.target), make("td", entry.event), make("td", entry.message_id, "dim"),
+    make("td", status, good ? "good" : "bad"), body);
+  return tr;
+}
+
+function choices(names) {
+  const shown = JSON.stringify([provider, names]);
+  if (shown === choices.shown) return;  // else a button would lose the keyboard's focus each second
+  choices.shown = shown;
+  $("choices").replaceChildren(...["", ...names].map(name => {
+    const button = make("button", name || "all");
+    button.setAttribute("aria-pressed", name === provider);
+    button.onclick = () => { provider = name; refresh(); };
+    return button;
+  }));
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  try {
+    const paths = ["stats", "faults", "received?limit=50&provider=" + encodeURIComponent(provider)];
+    const [stats, faults, received] = await Promise.all(
+      paths.map(path => fetch("/_sandbox/" + path).then(response => response.json())));
+    const names = Object.keys(stats).sort(), ordered = Object.keys(faults).length > 0;
+    $("cards").replaceChildren(...names.map(name => card(name, stats[name])));
+    $("faults").hidden = !ordered;
+    $("faults").textContent = "Faults in force: " + JSON.stringify(faults);
+    choices(names);
+    $("none").hidden = received.length > 0;
+    $("table").hidden = received.length === 0;
+    $("rows").replaceChildren(...received.map(row));
+    $("state").textContent = paused ? "paused" : "\\u25cf live";
+    $("state").className = "";
+  } catch {
+    $("state").textContent = "the sandbox does not answer";
+    $("state").className = "off";
+  }
+  clearTimeout(timer);
+  if (!paused) timer = setTimeout(refresh, 1000);
+}
+
+$("pause").onclick = () => {
+  paused = !paused;
+  $("pause").setAttribute("aria-pressed", paused);
+  refresh();
+};
+$("clear").onclick = async () => {
+  await fetch("/_sandbox/received", {method: "DELETE"}).catch(() => null);
+  refresh();
+};
+refresh();
+"""
+
+PAGE = f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>relay sandbox</title>
+<link rel="icon" href="data:,">
+<style>{_STYLE}</style>
+<header>
+<h1>relay sandbox</h1><p>Local stand-ins for the providers. What they received:</p>
+<span id="state" role="status"></span><span id="choices"></span>
+<button id="pause" aria-pressed="false">Pause</button><button id="clear">Clear</button>
+</header>
+<p id="faults" hidden></p>
+<div id="cards"></div>
+<div class="list">
+<table id="table" hidden>
+<thead><tr><th>time<th>provider<th>to<th>event<th>id<th>answer<th>body</thead>
+<tbody id="rows"></tbody>
+</table>
+<p id="none" class="card dim">Nothing has come in yet.</p>
+</div>
+<script>{_SCRIPT}</script>
+</html>
+""".encode()
+"""The document, in UTF-8."""
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+POLICY = (
+    f"default-src 'none'; script-src {_hash(_SCRIPT)}; style-src {_hash(_STYLE)}; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy: this script, this style, this server, and nothing else."""

@@ -10,101 +10,131 @@ import hmac
 import json
 import re
 import time
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+
+from relay.sandbox.exchange import CUT, Answer, Call, Query, Received, Refused, Verdict
+from relay.sandbox.options import SandboxOptions
+from relay.sandbox.pusher_events import Event, events_of
 
 CLOCK = 600
 """Seconds that a request's timestamp may be off."""
 
-_CHANNEL = re.compile(r"^(#server-to-user-)?[A-Za-z0-9_\-=@,.;]{1,200}$")
-_SOCKET_ID = re.compile(r"^\d+\.\d+$")
-_DATA, _CHANNELS, _BATCH, _NAME = 10_240, 100, 10, 200
+_SECONDS = re.compile(r"[0-9]{1,15}")
+_DONE = Answer(200, b"{}", "application/json")
+_ATTRIBUTES = ("user_count", "subscription_count")
 
 
-class Refused(Exception):
-    """The answer to a request that is wrong: `status` and a text."""
+class PusherStandIn:
+    """Takes single events, batches, and the question for the channels in use, of one app."""
 
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+    name = "pusher"
+    routes = (
+        ("POST", "/apps/{app_id}/events"),
+        ("POST", "/apps/{app_id}/batch_events"),
+        ("GET", "/apps/{app_id}/channels"),
+    )
+
+    def __init__(self, options: SandboxOptions, clock: Callable[[], float] = time.time) -> None:
+        self._options, self._clock = options, clock
+
+    def judge(self, call: Call) -> Verdict:
+        """400 for what the request is, 401 for its signature, 404 for its app, 413 for its size."""
+        options = self._options
+        try:
+            app_id = call.path.split("/")[2]
+            if app_id != options.app_id:
+                raise Refused(404, f"Could not find app by id {app_id[:40]}")
+            check_signature(call, options.key, options.secret, self._clock())
+            if call.method == "GET":
+                return Verdict(_channels(call.query))
+            batched = call.path.endswith("/batch_events")
+            events = events_of(call.headers.get("Content-Type", ""), call.body, batched=batched)
+        except Refused as error:
+            # What cannot be read is one message all the same: an operator wants to see it.
+            text = call.body[:CUT].decode("utf-8", "replace")
+            return error.verdict([Received("", "", "", text)] if call.method == "POST" else [])
+        return Verdict(
+            _attributes(events, batched=batched),
+            [Received(", ".join(event.channels)[:CUT], event.name, "", event.data[:CUT]) for event in events],
+        )
+
+    def settings(self, url: str) -> Mapping[str, str]:
+        """The options of relay's Pusher adapter that lead here."""
+        options = self._options
+        return {
+            "type": "pusher",
+            "app_id": options.app_id,
+            "key": options.key,
+            "secret": options.secret,
+            "url": url,
+        }
 
 
-def check_signature(
-    method: str,
-    path: str,
-    query: dict[str, str],
-    body: bytes,
-    key: str,
-    secret: str,
-    now: float | None = None,
-) -> None:
-    """Raise Refused (401) unless the request is signed by the secret, now and over this very body."""
-    if query.get("auth_key") != key:
-        raise Refused(401, f"Unknown auth_key: {query.get('auth_key', '')[:40]}")
-    if query.get("auth_version") != "1.0":
+def check_signature(call: Call, key: str, secret: str, now: float) -> None:
+    """Raise Refused (401) unless the call is signed by the secret, now and over this very body.
+
+    `now` is in Unix seconds. The text that is signed holds all parameters but the signature, unescaped,
+    their names in lower case and sorted; it is shown to the caller, the secret never.
+    """
+    query = call.query
+    given_key = query.get("auth_key", "")
+    if not _same(given_key, key):
+        raise Refused(401, f"Unknown auth_key: {given_key[:40]}")
+    if query.get("auth_version", "") != "1.0":
         raise Refused(401, "Unsupported auth_version: must be 1.0")
-    try:
-        skew = abs((time.time() if now is None else now) - int(query.get("auth_timestamp", "")))
-    except ValueError:
-        raise Refused(401, "auth_timestamp must be Unix seconds") from None
-    if skew > CLOCK:
-        raise Refused(401, f"Timestamp expired: given timestamp not within {CLOCK}s of server time")
-    if body and not hmac.compare_digest(query.get("body_md5", ""), hashlib.md5(body).hexdigest()):  # noqa: S324
-        raise Refused(401, "Invalid body_md5: it is not the MD5 of the body")
-    text = "&".join(f"{name.lower()}={query[name]}" for name in sorted(query) if name != "auth_signature")
-    to_sign = f"{method}\n{path}\n{text}"
-    expected = hmac.new(secret.encode(), to_sign.encode(), hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(query.get("auth_signature", ""), expected):
+    timestamp = query.get("auth_timestamp", "")
+    if not _SECONDS.fullmatch(timestamp):
+        raise Refused(401, "auth_timestamp must be Unix seconds")
+    if abs(now - int(timestamp)) > CLOCK:
+        raise Refused(
+            401,
+            f"Timestamp expired: Given timestamp ({timestamp}) not within {CLOCK}s "
+            f"of server time ({int(now)})",
+        )
+    if call.body:
+        digest = hashlib.md5(call.body, usedforsecurity=False).hexdigest()
+        if not _same(query.get("body_md5", ""), digest):
+            raise Refused(401, "Invalid body_md5: it is not the MD5 of the body")
+    pairs = sorted((name.lower(), value) for name, value in query.items())
+    text = "&".join([f"{name}={value}" for name, value in pairs if name != "auth_signature"])
+    to_sign = f"{call.method}\n{call.path}\n{text}"
+    expected = hmac.digest(secret.encode(), to_sign.encode("utf-8", "surrogatepass"), "sha256").hex()
+    given = query.get("auth_signature", "")
+    if not _same(given, expected):
         shown = to_sign.replace("\n", "\\n")
         raise Refused(
-            401, f'Invalid signature: you should have sent HmacSHA256Hex("{shown}", your_secret_key)'
+            401,
+            f'Invalid signature: you should have sent HmacSHA256Hex("{shown}", your_secret_key), '
+            f'but you sent "{given[:80]}"',
         )
 
 
-def events_of(path: str, content_type: str, body: bytes) -> list[tuple[str, str, str]]:
-    """The events of a request as (channel, name, data). Raises Refused (400, 413)."""
-    if content_type.partition(";")[0].strip() != "application/json":
-        raise Refused(400, "Content-Type must be application/json")
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refused(400, "The body is not JSON in UTF-8") from None
-    if not isinstance(document, dict):
-        raise Refused(400, "The body must be an object")
-    if not path.endswith("/batch_events"):
-        return _event(document, batch=False)
-    batch = document.get("batch")
-    if not isinstance(batch, list):
-        raise Refused(400, "Missing required parameter: batch")
-    if len(batch) > _BATCH:
-        raise Refused(400, f"Batch too large ({len(batch)} > {_BATCH})")
-    return [event for entry in batch for event in _event(entry, batch=True)]
+def _same(given: str, expected: str) -> bool:
+    """Compare in constant time, any characters whatever."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
 
 
-def _event(event: Any, *, batch: bool) -> list[tuple[str, str, str]]:
-    if not isinstance(event, dict):
-        raise Refused(400, "An event must be an object")
-    name, data = event.get("name"), event.get("data")
-    if not isinstance(name, str) or not name:
-        raise Refused(400, "Missing required parameter: name")
-    if len(name) > _NAME:
-        raise Refused(400, f"The event name is longer than {_NAME} characters")
-    if not isinstance(data, str):
-        raise Refused(400, "Missing required parameter: data, a string")
-    if len(data.encode("utf-8", "surrogatepass")) > _DATA:
-        raise Refused(413, f"The data content of this event exceeds the allowed maximum ({_DATA} bytes)")
-    socket_id = event.get("socket_id")
-    if socket_id is not None and not (isinstance(socket_id, str) and _SOCKET_ID.match(socket_id)):
-        raise Refused(400, "Invalid socket_id")
-    channels = [event.get("channel")] if batch or "channel" in event else event.get("channels")
-    if not isinstance(channels, list) or not channels:
-        raise Refused(
-            400, "Missing required parameter: channel" if batch else "Missing required parameter: channels"
-        )
-    if len(channels) > _CHANNELS:
-        raise Refused(400, f"Cannot trigger on more than {_CHANNELS} channels")
-    for channel in channels:
-        if not isinstance(channel, str) or not _CHANNEL.match(channel):
-            raise Refused(400, f"Invalid channel name: {str(channel)[:60]}")
-    if len(channels) > 1 and any(channel.startswith("private-encrypted-") for channel in channels):
-        raise Refused(400, "You cannot trigger to multiple channels when using encrypted channels")
-    return [(channel, name, data) for channel in channels]
+def _channels(query: Query) -> Answer:
+    """No channel is ever in use here: nobody subscribes."""
+    if "user_count" in query.get("info", "").split(",") and not query.get("filter_by_prefix", "").startswith(
+        "presence-"
+    ):
+        raise Refused(400, "user_count may only be requested for presence channels (filter_by_prefix)")
+    return Answer(200, b'{"channels":{}}', "application/json")
+
+
+def _attributes(events: Sequence[Event], *, batched: bool) -> Answer:
+    """`{}`, or what `info` asks for: nobody ever listens here, so that all counts are 0."""
+    if not any(event.info for event in events):
+        return _DONE
+    if batched:
+        document: object = {"batch": [_counts(event, event.channels[0]) for event in events]}
+    else:
+        (event,) = events
+        document = {"channels": {channel: _counts(event, channel) for channel in event.channels}}
+    return Answer(200, json.dumps(document).encode(), "application/json")
+
+
+def _counts(event: Event, channel: str) -> dict[str, int]:
+    wanted = [name for name in event.info.split(",") if name in _ATTRIBUTES]
+    return {name: 0 for name in wanted if name != "user_count" or channel.startswith("presence-")}

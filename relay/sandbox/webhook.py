@@ -6,32 +6,96 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from pydantic import ValidationError
+
+from relay.sandbox.exchange import Answer, Call, Received, Refused, Verdict, excerpt
+from relay.sandbox.options import RequestFaults, SandboxOptions
 
 CLOCK = 300
 """Seconds that a request's timestamp may be off."""
 
+_SECONDS = re.compile(r"[0-9]{1,15}")
 
-def verify(headers: Mapping[str, str], body: bytes, secret: str, now: float | None = None) -> str | None:
-    """Why the request is not to be trusted; None if it is. Header names are matched in any case."""
+
+class WebhookStandIn:
+    """Takes every method on `/webhook` and below. Raises ValueError where the secret is none."""
+
+    name = "webhook"
+    routes = (("*", "/webhook"), ("*", "/webhook/{path:.*}"))
+
+    def __init__(self, options: SandboxOptions, clock: Callable[[], float] = time.time) -> None:
+        self._secret = options.webhook_secret
+        self._key = signing_key(options.webhook_secret) if options.webhook_secret else None
+        self._clock = clock
+
+    def judge(self, call: Call) -> Verdict:
+        """401 where the signature is wrong, 400 where the query orders something impossible."""
+        identity = call.headers.get("webhook-id", "")
+        messages = (Received(call.path, call.method, identity, excerpt(call.body)),)
+        try:
+            if self._key is not None:
+                check_signature(call.headers, call.body, self._key, self._clock())
+            query = tuple(call.query.items())
+            order = _order(query) if query else None
+        except Refused as error:
+            return error.verdict(messages)
+        return Verdict(Answer(200, b"{}", "application/json"), messages, order)
+
+    def settings(self, url: str) -> Mapping[str, str]:
+        """The options of relay's webhook adapter that lead here."""
+        settings = {"type": "webhook", "url": f"{url}/webhook/demo"}
+        return {**settings, "secret": self._secret} if self._secret else settings
+
+
+def signing_key(secret: str) -> bytes:
+    """The key of a `whsec_…` secret; prefix and padding may be missing. Raises ValueError."""
+    text = secret.removeprefix("whsec_")
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise ValueError("the webhook secret must be whsec_ followed by base64")
+    return key
+
+
+def check_signature(headers: Mapping[str, str], body: bytes, key: bytes, now: float) -> None:
+    """Raise Refused (401) unless the request is signed by the key, now and over this very body.
+
+    `now` is in Unix seconds. Header names are matched in any case; any one right signature will do.
+    """
     found = {name: headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")}
     for name, value in found.items():
         if not value:
-            return f"the header webhook-{name} is missing"
-    try:
-        skew = (time.time() if now is None else now) - int(found["timestamp"])
-    except ValueError:
-        return "webhook-timestamp must be Unix seconds"
-    if abs(skew) > CLOCK:
-        return f"webhook-timestamp is off by {abs(skew):.0f} s; at most {CLOCK} are allowed"
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    content = f"{found['id']}.{found['timestamp']}.".encode() + body
-    expected = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+            raise Refused(401, f"the header webhook-{name} is missing")
+    if not _SECONDS.fullmatch(found["timestamp"]):
+        raise Refused(401, "webhook-timestamp must be Unix seconds")
+    skew = abs(now - int(found["timestamp"]))
+    if skew > CLOCK:
+        raise Refused(401, f"webhook-timestamp is off by {skew:.0f} s; at most {CLOCK} are allowed")
+    # Bytes that are not UTF-8 come in headers as surrogates, and go back to what they were.
+    signed = f"{found['id']}.{found['timestamp']}.".encode("utf-8", "surrogateescape") + body
+    expected = base64.b64encode(hmac.digest(key, signed, hashlib.sha256))
     for signature in found["signature"].split(" "):
         version, _, value = signature.partition(",")
-        if version == "v1" and hmac.compare_digest(value, expected):
-            return None
-    return "no v1 signature of webhook-signature matches the body"
+        if version == "v1" and hmac.compare_digest(value.encode("utf-8", "surrogateescape"), expected):
+            return
+    raise Refused(401, "no v1 signature in webhook-signature matches the id, the timestamp and the body")
+
+
+@lru_cache(maxsize=256)
+def _order(query: tuple[tuple[str, str], ...]) -> RequestFaults:
+    try:
+        return RequestFaults.model_validate(dict(query))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, why = first["loc"][0], first["msg"].removeprefix("Value error, ")
+        raise Refused(400, f"the query orders what cannot be: {name}: {why}") from None

@@ -1,0 +1,111 @@
+"""What a body for Pusher Channels may hold, by the limits of its documentation and its libraries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from relay.sandbox.exchange import Refused
+
+DATA = 10_240
+"""Bytes of an event's data, as UTF-8."""
+
+CHANNELS = 100
+"""Channels of one event."""
+
+BATCH = 10
+"""Events of one batch."""
+
+NAME = 200
+"""Characters of an event's name, a channel's name, and a user's id."""
+
+_CHANNEL = re.compile(rf"(?:#server-to-user-)?[A-Za-z0-9_\-=@,.;]{{1,{NAME}}}")
+_SOCKET_ID = re.compile(r"[0-9]+\.[0-9]+")
+_ENCRYPTED = "private-encrypted-"
+_RESERVED = ("pusher:", "pusher_internal:")
+
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; `info` names the attributes that its sender wants to know."""
+
+    name: str
+    channels: tuple[str, ...]
+    data: str
+    info: str
+
+
+def events_of(content_type: str, body: bytes, *, batched: bool) -> list[Event]:
+    """The events of a body. Raises Refused (400; 413 where data is too large)."""
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise Refused(400, "Content-Type must be application/json")
+    try:
+        document = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refused(400, "The body is not JSON in UTF-8") from None
+    if not isinstance(document, dict):
+        raise Refused(400, "The body must be an object")
+    if not batched:
+        return [_event(document, _channels(document))]
+    batch = document.get("batch")
+    if not isinstance(batch, list) or not batch:
+        raise Refused(400, "Missing required parameter: batch, a list of events")
+    if len(batch) > BATCH:
+        raise Refused(400, f"Batch too large ({len(batch)} > {BATCH})")
+    return [_event(entry, _channel(entry)) for entry in batch]
+
+
+def _channels(event: dict[str, Any]) -> tuple[str, ...]:
+    """The channels of an event that stands alone."""
+    channels = event.get("channels")
+    if channels is None:
+        return _channel(event)
+    if not isinstance(channels, list) or not channels:
+        raise Refused(400, "Missing required parameter: channels, a list of names")
+    if len(channels) > CHANNELS:
+        raise Refused(400, f"Cannot trigger on more than {CHANNELS} channels ({len(channels)} given)")
+    return tuple(_checked(channel) for channel in channels)
+
+
+def _channel(event: object) -> tuple[str, ...]:
+    """The one channel of an event in a batch."""
+    if not isinstance(event, dict):
+        raise Refused(400, "An event must be an object")
+    if event.get("channel") is None:
+        raise Refused(400, "Missing required parameter: channel")
+    return (_checked(event["channel"]),)
+
+
+def _checked(channel: object) -> str:
+    if not isinstance(channel, str) or not _CHANNEL.fullmatch(channel):
+        raise Refused(400, f"Invalid channel name: {str(channel)[:60]}")
+    return channel
+
+
+def _event(event: dict[str, Any], channels: tuple[str, ...]) -> Event:
+    name, data = event.get("name"), event.get("data")
+    if not isinstance(name, str) or not name:
+        raise Refused(400, "Missing required parameter: name")
+    if len(name) > NAME:
+        raise Refused(400, f"Event name too long: {len(name)} characters, at most {NAME} are allowed")
+    if name.startswith(_RESERVED):
+        raise Refused(400, f"Invalid event name: {name[:60]} is reserved")
+    if not isinstance(data, str):
+        raise Refused(400, "Missing required parameter: data, a string")
+    # A character has at most 4 bytes: most texts need no encoding to be measured.
+    if len(data) > DATA // 4 and len(data.encode()) > DATA:
+        raise Refused(413, f"The data content of this event exceeds the allowed maximum ({DATA} bytes)")
+    socket_id = event.get("socket_id")
+    if socket_id is not None and not (isinstance(socket_id, str) and _SOCKET_ID.fullmatch(socket_id)):
+        raise Refused(400, f"Invalid socket_id: {str(socket_id)[:60]}")
+    info = event.get("info")
+    if info is not None and not isinstance(info, str):
+        raise Refused(400, "Invalid info: names of attributes, separated by commas")
+    if len(channels) > 1 and any(channel.startswith(_ENCRYPTED) for channel in channels):
+        raise Refused(400, "You cannot trigger to multiple channels when using encrypted channels")
+    return Event(name, channels, data, info or "")

@@ -1,0 +1,88 @@
+"""`relay sandbox` as somebody types it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import yaml
+from aiohttp import ClientSession
+
+from relay.sandbox.server import Sandbox
+
+
+@asynccontextmanager
+async def command(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "sandbox", *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def address(process: asyncio.subprocess.Process) -> tuple[str, str]:
+    """The URL that it prints, and all up to the end of its block of YAML."""
+    assert process.stderr is not None
+    said = ""
+    async with asyncio.timeout(20):
+        while "whsec_" not in said:
+            said += (await process.stderr.readline()).decode()
+    found = re.search(r"http://[0-9.:]+", said)
+    assert found is not None
+    return found[0], said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_it_prints_a_block_and_a_line_for_each_request_and_ends_with_a_summary(number: int) -> None:
+    async with command("--listen", "127.0.0.1:0", "--fail", "100%") as process:
+        url, said = await address(process)
+        assert yaml.safe_load(said[said.index("providers:") :])["providers"]["pusher"]["url"] == url
+        async with ClientSession() as session, session.post(f"{url}/webhook", data="{}") as answer:
+            assert answer.status == 401
+        process.send_signal(number)
+        out, err = await process.communicate()
+    assert process.returncode == 0
+    assert out.decode() == "401 webhook /webhook POST {}\n"
+    assert "webhook: 0 accepted, 1 refused, 0 unanswered, 0 duplicates in 1 requests" in err.decode()
+
+
+async def test_quiet_says_nothing_of_requests_and_needs_no_reader() -> None:
+    for words in (["--quiet"], []):
+        async with command("--listen", "127.0.0.1:0", *words) as process:
+            url, _ = await address(process)
+            if not words:
+                # As `| head` does when it has enough.
+                process.stdout._transport.close()  # type: ignore[union-attr]
+            async with ClientSession() as session:
+                for _ in range(3):
+                    async with session.post(f"{url}/webhook") as answer:
+                        assert answer.status == 401
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                await process.wait()
+            assert process.returncode == 0
+
+
+async def test_what_cannot_be_is_one_line_and_exit_code_2(sandbox: Sandbox) -> None:
+    for words, why in (
+        (["--listen", sandbox.url.removeprefix("http://")], "Address already in use"),
+        (["--listen", "8089"], "--listen: '8089' is no HOST:PORT"),
+        (["--webhook-secret", "whsec_%"], "--webhook-secret: the webhook secret must be whsec_"),
+        (["--rate-limit", "fast"], "--rate-limit: "),
+    ):
+        async with command(*words) as process:
+            _, err = await process.communicate()
+            assert (process.returncode, why in err.decode(), err.count(b"\n")) == (2, True, 1), err

@@ -1,0 +1,62 @@
+"""The journal remembers the latest and counts everything."""
+
+from __future__ import annotations
+
+from relay.sandbox.exchange import Received
+from relay.sandbox.journal import LATEST, SECONDS, UNANSWERED, Journal
+
+
+def a_message(message_id: str = "") -> Received:
+    return Received("/webhook", "POST", message_id, "{}")
+
+
+def test_memory_is_bounded_and_counters_are_not() -> None:
+    journal = Journal()
+    for number in range(LATEST + 50):
+        journal.note("webhook", 200, [a_message(str(number))])
+    assert len(journal.entries) == LATEST
+    assert journal.accepted("webhook") == LATEST + 50
+    assert [entry["message_id"] for entry in journal.latest(limit=2)] == [str(LATEST + 49), str(LATEST + 48)]
+
+
+def test_a_duplicate_is_what_was_accepted_before() -> None:
+    journal = Journal()
+    for status, message_id in ((500, "a"), (UNANSWERED, "a"), (200, "a"), (200, "a"), (500, "a"), (200, "")):
+        journal.note("webhook", status, [a_message(message_id)])
+    journal.note("pusher", 200, [a_message("a"), a_message("")])
+    stats = journal.stats()
+    names = ("requests", "messages", "accepted", "refused", "unanswered", "duplicates")
+    assert [stats["webhook"][name] for name in names] == [6, 6, 3, 2, 1, 1]
+    assert [stats["pusher"][name] for name in names] == [1, 2, 2, 0, 0, 0]
+    assert stats["webhook"]["statuses"] == {"0": 1, "200": 3, "500": 2}
+
+
+def test_rates_are_those_of_whole_seconds() -> None:
+    now = 1000.0
+    journal = Journal(clock=lambda: now)
+    for second in range(100):
+        now = 1000.0 + second
+        journal.note("webhook", 200, [a_message()] * second)
+        journal.note("webhook", 503, [a_message()] * 7)
+    assert journal.history("webhook") == list(range(99 - SECONDS, 99))
+    assert journal.stats()["webhook"]["rate_per_second"] == 98
+    now += 1000
+    assert journal.history("webhook") == [0] * SECONDS
+    assert journal.history("nobody") == [0] * SECONDS
+
+
+def test_both_clocks_are_noted() -> None:
+    journal = Journal(clock=lambda: 5.0, wall=lambda: 1700000000.0)
+    journal.note("webhook", 200, [a_message("a")])
+    assert journal.latest() == [
+        {
+            "at": 1700000000.0,
+            "monotonic": 5.0,
+            "provider": "webhook",
+            "target": "/webhook",
+            "event": "POST",
+            "message_id": "a",
+            "body": "{}",
+            "status": 200,
+        }
+    ]
