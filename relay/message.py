@@ -60,6 +60,10 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
         decoded: dict[str, Any] = msgspec.json.decode(self.payload_json)
         return decoded
 
+    def remaining(self, now: float) -> float | None:
+        """Seconds of life left at `now` (Unix seconds), never below 0; None: it lives for ever."""
+        return max(0.0, self.expires_at - now) if self.expires_at else None
+
     def raw(self, name: str) -> bytes | None:
         """The JSON text of one field of the payload, exactly as the application wrote it."""
         value = _RAW_FIELDS.decode(self.payload_json).get(name)

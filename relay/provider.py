@@ -65,6 +65,11 @@ class Provider(ABC, Generic[OptionsT]):
     batch_size: int = 1
     """The most messages that one `deliver` takes."""
 
+    target_field: str = ""
+    """The payload's field that one entry of `targets` fills, such as "token": a message with `targets` in
+    its payload becomes one delivery each, and the adapter sees only messages with that one field.
+    Empty: this provider knows no fan-out, and `targets` is a field like any other."""
+
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where `public_only` requests may go beside public addresses."""
 
