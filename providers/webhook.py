@@ -90,6 +90,8 @@ class Webhook(HttpProvider[WebhookOptions]):
         ]
         if isinstance(options.allow_private, list):
             self.allowed_networks = networks(options.allow_private)
+        if options.url is None:
+            self.target_field = "url"
         self._guarded = options.url is None and options.allow_private is not True
 
     def check(self, message: Message) -> Rejected | None:

@@ -1,81 +1,103 @@
-"""Carries receipts and feedback from the lanes' outboxes to the keys that applications read.
-
-The settle script writes them into the lane's own slot together with the outcome, so that none is
-lost or invented; a crash between carrying and forgetting repeats one at worst.
-"""
+"""Carries receipts and feedback from the lanes' outboxes to the keys that applications read."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import msgspec
 import structlog
 
 from relay.errors import StoreError
-from relay.store.fleet import Fleet
-from relay.store.lane import Lane
+from relay.store.outbox import Outbox
 
 INTERVAL = 5.0
 """Seconds between two looks at outboxes that nobody called us to."""
 
 logger = structlog.get_logger()
 _unpack = msgspec.msgpack.Decoder(list).decode
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class Courier:
     """The loop of one process over all lanes; `carry` is its step."""
 
-    def __init__(self, fleet: Fleet, lanes: Mapping[str, Lane], called: asyncio.Event) -> None:
-        self._fleet = fleet
-        self._lanes = lanes
+    def __init__(self, feedback: str, outboxes: Mapping[str, Outbox], called: asyncio.Event) -> None:
+        """`feedback` is the key of the feedback stream; `called` is set when there is something to carry."""
+        self._feedback = feedback
+        self._outboxes = outboxes
         self._called = called
 
     async def run(self) -> None:
         """Carry until cancelled."""
         while True:
             self._called.clear()
-            try:
-                for lane in self._lanes.values():
-                    while await self.carry(lane):
+            for provider in self._outboxes:
+                try:
+                    while await self.carry(provider):
                         pass
-            except StoreError as error:
-                logger.warning("cannot carry receipts", error=str(error))
+                except StoreError as error:
+                    logger.warning("cannot carry receipts", provider=provider, error=str(error))
             try:
                 async with asyncio.timeout(INTERVAL):
                     await self._called.wait()
             except TimeoutError:
                 continue
 
-    async def carry(self, lane: Lane) -> int:
+    async def carry(self, provider: str) -> int:
         """Carry the oldest letters of a lane; how many. Raises StoreError."""
-        letters = [_unpack(letter) for letter in await lane.outbox()]
-        if not letters:
+        outbox = self._outboxes[provider]
+        read = await outbox.read()
+        if not read.letters:
             return 0
-        receipts = [
-            (letter[1], _receipt(lane.provider, letter)) for letter in letters if letter[0] == "receipt"
-        ]
-        feedback = [_feedback(lane.provider, letter) for letter in letters if letter[0] == "feedback"]
-        await self._fleet.deliver_letters(receipts, feedback)
-        await lane.forget_outbox(len(letters))
-        return len(letters)
+        # Each list gets its own in their order; which list is first does not matter.
+        by_target: dict[tuple[str, Literal["list", "stream"]], list[tuple[str, bytes]]] = {}
+        for letter_id, packed in read.letters:
+            letter = _unpack(packed)
+            if letter[0] == "receipt":
+                text = msgspec.json.encode(receipt(provider, letter))
+                by_target.setdefault((letter[1], "list"), []).append((letter_id, text))
+            else:
+                text = _pack([part for pair in feedback(provider, letter).items() for part in pair])
+                by_target.setdefault((self._feedback, "stream"), []).append((letter_id, text))
+        results = await _all(
+            outbox.carry(target, kind, read.deadline, letters)
+            for (target, kind), letters in by_target.items()
+        )
+        for (target, _), result in zip(by_target, results, strict=True):
+            if result == "late":
+                return 0
+            if result == "wrong type":
+                logger.warning("the key that receipts go to holds something else: they are lost", key=target)
+        await outbox.forget(read.letters[-1][0])
+        await _all(
+            outbox.carried(target, kind, read.deadline, letters[-1][0])
+            for (target, kind), letters in by_target.items()
+        )
+        return len(read.letters)
 
 
-def _receipt(provider: str, letter: list[object]) -> bytes:
-    _, _, message_id, outcome, reason, attempts, at = letter
-    return msgspec.json.encode(
-        {
-            "id": message_id,
-            "provider": provider,
-            "outcome": outcome,
-            "reason": reason,
-            "attempts": attempts,
-            "at": int(str(at)) / 1000,
-        }
-    )
+def receipt(provider: str, letter: list[object]) -> dict[str, object]:
+    """What an application reads of a message that ended. `at` is in Unix seconds."""
+    _, _, message_id, outcome, reason, attempts, at, *fan_out = letter
+    told: dict[str, object] = {
+        "id": message_id,
+        "provider": provider,
+        "outcome": outcome,
+        "reason": reason,
+        "attempts": attempts,
+        "at": int(str(at)) / 1000,
+    }
+    if fan_out and isinstance(fan_out[0], dict):
+        ended = dict(sorted(fan_out[0].items(), key=lambda item: -item[1]))
+        told["reason"] = ", ".join(f"{number} {name}" for name, number in ended.items())
+        told["targets"] = ended
+    return told
 
 
-def _feedback(provider: str, letter: list[object]) -> dict[str, str]:
+def feedback(provider: str, letter: list[object]) -> dict[str, str]:
+    """The fields of an entry of the feedback stream: a target that is gone."""
     _, target, reason, since, message_id = letter
     return {
         "provider": provider,
@@ -84,3 +106,12 @@ def _feedback(provider: str, letter: list[object]) -> dict[str, str]:
         "id": str(message_id),
         "since": str(since),
     }
+
+
+async def _all(calls: Iterable[object]) -> list[str]:
+    # The first failure of them is raised once all have ended: none goes on behind our back.
+    results = await asyncio.gather(*calls, return_exceptions=True)  # type: ignore[call-overload]
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return list(results)

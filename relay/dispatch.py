@@ -22,7 +22,7 @@ from relay.pacing import Pace
 from relay.provider import Provider
 from relay.settings.provider import ProviderOptions
 from relay.settlement import Settler
-from relay.store.lane import Claim, Hold, Lane, Settled
+from relay.store.lane import Claim, Expansion, Hold, Lane, Settled
 
 CLAIM_MOST = 100
 """Messages that one claim asks for at most: keeps the script well under a millisecond."""
@@ -128,10 +128,26 @@ class Dispatcher:
             for claim in claimed.claims:
                 self._held[claim.ticket] = claim
             await self._feed(claimed.claims)
+            if claimed.expansions:
+                await self._expand(claimed.expansions)
+                continue
             # Spreading what was claimed takes time that counts as waiting.
             wait = IDLE_POLL if claimed.wait is None else min(claimed.wait, IDLE_POLL)
             if (left := answered + wait - time.monotonic()) > 0:
                 await _pause(self._arrived if claimed.why == "empty" else self._kicked, left)
+
+    async def _expand(self, expansions: Iterable[Expansion]) -> None:
+        """Make messages of chunks of fan-outs; what cannot be done now is handed back."""
+        try:
+            for expansion in expansions:
+                await self.lane.expand(expansion)
+        except StoreError as error:
+            self._unsure = True
+            self._log.warning("cannot expand a fan-out", error=str(error))
+            await _pause(self._kicked, 1.0)
+        except asyncio.CancelledError:
+            self._unsure = True
+            raise
 
     _ahead = 0
     """Messages to claim beyond the free slots: as many as finish while a claim is under way."""
@@ -186,10 +202,7 @@ class Dispatcher:
         yield from open_batches.values()
 
     def _refuse(self, claim: Claim, now: float) -> bool:
-        """Settle at once what must not or cannot be sent."""
-        if 0 < claim.message.expires_at <= now:
-            self._finish([claim], [self._settler.expired(claim)])
-            return True
+        """Settle at once what can never be sent."""
         try:
             refused = self.provider.check(claim.message)
         except Exception as error:
@@ -211,6 +224,8 @@ class Dispatcher:
             self._senders -= 1
 
     async def _send(self, batch: Batch) -> None:
+        if not (batch := self._pass_over_expired(batch)):
+            return
         outcomes = await self._deliver(batch)
         now = self.provider.clock()
         settlements = [
@@ -220,6 +235,15 @@ class Dispatcher:
         if hold is not None:
             self._hold_here(hold)
         self._finish(batch, [settlement.entry for settlement in settlements])
+
+    def _pass_over_expired(self, batch: Batch) -> Batch:
+        """What is still alive now, at the last moment before it is sent."""
+        now = self.provider.clock()
+        expired = [claim for claim in batch if 0 < claim.message.expires_at <= now]
+        if not expired:
+            return batch
+        self._finish(expired, [self._settler.expired(claim) for claim in expired])
+        return [claim for claim in batch if claim not in expired]
 
     async def _deliver(self, batch: Batch) -> Sequence[Outcome]:
         messages = [claim.message for claim in batch]

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from relay.errors import MessageError, StoreError
+from relay.fan_out import FanOut, chunk_size, split
 from relay.message import PRIORITIES, Message, parse_bare, parse_envelope, provider_named
-from relay.settings.models import QueueSettings
-from relay.settings.provider import ProviderOptions
+from relay.settings.models import QueueSettings, Settings
 from relay.store.lane import Enqueued, Lane, Malformed
 from relay.store.queue import Queue
+
+Item = Message | FanOut | Malformed
+
+TARGETS_SIZE = 16 * 1024 * 1024
+"""Bytes that the targets of one message may have."""
 
 WAIT = 5.0
 """Seconds of one blocking wait for an element."""
@@ -28,16 +34,22 @@ class Router:
 
     def __init__(
         self,
-        settings: QueueSettings,
-        providers: Mapping[str, ProviderOptions],
+        queue: QueueSettings,
+        settings: Settings,
+        target_fields: Mapping[str, str] = MappingProxyType({}),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._queue = settings
-        self._providers = providers
-        self._priority = PRIORITIES.index(settings.priority)
+        """`target_fields` names, by provider, the field that each target of a fan-out fills."""
+        self._queue = queue
+        self._providers = settings.providers
+        self._priority = PRIORITIES.index(queue.priority)
+        self._target_fields = target_fields
+        self._chunk_sizes = {name: chunk_size(settings.providers[name]) for name in target_fields}
+        self._prefix = f"{settings.redis.prefix}:"
+        self._queues = frozenset(queue.name for queue in settings.queues)
         self._clock = clock
 
-    def route(self, element: bytes) -> tuple[str | None, Message | Malformed]:
+    def route(self, element: bytes) -> tuple[str | None, Message | FanOut | Malformed]:
         """The provider that the element is for (None: it has none) and what goes into its lane."""
         try:
             return self._message(element)
@@ -47,11 +59,9 @@ class Router:
             known = provider if provider in self._providers else None
             return known, Malformed(element, str(error), self._queue.name)
 
-    def sort(
-        self, batch: Sequence[bytes]
-    ) -> tuple[dict[str, list[Message | Malformed]], list[tuple[str, bytes]]]:
+    def sort(self, batch: Sequence[bytes]) -> tuple[dict[str, list[Item]], list[tuple[str, bytes]]]:
         """A batch by provider, and as (reason, raw bytes) those elements that belong to none."""
-        by_lane: dict[str, list[Message | Malformed]] = {}
+        by_lane: dict[str, list[Item]] = {}
         rejected: list[tuple[str, bytes]] = []
         for element in batch:
             provider, item = self.route(element)
@@ -63,12 +73,11 @@ class Router:
                 rejected.append((item.reason, item.raw))
         return by_lane, rejected
 
-    def _message(self, element: bytes) -> tuple[str, Message]:
+    def _message(self, element: bytes) -> tuple[str, Message | FanOut]:
         queue, now = self._queue, self._clock()
         if len(element) > queue.max_size:
-            raise MessageError(
-                f"{len(element)} bytes; the queue {queue.name!r} takes at most {queue.max_size}"
-            )
+            # The targets of a fan-out do not count, but somewhere it has to end.
+            self._check_size(len(element) - TARGETS_SIZE if b'"targets"' in element else len(element))
         named: str | None = None
         if queue.format == "bare":
             message = parse_bare(element, queue.name, now, self._priority)
@@ -84,7 +93,28 @@ class Router:
             )
         if options.ttl is not None and not message.expires_at:
             message = _with_expiry(message, options.ttl)
-        return provider, message
+        if message.reply_to:
+            self._check_reply_to(message.reply_to)
+        item: Message | FanOut = message
+        if field := self._target_fields.get(provider):
+            item = split(message, field, self._chunk_sizes[provider])
+            if isinstance(item, FanOut):
+                self._check_size(len(item.message.payload_json))
+                return provider, item
+        self._check_size(len(element))
+        return provider, item
+
+    def _check_size(self, size: int) -> None:
+        if size > self._queue.max_size:
+            raise MessageError(
+                f"{size} bytes; the queue {self._queue.name!r} takes at most {self._queue.max_size}"
+            )
+
+    def _check_reply_to(self, key: str) -> None:
+        if key in self._queues:
+            raise MessageError(f"reply_to: {key!r} is a queue; its receipts would be taken for messages")
+        if key.startswith(self._prefix):
+            raise MessageError(f"reply_to: keys that start with {self._prefix!r} are relay's own")
 
 
 def _with_expiry(message: Message, ttl: float) -> Message:
@@ -152,7 +182,7 @@ class Intake:
         self._done = len(batch)
         await asyncio.gather(*(self._enqueue(provider, items) for provider, items in by_lane.items()))
 
-    async def _enqueue(self, provider: str, items: Sequence[Message | Malformed]) -> None:
+    async def _enqueue(self, provider: str, items: Sequence[Item]) -> None:
         lane = self._lanes[provider]
         enqueued: Enqueued = await self._forever(lane.enqueue, items, self.mark, self._turn)
         self._on_arrival(provider, enqueued.waiting)

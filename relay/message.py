@@ -53,6 +53,12 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     """Whether the application chose the id: only then can there be a duplicate of it."""
     attempts: int = 0
     """How often the provider answered or failed before; not stored with the message."""
+    targets: int = 0
+    """How many targets a fan-out has; 0: it is none."""
+    target_field: str = ""
+    """The field of the payload that each of them fills."""
+    part_of: str = ""
+    """The ticket of the fan-out that this message is one target of."""
 
     @property
     def payload(self) -> dict[str, Any]:

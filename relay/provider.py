@@ -128,6 +128,11 @@ class HttpProvider(Provider[OptionsT]):
         """What the response means for each message of the batch, in the same order. Pure."""
 
 
+def target_fields(providers: Mapping[str, Provider[ProviderOptions]]) -> dict[str, str]:
+    """The field that each target of a fan-out fills, of those providers that know fan-outs."""
+    return {name: provider.target_field for name, provider in providers.items() if provider.target_field}
+
+
 def discover() -> dict[str, type[Provider[ProviderOptions]]]:
     """All adapters by type name: built in and installed, through the entry-point group.
 

@@ -20,12 +20,13 @@ from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
 from relay.http import Transport, open_transport
 from relay.intake import Intake, Router, finish_batch
-from relay.provider import Provider
+from relay.provider import Provider, target_fields
 from relay.recovery import Recovery, machine
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.fleet import Fleet, Profile
 from relay.store.lane import Lane
+from relay.store.outbox import Outbox
 from relay.store.queue import Queue
 from relay.store.scripting import Client
 
@@ -63,14 +64,15 @@ class Worker:
         self.intakes = [
             Intake(
                 Queue(client, prefix, queue.name, name),
-                Router(queue, settings.providers),
+                Router(queue, settings, target_fields(self.providers)),
                 self.lanes,
                 worker=name,
                 on_arrival=self._on_arrival,
             )
             for queue in settings.queues
         ]
-        self._courier = Courier(self.fleet, self.lanes, letters)
+        outboxes = {provider: Outbox(client, prefix, provider) for provider in settings.providers}
+        self._courier = Courier(self.fleet.keys.feedback, outboxes, letters)
         self._heartbeat = Heartbeat(self.fleet, self.profile)
         routers = {intake.queue.name: intake.router for intake in self.intakes}
         self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers)
@@ -136,7 +138,7 @@ class Worker:
                 if any(await intake.queue.depth(workers)):
                     return False
             for lane in self.lanes.values():
-                if await lane.size() or await lane.outbox(1):
+                if await lane.size() or await lane.letters():
                     return False
         except StoreError as error:
             logger.warning("cannot see whether all is empty", error=str(error))
@@ -160,10 +162,10 @@ class Worker:
             async with asyncio.timeout(5):
                 for intake in self.intakes:
                     await finish_batch(intake.queue, intake.router, self.lanes, self.profile.worker)
-                for lane in self.lanes.values():
+                for provider, lane in self.lanes.items():
                     await lane.hand_back()
                     await lane.forget_marks([intake.mark for intake in self.intakes])
-                    while await self._courier.carry(lane):
+                    while await self._courier.carry(provider):
                         pass
                 await self.fleet.leave(self.profile.worker)
                 await self.fleet.wake(list(self.lanes))

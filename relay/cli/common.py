@@ -14,9 +14,10 @@ import typer
 from rich.console import Console
 
 from relay.errors import UsageError
-from relay.provider import discover
+from relay.intake import Router
+from relay.provider import discover, target_fields
 from relay.settings.load import load
-from relay.settings.models import Settings
+from relay.settings.models import QueueSettings, Settings
 from relay.store.connect import connect
 from relay.store.scripting import Client
 
@@ -70,6 +71,13 @@ def load_settings(context: typer.Context, config: Path | None) -> Settings:
     """The settings of the file that applies. Raises ConfigError with all that is wrong."""
     adapters = {name: adapter.Options for name, adapter in discover().items()}
     return load(config_path(context, config), adapters)
+
+
+def router(settings: Settings, queue: QueueSettings) -> Router:
+    """What decides where an element of a queue goes, as the worker would."""
+    adapters = discover()
+    providers = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
+    return Router(queue, settings, target_fields(providers))
 
 
 @asynccontextmanager

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from relay.cli import common
 from relay.errors import UsageError
-from relay.intake import Router
 from relay.settings.models import Settings
 from relay.store.lane import Malformed
 from relay.store.queue import push_all
@@ -55,7 +54,7 @@ def _checked(settings: Settings, queue: str, lines: Iterable[bytes]) -> Iterator
     if found is None:
         names = ", ".join(entry.name for entry in settings.queues)
         raise UsageError(f"no queue {queue!r} in {settings.path}; there are {names} (--force pushes anyway)")
-    router = Router(found, settings.providers)
+    router = common.router(settings, found)
     for number, line in enumerate(lines, 1):
         _, item = router.route(line)
         if isinstance(item, Malformed):

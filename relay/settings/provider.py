@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from relay.settings.types import Count, Duration, Rates, Switch
+
+Share = Annotated[float, Strict(), Field(ge=0, le=0.5)]
 
 BURST_SECONDS = 0.1
 """Seconds' worth of a rate that may go out at once where `burst` says nothing."""
@@ -40,6 +42,15 @@ class BreakerOptions(Options):
     """The time until one message probes whether the provider is back."""
 
 
+class ShareOptions(Options):
+    """What lower priorities get of what goes out while higher ones have a standing backlog."""
+
+    normal: Share = 0.1
+    """The least share of normal messages, 0 to 0.5."""
+    low: Share = 0.05
+    """The least share of low ones."""
+
+
 class ProviderOptions(Options):
     """One entry under `providers`. Durations are in seconds."""
 
@@ -69,6 +80,8 @@ class ProviderOptions(Options):
     """Messages that may wait; `overflow` says which go beyond it. Absent: any number."""
     overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
     """Which message goes when `max_backlog` is reached."""
+    shares: ShareOptions = ShareOptions()
+    """High goes before normal before low, but a standing backlog leaves each its share."""
     order: Literal["fifo", "lifo"] = "fifo"
     """fifo: the oldest message first. lifo: the newest first."""
 

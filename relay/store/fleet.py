@@ -16,9 +16,6 @@ from relay.store.scripting import TROUBLE, Client, describe, script
 LEASE = 10.0
 """Seconds without a heartbeat after which a worker counts as dead."""
 
-FEEDBACK_LIMIT = 100_000
-"""Entries that the feedback stream keeps, about."""
-
 
 class Profile(msgspec.Struct, frozen=True):
     """What a worker says about itself. `machine` names the kernel and process namespace that `pid`
@@ -120,20 +117,5 @@ class Fleet:
                 await pubsub.subscribe(self.keys.wake)
                 async for call in pubsub.listen():
                     yield call["data"].decode()
-        except TROUBLE as error:
-            raise StoreError(describe(error)) from error
-
-    async def deliver_letters(
-        self, letters: Sequence[tuple[str, bytes]], feedback: Sequence[dict[str, str]]
-    ) -> None:
-        """Carry receipts, as (list, JSON), and feedback entries to where applications read them."""
-        try:
-            for target, text in letters:
-                await self._client.execute_command("RPUSH", target, text)
-            for entry in feedback:
-                fields = [part for pair in entry.items() for part in pair]
-                await self._client.execute_command(
-                    "XADD", self.keys.feedback, "MAXLEN", "~", FEEDBACK_LIMIT, "*", *fields
-                )
         except TROUBLE as error:
             raise StoreError(describe(error)) from error

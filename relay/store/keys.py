@@ -22,8 +22,20 @@ LANE_PARTS = (
     "ordering",  # hash: ordering key -> the ticket whose turn it is
     "parked",  # sorted set by name: what waits for its turn under an ordering key
     "seen",  # sorted set: ids delivered lately, by the millisecond until which they count
-    "outbox",  # list: receipts and feedback on their way to other slots
+    "outbox",  # stream: receipts and feedback on their way to other slots
+    "fans",  # hash: ticket of a fan-out -> how far it is
+    "targets",  # hash: ticket of a fan-out:chunk -> its targets that are not yet messages
+    "fan-outs:high",  # lists of tickets of fan-outs whose turn has come
+    "fan-outs:normal",
+    "fan-outs:low",
 )
+
+
+def beside(prefix: str, key: str, part: str) -> str:
+    """A key of ours in the slot of a key of the application's."""
+    # A name that has a hash tag of its own keeps it.
+    tagged = key if "{" in key else f"{{{key}}}"
+    return f"{prefix}:{tagged}:{part}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +67,7 @@ class QueueKeys:
 
     @classmethod
     def of(cls, prefix: str, queue: str) -> QueueKeys:
-        # A name that has a hash tag of its own keeps it.
-        tagged = queue if "{" in queue else f"{{{queue}}}"
-        return cls(queue, f"{prefix}:{tagged}:")
+        return cls(queue, beside(prefix, queue, ""))
 
     @property
     def rejected(self) -> str:

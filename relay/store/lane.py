@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from relay.errors import StoreError
+from relay.fan_out import FanOut, expand
 from relay.message import Message
 from relay.settings.provider import ProviderOptions
 from relay.store.keys import LaneKeys
@@ -20,9 +21,6 @@ POISON = 3
 
 PROBE_GRACE = 5.0
 """Seconds beyond a request's time-out after which a probe of a held lane counts as lost."""
-
-SHARES = (0.1, 0.05)
-"""The least share of a standing backlog that normal and low priority get of each batch."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -68,12 +66,27 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Expansion:
+    """A chunk of a fan-out's targets (a JSON array) that this worker is to make messages of.
+
+    `first` is the index of its first target among all of the message's.
+    """
+
+    ticket: str
+    fence: str
+    template: Message
+    first: int
+    chunk: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """The answer to a claim. `wait` is in seconds; None: until something new arrives."""
 
     why: str
     wait: float | None
     claims: Sequence[Claim]
+    expansions: Sequence[Expansion] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +131,7 @@ class Lane:
                 "lifo": self._lifo,
                 "max_backlog": options.max_backlog or 0,
                 "overflow": options.overflow,
+                "dedup": dedup_ms,
             }
         )
         self._claim_policy = _pack(
@@ -130,7 +144,7 @@ class Lane:
                 "warmup": round(options.warmup * 1000),
                 "adaptive": options.adaptive,
                 "probe": round((options.timeout + PROBE_GRACE) * 1000),
-                "shares": SHARES,
+                "shares": [options.shares.normal, options.shares.low],
             }
         )
         self._settle_policy = _pack(
@@ -144,13 +158,16 @@ class Lane:
         )
 
     async def enqueue(
-        self, batch: Iterable[Message | Malformed], mark: str = "", number: int = 0
+        self, batch: Iterable[Message | FanOut | Malformed], mark: str = "", number: int = 0
     ) -> Enqueued:
         """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
         arguments: list[str | bytes | int] = []
         for item in batch:
             if isinstance(item, Malformed):
                 arguments += ("x", item.reason, item.queue, item.raw)
+            elif isinstance(item, FanOut):
+                arguments += ("f", pack(item.message), item.message.priority)
+                arguments += (item.size, len(item.chunks), *item.chunks)
             else:
                 arguments += (item.priority, pack(item))
         reply = await script("enqueue").run(
@@ -164,9 +181,30 @@ class Lane:
         fence = str(reply[2])
         claims = [
             _claim(reply[index], fence, reply[index + 1], reply[index + 2])
-            for index in range(3, len(reply), 3)
+            for index in range(4, len(reply), 3)
         ]
-        return Claimed(reply[0].decode(), None if reply[1] < 0 else reply[1] / 1000, claims)
+        parts = reply[3]
+        expansions = [
+            Expansion(
+                parts[index].decode(), fence, unpack(parts[index + 1]), parts[index + 2], parts[index + 3]
+            )
+            for index in range(0, len(parts), 4)
+        ]
+        wait = None if reply[1] < 0 else reply[1] / 1000
+        return Claimed(reply[0].decode(), wait, claims, expansions)
+
+    async def expand(self, expansion: Expansion) -> bool:
+        """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours."""
+        messages = expand(expansion.template, expansion.ticket, expansion.chunk, expansion.first)
+        reply: int = await script("expand").run(
+            self._client,
+            self._mine,
+            int(self._lifo),
+            expansion.ticket,
+            expansion.fence,
+            *(pack(message) for message in messages),
+        )
+        return bool(reply)
 
     async def settle(self, entries: Sequence[Sequence[object]], hold: Hold | None = None) -> Settled:
         """Apply outcomes, as `relay.settlement` words them. Repeating a call changes nothing."""
@@ -211,6 +249,7 @@ class Lane:
             "paused",
             "state",
             "hold",
+            "asked",
             "why",
             "since",
             "failures",
@@ -239,14 +278,9 @@ class Lane:
         """Messages in the lane: waiting, delayed, parked and in flight, whoever holds them."""
         return int(await self._command("HLEN", self.keys.part("bodies")))
 
-    async def outbox(self, most: int = 100) -> list[bytes]:
-        """The oldest letters that wait to be carried to other keys."""
-        letters: list[bytes] = await self._command("LRANGE", self.keys.part("outbox"), 0, most - 1)
-        return letters
-
-    async def forget_outbox(self, done: int) -> None:
-        """Drop the oldest `done` letters."""
-        await self._command("LTRIM", self.keys.part("outbox"), done, -1)
+    async def letters(self) -> int:
+        """Receipts and feedback that are still to be carried."""
+        return int(await self._command("XLEN", self.keys.part("outbox")))
 
     async def _command(self, *words: str | int) -> Any:
         try:
@@ -306,6 +340,7 @@ TOTALS = (
     "collapsed",
     "dropped",
     "cancelled",
+    "fanned_out",
     "revived",
     "malformed",
 )

@@ -1,7 +1,8 @@
 """How a message lies in Redis: a small header for the scripts, then the message for us.
 
     2 bytes   length of the header, big endian; 0 where the scripts need to know nothing
-    header    MessagePack array: [expires_ms, id, collapse_key, ordering_key, reply_to, deliver_ms]
+    header    MessagePack array: [expires_ms, id, collapse_key, ordering_key, reply_to, deliver_ms,
+              fan]; fan: 0, the number of targets of a fan-out, or the ticket of the one it is part of
     message   MessagePack array of `Message`
 
 A message that asks for nothing special has no header, and costs the scripts one byte comparison.
@@ -26,6 +27,8 @@ def has_header(message: Message) -> bool:
         or message.collapse_key
         or message.ordering_key
         or message.reply_to
+        or message.targets
+        or message.part_of
     )
 
 
@@ -39,10 +42,12 @@ def pack(message: Message) -> bytes:
             round(message.expires_at * 1000),
             # Without an id of the application's and a receipt, nobody ever asks for it.
             message.id if message.named or message.reply_to else "",
-            message.collapse_key,
+            # What is part of a fan-out has been taken out already: it waits for its own target only.
+            "" if message.part_of else message.collapse_key,
             message.ordering_key,
             message.reply_to,
             round(message.deliver_at * 1000),
+            message.part_of or message.targets,
         )
     )
     return len(header).to_bytes(2, "big") + header + body

@@ -17,7 +17,7 @@ from relay.errors import StoreError
 Client = Redis | RedisCluster
 Argument = str | bytes | int | float
 
-_LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive"})
+_LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive", "expand"})
 TROUBLE = (RedisError, OSError, asyncio.TimeoutError)
 """What the Redis client raises when Redis is away, slow or unwilling."""
 

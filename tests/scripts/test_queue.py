@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from relay.intake import Router, batch_mark, finish_batch
-from relay.settings.models import QueueSettings
+from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
 from relay.store.queue import BATCH_BYTES, Queue, push_all
 from tests.conftest import BINARIES
@@ -96,7 +96,10 @@ async def test_rejected_elements_are_filed_once(redis: Redis) -> None:
 async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died: str) -> None:
     """It died before it put its batch into any lane, between two lanes, or after both."""
     lanes = {name: a_lane(redis, worker="w2", name=name) for name in ("one", "two")}
-    router = Router(QueueSettings(name="q"), dict.fromkeys(lanes, options()))
+    queue_settings = QueueSettings(name="q")
+    router = Router(
+        queue_settings, Settings(queues=[queue_settings], providers=dict.fromkeys(lanes, options()))
+    )
     elements = [b'{"provider":"%s","payload":{"text":"%s"}}' % (name, name) for name in (b"one", b"two")]
     await push_all(redis, "q", [*elements, b"nonsense"])
     queue = Queue(redis, "relay", "q", "w1")

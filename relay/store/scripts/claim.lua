@@ -1,15 +1,18 @@
 -- Admission: hands out as many messages as there are tokens and free slots, or says how long to wait.
 --
--- KEYS   1..14 the lane, 15 the in-flight hash of the claiming worker
+-- KEYS   1..19 the lane, 20 the in-flight hash of the claiming worker
 -- ARGV   1 messages wanted (free slots)
 --        2 policy (MessagePack map): lifo, rates ([[name, per second, burst], …]), warmup (ms),
 --          adaptive, probe (ms until a probe that is never settled may be repeated),
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog)
--- reply  {why, wait, claim, ticket, record, tries, ticket, record, tries, …}
+-- reply  {why, wait, claim, fan-outs, ticket, record, tries, ticket, record, tries, …}
 --        why    'ok', or what kept it from handing out all that was wanted: 'empty', 'rate',
 --               'paused', 'throttled', 'open', 'unauthorised'
 --        wait   milliseconds until it is worth asking again; -1 for "when something new arrives"
 --        claim  the fencing token of all that is handed out here
+--        fan-outs  {ticket, record, first, targets, …}: messages of which the worker is to make one for
+--               each target of this chunk (a JSON array); `first` is the index of its first one. They
+--               cost no tokens.
 --        tries  'attempts:deliveries:crashes:alone', or '' for a first try
 --
 -- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
@@ -35,13 +38,13 @@ if #due > 0 then
   for index = #due, 1, -1 do to_head(due[index], lifo) end
 end
 
-if control[1] then return {'paused', -1, 0} end
+if control[1] then return {'paused', -1, 0, {}} end
 
 local probing = false
 if state then
-  if hold > NOW then return {state, hold - NOW, 0} end
+  if hold > NOW then return {state, hold - NOW, 0, {}} end
   if state == 'throttled' then
-    call('HDEL', CONTROL, 'state', 'hold', 'why')
+    call('HDEL', CONTROL, 'state', 'hold', 'why', 'asked')
   else
     probing, wanted = true, 1
   end
@@ -51,7 +54,8 @@ end
 local factor = 1
 if policy.warmup > 0 then
   local active, since = tonumber(control[4] or 0), tonumber(control[5] or 0)
-  if NOW - active > policy.warmup or since == 0 or probing then
+  -- A clock that was set back starts the climb anew: a negative time would be a negative rate.
+  if NOW - active > policy.warmup or since == 0 or since > NOW or probing then
     since = NOW
     call('HSET', CONTROL, 'warm_since', since)
   end
@@ -59,7 +63,12 @@ if policy.warmup > 0 then
 end
 if policy.adaptive and control[6] then
   -- Climbs back by a twentieth of the full rate a second.
-  local climbed = tonumber(control[6]) + (NOW - tonumber(control[7])) / 20000
+  local since = tonumber(control[7])
+  if since > NOW then -- the clock was set back: it climbs from here
+    since = NOW
+    call('HSET', CONTROL, 'factor_at', since)
+  end
+  local climbed = tonumber(control[6]) + (NOW - since) / 20000
   if climbed >= 1 then
     call('HDEL', CONTROL, 'factor', 'factor_at')
   else
@@ -90,6 +99,13 @@ local function until_tokens()
   return math.max(1, math.ceil(wait))
 end
 
+-- The same, for a lane that has messages and no tokens: it is not idle meanwhile.
+local function wait_for_tokens()
+  local wait = until_tokens()
+  if policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW + wait) end
+  return wait
+end
+
 local function save_buckets(used)
   local saved = {}
   for _, bucket in ipairs(buckets) do
@@ -104,11 +120,11 @@ local lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', RE
 
 if allowed < 1 then
   save_buckets(0)
-  if lengths[1] + lengths[2] + lengths[3] == 0 then
+  if lengths[1] + lengths[2] + lengths[3] == 0 and call('HLEN', TARGETS) == 0 then
     local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
-    return {'empty', first[2] and math.max(1, tonumber(first[2]) - NOW) or -1, 0}
+    return {'empty', first[2] and math.max(until_tokens(), tonumber(first[2]) - NOW) or -1, 0, {}}
   end
-  return {'rate', until_tokens(), 0}
+  return {'rate', wait_for_tokens(), 0, {}}
 end
 
 -- Priority: high before normal before low, but each gets its share of a standing backlog.
@@ -120,10 +136,19 @@ end
 local for_normal, for_low = reserve(2, policy.shares[1]), reserve(3, policy.shares[2])
 local limits = {allowed - for_normal - for_low, for_normal, for_low}
 
-local reply = {'ok', 0, 0}
+local reply, fan_outs, taken = {'ok', 0, 0, {}}, {}, {0, 0, 0}
 local leases, given, scanned, passed_over = {}, 0, 0, 0
 local claim = call('HINCRBY', CONTROL, 'claims', 1)
 local some_tried = call('HLEN', TRIES) > 0
+
+local EXPIRED = 'its time to live was over before it could be sent'
+
+-- How a message ends that must not go out any more, or nil.
+local function stopped(header)
+  if header[EXPIRES] > 0 and header[EXPIRES] <= NOW then return 'expired' end
+  local fan = type(header[FAN]) == 'string' and fan_out(header[FAN])
+  return fan and fan.stop ~= '' and fan.stop or nil
+end
 
 -- Takes up to `most` live messages of one priority; true when its list is exhausted.
 local function take(level, most)
@@ -138,28 +163,35 @@ local function take(level, most)
       local record = records[index]
       if record then
         local header = header_of(record)
-        if header and header[EXPIRES] > 0 and header[EXPIRES] <= NOW then
+        local stop = header and stopped(header)
+        if stop then
           ended[#ended + 1] = ticket
-          close(ticket, header, 'expired', 'its time to live was over before it could be sent',
-                tonumber(string.match(tries[index] or '', '^%d+') or 0), lifo)
+          count(stop, close(ticket, header, stop, EXPIRED,
+                            tonumber(string.match(tries[index] or '', '^%d+') or 0), lifo))
+        elseif header and header[DELIVER] > NOW then
+          -- The clock was set back since it came here.
+          call('ZADD', DUE, due_at(header, header[DELIVER]), ticket)
         else
           if header and header[COLLAPSE_KEY] ~= ''
              and call('HGET', COLLAPSE, header[COLLAPSE_KEY]) == ticket then
             call('HDEL', COLLAPSE, header[COLLAPSE_KEY])
           end
-          leases[#leases + 1] = ticket
-          leases[#leases + 1] = claim
-          reply[#reply + 1] = ticket
-          reply[#reply + 1] = record
-          reply[#reply + 1] = tries[index] or ''
-          given, most = given + 1, most - 1
+          if header and type(header[FAN]) == 'number' and header[FAN] > 0 then
+            call('RPUSH', FAN_OUTS[level], ticket)
+          else
+            leases[#leases + 1] = ticket
+            leases[#leases + 1] = claim
+            reply[#reply + 1] = ticket
+            reply[#reply + 1] = record
+            reply[#reply + 1] = tries[index] or ''
+            given, most, taken[level] = given + 1, most - 1, taken[level] + 1
+          end
         end
       end
     end
     if #ended > 0 then
       call('HDEL', BODIES, unpack(ended))
       call('HDEL', TRIES, unpack(ended))
-      count('expired', #ended)
       passed_over = passed_over + #ended
     end
   end
@@ -172,15 +204,50 @@ for level = 1, 3 do
   if given < allowed then exhausted[level] = take(level, allowed - given) end
 end
 
+-- Fan-outs, in turns: as many messages of others go out as of theirs, however long the backlog. They
+-- take from the front of the list and not from its end, so that a backlog does not starve them either.
+local function next_fan_out(level)
+  while true do
+    local ticket = call('LPOP', FAN_OUTS[level])
+    if not ticket then return 0 end
+    local record = call('HGET', BODIES, ticket)
+    local fan = record and fan_out(ticket)
+    if fan and fan.rest > 0 then
+      local header = header_of(record)
+      if stopped(header) then
+        call('HDEL', BODIES, ticket)
+        count('expired', close(ticket, header, 'expired', EXPIRED, 0, lifo))
+      else
+        leases[#leases + 1] = ticket
+        leases[#leases + 1] = claim
+        local field = #fan_outs
+        fan_outs[field + 1], fan_outs[field + 2] = ticket, record
+        fan_outs[field + 3] = (fan.next - 1) * fan.size
+        fan_outs[field + 4] = call('HGET', TARGETS, ticket .. ':' .. fan.next)
+        return 2 * math.min(fan.size, fan.rest)
+      end
+    end
+  end
+end
+
+if call('HLEN', TARGETS) > 0 then
+  for level = 1, 3 do
+    -- Messages of this priority that go first, until the next chunk's turn.
+    local before = tonumber(call('HGET', CONTROL, 'fan:' .. level) or 0) - taken[level]
+    if before <= 0 or exhausted[level] then before = next_fan_out(level) end
+    call('HSET', CONTROL, 'fan:' .. level, before)
+  end
+end
+
+if #leases > 0 then call('HSET', INFLIGHT, unpack(leases)) end
 if given > 0 then
-  call('HSET', INFLIGHT, unpack(leases))
   call('HINCRBY', CONTROL, 'claimed', given)
   if policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
 end
 save_buckets(given)
 if probing and given > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
-reply[3] = claim
+reply[3], reply[4] = claim, fan_outs
 if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0) then
   -- There may be more: behind what was looked at, or let go by what has expired.
   reply[1], reply[2] = 'ok', 0
@@ -190,6 +257,6 @@ elseif given < allowed then
   local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
   reply[1], reply[2] = 'empty', first[2] and math.max(1, tonumber(first[2]) - NOW) or -1
 elseif given < wanted then
-  reply[1], reply[2] = 'rate', until_tokens()
+  reply[1], reply[2] = 'rate', wait_for_tokens()
 end
 return reply

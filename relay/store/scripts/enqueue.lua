@@ -1,11 +1,13 @@
 -- Puts a batch of messages into a lane.
 --
--- KEYS   1..14 the lane
--- ARGV   1 policy (MessagePack map): lifo, max_backlog (0 none), overflow
+-- KEYS   1..19 the lane
+-- ARGV   1 policy (MessagePack map): lifo, max_backlog (0 none), overflow, dedup (ms)
 --        2 field of the batch mark in the control hash, '' for none
 --        3 number of the batch: a repeated call with the same number changes nothing
 --        then for each message: kind, record
 --          kind 0..2  a message of that priority
+--          kind 'f'   a fan-out: next is its priority, then the number of targets in a chunk, then
+--                     the number of chunks, then the chunks
 --          kind 'x'   a malformed element, for the dead letters: next is its reason, then its
 --                     queue, then the raw bytes
 -- reply  {accepted, duplicates, collapsed, dropped, malformed, waiting}; all 0 for a repeated batch
@@ -41,7 +43,8 @@ local function drop_oldest()
         local header = header_of(record)
         call('HDEL', BODIES, ticket)
         call('HDEL', TRIES, ticket)
-        if header then close(ticket, header, 'dropped', 'the backlog is full', 0, lifo) end
+        local ended = header and close(ticket, header, 'dropped', 'the backlog is full', 0, lifo) or 1
+        dropped = dropped + ended
         return true
       end
     end
@@ -55,6 +58,20 @@ local function flush()
     if #lists[level] > 0 then call('RPUSH', READY[level], unpack(lists[level])) end
   end
   lists, bodies = {{}, {}, {}}, {}
+end
+
+-- `chunks` are the targets of a fan-out, in chunks of `size`; else nil.
+local function plan_fan_out(ticket, header, size, chunks)
+  local fields = {}
+  for index, chunk in ipairs(chunks) do
+    fields[#fields + 1] = ticket .. ':' .. index
+    fields[#fields + 1] = chunk
+  end
+  call('HSET', TARGETS, unpack(fields))
+  save_fan_out(ticket, {
+    left = header[FAN], rest = header[FAN], next = 1, chunks = #chunks, size = size, stop = '',
+    ended = {}, window = policy.dedup, header = header,
+  })
 end
 
 local function add(ticket, level, record, header)
@@ -72,14 +89,38 @@ local function add(ticket, level, record, header)
   if key ~= '' and call('HSETNX', ORDERING, key, ticket) == 0 then
     call('ZADD', PARKED, 0, parking(key, ticket))
   elseif header[DELIVER] > NOW then
-    call('ZADD', DUE, header[DELIVER], ticket)
+    call('ZADD', DUE, due_at(header, header[DELIVER]), ticket)
   else
     lists[level][#lists[level] + 1] = ticket
   end
 end
 
+-- One step for the whole batch; what is not used leaves a gap, and gaps do no harm.
+local function next_ticket(level)
+  if sequence == 0 then
+    local total = math.floor((#ARGV - 3) / 2)
+    sequence = call('HINCRBY', CONTROL, 'sequence', total) - total
+  end
+  sequence = sequence + 1
+  return string.format('%.0f', sequence * 4 + level - 1)
+end
+
+-- Puts a new ticket where the older message waits. Whoever had that one out may still report its
+-- success, which must not end the newer one; and what goes later must not stand among what goes now.
+local function replace_ticket(older, header)
+  local ticket = next_ticket(tonumber(older) % 4 + 1)
+  local at = tonumber(call('ZSCORE', DUE, older) or 0)
+  call('HDEL', BODIES, older)
+  call('ZREM', DUE, older)
+  call('HSET', COLLAPSE, header[COLLAPSE_KEY], ticket)
+  if header[ORDERING_KEY] ~= '' then call('HSET', ORDERING, header[ORDERING_KEY], ticket) end
+  at = math.max(at, header[DELIVER])
+  if at > NOW then call('ZADD', DUE, due_at(header, at), ticket) else to_head(ticket, lifo) end
+  return ticket
+end
+
 -- The newer body takes the place of the older one that still waits under the same key.
-local function collapse_into(header, record)
+local function collapse_into(header, record, size, chunks)
   local ticket = call('HGET', COLLAPSE, header[COLLAPSE_KEY])
   if not ticket then return false end
   flush()
@@ -91,9 +132,17 @@ local function collapse_into(header, record)
     call('HDEL', IDS, old_header[ID])
   end
   receipt(old_header, 'collapsed', 'a newer message has the same collapse_key', 0)
+  if old_header[FAN] ~= 0 then
+    drop_targets(ticket, fan_out(ticket))
+    call('HDEL', FANS, ticket)
+  end
+  local key = header[ORDERING_KEY]
+  local parked = key ~= '' and call('HGET', ORDERING, key) ~= ticket
+  local moves = call('HDEL', TRIES, ticket) == 1 or header[DELIVER] > NOW
+  if moves and not parked then ticket = replace_ticket(ticket, header) end
   call('HSET', BODIES, ticket, record)
-  call('HDEL', TRIES, ticket)
   if header[ID] ~= '' then call('HSET', IDS, header[ID], ticket) end
+  if chunks then plan_fan_out(ticket, header, size, chunks) end
   return true
 end
 
@@ -106,11 +155,18 @@ while index <= #ARGV do
     malformed = malformed + 1
     index = index + 2
   else
+    local size, chunks
+    if kind == 'f' then
+      kind, size, chunks = ARGV[index], tonumber(ARGV[index + 1]), {}
+      local number = tonumber(ARGV[index + 2])
+      for chunk = 1, number do chunks[chunk] = ARGV[index + 2 + chunk] end
+      index = index + 3 + number
+    end
     local header = header_of(record)
     if header and is_duplicate(header[ID]) then
       duplicates = duplicates + 1
       receipt(header, 'duplicate', 'a message with this id is pending or was delivered lately', 0)
-    elseif header and header[COLLAPSE_KEY] ~= '' and collapse_into(header, record) then
+    elseif header and header[COLLAPSE_KEY] ~= '' and collapse_into(header, record, size, chunks) then
       collapsed = collapsed + 1
       accepted = accepted + 1
     else
@@ -119,25 +175,22 @@ while index <= #ARGV do
         flush()
         if policy.overflow == 'drop_newest' then
           room = false
-          if header then receipt(header, 'dropped', 'the backlog is full', 0) end
         elseif drop_oldest() then
           capacity = capacity + 1
         else
           -- Everything that waits is delayed or parked: the newest has to go after all.
           room = false
+        end
+        if not room then
+          dropped = dropped + (chunks and header[FAN] or 1)
           if header then receipt(header, 'dropped', 'the backlog is full', 0) end
         end
-        dropped = dropped + 1
       end
       if room then
         local level = tonumber(kind) + 1
-        if sequence == 0 then
-          -- One step for the whole batch; what is not used leaves a gap, and gaps do no harm.
-          local total = math.floor((#ARGV - 3) / 2)
-          sequence = call('HINCRBY', CONTROL, 'sequence', total) - total
-        end
-        sequence = sequence + 1
-        add(string.format('%.0f', sequence * 4 + level - 1), level, record, header)
+        local ticket = next_ticket(level)
+        add(ticket, level, record, header)
+        if chunks then plan_fan_out(ticket, header, size, chunks) end
       end
     end
   end

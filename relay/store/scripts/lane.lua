@@ -1,6 +1,6 @@
 -- What all lane scripts share; the loader puts it in front of each of them.
 --
--- KEYS 1..14 are the keys of one lane, in the order of relay/store/keys.py; KEYS[15], where a
+-- KEYS 1..19 are the keys of one lane, in the order of relay/store/keys.py; KEYS[20], where a
 -- script uses it, is the in-flight hash of one worker. All share one hash slot.
 --
 -- A ticket is the number of a message within its lane: sequence * 4 + priority (0 high, 1 normal,
@@ -10,10 +10,12 @@
 local CONTROL, BODIES, TRIES, IDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local READY = {KEYS[5], KEYS[6], KEYS[7]}
 local DUE, DEAD, COLLAPSE, ORDERING = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local PARKED, SEEN, OUTBOX, INFLIGHT = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local PARKED, SEEN, OUTBOX = KEYS[12], KEYS[13], KEYS[14]
+local FANS, TARGETS, FAN_OUTS = KEYS[15], KEYS[16], {KEYS[17], KEYS[18], KEYS[19]}
+local INFLIGHT = KEYS[20]
 
 local call = redis.call
-local EXPIRES, ID, COLLAPSE_KEY, ORDERING_KEY, REPLY_TO, DELIVER = 1, 2, 3, 4, 5, 6
+local EXPIRES, ID, COLLAPSE_KEY, ORDERING_KEY, REPLY_TO, DELIVER, FAN = 1, 2, 3, 4, 5, 6, 7
 
 local TIME = call('TIME')
 local NOW_US = tonumber(TIME[1]) * 1000000 + tonumber(TIME[2])
@@ -39,22 +41,33 @@ local function count(field, by)
   if by > 0 then call('HINCRBY', CONTROL, field, by) end
 end
 
--- A receipt waits in the lane's own slot until it is carried to the list that the message named.
-local function receipt(header, outcome, reason, attempts)
+-- A letter waits in the lane's own slot until it is carried to the key that it is for.
+local function post(letter)
+  call('XADD', OUTBOX, '*', 'letter', cmsgpack.pack(letter))
+end
+
+-- `ended`, of a fan-out: outcome -> how many of its targets ended so.
+local function receipt(header, outcome, reason, attempts, ended)
   if header[REPLY_TO] == '' then return end
-  call('RPUSH', OUTBOX, cmsgpack.pack({
-    'receipt', header[REPLY_TO], header[ID], outcome, reason, tonumber(attempts), NOW,
-  }))
+  if outcome == 'dead' or outcome == 'rejected' then
+    if header[ORDERING_KEY] ~= '' then reason = reason .. '; its ordering_key goes on without it' end
+  end
+  post({'receipt', header[REPLY_TO], header[ID], outcome, reason, tonumber(attempts), NOW, ended})
 end
 
 local function parking(ordering_key, ticket)
   return #ordering_key .. ':' .. ordering_key .. ':' .. string.format('%016.0f', tonumber(ticket))
 end
 
+-- From when on it is worth looking at a message: when it may go, or has expired before that.
+local function due_at(header, at)
+  return header[EXPIRES] > 0 and math.min(at, header[EXPIRES]) or at
+end
+
 -- Where a message may go next: its time, else its list.
 local function admit(ticket, header, lifo)
   if header[DELIVER] > NOW then
-    call('ZADD', DUE, header[DELIVER], ticket)
+    call('ZADD', DUE, due_at(header, header[DELIVER]), ticket)
   else
     to_head(ticket, lifo)
   end
@@ -86,9 +99,7 @@ local function pass_turn(ticket, header, lifo)
   end
 end
 
--- Ends a message that has a header: forgets its id, its keys, and writes its receipt. The caller
--- removes the body. `ticket` is a string.
-local function close(ticket, header, outcome, reason, attempts, lifo)
+local function forget(ticket, header, lifo)
   if header[ID] ~= '' and call('HGET', IDS, header[ID]) == ticket then
     call('HDEL', IDS, header[ID])
   end
@@ -96,7 +107,74 @@ local function close(ticket, header, outcome, reason, attempts, lifo)
     call('HDEL', COLLAPSE, header[COLLAPSE_KEY])
   end
   pass_turn(ticket, header, lifo)
+end
+
+local function remember(id, window)
+  if window > 0 and id ~= '' then call('ZADD', SEEN, NOW + window, id) end
+end
+
+-- Fan-outs. One message to many targets waits like any other until its turn comes; then it moves to
+-- FAN_OUTS, from where workers take it, a chunk of its targets at a time, and put these back as messages
+-- of their own. FANS holds for the ticket of each fan-out that has not ended
+--   {left: targets that have not ended, rest: of them not yet messages, next: chunk, chunks: their
+--    number, size: targets in a chunk, stop: '' or how what still waits is to end, ended: outcome ->
+--    number, window: dedup (ms), header}
+-- and TARGETS, under ticket:chunk, the targets that are not yet messages.
+local function fan_out(ticket)
+  local packed = call('HGET', FANS, ticket)
+  return packed and cmsgpack.unpack(packed)
+end
+
+local function save_fan_out(ticket, fan)
+  call('HSET', FANS, ticket, cmsgpack.pack(fan))
+end
+
+local function drop_targets(ticket, fan)
+  local fields = {}
+  for chunk = fan.next, fan.chunks do fields[#fields + 1] = ticket .. ':' .. chunk end
+  if #fields > 0 then call('HDEL', TARGETS, unpack(fields)) end
+end
+
+-- So many targets of a fan-out have ended; the last one ends it, with one receipt for all.
+local function tally(ticket, fan, outcome, number, lifo)
+  fan.left = fan.left - number
+  fan.ended[outcome] = (fan.ended[outcome] or 0) + number
+  if fan.left > 0 then return save_fan_out(ticket, fan) end
+  call('HDEL', FANS, ticket)
+  call('HDEL', BODIES, ticket)
+  call('HDEL', TRIES, ticket)
+  forget(ticket, fan.header, lifo)
+  if fan.ended.delivered then remember(fan.header[ID], fan.window) end
+  local whole = fan.ended[outcome] == fan.header[FAN] and outcome or 'partial'
+  receipt(fan.header, whole, '', 0, fan.ended)
+end
+
+-- What is not yet a message never becomes one; what already is and still waits ends when it is met.
+local function stop_fan_out(ticket, outcome, lifo)
+  local fan = fan_out(ticket)
+  if not fan then return 0 end
+  drop_targets(ticket, fan)
+  local rest = fan.rest
+  fan.rest, fan.next, fan.stop = 0, fan.chunks + 1, outcome
+  if rest > 0 then tally(ticket, fan, outcome, rest, lifo) else save_fan_out(ticket, fan) end
+  return rest
+end
+
+-- Ends a message that has a header: forgets its id, its keys, and writes its receipt. The caller
+-- removes the body. `ticket` is a string. Returns how many deliveries end with it: of a fan-out those
+-- that are not yet messages of their own, else 1.
+local function close(ticket, header, outcome, reason, attempts, lifo)
+  local part_of = header[FAN]
+  if type(part_of) == 'string' then
+    local fan = fan_out(part_of)
+    if fan then tally(part_of, fan, outcome, 1, lifo) end
+    return 1
+  elseif part_of > 0 then
+    return stop_fan_out(ticket, outcome, lifo)
+  end
+  forget(ticket, header, lifo)
   receipt(header, outcome, reason, attempts)
+  return 1
 end
 
 -- A dead letter keeps the whole message and all that is known about its end.

@@ -1,6 +1,6 @@
 -- Gives what a worker holds back to the head of the lane: at its end, or after its death.
 --
--- KEYS   1..14 the lane, 15 the in-flight hash of that worker
+-- KEYS   1..19 the lane, 20 the in-flight hash of that worker
 -- ARGV   1 lifo ('1' or '0')
 --        2 'handback' (its owner does it) or 'crash' (it died: one crash more for each message)
 --        3 a message that has crashed this often is a dead letter
@@ -31,7 +31,10 @@ for index, ticket in ipairs(tickets) do
     local header = header_of(record)
     local saved = call('HGET', TRIES, ticket) or '0:0:0:0'
     local attempts, deliveries, crashes, alone = string.match(saved, '^(%d+):(%d+):(%d+):(%d+)$')
-    if crashed then crashes = crashes + 1 end
+    crashes = tonumber(crashes)
+    local fan = header and type(header[FAN]) == 'number' and header[FAN] > 0 and fan_out(ticket)
+    -- A fan-out never meets the provider: what killed its worker was something else.
+    if crashed and not fan then crashes = crashes + 1 end
     if crashed and crashes >= limit then
       local reason = 'poison: ' .. crashes .. ' workers died while they held it'
       bury(ticket, record, reason, 0, '', attempts)
@@ -43,7 +46,7 @@ for index, ticket in ipairs(tickets) do
     else
       call('HSET', TRIES, ticket,
            string.format('%d:%d:%d:%d', attempts, deliveries + 1, crashes, alone))
-      if header and header[COLLAPSE_KEY] ~= '' then
+      if header and header[COLLAPSE_KEY] ~= '' and not (fan and fan.next > 1) then
         call('HSETNX', COLLAPSE, header[COLLAPSE_KEY], ticket)
       end
       back[#back + 1] = ticket

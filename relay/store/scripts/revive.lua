@@ -1,6 +1,6 @@
 -- Puts dead letters back into their lane as new messages; they pass the limiter like all others.
 --
--- KEYS   1..14 the lane
+-- KEYS   1..19 the lane
 -- ARGV   1.. ids of entries of the dead stream
 -- reply  {revived, passed over because the same id is pending again or the entry has no record}
 
@@ -17,6 +17,13 @@ for index = 1, #ARGV do
     passed = passed + 1
   else
     local ticket = string.format('%.0f', call('HINCRBY', CONTROL, 'sequence', 1) * 4 + letter.ticket % 4)
+    if header and header[FAN] ~= 0 then
+      -- It was part of a fan-out, which has had its receipt: now it stands for itself.
+      local body = string.sub(record, 3 + string.byte(record, 1) * 256 + string.byte(record, 2))
+      header[FAN] = 0
+      local packed = cmsgpack.pack(header)
+      record = string.char(math.floor(#packed / 256), #packed % 256) .. packed .. body
+    end
     call('HSET', BODIES, ticket, record)
     local key = header and header[ORDERING_KEY] or ''
     if header and header[ID] ~= '' then call('HSET', IDS, header[ID], ticket) end

@@ -1,6 +1,6 @@
 -- Applies the outcomes of many messages.
 --
--- KEYS   1..14 the lane, 15 the in-flight hash of the settling worker
+-- KEYS   1..19 the lane, 20 the in-flight hash of the settling worker
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
 --          adaptive
 --        2 outcomes (MessagePack array of arrays): [ticket, claim, kind, …]
@@ -51,15 +51,15 @@ for index, entry in ipairs(outcomes) do
     if kind == 'd' then
       delivered, answered, failures = delivered + 1, answered + 1, 0
       ended[#ended + 1] = ticket
+      if not held then call('ZREM', DUE, ticket) end
       if header then
-        if policy.dedup > 0 and header[ID] ~= '' then
-          call('ZADD', SEEN, NOW + policy.dedup, header[ID])
-        end
+        remember(header[ID], policy.dedup)
         close(ticket, header, 'delivered', '', entry[4], lifo)
       end
     elseif kind == 'r' then
       retried, failures = retried + 1, failures + 1
-      call('ZADD', DUE, NOW + entry[4], ticket)
+      -- A message that would come too late comes at its end, to be passed over.
+      call('ZADD', DUE, header and due_at(header, NOW + entry[4]) or NOW + entry[4], ticket)
       call('HSET', TRIES, ticket, entry[5])
     elseif kind == 'b' then
       back[#back + 1] = ticket
@@ -69,11 +69,12 @@ for index, entry in ipairs(outcomes) do
       ended[#ended + 1] = ticket
       if entry[8] == 1 then answered, failures = answered + 1, 0 else failures = failures + 1 end
       bury(ticket, record, entry[4], entry[5], ARGV[entry[6]], entry[7])
-      if header then close(ticket, header, 'dead', entry[4], entry[7], lifo) end
+      local outcome = entry[8] == 1 and 'rejected' or 'dead'
+      if header then close(ticket, header, outcome, entry[4], entry[7], lifo) end
     elseif kind == 'u' then
       unregistered, answered, failures = unregistered + 1, answered + 1, 0
       ended[#ended + 1] = ticket
-      call('RPUSH', OUTBOX, cmsgpack.pack({'feedback', entry[5], entry[4], entry[6], entry[7]}))
+      post({'feedback', entry[5], entry[4], entry[6], entry[7]})
       if header then close(ticket, header, 'unregistered', entry[4], entry[8], lifo) end
     elseif kind == 'e' then
       expired = expired + 1
@@ -107,12 +108,13 @@ if policy.dedup > 0 and delivered > 0 then
 end
 
 -- The state of the lane, one for the whole fleet.
-local state, hold = unpack(call('HMGET', CONTROL, 'state', 'hold'))
+local state, hold, asked = unpack(call('HMGET', CONTROL, 'state', 'hold', 'asked'))
 hold = tonumber(hold or 0)
+asked = tonumber(asked or 0) -- until when the provider wants to be left alone, whatever else holds
 
 local function enter(name, until_ms, why)
   if state ~= name then call('HSET', CONTROL, 'since', NOW) end
-  state, hold = name, math.max(until_ms, NOW)
+  state, hold = name, math.max(until_ms, asked, NOW)
   call('HSET', CONTROL, 'state', name, 'hold', hold, 'why', why)
 end
 
@@ -120,6 +122,7 @@ if answered > 0 then
   if state == 'open' or state == 'unauthorised' then
     call('HDEL', CONTROL, 'state', 'hold', 'why', 'since', 'warm_since')
     state, hold = false, 0
+    if asked > NOW then enter('throttled', asked, 'the provider asked to wait') end
   end
   if ARGV[3] == '' then call('HDEL', CONTROL, 'throttles') end
 end
@@ -140,6 +143,8 @@ elseif ARGV[3] == 'throttled' then
     local now_at = factor and math.min(1, tonumber(factor) + (NOW - tonumber(at)) / 20000) or 1
     call('HSET', CONTROL, 'factor', string.format('%.6f', math.max(0.02, now_at / 2)), 'factor_at', NOW)
   end
+  asked = math.max(asked, NOW + wait)
+  call('HSET', CONTROL, 'asked', asked)
   if state == 'unauthorised' or state == 'open' then
     enter(state, math.max(hold, NOW + wait), ARGV[5])
   else
@@ -155,5 +160,5 @@ if policy.failures > 0 and failures >= policy.failures and failures > failures_b
   enter('open', NOW + policy.cooldown, failures .. ' failures in a row')
 end
 
-return {settled, stale, state or '', math.max(0, hold - NOW), call('LLEN', OUTBOX),
+return {settled, stale, state or '', math.max(0, hold - NOW), call('XLEN', OUTBOX),
         call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])}

@@ -71,6 +71,7 @@ def test_the_example_shows_every_key_with_its_default(shipped: dict[str, type[Pr
         (found.providers["pusher"], set(ProviderOptions.model_fields) | own["pusher"]),
         (found.providers["pusher"].retry, {"attempts", "base", "max"}),
         (found.providers["pusher"].breaker, {"failures", "cooldown"}),
+        (found.providers["pusher"].shares, {"normal", "low"}),
         (found.providers["webhook"], own["webhook"]),
         (found.admin, set(type(found.admin).model_fields)),
         (found.log, set(type(found.log).model_fields)),

@@ -1,0 +1,85 @@
+"""Letters: receipts and feedback, on their way from a lane to the keys that applications read.
+
+The script that ends a message writes its letters into the lane's own slot. Any worker carries them on:
+to a key that may lie in another slot, so that it cannot be one step. The key's own slot remembers which
+letters came, so none comes twice; and they leave the outbox only when they have come, so none is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from relay.errors import StoreError
+from relay.store.keys import LaneKeys, beside
+from relay.store.scripting import TROUBLE, Client, describe, script
+
+LIMIT = 100_000
+"""Entries that an application's list keeps, and the feedback stream about: the newest."""
+
+PATIENCE = 30.0
+"""Seconds after reading a letter within which it may be carried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """The oldest letters of an outbox, as (id, packed text). They may be carried until `deadline`, in
+    Unix milliseconds by Redis's clock."""
+
+    deadline: int
+    letters: Sequence[tuple[str, bytes]]
+
+
+class Outbox:
+    """One lane's outbox. Every method raises StoreError."""
+
+    def __init__(self, client: Client, prefix: str, provider: str) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._provider = provider
+        self._key = LaneKeys.of(prefix, provider).part("outbox")
+
+    async def read(self, most: int = 100) -> Letters:
+        """The oldest letters."""
+        now, entries = await script("outbox").run(self._client, (self._key,), most)
+        return Letters(
+            now + round(PATIENCE * 1000), [(entry.decode(), fields[1]) for entry, fields in entries]
+        )
+
+    async def carry(
+        self,
+        target: str,
+        kind: Literal["list", "stream"],
+        deadline: int,
+        letters: Sequence[tuple[str, bytes]],
+    ) -> str:
+        """Put letters, the oldest first, into `target`; those that came before change nothing.
+
+        Returns 'ok', 'late' (nothing was done) or 'wrong type' (they cannot be put there).
+        """
+        words = [part for letter in letters for part in letter]
+        return await self._run(target, kind, deadline, "keep", words)
+
+    async def carried(self, target: str, kind: Literal["list", "stream"], deadline: int, last: str) -> None:
+        """Tell the target that its letters up to `last` have left the outbox."""
+        await self._run(target, kind, deadline, "done", [last])
+
+    async def forget(self, last: str) -> None:
+        """Drop the letters up to `last`. Repeating it changes nothing."""
+        milliseconds, _, sequence = last.partition("-")
+        try:
+            await self._client.execute_command(
+                "XTRIM", self._key, "MINID", "=", f"{milliseconds}-{int(sequence) + 1}"
+            )
+        except TROUBLE as error:
+            raise StoreError(f"XTRIM: {describe(error)}") from error
+
+    async def _run(
+        self, target: str, kind: str, deadline: int, mode: str, words: Sequence[str | bytes]
+    ) -> str:
+        keys = (target, beside(self._prefix, target, "carried"))
+        reply: bytes = await script("carry").run(
+            self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
+        )
+        return reply.decode()

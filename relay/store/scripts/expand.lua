@@ -1,0 +1,33 @@
+-- Makes messages of one chunk of a fan-out's targets, at the head of the lane: they go next.
+--
+-- KEYS   1..19 the lane, 20 the in-flight hash of the expanding worker
+-- ARGV   1 lifo ('1' or '0'), 2 ticket, 3 the claim that handed it out
+--        4.. the records of the messages, in the order of the targets
+-- reply  1, or 0 where the fan-out was no longer this worker's, or has been taken back
+--
+-- Atomic because each target must become a message exactly once, however often workers die.
+
+local lifo, ticket = ARGV[1] == '1', ARGV[2]
+if call('HGET', INFLIGHT, ticket) ~= ARGV[3] then return 0 end
+call('HDEL', INFLIGHT, ticket)
+local fan, total = fan_out(ticket), #ARGV - 3
+if not fan or fan.rest == 0 then return 0 end
+
+local level = tonumber(ticket) % 4
+local sequence = call('HINCRBY', CONTROL, 'sequence', total) - total
+local bodies, list = {}, {}
+for index = 1, total do
+  local child = string.format('%.0f', (sequence + index) * 4 + level)
+  bodies[2 * index - 1], bodies[2 * index] = child, ARGV[3 + index]
+  -- The last one that is pushed goes first.
+  list[total + 1 - index] = child
+end
+call('HSET', BODIES, unpack(bodies))
+call(lifo and 'RPUSH' or 'LPUSH', READY[level + 1], unpack(list))
+
+call('HDEL', TARGETS, ticket .. ':' .. fan.next)
+fan.rest, fan.next = fan.rest - total, fan.next + 1
+save_fan_out(ticket, fan)
+if fan.rest > 0 then call('RPUSH', FAN_OUTS[level + 1], ticket) end
+count('fanned_out', total)
+return 1

@@ -1,0 +1,675 @@
+"""The lane's scripts against a model in plain Python, under arbitrary interleavings and clock steps.
+
+Several workers enqueue, claim, expand fan-outs, settle, repeat themselves, crash and hand back, while
+operators pause, resume, cancel and revive, and Redis's clock moves forward and back. Whatever happens: the
+rate's bound holds, no message is lost, doubled or starved, order holds where it was asked for, each end has
+exactly one receipt, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis.asyncio import Redis
+
+from relay.fan_out import FanOut, split
+from relay.message import PRIORITIES, Message
+from relay.store.lane import POISON, Claim, Enqueued, Expansion, Hold, Lane
+from tests.conftest import BINARIES
+from tests.support.builders import options, plain_message
+from tests.support.clock import set_clock, settable_clock
+from tests.support.redis_server import RedisServer
+
+WORKERS = ("w1", "w2", "w3")
+EPSILON = 1e-3  # messages: what floating point may be off
+CHUNK = 2
+SETTLED = {"d": "delivered", "x": "rejected", "u": "unregistered", "e": "expired"}
+
+
+@dataclass(eq=False)
+class Known:
+    """One message as the model sees it. `holder` has it in flight; `due` is when a retry may go."""
+
+    text: str
+    number: int
+    message_id: str = ""
+    ordering_key: str = ""
+    collapse_key: str = ""
+    priority: int = 1
+    expires: float = 0.0
+    deliver: float = 0.0
+    due: float = 0.0
+    receipted: bool = False
+    holder: str = ""
+    claim: Claim | None = None
+    crashes: int = 0
+    ended: bool = False
+    targets: int = 0
+    expanded: int = 0
+    stopped: bool = False
+    parent: Known | None = None
+    children: list[Known] = field(default_factory=list)
+    tally: Counter[str] = field(default_factory=Counter)
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """`url` is set by the test."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.runner = self.stack.enter_context(asyncio.Runner())
+        self.stack.enter_context(settable_clock())
+        self.redis = Redis.from_url(self.url, protocol=2)
+        self.stack.callback(lambda: self.run(self.redis.aclose()))
+        self.numbers = itertools.count()
+        self.order = itertools.count()
+        self.known: dict[str, Known] = {}
+        self.waits_under: dict[str, Known] = {}
+        self.seen: dict[str, float] = {}
+        self.expansions: dict[str, list[tuple[Known, Expansion]]] = {name: [] for name in WORKERS}
+        self.lost_claims: list[tuple[str, Known, Claim]] = []
+        self.last_letter = "-"
+        self.micros = 1_000_000_000_000_000
+        self.elapsed = 0.0
+        self.handed: list[tuple[float, int]] = []
+        self.paused = False
+        self.held_until = 0.0
+        self.last_entries: dict[str, list[Any]] = {}
+
+    def run(self, coroutine: Any) -> Any:
+        return self.runner.run(coroutine)
+
+    def teardown(self) -> None:
+        try:
+            self.drain()
+        finally:
+            self.stack.close()
+
+    @initialize(
+        rate=st.sampled_from([None, None, "1/s", "7/s", "1000/s", "90/m"]),
+        burst=st.sampled_from([None, 1, 5, 30]),
+        order=st.sampled_from(["fifo", "lifo"]),
+        dedup=st.sampled_from([0, 0, 30]),
+        backlog=st.sampled_from([None, None, 4]),
+        overflow=st.sampled_from(["drop_oldest", "drop_newest"]),
+    )
+    def begin(
+        self, rate: str | None, burst: int | None, order: str, dedup: int, backlog: int | None, overflow: str
+    ) -> None:
+        self.options = options(
+            rate,
+            burst=burst,
+            order=order,
+            breaker={"failures": 10_000},
+            dedup_window=float(dedup),
+            max_backlog=backlog,
+            overflow=overflow,
+        )
+        self.lanes = {name: Lane(self.redis, "relay", "test", self.options, name) for name in WORKERS}
+        self.run(self.redis.flushall())
+        self.set_clock()
+
+    # The clock
+
+    @property
+    def clock(self) -> float:
+        """Unix seconds; always a whole millisecond, as the scripts count."""
+        return self.micros / 1_000_000
+
+    def set_clock(self) -> None:
+        self.run(set_clock(self.redis, *divmod(self.micros, 1_000_000)))
+
+    @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 1.0, 4.0, 61.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.micros += round(seconds * 1_000_000)
+        self.elapsed += seconds
+        self.set_clock()
+
+    @rule(seconds=st.sampled_from([0.01, 2.0, 100.0]))
+    def clock_is_set_back(self, seconds: float) -> None:
+        self.micros -= round(seconds * 1_000_000)
+        self.set_clock()
+
+    # What the model knows
+
+    def pending(self) -> list[Known]:
+        return [known for known in self.known.values() if not known.ended]
+
+    def is_alive(self, known: Known) -> bool:
+        """Whether its time is not over, in whole milliseconds as the scripts count."""
+        return not known.expires or round(known.expires * 1000) > self.micros // 1000
+
+    def may_be_gone(self, known: Known) -> bool:
+        """Whether it may have ended without a receipt of its own: what is part of a fan-out."""
+        parent = known.parent
+        if parent is None or known.holder:
+            return False
+        return self.may_have_stopped(parent)
+
+    def may_have_stopped(self, known: Known) -> bool:
+        """Of a fan-out: whether no more of its targets become messages."""
+        return known.stopped or not self.is_alive(known) or self.options.max_backlog is not None
+
+    def end(self, known: Known, outcome: str) -> None:
+        known.ended, known.holder = True, ""
+        if known.collapse_key and self.waits_under.get(known.collapse_key) is known:
+            del self.waits_under[known.collapse_key]
+        if known.parent is not None:
+            known.parent.tally[outcome] += 1
+
+    def waits_again(self, known: Known) -> None:
+        known.holder = ""
+        if known.collapse_key:
+            self.waits_under.setdefault(known.collapse_key, known)
+
+    def letters(self) -> Iterator[tuple[str, str, dict[str, int] | None]]:
+        """New receipts, as (text of the message, outcome, outcomes of a fan-out's targets)."""
+        start = self.last_letter if self.last_letter == "-" else f"({self.last_letter}"
+        for entry, fields in self.run(self.redis.xrange(self.lanes["w1"].keys.part("outbox"), start)):
+            self.last_letter = entry.decode()
+            letter = msgspec.msgpack.decode(fields[b"letter"])
+            if letter[0] == "receipt":
+                yield letter[1].removeprefix("r:"), letter[3], letter[7] if len(letter) > 7 else None
+
+    def read_letters(self, *expected: str) -> list[tuple[str, str]]:
+        """Applies what ended; all but `expected` outcomes must be ends that can come at any time."""
+        found = []
+        for text, outcome, targets in self.letters():
+            known = self.known.get(text)
+            found.append((text, outcome))
+            if known is None:
+                assert outcome in {"duplicate", "dropped"}, "a receipt of a message that never was"
+                continue
+            if outcome == "collapsed":
+                continue  # the enqueue that did it looks at it
+            assert known.receipted, "a receipt that nobody asked for"
+            if targets is not None:
+                self.check_fan_out(known, outcome, targets)
+            elif outcome == "expired" and not known.ended:
+                assert not self.is_alive(known), "it expired before its time"
+                assert not known.holder, "what is in flight is not passed over"
+            elif outcome == "dropped":
+                assert self.options.max_backlog is not None, "dropped from a backlog without an end"
+                assert not known.holder, "what is in flight was dropped"
+            else:
+                assert outcome in expected, f"{outcome} out of the blue"
+                assert known.ended, "a receipt of a message that has not ended"
+                continue
+            if not known.ended:
+                self.end(known, outcome)
+        return found
+
+    def check_fan_out(self, known: Known, outcome: str, targets: dict[str, int]) -> None:
+        assert not known.ended, "a second receipt of a fan-out"
+        assert sum(targets.values()) == known.targets, "targets are lost or doubled"
+        silent = {"expired", "cancelled", "dropped"}
+        counted = {name: number for name, number in targets.items() if name not in silent}
+        assert counted == {name: number for name, number in known.tally.items() if name not in silent}
+        assert outcome == (next(iter(targets)) if len(targets) == 1 else "partial")
+        for child in known.children:
+            if not child.ended:
+                assert self.may_be_gone(child), "a fan-out ended before its targets"
+                self.end(child, "silent")
+        if targets.get("delivered"):
+            self.remember(known)
+
+    def remember(self, known: Known) -> None:
+        if self.options.dedup_window and known.message_id:
+            self.seen[known.message_id] = self.clock + self.options.dedup_window
+
+    # Applications
+
+    @rule(
+        plan=st.lists(
+            st.tuples(
+                st.sampled_from(PRIORITIES),
+                st.sampled_from(["", "", "", "id-1", "id-2"]),
+                st.sampled_from(["", "", "", "k1", "k2"]),
+                st.sampled_from(["", "", "", "c1", "c2"]),
+                st.sampled_from([0, 0, 0, 5, 60]),
+                st.sampled_from([0, 0, 0, 3]),
+                st.sampled_from([0, 0, 0, 0, 1, 2, 5]),
+                st.booleans(),
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    def enqueue(self, plan: list[tuple[str, str, str, str, int, int, int, bool]]) -> None:
+        for priority, message_id, key, collapse, ttl, delay, targets, receipted in plan:
+            text = f"m{next(self.numbers)}"
+            special = message_id or key or collapse or ttl or delay or targets or self.options.max_backlog
+            known = Known(
+                text,
+                number=next(self.order),
+                message_id=message_id,
+                ordering_key=key,
+                collapse_key=collapse,
+                priority=PRIORITIES.index(priority),
+                expires=self.clock + ttl if ttl else 0.0,
+                deliver=self.clock + delay if delay else 0.0,
+                receipted=bool(special) or receipted,
+                targets=targets,
+            )
+            message = plain_message(
+                text,
+                priority=priority,
+                expires_at=known.expires,
+                deliver_at=known.deliver,
+                ordering_key=key,
+                collapse_key=collapse,
+                reply_to=f"r:{text}" if known.receipted else "",
+            )
+            if message_id:
+                message = msgspec.structs.replace(message, id=message_id, named=True)
+            self.enqueue_one(known, message)
+
+    def enqueue_one(self, known: Known, message: Message) -> None:
+        item: Message | FanOut = message
+        if known.targets:
+            payload = b'{"text":"%s","targets":%s}' % (
+                known.text.encode(),
+                msgspec.json.encode([f"{known.text}#{index}" for index in range(known.targets)]),
+            )
+            item = split(msgspec.structs.replace(message, payload_json=payload), "to", CHUNK)
+        named = known.message_id
+        same = [other for other in self.pending() if named and other.message_id == named]
+        seen = self.seen.get(named, 0.0) > self.clock
+        reply: Enqueued = self.run(self.lanes["w1"].enqueue([item]))
+        letters = self.read_letters()
+        if any(self.is_alive(other) for other in same) or seen:
+            assert reply.duplicates == 1, "an id became pending twice"
+        if reply.duplicates:
+            assert same or seen
+            assert (known.text, "duplicate") in letters
+            return
+        older = self.waits_under.get(known.collapse_key) if known.collapse_key else None
+        if older is not None and older.ordering_key != known.ordering_key:
+            older = None
+        if reply.collapsed:
+            assert older is not None, "it replaced what does not wait"
+            assert (older.text, "collapsed") in letters
+            known.number = older.number
+            known.due = 0.0
+            self.end(older, "collapsed")
+        elif older is not None:
+            # Only of a fan-out we do not see that its turn has come.
+            assert older.ended or older.targets, "a newer message stands beside the older of its collapse_key"
+        if reply.dropped and (known.text, "dropped") in letters:
+            assert reply.accepted == 0
+            return
+        assert reply.accepted == 1
+        self.known[known.text] = known
+        if known.collapse_key:
+            self.waits_under[known.collapse_key] = known
+
+    @rule(message_id=st.sampled_from(["id-1", "id-2"]))
+    def cancel(self, message_id: str) -> None:
+        same = [known for known in self.pending() if known.message_id == message_id]
+        reply = self.run(self.lanes["w1"].cancel(message_id, WORKERS))
+        if not same:
+            assert reply == "unknown"
+            return
+        (known,) = same
+        if known.targets:
+            assert reply in {"cancelled", "unknown"}
+            assert reply == "cancelled" or self.may_have_stopped(known)
+            known.stopped = True
+            if self.waits_under.get(known.collapse_key) is known:
+                del self.waits_under[known.collapse_key]
+        else:
+            assert reply == ("in flight" if known.holder else "cancelled")
+            if not known.holder:
+                self.end(known, "cancelled")
+        self.read_letters("cancelled")
+
+    # Workers
+
+    @rule(worker=st.sampled_from(WORKERS), wanted=st.integers(1, 20))
+    def claim(self, worker: str, wanted: int) -> None:
+        for known in self.pending():
+            if known.due <= self.clock:
+                # Its time has come, whatever the clock says later.
+                known.due = 0.0
+        reply = self.run(self.lanes[worker].claim(wanted))
+        assert len(reply.claims) <= wanted
+        if self.paused or self.held_until > self.clock:
+            assert reply.claims == [], "a lane that holds handed out messages"
+            assert reply.expansions == []
+        self.read_letters()
+        for claim in reply.claims:
+            self.take(worker, claim)
+        for expansion in reply.expansions:
+            self.take_expansion(worker, expansion)
+        if reply.claims:
+            self.handed.append((self.elapsed, len(reply.claims)))
+        if reply.why == "rate" and not self.paused:
+            assert reply.wait is not None
+            assert reply.wait > 0
+
+    def take(self, worker: str, claim: Claim) -> None:
+        payload = claim.message.payload
+        known = self.known[payload.get("to", payload["text"])]
+        assert not known.ended, "a message came back after its end"
+        assert not known.holder, "a message is in two hands"
+        assert round(max(known.due, known.deliver) * 1000) <= self.micros // 1000, "out before its time"
+        assert self.is_alive(known), "an expired message went out"
+        assert known.parent is None or not known.parent.stopped, "what was taken back went out"
+        self.check_turn(known)
+        known.holder, known.claim = worker, claim
+        if self.waits_under.get(known.collapse_key) is known:
+            del self.waits_under[known.collapse_key]
+
+    def check_turn(self, known: Known) -> None:
+        if not known.ordering_key:
+            return
+        rivals = [other for other in self.pending() if other.ordering_key == known.ordering_key]
+        for other in rivals:
+            assert not other.holder, "two of one ordering key in flight"
+            if other is not known:
+                assert not any(child.holder for child in other.children), "it went beside a fan-out"
+        alive = [other for other in rivals if self.is_alive(other) and not other.stopped]
+        assert known.number == min(other.number for other in alive), "an ordering key was overtaken"
+
+    def take_expansion(self, worker: str, expansion: Expansion) -> None:
+        known = self.known[expansion.template.payload["text"]]
+        assert not known.ended
+        assert not known.stopped, "what was taken back is expanded"
+        assert self.is_alive(known)
+        assert round(known.deliver * 1000) <= self.micros // 1000
+        assert expansion.first == known.expanded, "a chunk is expanded twice or passed over"
+        self.check_turn(known)
+        if self.waits_under.get(known.collapse_key) is known:
+            del self.waits_under[known.collapse_key]
+        self.expansions[worker].append((known, expansion))
+
+    @precondition(lambda self: any(self.expansions.values()))
+    @rule(data=st.data())
+    def expand(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from([name for name in WORKERS if self.expansions[name]]))
+        known, expansion = self.expansions[worker].pop()
+        self.expand_one(worker, known, expansion)
+
+    def expand_one(self, worker: str, known: Known, expansion: Expansion) -> None:
+        lane = self.lanes[worker]
+        done = self.run(lane.expand(expansion))
+        assert done == (not known.ended and not known.stopped)
+        assert not self.run(lane.expand(expansion)), "a repeated expansion was applied twice"
+        for index in range(expansion.first, min(expansion.first + CHUNK, known.targets) if done else 0):
+            child = Known(
+                f"{known.text}#{index}", next(self.order), priority=known.priority, expires=known.expires
+            )
+            child.parent = known
+            known.children.append(child)
+            known.expanded += 1
+            self.known[child.text] = child
+
+    @precondition(lambda self: any(known.holder for known in self.pending()))
+    @rule(data=st.data(), kind=st.sampled_from(["d", "d", "r", "b", "x", "u", "e"]))
+    def settle(self, data: st.DataObject, kind: str) -> None:
+        held = [known for known in self.pending() if known.holder]
+        worker = data.draw(st.sampled_from(sorted({known.holder for known in held})))
+        mine = [known for known in held if known.holder == worker]
+        self.settle_all(
+            worker, data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=5, unique_by=id)), kind
+        )
+
+    def settle_all(self, worker: str, chosen: list[Known], kind: str) -> None:
+        entries = []
+        for known in chosen:
+            claim = known.claim
+            assert claim is not None
+            tries = claim.tries(attempts=claim.message.attempts + 1, alone=False)
+            tail: dict[str, tuple[object, ...]] = {
+                "d": (1,),
+                "r": (2000, tries, "503"),
+                "b": (tries,),
+                "x": ("400", 400, b"no", 1, 1),
+                "u": ("410", "token", 0, "id", 1),
+                "e": (0,),
+            }
+            entries.append((claim.ticket, claim.fence, kind, *tail[kind]))
+            if kind in "rb":
+                if kind == "r":
+                    known.due = self.clock + 2.0
+                    if known.expires:
+                        known.due = min(known.due, known.expires)
+                self.waits_again(known)
+            else:
+                if kind == "d" and known.parent is None:
+                    self.remember(known)
+                self.end(known, SETTLED[kind])
+        reply = self.run(self.lanes[worker].settle(entries))
+        assert (reply.settled, reply.stale) == (len(chosen), 0)
+        if kind in SETTLED:
+            asked = {known.text for known in chosen if known.receipted and known.parent is None}
+            told = {text for text, _ in self.read_letters(SETTLED[kind])}
+            assert asked <= told, "an end without its receipt"
+        if kind == "d":
+            self.seen = {name: until for name, until in self.seen.items() if until > self.clock}
+        self.last_entries[worker] = entries
+
+    @precondition(lambda self: self.last_entries)
+    @rule(data=st.data())
+    def settle_again(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(sorted(self.last_entries)))
+        entries = self.last_entries[worker]
+        reply = self.run(self.lanes[worker].settle(entries))
+        assert reply.settled == 0, "a repeated settle was applied twice"
+        assert self.read_letters() == [], "a repeated settle wrote a receipt"
+
+    @rule(worker=st.sampled_from(WORKERS), rescuer=st.sampled_from(WORKERS))
+    def crash(self, worker: str, rescuer: str) -> None:
+        self.run(self.lanes[rescuer].recover(worker))
+        self.expansions_go_back(worker)
+        for known in self.pending():
+            if known.holder == worker:
+                assert known.claim is not None
+                if known.parent is None:
+                    self.lost_claims.append((worker, known, known.claim))
+                known.crashes += 1
+                if known.crashes >= POISON:
+                    self.end(known, "dead")
+                else:
+                    self.waits_again(known)
+        self.read_letters("dead")
+
+    @rule(worker=st.sampled_from(WORKERS), data=st.data())
+    def hand_back(self, worker: str, data: st.DataObject) -> None:
+        mine = [known for known in self.pending() if known.holder == worker]
+        kept = data.draw(st.lists(st.sampled_from(mine), unique_by=id)) if mine else []
+        self.run(self.lanes[worker].hand_back(keep=[known.claim.ticket for known in kept if known.claim]))
+        self.expansions_go_back(worker)
+        for known in mine:
+            if known not in kept:
+                self.waits_again(known)
+
+    def expansions_go_back(self, worker: str) -> None:
+        for known, _ in self.expansions[worker]:
+            if not known.expanded and not known.stopped and not known.ended:
+                self.waits_again(known)
+        self.expansions[worker].clear()
+
+    @precondition(lambda self: self.lost_claims)
+    @rule(data=st.data())
+    def a_dead_worker_s_success_arrives_late(self, data: st.DataObject) -> None:
+        """It is final, whoever reports it; of a message that was replaced meanwhile it means nothing."""
+        worker, known, claim = data.draw(st.sampled_from(self.lost_claims))
+        self.lost_claims.remove((worker, known, claim))
+        holder, current = known.holder, known.claim
+        reply = self.run(self.lanes[worker].settle([(claim.ticket, claim.fence, "d", 1)]))
+        assert (reply.settled, reply.stale) == (0, 1)
+        if known.ended:
+            assert self.read_letters() == []
+            return
+        self.remember(known)
+        self.end(known, "delivered")
+        self.read_letters("delivered")
+        self.seen = {name: until for name, until in self.seen.items() if until > self.clock}
+        if holder and current is not None:
+            again = self.run(
+                self.lanes[holder].settle([(current.ticket, current.fence, "x", "400", 400, b"", 1, 1)])
+            )
+            assert (again.settled, again.stale) == (1, 0), "the one who holds it now is not told"
+            assert self.read_letters() == []
+
+    @precondition(lambda self: any(known.holder for known in self.pending()))
+    @rule(data=st.data())
+    def frozen_worker_wakes(self, data: st.DataObject) -> None:
+        """It settles what was handed on: nothing changes."""
+        known = data.draw(st.sampled_from([known for known in self.pending() if known.holder]))
+        claim = known.claim
+        assert claim is not None
+        stale = (claim.ticket, str(int(claim.fence) - 1000), "x", "late", 0, b"", 1, 1)
+        reply = self.run(self.lanes[known.holder].settle([stale]))
+        assert (reply.settled, reply.stale) == (0, 1)
+
+    # Operators
+
+    @rule()
+    def revive(self) -> None:
+        """All dead letters go back, but for those whose id is pending again."""
+        lane = self.lanes["w1"]
+        entries = self.run(self.redis.xrange(lane.keys.part("dead")))
+        if not entries:
+            return
+        revived, passed = self.run(lane.revive([entry.decode() for entry, _ in entries]))
+        assert revived + passed == len(entries)
+        left = {entry for entry, _ in self.run(self.redis.xrange(lane.keys.part("dead")))}
+        assert len(left) == passed
+        for entry, fields in entries:
+            if entry in left:
+                continue
+            body = fields[b"record"][2 + int.from_bytes(fields[b"record"][:2], "big") :]
+            payload = msgspec.json.decode(msgspec.msgpack.decode(body)[2])
+            old = self.known.pop(payload.get("to", payload["text"]))
+            new = Known(
+                old.text,
+                next(self.order),
+                message_id=old.message_id,
+                ordering_key=old.ordering_key,
+                priority=old.priority,
+                expires=old.expires,
+                deliver=old.deliver,
+                receipted=old.receipted,
+            )
+            self.known[new.text] = new
+
+    @rule()
+    def pause(self) -> None:
+        self.run(self.lanes["w1"].pause())
+        self.paused = True
+
+    @rule()
+    def resume(self) -> None:
+        self.run(self.lanes["w2"].resume())
+        self.paused, self.held_until = False, 0.0
+
+    @rule(seconds=st.sampled_from([0.5, 10]))
+    def throttle(self, seconds: float) -> None:
+        reply = self.run(self.lanes["w1"].settle([], Hold("throttled", seconds, "429")))
+        self.held_until = self.clock + reply.hold
+        assert reply.hold >= seconds
+
+    # What always holds
+
+    @invariant()
+    def the_rate_holds_in_every_window(self) -> None:
+        if not self.handed:
+            return
+        for rate, burst in zip(self.options.rate, self.options.bursts(), strict=True):
+            for start in range(len(self.handed)):
+                total = 0
+                for at, number in self.handed[start:]:
+                    total += number
+                    allowed = burst + rate.per_second * (at - self.handed[start][0])
+                    assert total <= allowed + EPSILON, "more went out than burst + rate x time"
+
+    @invariant()
+    def every_message_is_in_one_place(self) -> None:
+        if not hasattr(self, "lanes"):
+            return
+        bodies = self.run(self.lanes["w1"].size())
+        pending = self.pending()
+        unsure = sum(
+            self.may_have_stopped(known) if known.targets else self.may_be_gone(known) for known in pending
+        )
+        assert len(pending) - unsure <= bodies <= len(pending)
+        for worker, lane in self.lanes.items():
+            held = self.run(self.redis.hlen(lane.keys.inflight(worker)))
+            assert held == sum(known.holder == worker for known in pending) + len(self.expansions[worker])
+
+    def drain(self) -> None:
+        """None is starved: with time and claims everything goes out, once, and leaves nothing behind."""
+        if not hasattr(self, "lanes"):
+            return
+        self.resume()
+        for worker in WORKERS:
+            self.run(self.lanes[worker].hand_back())
+            self.expansions_go_back(worker)
+        for known in self.pending():
+            if known.holder:
+                self.waits_again(known)
+        latest = max([self.clock, *(max(known.due, known.deliver) for known in self.pending())])
+        self.micros = round(latest * 1_000) * 1_000
+        lane = self.lanes["w1"]
+        for _ in range(60 + 30 * len(self.known)):
+            self.time_passes(1.0)
+            self.claim("w1", 50)
+            held = [known for known in self.pending() if known.holder]
+            expansions, self.expansions["w1"] = self.expansions["w1"], []
+            for known, expansion in expansions:
+                self.expand_one("w1", known, expansion)
+            if held:
+                self.settle_all("w1", held, "d")
+            elif not expansions and not self.run(lane.size()):
+                break
+        assert self.run(lane.size()) == 0, "messages are starved"
+        assert self.pending() == [], "messages are lost"
+        left = {key.decode().rpartition("}:")[2] for key in self.run(self.redis.keys("relay:*"))}
+        assert left <= {"control", "dead", "outbox", "seen"}, "something was left behind"
+
+
+@pytest.fixture(scope="module", params=sorted(BINARIES), ids=lambda version: f"redis-{version}")
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = RedisServer(BINARIES[request.param], tmp_path_factory.mktemp("model"), "--appendonly", "no")
+    server.start()
+    yield server.url
+    server.stop()
+
+
+def test_the_scripts_do_as_the_model(url: str) -> None:
+    machine = type("Machine", (LaneMachine,), {"url": url})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=int(os.environ.get("RELAY_MODEL_EXAMPLES", "60")),
+            stateful_step_count=40,
+            deadline=None,
+            # A failing example is short enough to read; shrinking it takes minutes.
+            phases=[Phase.explicit, Phase.reuse, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
