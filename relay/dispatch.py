@@ -44,7 +44,7 @@ class Dispatcher:
     """The loops of one lane. `run` returns when it is cancelled; `drain` ends it gently first."""
 
     def __init__(self, lane: Lane, provider: Provider[ProviderOptions], *, on_letters: asyncio.Event) -> None:
-        """`on_letters` is set when a settle left receipts or feedback in the lane's outbox."""
+        """`on_letters` is set when there are receipts or feedback in the lane's outbox."""
         options = provider.options
         self.lane = lane
         self.provider = provider
@@ -125,6 +125,8 @@ class Dispatcher:
                 raise
             answered = time.monotonic()
             self._ahead = 2 * (self._finished - finished)
+            if claimed.passed_over:
+                self._on_letters.set()
             for claim in claimed.claims:
                 self._held[claim.ticket] = claim
             await self._feed(claimed.claims)

@@ -132,13 +132,16 @@ class Intake:
         *,
         worker: str,
         on_arrival: Callable[[str, int], None],
+        on_letters: asyncio.Event,
     ) -> None:
-        """`on_arrival` hears the provider and how many messages now wait in its lane."""
+        """`on_arrival` hears the provider and how many messages now wait in its lane; `on_letters` is set
+        when there are receipts in its outbox."""
         self.queue = queue
         self.router = router
         self._lanes = lanes
         self.mark = batch_mark(worker, queue.name)
         self._on_arrival = on_arrival
+        self._on_letters = on_letters
         self._log = logger.bind(queue=queue.name)
         self._turn = 0
         self._done = 0
@@ -185,6 +188,8 @@ class Intake:
     async def _enqueue(self, provider: str, items: Sequence[Item]) -> None:
         lane = self._lanes[provider]
         enqueued: Enqueued = await self._forever(lane.enqueue, items, self.mark, self._turn)
+        if enqueued.letters:
+            self._on_letters.set()
         self._on_arrival(provider, enqueued.waiting)
 
 

@@ -68,6 +68,7 @@ class Worker:
                 self.lanes,
                 worker=name,
                 on_arrival=self._on_arrival,
+                on_letters=letters,
             )
             for queue in settings.queues
         ]

@@ -36,7 +36,8 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of a batch, in numbers of messages. `waiting`: all that now waits in the lane."""
+    """What became of a batch, in numbers of messages. `waiting`: all that now waits in the lane;
+    `letters`: receipts to carry, where this batch wrote some."""
 
     accepted: int
     duplicates: int
@@ -44,6 +45,7 @@ class Enqueued:
     dropped: int
     malformed: int
     waiting: int
+    letters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Claimed:
     wait: float | None
     claims: Sequence[Claim]
     expansions: Sequence[Expansion] = ()
+    passed_over: int = 0
+    """How many had expired or been taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ class Lane:
         fence = str(reply[2])
         claims = [
             _claim(reply[index], fence, reply[index + 1], reply[index + 2])
-            for index in range(4, len(reply), 3)
+            for index in range(5, len(reply), 3)
         ]
         parts = reply[3]
         expansions = [
@@ -191,7 +195,7 @@ class Lane:
             for index in range(0, len(parts), 4)
         ]
         wait = None if reply[1] < 0 else reply[1] / 1000
-        return Claimed(reply[0].decode(), wait, claims, expansions)
+        return Claimed(reply[0].decode(), wait, claims, expansions, reply[4])
 
     async def expand(self, expansion: Expansion) -> bool:
         """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours."""

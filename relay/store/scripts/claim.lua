@@ -5,7 +5,7 @@
 --        2 policy (MessagePack map): lifo, rates ([[name, per second, burst], …]), warmup (ms),
 --          adaptive, probe (ms until a probe that is never settled may be repeated),
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog)
--- reply  {why, wait, claim, fan-outs, ticket, record, tries, ticket, record, tries, …}
+-- reply  {why, wait, claim, fan-outs, passed over, ticket, record, tries, ticket, record, tries, …}
 --        why    'ok', or what kept it from handing out all that was wanted: 'empty', 'rate',
 --               'paused', 'throttled', 'open', 'unauthorised'
 --        wait   milliseconds until it is worth asking again; -1 for "when something new arrives"
@@ -13,6 +13,7 @@
 --        fan-outs  {ticket, record, first, targets, …}: messages of which the worker is to make one for
 --               each target of this chunk (a JSON array); `first` is the index of its first one. They
 --               cost no tokens.
+--        passed over  how many had expired or been taken back
 --        tries  'attempts:deliveries:crashes:alone', or '' for a first try
 --
 -- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
@@ -38,11 +39,11 @@ if #due > 0 then
   for index = #due, 1, -1 do to_head(due[index], lifo) end
 end
 
-if control[1] then return {'paused', -1, 0, {}} end
+if control[1] then return {'paused', -1, 0, {}, 0} end
 
 local probing = false
 if state then
-  if hold > NOW then return {state, hold - NOW, 0, {}} end
+  if hold > NOW then return {state, hold - NOW, 0, {}, 0} end
   if state == 'throttled' then
     call('HDEL', CONTROL, 'state', 'hold', 'why', 'asked')
   else
@@ -122,9 +123,9 @@ if allowed < 1 then
   save_buckets(0)
   if lengths[1] + lengths[2] + lengths[3] == 0 and call('HLEN', TARGETS) == 0 then
     local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
-    return {'empty', first[2] and math.max(until_tokens(), tonumber(first[2]) - NOW) or -1, 0, {}}
+    return {'empty', first[2] and math.max(until_tokens(), tonumber(first[2]) - NOW) or -1, 0, {}, 0}
   end
-  return {'rate', wait_for_tokens(), 0, {}}
+  return {'rate', wait_for_tokens(), 0, {}, 0}
 end
 
 -- Priority: high before normal before low, but each gets its share of a standing backlog.
@@ -136,7 +137,7 @@ end
 local for_normal, for_low = reserve(2, policy.shares[1]), reserve(3, policy.shares[2])
 local limits = {allowed - for_normal - for_low, for_normal, for_low}
 
-local reply, fan_outs, taken = {'ok', 0, 0, {}}, {}, {0, 0, 0}
+local reply, fan_outs, taken = {'ok', 0, 0, {}, 0}, {}, {0, 0, 0}
 local leases, given, scanned, passed_over = {}, 0, 0, 0
 local claim = call('HINCRBY', CONTROL, 'claims', 1)
 local some_tried = call('HLEN', TRIES) > 0
@@ -247,7 +248,7 @@ end
 save_buckets(given)
 if probing and given > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
-reply[3], reply[4] = claim, fan_outs
+reply[3], reply[4], reply[5] = claim, fan_outs, passed_over
 if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0) then
   -- There may be more: behind what was looked at, or let go by what has expired.
   reply[1], reply[2] = 'ok', 0

@@ -10,14 +10,14 @@
 --                     the number of chunks, then the chunks
 --          kind 'x'   a malformed element, for the dead letters: next is its reason, then its
 --                     queue, then the raw bytes
--- reply  {accepted, duplicates, collapsed, dropped, malformed, waiting}; all 0 for a repeated batch
+-- reply  {accepted, duplicates, collapsed, dropped, malformed, waiting, letters in the outbox}; all 0 for a repeated batch
 --
 -- Atomic because an id must not become pending twice, and a batch must not be enqueued twice.
 
 local policy = cmsgpack.unpack(ARGV[1])
 local lifo = policy.lifo
 if ARGV[2] ~= '' then
-  if call('HGET', CONTROL, ARGV[2]) == ARGV[3] then return {0, 0, 0, 0, 0, 0} end
+  if call('HGET', CONTROL, ARGV[2]) == ARGV[3] then return {0, 0, 0, 0, 0, 0, 0} end
   call('HSET', CONTROL, ARGV[2], ARGV[3])
 end
 
@@ -202,4 +202,5 @@ count('duplicate', duplicates)
 count('collapsed', collapsed)
 count('dropped', dropped)
 count('malformed', malformed)
-return {accepted, duplicates, collapsed, dropped, malformed, waiting()}
+local letters = duplicates + collapsed + dropped > 0 and call('XLEN', OUTBOX) or 0
+return {accepted, duplicates, collapsed, dropped, malformed, waiting(), letters}

@@ -1,0 +1,230 @@
+"""All that a message can ask for, through the command line; and the table of docs/messages.md."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.e2e.conftest import webhook
+from tests.support.receiver import Answer, Received, Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import relay, worker, write_config
+
+PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
+EMPTY = "--until-empty"
+
+
+def rows() -> list[tuple[str, str, str, str]]:
+    """The rows of the table of examples: what, pushed, sent, receipts."""
+    _, _, table = PAGE.read_text().partition(
+        "| what | pushed | sent | receipts |\n| --- | --- | --- | --- |\n"
+    )
+    found = []
+    for line in table.partition("\n\n")[0].splitlines():
+        what, pushed, sent, receipts = (cell.strip() for cell in line.strip("|").split(" |"))
+        found.append((what, pushed, sent, receipts))
+    return found
+
+
+def told(receipt: dict[str, Any]) -> str:
+    """A receipt as the table writes it."""
+    text = f"{receipt['id']} {receipt['outcome']}"
+    return f"{text} ({receipt['reason']})" if "targets" in receipt else text
+
+
+async def receipts(redis: Redis, key: str = "receipts") -> list[dict[str, Any]]:
+    return [json.loads(text) for text in await redis.lrange(key, 0, -1)]
+
+
+def numbers(receiver: Receiver) -> list[int]:
+    return [json.loads(request.body)["n"] for request in receiver.requests]
+
+
+async def test_the_page_says_what_happens(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    """All rows at once, each with a queue, a provider and a list of receipts of its own."""
+    receiver.answer = lambda request: Answer(400 if b"400" in request.body else 200)
+    queues, providers, expected = [], {}, {}
+    for number, (what, pushed, sent, receipt) in enumerate(rows()):
+        name = f"row{number}"
+        base = f"{receiver.url}/{name}"
+        fields: dict[str, Any] = {"url": base, "concurrency": 1, "dedup_window": "10m"}
+        if "{hook}" in pushed:
+            fields |= {"url": None, "allow_private": True}
+        providers[name] = webhook(receiver, **fields)
+        queues.append({"name": f"queue{number}", "provider": name})
+        messages = re.findall(r"`([^`]*)`", pushed.replace("{hook}", base).replace("receipts", f"r{number}"))
+        assert messages
+        await redis.rpush(f"queue{number}", *messages)
+        if "delay" not in pushed:
+            await redis.hset(f"relay:{{{name}}}:control", "paused", "1")
+        expected[what] = {"sent": sent, "receipts": receipt}
+    config = write_config(tmp_path, redis_server.url, providers, queues)
+    async with worker(config):
+        while await redis.exists(*(queue["name"] for queue in queues)) or [
+            key async for key in redis.scan_iter("*processing*")
+        ]:
+            await asyncio.sleep(0.01)
+    for name in providers:
+        await redis.hdel(f"relay:{{{name}}}:control", "paused")
+    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
+    found = {}
+    for number, (what, *_) in enumerate(rows()):
+        mine = [request for request in receiver.requests if request.path.split("/")[1] == f"row{number}"]
+        found[what] = {
+            "sent": ", ".join(str(json.loads(request.body)["n"]) for request in mine),
+            "receipts": ", ".join(told(receipt) for receipt in await receipts(redis, f"r{number}")),
+        }
+    assert found == expected
+
+
+async def test_what_expires_between_two_attempts_is_not_tried_again(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    receiver.answer = lambda request: Answer(503)
+    fields = {"retry": {"base": "30s"}, "ttl": "1s"}
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
+    await redis.rpush("notifications", '{"id": "a", "reply_to": "receipts", "payload": {"body": {"n": 1}}}')
+    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
+    (receipt,) = await receipts(redis)
+    assert (receipt["outcome"], receipt["attempts"]) == ("expired", len(receiver.requests))
+
+
+@pytest.mark.parametrize(("overflow", "kept"), [("drop_oldest", [3, 4, 5]), ("drop_newest", [1, 2, 3])])
+async def test_a_full_backlog_is_counted_and_receipted(
+    tmp_path: Path,
+    redis: Redis,
+    redis_server: RedisServer,
+    receiver: Receiver,
+    overflow: str,
+    kept: list[int],
+) -> None:
+    fields = {"max_backlog": 3, "overflow": overflow, "concurrency": 1}
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
+    assert (await relay("pause", "hook", "-c", str(config))).code == 0
+    for number in range(1, 6):
+        message = {"id": f"m{number}", "reply_to": "receipts", "payload": {"body": {"n": number}}}
+        await redis.rpush("notifications", json.dumps(message))
+    async with worker(config):
+        while len(await receipts(redis)) < 2:
+            await asyncio.sleep(0.02)
+        assert (await relay("resume", "hook", "-c", str(config))).code == 0
+        await receiver.until(3)
+    assert numbers(receiver) == kept
+    dropped = [receipt["id"] for receipt in await receipts(redis) if receipt["outcome"] == "dropped"]
+    assert dropped == [f"m{number}" for number in range(1, 6) if number not in kept]
+    status = (await relay("status", "--json", "-c", str(config))).json
+    assert status["lanes"][0]["dropped"] == 2
+
+
+async def test_a_reply_to_that_cannot_be_costs_nobody_else_a_receipt(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    await redis.set("taken", "something else")
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+    targets = ["taken", "receipts", "notifications", "relay:{hook}:ready:high"]
+    for number, target in enumerate(targets):
+        message = {"id": f"m{number}", "reply_to": target, "payload": {"body": {"n": number}}}
+        await redis.rpush("notifications", json.dumps(message))
+    finished = await relay("run", "-c", str(config), EMPTY)
+    assert finished.code == 0
+    assert [receipt["id"] for receipt in await receipts(redis)] == ["m1"]
+    assert "holds something else" in finished.err
+    letters = (await relay("dead", "list", "hook", "--json", "-c", str(config))).json
+    assert [letter["reason"] for letter in letters] == [
+        "reply_to: 'notifications' is a queue; its receipts would be taken for messages",
+        "reply_to: keys that start with 'relay:' are relay's own",
+    ]
+
+
+async def test_a_fan_out_survives_its_workers_and_lets_others_pass(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    """600 targets, one gone and one refusing; two workers are killed on the way."""
+    gone, refusing = f"{receiver.url}/17", f"{receiver.url}/99"
+
+    def answer(request: Received) -> Answer:
+        return Answer({"/17": 410, "/99": 400}.get(request.path, 200))
+
+    receiver.answer = answer
+    fields = {"url": None, "allow_private": True, "rate": "300/s", "burst": 20, "breaker": {"failures": 1000}}
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
+    fan_out = {
+        "id": "news",
+        "reply_to": "receipts",
+        "ordering_key": "k",
+        "payload": {"targets": [f"{receiver.url}/{number}" for number in range(600)], "body": {"n": 1}},
+    }
+    after = {"id": "after", "ordering_key": "k", "payload": {"url": f"{receiver.url}/after", "body": {}}}
+    single = {"id": "single", "payload": {"url": f"{receiver.url}/single", "body": {}}}
+    await redis.rpush("notifications", *(json.dumps(message) for message in (fan_out, after, single)))
+    for seen in (60, 300):
+        async with worker(config) as running:
+            await receiver.until(seen)
+            running.process.kill()
+            await running.ended()
+    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
+    counts = Counter(request.path for request in receiver.requests)
+    assert set(counts) == {f"/{number}" for number in range(600)} | {"/after", "/single"}
+    # What was in flight at a kill may come twice, and nothing else.
+    assert sum(counts.values()) <= 602 + 2 * 64
+    (receipt,) = await receipts(redis)
+    assert receipt["targets"] == {"delivered": 598, "unregistered": 1, "rejected": 1}
+    assert (receipt["id"], receipt["outcome"]) == ("news", "partial")
+    order = [request.path for request in receiver.requests]
+    assert order[-1] == "/after", "the next of the ordering key waits for the last target"
+    assert order.index("/single") < 300, "others wait for a chunk only"
+    (letter,) = (await relay("dead", "list", "hook", "--json", "-c", str(config))).json
+    assert (letter["id"], letter["payload"]["url"]) == ("news#99", refusing)
+    ((_, entry),) = await redis.xrange("relay:feedback")
+    assert (entry[b"id"].decode(), entry[b"target"].decode()) == ("news#17", gone)
+
+
+async def test_a_fan_out_is_taken_back(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    fields = {"url": None, "allow_private": True, "rate": "50/s", "burst": 5}
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
+    targets = [f"{receiver.url}/{number}" for number in range(1000)]
+    message = {"id": "news", "reply_to": "receipts", "payload": {"targets": targets, "body": {}}}
+    await redis.rpush("notifications", json.dumps(message))
+    async with worker(config):
+        await receiver.until(20)
+        assert "cancelled" in (await relay("cancel", "hook", "news", "-c", str(config))).err
+        receipt = json.loads((await redis.blpop(["receipts"], 20))[1])
+    assert receipt["outcome"] == "partial"
+    assert receipt["targets"]["delivered"] == len(receiver.requests)
+    assert sum(receipt["targets"].values()) == 1000
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({"targets": []}, "payload.targets: 0 of them; there may be 1 to 10000"),
+        ({"targets": "https://a"}, "payload.targets: must be an array, one url each"),
+        ({"targets": ["https://a"], "url": "https://b"}, "payload.url: leave it out"),
+        ({"targets": ["https://a"] * 10_001}, "payload.targets: 10001 of them"),
+    ],
+)
+async def test_a_fan_out_that_makes_no_sense_is_a_dead_letter(
+    tmp_path: Path,
+    redis: Redis,
+    redis_server: RedisServer,
+    receiver: Receiver,
+    payload: dict[str, Any],
+    reason: str,
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, url=None)})
+    await redis.rpush("notifications", json.dumps({"payload": payload}))
+    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
+    (letter,) = (await relay("dead", "list", "hook", "--json", "-c", str(config))).json
+    assert letter["reason"].startswith(reason)
+    assert receiver.requests == []
