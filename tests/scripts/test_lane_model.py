@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,15 +28,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from redis.asyncio import Redis
 
 from relay.fan_out import FanOut, split
 from relay.message import PRIORITIES, Message
+from relay.store.connect import open_client
 from relay.store.lane import POISON, Claim, Enqueued, Expansion, Hold, Lane
-from tests.conftest import BINARIES
 from tests.support.builders import options, plain_message
 from tests.support.clock import set_clock, settable_clock
-from tests.support.redis_server import RedisServer
 
 WORKERS = ("w1", "w2", "w3")
 EPSILON = 1e-3  # messages: what floating point may be off
@@ -81,7 +78,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.runner = self.stack.enter_context(asyncio.Runner())
         self.stack.enter_context(settable_clock())
-        self.redis = Redis.from_url(self.url, protocol=2)
+        self.redis = open_client(self.url)
         self.stack.callback(lambda: self.run(self.redis.aclose()))
         self.numbers = itertools.count()
         self.order = itertools.count()
@@ -128,7 +125,7 @@ class LaneMachine(RuleBasedStateMachine):
             overflow=overflow,
         )
         self.lanes = {name: Lane(self.redis, "relay", "test", self.options, name) for name in WORKERS}
-        self.run(self.redis.flushall())
+        self.run(self.redis.execute_command("FLUSHALL"))
         self.set_clock()
 
     # The clock
@@ -652,16 +649,8 @@ class LaneMachine(RuleBasedStateMachine):
         assert left <= {"control", "dead", "outbox", "seen"}, "something was left behind"
 
 
-@pytest.fixture(scope="module", params=sorted(BINARIES), ids=lambda version: f"redis-{version}")
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = RedisServer(BINARIES[request.param], tmp_path_factory.mktemp("model"), "--appendonly", "no")
-    server.start()
-    yield server.url
-    server.stop()
-
-
-def test_the_scripts_do_as_the_model(url: str) -> None:
-    machine = type("Machine", (LaneMachine,), {"url": url})
+def test_the_scripts_do_as_the_model(server_url: str) -> None:
+    machine = type("Machine", (LaneMachine,), {"url": server_url})
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -10,8 +10,10 @@ from redis.asyncio import Redis
 
 from relay.store.scripting import script
 
-KEY = "test:clock"
-SCRIPTS = ("enqueue", "claim", "settle", "release", "cancel", "revive")
+KEY = "test:clock:{test}"
+"""In the slot of the lane `test`, which is where scripts on a cluster may look."""
+
+SCRIPTS = ("enqueue", "claim", "expand", "settle", "release", "cancel", "revive")
 
 
 @contextmanager

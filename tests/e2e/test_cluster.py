@@ -1,0 +1,111 @@
+"""All of it on a Redis Cluster: lanes, queues, receipts and feedback lie in different slots."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.store.connect import open_client
+from tests.conftest import BINARIES
+from tests.e2e.conftest import pusher, webhook
+from tests.support.receiver import Answer, Receiver
+from tests.support.redis_cluster import RedisCluster
+from tests.support.relay_process import relay, worker, write_config
+
+
+@pytest.fixture(params=sorted(BINARIES), ids=lambda version: f"cluster-{version}")
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisCluster]:
+    running = RedisCluster(BINARIES[request.param], tmp_path / "cluster").start()
+    yield running
+    running.stop()
+
+
+def triggered(receiver: Receiver) -> int:
+    """Events that the Pusher requests carried."""
+    bodies = [json.loads(request.body) for request in receiver.requests if "apps" in request.path]
+    return sum(len(body.get("batch", [body])) for body in bodies)
+
+
+async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster, receiver: Receiver) -> None:
+    receiver.answer = lambda request: Answer({"/gone": 410, "/bad": 400}.get(request.path, 200))
+    providers = {
+        "hook": webhook(receiver, url=None, allow_private=True, dedup_window="1m"),
+        "pusher": pusher(receiver),
+    }
+    queues = [
+        {"name": "notifications", "provider": "hook"},
+        {"name": "hits", "provider": "pusher", "format": "bare"},
+    ]
+    providers["pusher"]["event"] = "hit"
+    config = str(write_config(tmp_path, cluster.url, providers, queues))
+    redis = open_client(cluster.url)
+    try:
+        for number in range(200):
+            message = {
+                "id": f"m{number}",
+                "reply_to": f"ends:{number % 7}",
+                "ordering_key": f"k{number % 20}",
+                "payload": {"url": f"{receiver.url}/m{number}", "body": {}},
+            }
+            await redis.rpush("notifications", json.dumps(message))
+            await redis.rpush("hits", json.dumps({"channel": "site-1", "hits": number}))
+        targets = [f"{receiver.url}/t{number}" for number in range(300)]
+        fan_out = {
+            "id": "all",
+            "reply_to": "ends:fan",
+            "payload": {"targets": [*targets, f"{receiver.url}/gone"]},
+        }
+        bad = {"id": "bad", "payload": {"url": f"{receiver.url}/bad"}}
+        later = {"id": "later", "delay": "1h", "payload": {"url": f"{receiver.url}/later"}}
+        again = {"id": "m1", "reply_to": "ends:again", "payload": {"url": f"{receiver.url}/again"}}
+        await redis.rpush("notifications", *(json.dumps(message) for message in (fan_out, bad, later, again)))
+        async with worker(Path(config)):
+            fan_receipt = json.loads((await redis.blpop(["ends:fan"], 30))[1])
+            assert json.loads((await redis.blpop(["ends:again"], 30))[1])["outcome"] == "duplicate"
+            while sum([await redis.llen(f"ends:{place}") for place in range(7)]) < 200:
+                await asyncio.sleep(0.02)
+            while (
+                sum(len(json.loads(r.body).get("batch", [1])) for r in receiver.requests if "apps" in r.path)
+                < 200
+            ):
+                await asyncio.sleep(0.02)
+            assert "cancelled" in (await relay("cancel", "hook", "later", "-c", config)).err
+            assert (await relay("pause", "hook", "-c", config)).code == 0
+            lanes = {
+                lane["provider"]: lane
+                for lane in (await relay("status", "--json", "-c", config)).json["lanes"]
+            }
+            assert (lanes["hook"]["state"], lanes["hook"]["dead"], lanes["pusher"]["delivered"]) == (
+                "paused",
+                1,
+                200,
+            )
+            assert (await relay("resume", "hook", "-c", config)).code == 0
+        assert (fan_receipt["outcome"], fan_receipt["targets"]) == (
+            "partial",
+            {"delivered": 300, "unregistered": 1},
+        )
+        assert [fields[b"target"] for _, fields in await redis.xrange("relay:feedback")] == [
+            f"{receiver.url}/gone".encode()
+        ]
+        paths = Counter(request.path for request in receiver.requests if "apps" not in request.path)
+        assert paths == Counter(
+            {f"/m{n}": 1 for n in range(200)} | {f"/t{n}": 1 for n in range(300)} | {"/gone": 1, "/bad": 1}
+        )
+        receipts = [
+            json.loads(text)["id"]
+            for place in range(7)
+            for text in await redis.lrange(f"ends:{place}", 0, -1)
+        ]
+        assert sorted(receipts) == sorted(f"m{number}" for number in range(200))
+        (letter,) = (await relay("dead", "list", "hook", "--json", "-c", config)).json
+        assert letter["id"] == "bad"
+        assert "retried 1" in (await relay("dead", "retry", "hook", "-c", config)).err
+        assert (await relay("run", "-c", config, "--until-empty")).code == 0
+    finally:
+        await redis.aclose()

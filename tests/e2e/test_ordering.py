@@ -1,0 +1,79 @@
+"""Messages that share an ordering key go out one at a time and in order, whatever happens to the fleet."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.e2e.conftest import webhook
+from tests.support.receiver import Answer, Received, Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import Worker, relay, worker, write_config
+
+KEYS, EACH, WORKERS, KILLS = 200, 8, 5, 6
+
+
+@pytest.mark.parametrize("seed", [7])
+async def test_no_inversion_over_five_workers_with_faults_and_kills(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, seed: int
+) -> None:
+    rng = random.Random(seed)
+    refused = {(rng.randrange(KEYS), rng.randrange(EACH)) for _ in range(40)}
+
+    def answer(request: Received) -> Answer:
+        body = json.loads(request.body)
+        if (body["key"], body["n"]) in refused:
+            return Answer(400)
+        return Answer(rng.choices([200, 500, 503], [94, 3, 3])[0])
+
+    receiver.answer = answer
+    # So slow that the run lasts beyond the kills.
+    fields = {"rate": "250/s", "retry": {"base": "100ms", "attempts": 50}, "breaker": {"failures": 10_000}}
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
+    messages = [
+        {
+            "id": f"{key}.{n}",
+            "ordering_key": f"user-{key}",
+            "reply_to": "ends",
+            "payload": {"body": {"key": key, "n": n}},
+        }
+        for n in range(EACH)
+        for key in range(KEYS)
+    ]
+    await redis.rpush("notifications", *(json.dumps(message) for message in messages))
+    async with AsyncExitStack() as stack:
+        fleet: list[Worker] = [await stack.enter_async_context(worker(config)) for _ in range(WORKERS)]
+        for kill in range(KILLS):
+            await receiver.until(len(receiver.requests) + 120, seconds=60)
+            victim = fleet.pop(rng.randrange(len(fleet)))
+            victim.process.kill()
+            await victim.ended()
+            if kill % 2:
+                fleet.append(await stack.enter_async_context(worker(config)))
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+
+    attempts: dict[int, list[int]] = defaultdict(list)
+    for request in receiver.requests:
+        body = json.loads(request.body)
+        attempts[body["key"]].append(body["n"])
+    assert {key: sorted(set(numbers)) for key, numbers in attempts.items()} == {
+        key: list(range(EACH)) for key in range(KEYS)
+    }
+    inverted = {key: numbers for key, numbers in attempts.items() if numbers != sorted(numbers)}
+    assert inverted == {}, "a later message of a key went before an earlier one"
+
+    ends = [json.loads(text) for text in await redis.lrange("ends", 0, -1)]
+    assert sorted(end["id"] for end in ends) == sorted(message["id"] for message in messages)
+    rejected = {end["id"]: end["reason"] for end in ends if end["outcome"] == "rejected"}
+    assert set(rejected) == {f"{key}.{n}" for key, n in refused}
+    assert all(reason.endswith("; its ordering_key goes on without it") for reason in rejected.values())
+    by_key = defaultdict(list)
+    for end in ends:
+        by_key[end["id"].partition(".")[0]].append(int(end["id"].partition(".")[2]))
+    assert all(numbers == list(range(EACH)) for numbers in by_key.values()), "receipts come in order"
