@@ -70,6 +70,9 @@ class Provider(ABC, Generic[OptionsT]):
     its payload becomes one delivery each, and the adapter sees only messages with that one field.
     Empty: this provider knows no fan-out, and `targets` is a field like any other."""
 
+    http2: bool = False
+    """Whether nothing but HTTP/2 will do."""
+
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where `public_only` requests may go beside public addresses."""
 

@@ -208,10 +208,7 @@ class Worker:
 
 def transport_of(adapter: Provider[ProviderOptions]) -> Transport:
     """The connections of one provider, within its own limits."""
-    options = adapter.options
-    return open_transport(
-        timeout=options.timeout, concurrency=options.concurrency, allowed=adapter.allowed_networks
-    )
+    return open_transport(adapter.options, allowed=adapter.allowed_networks, http2=adapter.http2)
 
 
 def _profile(settings: Settings) -> Profile:

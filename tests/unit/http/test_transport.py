@@ -24,6 +24,7 @@ from relay.errors import TransportError
 from relay.http import AiohttpTransport, ForbiddenAddress, Unsendable, open_transport
 from relay.http.transport import BODY_LIMIT
 from relay.provider import Request
+from tests.support.builders import options
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -564,7 +565,7 @@ async def test_a_connection_that_was_opened_unguarded_serves_no_guarded_request(
 
 
 async def test_an_allowed_network_is_reached() -> None:
-    transport = open_transport(timeout=5, concurrency=1, allowed=list(LOOPBACK))
+    transport = open_transport(options(timeout=5, concurrency=1), allowed=list(LOOPBACK))
     async with serving(keeps_answering([])) as port:
         assert (await transport.send(Request(f"http://127.0.0.1:{port}/", public_only=True))).status == 200
         await transport.close()

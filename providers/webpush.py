@@ -1,0 +1,202 @@
+"""Web Push: RFC 8030 (delivery), RFC 8291 (encryption), RFC 8292 (VAPID)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from pydantic import field_validator
+
+from providers._answers import reason
+from providers._upstream import LONGEST_LIFE, seconds_left, topic
+from providers._webhook_limits import check_url, networks
+from relay.http.retry_after import retry_after
+from relay.message import Message
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
+from relay.provider import HttpProvider, Request, Response
+from relay.settings.provider import ProviderOptions
+from relay.settings.types import Duration, Secret
+
+URGENCIES = ("very-low", "low", "normal", "high")
+PAUSE = 60.0
+"""Seconds after a 429 that names no time: it is about one subscription or its service, not about all."""
+
+_URGENCY = {0: "high", 1: "normal", 2: "low"}
+_TOPIC = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_FIELDS = ("subscription", "data", "ttl", "urgency", "topic")
+_KNOWN = re.compile(
+    r"fcm\.googleapis\.com|(.+\.)?push\.services\.mozilla\.com|(.+\.)?push\.apple\.com|.+\.notify\.windows\.com"
+)
+_SUBJECT = re.compile(r"mailto:[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+|https://[^\s]+")
+
+
+class WebPushOptions(ProviderOptions):
+    """What `type: webpush` takes."""
+
+    private_key: Secret
+    """The VAPID key: PEM, or base64url. `relay vapid` makes one."""
+    subject: str
+    """mailto: or https: address at which a push service reaches you."""
+    default_ttl: Duration = 86400.0
+    """How long a push service keeps what it cannot deliver, of messages that live for ever."""
+    allow_private: bool | list[str] = False
+    """Whether endpoints may lie at private addresses: true, false, or a list of networks."""
+
+    @field_validator("private_key")
+    @classmethod
+    def _is_key(cls, value: Secret) -> Secret:
+        from providers._webpush_crypto import read_private_key
+
+        read_private_key(value.get_secret_value())
+        return value
+
+    @field_validator("subject")
+    @classmethod
+    def _is_subject(cls, value: str) -> str:
+        if not _SUBJECT.fullmatch(value) or value.endswith("@localhost"):
+            raise ValueError("must be mailto:somebody@example.com or https://…, as push services demand")
+        return value
+
+    @field_validator("allow_private")
+    @classmethod
+    def _are_networks(cls, value: bool | list[str]) -> bool | list[str]:
+        if isinstance(value, list):
+            networks(value)
+        return value
+
+
+class WebPush(HttpProvider[WebPushOptions]):
+    """One HTTP request for each message, to wherever its subscription says."""
+
+    Options = WebPushOptions
+    target_field = "subscription"
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        from providers._webpush_crypto import Vapid, read_private_key
+
+        options = self.options
+        if isinstance(options.allow_private, list):
+            self.allowed_networks = networks(options.allow_private)
+        self._guarded = options.allow_private is not True
+        key = read_private_key(options.private_key.get_secret_value())
+        self._vapid = Vapid(key, options.subject, self.clock)
+
+    def check(self, message: Message) -> Rejected | None:
+        try:
+            self._check(message.payload, message)
+        except ValueError as error:
+            return Rejected(str(error))
+        return None
+
+    def _check(self, payload: dict[str, Any], message: Message) -> None:
+        from providers._webpush_crypto import LARGEST
+
+        for name in payload:
+            if name not in _FIELDS:
+                raise ValueError(f"{name[:60]!r}: not a field; there are {', '.join(_FIELDS)}")
+        _keys(payload.get("subscription"))
+        endpoint = payload["subscription"]["endpoint"]
+        check_url(endpoint)
+        if self._guarded and urlsplit(endpoint).scheme != "https":
+            raise ValueError("subscription.endpoint: must be https")
+        ttl = payload.get("ttl", 0)
+        if type(ttl) is not int or ttl < 0:
+            raise ValueError("ttl: must be whole seconds, 0 or more")
+        if payload.get("urgency", "normal") not in URGENCIES:
+            raise ValueError(f"urgency: must be one of {', '.join(URGENCIES)}")
+        named = payload.get("topic")
+        if named is not None and not (isinstance(named, str) and _TOPIC.fullmatch(named)):
+            raise ValueError("topic: 1 to 32 letters, digits, - or _")
+        size = len(_plaintext(message, payload))
+        if size > LARGEST:
+            raise ValueError(f"{size} bytes of data; push services take at most {LARGEST}")
+
+    def group(self, message: Message) -> Hashable:
+        return None
+
+    def request(self, batch: Sequence[Message]) -> Request:
+        from providers._webpush_crypto import encrypt
+
+        (message,) = batch
+        payload = message.payload
+        endpoint = payload["subscription"]["endpoint"]
+        receiver, auth = _keys(payload["subscription"])
+        left = seconds_left(message, self.clock())
+        life = payload.get("ttl", self.options.default_ttl if left is None else left)
+        headers = {
+            "ttl": str(int(min(life, LONGEST_LIFE if left is None else left))),
+            "urgency": payload.get("urgency") or _URGENCY[message.priority],
+            "authorization": self._vapid.authorization(endpoint),
+        }
+        if "topic" in payload:
+            headers["topic"] = payload["topic"]
+        elif message.collapse_key:
+            headers["topic"] = topic(message.collapse_key)
+        body = b""
+        if plaintext := _plaintext(message, payload):
+            body = encrypt(plaintext, receiver, auth)
+            headers |= {"content-encoding": "aes128gcm", "content-type": "application/octet-stream"}
+        return Request(endpoint, body, headers, public_only=self._guarded)
+
+    def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
+        (message,) = batch
+        return [self._outcome(message, response)]
+
+    def _outcome(self, message: Message, response: Response) -> Outcome:
+        status, body = response.status, response.body
+        if 200 <= status < 300:
+            return Delivered(response.headers.get("location", ""))
+        why = reason(response)
+        match status:
+            case 404 | 410:
+                return Unregistered(message.payload["subscription"]["endpoint"], why, status)
+            case 406 | 429 | 503:
+                # One push service asks for it, and the others go on.
+                after = retry_after(response.headers, self.clock())
+                return Retry(why, status, body, PAUSE if after is None and status != 503 else after)
+            case 401 | 403:
+                return self._refused(message, why, response)
+            case 400 if b"Vapid" in body or b"UnauthorizedRegistration" in body:
+                return self._refused(message, why, response)
+            case 408:
+                return Retry(why, status, body)
+        if status >= 500 or status < 200:
+            return Retry(why, status, body)
+        return Rejected(why, status, body)
+
+    def _refused(self, message: Message, why: str, response: Response) -> Outcome:
+        """Our key is wrong, if a service says so that we know: an endpoint that anybody may have made up
+        must not hold the lane."""
+        host = urlsplit(message.payload["subscription"]["endpoint"]).hostname or ""
+        if _KNOWN.fullmatch(host) or not self._guarded:
+            return Unauthorised(why, response.status, response.body)
+        return Rejected(why, response.status, response.body)
+
+    async def verify(self) -> str:
+        """Sends nothing: a push service has no way to say that it would accept."""
+        return f"nothing was sent; the VAPID key and {self.options.subject} are well-formed"
+
+
+def _keys(subscription: object) -> tuple[bytes, bytes]:
+    """The receiver's public key and authentication secret. Raises ValueError."""
+    from providers._webpush_crypto import decoded, public_key
+
+    if not isinstance(subscription, dict) or not isinstance(subscription.get("keys"), dict):
+        raise ValueError("subscription: must be what JSON.stringify(subscription) gives: endpoint and keys")
+    if not isinstance(subscription.get("endpoint"), str):
+        raise ValueError("subscription.endpoint: missing")
+    keys = subscription["keys"]
+    receiver = public_key(keys.get("p256dh"), "subscription.keys.p256dh")
+    return receiver, decoded(keys.get("auth"), 16, "subscription.keys.auth")
+
+
+def _plaintext(message: Message, payload: dict[str, Any]) -> bytes:
+    """Text as it is, anything else as the JSON that the application wrote."""
+    if "data" not in payload:
+        return b""
+    data = payload["data"]
+    return data.encode() if isinstance(data, str) else message.raw("data") or msgspec.json.encode(data)

@@ -1,0 +1,421 @@
+"""FCM: what is refused, what goes out, what an answer means, and how tokens are had."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import jwt
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from pydantic import ValidationError
+
+from providers._google_token import QUIET, SCOPE, TokenRefused, Tokens, assertion_request, read_token
+from providers._upstream import topic
+from providers.fcm import Fcm, FcmOptions
+from relay.errors import TransportError, UsageError
+from relay.message import Message, parse_envelope
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.provider import Request, Response
+
+NOW = 1_800_000_000.0
+TOKEN_URI = "https://oauth2.googleapis.com/token"
+
+
+@cache
+def keys() -> tuple[str, str]:
+    """A private and a public key, PEM."""
+    key = rsa.generate_private_key(65537, 2048)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def account(**fields: str) -> dict[str, str]:
+    return {
+        "type": "service_account",
+        "project_id": "shop",
+        "private_key_id": "k1",
+        "private_key": keys()[0],
+        "client_email": "relay@shop.iam.gserviceaccount.com",
+        "token_uri": TOKEN_URI,
+        **fields,
+    }
+
+
+def a_fcm(**fields: Any) -> Fcm:
+    return Fcm(
+        "fcm", FcmOptions(type="fcm", service_account=json.dumps(account()), **fields), clock=lambda: NOW
+    )
+
+
+def a_message(payload: dict[str, Any], **envelope: Any) -> Message:
+    element = json.dumps({"id": "m1", **envelope, "payload": payload}).encode()
+    return parse_envelope(element, "notifications", NOW)[1]
+
+
+def sent(payload: dict[str, Any], **envelope: Any) -> dict[str, Any]:
+    return json.loads(a_fcm().request([a_message(payload, **envelope)]).body)["message"]
+
+
+# Requests
+
+
+def test_the_message_goes_out_as_the_application_wrote_it() -> None:
+    payload = '{"token":"abc", "notification":{"title":"Ol\\u00e9"},"data":{"n":"1"}}'
+    message = Message(id="a", queue="q", payload_json=payload.encode())
+    request = a_fcm().request([message])
+    assert request.url == "https://fcm.googleapis.com/v1/projects/shop/messages:send"
+    assert request.body == b'{"message":' + payload.encode() + b"}"
+    assert request.headers["x-goog-api-format-version"] == "2"
+
+
+def test_what_the_envelope_asks_for_is_said_in_fcm_s_words() -> None:
+    found = sent({"token": "abc"}, ttl="90.7s", collapse_key="score", priority="high")
+    assert found["android"] == {"ttl": "90s", "collapse_key": "score", "priority": "HIGH"}
+    assert found["apns"]["headers"] == {
+        "apns-expiration": str(int(NOW + 90.7)),
+        "apns-collapse-id": "score",
+        "apns-priority": "10",
+    }
+    assert found["webpush"]["headers"] == {"TTL": "90", "Topic": topic("score"), "Urgency": "high"}
+
+
+def test_the_payload_wins_over_the_envelope_in_both_spellings() -> None:
+    payload = {
+        "token": "abc",
+        "android": {"collapseKey": "mine", "ttl": "5s"},
+        "apns": {"headers": {"apns-expiration": "0"}, "payload": {"aps": {}}},
+    }
+    found = sent(payload, ttl=60, collapse_key="score")
+    assert found["android"] == {"collapseKey": "mine", "ttl": "5s"}
+    assert found["apns"]["headers"] == {"apns-expiration": "0", "apns-collapse-id": "score"}
+    assert found["apns"]["payload"] == {"aps": {}}
+
+
+def test_what_remains_of_the_life_shrinks_with_each_attempt() -> None:
+    now = NOW
+    fcm = Fcm("fcm", FcmOptions(type="fcm", service_account=json.dumps(account())), clock=lambda: now)
+    message = a_message({"token": "abc"}, ttl=60)
+    assert json.loads(fcm.request([message]).body)["message"]["android"]["ttl"] == "60s"
+    now += 45
+    assert json.loads(fcm.request([message]).body)["message"]["android"]["ttl"] == "15s"
+
+
+def test_a_dry_run_says_so() -> None:
+    body = a_fcm(validate_only=True).request([a_message({"topic": "news"})]).body
+    assert json.loads(body) == {"message": {"topic": "news"}, "validate_only": True}
+
+
+def test_the_official_client_makes_the_same_request() -> None:
+    """firebase-admin, run for real up to its HTTP session."""
+    import firebase_admin
+    from firebase_admin import credentials, messaging
+    from google.auth.credentials import AnonymousCredentials
+
+    class Anonymous(credentials.Base):
+        def get_credential(self) -> Any:
+            return AnonymousCredentials()
+
+    app = firebase_admin.initialize_app(Anonymous(), {"projectId": "shop"}, name="differential")
+    caught: dict[str, Any] = {}
+
+    def session_request(self: Any, method: str, url: str, **keywords: Any) -> Any:
+        caught.update(method=method, url=url, **keywords)
+        raise InterruptedError
+
+    message = messaging.Message(
+        token="abc",
+        notification=messaging.Notification(title="Hello", body="World"),
+        data={"n": "1"},
+        android=messaging.AndroidConfig(collapse_key="score", ttl=90, priority="high"),
+        apns=messaging.APNSConfig(headers={"apns-priority": "10"}),
+    )
+    try:
+        with (
+            patch("google.auth.transport.requests.AuthorizedSession.request", session_request),
+            pytest.raises(InterruptedError),
+        ):
+            messaging.send(message, dry_run=True, app=app)
+    finally:
+        firebase_admin.delete_app(app)
+    payload = caught["json"]["message"]
+    ours = a_fcm(validate_only=True).request([a_message(payload)])
+    assert (caught["method"].upper(), caught["url"]) == (ours.method, ours.url)
+    assert json.loads(ours.body) == caught["json"]
+    theirs = {name.lower(): value for name, value in caught["headers"].items()}
+    assert theirs["x-goog-api-format-version"] == ours.headers["x-goog-api-format-version"]
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("payload", "word"),
+    [
+        ({}, "exactly one of"),
+        ({"token": "a", "topic": "b"}, "not token and topic"),
+        ({"token": ""}, "not empty"),
+        ({"token": 7}, "must be a text"),
+        ({"topic": "/topics/news"}, "no /topics/"),
+        ({"token": "a", "data": {"n": 1}}, "data.n: must be a text"),
+        ({"token": "a", "data": {"google.x": "1"}}, "reserved"),
+        ({"token": "a", "data": []}, "must be an object"),
+        ({"token": "a", "android": "high"}, "android: must be an object"),
+        ({"token": "a", "data": {"n": "x" * 4096}}, "4097 bytes"),
+        ({"topic": "a", "data": {"n": "x" * 2048}}, "2049 bytes"),
+    ],
+)
+def test_what_fcm_would_never_take_is_refused_before_it_is_sent(payload: dict[str, Any], word: str) -> None:
+    refused = a_fcm().check(a_message(payload))
+    assert isinstance(refused, Rejected)
+    assert word in refused.reason
+
+
+def test_the_largest_message_is_taken() -> None:
+    assert a_fcm().check(a_message({"token": "a", "data": {"n": "x" * 4095}})) is None
+
+
+# Answers
+
+
+def answer(
+    status: int, name: str = "", code: str = "", field: str = "", headers: dict[str, str] | None = None
+) -> Response:
+    details: list[dict[str, Any]] = []
+    if code:
+        details.append({"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code})
+    if field:
+        violations = [{"field": field, "description": "bad"}]
+        details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations})
+    error = {"code": status, "message": "why", "status": name, "details": details}
+    return Response(status, headers or {}, json.dumps({"error": error}).encode())
+
+
+ANSWERS: list[tuple[Response, type[Outcome]]] = [
+    (Response(200, {}, b'{"name":"projects/shop/messages/1"}'), Delivered),
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.token"), Unregistered),
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.android.ttl"), Rejected),
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), Rejected),
+    (answer(400, "FAILED_PRECONDITION"), Rejected),
+    (answer(401, "UNAUTHENTICATED"), Unauthorised),
+    (answer(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"), Retry),
+    (answer(403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH"), Unregistered),
+    (answer(403, "PERMISSION_DENIED"), Unauthorised),
+    (answer(404, "NOT_FOUND", "UNREGISTERED"), Unregistered),
+    (answer(404, "NOT_FOUND"), Unauthorised),
+    (Response(404, {}, b"<html>not found</html>"), Retry),
+    (answer(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"), Throttled),
+    (answer(429, "RESOURCE_EXHAUSTED"), Throttled),
+    (Response(429, {}, b""), Throttled),
+    (answer(500, "INTERNAL", "INTERNAL"), Retry),
+    (Response(502, {}, b"<html>bad gateway</html>"), Retry),
+    (answer(503, "UNAVAILABLE", "UNAVAILABLE"), Retry),
+    (answer(503, "UNAVAILABLE", "UNAVAILABLE", headers={"retry-after": "7"}), Throttled),
+    (answer(500, "INTERNAL", "UNSPECIFIED_ERROR"), Retry),
+    (Response(418, {}, b"[1]"), Rejected),
+    (Response(400, {}, b'{"error":{"details":[7,{"fieldViolations":[3]}]}}'), Rejected),
+]
+
+
+@pytest.mark.parametrize(("response", "outcome"), ANSWERS)
+def test_answers_by_their_error_code(response: Response, outcome: type[Outcome]) -> None:
+    (found,) = a_fcm().outcomes([a_message({"token": "abc"})], response)
+    assert isinstance(found, outcome)
+    if isinstance(found, Unregistered):
+        assert found.target == "abc"
+
+
+def test_a_quota_without_a_time_is_a_minute() -> None:
+    (found,) = a_fcm().outcomes([a_message({"token": "a"})], answer(429, "", "QUOTA_EXCEEDED"))
+    assert found == Throttled("429 QUOTA_EXCEEDED: why", 60.0, 429, found.body)  # type: ignore[union-attr]
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({}, "service_account_file: missing"),
+        ({"service_account": "nonsense"}, "JSON of a service account"),
+        ({"service_account": "{}"}, "client_email, private_key"),
+        ({"credentials": "adc"}, "project_id: needed"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(fields: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValidationError, match=word):
+        FcmOptions(type="fcm", **fields)
+
+
+# Tokens
+
+
+class Endpoint:
+    """A transport that plays both Google's token endpoint and FCM."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.tokens = 0
+        self.refuse = 0
+        self.token_answers: list[Response | Exception] = []
+
+    async def send(self, request: Request) -> Response:
+        self.requests.append(request)
+        await asyncio.sleep(0)
+        if "token" in request.url:
+            if self.token_answers:
+                found = self.token_answers.pop(0)
+                if isinstance(found, Exception):
+                    raise found
+                return found
+            self.tokens += 1
+            return Response(
+                200, {}, json.dumps({"access_token": f"t{self.tokens}", "expires_in": 3600}).encode()
+            )
+        if self.refuse:
+            self.refuse -= 1
+            return answer(401, "UNAUTHENTICATED")
+        return Response(200, {}, b"{}")
+
+    async def close(self) -> None:
+        pass
+
+
+async def started(endpoint: Endpoint) -> Fcm:
+    fcm = a_fcm()
+    await fcm.start(endpoint)
+    return fcm
+
+
+def test_the_assertion_is_what_google_asks_for() -> None:
+    request = assertion_request(account(), TOKEN_URI, NOW)
+    assertion = request.body.decode().partition("assertion=")[2]
+    claims = jwt.decode(
+        assertion,
+        keys()[1],
+        algorithms=["RS256"],
+        audience=TOKEN_URI,
+        options={"verify_exp": False, "verify_iat": False},
+    )
+    assert claims == {
+        "iss": "relay@shop.iam.gserviceaccount.com",
+        "scope": SCOPE,
+        "aud": TOKEN_URI,
+        "iat": int(NOW),
+        "exp": int(NOW) + 3600,
+    }
+    assert jwt.get_unverified_header(assertion) == {"alg": "RS256", "typ": "JWT", "kid": "k1"}
+
+
+async def test_one_token_serves_all_senders() -> None:
+    endpoint = Endpoint()
+    fcm = await started(endpoint)
+    message = a_message({"token": "a"})
+    ends = await asyncio.gather(*(fcm.deliver([message]) for _ in range(50)))
+    assert all(isinstance(end[0], Delivered) for end in ends)
+    assert endpoint.tokens == 1
+    assert {r.headers["authorization"] for r in endpoint.requests if "token" not in r.url} == {"Bearer t1"}
+
+
+async def test_a_refused_token_is_renewed_once() -> None:
+    endpoint = Endpoint()
+    fcm = await started(endpoint)
+    endpoint.refuse = 1
+    assert isinstance((await fcm.deliver([a_message({"token": "a"})]))[0], Delivered)
+    assert endpoint.tokens == 2
+    endpoint.refuse = 2
+    assert isinstance((await fcm.deliver([a_message({"token": "a"})]))[0], Unauthorised)
+    assert endpoint.tokens == 3
+
+
+async def test_credentials_that_google_refuses_hold_the_lane_and_are_not_tried_in_a_storm() -> None:
+    endpoint = Endpoint()
+    fcm = await started(endpoint)
+    refusal = Response(400, {}, b'{"error":"invalid_grant","error_description":"no such key"}')
+    endpoint.token_answers = [refusal] * 9
+    for _ in range(5):
+        (end,) = await fcm.deliver([a_message({"token": "a"})])
+        assert isinstance(end, Unauthorised)
+        assert "invalid_grant no such key" in end.reason
+    assert len(endpoint.requests) == 1
+    with pytest.raises(UsageError, match="invalid_grant"):
+        await fcm.verify()
+
+
+async def test_a_token_endpoint_in_trouble_is_asked_again() -> None:
+    endpoint = Endpoint()
+    fcm = await started(endpoint)
+    endpoint.token_answers = [TransportError("reset"), Response(503, {}, b"")]
+    assert isinstance((await fcm.deliver([a_message({"token": "a"})]))[0], Delivered)
+    assert endpoint.tokens == 1
+
+
+async def test_a_token_is_renewed_ahead_and_the_old_one_serves_on_while_google_is_away() -> None:
+    now, answers = (
+        NOW,
+        [
+            ("t1", 3600.0),
+            TransportError("away"),
+            TransportError("away"),
+            TransportError("away"),
+            ("t2", 3600.0),
+        ],
+    )
+
+    async def fetch() -> tuple[str, float]:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    tokens = Tokens(fetch, lambda: now)
+    assert await tokens.get() == "t1"
+    now += 3600 * 0.85
+    assert await tokens.get() == "t1"  # and asks for the next one meanwhile, in vain
+    while len(answers) > 1:
+        await asyncio.sleep(0.01)
+    assert await tokens.get() == "t1"
+    now += QUIET + 1
+    assert await tokens.get() == "t1"
+    while answers:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
+    assert await tokens.get() == "t2"
+    await tokens.close()
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (Response(500, {}, b"<html>"), TransportError),
+        (Response(400, {}, b'{"error":"server_error"}'), TransportError),
+        (Response(401, {}, b'{"error":"invalid_client"}'), TokenRefused),
+        (Response(200, {}, b"{}"), TransportError),
+    ],
+)
+def test_answers_of_the_token_endpoint(response: Response, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        read_token(response)
+
+
+def test_the_life_of_a_token_may_be_a_text() -> None:
+    assert read_token(Response(200, {}, b'{"access_token":"a","expires_in":"3599"}')) == ("a", 3599.0)
+
+
+def test_the_vector_of_an_assertion_verifies() -> None:
+    vectors = json.loads((Path(__file__).parents[2] / "vectors/push.json").read_text())
+    (vector,) = [v for v in vectors if v["kind"] == "oauth2_jwt_grant"]
+    claims = jwt.decode(
+        vector["expected"]["assertion"],
+        vector["inputs"]["public_key_pem"],
+        algorithms=["RS256"],
+        audience=TOKEN_URI,
+        options={"verify_exp": False, "verify_iat": False},
+    )
+    assert msgspec.json.encode(claims) == vector["inputs"]["claims_json"].encode()

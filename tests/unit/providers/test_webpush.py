@@ -1,0 +1,293 @@
+"""Web Push: the RFCs' own vectors, what is refused, what goes out, and what an answer means."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import http_ece
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from providers._upstream import topic
+from providers._webpush_crypto import (
+    CURVE,
+    LARGEST,
+    RECORD,
+    VAPID_REUSE,
+    application_server_key,
+    decoded,
+    encrypt,
+    read_private_key,
+    unpadded,
+)
+from providers.webpush import WebPush, WebPushOptions
+from relay.message import Message, parse_envelope
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
+from relay.provider import Response
+
+NOW = 1_800_000_000.0
+VECTORS = {v["id"]: v for v in json.loads((Path(__file__).parents[2] / "vectors/push.json").read_text())}
+RFC = VECTORS["rfc8291-5-appendixA"]["inputs"]
+VAPID = VECTORS["vapid-deterministic-own"]["inputs"]
+BROWSER = read_private_key(RFC["ua_private"])
+ENDPOINT = "https://updates.push.services.mozilla.com/wpush/v2/abc"
+
+
+def a_webpush(**fields: Any) -> WebPush:
+    own = {"private_key": VAPID["private_raw_b64url"], "subject": "mailto:ops@example.com"}
+    return WebPush("push", WebPushOptions(type="webpush", **{**own, **fields}), clock=lambda: NOW)
+
+
+def subscription(endpoint: str = ENDPOINT, **keys: Any) -> dict[str, Any]:
+    own = {"p256dh": RFC["ua_public"], "auth": RFC["auth_secret"]}
+    return {"endpoint": endpoint, "expirationTime": None, "keys": {**own, **keys}}
+
+
+def a_message(payload: Any = None, **envelope: Any) -> Message:
+    payload = {"subscription": subscription(), "data": {"n": 1}, **(payload or {})}
+    element = json.dumps({"id": "m1", **envelope, "payload": payload}).encode()
+    return parse_envelope(element, "notifications", NOW)[1]
+
+
+def decrypted(body: bytes) -> bytes:
+    found: bytes = http_ece.decrypt(
+        body, private_key=BROWSER, auth_secret=decoded(RFC["auth_secret"], 16, "auth"), version="aes128gcm"
+    )
+    return found
+
+
+# Encryption
+
+
+def test_the_rfc_s_example_byte_for_byte() -> None:
+    body = encrypt(
+        RFC["plaintext_utf8"].encode(),
+        decoded(RFC["ua_public"], 65, "ua_public"),
+        decoded(RFC["auth_secret"], 16, "auth"),
+        sender=read_private_key(RFC["as_private"]),
+        salt=decoded(RFC["salt"], 16, "salt"),
+    )
+    assert unpadded(body) == VECTORS["rfc8291-5-appendixA"]["expected"]["body"]
+
+
+@given(plaintext=st.binary(max_size=LARGEST))
+def test_the_browser_reads_what_was_sent(plaintext: bytes) -> None:
+    body = encrypt(plaintext, decoded(RFC["ua_public"], 65, ""), decoded(RFC["auth_secret"], 16, ""))
+    assert len(body) <= RECORD
+    assert decrypted(body) == plaintext
+
+
+def test_each_message_has_a_key_and_a_salt_of_its_own() -> None:
+    webpush = a_webpush()
+    one, other = (webpush.request([a_message()]).body for _ in range(2))
+    assert one[:16] != other[:16]
+    assert one[21:86] != other[21:86]
+
+
+# VAPID
+
+
+def test_the_token_is_the_vector_s_but_for_its_signature() -> None:
+    found = a_webpush().request([a_message()]).headers["authorization"]
+    token, _, key = found.removeprefix("vapid t=").partition(", k=")
+    assert key == VAPID["public_raw_b64url"]
+    public = read_private_key(VAPID["private_raw_b64url"]).public_key()
+    audience, lax = "https://updates.push.services.mozilla.com", {"verify_exp": False}
+    claims = jwt.decode(token, public, algorithms=["ES256"], audience=audience, options=lax)
+    assert claims["sub"] == "mailto:ops@example.com"
+    assert NOW + 6 * 3600 <= claims["exp"] <= NOW + 12 * 3600
+
+
+def test_one_token_for_each_origin_and_a_few_hours() -> None:
+    now = NOW - NOW % VAPID_REUSE
+    own = {"private_key": VAPID["private_raw_b64url"], "subject": "https://example.com/contact"}
+    webpush = WebPush("push", WebPushOptions(type="webpush", **own), clock=lambda: now)
+
+    def token(endpoint: str) -> str:
+        return webpush.request([a_message({"subscription": subscription(endpoint)})]).headers["authorization"]
+
+    first = token("https://fcm.googleapis.com/fcm/send/a")
+    assert token("https://fcm.googleapis.com/fcm/send/b") == first
+    other = token("https://web.push.apple.com:8443/c")
+    claims = jwt.decode(other.removeprefix("vapid t=").partition(",")[0], options={"verify_signature": False})
+    assert claims["aud"] == "https://web.push.apple.com:8443"
+    now += VAPID_REUSE
+    assert token("https://fcm.googleapis.com/fcm/send/a") != first
+
+
+def test_the_rfc_s_token_verifies_with_its_key() -> None:
+    vector = VECTORS["rfc8292-2.4"]
+    key = ec.EllipticCurvePublicKey.from_encoded_point(CURVE, decoded(vector["inputs"]["k"], 65, "k"))
+    claims = jwt.decode(
+        vector["inputs"]["t"],
+        key,
+        algorithms=["ES256"],
+        audience="https://push.example.net",
+        options={"verify_exp": False},
+    )
+    assert claims == vector["expected"]["claims"]
+
+
+def test_keys_in_the_forms_that_people_have() -> None:
+    key = read_private_key(VAPID["private_raw_b64url"])
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    sec1 = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    for text in (VAPID["private_raw_b64url"], VAPID["private_raw_b64url"] + "=\n", pem, sec1):
+        assert application_server_key(read_private_key(text)) == VAPID["public_raw_b64url"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"private_key": "short"}, "base64url|32 bytes"),
+        ({"private_key": "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----"}, "relay vapid"),
+        ({"subject": "ops@example.com"}, "mailto:"),
+        ({"subject": "mailto: ops@example.com"}, "mailto:"),
+        ({"subject": "mailto:<ops@example.com>"}, "mailto:"),
+        ({"subject": "mailto:ops@localhost"}, "mailto:"),
+        ({"allow_private": ["nonsense"]}, "network"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(fields: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValidationError, match=word):
+        a_webpush(**fields)
+
+
+# Requests
+
+
+def test_headers_and_body_of_a_push() -> None:
+    request = a_webpush().request([a_message()])
+    headers = dict(request.headers)
+    assert headers.pop("authorization").startswith("vapid t=")
+    assert headers == {
+        "ttl": "86400",
+        "urgency": "normal",
+        "content-encoding": "aes128gcm",
+        "content-type": "application/octet-stream",
+    }
+    assert (request.url, request.public_only) == (ENDPOINT, True)
+    assert decrypted(request.body) == b'{"n": 1}'
+
+
+def test_what_the_envelope_asks_for_is_said_in_the_rfc_s_words() -> None:
+    headers = a_webpush().request([a_message(ttl="90.5s", collapse_key="score", priority="high")]).headers
+    assert (headers["ttl"], headers["urgency"], headers["topic"]) == ("90", "high", topic("score"))
+    assert len(topic("score")) == 32
+    assert a_webpush().request([a_message(priority="low")]).headers["urgency"] == "low"
+    assert a_webpush().request([a_message(ttl="60d")]).headers["ttl"] == str(28 * 86400)
+
+
+def test_the_payload_wins_but_nothing_outlives_the_message() -> None:
+    own = {"ttl": 30, "urgency": "very-low", "topic": "mine"}
+    headers = a_webpush().request([a_message(own, ttl=90, collapse_key="score", priority="high")]).headers
+    assert (headers["ttl"], headers["urgency"], headers["topic"]) == ("30", "very-low", "mine")
+    assert a_webpush().request([a_message({"ttl": 300}, ttl=90)]).headers["ttl"] == "90"
+
+
+def test_text_goes_as_text_and_nothing_as_nothing() -> None:
+    assert decrypted(a_webpush().request([a_message({"data": "Olé"})]).body) == "Olé".encode()
+    message = Message(id="a", queue="q", payload_json=json.dumps({"subscription": subscription()}).encode())
+    request = a_webpush().request([message])
+    assert request.body == b""
+    assert "content-encoding" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("payload", "word"),
+    [
+        ({"subscription": None}, "JSON.stringify"),
+        ({"subscription": {"endpoint": ENDPOINT}}, "JSON.stringify"),
+        ({"subscription": {**subscription(), "endpoint": None}}, "endpoint: missing"),
+        ({"subscription": subscription("http://push.example.com/a")}, "must be https"),
+        ({"subscription": subscription("nonsense")}, "url"),
+        ({"subscription": subscription(p256dh="AAAA")}, "p256dh: must be 65 bytes"),
+        ({"subscription": subscription(p256dh=unpadded(b"\x04" + b"\x01" * 64))}, "no point on the curve"),
+        ({"subscription": subscription(auth="AAAA")}, "auth: must be 16 bytes"),
+        ({"subscription": subscription(auth="*" * 22)}, "auth: must be base64url"),
+        ({"subscription": subscription(auth=None)}, "auth: must be base64url"),
+        ({"ttl": -1}, "ttl"),
+        ({"ttl": True}, "ttl"),
+        ({"urgency": "urgent"}, "urgency"),
+        ({"topic": "a b"}, "topic"),
+        ({"topic": "x" * 33}, "topic"),
+        ({"data": "x" * (LARGEST + 1)}, "push services take at most"),
+        ({"title": "x"}, "not a field"),
+    ],
+)
+def test_what_can_never_be_sent_is_refused(payload: dict[str, Any], word: str) -> None:
+    refused = a_webpush().check(a_message(payload))
+    assert isinstance(refused, Rejected)
+    assert word in refused.reason
+
+
+def test_the_largest_data_is_taken() -> None:
+    message = a_message({"data": "x" * LARGEST})
+    assert a_webpush().check(message) is None
+    assert len(a_webpush().request([message]).body) == RECORD
+
+
+# Answers
+
+
+ANSWERS: list[tuple[int, bytes, type[Outcome]]] = [
+    *((status, b"", Delivered) for status in (200, 201, 202, 204)),
+    (301, b"", Rejected),
+    (307, b"", Rejected),
+    (400, b'{"errno":110}', Rejected),
+    (400, b'{"reason":"BadWebPushTopic"}', Rejected),
+    (400, b'{"reason":"VapidPkHashMismatch"}', Unauthorised),
+    (400, b"UnauthorizedRegistration", Unauthorised),
+    (401, b'{"errno":109}', Unauthorised),
+    (403, b'{"reason":"BadJwtToken"}', Unauthorised),
+    (404, b'{"errno":102}', Unregistered),
+    (405, b"", Rejected),
+    (406, b"", Retry),
+    (408, b"", Retry),
+    (410, b'{"errno":103}', Unregistered),
+    (413, b'{"errno":104}', Rejected),
+    (429, b"", Retry),
+    (500, b"", Retry),
+    (502, b'{"errno":900}', Retry),
+    (503, b'{"errno":201}', Retry),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "outcome"), ANSWERS)
+def test_answers_by_their_status(status: int, body: bytes, outcome: type[Outcome]) -> None:
+    (found,) = a_webpush().outcomes([a_message()], Response(status, {}, body))
+    assert isinstance(found, outcome)
+    if isinstance(found, Unregistered):
+        assert found.target == ENDPOINT
+
+
+def test_one_service_s_throttle_is_about_its_own_messages() -> None:
+    (found,) = a_webpush().outcomes([a_message()], Response(429, {"retry-after": "7"}, b""))
+    assert isinstance(found, Retry)
+    assert found.after == 7.0
+    (found,) = a_webpush().outcomes([a_message()], Response(429, {}, b""))
+    assert isinstance(found, Retry)
+    assert found.after == 60.0
+
+
+def test_an_endpoint_that_anybody_made_up_cannot_hold_the_lane() -> None:
+    message = a_message({"subscription": subscription("https://push.services.mozilla.com.evil.example/a")})
+    (found,) = a_webpush().outcomes([message], Response(403, {}, b"no"))
+    assert isinstance(found, Rejected)
+
+
+def test_a_key_pair_of_a_browser_s_own_making() -> None:
+    """What another library makes of it: pywebpush's way of reading keys is the same as ours."""
+    key = ec.generate_private_key(CURVE)
+    public = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    body = encrypt(b"hello", public, b"0123456789abcdef")
+    auth = base64.urlsafe_b64decode(base64.urlsafe_b64encode(b"0123456789abcdef"))
+    assert http_ece.decrypt(body, private_key=key, auth_secret=auth, version="aes128gcm") == b"hello"
