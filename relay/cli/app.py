@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from relay import __version__
-from relay.cli import check, dead, demo, lanes, providers, push, run, sandbox, schema, status
+from relay.cli import check, dead, demo, lanes, providers, push, run, sandbox, schema, status, vapid
 from relay.cli.common import ConfigOption, remember_config
 
 app = typer.Typer(
@@ -51,3 +51,4 @@ app.command()(sandbox.sandbox)
 app.command()(demo.demo)
 app.command()(schema.schema)
 app.command()(providers.providers)
+app.command()(vapid.vapid)

@@ -30,6 +30,7 @@ COMMANDS = [
     "cancel",
     "providers",
     "schema",
+    "vapid",
     "sandbox",
     "demo",
 ]

@@ -24,29 +24,40 @@ from h2.exceptions import ProtocolError
 from tests.support.receiver import Answer, Received
 
 
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that is its own authority, and its key, as PEM files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+def certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """An authority, a certificate for 127.0.0.1 that it issued, and the key of that, as PEM files."""
+    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority = _certificate("Authority", "Authority", authority_key, authority_key, ca=True)
+    certificate = _certificate("localhost", "Authority", key, authority_key, ca=False)
+    paths = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(authority.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(certificate.public_bytes(Encoding.PEM))
+    paths[2].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+def _certificate(
+    name: str,
+    issuer: str,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    ca: bool,
+) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
-    certificate = (
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, SHA256())
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .sign(signer, SHA256())
     )
-    cert_path, key_path = folder / "cert.pem", folder / "key.pem"
-    cert_path.write_bytes(certificate.public_bytes(Encoding.PEM))
-    key_path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return cert_path, key_path
 
 
 @dataclass
@@ -112,11 +123,11 @@ class Http2Server:
 @asynccontextmanager
 async def http2_serving(folder: Path) -> AsyncIterator[Http2Server]:
     """A running server; `ca` is the file of its authority."""
-    certificate, key = self_signed(folder)
+    authority, certificate, key = certificates(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["h2"])
-    running = Http2Server(ca=certificate)
+    running = Http2Server(ca=authority)
     server = await asyncio.start_server(running.serve, "127.0.0.1", 0, ssl=context)
     running.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:

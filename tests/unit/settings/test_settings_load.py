@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from collections.abc import Iterator
@@ -11,10 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from providers.apns import ApnsOptions
+from providers.fcm import FcmOptions
+from providers.webpush import WebPushOptions
 from relay.errors import ConfigError
 from relay.settings.load import load, loads
 from relay.settings.models import QueueSettings, Settings
@@ -94,6 +100,35 @@ def test_the_keys_that_the_example_comments_out_are_right_too(
     text = text.replace("    cluster: mt1\n", "")  # `url` comes instead of it
     found = loads(text, EXAMPLE, shipped, {"WEBHOOK_SECRET": "whsec_" + "YWJj" * 8})
     assert found.providers["pusher"].ttl == 3600
+
+
+def test_the_push_services_that_the_example_comments_out_are_right_too(tmp_path: Path) -> None:
+    """With the files that it names, as their makers give them."""
+    models = {"fcm": FcmOptions, "apns": ApnsOptions, "webpush": WebPushOptions}
+    text = EXAMPLE.read_text()
+    block = text[text.index("  # fcm:") : text.index("\nadmin:")]
+    active = re.sub(r"^  # ", "  ", block, flags=re.MULTILINE)
+    for name, model in models.items():
+        own = set(model.model_fields) - set(ProviderOptions.model_fields)
+        for key in own:
+            assert re.search(rf"^ +(# )?{key}(_file)?: ", active, re.MULTILINE), f"{name}: {key} is not there"
+    rsa_key, ec_key = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+    pem = [
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        for key in (rsa_key, ec_key)
+    ]
+    account = dict.fromkeys(("client_email", "private_key_id", "token_uri", "project_id"), "x")
+    (tmp_path / "firebase.json").write_text(json.dumps({**account, "private_key": pem[0]}))
+    (tmp_path / "AuthKey_ABC123DEFG.p8").write_text(pem[1])
+    (tmp_path / "vapid.pem").write_text(pem[1])
+    path = tmp_path / "relay.yaml"
+    path.write_text(f"queues: [{{name: q}}]\nproviders:\n{active}")
+    found = load(path, models, {})
+    for name, model in models.items():
+        assert isinstance(found.providers[name], model)
+        for key, default in defaults(model):
+            if key in found.providers[name].model_fields_set and default is not None:
+                assert getattr(found.providers[name], key) == default, key
 
 
 def test_the_file_of_the_contract(read) -> None:
