@@ -19,7 +19,7 @@
 -- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
 -- and no message is out without being on its worker's list.
 
-local MOST_PROMOTED, MOST_SCANNED, PACE_MS, SLOWEST = 200, 1000, 50, 0.1
+local MOST_PROMOTED, MOST_SCANNED, PACE_MS, SLOWEST = 200, 300, 50, 0.1
 
 local wanted = tonumber(ARGV[1])
 local policy = cmsgpack.unpack(ARGV[2])
