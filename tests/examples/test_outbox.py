@@ -16,6 +16,7 @@ import pytest
 import yaml
 from redis.asyncio import Redis
 
+from tests.conftest import BINARIES
 from tests.support.postgres import binaries, running_postgres
 from tests.support.receiver import Receiver, receiving
 from tests.support.redis_server import RedisServer
@@ -24,7 +25,11 @@ from tests.support.relay_process import worker
 EXAMPLE = Path(__file__).parents[2] / "examples" / "outbox"
 POSTGRES = binaries()
 NEVER = '{"payload":{"body":{"text":"never"}}}'
-pytestmark = pytest.mark.skipif(POSTGRES is None, reason="no PostgreSQL server on this machine")
+pytestmark = [
+    pytest.mark.skipif(POSTGRES is None, reason="no PostgreSQL server on this machine"),
+    # The recipe is about PostgreSQL; what Redis does in it is the same in all versions.
+    pytest.mark.parametrize("redis_server", [max(BINARIES)], indirect=True),
+]
 
 
 @pytest.fixture(scope="module")

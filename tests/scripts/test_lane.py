@@ -61,6 +61,23 @@ async def test_a_standing_backlog_leaves_a_share_to_low(redis: Redis) -> None:
     }
 
 
+async def test_the_shares_are_the_operator_s(redis: Redis) -> None:
+    lane = a_lane(redis, shares={"normal": 0.3, "low": 0.2})
+    for level in ("high", "normal", "low"):
+        await lane.enqueue([plain_message(level, priority=level) for _ in range(200)])
+    out: list[str] = []
+    for _ in range(10):
+        out += texts((await lane.claim(7)).claims)
+    assert {level: out.count(level) for level in ("high", "normal", "low")} == {
+        "high": 35,
+        "normal": 21,
+        "low": 14,
+    }
+    only_low = a_lane(redis, name="other", shares={"normal": 0.3, "low": 0.2})
+    await only_low.enqueue([plain_message("low", priority="low") for _ in range(20)])
+    assert len((await only_low.claim(10)).claims) == 10, "a share that nobody uses is nobody's"
+
+
 async def test_a_delivered_message_leaves_nothing_behind(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([plain_message("a"), a_message("b", reply_to="", ordering_key="k", collapse_key="c")])
@@ -241,6 +258,41 @@ async def test_a_newer_message_replaces_the_older_one_in_place(redis: Redis) -> 
     assert texts((await lane.claim(10)).claims) == ["d"]
 
 
+async def test_a_late_success_of_the_replaced_message_does_not_end_the_newer_one(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("older", collapse_key="k")])
+    (older,) = (await lane.claim(1)).claims
+    await a_lane(redis, worker="w2").recover("w1")
+    await lane.enqueue([a_message("newer", collapse_key="k")])
+    await lane.settle([(older.ticket, older.fence, "d", 1)])
+    assert texts((await lane.claim(10)).claims) == ["newer"]
+
+
+async def test_a_retry_that_would_come_too_late_comes_at_the_end(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("a", expires_at=time.time() + 0.2, reply_to="answers")])
+    (claim,) = (await lane.claim(1)).claims
+    await lane.settle([(claim.ticket, claim.fence, "r", 3_600_000, claim.tries(attempts=1, alone=False), "")])
+    waiting = await lane.claim(1)
+    assert waiting.wait is not None
+    assert waiting.wait <= 0.2
+    while not (claimed := await lane.claim(1)).passed_over:
+        assert claimed.claims == []
+    assert await lane.size() == 0
+
+
+async def test_the_dedup_window_remembers_so_many_and_no_more(redis: Redis) -> None:
+    lane = a_lane(redis, dedup_window=HOUR)
+    seen = lane.keys.part("seen")
+    million = {f"id-{number}": 1e15 + number for number in range(1_000_005)}
+    names = list(million)
+    for start in range(0, len(names), 20_000):
+        await redis.zadd(seen, {name: million[name] for name in names[start : start + 20_000]})
+    await lane.enqueue([a_message("order-17")])
+    await settle(lane, list((await lane.claim(1)).claims), Delivered(), dedup_window=HOUR)
+    assert await redis.zcard(seen) == 1_000_000
+
+
 async def test_an_ordering_key_goes_one_at_a_time_and_in_order(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_message(f"{key}{number}", ordering_key=key) for number in range(3) for key in "xy"])
@@ -350,6 +402,13 @@ async def test_a_gone_target_leaves_feedback_and_a_receipt(redis: Redis) -> None
     settled = await settle(lane, list((await lane.claim(1)).claims), Unregistered("token-1", "410"))
     assert settled.outbox == 2
     assert await lane.size() == 0
+
+
+async def test_a_delayed_message_that_is_taken_back_leaves_nothing(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("later", deliver_at=time.time() + HOUR)])
+    assert await lane.cancel("later", ["w1"]) == "cancelled"
+    assert await redis.exists(lane.keys.part("due"), lane.keys.part("bodies"), lane.keys.part("ids")) == 0
 
 
 @pytest.mark.parametrize("when", ["waiting", "in flight", "gone"])

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.courier import Courier, receipt
 from relay.outcome import Unregistered
 from relay.settlement import Settler
 from relay.store import outbox as outbox_module
+from relay.store.connect import open_client
 from relay.store.lane import Lane
 from relay.store.outbox import Outbox
 from relay.store.scripting import Client
@@ -116,6 +117,58 @@ async def test_feedback_comes_once(redis: Client) -> None:
     await asyncio.gather(*(carry_all(a_courier(redis)) for _ in range(3)))
     entries = await redis.xrange("relay:feedback")
     assert [fields[b"target"].decode() for _, fields in entries] == [f"token-m{n}" for n in range(150)]
+
+
+COURIER = ("read", "carry", "carry", "forget", "die")
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("deliver"), st.integers(1, 7)),
+        *(
+            st.tuples(st.just(step), st.integers(0, 2))
+            for step in ("read", "carry", "carry", "forget", "die")
+        ),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=STEPS)
+def test_whatever_couriers_do_each_receipt_comes_once_and_in_order(
+    server_url: str, steps: list[tuple[str, int]]
+) -> None:
+    """Three couriers, each at its own point of reading, carrying to one list after the other, forgetting."""
+
+    async def run() -> None:
+        redis = open_client(server_url)
+        await redis.execute_command("FLUSHALL")
+        lane, outbox, sent = a_lane(redis), Outbox(redis, "relay", "test"), 0
+        hands: dict[int, tuple[int, str, dict[str, list[tuple[str, bytes]]]]] = {}
+        try:
+            for step, number in steps:
+                if step == "deliver":
+                    await deliver(lane, range(sent, sent + number))
+                    sent += number
+                elif step == "read" and (read := await outbox.read(5)).letters:
+                    by_target: dict[str, list[tuple[str, bytes]]] = {}
+                    for letter_id, packed in read.letters:
+                        letter = msgspec.msgpack.decode(packed)
+                        text = msgspec.json.encode(receipt("test", letter))
+                        by_target.setdefault(letter[1], []).append((letter_id, text))
+                    hands[number] = read.deadline, read.letters[-1][0], by_target
+                elif step == "carry" and number in hands and hands[number][2]:
+                    target, letters = hands[number][2].popitem()
+                    assert await outbox.carry(target, "list", hands[number][0], letters) == "ok"
+                elif step == "forget" and number in hands and not hands[number][2]:
+                    await outbox.forget(hands.pop(number)[1])
+                elif step == "die":
+                    hands.pop(number, None)
+            await carry_all(a_courier(redis))
+            assert await arrived(redis) == expected(range(sent))
+        finally:
+            await redis.aclose()
+
+    asyncio.run(run())
 
 
 @given(

@@ -1,0 +1,237 @@
+"""Fan-outs at the level of the scripts: the rare moments, one a test."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.errors import MessageError
+from relay.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, split
+from relay.message import Message, parse_envelope
+from relay.store.lane import Claim, Expansion, Lane
+from relay.store.scripting import Client
+from tests.support.builders import a_lane, options, plain_message, texts
+
+SIZE = 2
+
+
+def a_fan_out(targets: int, *, size: int = SIZE, **envelope: Any) -> FanOut:
+    payload = {"targets": [f"t{number}" for number in range(targets)], "text": "news"}
+    element = json.dumps({"reply_to": "answers", **envelope, "payload": payload}).encode()
+    found = split(parse_envelope(element, "q", 0.0)[1], "to", size)
+    assert isinstance(found, FanOut)
+    return found
+
+
+async def next_chunk(lane: Lane) -> Expansion:
+    claimed = await lane.claim(10)
+    (expansion,) = claimed.expansions
+    return expansion
+
+
+async def expand_all(lane: Lane) -> list[Claim]:
+    """All deliveries, in the order in which they are handed out."""
+    claims: list[Claim] = []
+    for _ in range(1000):
+        claimed = await lane.claim(10)
+        claims += claimed.claims
+        for expansion in claimed.expansions:
+            await lane.expand(expansion)
+        if not claimed.claims and not claimed.expansions:
+            break
+    return claims
+
+
+async def settle(lane: Lane, claims: list[Claim], kind: str = "d") -> None:
+    tail: dict[str, tuple[object, ...]] = {"d": (1,), "x": ("400", 400, b"", 1, 1)}
+    await lane.settle([(claim.ticket, claim.fence, kind, *tail[kind]) for claim in claims])
+
+
+async def receipts(redis: Client, lane: Lane) -> list[tuple[str, Any]]:
+    entries = await redis.xrange(lane.keys.part("outbox"))
+    letters = [msgspec.msgpack.decode(fields[b"letter"]) for _, fields in entries]
+    return [(letter[3], letter[7] if len(letter) > 7 else None) for letter in letters]
+
+
+def targets_of(claims: list[Claim]) -> list[str]:
+    return [claim.message.payload["to"] for claim in claims]
+
+
+async def test_each_target_is_one_delivery_and_all_have_one_receipt(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(5)])
+    claims = await expand_all(lane)
+    assert targets_of(claims) == [f"t{number}" for number in range(5)]
+    assert claims[3].message.payload == {"to": "t3", "text": "news"}
+    assert claims[3].message.id.endswith("#3")
+    await settle(lane, claims[:4])
+    assert await receipts(redis, lane) == []
+    await settle(lane, claims[4:], "x")
+    assert await receipts(redis, lane) == [("partial", {"delivered": 4, "rejected": 1})]
+    assert await lane.size() == 0
+
+
+async def test_a_fan_out_costs_no_tokens_and_its_deliveries_do(redis: Client) -> None:
+    lane = a_lane(redis, rate="1/m", burst=3)
+    await lane.enqueue([a_fan_out(4, size=10)])
+    assert len(await expand_all(lane)) == 3
+
+
+async def test_others_get_as_much_as_a_fan_out_does(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(20, size=5), *(plain_message(f"s{number}") for number in range(20))])
+    out = ["fan" if claim.message.part_of else "single" for claim in await expand_all(lane)]
+    assert out[:20].count("single") >= 8
+    assert out[:25].count("fan") >= 8, "a backlog does not starve it either"
+
+
+async def test_several_fan_outs_take_turns(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(6, id="one"), a_fan_out(6, id="two")])
+    owners = [claim.message.id.partition("#")[0] for claim in await expand_all(lane)]
+    assert set(owners[:4]) == {"one", "two"}
+
+
+async def test_a_taken_back_fan_out_is_not_expanded_by_who_had_it_in_hand(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(5, id="news")])
+    await lane.expand(await next_chunk(lane))
+    claimed = await lane.claim(10)
+    (expansion,) = claimed.expansions
+    assert await lane.cancel("news", ["w1"]) == "cancelled"
+    assert not await lane.expand(expansion)
+    await settle(lane, list(claimed.claims))
+    assert await receipts(redis, lane) == [("partial", {"cancelled": 3, "delivered": 2})]
+    assert await lane.size() == 0
+    assert await lane.cancel("news", ["w1"]) == "unknown"
+
+
+async def test_what_waits_of_a_taken_back_fan_out_is_not_handed_out(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(4, id="news", size=4)])
+    await lane.expand(await next_chunk(lane))
+    (first,) = (await lane.claim(1)).claims
+    assert await lane.cancel("news", ["w1"]) == "cancelled"
+    claimed = await lane.claim(10)
+    assert (claimed.claims, claimed.passed_over) == ([], 3)
+    await settle(lane, [first])
+    assert await receipts(redis, lane) == [("partial", {"cancelled": 3, "delivered": 1})]
+
+
+async def test_a_started_fan_out_is_not_replaced_after_its_worker_died(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(5, collapse_key="c")])
+    await lane.expand(await next_chunk(lane))
+    claimed = await lane.claim(10)
+    assert (len(claimed.claims), len(claimed.expansions)) == (2, 1)
+    await a_lane(redis, worker="w2").recover("w1")
+    await lane.enqueue([a_fan_out(1, collapse_key="c")])
+    assert len(await expand_all(lane)) == 6
+    assert await receipts(redis, lane) == []
+
+
+async def test_an_unstarted_fan_out_is_replaced_whole(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(5, collapse_key="c"), a_fan_out(3, collapse_key="c")])
+    claims = await expand_all(lane)
+    assert len(claims) == 3
+    await settle(lane, claims)
+    assert await receipts(redis, lane) == [("collapsed", None), ("delivered", {"delivered": 3})]
+    await lane.enqueue([a_fan_out(5, collapse_key="c"), plain_message("single", collapse_key="c")])
+    assert texts((await lane.claim(10)).claims) == ["single"]
+    assert await redis.exists(lane.keys.part("targets"), lane.keys.part("fans")) == 0
+
+
+async def test_the_dedup_window_knows_fan_outs(redis: Client) -> None:
+    lane = a_lane(redis, dedup_window=60.0)
+    await lane.enqueue([a_fan_out(2, id="news")])
+    assert (await lane.enqueue([a_fan_out(2, id="news")])).duplicates == 1
+    await settle(lane, await expand_all(lane))
+    assert (await lane.enqueue([a_fan_out(2, id="news")])).duplicates == 1
+
+
+async def test_a_dead_target_that_is_revived_stands_for_itself(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(2)])
+    claims = await expand_all(lane)
+    await settle(lane, claims[:1], "x")
+    ((entry, _),) = await redis.xrange(lane.keys.part("dead"))
+    assert await lane.revive([entry.decode()]) == (1, 0)
+    again = (await lane.claim(10)).claims
+    assert targets_of(list(again)) == ["t0"]
+    await settle(lane, list(again))
+    assert await receipts(redis, lane) == []
+    await settle(lane, claims[1:])
+    assert await receipts(redis, lane) == [("partial", {"delivered": 1, "rejected": 1})]
+
+
+async def test_what_is_not_expanded_expires_as_one(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(100, created_at=1.0, ttl=1)])
+    assert await expand_all(lane) == []
+    assert await receipts(redis, lane) == [("expired", {"expired": 100})]
+    assert await lane.size() == 0
+
+
+async def test_the_next_of_an_ordering_key_waits_for_the_last_target(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(3, ordering_key="k"), plain_message("next", ordering_key="k")])
+    claims = await expand_all(lane)
+    assert len(claims) == 3
+    await settle(lane, claims[:2])
+    assert (await lane.claim(10)).claims == []
+    await settle(lane, claims[2:])
+    assert texts((await lane.claim(10)).claims) == ["next"]
+
+
+async def test_a_full_backlog_drops_a_fan_out_whole(redis: Client) -> None:
+    lane = a_lane(redis, max_backlog=1, overflow="drop_oldest")
+    reply = await lane.enqueue([a_fan_out(7), plain_message("single")])
+    assert reply.dropped == 7
+    assert texts((await lane.claim(10)).claims) == ["single"]
+    assert await receipts(redis, lane) == [("dropped", {"dropped": 7})]
+
+
+@pytest.mark.parametrize(("rate", "size"), [(None, 100), ("1/s", 10), ("50/s", 50), ("9000/s", 100)])
+def test_a_chunk_is_about_a_second_s_worth(rate: str | None, size: int) -> None:
+    assert chunk_size(options(rate)) == size
+
+
+LEAF = st.none() | st.booleans() | st.integers() | st.text()
+JSON = st.recursive(LEAF, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
+TARGETS = st.lists(JSON, min_size=1, max_size=30)
+
+
+@given(targets=TARGETS, rest=st.dictionaries(st.text(), JSON), size=st.integers(1, 7))
+def test_what_is_split_and_expanded_is_what_was_asked_for(
+    targets: list[Any], rest: dict[str, Any], size: int
+) -> None:
+    rest = {name: value for name, value in rest.items() if name not in {"to", "targets"}}
+    payload = msgspec.json.encode({"targets": targets, **rest})
+    found = split(Message(id="a", queue="q", payload_json=payload), "to", size)
+    assert isinstance(found, FanOut)
+    made = [
+        message
+        for number, chunk in enumerate(found.chunks)
+        for message in expand(found.message, "4", chunk, number * size)
+    ]
+    assert [message.payload for message in made] == [{"to": target, **rest} for target in targets]
+    assert [message.id for message in made] == [f"a#{number}" for number in range(len(targets))]
+
+
+@pytest.mark.parametrize("payload", [b"{}", b'{"text":"targets"}', b'{"text":{"targets":[1]}}'])
+def test_a_message_without_targets_is_left_as_it_is(payload: bytes) -> None:
+    message = Message(id="a", queue="q", payload_json=payload)
+    assert split(message, "to", 10) is message
+
+
+@pytest.mark.parametrize("targets", ["[]", "{}", '"a"', "null", json.dumps([1] * (MOST_TARGETS + 1))])
+def test_targets_that_make_no_sense_are_refused(targets: str) -> None:
+    message = Message(id="a", queue="q", payload_json=b'{"targets":%s}' % targets.encode())
+    with pytest.raises(MessageError, match=r"payload\.targets"):
+        split(message, "to", 10)
