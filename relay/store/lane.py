@@ -319,7 +319,10 @@ def _claim(ticket: bytes, fence: str, record: bytes, tries: bytes) -> Claim:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """What an operator sees of one lane. Totals count since the lane exists."""
+    """What an operator sees of one lane. Totals count since the lane exists.
+
+    `waiting` counts the targets of fan-outs, too.
+    """
 
     provider: str
     state: str
@@ -357,7 +360,7 @@ async def read_status(
     keys = LaneKeys.of(prefix, provider)
     try:
         async with client.pipeline(transaction=False) as pipe:
-            pipe.hmget(keys.part("control"), ["paused", "state", "hold", "why", *TOTALS])
+            pipe.hmget(keys.part("control"), ["paused", "state", "hold", "why", "unexpanded", *TOTALS])
             pipe.hlen(keys.part("bodies"))
             pipe.zcard(keys.part("due"))
             pipe.xlen(keys.part("dead"))
@@ -366,7 +369,8 @@ async def read_status(
             control, bodies, delayed, dead, *inflight = await pipe.execute()
     except TROUBLE as error:
         raise StoreError(describe(error)) from error
-    paused, state, hold, why, *totals = (None if value is None else value.decode() for value in control)
+    texts = (None if value is None else value.decode() for value in control)
+    paused, state, hold, why, unexpanded, *totals = texts
     left = max(0.0, int(hold or 0) / 1000 - now)
     if paused:
         state, why, left = "paused", "by an operator", 0.0
@@ -378,7 +382,7 @@ async def read_status(
         state=state or "running",
         why=why or "",
         hold=left,
-        waiting=max(0, bodies - delayed - in_flight),
+        waiting=max(0, bodies - delayed - in_flight) + int(unexpanded or 0),
         delayed=delayed,
         in_flight=in_flight,
         dead=dead,

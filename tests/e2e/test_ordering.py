@@ -52,7 +52,7 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(
     async with AsyncExitStack() as stack:
         fleet: list[Worker] = [await stack.enter_async_context(worker(config)) for _ in range(WORKERS)]
         for kill in range(KILLS):
-            await receiver.until(len(receiver.requests) + 120, seconds=60)
+            await receiver.until((kill + 1) * KEYS * EACH // (KILLS + 2), seconds=60)
             victim = fleet.pop(rng.randrange(len(fleet)))
             victim.process.kill()
             await victim.ended()

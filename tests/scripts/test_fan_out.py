@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from relay.errors import MessageError
 from relay.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, split
 from relay.message import Message, parse_envelope
-from relay.store.lane import Claim, Expansion, Lane
+from relay.store.lane import Claim, Expansion, Lane, read_status
 from relay.store.scripting import Client
 from tests.support.builders import a_lane, options, plain_message, texts
 
@@ -74,6 +74,22 @@ async def test_each_target_is_one_delivery_and_all_have_one_receipt(redis: Clien
     await settle(lane, claims[4:], "x")
     assert await receipts(redis, lane) == [("partial", {"delivered": 4, "rejected": 1})]
     assert await lane.size() == 0
+
+
+async def test_an_operator_sees_how_many_deliveries_wait(redis: Client) -> None:
+    lane = a_lane(redis)
+
+    async def waiting() -> int:
+        return (await read_status(redis, "relay", "test", ["w1"], 0.0)).waiting
+
+    await lane.enqueue([a_fan_out(9, id="news", collapse_key="c"), a_fan_out(7, id="more", collapse_key="c")])
+    assert await waiting() == 7 + 1, "the message itself is one"
+    await lane.expand(await next_chunk(lane))
+    assert await waiting() == 7 + 1
+    await lane.cancel("more", ["w1"])
+    assert await waiting() == 2
+    await expand_all(lane)
+    assert await waiting() == 0
 
 
 async def test_a_fan_out_costs_no_tokens_and_its_deliveries_do(redis: Client) -> None:

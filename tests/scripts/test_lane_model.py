@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -480,34 +480,41 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS), rescuer=st.sampled_from(WORKERS))
     def crash(self, worker: str, rescuer: str) -> None:
         self.run(self.lanes[rescuer].recover(worker))
-        self.expansions_go_back(worker)
-        for known in self.pending():
-            if known.holder == worker:
-                assert known.claim is not None
-                if known.parent is None:
-                    self.lost_claims.append((worker, known, known.claim))
-                known.crashes += 1
-                if known.crashes >= POISON:
-                    self.end(known, "dead")
-                else:
-                    self.waits_again(known)
+        for known in self.held_by(worker):
+            assert known.claim is not None
+            if known.parent is None:
+                self.lost_claims.append((worker, known, known.claim))
+            known.crashes += 1
+            if known.crashes >= POISON:
+                self.end(known, "dead")
+        self.go_back(worker, ())
         self.read_letters("dead")
 
     @rule(worker=st.sampled_from(WORKERS), data=st.data())
     def hand_back(self, worker: str, data: st.DataObject) -> None:
-        mine = [known for known in self.pending() if known.holder == worker]
+        mine = self.held_by(worker)
         kept = data.draw(st.lists(st.sampled_from(mine), unique_by=id)) if mine else []
         self.run(self.lanes[worker].hand_back(keep=[known.claim.ticket for known in kept if known.claim]))
-        self.expansions_go_back(worker)
-        for known in mine:
-            if known not in kept:
-                self.waits_again(known)
+        self.go_back(worker, kept)
 
-    def expansions_go_back(self, worker: str) -> None:
-        for known, _ in self.expansions[worker]:
-            if not known.expanded and not known.stopped and not known.ended:
-                self.waits_again(known)
+    def held_by(self, worker: str) -> list[Known]:
+        return [known for known in self.pending() if known.holder == worker]
+
+    def go_back(self, worker: str, kept: Sequence[Known]) -> None:
+        """What a worker held waits again, the newest first."""
+        back = [
+            (int(known.claim.ticket), known)
+            for known in self.held_by(worker)
+            if known.claim and known not in kept
+        ]
+        back += [
+            (int(expansion.ticket), known)
+            for known, expansion in self.expansions[worker]
+            if not known.expanded and not known.stopped and not known.ended
+        ]
         self.expansions[worker].clear()
+        for _, known in sorted(back, key=lambda item: -item[0]):
+            self.waits_again(known)
 
     @precondition(lambda self: self.lost_claims)
     @rule(data=st.data())
@@ -625,10 +632,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.resume()
         for worker in WORKERS:
             self.run(self.lanes[worker].hand_back())
-            self.expansions_go_back(worker)
-        for known in self.pending():
-            if known.holder:
-                self.waits_again(known)
+            self.go_back(worker, ())
         latest = max([self.clock, *(max(known.due, known.deliver) for known in self.pending())])
         self.micros = round(latest * 1_000) * 1_000
         lane = self.lanes["w1"]

@@ -68,6 +68,7 @@ local function plan_fan_out(ticket, header, size, chunks)
     fields[#fields + 1] = chunk
   end
   call('HSET', TARGETS, unpack(fields))
+  unexpanded(header[FAN])
   save_fan_out(ticket, {
     left = header[FAN], rest = header[FAN], next = 1, chunks = #chunks, size = size, stop = '',
     ended = {}, window = policy.dedup, header = header,

@@ -30,4 +30,5 @@ fan.rest, fan.next = fan.rest - total, fan.next + 1
 save_fan_out(ticket, fan)
 if fan.rest > 0 then call('RPUSH', FAN_OUTS[level + 1], ticket) end
 count('fanned_out', total)
+unexpanded(-total)
 return 1

@@ -129,7 +129,13 @@ local function save_fan_out(ticket, fan)
   call('HSET', FANS, ticket, cmsgpack.pack(fan))
 end
 
+-- How many targets of all fan-outs are not yet messages: what an operator sees as waiting.
+local function unexpanded(by)
+  if by ~= 0 then call('HINCRBY', CONTROL, 'unexpanded', by) end
+end
+
 local function drop_targets(ticket, fan)
+  unexpanded(-fan.rest)
   local fields = {}
   for chunk = fan.next, fan.chunks do fields[#fields + 1] = ticket .. ':' .. chunk end
   if #fields > 0 then call('HDEL', TARGETS, unpack(fields)) end

@@ -24,6 +24,8 @@ for _, ticket in ipairs(call('HKEYS', INFLIGHT)) do
 end
 if #tickets == 0 then return {0, 0, 0} end
 
+-- The newest first: of several with one collapse_key it is the one that the next one replaces.
+table.sort(tickets, function(a, b) return tonumber(a) > tonumber(b) end)
 local records = call('HMGET', BODIES, unpack(tickets))
 for index, ticket in ipairs(tickets) do
   local record = records[index]
@@ -55,6 +57,5 @@ for index, ticket in ipairs(tickets) do
   end
 end
 call('HDEL', INFLIGHT, unpack(tickets))
-table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
 for _, ticket in ipairs(back) do to_head(ticket, lifo) end
 return {given, dead, left}
