@@ -23,6 +23,15 @@ def redis_server(
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def newest_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server, for modules about what is the same on every Redis: they make it their `redis_server`."""
+    server = RedisServer(BINARIES[max(BINARIES)], tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
     """A client of an empty database."""

@@ -15,6 +15,12 @@ from tests.support.receiver import Answer, Receiver
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.relay_process import relay, worker, write_config
 
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
 COMMANDS = [
     "run",
     "check",

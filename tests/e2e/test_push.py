@@ -27,6 +27,12 @@ from tests.support.receiver import Answer, Received, Receiver
 from tests.support.redis_server import RedisServer
 from tests.support.relay_process import relay, worker, write_config
 
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
 EMPTY = "--until-empty"
 
 

@@ -21,6 +21,12 @@ from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.relay_process import relay, worker, write_config
 
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
 SOCKUDO = os.environ.get("SOCKUDO") or shutil.which("sockudo") or str(Path.home() / ".cargo/bin/sockudo")
 
 pytestmark = pytest.mark.skipif(

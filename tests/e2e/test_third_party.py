@@ -32,6 +32,12 @@ from relay.settings.provider import ProviderOptions
 from relay.settings.types import Secret
 
 
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+
 class ShoutOptions(ProviderOptions):
     """What `type: shout` takes."""
 
