@@ -6,11 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from redis.asyncio import Redis
 
 from tests.support.receiver import Receiver
 from tests.support.redis_server import RedisServer
 from tests.support.relay_process import relay, write_config
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
 
 PYPROJECT = """
 [build-system]
@@ -30,12 +37,6 @@ from relay.outcome import Delivered, Rejected
 from relay.provider import HttpProvider, Request
 from relay.settings.provider import ProviderOptions
 from relay.settings.types import Secret
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
 
 
 class ShoutOptions(ProviderOptions):
