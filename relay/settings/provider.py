@@ -38,6 +38,10 @@ class BreakerOptions(Options):
 
     failures: Count = 20
     """Failures in a row that open the breaker."""
+    share: Annotated[float, Strict(), Field(ge=0, le=1)] = 0.5
+    """The share of failures that opens it too, of at least twice `failures` within `window`; 0: none."""
+    window: Duration = 60.0
+    """How long deliveries count for the share, from a first failure on."""
     cooldown: Duration = 30.0
     """The time until one message probes whether the provider is back."""
 

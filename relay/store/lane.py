@@ -157,6 +157,8 @@ class Lane:
                 "dedup": dedup_ms,
                 "failures": options.breaker.failures,
                 "cooldown": round(options.breaker.cooldown * 1000),
+                "share": options.breaker.share,
+                "window": round(options.breaker.window * 1000),
                 "adaptive": options.adaptive,
             }
         )
@@ -257,6 +259,9 @@ class Lane:
             "why",
             "since",
             "failures",
+            "window",
+            "window_failed",
+            "window_answered",
             "throttles",
         )
 

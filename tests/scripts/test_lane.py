@@ -191,6 +191,35 @@ async def test_failures_in_a_row_open_the_breaker(redis: Redis) -> None:
     assert (await lane.claim(5)).why == "open"
 
 
+async def test_a_share_of_failures_opens_the_breaker_though_never_many_in_a_row(redis: Redis) -> None:
+    lane = a_lane(redis, breaker={"failures": 5, "cooldown": 60})
+    for number in range(10):
+        await lane.enqueue([plain_message(str(number))])
+        claims = (await lane.claim(1)).claims
+        assert claims, "it is open too soon"
+        outcome = Retry("503") if number % 2 == 0 else Delivered()
+        settled = await settle(lane, list(claims), outcome, breaker={"failures": 5})
+    assert settled.state == ""
+    await lane.enqueue([plain_message("last")])
+    settled = await settle(lane, list((await lane.claim(1)).claims), Retry("503"), breaker={"failures": 5})
+    assert (settled.state, settled.hold) == ("open", pytest.approx(60, abs=1))
+    status = await read_status(redis, "relay", "test", ["w1"], time.time())
+    assert status.why == "6 of 11 deliveries failed"
+    await lane.resume()
+    assert await redis.hget(lane.keys.part("control"), "window") is None
+
+
+async def test_a_window_that_is_over_counts_no_more(redis: Redis) -> None:
+    with settable_clock():
+        lane = a_lane(redis, breaker={"failures": 3, "cooldown": 60, "window": 60})
+        for number in range(12):
+            await set_clock(redis, 1_000_000 + 50 * number)
+            await lane.enqueue([plain_message(str(number))])
+            claims = list((await lane.claim(1)).claims)
+            outcome = Retry("503") if number % 3 else Delivered()
+            assert (await settle(lane, claims, outcome, breaker={"failures": 3})).state == ""
+
+
 async def test_an_answer_between_failures_keeps_the_breaker_closed(redis: Redis) -> None:
     lane = a_lane(redis, breaker={"failures": 3, "cooldown": 60})
     await lane.enqueue([plain_message(str(number)) for number in range(5)])

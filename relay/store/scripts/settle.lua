@@ -2,7 +2,7 @@
 --
 -- KEYS   1..19 the lane, 20 the in-flight hash of the settling worker
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
---          adaptive
+--          share (0: none), window (ms), adaptive
 --        2 outcomes (MessagePack array of arrays): [ticket, claim, kind, …]
 --          'd'  delivered; then attempts
 --          'r'  retry; then delay (ms), tries, reason
@@ -34,8 +34,9 @@ local records = #tickets > 0 and call('HMGET', BODIES, unpack(tickets)) or {}
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
 local answered = 0
 local released, ended, back = {}, {}, {}
-local failures = tonumber(call('HGET', CONTROL, 'failures') or 0)
-local failures_before = failures
+local failures, window = unpack(call('HMGET', CONTROL, 'failures', 'window'))
+failures, window = tonumber(failures or 0), window and tonumber(window)
+local failures_before, broken = failures, 0
 
 for index, entry in ipairs(outcomes) do
   local ticket, kind, record = entry[1], entry[3], records[index]
@@ -57,7 +58,7 @@ for index, entry in ipairs(outcomes) do
         close(ticket, header, 'delivered', '', entry[4], lifo)
       end
     elseif kind == 'r' then
-      retried, failures = retried + 1, failures + 1
+      retried, failures, broken = retried + 1, failures + 1, broken + 1
       -- A message that would come too late comes at its end, to be passed over.
       call('ZADD', DUE, header and due_at(header, NOW + entry[4]) or NOW + entry[4], ticket)
       call('HSET', TRIES, ticket, entry[5])
@@ -67,7 +68,11 @@ for index, entry in ipairs(outcomes) do
     elseif kind == 'x' then
       failed = failed + 1
       ended[#ended + 1] = ticket
-      if entry[8] == 1 then answered, failures = answered + 1, 0 else failures = failures + 1 end
+      if entry[8] == 1 then
+        answered, failures = answered + 1, 0
+      else
+        failures, broken = failures + 1, broken + 1
+      end
       bury(ticket, record, entry[4], entry[5], ARGV[entry[6]], entry[7])
       local outcome = entry[8] == 1 and 'rejected' or 'dead'
       if header then close(ticket, header, outcome, entry[4], entry[7], lifo) end
@@ -120,7 +125,9 @@ end
 
 if answered > 0 then
   if state == 'open' or state == 'unauthorised' then
-    call('HDEL', CONTROL, 'state', 'hold', 'why', 'since', 'warm_since')
+    call('HDEL', CONTROL, 'state', 'hold', 'why', 'since', 'warm_since',
+         'window', 'window_failed', 'window_answered')
+    window = nil
     state, hold = false, 0
     if asked > NOW then enter('throttled', asked, 'the provider asked to wait') end
   end
@@ -155,6 +162,28 @@ end
 
 if failures ~= failures_before then
   call('HSET', CONTROL, 'failures', failures)
+end
+
+-- The share of failures is counted from a first one on: a lane that has none pays nothing.
+if policy.share > 0 and (broken > 0 or window) then
+  local failed_in, answered_in = broken, answered
+  if window and window <= NOW and NOW - window <= policy.window then
+    failed_in = call('HINCRBY', CONTROL, 'window_failed', broken)
+    answered_in = call('HINCRBY', CONTROL, 'window_answered', answered)
+  elseif broken > 0 then
+    call('HSET', CONTROL, 'window', NOW, 'window_failed', broken, 'window_answered', answered)
+  else
+    call('HDEL', CONTROL, 'window', 'window_failed', 'window_answered')
+    failed_in = 0
+  end
+  local all = failed_in + answered_in
+  if state == 'open' and broken > 0 then
+    enter('open', NOW + policy.cooldown, 'the probe failed')
+  end
+  if all >= 2 * policy.failures and failed_in >= policy.share * all and broken > 0
+     and state ~= 'unauthorised' and state ~= 'open' then
+    enter('open', NOW + policy.cooldown, failed_in .. ' of ' .. all .. ' deliveries failed')
+  end
 end
 if policy.failures > 0 and failures >= policy.failures and failures > failures_before and state ~= 'unauthorised' then
   enter('open', NOW + policy.cooldown, failures .. ' failures in a row')

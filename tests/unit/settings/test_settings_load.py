@@ -76,7 +76,7 @@ def test_the_example_shows_every_key_with_its_default(shipped: dict[str, type[Pr
         (found.queues[0], set(QueueSettings.model_fields)),
         (found.providers["pusher"], set(ProviderOptions.model_fields) | own["pusher"]),
         (found.providers["pusher"].retry, {"attempts", "base", "max"}),
-        (found.providers["pusher"].breaker, {"failures", "cooldown"}),
+        (found.providers["pusher"].breaker, {"failures", "cooldown", "share", "window"}),
         (found.providers["pusher"].shares, {"normal", "low"}),
         (found.providers["webhook"], own["webhook"]),
         (found.admin, set(type(found.admin).model_fields)),

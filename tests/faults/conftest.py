@@ -1,0 +1,21 @@
+"""What the fault tests share: a receiver, and one Redis of the newest version."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.receiver import Receiver, receiving
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as running:
+        yield running

@@ -1,0 +1,94 @@
+"""Workers that freeze, come and go under load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from tests.support.receiver import Answer, Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import Worker, relay, worker, write_config
+
+
+def webhook(receiver: Receiver, **fields: Any) -> dict[str, Any]:
+    return {"type": "webhook", "url": f"{receiver.url}/hook", **fields}
+
+
+def message(number: int) -> str:
+    return json.dumps({"id": f"m{number}", "reply_to": "ends", "payload": {"body": {"n": number}}})
+
+
+def numbers(receiver: Receiver) -> Counter[int]:
+    return Counter(json.loads(request.body)["n"] for request in receiver.requests)
+
+
+async def ends(redis: Redis) -> Counter[tuple[str, str]]:
+    texts = [json.loads(text) for text in await redis.lrange("ends", 0, -1)]
+    return Counter((text["id"], text["outcome"]) for text in texts)
+
+
+async def test_a_frozen_worker_that_wakes_settles_nothing_that_was_handed_on(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    """It freezes while its requests are under way, for longer than its lease; others finish its work."""
+    gate = asyncio.Event()
+
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, timeout="60s")})
+    await redis.rpush("notifications", *(message(number) for number in range(20)))
+    receiver.gate = gate
+    async with worker(config) as frozen:
+        await receiver.until(20)
+        frozen.signal(signal.SIGSTOP)
+        async with worker(config) as living:
+            recovered = await living.says("recovered what a dead worker held", seconds=20)
+            assert recovered["messages"] == {"hook": 20}
+            await receiver.until(40)
+            # The second ones are answered for good, the first ones would never be taken again.
+            receiver.answer = lambda request: Answer(400)
+            gate.set()
+            while sum((await ends(redis)).values()) < 20:
+                await asyncio.sleep(0.01)
+            frozen.signal(signal.SIGCONT)
+            await frozen.says("too late")
+    assert set(await ends(redis)) == {(f"m{number}", "rejected") for number in range(20)}
+    assert set((await ends(redis)).values()) == {1}, "one receipt each"
+    assert len((await relay("dead", "list", "hook", "--json", "-c", str(config))).json) == 20
+    status = (await relay("status", "--json", "-c", str(config))).json
+    assert (status["lanes"][0]["waiting"], status["lanes"][0]["in_flight"]) == (0, 0)
+
+
+async def test_rolling_restarts_under_load_lose_and_double_nothing(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, rate="400/s")})
+    total, pushed = 2400, 0
+
+    async def produce() -> None:
+        nonlocal pushed
+        while pushed < total:
+            await redis.rpush("notifications", *(message(pushed + number) for number in range(20)))
+            pushed += 20
+            await asyncio.sleep(0.04)
+
+    async with AsyncExitStack() as stack:
+        producing = asyncio.create_task(produce())
+        fleet: list[Worker] = [await stack.enter_async_context(worker(config)) for _ in range(3)]
+        for _ in range(5):
+            await receiver.until(min(total - 200, len(receiver.requests) + 150))
+            # One more comes before one goes, as a deployment does it.
+            fleet.append(await stack.enter_async_context(worker(config)))
+            oldest = fleet.pop(0)
+            oldest.signal(signal.SIGTERM)
+            assert await oldest.ended() == 0
+        await producing
+        await receiver.until(total)
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+    assert numbers(receiver) == Counter(range(total)), "each exactly once"
+    assert await ends(redis) == Counter({(f"m{number}", "delivered"): 1 for number in range(total)})
