@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LONGEST = 253
+
+
+def host_of(url: object) -> str:
+    """The host and port of a URL in lower case; empty where it is none."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower() if isinstance(url, str) else ""
+    except ValueError:
+        return ""
 
 
 def check_host(parts: SplitResult) -> None:

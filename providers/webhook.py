@@ -16,12 +16,13 @@ from urllib.parse import quote
 from pydantic import field_validator
 
 from providers._answers import reason
+from providers._hosts import host_of
 from providers._webhook_limits import check_headers, check_url, networks, signing_key
 from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
 from relay.provider import HttpProvider, Request, Response
-from relay.settings.provider import ProviderOptions
+from relay.settings.provider import DestinationOptions
 from relay.settings.types import Secret
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
@@ -32,7 +33,7 @@ _VISIBLE = re.compile(r"[!-~]+")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
-class WebhookOptions(ProviderOptions):
+class WebhookOptions(DestinationOptions):
     """What `type: webhook` takes."""
 
     url: str | None = None
@@ -121,6 +122,9 @@ class Webhook(HttpProvider[WebhookOptions]):
             check_url(url)
         elif url is not None:
             raise ValueError("url: the configuration gives one already; take it out of one of the two")
+
+    def destination(self, message: Message) -> str:
+        return host_of(self.options.url or message.payload.get("url"))
 
     def group(self, message: Message) -> Hashable:
         return None

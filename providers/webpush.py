@@ -11,13 +11,14 @@ import msgspec
 from pydantic import field_validator
 
 from providers._answers import reason
+from providers._hosts import host_of
 from providers._upstream import LONGEST_LIFE, seconds_left, topic
 from providers._webhook_limits import check_url, networks
 from relay.http.retry_after import retry_after
 from relay.message import Message
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import HttpProvider, Request, Response
-from relay.settings.provider import ProviderOptions
+from relay.settings.provider import DestinationOptions
 from relay.settings.types import Duration, Secret
 
 URGENCIES = ("very-low", "low", "normal", "high")
@@ -33,7 +34,7 @@ _KNOWN = re.compile(
 _SUBJECT = re.compile(r"mailto:[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+|https://[^\s]+")
 
 
-class WebPushOptions(ProviderOptions):
+class WebPushOptions(DestinationOptions):
     """What `type: webpush` takes."""
 
     private_key: Secret
@@ -115,6 +116,10 @@ class WebPush(HttpProvider[WebPushOptions]):
         if size > LARGEST:
             raise ValueError(f"{size} bytes of data; push services take at most {LARGEST}")
 
+    def destination(self, message: Message) -> str:
+        subscription = message.payload.get("subscription")
+        return host_of(subscription.get("endpoint") if isinstance(subscription, dict) else None)
+
     def group(self, message: Message) -> Hashable:
         return None
 
@@ -154,6 +159,8 @@ class WebPush(HttpProvider[WebPushOptions]):
         match status:
             case 404 | 410:
                 return Unregistered(message.payload["subscription"]["endpoint"], why, status)
+            case 406 | 429 | 503 if message.destination:
+                return Throttled(why, retry_after(response.headers, self.clock()), status, body)
             case 406 | 429 | 503:
                 # One push service asks for it, and the others go on.
                 after = retry_after(response.headers, self.clock())

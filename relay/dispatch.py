@@ -17,11 +17,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from relay.errors import StoreError, TransportError
 from relay.http.transport import Unsendable
-from relay.outcome import Outcome, Rejected, Retry
+from relay.outcome import Outcome, Rejected, Retry, Throttled
 from relay.pacing import Pace
 from relay.provider import Provider
 from relay.settings.provider import ProviderOptions
-from relay.settlement import Settler
+from relay.settlement import LONGEST_HOLD, Settler
 from relay.store.lane import Claim, Expansion, Hold, Lane, Settled
 
 CLAIM_MOST = 100
@@ -31,6 +31,9 @@ SETTLE_MOST = 200
 
 IDLE_POLL = 5.0
 """Seconds between two looks at a lane that nobody called us to: wake-up calls can be lost."""
+
+UNKNOWN_WAIT = 1.0
+"""Seconds for which to stop at once where the provider does not say how long; then Redis knows."""
 
 LATE = 1.0
 """Seconds that a delivery may take beyond its time-out before it is cut off from outside."""
@@ -49,7 +52,9 @@ class Dispatcher:
         self.lane = lane
         self.provider = provider
         self._settler = Settler(options)
-        self._pace = Pace(options.rate, provider.batch_size)
+        # With a rate for each destination there is none for all, and Redis spaces what it lets go.
+        self._pace = Pace(() if options.each_destination else options.rate, provider.batch_size)
+        self._destination = provider.destination if options.each_destination else None
         self._timeout = options.timeout + LATE
         self._senders_most = options.concurrency
         self.slots = options.concurrency * provider.batch_size
@@ -64,6 +69,7 @@ class Dispatcher:
         self._hold: Hold | None = None
         self._state = ""
         self._held_until = 0.0
+        self._waiting_for: dict[str, float] = {}
         self._finished = 0
         self._unsure = False
         self._arrived = asyncio.Event()
@@ -142,7 +148,7 @@ class Dispatcher:
         """Make messages of chunks of fan-outs; what cannot be done now is handed back."""
         try:
             for expansion in expansions:
-                await self.lane.expand(expansion)
+                await self.lane.expand(expansion, self._destination)
         except StoreError as error:
             self._unsure = True
             self._log.warning("cannot expand a fan-out", error=str(error))
@@ -226,26 +232,41 @@ class Dispatcher:
             self._senders -= 1
 
     async def _send(self, batch: Batch) -> None:
-        if not (batch := self._pass_over_expired(batch)):
+        if not (batch := self._still_to_send(batch)):
             return
         outcomes = await self._deliver(batch)
         now = self.provider.clock()
         settlements = [
             self._settler.settle(claim, outcome, now) for claim, outcome in zip(batch, outcomes, strict=True)
         ]
+        for claim, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Throttled) and claim.message.destination:
+                # Redis stops the rest of the fleet; what we have in hand stops here.
+                wait = UNKNOWN_WAIT if outcome.after is None else min(outcome.after, LONGEST_HOLD)
+                self._waiting_for[claim.message.destination] = time.monotonic() + wait
         hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
         if hold is not None:
             self._hold_here(hold)
         self._finish(batch, [settlement.entry for settlement in settlements])
 
-    def _pass_over_expired(self, batch: Batch) -> Batch:
-        """What is still alive now, at the last moment before it is sent."""
+    def _still_to_send(self, batch: Batch) -> Batch:
+        """What is still alive now, at the last moment, and goes where nothing asked us to wait meanwhile."""
         now = self.provider.clock()
         expired = [claim for claim in batch if 0 < claim.message.expires_at <= now]
-        if not expired:
-            return batch
-        self._finish(expired, [self._settler.expired(claim) for claim in expired])
-        return [claim for claim in batch if claim not in expired]
+        if expired:
+            self._finish(expired, [self._settler.expired(claim) for claim in expired])
+            batch = [claim for claim in batch if claim not in expired]
+        if self._waiting_for:
+            back = [claim for claim in batch if self._waits(claim.message.destination)]
+            self._hand_back(back)
+            batch = [claim for claim in batch if claim not in back]
+        return batch
+
+    def _waits(self, destination: str) -> bool:
+        until = self._waiting_for.get(destination, 0.0)
+        if until and until <= time.monotonic():
+            del self._waiting_for[destination]
+        return until > time.monotonic()
 
     async def _deliver(self, batch: Batch) -> Sequence[Outcome]:
         messages = [claim.message for claim in batch]
@@ -279,7 +300,7 @@ class Dispatcher:
     def _hold_here(self, hold: Hold) -> None:
         """Stop sending at once in this process; the settle stops the rest of the fleet."""
         self._hold = hold
-        self._held_until = time.monotonic() + (1.0 if hold.seconds is None else hold.seconds)
+        self._held_until = time.monotonic() + (UNKNOWN_WAIT if hold.seconds is None else hold.seconds)
         self._hand_back_ready()
 
     def _hand_back_ready(self) -> None:

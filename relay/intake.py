@@ -14,7 +14,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from relay.errors import MessageError, StoreError
 from relay.fan_out import FanOut, chunk_size, split
 from relay.message import PRIORITIES, Message, parse_bare, parse_envelope, provider_named
+from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
+from relay.settings.provider import ProviderOptions
 from relay.store.lane import Enqueued, Lane, Malformed
 from relay.store.queue import Queue
 
@@ -36,15 +38,14 @@ class Router:
         self,
         queue: QueueSettings,
         settings: Settings,
-        target_fields: Mapping[str, str] = MappingProxyType({}),
+        adapters: Mapping[str, Provider[ProviderOptions]] = MappingProxyType({}),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`target_fields` names, by provider, the field that each target of a fan-out fills."""
+        """`adapters` by provider: they know about targets and destinations."""
         self._queue = queue
         self._providers = settings.providers
         self._priority = PRIORITIES.index(queue.priority)
-        self._target_fields = target_fields
-        self._chunk_sizes = {name: chunk_size(settings.providers[name]) for name in target_fields}
+        self._adapters = adapters
         self._prefix = f"{settings.redis.prefix}:"
         self._queues = frozenset(queue.name for queue in settings.queues)
         self._clock = clock
@@ -95,14 +96,16 @@ class Router:
             message = _with_expiry(message, options.ttl)
         if message.reply_to:
             self._check_reply_to(message.reply_to)
-        item: Message | FanOut = message
-        if field := self._target_fields.get(provider):
-            item = split(message, field, self._chunk_sizes[provider])
+        adapter = self._adapters.get(provider)
+        if adapter is not None and adapter.target_field:
+            item = split(message, adapter.target_field, chunk_size(options))
             if isinstance(item, FanOut):
                 self._check_size(len(item.message.payload_json))
                 return provider, item
         self._check_size(len(element))
-        return provider, item
+        if adapter is not None and options.each_destination:
+            message = msgspec.structs.replace(message, destination=adapter.destination(message))
+        return provider, message
 
     def _check_size(self, size: int) -> None:
         if size > self._queue.max_size:

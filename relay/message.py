@@ -59,6 +59,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     """The field of the payload that each of them fills."""
     part_of: str = ""
     """The ticket of the fan-out that this message is one target of."""
+    destination: str = ""
+    """Where it goes, of a provider whose rate is one for each destination."""
 
     @property
     def payload(self) -> dict[str, Any]:

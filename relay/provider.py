@@ -86,6 +86,10 @@ class Provider(ABC, Generic[OptionsT]):
         """Refuse a message that the provider could never accept, before anything is sent."""
         return None
 
+    def destination(self, message: Message) -> str:
+        """The host that the message goes to, where the options have a rate for each; else empty."""
+        return ""
+
     def group(self, message: Message) -> Hashable:
         """Messages of one group may share a batch. None: this message travels alone."""
         return "all"
@@ -129,11 +133,6 @@ class HttpProvider(Provider[OptionsT]):
     @abstractmethod
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         """What the response means for each message of the batch, in the same order. Pure."""
-
-
-def target_fields(providers: Mapping[str, Provider[ProviderOptions]]) -> dict[str, str]:
-    """The field that each target of a fan-out fills, of those providers that know fan-outs."""
-    return {name: provider.target_field for name, provider in providers.items() if provider.target_field}
 
 
 def discover() -> dict[str, type[Provider[ProviderOptions]]]:

@@ -62,6 +62,8 @@ class Settler:
                 return Settlement(self._retry(claim, outcome, attempts, now))
             case Throttled(reason=reason, after=after):
                 seconds = None if after is None else min(after, LONGEST_HOLD)
+                if message.destination:
+                    return Settlement(_held(claim, seconds))
                 return Settlement(_back(claim, alone=claim.alone), Hold("throttled", seconds, reason))
             case Unauthorised(reason=reason):
                 hold = Hold("unauthorised", self._cooldown, reason)
@@ -89,6 +91,13 @@ class Settler:
         delay = self.backoff(attempts) if outcome.after is None else min(outcome.after, LONGEST_HOLD)
         tries = claim.tries(attempts=attempts, alone=claim.alone)
         return (claim.ticket, claim.fence, "r", max(1, round(delay * 1000)), tries, outcome.reason)
+
+
+def _held(claim: Claim, seconds: float | None) -> tuple[object, ...]:
+    """Its destination alone is held: for so long, or for its own growing wait."""
+    milliseconds = 0 if seconds is None else max(1, round(seconds * 1000))
+    tries = claim.tries(attempts=claim.message.attempts, alone=claim.alone)
+    return (claim.ticket, claim.fence, "h", milliseconds, tries)
 
 
 def _back(claim: Claim, *, alone: bool) -> tuple[object, ...]:

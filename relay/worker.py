@@ -20,7 +20,7 @@ from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
 from relay.http import Transport, open_transport
 from relay.intake import Intake, Router, finish_batch
-from relay.provider import Provider, target_fields
+from relay.provider import Provider
 from relay.recovery import Recovery, machine
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
@@ -64,7 +64,7 @@ class Worker:
         self.intakes = [
             Intake(
                 Queue(client, prefix, queue.name, name),
-                Router(queue, settings, target_fields(self.providers)),
+                Router(queue, settings, self.providers),
                 self.lanes,
                 worker=name,
                 on_arrival=self._on_arrival,

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from relay.errors import UsageError
 from relay.intake import Router
-from relay.provider import discover, target_fields
+from relay.provider import discover
 from relay.settings.load import load
 from relay.settings.models import QueueSettings, Settings
 from relay.store.connect import connect
@@ -77,7 +77,7 @@ def router(settings: Settings, queue: QueueSettings) -> Router:
     """What decides where an element of a queue goes, as the worker would."""
     adapters = discover()
     providers = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
-    return Router(queue, settings, target_fields(providers))
+    return Router(queue, settings, providers)
 
 
 @asynccontextmanager

@@ -89,9 +89,25 @@ class ProviderOptions(Options):
     order: Literal["fifo", "lifo"] = "fifo"
     """fifo: the oldest message first. lifo: the newest first."""
 
+    @property
+    def each_destination(self) -> bool:
+        """Whether the rate is one for each destination, and not one for all."""
+        return False
+
     def bursts(self) -> tuple[int, ...]:
         """The bucket's size in messages, one for each rate."""
         if self.burst is not None:
             return (self.burst,) * len(self.rate)
         # The grain of a float must not turn 10 into 9.
         return tuple(max(1, int(rate.per_second * BURST_SECONDS + 1e-9)) for rate in self.rate)
+
+
+class DestinationOptions(ProviderOptions):
+    """Options of providers that have many hosts behind them."""
+
+    rate_per: Literal["provider", "host"] = "provider"
+    """host: `rate` and `burst` are for each host by itself, and one that throttles holds its own only."""
+
+    @property
+    def each_destination(self) -> bool:
+        return self.rate_per == "host"

@@ -28,6 +28,9 @@ LANE_PARTS = (
     "fan-outs:high",  # lists of tickets of fan-outs whose turn has come
     "fan-outs:normal",
     "fan-outs:low",
+    "destinations",  # hash: destination -> its buckets and its hold, of providers with limits for each
+    "destinations:due",  # sorted set: destination by the millisecond from which to look at it again
+    "aside",  # sorted set by name: what waits for its destination
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -138,13 +138,15 @@ class Lane:
                 "dedup": dedup_ms,
             }
         )
+        rates = [
+            [str(rate), rate.per_second, burst]
+            for rate, burst in zip(options.rate, options.bursts(), strict=True)
+        ]
         self._claim_policy = _pack(
             {
                 "lifo": self._lifo,
-                "rates": [
-                    [str(rate), rate.per_second, burst]
-                    for rate, burst in zip(options.rate, options.bursts(), strict=True)
-                ],
+                "rates": [] if options.each_destination else rates,
+                "each": rates if options.each_destination else False,
                 "warmup": round(options.warmup * 1000),
                 "adaptive": options.adaptive,
                 "probe": round((options.timeout + PROBE_GRACE) * 1000),
@@ -159,6 +161,7 @@ class Lane:
                 "cooldown": round(options.breaker.cooldown * 1000),
                 "share": options.breaker.share,
                 "window": round(options.breaker.window * 1000),
+                "each": rates if options.each_destination else False,
                 "adaptive": options.adaptive,
             }
         )
@@ -199,9 +202,16 @@ class Lane:
         wait = None if reply[1] < 0 else reply[1] / 1000
         return Claimed(reply[0].decode(), wait, claims, expansions, reply[4])
 
-    async def expand(self, expansion: Expansion) -> bool:
-        """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours."""
+    async def expand(self, expansion: Expansion, destination: Callable[[Message], str] | None = None) -> bool:
+        """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours.
+
+        `destination` says where each goes, where the rate is one for each.
+        """
         messages = expand(expansion.template, expansion.ticket, expansion.chunk, expansion.first)
+        if destination is not None:
+            messages = [
+                msgspec.structs.replace(message, destination=destination(message)) for message in messages
+            ]
         reply: int = await script("expand").run(
             self._client,
             self._mine,

@@ -2,7 +2,8 @@
 
     2 bytes   length of the header, big endian; 0 where the scripts need to know nothing
     header    MessagePack array: [expires_ms, id, collapse_key, ordering_key, reply_to, deliver_ms,
-              fan]; fan: 0, the number of targets of a fan-out, or the ticket of the one it is part of
+              fan, destination]; fan: 0, the number of targets of a fan-out, or the ticket of the one
+              it is part of; destination: '' where the rate is not one for each
     message   MessagePack array of `Message`
 
 A message that asks for nothing special has no header, and costs the scripts one byte comparison.
@@ -29,6 +30,7 @@ def has_header(message: Message) -> bool:
         or message.reply_to
         or message.targets
         or message.part_of
+        or message.destination
     )
 
 
@@ -48,6 +50,7 @@ def pack(message: Message) -> bytes:
             message.reply_to,
             round(message.deliver_at * 1000),
             message.part_of or message.targets,
+            message.destination,
         )
     )
     return len(header).to_bytes(2, "big") + header + body

@@ -31,9 +31,11 @@ from hypothesis.stateful import (
 
 from relay.fan_out import FanOut, split
 from relay.message import PRIORITIES, Message
+from relay.settings.provider import DestinationOptions
+from relay.settings.types import parse_rate
 from relay.store.connect import open_client
 from relay.store.lane import POISON, Claim, Enqueued, Expansion, Hold, Lane
-from tests.support.builders import options, plain_message
+from tests.support.builders import plain_message
 from tests.support.clock import set_clock, settable_clock
 
 WORKERS = ("w1", "w2", "w3")
@@ -55,6 +57,7 @@ class Known:
     expires: float = 0.0
     deliver: float = 0.0
     due: float = 0.0
+    destination: str = ""
     receipted: bool = False
     holder: str = ""
     claim: Claim | None = None
@@ -90,7 +93,8 @@ class LaneMachine(RuleBasedStateMachine):
         self.last_letter = "-"
         self.micros = 1_000_000_000_000_000
         self.elapsed = 0.0
-        self.handed: list[tuple[float, int]] = []
+        self.handed: dict[str, list[tuple[float, int]]] = {}
+        self.destination_held: dict[str, float] = {}
         self.paused = False
         self.held_until = 0.0
         self.last_entries: dict[str, list[Any]] = {}
@@ -111,12 +115,22 @@ class LaneMachine(RuleBasedStateMachine):
         dedup=st.sampled_from([0, 0, 30]),
         backlog=st.sampled_from([None, None, 4]),
         overflow=st.sampled_from(["drop_oldest", "drop_newest"]),
+        rate_per=st.sampled_from(["provider", "host"]),
     )
     def begin(
-        self, rate: str | None, burst: int | None, order: str, dedup: int, backlog: int | None, overflow: str
+        self,
+        rate: str | None,
+        burst: int | None,
+        order: str,
+        dedup: int,
+        backlog: int | None,
+        overflow: str,
+        rate_per: str,
     ) -> None:
-        self.options = options(
-            rate,
+        self.options = DestinationOptions(
+            type="test",
+            rate_per=rate_per,
+            rate=(parse_rate(rate),) if rate else (),
             burst=burst,
             order=order,
             breaker={"failures": 10_000},
@@ -249,13 +263,14 @@ class LaneMachine(RuleBasedStateMachine):
                 st.sampled_from([0, 0, 0, 3]),
                 st.sampled_from([0, 0, 0, 0, 1, 2, 5]),
                 st.booleans(),
+                st.sampled_from(["", "h1", "h2"]),
             ),
             min_size=1,
             max_size=6,
         )
     )
-    def enqueue(self, plan: list[tuple[str, str, str, str, int, int, int, bool]]) -> None:
-        for priority, message_id, key, collapse, ttl, delay, targets, receipted in plan:
+    def enqueue(self, plan: list[tuple[str, str, str, str, int, int, int, bool, str]]) -> None:
+        for priority, message_id, key, collapse, ttl, delay, targets, receipted, host in plan:
             text = f"m{next(self.numbers)}"
             special = message_id or key or collapse or ttl or delay or targets or self.options.max_backlog
             known = Known(
@@ -269,6 +284,7 @@ class LaneMachine(RuleBasedStateMachine):
                 deliver=self.clock + delay if delay else 0.0,
                 receipted=bool(special) or receipted,
                 targets=targets,
+                destination=host if self.options.each_destination else "",
             )
             message = plain_message(
                 text,
@@ -278,6 +294,7 @@ class LaneMachine(RuleBasedStateMachine):
                 ordering_key=key,
                 collapse_key=collapse,
                 reply_to=f"r:{text}" if known.receipted else "",
+                destination="" if targets else known.destination,
             )
             if message_id:
                 message = msgspec.structs.replace(message, id=message_id, named=True)
@@ -360,11 +377,20 @@ class LaneMachine(RuleBasedStateMachine):
             self.take(worker, claim)
         for expansion in reply.expansions:
             self.take_expansion(worker, expansion)
-        if reply.claims:
-            self.handed.append((self.elapsed, len(reply.claims)))
+        self.count_handed(reply.claims)
         if reply.why == "rate" and not self.paused:
             assert reply.wait is not None
             assert reply.wait > 0
+
+    def count_handed(self, claims: Sequence[Claim]) -> None:
+        """By what the rate holds for: each destination, or all together."""
+        if self.options.each_destination:
+            counts = Counter(claim.message.destination for claim in claims)
+            del counts[""]
+        else:
+            counts = Counter({"all": len(claims)})
+        for name, number in counts.items():
+            self.handed.setdefault(name, []).append((self.elapsed, number))
 
     def take(self, worker: str, claim: Claim) -> None:
         payload = claim.message.payload
@@ -374,6 +400,8 @@ class LaneMachine(RuleBasedStateMachine):
         assert round(max(known.due, known.deliver) * 1000) <= self.micros // 1000, "out before its time"
         assert self.is_alive(known), "an expired message went out"
         assert known.parent is None or not known.parent.stopped, "what was taken back went out"
+        held_until = self.destination_held.get(known.destination, 0.0)
+        assert held_until <= self.clock, "it went where nothing may go"
         self.check_turn(known)
         known.holder, known.claim = worker, claim
         if self.waits_under.get(known.collapse_key) is known:
@@ -411,12 +439,16 @@ class LaneMachine(RuleBasedStateMachine):
 
     def expand_one(self, worker: str, known: Known, expansion: Expansion) -> None:
         lane = self.lanes[worker]
-        done = self.run(lane.expand(expansion))
+        done = self.run(lane.expand(expansion, lambda message: known.destination))
         assert done == (not known.ended and not known.stopped)
         assert not self.run(lane.expand(expansion)), "a repeated expansion was applied twice"
         for index in range(expansion.first, min(expansion.first + CHUNK, known.targets) if done else 0):
             child = Known(
-                f"{known.text}#{index}", next(self.order), priority=known.priority, expires=known.expires
+                f"{known.text}#{index}",
+                next(self.order),
+                priority=known.priority,
+                expires=known.expires,
+                destination=known.destination,
             )
             child.parent = known
             known.children.append(child)
@@ -467,6 +499,21 @@ class LaneMachine(RuleBasedStateMachine):
         if kind == "d":
             self.seen = {name: until for name, until in self.seen.items() if until > self.clock}
         self.last_entries[worker] = entries
+
+    @precondition(lambda self: any(known.holder and known.destination for known in self.pending()))
+    @rule(data=st.data(), seconds=st.sampled_from([0.0, 0.5, 10.0]))
+    def throttle_destination(self, data: st.DataObject, seconds: float) -> None:
+        held = [known for known in self.pending() if known.holder and known.destination]
+        known = data.draw(st.sampled_from(held))
+        claim, worker = known.claim, known.holder
+        assert claim is not None
+        tries = claim.tries(attempts=claim.message.attempts, alone=False)
+        entry = (claim.ticket, claim.fence, "h", round(seconds * 1000), tries)
+        reply = self.run(self.lanes[worker].settle([entry]))
+        assert (reply.settled, reply.state) == (1, "")
+        self.waits_again(known)
+        until = self.destination_held.get(known.destination, 0.0)
+        self.destination_held[known.destination] = max(until, self.clock + seconds)
 
     @precondition(lambda self: self.last_entries)
     @rule(data=st.data())
@@ -578,6 +625,7 @@ class LaneMachine(RuleBasedStateMachine):
                 expires=old.expires,
                 deliver=old.deliver,
                 receipted=old.receipted,
+                destination=old.destination,
             )
             self.known[new.text] = new
 
@@ -601,15 +649,14 @@ class LaneMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_rate_holds_in_every_window(self) -> None:
-        if not self.handed:
-            return
-        for rate, burst in zip(self.options.rate, self.options.bursts(), strict=True):
-            for start in range(len(self.handed)):
-                total = 0
-                for at, number in self.handed[start:]:
-                    total += number
-                    allowed = burst + rate.per_second * (at - self.handed[start][0])
-                    assert total <= allowed + EPSILON, "more went out than burst + rate x time"
+        for handed in self.handed.values():
+            for rate, burst in zip(self.options.rate, self.options.bursts(), strict=True):
+                for start in range(len(handed)):
+                    total = 0
+                    for at, number in handed[start:]:
+                        total += number
+                        allowed = burst + rate.per_second * (at - handed[start][0])
+                        assert total <= allowed + EPSILON, "more went out than burst + rate x time"
 
     @invariant()
     def every_message_is_in_one_place(self) -> None:
@@ -633,7 +680,8 @@ class LaneMachine(RuleBasedStateMachine):
         for worker in WORKERS:
             self.run(self.lanes[worker].hand_back())
             self.go_back(worker, ())
-        latest = max([self.clock, *(max(known.due, known.deliver) for known in self.pending())])
+        waits = [max(known.due, known.deliver) for known in self.pending()]
+        latest = max([self.clock, *waits, *self.destination_held.values()])
         self.micros = round(latest * 1_000) * 1_000
         lane = self.lanes["w1"]
         for _ in range(60 + 30 * len(self.known)):
@@ -647,6 +695,9 @@ class LaneMachine(RuleBasedStateMachine):
                 self.settle_all("w1", held, "d")
             elif not expansions and not self.run(lane.size()):
                 break
+        for _ in range(4):  # what is remembered of destinations goes when their buckets are full
+            self.time_passes(61.0)
+            self.claim("w1", 50)
         assert self.run(lane.size()) == 0, "messages are starved"
         assert self.pending() == [], "messages are lost"
         left = {key.decode().rpartition("}:")[2] for key in self.run(self.redis.keys("relay:*"))}

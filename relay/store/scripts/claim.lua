@@ -1,10 +1,11 @@
 -- Admission: hands out as many messages as there are tokens and free slots, or says how long to wait.
 --
--- KEYS   1..19 the lane, 20 the in-flight hash of the claiming worker
+-- KEYS   1..22 the lane, 23 the in-flight hash of the claiming worker
 -- ARGV   1 messages wanted (free slots)
 --        2 policy (MessagePack map): lifo, rates ([[name, per second, burst], …]), warmup (ms),
 --          adaptive, probe (ms until a probe that is never settled may be repeated),
---          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog)
+--          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog),
+--          each (false, or [[name, per second, burst], …]: the rates of each destination)
 -- reply  {why, wait, claim, fan-outs, passed over, ticket, record, tries, ticket, record, tries, …}
 --        why    'ok', or what kept it from handing out all that was wanted: 'empty', 'rate',
 --               'paused', 'throttled', 'open', 'unauthorised'
@@ -20,10 +21,11 @@
 -- and no message is out without being on its worker's list.
 
 local MOST_PROMOTED, MOST_SCANNED, PACE_MS, SLOWEST = 200, 300, 50, 0.1
+local MOST_DESTINATIONS, MOST_RELEASED = 50, 20
 
 local wanted = tonumber(ARGV[1])
 local policy = cmsgpack.unpack(ARGV[2])
-local lifo = policy.lifo
+local lifo, each = policy.lifo, policy.each
 local pop = lifo and 'RPOP' or 'LPOP'
 
 local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed'}
@@ -117,6 +119,33 @@ local function save_buckets(used)
   if #saved > 0 then call('HSET', CONTROL, unpack(saved)) end
 end
 
+-- Destinations: what was set aside comes back to the head, as far as there are tokens for it.
+if each then
+  for _, name in ipairs(call('ZRANGEBYSCORE', DESTINATIONS_DUE, '-inf', NOW, 'LIMIT', 0, MOST_DESTINATIONS)) do
+    local found = destination(name, each)
+    local number = found.hold <= NOW and found.aside > 0 and MOST_RELEASED or 0
+    for _, tokens in ipairs(found.tokens) do number = math.min(number, math.floor(tokens + 1e-6)) end
+    if number > 0 then
+      local prefix = #name .. ':' .. name .. ':'
+      local members = call('ZRANGEBYLEX', ASIDE, '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, number)
+      for index = #members, 1, -1 do
+        local ticket = string.format('%.0f', tonumber(string.sub(members[index], #prefix + 1)))
+        found.released = math.max(found.released, tonumber(ticket))
+        to_head(ticket, lifo)
+      end
+      if #members > 0 then call('ZREM', ASIDE, unpack(members)) end
+      found.aside = #members < number and 0 or math.max(0, found.aside - #members)
+    end
+  end
+end
+
+-- When something is due that waits for a time, in Unix milliseconds; nil: nothing does.
+local function first_due()
+  local at = tonumber(call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2])
+  local of_destination = each and tonumber(call('ZRANGE', DESTINATIONS_DUE, 0, 0, 'WITHSCORES')[2])
+  return at and of_destination and math.min(at, of_destination) or at or of_destination
+end
+
 local lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
 
 if allowed < 1 then
@@ -151,6 +180,21 @@ local function stopped(header)
   return fan and fan.stop ~= '' and fan.stop or nil
 end
 
+-- Takes a token of each of a destination's buckets, or sets the message aside until there is one. What
+-- comes later than what was set aside stays behind it.
+local put_aside = 0
+local function spend(name, ticket)
+  local found = destination(name, each)
+  local may = found.hold <= NOW and (found.aside == 0 or tonumber(ticket) <= found.released)
+  for _, tokens in ipairs(found.tokens) do may = may and tokens >= 1 - 1e-6 end
+  if not may then
+    set_aside(name, found, ticket)
+    return false
+  end
+  for index, tokens in ipairs(found.tokens) do found.tokens[index] = tokens - 1 end
+  return true
+end
+
 -- Takes up to `most` live messages of one priority; true when its list is exhausted.
 local function take(level, most)
   while most > 0 and scanned < MOST_SCANNED do
@@ -179,6 +223,8 @@ local function take(level, most)
           end
           if header and type(header[FAN]) == 'number' and header[FAN] > 0 then
             call('RPUSH', FAN_OUTS[level], ticket)
+          elseif header and each and header[DEST] ~= '' and not spend(header[DEST], ticket) then
+            put_aside = put_aside + 1
           else
             leases[#leases + 1] = ticket
             leases[#leases + 1] = claim
@@ -246,17 +292,18 @@ if given > 0 then
   if policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
 end
 save_buckets(given)
+if each then save_destinations(each) end
 if probing and given > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
 reply[3], reply[4], reply[5] = claim, fan_outs, passed_over
-if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0) then
+if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or put_aside > 0) then
   -- There may be more: behind what was looked at, or let go by what has expired.
   reply[1], reply[2] = 'ok', 0
 elseif probing and given > 0 then
   reply[1], reply[2] = state, policy.probe
 elseif given < allowed then
-  local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
-  reply[1], reply[2] = 'empty', first[2] and math.max(1, tonumber(first[2]) - NOW) or -1
+  local at = first_due()
+  reply[1], reply[2] = 'empty', at and math.max(1, at - NOW) or -1
 elseif given < wanted then
   reply[1], reply[2] = 'rate', wait_for_tokens()
 end

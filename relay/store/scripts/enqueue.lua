@@ -1,6 +1,6 @@
 -- Puts a batch of messages into a lane.
 --
--- KEYS   1..19 the lane
+-- KEYS   1..22 the lane
 -- ARGV   1 policy (MessagePack map): lifo, max_backlog (0 none), overflow, dedup (ms)
 --        2 field of the batch mark in the control hash, '' for none
 --        3 number of the batch: a repeated call with the same number changes nothing

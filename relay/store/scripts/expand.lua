@@ -1,6 +1,6 @@
 -- Makes messages of one chunk of a fan-out's targets, at the head of the lane: they go next.
 --
--- KEYS   1..19 the lane, 20 the in-flight hash of the expanding worker
+-- KEYS   1..22 the lane, 23 the in-flight hash of the expanding worker
 -- ARGV   1 lifo ('1' or '0'), 2 ticket, 3 the claim that handed it out
 --        4.. the records of the messages, in the order of the targets
 -- reply  1, or 0 where the fan-out was no longer this worker's, or has been taken back

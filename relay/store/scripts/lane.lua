@@ -1,6 +1,6 @@
 -- What all lane scripts share; the loader puts it in front of each of them.
 --
--- KEYS 1..19 are the keys of one lane, in the order of relay/store/keys.py; KEYS[20], where a
+-- KEYS 1..22 are the keys of one lane, in the order of relay/store/keys.py; KEYS[23], where a
 -- script uses it, is the in-flight hash of one worker. All share one hash slot.
 --
 -- A ticket is the number of a message within its lane: sequence * 4 + priority (0 high, 1 normal,
@@ -12,10 +12,11 @@ local READY = {KEYS[5], KEYS[6], KEYS[7]}
 local DUE, DEAD, COLLAPSE, ORDERING = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local PARKED, SEEN, OUTBOX = KEYS[12], KEYS[13], KEYS[14]
 local FANS, TARGETS, FAN_OUTS = KEYS[15], KEYS[16], {KEYS[17], KEYS[18], KEYS[19]}
-local INFLIGHT = KEYS[20]
+local DESTINATIONS, DESTINATIONS_DUE, ASIDE = KEYS[20], KEYS[21], KEYS[22]
+local INFLIGHT = KEYS[23]
 
 local call = redis.call
-local EXPIRES, ID, COLLAPSE_KEY, ORDERING_KEY, REPLY_TO, DELIVER, FAN = 1, 2, 3, 4, 5, 6, 7
+local EXPIRES, ID, COLLAPSE_KEY, ORDERING_KEY, REPLY_TO, DELIVER, FAN, DEST = 1, 2, 3, 4, 5, 6, 7, 8
 
 local TIME = call('TIME')
 local NOW_US = tonumber(TIME[1]) * 1000000 + tonumber(TIME[2])
@@ -55,8 +56,9 @@ local function receipt(header, outcome, reason, attempts, ended)
   post({'receipt', header[REPLY_TO], header[ID], outcome, reason, tonumber(attempts), NOW, ended})
 end
 
-local function parking(ordering_key, ticket)
-  return #ordering_key .. ':' .. ordering_key .. ':' .. string.format('%016.0f', tonumber(ticket))
+-- A member of PARKED or ASIDE: by its key, then by its age.
+local function parking(key, ticket)
+  return #key .. ':' .. key .. ':' .. string.format('%016.0f', tonumber(ticket))
 end
 
 -- From when on it is worth looking at a message: when it may go, or has expired before that.
@@ -191,5 +193,54 @@ end
 
 local function waiting()
   return call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])
-      + call('ZCARD', DUE) + call('ZCARD', PARKED)
+      + call('ZCARD', DUE) + call('ZCARD', PARKED) + call('ZCARD', ASIDE)
+end
+
+-- Destinations, where the rate is one for each. DESTINATIONS holds for each that was used lately
+--   {tokens: for each rate, at: when (µs), hold: until when it gets nothing (ms), waves: of throttling,
+--    aside: messages in ASIDE, released: the newest ticket that was let go from there}
+local destinations = {}
+
+local function destination(name, rates)
+  local found = destinations[name]
+  if found then return found end
+  local packed = call('HGET', DESTINATIONS, name)
+  found = packed and cmsgpack.unpack(packed) or {at = NOW_US, hold = 0, waves = 0, aside = 0, released = 0}
+  found.tokens = found.tokens or {}
+  local elapsed = math.max(0, NOW_US - found.at) / 1000000
+  for index, rate in ipairs(rates) do
+    found.tokens[index] = math.min(rate[3], (found.tokens[index] or rate[3]) + elapsed * rate[2])
+  end
+  found.at = NOW_US
+  destinations[name] = found
+  return found
+end
+
+-- Milliseconds until a destination has `number` tokens of every rate, as far as its buckets go.
+local function until_tokens_of(found, rates, number)
+  local wait = 0
+  for index, rate in ipairs(rates) do
+    wait = math.max(wait, (math.min(number, rate[3]) - found.tokens[index]) / rate[2] * 1000)
+  end
+  return math.max(0, math.ceil(wait))
+end
+
+local function set_aside(name, found, ticket)
+  if call('ZADD', ASIDE, 0, parking(name, ticket)) == 1 then found.aside = found.aside + 1 end
+end
+
+-- When to look at a destination again: to let something go, or to forget it.
+local function save_destinations(rates)
+  for name, found in pairs(destinations) do
+    local full = until_tokens_of(found, rates, math.huge)
+    local wait = found.aside > 0 and until_tokens_of(found, rates, 1) or full
+    local at = math.max(NOW + math.max(1, wait), found.hold)
+    if found.aside == 0 and full == 0 and found.hold <= NOW then
+      call('HDEL', DESTINATIONS, name)
+      call('ZREM', DESTINATIONS_DUE, name)
+    else
+      call('HSET', DESTINATIONS, name, cmsgpack.pack(found))
+      call('ZADD', DESTINATIONS_DUE, at, name)
+    end
+  end
 end

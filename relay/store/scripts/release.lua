@@ -1,6 +1,6 @@
 -- Gives what a worker holds back to the head of the lane: at its end, or after its death.
 --
--- KEYS   1..19 the lane, 20 the in-flight hash of that worker
+-- KEYS   1..22 the lane, 23 the in-flight hash of that worker
 -- ARGV   1 lifo ('1' or '0')
 --        2 'handback' (its owner does it) or 'crash' (it died: one crash more for each message)
 --        3 a message that has crashed this often is a dead letter

@@ -1,6 +1,6 @@
 -- Puts dead letters back into their lane as new messages; they pass the limiter like all others.
 --
--- KEYS   1..19 the lane
+-- KEYS   1..22 the lane
 -- ARGV   1.. ids of entries of the dead stream
 -- reply  {revived, passed over because the same id is pending again or the entry has no record}
 

@@ -1,8 +1,8 @@
 -- Applies the outcomes of many messages.
 --
--- KEYS   1..19 the lane, 20 the in-flight hash of the settling worker
+-- KEYS   1..22 the lane, 23 the in-flight hash of the settling worker
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
---          share (0: none), window (ms), adaptive
+--          share (0: none), window (ms), adaptive, each ([[name, per second, burst], …])
 --        2 outcomes (MessagePack array of arrays): [ticket, claim, kind, …]
 --          'd'  delivered; then attempts
 --          'r'  retry; then delay (ms), tries, reason
@@ -10,6 +10,8 @@
 --          'x'  dead letter; then reason, status, which ARGV is the body, attempts, whether the provider answered (0/1)
 --          'u'  unregistered; then reason, target, since, id, attempts
 --          'e'  expired; then attempts
+--          'h'  its destination asks to wait; then how long (ms; 0: the destination's own, growing
+--               wait), tries
 --        3 hold: '' or 'throttled' or 'unauthorised'
 --        4 how long to hold (ms); for 'throttled', 0 lets the lane double its own wait
 --        5 why it holds, for people
@@ -20,7 +22,7 @@
 -- message ended. Acts only on what this worker still holds under the same claim; but a success is
 -- final whoever reports it.
 
-local MOST_SEEN, FIRST_WAIT, LONGEST_WAIT = 1000000, 1000, 60000
+local MOST_SEEN, FIRST_WAIT, LONGEST_WAIT, FORGOTTEN = 1000000, 1000, 60000, 600000
 
 local policy = cmsgpack.unpack(ARGV[1])
 local outcomes = cmsgpack.unpack(ARGV[2])
@@ -36,7 +38,20 @@ local answered = 0
 local released, ended, back = {}, {}, {}
 local failures, window = unpack(call('HMGET', CONTROL, 'failures', 'window'))
 failures, window = tonumber(failures or 0), window and tonumber(window)
-local failures_before, broken = failures, 0
+local failures_before, broken, throttled = failures, 0, 0
+
+-- A destination asked to be left alone: what goes there waits, and nothing else does.
+local function hold_destination(name, wait, ticket)
+  local found = destination(name, policy.each)
+  if found.hold <= NOW then
+    -- The answers of one wave arrive together; a wave long ago counts no more.
+    found.waves = NOW - found.hold > FORGOTTEN and 1 or found.waves + 1
+    if wait == 0 then wait = math.min(LONGEST_WAIT, FIRST_WAIT * 2 ^ math.min(found.waves - 1, 16)) end
+  end
+  found.hold = math.max(found.hold, NOW + wait)
+  found.released = math.max(found.released, tonumber(ticket))
+  set_aside(name, found, ticket)
+end
 
 for index, entry in ipairs(outcomes) do
   local ticket, kind, record = entry[1], entry[3], records[index]
@@ -61,6 +76,10 @@ for index, entry in ipairs(outcomes) do
       retried, failures, broken = retried + 1, failures + 1, broken + 1
       -- A message that would come too late comes at its end, to be passed over.
       call('ZADD', DUE, header and due_at(header, NOW + entry[4]) or NOW + entry[4], ticket)
+      call('HSET', TRIES, ticket, entry[5])
+    elseif kind == 'h' then
+      throttled = throttled + 1
+      hold_destination(header[DEST], entry[4], ticket)
       call('HSET', TRIES, ticket, entry[5])
     elseif kind == 'b' then
       back[#back + 1] = ticket
@@ -87,7 +106,7 @@ for index, entry in ipairs(outcomes) do
       if header then close(ticket, header, 'expired', 'its time to live was over', entry[4], lifo) end
     end
     -- A message that waits again can be collapsed again, unless a newer one took the key.
-    if header and header[COLLAPSE_KEY] ~= '' and (kind == 'r' or kind == 'b') then
+    if header and header[COLLAPSE_KEY] ~= '' and (kind == 'r' or kind == 'b' or kind == 'h') then
       call('HSETNX', COLLAPSE, header[COLLAPSE_KEY], ticket)
     end
   end
@@ -107,6 +126,8 @@ count('retried', retried)
 count('failed', failed)
 count('expired', expired)
 count('unregistered', unregistered)
+count('throttled', throttled)
+if throttled > 0 then save_destinations(policy.each) end
 if policy.dedup > 0 and delivered > 0 then
   call('ZREMRANGEBYSCORE', SEEN, '-inf', NOW)
   call('ZREMRANGEBYRANK', SEEN, 0, -MOST_SEEN - 1)
