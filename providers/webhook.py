@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from providers._answers import reason
 from providers._webhook_limits import check_headers, check_url, networks, signing_key
@@ -21,7 +21,7 @@ from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
 from relay.provider import HttpProvider, Request, Response
-from relay.settings.provider import ProviderOptions
+from relay.settings.http import HttpOptions
 from relay.settings.types import Secret
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
@@ -32,7 +32,7 @@ _VISIBLE = re.compile(r"[!-~]+")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
-class WebhookOptions(ProviderOptions):
+class WebhookOptions(HttpOptions):
     """What `type: webhook` takes."""
 
     url: str | None = None
@@ -74,6 +74,17 @@ class WebhookOptions(ProviderOptions):
         if isinstance(value, list):
             networks(value)
         return value
+
+    @model_validator(mode="after")
+    def _is_guarded_or_fixed(self) -> WebhookOptions:
+        if self.url is None and self.allow_private is not True:
+            # Behind a proxy the guard cannot see where a URL leads.
+            if self.proxy is not None:
+                raise ValueError("`proxy` needs `url` (or `allow_private: true`)")
+            # A message could have our certificate shown to whomever it likes.
+            if self.client_cert is not None:
+                raise ValueError("`client_cert` needs `url` (or `allow_private: true`)")
+        return self
 
 
 class Webhook(HttpProvider[WebhookOptions]):
