@@ -11,6 +11,7 @@ from relay.http.reasons import WORDS, cut, host_of
 _ERRNO = re.compile(r" \(os error (\d+)\)$")
 _PEER_ERROR = re.compile(r"^(?:stream|connection) error received: (.*)$")
 _REFUSED_STREAM = "refused stream before processing any application logic"
+PING_TIMED_OUT = "keep-alive timed out"
 _NOT_HTTP2 = ("frame with invalid size", "not a result of an error")
 _CLOSED = ("connection closed", "broken pipe", "connection reset", "unexpected end of file", "eof")
 _BAD_ANSWER = ("invalid HTTP", "message head is too large", "invalid content-length", "invalid chunk")
@@ -35,7 +36,7 @@ def explain_causes(causes: list[str], url: str, *, http2: bool = False) -> str:
         return f"TLS: the certificate of {host} is refused: {cut(last)}"
     if any("tls" in cause.lower() or "InvalidContentType" in cause for cause in causes):
         return f"TLS: {host}: {cut(last)}"
-    if last == "keep-alive timed out":
+    if PING_TIMED_OUT in causes:
         return f"{host} answered neither the request nor a PING; its connection was given up"
     return _in_http(host, causes, last, http2)
 

@@ -18,7 +18,7 @@ from pyreqwest.proxy import ProxyBuilder
 from relay import __version__
 from relay.errors import TransportError
 from relay.http.reasons import cut
-from relay.http.reqwest_reasons import causes_of, explain_causes
+from relay.http.reqwest_reasons import PING_TIMED_OUT, causes_of, explain_causes
 from relay.http.transport import BODY_LIMIT, Unsendable
 from relay.provider import Request, Response
 
@@ -114,7 +114,7 @@ class ReqwestTransport:
             return await _exchange(connection.client, request)
         except RequestTimeoutError as error:
             causes = causes_of(error.details)
-            if "keep-alive timed out" in causes:
+            if PING_TIMED_OUT in causes:
                 raise TransportError(explain_causes(causes, request.url)) from None
             raise TransportError(f"no answer within {self._seconds:g} s") from None
         except RequestError as error:
@@ -177,8 +177,10 @@ class ReqwestTransport:
 async def _exchange(client: Client, request: Request) -> Response:
     try:
         building = client.request(request.method, request.url).headers(request.headers)
-        if request.body or request.method != "GET":
-            building = building.body_bytes(request.body)  # an empty one has a length too (RFC 9110, 8.6)
+        if request.body:
+            building = building.body_bytes(request.body)
+        elif request.method != "GET":
+            building = building.header("content-length", "0")  # RFC 9110, 8.6
         built = building.build_streamed()
     except BuilderError as error:
         raise Unsendable(f"the request cannot be sent: {cut(causes_of(error.details)[-1])}") from None

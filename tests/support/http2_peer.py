@@ -12,14 +12,14 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, PingReceived, RequestReceived, StreamEnded, StreamReset
+from h2.events import DataReceived, PingAckReceived, PingReceived, RequestReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 from hyperframe.frame import GoAwayFrame, SettingsFrame
 
@@ -50,6 +50,7 @@ class Peer:
         self.resets: set[int] = set()
         self.refused = 0
         self.pings = 0
+        self._acknowledged = False
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
 
     async def start(self, streams: int = 100) -> None:
@@ -96,6 +97,8 @@ class Peer:
                     self.resets.add(stream)
                 case PingReceived():
                     self.pings += 1
+                case PingAckReceived():
+                    self._acknowledged = True
         await self.flush()
 
     async def answer(
@@ -115,6 +118,19 @@ class Peer:
         frame = GoAwayFrame(0, last_stream_id=last, error_code=code, additional_data=why)
         self._writer.write(frame.serialize())
         await self._writer.drain()
+
+    async def settled(self) -> None:
+        """Return once the client has acknowledged a PING, and with it all that was said before."""
+        self.h2.ping(b"settled?")
+        await self.flush()
+        while not self._acknowledged:
+            await self.read()
+
+    async def closed(self) -> None:
+        """Close, and return once the client knows."""
+        self._writer.close()
+        with suppress(ConnectionError, ssl.SSLError):
+            await self._writer.wait_closed()
 
     async def flush(self) -> None:
         self._writer.write(self.h2.data_to_send())
