@@ -10,6 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from relay.settings.provider import ProviderOptions
 from relay.settings.types import Count, Secret
 
+# No example of a URL with a password: whatever looks like one is masked in errors.
+_PROXY = "must be the URL of an HTTP proxy, such as http://127.0.0.1:3128, without a path"
+
 
 class HttpOptions(ProviderOptions):
     """How the provider is reached. What is a secret may also stand in a file, as `ca_file` and so on."""
@@ -103,6 +106,6 @@ def _check_proxy(url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise ValueError("not a URL; write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT") from None
+        raise ValueError(_PROXY) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError("must be http://HOST:PORT or https://HOST:PORT, with USER:PASSWORD@ where needed")
+        raise ValueError(_PROXY)
