@@ -67,7 +67,9 @@ class Names(AbstractResolver):
 
 @asynccontextmanager
 async def opened(
-    timeout: float = 5, allowed: tuple[ipaddress.IPv4Network, ...] = (), resolver: Names | None = None
+    timeout: float = 5,
+    allowed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (),
+    resolver: Names | None = None,
 ) -> AsyncIterator[AiohttpTransport]:
     transport = AiohttpTransport(timeout=timeout, concurrency=8, allowed=allowed, resolver=resolver)
     try:
@@ -423,6 +425,21 @@ async def test_a_server_that_does_not_speak_tls() -> None:
     async with serving(handler) as port, opened() as transport:
         with pytest.raises(TransportError, match=r"^TLS: "):
             await transport.send(Request(f"https://127.0.0.1:{port}/"))
+
+
+# Addresses that lead nowhere
+
+
+@pytest.mark.parametrize("public_only", [False, True])
+async def test_a_name_with_an_address_where_nobody_listens_is_reached_at_the_other(public_only: bool) -> None:
+    """IPv6 first, as resolvers give it; the server is at 127.0.0.1 alone."""
+    both = (*LOOPBACK, ipaddress.ip_network("::1/128"))
+    async with (
+        serving(keeps_answering([])) as port,
+        opened(allowed=both, resolver=Names("::1", "127.0.0.1")) as transport,
+    ):
+        request = Request(f"http://both.example:{port}/", b"x", public_only=public_only)
+        assert (await transport.send(request)).status == 200
 
 
 # The guard
