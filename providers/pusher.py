@@ -23,7 +23,7 @@ from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.provider import HttpProvider, Request, Response
-from relay.settings.provider import ProviderOptions
+from relay.settings.http import HttpOptions
 from relay.settings.types import Secret
 
 _PLAIN = re.compile(r"[A-Za-z0-9:/.\[\]_~%!$&()*+,;=@-]+")
@@ -43,7 +43,7 @@ class _Event(msgspec.Struct, omit_defaults=True):
     info: str | None = None
 
 
-class PusherOptions(ProviderOptions):
+class PusherOptions(HttpOptions):
     """What `type: pusher` takes."""
 
     app_id: Annotated[str, Field(pattern=r"^[0-9]+$")]

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from providers._answers import reason
 from providers._hosts import host_of
@@ -22,6 +22,7 @@ from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
 from relay.provider import HttpProvider, Request, Response
+from relay.settings.http import HttpOptions
 from relay.settings.provider import DestinationOptions
 from relay.settings.types import Secret
 
@@ -33,7 +34,7 @@ _VISIBLE = re.compile(r"[!-~]+")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
-class WebhookOptions(DestinationOptions):
+class WebhookOptions(HttpOptions, DestinationOptions):
     """What `type: webhook` takes."""
 
     url: str | None = None
@@ -75,6 +76,17 @@ class WebhookOptions(DestinationOptions):
         if isinstance(value, list):
             networks(value)
         return value
+
+    @model_validator(mode="after")
+    def _is_guarded_or_fixed(self) -> WebhookOptions:
+        if self.url is None and self.allow_private is not True:
+            # Behind a proxy the guard cannot see where a URL leads.
+            if self.proxy is not None:
+                raise ValueError("`proxy` needs `url` (or `allow_private: true`)")
+            # A message could have our certificate shown to whomever it likes.
+            if self.client_cert is not None:
+                raise ValueError("`client_cert` needs `url` (or `allow_private: true`)")
+        return self
 
 
 class Webhook(HttpProvider[WebhookOptions]):

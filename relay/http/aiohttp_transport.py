@@ -54,7 +54,7 @@ class AiohttpTransport:
         self._timeout = _total(timeout)
         self._allowed = allowed
         self._concurrency = concurrency
-        self._context = context or _context()
+        self._context = context or tls_context()
         self._resolver = resolver
         self._sessions: dict[bool, ClientSession] = {}
         self._resolvers: list[AbstractResolver] = []
@@ -157,8 +157,11 @@ def _total(seconds: float) -> ClientTimeout:
     return ClientTimeout(total=seconds, ceil_threshold=math.inf)
 
 
-def _context() -> ssl.SSLContext:
+def tls_context(ca: str | None = None) -> ssl.SSLContext:
+    """TLS 1.2 or later with the system's authorities and those of `ca` (PEM)."""
     context = ssl.create_default_context()
+    if ca is not None:
+        context.load_verify_locations(cadata=ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context

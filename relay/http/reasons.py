@@ -14,20 +14,20 @@ _LONGEST = 200
 
 def explain(error: BaseException, url: str) -> str:
     """One line on an error of aiohttp, of TLS or of a socket, while `url` was asked."""
-    host = _host(url)
+    host = host_of(url)
     match error:
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return f"not a URL: {_cut(url)}"
+            return f"not a URL: {cut(url)}"
         case UnicodeError():
-            return f"not a host name: {_cut(host)}"
+            return f"not a host name: {cut(host)}"
         case aiohttp.ClientConnectorCertificateError():
-            return f"TLS: the certificate of {host} is refused: {_cut(str(error.certificate_error))}"
+            return f"TLS: the certificate of {host} is refused: {cut(str(error.certificate_error))}"
         case aiohttp.ClientSSLError() | ssl.SSLError():
-            return f"TLS: {host}: {_cut(_tls(error))}"
+            return f"TLS: {host}: {cut(_tls(error))}"
         case aiohttp.ClientConnectorDNSError():
-            return f"DNS: {host} cannot be resolved: {_cut(_system(error.os_error))}"
+            return f"DNS: {host} cannot be resolved: {cut(_system(error.os_error))}"
         case aiohttp.ClientConnectorError():
-            return f"cannot connect to {host}: {_cut(_system(error.os_error))}"
+            return f"cannot connect to {host}: {cut(_system(error.os_error))}"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
             return f"{host} closed the connection before it answered"
         case aiohttp.ClientOSError() if error.errno in (errno.ECONNRESET, errno.EPIPE):
@@ -35,17 +35,18 @@ def explain(error: BaseException, url: str) -> str:
         case aiohttp.ClientPayloadError():
             return f"{host} broke off its answer"
         case aiohttp.ClientResponseError():
-            return f"{host} did not answer in HTTP: {_cut(error.message)}"
+            return f"{host} did not answer in HTTP: {cut(error.message)}"
         case ValueError():
-            return f"the request cannot be sent: {_cut(str(error))}"
-    return f"{host}: {type(error).__name__}: {_cut(str(error))}"
+            return f"the request cannot be sent: {cut(str(error))}"
+    return f"{host}: {type(error).__name__}: {cut(str(error))}"
 
 
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
+    """Host and port of a URL, whatever is wrong with it, without credentials, as one printable line."""
     rest = url.partition("://")[2]
     for end in "/?#":
         rest = rest.partition(end)[0]
-    return _cut(rest.rpartition("@")[2])
+    return cut(rest.rpartition("@")[2])
 
 
 def _tls(error: BaseException) -> str:
@@ -64,10 +65,10 @@ def _system(error: OSError) -> str:
 
 def _words(number: int) -> str:
     """What the system calls an error number, in lower case as within a sentence."""
-    return _WORDS.get(number) or os.strerror(number).lower()
+    return WORDS.get(number) or os.strerror(number).lower()
 
 
-_WORDS = {
+WORDS = {
     errno.ECONNREFUSED: "connection refused",
     errno.ECONNRESET: "connection reset",
     errno.EHOSTUNREACH: "no route to the host",
@@ -79,7 +80,7 @@ _WORDS = {
 }
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
     """One printable line."""
     line = " ".join(text[: 2 * _LONGEST].split())
     return "".join(character if character.isprintable() else "?" for character in line)[:_LONGEST]

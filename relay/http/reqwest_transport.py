@@ -2,32 +2,80 @@
 
 from __future__ import annotations
 
-import os
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pyreqwest.client import ClientBuilder
+from pyreqwest.exceptions import BuilderError, PyreqwestError, RequestError, RequestTimeoutError
+from pyreqwest.proxy import ProxyBuilder
 
 from relay import __version__
 from relay.errors import TransportError
+from relay.http.reasons import cut
+from relay.http.reqwest_reasons import PING_TIMED_OUT, causes_of, explain_causes
 from relay.http.transport import BODY_LIMIT, Unsendable
 from relay.provider import Request, Response
 
 if TYPE_CHECKING:
     from pyreqwest.client import Client
+    from pyreqwest.http import HeaderMap
 
-KEEP_ALIVE = 3600.0
-"""Seconds that an idle connection is kept: Apple takes frequent reconnects for an attack."""
+KEEP_ALIVE, KEEP_ALIVE_HTTP2 = 15.0, 3600.0
+"""Seconds that an idle connection is kept. Receivers close theirs at some time of their own, but Apple takes
+frequent reconnects for an attack, and over HTTP/2 a PING tells whether the other side is there."""
 
 PING_EVERY, PING_TIMEOUT = 30.0, 10.0
 """Seconds: a connection whose other side is gone without a word is found out before it is needed."""
 
-_LONGEST = 200
-_ERRNO = re.compile(r" \(os error (\d+)\)$")
+STREAMS = 100
+"""Requests in flight from which on one more connection is opened: the limit of streams that RFC 9113 (6.5.2)
+has servers allow at least."""
+
+_STREAM_WINDOW, _CONNECTION_WINDOW = 2 * BODY_LIMIT, 2 << 20
+"""Bytes that the other side may send before we have read them: an endless answer costs no more."""
+
+_FRAMING = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that say how a request is framed, not what it asks. A wrong one can end a whole connection."""
+
+_SECRET = re.compile(r"//[^/]*@")
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A client of its own: reqwest opens one HTTP/2 connection for each host and client."""
+
+    client: Client
+    busy: int = 0
 
 
 class ReqwestTransport:
-    """One provider's connections. The client is made at the first request: idle providers cost nothing."""
+    """One provider's connections. They are made at the first request: idle providers cost nothing.
+
+    What the library sends again by itself is what the other side says it has not processed: REFUSED_STREAM
+    and streams above a GOAWAY's last one (RFC 9113, 8.7), twice at most; and what never left this host.
+
+    A task that is cancelled leaves its request running until the time-out: pyreqwest 0.15 cannot take
+    one back. So nothing here counts requests in flight but the engine.
+    """
 
     def __init__(
         self,
@@ -36,69 +84,79 @@ class ReqwestTransport:
         concurrency: int,
         ca: str | None = None,
         identity: str | None = None,
+        proxy: str | None = None,
         http2: bool = False,
+        connections: int | None = None,
+        ping: tuple[float, float] = (PING_EVERY, PING_TIMEOUT),
     ) -> None:
         """`timeout` in seconds for a whole exchange. `ca` and `identity` (certificate and key) are PEM.
 
-        `http2`: nothing else will do; otherwise both sides agree on it where they can.
+        `http2`: nothing else will do; otherwise both sides agree on it where they can. `connections`: the
+        most over HTTP/2; None: one for each `STREAMS` of `concurrency`. `ping`: seconds between two PINGs,
+        and until one is given up.
         """
         self._seconds = timeout
-        self._concurrency = concurrency
         self._ca = ca
         self._identity = identity
+        self._proxy = proxy
         self._http2 = http2
-        self._client: Client | None = None
+        self._ping = ping
+        self._most = min(connections or math.ceil(concurrency / STREAMS), concurrency)
+        self._share = math.ceil(concurrency / self._most)
+        self._connections: list[_Connection] = []
 
     async def send(self, request: Request) -> Response:
-        from pyreqwest.exceptions import (
-            BuilderError,
-            PyreqwestError,
-            RequestError,
-            RequestTimeoutError,
-        )
-
-        if self._client is None:
-            self._client = self._open()
+        _check_origin(request.url)
+        _check_headers(request.headers)
+        connection = self._free()
+        connection.busy += 1
         try:
-            building = self._client.request(request.method, request.url).headers(dict(request.headers))
-            if request.body:
-                building = building.body_bytes(request.body)
-            async with building.build_streamed() as answer:
-                body = await answer.body_reader.read(BODY_LIMIT)
-                headers = {name.lower(): value for name, value in answer.headers.items()}
-                return Response(answer.status, headers, b"" if body is None else bytes(body))
-        except RequestTimeoutError:
+            return await _exchange(connection.client, request)
+        except RequestTimeoutError as error:
+            causes = causes_of(error.details)
+            if PING_TIMED_OUT in causes:
+                raise TransportError(explain_causes(causes, request.url)) from None
             raise TransportError(f"no answer within {self._seconds:g} s") from None
-        except BuilderError as error:
-            raise Unsendable(f"the request cannot be sent: {_causes(error.details)[-1]}") from None
         except RequestError as error:
-            raise TransportError(explain(error.details, request.url)) from error
+            reason = explain_causes(causes_of(error.details), request.url, http2=self._http2)
+            raise TransportError(reason) from error
         except PyreqwestError as error:
-            raise TransportError(_cut(str(error))) from error
-        except ValueError as error:
-            raise Unsendable(f"the request cannot be sent: {_cut(str(error))}") from None
+            raise TransportError(cut(str(error))) from error
+        finally:
+            connection.busy -= 1
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+        for connection in self._connections:
+            await connection.client.close()
+
+    def _free(self) -> _Connection:
+        """The first connection that has its share not yet, so that little traffic keeps one busy."""
+        for connection in self._connections:
+            if connection.busy < self._share:
+                return connection
+        if len(self._connections) < self._most:
+            self._connections.append(_Connection(self._open()))
+            return self._connections[-1]
+        return min(self._connections, key=lambda connection: connection.busy)
 
     def _open(self) -> Client:
-        from pyreqwest.client import ClientBuilder
-
+        every, patience = (timedelta(seconds=seconds) for seconds in self._ping)
         builder = (
             ClientBuilder()
             .user_agent(f"relay/{__version__}")
             .http2(True)
             .http1_lower_case_headers()
-            .http2_keep_alive_interval(timedelta(seconds=PING_EVERY))
-            .http2_keep_alive_timeout(timedelta(seconds=PING_TIMEOUT))
+            .http2_keep_alive_interval(every)
+            .http2_keep_alive_timeout(patience)
             .http2_keep_alive_while_idle(True)
-            .pool_idle_timeout(timedelta(seconds=KEEP_ALIVE))
+            .http2_initial_stream_window_size(_STREAM_WINDOW)
+            .http2_initial_connection_window_size(_CONNECTION_WINDOW)
+            .pool_idle_timeout(timedelta(seconds=KEEP_ALIVE_HTTP2 if self._http2 else KEEP_ALIVE))
             .timeout(timedelta(seconds=self._seconds))
-            .max_connections(self._concurrency)
             .min_tls_version("TLSv1.2")
             .follow_redirects(False)
             .referer(False)
+            .default_cookie_store(False)
             .no_proxy()
             .gzip(False)
             .brotli(False)
@@ -107,6 +165,8 @@ class ReqwestTransport:
         )
         if self._http2:
             builder = builder.http2_prior_knowledge()
+        if self._proxy:
+            builder = builder.proxy(ProxyBuilder.all(self._proxy))
         if self._ca:
             builder = builder.add_root_certificate_pem(self._ca.encode())
         if self._identity:
@@ -114,30 +174,67 @@ class ReqwestTransport:
         return builder.build()
 
 
-def explain(details: Mapping[str, object], url: str) -> str:
-    """One line on why no answer came, from what pyreqwest knows of its causes."""
-    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
-    causes = _causes(details)
-    last = causes[-1]
-    if found := _ERRNO.search(last):
-        last = os.strerror(int(found[1])).lower()
-    if "dns error" in causes:
-        return f"DNS: {host} cannot be resolved: {_cut(last)}"
-    if "tcp connect error" in causes:
-        return f"cannot connect to {host}: {_cut(last)}"
-    if any("certificate" in cause for cause in causes):
-        return f"TLS: the certificate of {host} is refused: {_cut(last)}"
-    if any("connection closed" in cause or "reset" in cause for cause in causes):
-        return f"{host} closed the connection before it answered"
-    return f"{host}: {_cut(last)}"
+async def _exchange(client: Client, request: Request) -> Response:
+    try:
+        building = client.request(request.method, request.url).headers(request.headers)
+        if request.body:
+            building = building.body_bytes(request.body)
+        elif request.method != "GET":
+            building = building.header("content-length", "0")  # RFC 9110, 8.6
+        built = building.build_streamed()
+    except BuilderError as error:
+        raise Unsendable(f"the request cannot be sent: {cut(causes_of(error.details)[-1])}") from None
+    except ValueError as error:
+        raise Unsendable(f"the request cannot be sent: {cut(str(error))}") from None
+    async with built as answer:
+        # One byte more than is of use: a body of just the limit is then seen to end.
+        body = await answer.body_reader.read(BODY_LIMIT + 1)
+        whole = b"" if body is None else body.to_bytes()
+        return Response(answer.status, _headers(answer.headers), whole[:BODY_LIMIT])
 
 
-def _causes(details: Mapping[str, object]) -> list[str]:
-    causes = details.get("causes")
-    found = [str(cause["message"]) for cause in causes] if isinstance(causes, list) else []
-    return found or ["unknown error"]
+def _headers(found: HeaderMap) -> dict[str, str]:
+    """Names are in lower case already. A value that is not ASCII is left out: the library cannot read it."""
+    try:
+        return dict(found.items())
+    except ValueError:
+        readable = {}
+        for name in found:
+            try:
+                readable[name] = found[name]
+            except ValueError:
+                continue
+        return readable
 
 
-def _cut(text: str) -> str:
-    line = " ".join(text[: 2 * _LONGEST].split())
-    return "".join(character if character.isprintable() else "?" for character in line)[:_LONGEST]
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Raise Unsendable for what some servers end the whole connection for (RFC 9113, 8.2)."""
+    for name, value in headers.items():
+        if name.lower() in _FRAMING:
+            raise Unsendable(f"the request cannot be sent: the header {cut(name)} belongs to the connection")
+        if value[:1] in (" ", "\t") or value[-1:] in (" ", "\t"):
+            raise Unsendable(f"the request cannot be sent: the header {cut(name)} has space at an end")
+
+
+def _check_origin(url: str) -> None:
+    """Raise Unsendable where a URL leads to no host; the client would look for one elsewhere in it."""
+    end = url.find("/", 8)
+    reason = _refusal(url if end < 0 else url[:end])
+    if reason is not None:
+        raise Unsendable(reason)
+
+
+@lru_cache(maxsize=1024)
+def _refusal(origin: str) -> str | None:
+    try:
+        parts = urlsplit(origin)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        return f"not a URL: {cut(_SECRET.sub('//', origin))}: {cut(str(error))}"
+    if parts.scheme not in ("http", "https") or not host:
+        return f"not a URL: {cut(_SECRET.sub('//', origin))}"
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return f"not a host name: {cut(host)}"
+    return None

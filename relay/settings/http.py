@@ -1,17 +1,21 @@
-"""Options of providers that have connections of their own to a fixed host."""
+"""Options of providers that speak HTTP: TLS, a proxy, how many connections."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
 from relay.settings.provider import ProviderOptions
-from relay.settings.types import Secret
+from relay.settings.types import Count, Secret
+
+# No example of a URL with a password: whatever looks like one is masked in errors.
+_PROXY = "must be the URL of an HTTP proxy, such as http://127.0.0.1:3128, without a path"
 
 
 class HttpOptions(ProviderOptions):
-    """TLS towards the provider; each may also stand in a file, as `ca_file` and so on."""
+    """How the provider is reached. What is a secret may also stand in a file, as `ca_file` and so on."""
 
     ca: Secret | None = None
     """PEM certificates of authorities that are trusted beside the system's."""
@@ -19,9 +23,89 @@ class HttpOptions(ProviderOptions):
     """PEM certificate (with its chain) by which we authenticate; needs `client_key`."""
     client_key: Secret | None = None
     """The PEM private key of `client_cert`, not encrypted."""
+    proxy: Secret | None = None
+    """http://HOST:PORT of a proxy, with USER:PASSWORD@ where it wants them. Absent: none at all."""
+    connections: Annotated[Count, Field(le=1000)] | None = None
+    """The most HTTP/2 connections, per process. Absent: one for each 100 of `concurrency`."""
+
+    @field_validator("ca")
+    @classmethod
+    def _are_authorities(cls, value: Secret | None) -> Secret | None:
+        if value is not None:
+            _certificates(value)
+        return value
+
+    @field_validator("client_cert")
+    @classmethod
+    def _is_certificate(cls, value: Secret | None) -> Secret | None:
+        if value is not None:
+            _certificates(value)
+        return value
+
+    @field_validator("client_key")
+    @classmethod
+    def _is_key(cls, value: Secret | None) -> Secret | None:
+        if value is not None:
+            _public_part(value)
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_proxy(cls, value: Secret | None) -> Secret | None:
+        if value is not None:
+            _check_proxy(value.get_secret_value())
+        return value
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> Self:
         if (self.client_cert is None) != (self.client_key is None):
             raise ValueError("client_cert and client_key go together")
+        if (
+            self.client_cert is not None
+            and self.client_key is not None
+            and _certificates(self.client_cert)[0] != _public_part(self.client_key)
+        ):
+            raise ValueError("client_key is not the key of client_cert (of its first certificate)")
         return self
+
+
+def _certificates(pem: Secret) -> list[bytes]:
+    """The public keys of PEM certificates, in DER. Raises ValueError."""
+    from cryptography import x509  # not needed where nothing of this is set
+
+    try:
+        found = x509.load_pem_x509_certificates(pem.get_secret_value().encode())
+    except ValueError:
+        raise ValueError("no PEM certificates: -----BEGIN CERTIFICATE----- and so on") from None
+    return [_der(certificate.public_key()) for certificate in found]
+
+
+def _public_part(pem: Secret) -> bytes:
+    """The public key of a PEM private key, in DER. Raises ValueError."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        return _der(load_pem_private_key(pem.get_secret_value().encode(), None).public_key())
+    except TypeError:
+        raise ValueError("the key is encrypted; decrypt it with `openssl pkey`") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("no PEM private key: -----BEGIN PRIVATE KEY----- and so on") from None
+
+
+def _der(key: object) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return encoded
+
+
+def _check_proxy(url: str) -> None:
+    """Raises ValueError without a word of the URL: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(_PROXY) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(_PROXY)

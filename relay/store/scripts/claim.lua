@@ -150,7 +150,7 @@ local lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', RE
 
 if allowed < 1 then
   save_buckets(0)
-  if lengths[1] + lengths[2] + lengths[3] == 0 and call('HLEN', TARGETS) == 0 then
+  if lengths[1] + lengths[2] + lengths[3] == 0 and call('EXISTS', unpack(FAN_OUTS)) == 0 then
     local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
     return {'empty', first[2] and math.max(until_tokens(), tonumber(first[2]) - NOW) or -1, 0, {}, 0}
   end
@@ -277,7 +277,7 @@ local function next_fan_out(level)
   end
 end
 
-if call('HLEN', TARGETS) > 0 then
+if call('EXISTS', unpack(FAN_OUTS)) > 0 then
   for level = 1, 3 do
     -- Messages of this priority that go first, until the next chunk's turn.
     local before = tonumber(call('HGET', CONTROL, 'fan:' .. level) or 0) - taken[level]

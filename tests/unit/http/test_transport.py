@@ -8,7 +8,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,12 +21,20 @@ from cryptography.x509.oid import NameOID
 
 from relay import __version__
 from relay.errors import TransportError
-from relay.http import AiohttpTransport, ForbiddenAddress, Unsendable, open_transport
+from relay.http import ForbiddenAddress, Unsendable, open_transport
+from relay.http.aiohttp_transport import AiohttpTransport
 from relay.http.transport import BODY_LIMIT
 from relay.provider import Request
 from tests.support.builders import options
+from tests.support.raw_server import (
+    hang,
+    keeps_answering,
+    linger_zero,
+    read_request,
+    says,
+    serving,
+)
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
 
@@ -58,75 +66,16 @@ class Names(AbstractResolver):
 
 
 @asynccontextmanager
-async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server on a free loopback port, whose connections end with it."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the streams of asyncio report a cancelled handler as an error
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
 async def opened(
-    timeout: float = 5, allowed: tuple[ipaddress.IPv4Network, ...] = (), resolver: Names | None = None
+    timeout: float = 5,
+    allowed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (),
+    resolver: Names | None = None,
 ) -> AsyncIterator[AiohttpTransport]:
     transport = AiohttpTransport(timeout=timeout, concurrency=8, allowed=allowed, resolver=resolver)
     try:
         yield transport
     finally:
         await transport.close()
-
-
-async def read_request(reader: asyncio.StreamReader) -> bytes:
-    """One request with a Content-Length, as its bytes."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return head + await reader.readexactly(int(line.partition(b":")[2]))
-    return head
-
-
-def says(answer: bytes) -> Handler:
-    """Reads one request, says these bytes, closes."""
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(answer)
-        await writer.drain()
-
-    return handler
-
-
-def keeps_answering(seen: list[bytes]) -> Handler:
-    """Answers every request of a connection, and notes them."""
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            seen.append(await read_request(reader))
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-
-    return handler
-
-
-async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.Event().wait()
 
 
 # What goes out and what comes back
@@ -292,15 +241,6 @@ async def test_a_reset_in_the_middle_of_an_answer() -> None:
     async with serving(handler) as port, opened() as transport:
         with pytest.raises(TransportError, match=r"broke off its answer|closed the connection"):
             await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
-
-
-def linger_zero(writer: asyncio.StreamWriter) -> None:
-    """Close with a reset."""
-    import struct
-
-    raw = writer.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 # No answer at all
@@ -485,6 +425,21 @@ async def test_a_server_that_does_not_speak_tls() -> None:
     async with serving(handler) as port, opened() as transport:
         with pytest.raises(TransportError, match=r"^TLS: "):
             await transport.send(Request(f"https://127.0.0.1:{port}/"))
+
+
+# Addresses that lead nowhere
+
+
+@pytest.mark.parametrize("public_only", [False, True])
+async def test_a_name_with_an_address_where_nobody_listens_is_reached_at_the_other(public_only: bool) -> None:
+    """IPv6 first, as resolvers give it; the server is at 127.0.0.1 alone."""
+    both = (*LOOPBACK, ipaddress.ip_network("::1/128"))
+    async with (
+        serving(keeps_answering([])) as port,
+        opened(allowed=both, resolver=Names("::1", "127.0.0.1")) as transport,
+    ):
+        request = Request(f"http://both.example:{port}/", b"x", public_only=public_only)
+        assert (await transport.send(request)).status == 200
 
 
 # The guard

@@ -16,6 +16,7 @@ from providers.apns import LARGEST, LARGEST_VOIP, TOKEN_LIFE, Apns, ApnsOptions,
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Request, Response
+from tests.support.http2_server import certificates
 
 NOW = 1_800_001_000.0
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors/push.json").read_text())
@@ -114,14 +115,15 @@ def test_the_sandbox_and_another_server() -> None:
     assert an_apns(url="https://127.0.0.1:7/").request([a_message()]).url.startswith("https://127.0.0.1:7/3/")
 
 
-def test_a_certificate_needs_no_token_and_no_topic() -> None:
+def test_a_certificate_needs_no_token_and_no_topic(tmp_path: Path) -> None:
+    _, certificate, key = certificates(tmp_path)
     config = {
         "key": None,
         "key_id": None,
         "team_id": None,
         "topic": None,
-        "client_cert": "C",
-        "client_key": "K",
+        "client_cert": certificate.read_text(),
+        "client_key": key.read_text(),
     }
     apns = an_apns(**config)
     assert apns.check(a_message()) is None
@@ -174,13 +176,18 @@ def test_a_topic_is_needed_from_somewhere() -> None:
         ({"key": None}, "either key_file"),
         ({"key_id": None}, "key_id and team_id"),
         ({"key": "nonsense"}, "the .p8 file"),
-        ({"client_cert": "C"}, "go together"),
-        ({"client_cert": "C", "client_key": "K"}, "either key_file"),
+        ({"client_key": KEY}, "go together"),
     ],
 )
 def test_options_that_cannot_work_are_refused(fields: dict[str, Any], word: str) -> None:
     with pytest.raises(ValidationError, match=word):
         options(**fields)
+
+
+def test_a_key_and_a_certificate_are_one_too_many(tmp_path: Path) -> None:
+    _, certificate, key = certificates(tmp_path)
+    with pytest.raises(ValidationError, match="either key_file"):
+        options(client_cert=certificate.read_text(), client_key=key.read_text())
 
 
 # Answers

@@ -1,0 +1,66 @@
+"""Why no answer came, as one line for people, from the chain of causes that pyreqwest gives."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from relay.http.reasons import WORDS, cut, host_of
+
+_ERRNO = re.compile(r" \(os error (\d+)\)$")
+_PEER_ERROR = re.compile(r"^(?:stream|connection) error received: (.*)$")
+_REFUSED_STREAM = "refused stream before processing any application logic"
+PING_TIMED_OUT = "keep-alive timed out"
+_NOT_HTTP2 = ("frame with invalid size", "not a result of an error")
+_CLOSED = ("connection closed", "broken pipe", "connection reset", "unexpected end of file", "eof")
+_BAD_ANSWER = ("invalid HTTP", "message head is too large", "invalid content-length", "invalid chunk")
+
+
+def explain_causes(causes: list[str], url: str, *, http2: bool = False) -> str:
+    """One line on why a request to `url` had no answer. `http2`: nothing else was spoken.
+
+    `causes` go from the outermost to the innermost; the texts are those of reqwest, hyper, h2 and rustls.
+    """
+    host, last = host_of(url), causes[-1]
+    if found := _ERRNO.search(last):
+        number = int(found[1])
+        last = WORDS.get(number) or os.strerror(number).lower()
+    if "dns error" in causes:
+        return f"DNS: {host} cannot be resolved: {cut(last)}"
+    if "tcp connect error" in causes:
+        return f"cannot connect to {host}: {cut(last)}"
+    if any("tunnel" in cause or "proxy" in cause for cause in causes):
+        return f"the proxy did not connect to {host}: {cut(last)}"
+    if any("certificate" in cause for cause in causes):
+        return f"TLS: the certificate of {host} is refused: {cut(last)}"
+    if any("tls" in cause.lower() or "InvalidContentType" in cause for cause in causes):
+        return f"TLS: {host}: {cut(last)}"
+    if PING_TIMED_OUT in causes:
+        return f"{host} answered neither the request nor a PING; its connection was given up"
+    return _in_http(host, causes, last, http2)
+
+
+def _in_http(host: str, causes: list[str], last: str, http2: bool) -> str:
+    if any(_REFUSED_STREAM in cause for cause in causes):
+        return f"{host} refused the request before it processed it (REFUSED_STREAM)"
+    for cause in causes:
+        if found := _PEER_ERROR.match(cause):
+            # An APNs reason is here: it stands in the debug data of its GOAWAY.
+            return f"{host} ended the exchange: {cut(found[1])}"
+    if http2 and any(text in last for text in _NOT_HTTP2):
+        return f"{host} does not speak HTTP/2, and this provider needs it"
+    if "error reading a body from connection" in causes or "request or response body error" in causes:
+        return f"{host} broke off its answer"
+    if any(text in cause for cause in causes for text in _BAD_ANSWER):
+        return f"{host} did not answer in HTTP: {cut(last)}"
+    if last in (WORDS.values()) or any(text in cause.lower() for cause in causes for text in _CLOSED):
+        return f"{host} closed the connection before it answered"
+    return f"{host}: {cut(last)}"
+
+
+def causes_of(details: Mapping[str, object]) -> list[str]:
+    """The messages of a pyreqwest error's causes, the outermost first; never empty."""
+    causes = details.get("causes")
+    found = [str(cause["message"]) for cause in causes] if isinstance(causes, list) else []
+    return found or ["unknown error"]

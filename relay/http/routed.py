@@ -1,0 +1,76 @@
+"""One provider's transport: by the request it decides who carries it, and adapters do not know."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from relay.http.guard import Network
+from relay.http.transport import Transport, Unsendable
+from relay.settings.http import HttpOptions
+from relay.settings.provider import ProviderOptions
+
+if TYPE_CHECKING:
+    from relay.provider import Request, Response
+
+
+class RoutedTransport:
+    """What is `public_only` goes through aiohttp and the guard, all else through pyreqwest.
+
+    Both are imported and made at their first request: of a thousand providers, most have nothing to do.
+    """
+
+    def __init__(self, options: ProviderOptions, allowed: tuple[Network, ...], *, http2: bool) -> None:
+        self._options = options
+        self._allowed = allowed
+        self._http2 = http2
+        self._fixed: Transport | None = None
+        self._guarded: Transport | None = None
+
+    async def send(self, request: Request) -> Response:
+        if request.public_only:
+            if self._guarded is None:
+                self._guarded = _guarded(self._options, self._allowed)
+            return await self._guarded.send(request)
+        if self._fixed is None:
+            self._fixed = _fixed(self._options, http2=self._http2)
+        return await self._fixed.send(request)
+
+    async def close(self) -> None:
+        for transport in (self._fixed, self._guarded):
+            if transport is not None:
+                await transport.close()
+
+
+def _fixed(options: ProviderOptions, *, http2: bool) -> Transport:
+    from relay.http.reqwest_transport import ReqwestTransport
+
+    if not isinstance(options, HttpOptions):
+        return ReqwestTransport(timeout=options.timeout, concurrency=options.concurrency, http2=http2)
+    certificate, key = options.client_cert, options.client_key
+    return ReqwestTransport(
+        timeout=options.timeout,
+        concurrency=options.concurrency,
+        ca=options.ca.get_secret_value() if options.ca else None,
+        identity=(
+            f"{certificate.get_secret_value()}\n{key.get_secret_value()}" if certificate and key else None
+        ),
+        proxy=options.proxy.get_secret_value() if options.proxy else None,
+        http2=http2,
+        connections=options.connections,
+    )
+
+
+def _guarded(options: ProviderOptions, allowed: tuple[Network, ...]) -> Transport:
+    from relay.http.aiohttp_transport import AiohttpTransport, tls_context
+
+    context: ssl.SSLContext | None = None
+    if isinstance(options, HttpOptions):
+        if options.proxy or options.client_cert:
+            # Adapters refuse it when the file is read; this is for those that forget.
+            raise Unsendable("a URL that a message brings can have neither `proxy` nor `client_cert`")
+        if options.ca:
+            context = tls_context(options.ca.get_secret_value())
+    return AiohttpTransport(
+        timeout=options.timeout, concurrency=options.concurrency, allowed=allowed, context=context
+    )

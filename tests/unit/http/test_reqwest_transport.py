@@ -1,0 +1,471 @@
+"""pyreqwest against real sockets over HTTP/1.1, TLS and proxies. HTTP/2 is in test_http2.py."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay import __version__
+from relay.errors import TransportError
+from relay.http import Unsendable, open_transport
+from relay.http.reqwest_transport import ReqwestTransport
+from relay.http.transport import BODY_LIMIT
+from relay.provider import Request
+from relay.settings.http import HttpOptions
+from tests.support.http2_server import certificates
+from tests.support.raw_server import hang, keeps_answering, linger_zero, read_request, says, serving
+
+
+@asynccontextmanager
+async def opened(timeout: float = 5, concurrency: int = 8, **more: Any) -> AsyncIterator[ReqwestTransport]:
+    transport = ReqwestTransport(timeout=timeout, concurrency=concurrency, **more)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+# What goes out and what comes back
+
+
+async def test_a_request_goes_out_as_it_is() -> None:
+    seen: list[bytes] = []
+    async with serving(keeps_answering(seen)) as port, opened() as transport:
+        url = f"http://127.0.0.1:{port}/a%41%2fb%2C/c?x=%2C&y=[1]"
+        response = await transport.send(Request(url, b'{"a": 1}', {"Content-Type": "x/y", "X-Id": "A b"}))
+    assert (response.status, response.body) == (200, b"{}")
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "POST /a%41%2fb%2C/c?x=%2C&y=[1] HTTP/1.1"
+    assert {f"user-agent: relay/{__version__}", "content-type: x/y", "x-id: A b"} <= set(lines)
+    assert body == b'{"a": 1}'
+    assert not any(line.startswith(("accept-encoding", "cookie", "referer")) for line in lines)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_an_empty_body_has_a_length_and_no_type(method: str) -> None:
+    seen: list[bytes] = []
+    async with serving(keeps_answering(seen)) as port, opened() as transport:
+        await transport.send(Request(f"http://127.0.0.1:{port}", method=method))
+    assert seen[0].startswith(f"{method} / HTTP/1.1\r\n".encode())
+    assert b"content-length: 0\r\n" in seen[0]
+    assert b"content-type" not in seen[0]
+
+
+async def test_names_of_headers_come_in_lower_case() -> None:
+    answer = b"HTTP/1.1 429 Slow\r\nRETRY-After: 3\r\nContent-Length: 0\r\n\r\n"
+    async with serving(says(answer)) as port, opened() as transport:
+        response = await transport.send(Request(f"http://127.0.0.1:{port}/"))
+    assert (response.status, response.headers["retry-after"]) == (429, "3")
+
+
+async def test_a_header_that_is_not_ascii_does_not_cost_the_answer() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nX-City: M\xfcnchen\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\nok"
+    async with serving(says(answer)) as port, opened() as transport:
+        response = await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
+    assert (response.status, response.body) == (200, b"ok")
+    assert response.headers == {"retry-after": "3", "content-length": "2"}
+
+
+async def test_cookies_are_not_kept_and_redirects_not_followed() -> None:
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            seen.append(await read_request(reader))
+            writer.write(
+                b"HTTP/1.1 302 Found\r\nSet-Cookie: a=b\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n"
+            )
+
+    async with serving(handler) as port, opened() as transport:
+        for _ in range(2):
+            assert (await transport.send(Request(f"http://127.0.0.1:{port}/a"))).status == 302
+    assert [request.split()[1] for request in seen] == [b"/a", b"/a"]
+    assert b"cookie" not in seen[1].lower()
+
+
+async def test_a_compressed_body_stays_as_it_is() -> None:
+    bomb = gzip.compress(bytes(10 << 20))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    async with serving(says(answer + bomb)) as port, opened() as transport:
+        assert (await transport.send(Request(f"http://127.0.0.1:{port}/"))).body == bomb
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with serving(keeps_answering([])) as port, opened() as transport:
+        assert (await transport.send(Request(f"http://127.0.0.1:{port}/"))).status == 200
+
+
+# Bodies and answers that do not end, or end wrongly
+
+
+async def test_an_endless_body_is_cut_and_costs_its_connection() -> None:
+    closed = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+                await writer.drain()
+        finally:
+            closed.set()
+
+    async with serving(handler) as port, opened() as transport:
+        response = await transport.send(Request(f"http://127.0.0.1:{port}/"))
+        assert (response.status, len(response.body)) == (200, BODY_LIMIT)
+        async with asyncio.timeout(5):
+            await closed.wait()
+
+
+async def test_a_body_of_just_the_limit_is_whole_and_keeps_its_connection() -> None:
+    connections = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY_LIMIT + b"x" * BODY_LIMIT)
+
+    async with serving(handler) as port, opened() as transport:
+        for _ in range(2):
+            response = await transport.send(Request(f"http://127.0.0.1:{port}/"))
+            assert len(response.body) == BODY_LIMIT
+    assert connections == 1
+
+
+async def test_a_body_that_drips_ends_with_the_time_limit() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+
+    async with serving(handler) as port, opened(timeout=0.09) as transport:
+        with pytest.raises(TransportError, match=r"^no answer within 0\.09 s$"):
+            await transport.send(Request(f"http://127.0.0.1:{port}/"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "closed the connection before it answered"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "closed the connection before it answered"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "broke off its answer"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "broke off its answer"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "broke off its answer"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "did not answer in HTTP: "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "did not answer in HTTP: "),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n", "did not answer in HTTP: "),
+    ],
+)
+async def test_an_answer_that_is_none(answer: bytes, reason: str) -> None:
+    async with serving(says(answer)) as port, opened() as transport:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
+    text = str(caught.value)
+    assert text.startswith(f"127.0.0.1:{port} {reason}")
+    assert "\n" not in text
+    assert len(text) < 300
+    assert not isinstance(caught.value, Unsendable)
+
+
+# No answer at all
+
+
+async def test_nobody_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        async with opened() as transport:
+            with pytest.raises(
+                TransportError, match=f"^cannot connect to 127.0.0.1:{port}: connection refused$"
+            ):
+                await transport.send(Request(f"http://127.0.0.1:{port}/"))
+
+
+async def test_a_server_that_never_answers() -> None:
+    async with serving(hang) as port, opened(timeout=0.05) as transport:
+        with pytest.raises(TransportError, match=r"^no answer within 0\.05 s$"):
+            await transport.send(Request(f"http://127.0.0.1:{port}/"))
+
+
+async def test_a_name_that_does_not_resolve() -> None:
+    async with opened() as transport:
+        with pytest.raises(TransportError, match=r"^DNS: relay-test\.invalid cannot be resolved: "):
+            await transport.send(Request("http://relay-test.invalid/"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "http:///path",
+        "ftp://example.com/",
+        "http://example.com:99999/",
+        "http://a..b/",
+        f"http://{'a' * 64}.example.com/",
+        "http://user:word@/path",
+    ],
+)
+async def test_what_is_no_url_can_never_be_sent(url: str) -> None:
+    async with opened() as transport:
+        with pytest.raises(Unsendable) as caught:
+            await transport.send(Request(url, b"x"))
+    assert "\n" not in str(caught.value)
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x": "a\r\nb: c"},
+        {"x\r\ny": "a"},
+        {"x": "a\nb"},
+        {"x": "a\0b"},
+        {"": "a"},
+        {"x": " a"},
+        {"x": "a\t"},
+        {"Host": "example.com"},
+        {"Content-Length": "5"},
+        {"Transfer-Encoding": "chunked"},
+        {"connection": "close"},
+    ],
+)
+async def test_headers_that_break_a_connection_never_reach_it(headers: dict[str, str]) -> None:
+    seen: list[bytes] = []
+    async with serving(keeps_answering(seen)) as port, opened() as transport:
+        with pytest.raises(Unsendable, match="cannot be sent") as caught:
+            await transport.send(Request(f"http://127.0.0.1:{port}/", b"x", headers))
+    assert not seen
+    assert "\n" not in str(caught.value)
+
+
+# Connections that the other side has closed, and tasks that are cancelled
+
+
+async def test_an_idle_connection_that_was_closed_costs_nothing() -> None:
+    connections = 0
+    gone = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    async with serving(handler) as port, opened() as transport:
+        for number in (1, 2, 3):
+            assert (await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))).status == 200
+            await gone.wait()
+            gone.clear()
+            assert connections == number
+
+
+@pytest.mark.parametrize("end", ["closed", "reset"])
+async def test_a_request_that_may_have_been_processed_is_not_sent_again(end: str) -> None:
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        seen.append(await read_request(reader))
+        if end == "reset":
+            linger_zero(writer)
+
+    async with serving(handler) as port, opened() as transport:
+        await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
+        with pytest.raises(TransportError, match="closed the connection before it answered"):
+            await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
+    assert len(seen) == 2
+
+
+def _addresses(name: str) -> set[str]:
+    return {str(found[4][0]) for found in socket.getaddrinfo(name, 1, type=socket.SOCK_STREAM)}
+
+
+@pytest.mark.skipif(
+    _addresses("localhost") != {"::1", "127.0.0.1"}, reason="localhost has not both addresses here"
+)
+async def test_a_name_with_an_address_where_nobody_listens_is_reached_at_the_other() -> None:
+    """The server is at 127.0.0.1 alone. pyreqwest takes no resolver of ours: the system has to have both."""
+    async with serving(keeps_answering([])) as port, opened() as transport:
+        assert (await transport.send(Request(f"http://localhost:{port}/", b"x"))).status == 200
+
+
+# TLS
+
+
+@pytest.fixture
+def pems(tmp_path: Path) -> tuple[Path, Path, Path]:
+    return certificates(tmp_path)
+
+
+def server_tls(pems: tuple[Path, Path, Path]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pems[1], pems[2])
+    return context
+
+
+def tls_options(pems: tuple[Path, Path, Path], **more: Any) -> HttpOptions:
+    return HttpOptions(type="x", timeout=5, concurrency=2, ca=pems[0].read_text(), **more)
+
+
+async def test_an_unknown_authority_is_refused(pems: tuple[Path, Path, Path]) -> None:
+    async with serving(keeps_answering([]), server_tls(pems)) as port, opened() as transport:
+        with pytest.raises(
+            TransportError, match=f"^TLS: the certificate of 127.0.0.1:{port} is refused: "
+        ) as caught:
+            await transport.send(Request(f"https://127.0.0.1:{port}/"))
+    assert not isinstance(caught.value, Unsendable)
+
+
+async def test_a_certificate_for_another_name_is_refused(pems: tuple[Path, Path, Path]) -> None:
+    async with (
+        serving(keeps_answering([]), server_tls(pems)) as port,
+        opened(ca=pems[0].read_text()) as transport,
+    ):
+        with pytest.raises(TransportError, match=r"^TLS: the certificate of localhost:.* is refused: "):
+            await transport.send(Request(f"https://localhost:{port}/"))
+
+
+@pytest.mark.parametrize("public_only", [False, True])
+async def test_an_authority_of_the_options_is_trusted_on_both_ways(
+    pems: tuple[Path, Path, Path], public_only: bool
+) -> None:
+    from ipaddress import ip_network
+
+    transport = open_transport(tls_options(pems), allowed=[ip_network("127.0.0.0/8")])
+    async with serving(keeps_answering([]), server_tls(pems)) as port:
+        request = Request(f"https://127.0.0.1:{port}/", b"x", public_only=public_only)
+        assert (await transport.send(request)).status == 200
+        await transport.close()
+
+
+async def test_a_client_certificate_is_shown_where_it_is_asked_for(pems: tuple[Path, Path, Path]) -> None:
+    context = server_tls(pems)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(pems[0])
+    certificate, key = pems[1].read_text(), pems[2].read_text()
+    with_one = open_transport(tls_options(pems, client_cert=certificate, client_key=key))
+    without = open_transport(tls_options(pems))
+    async with serving(keeps_answering([]), context) as port:
+        assert (await with_one.send(Request(f"https://127.0.0.1:{port}/"))).status == 200
+        with pytest.raises(TransportError, match=f"127.0.0.1:{port}"):
+            await without.send(Request(f"https://127.0.0.1:{port}/"))
+        await with_one.close()
+        await without.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_tls_1_1_is_not_spoken(pems: tuple[Path, Path, Path]) -> None:
+    context = server_tls(pems)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with (
+        serving(keeps_answering([]), context) as port,
+        opened(ca=pems[0].read_text()) as transport,
+    ):
+        with pytest.raises(TransportError, match=r"^TLS: "):
+            await transport.send(Request(f"https://127.0.0.1:{port}/"))
+
+
+async def test_a_server_that_does_not_speak_tls() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with serving(handler) as port, opened() as transport:
+        with pytest.raises(TransportError, match=r"^TLS: "):
+            await transport.send(Request(f"https://127.0.0.1:{port}/"))
+
+
+# A proxy
+
+
+class Proxy:
+    """A real one, of the smallest kind: CONNECT for https, absolute URLs for http."""
+
+    def __init__(self, status: bytes = b"200 OK") -> None:
+        self.heads: list[bytes] = []
+        self.status = status
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
+        method, target = head.split()[:2]
+        if self.status != b"200 OK":
+            writer.write(b"HTTP/1.1 " + self.status + b"\r\nContent-Length: 0\r\n\r\n")
+            return
+        if method != b"CONNECT":
+            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+            return
+        host, _, port = target.decode().rpartition(":")
+        there, onwards = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pump(reader, onwards))
+                group.create_task(_pump(there, writer))
+        finally:
+            onwards.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def test_a_proxy_is_used_with_its_credentials(pems: tuple[Path, Path, Path]) -> None:
+    proxy, seen = Proxy(), list[bytes]()
+    async with serving(keeps_answering(seen), server_tls(pems)) as port, serving(proxy) as at:
+        transport = open_transport(tls_options(pems, proxy=f"http://relay:s%40fe@127.0.0.1:{at}"))
+        assert (await transport.send(Request(f"https://127.0.0.1:{port}/", b"x"))).status == 200
+        assert (await transport.send(Request("http://far.example/a", b"x"))).status == 202
+        await transport.close()
+    basic = b"basic " + base64.b64encode(b"relay:s@fe").lower()
+    assert [head.split(b"\r\n")[0] for head in proxy.heads] == [
+        b"CONNECT 127.0.0.1:%d HTTP/1.1" % port,
+        b"POST http://far.example/a HTTP/1.1",
+    ]
+    for head in proxy.heads:
+        assert basic in head.lower()
+    assert b"proxy-authorization" not in seen[0].lower()
+
+
+@pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"502 Bad Gateway"])
+async def test_a_proxy_that_refuses(pems: tuple[Path, Path, Path], status: bytes) -> None:
+    async with serving(Proxy(status)) as at:
+        transport = open_transport(tls_options(pems, proxy=f"http://relay:word@127.0.0.1:{at}"))
+        with pytest.raises(TransportError, match=r"^the proxy did not connect to far\.example: ") as caught:
+            await transport.send(Request("https://far.example/", b"x"))
+        await transport.close()
+    assert "word" not in str(caught.value)
+
+
+async def test_a_guarded_request_goes_through_no_proxy() -> None:
+    transport = open_transport(HttpOptions(type="x", proxy="http://127.0.0.1:9"))
+    with pytest.raises(Unsendable, match="neither `proxy` nor `client_cert`"):
+        await transport.send(Request("http://192.0.2.1/", b"x", public_only=True))
+    await transport.close()
