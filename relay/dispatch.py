@@ -32,6 +32,9 @@ SETTLE_MOST = 200
 IDLE_POLL = 5.0
 """Seconds between two looks at a lane that nobody called us to: wake-up calls can be lost."""
 
+GATHER = 0.002
+"""Seconds to wait for more while others are under way: a script for each one would cost more than it."""
+
 UNKNOWN_WAIT = 1.0
 """Seconds for which to stop at once where the provider does not say how long; then Redis knows."""
 
@@ -163,6 +166,9 @@ class Dispatcher:
     async def _room(self) -> int:
         while True:
             room = min(CLAIM_MOST, self.slots + self._ahead - len(self._held))
+            if room > 0 and self._held and room < self.slots // 4:
+                await asyncio.sleep(GATHER)
+                room = min(CLAIM_MOST, self.slots + self._ahead - len(self._held))
             if room > 0:
                 return room
             self._freed.clear()
@@ -320,6 +326,8 @@ class Dispatcher:
         )
         while True:
             await self._outcomes.wait()
+            if self._senders > 1:
+                await asyncio.sleep(GATHER)
             self._outcomes.clear()
             while self._entries:
                 entries, hold = self._entries[:SETTLE_MOST], self._hold
