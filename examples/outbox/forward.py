@@ -27,20 +27,24 @@ LOCK = 7_235_401
 log = logging.getLogger("forward")
 
 
+def with_id(message_id: str, message: str) -> str:
+    """The message under its id, otherwise as it was written: to parse it could only change it, or fail."""
+    return f'{{"id": {json.dumps(message_id)}, {message.lstrip()[1:]}'
+
+
 def forward_batch(db: psycopg.Connection, queue: redis.Redis) -> int:
     """Carry the oldest rows; how many."""
     with db.transaction():
         rows = db.execute(
-            "SELECT id, queue, message FROM relay_outbox ORDER BY id LIMIT %s", (BATCH,)
+            "SELECT id, queue, message_id, message::text FROM relay_outbox ORDER BY id LIMIT %s", (BATCH,)
         ).fetchall()
         if not rows:
             return 0
         with queue.pipeline(transaction=True) as pipe:
-            for row, name, message in rows:
-                # The row's number is the idempotency key of a message that has none of its own.
-                pipe.rpush(name, json.dumps({"id": f"outbox-{row}", **message}, ensure_ascii=False))
+            for _, name, message_id, message in rows:
+                pipe.rpush(name, with_id(message_id, message))
             pipe.execute()
-        db.execute("DELETE FROM relay_outbox WHERE id = ANY(%s)", ([row for row, _, _ in rows],))
+        db.execute("DELETE FROM relay_outbox WHERE id = ANY(%s)", ([row for row, *_ in rows],))
     return len(rows)
 
 

@@ -17,13 +17,15 @@ import yaml
 from redis.asyncio import Redis
 
 from tests.conftest import BINARIES
-from tests.support.postgres import binaries, running_postgres
+from tests.support.postgres import Postgres, binaries, running_postgres
 from tests.support.receiver import Receiver, receiving
 from tests.support.redis_server import RedisServer
 from tests.support.relay_process import worker
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "outbox"
 POSTGRES = binaries()
+BLOCKED = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+INSERT = "INSERT INTO relay_outbox (message) VALUES (%s)"
 NEVER = '{"payload":{"body":{"text":"never"}}}'
 pytestmark = [
     pytest.mark.skipif(POSTGRES is None, reason="no PostgreSQL server on this machine"),
@@ -33,10 +35,15 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
+def postgres() -> Iterator[Postgres]:
     assert POSTGRES is not None
-    with running_postgres(POSTGRES) as url:
-        yield url
+    with running_postgres(POSTGRES) as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> str:
+    return postgres.url
 
 
 @pytest.fixture
@@ -92,9 +99,29 @@ def texts(receiver: Receiver) -> list[str]:
     return [json.loads(request.body)["text"] for request in receiver.requests]
 
 
+def keyed(key: str, text: str) -> tuple[str]:
+    return (json.dumps({"ordering_key": key, "payload": {"body": {"text": text}}}),)
+
+
 async def emptied(db: psycopg.Connection) -> None:
-    while db.execute("SELECT count(*) FROM relay_outbox").fetchone() != (0,):
-        await asyncio.sleep(0.01)
+    await found(db, "SELECT WHERE NOT EXISTS (SELECT FROM relay_outbox)")
+
+
+async def found(db: psycopg.Connection, query: str) -> None:
+    """Wait until the query has a row."""
+    async with asyncio.timeout(30):
+        while not db.execute(query).fetchall():
+            await asyncio.sleep(0.01)
+
+
+async def warned(process: asyncio.subprocess.Process) -> None:
+    """Wait until the forwarder says that it tries again."""
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        async for line in process.stderr:
+            if b"trying again" in line:
+                return
+    raise AssertionError("the forwarder ended")
 
 
 @pytest.mark.usefixtures("relaying")
@@ -180,9 +207,7 @@ async def test_redis_that_is_away_for_a_while_costs_nothing(
     server = RedisServer(redis_server.binary, tmp_path / "redis")
     async with forwarder(database_url, server.url) as process:
         post(database_url, "ada", "one")
-        assert process.stderr is not None
-        while b"trying again" not in await process.stderr.readline():
-            pass
+        await warned(process)
         assert db.execute("SELECT count(*) FROM relay_outbox").fetchone() == (1,)
         server.start()
         try:
@@ -192,3 +217,98 @@ async def test_redis_that_is_away_for_a_while_costs_nothing(
         finally:
             server.stop()
     assert json.loads(element)["payload"]["body"]["text"] == "one"
+
+
+@pytest.mark.usefixtures("relaying")
+async def test_transactions_of_one_key_go_out_as_they_wrote_though_they_ran_at_the_same_time(
+    db: psycopg.Connection, database_url: str, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    async with forwarder(database_url, redis_server.url):
+        with psycopg.connect(database_url) as first, psycopg.connect(database_url) as second:
+            first.execute(INSERT, keyed("feed-ada", "one"))
+            waiting = asyncio.create_task(asyncio.to_thread(second.execute, INSERT, keyed("feed-ada", "two")))
+            await found(db, BLOCKED)
+            # Nobody else waits for them.
+            db.execute(INSERT, keyed("feed-bob", "other"))
+            await receiver.until(1)
+            first.commit()
+            await waiting
+            second.commit()
+        await receiver.until(3)
+    assert texts(receiver) == ["other", "one", "two"]
+
+
+@pytest.mark.usefixtures("relaying")
+async def test_rows_whose_numbers_come_again_are_other_messages(
+    db: psycopg.Connection, database_url: str, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    async with forwarder(database_url, redis_server.url):
+        post(database_url, "ada", "one")
+        await receiver.until(1)
+        await emptied(db)
+        db.execute("TRUNCATE relay_outbox RESTART IDENTITY")  # as a restored backup would
+        post(database_url, "ada", "two")
+        await receiver.until(2)
+    assert texts(receiver) == ["one", "two"]
+
+
+async def test_messages_are_carried_as_they_were_written(
+    db: psycopg.Connection, database_url: str, redis: Redis, redis_server: RedisServer
+) -> None:
+    precise = "12345678901234567890.123456789"
+    values = ["1.10", precise, "1e400", "1" * 4400, "[" * 2000 + "]" * 2000, '"\\u00e9 é"']
+    written = [f'{{ "payload" : {{"body": {value}}}}}' for value in values]
+    for message in written:
+        db.execute("INSERT INTO relay_outbox (message_id, message) VALUES ('order \"7\"', %s)", (message,))
+    async with forwarder(database_url, redis_server.url):
+        await emptied(db)
+    carried = [element.decode() for element in await redis.lrange("notifications", 0, -1)]
+    assert carried == [f'{{"id": "order \\"7\\"", {message[1:]}' for message in written]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[]",
+        "{}",
+        '{"body": {}}',
+        '{"id": "a", "payload": {}}',
+        '{"id": null, "payload": {}}',
+        '{"payload": "\\ud800"}',
+    ],
+)
+@pytest.mark.usefixtures("redis_server")
+def test_what_could_not_be_carried_is_refused_where_it_is_written(
+    db: psycopg.Connection, message: str
+) -> None:
+    with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InvalidTextRepresentation)):
+        db.execute(INSERT, (message,))
+
+
+@pytest.mark.usefixtures("relaying", "db")
+async def test_a_postgresql_that_crashes_and_comes_back_costs_nothing(
+    postgres: Postgres, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    async with forwarder(postgres.url, redis_server.url) as process:
+        post(postgres.url, "ada", "one")
+        await receiver.until(1)
+        postgres.crash()
+        try:
+            await warned(process)
+        finally:
+            postgres.start()
+        post(postgres.url, "ada", "two")
+        await receiver.until(2)
+        assert process.returncode is None
+    assert texts(receiver) == ["one", "two"]
+
+
+async def test_a_forwarder_that_waits_for_its_turn_ends_when_told_to(
+    db: psycopg.Connection, database_url: str, redis_server: RedisServer
+) -> None:
+    async with forwarder(database_url, redis_server.url):
+        await found(db, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        async with forwarder(database_url, redis_server.url) as waiting:
+            await found(db, BLOCKED)
+            waiting.terminate()
+            assert await waiting.wait() == 0

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from pwd import getpwnam
 
@@ -22,9 +23,27 @@ def binaries() -> Path | None:
     return next((path for path in candidates if (path / "initdb").exists()), None)
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A running server with a fresh database at `url`."""
+
+    url: str
+    control: tuple[str | Path, ...]
+    """How `pg_ctl` is called for it."""
+    options: tuple[str | Path, ...]
+    """What its start needs."""
+
+    def crash(self) -> None:
+        """Go down without a word to anybody; what was committed is kept."""
+        _run(*self.control, "-m", "immediate", "stop")
+
+    def start(self) -> None:
+        _run(*self.control, *self.options, "start")
+
+
 @contextmanager
-def running_postgres(folder: Path) -> Iterator[str]:
-    """The URL of a fresh database. `folder` holds the binaries."""
+def running_postgres(folder: Path) -> Iterator[Postgres]:
+    """A fresh server. `folder` holds the binaries."""
     # Not below pytest's folder, which only root may enter, while this server refuses to be root.
     home = Path(tempfile.mkdtemp(prefix="relay-postgres-"))
     prefix: list[str] = []
@@ -35,12 +54,16 @@ def running_postgres(folder: Path) -> Iterator[str]:
     create = [*prefix, folder / "initdb", "-D", data, "-U", OWNER, "-A", "trust", "--no-sync"]
     _run(*create, "--locale=C", "--encoding=UTF8")
     settings = ["-c", f"unix_socket_directories={home}", "-c", "listen_addresses=", "-c", "fsync=off"]
-    control = [*prefix, folder / "pg_ctl", "-D", data, "-w", "-t", "60"]
+    server = Postgres(
+        f"postgresql:///postgres?host={home}&user={OWNER}",
+        (*prefix, folder / "pg_ctl", "-D", data, "-w", "-t", "60"),
+        ("-l", home / "log", "-o", " ".join(settings)),
+    )
     try:
-        _run(*control, "-l", home / "log", "-o", " ".join(settings), "start")
-        yield f"postgresql:///postgres?host={home}&user={OWNER}"
+        server.start()
+        yield server
     finally:
-        _run(*control, "-m", "immediate", "stop")
+        server.crash()
         shutil.rmtree(home, ignore_errors=True)
 
 
