@@ -36,6 +36,10 @@ YOUNGEST = 1200
 _LONGEST_LIFE = 30 * 86400
 _DEVICE = re.compile(r"[0-9a-fA-F]+")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_SECONDS = re.compile(r"[0-9]{1,12}")
+_PRIORITIES = frozenset({"1", "5", "10"})
+_TOKEN_ONLY = frozenset({"location", "liveactivity"})
+"""Push types that Apple takes with a provider token only."""
 _HEADERS = frozenset(
     {"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id", "apns-id"}
 )
@@ -127,13 +131,10 @@ class Apns(HttpProvider[ApnsOptions]):
                 or not _VALUE.fullmatch(str(value))
             ):
                 raise ValueError(f"headers.{name}: must be a text of visible ASCII characters")
-        if len(str(headers.get("apns-collapse-id", ""))) > 64:
-            raise ValueError("headers.apns-collapse-id: at most 64 bytes")
-        if "apns-id" in headers and not _is_uuid(str(headers["apns-id"])):
-            raise ValueError("headers.apns-id: must be a UUID")
         kind = push_type(payload)
-        if kind == "background" and str(headers.get("apns-priority", "5")) == "10":
-            raise ValueError("headers.apns-priority: a background push must not have 10")
+        _check_values({name: str(value) for name, value in headers.items()}, kind)
+        if kind in _TOKEN_ONLY and self._key is None:
+            raise ValueError(f"headers.apns-push-type: {kind} needs a provider token (key_file)")
         if "apns-topic" not in headers and self.options.topic is None and self._key is not None:
             raise ValueError("headers.apns-topic: missing, and the configuration has no topic")
         size, largest = len(_body(message)), LARGEST_VOIP if kind == "voip" else LARGEST
@@ -184,12 +185,25 @@ class Apns(HttpProvider[ApnsOptions]):
         )
 
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
-        response = await self._transport.send(self.request(batch))
-        if reason_of(response)[0] == TOKEN_EXPIRED and int(self.clock()) - self._issued >= YOUNGEST:
-            # Apple's clock is ahead of ours: a token of now is worth one try.
-            self._issue(int(self.clock()))
+        request = self.request(batch)
+        response = await self._transport.send(request)
+        if (
+            response.status == 403
+            and reason_of(response)[0] == TOKEN_EXPIRED
+            and self._has_newer(request.headers.get("authorization", ""))
+        ):
             response = await self._transport.send(self.request(batch))
         return self.outcomes(batch, response)
+
+    def _has_newer(self, used: str) -> bool:
+        """Whether another token than the expired one is worth a try: that of a sender that was faster, or a
+        token of now, where Apple's clock is ahead of ours."""
+        if self._key is None:
+            return False
+        now = int(self.clock())
+        if used == f"bearer {self._token}" and now - self._issued >= YOUNGEST:
+            self._issue(now)
+        return used != f"bearer {self._token}"
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
@@ -205,9 +219,26 @@ class Apns(HttpProvider[ApnsOptions]):
         except TransportError as error:
             raise UsageError(str(error)) from error
         if isinstance(found, Unauthorised):
+            if self.options.topic is None and found.reason.endswith("MissingTopic"):
+                return f"{self._base} answers; more cannot be told without a `topic` ({found.reason})"
             raise UsageError(f"APNs refuses us: {found.reason}")
         told = "accepted" if isinstance(found, Delivered) else found.reason
         return f"{self._base} takes our credentials ({told})"
+
+
+def _check_values(headers: dict[str, str], kind: str) -> None:
+    """Raise ValueError for what APNs would never take; `kind` is the push type."""
+    if len(headers.get("apns-collapse-id", "")) > 64:
+        raise ValueError("headers.apns-collapse-id: at most 64 bytes")
+    if "apns-id" in headers and not _is_uuid(headers["apns-id"]):
+        raise ValueError("headers.apns-id: must be a UUID")
+    if not _SECONDS.fullmatch(headers.get("apns-expiration", "0")):
+        raise ValueError("headers.apns-expiration: must be Unix seconds, or 0 for one try")
+    priority = headers.get("apns-priority", "5")
+    if priority not in _PRIORITIES:
+        raise ValueError("headers.apns-priority: must be 10, 5 or 1")
+    if kind == "background" and priority == "10":
+        raise ValueError("headers.apns-priority: a background push must not have 10")
 
 
 def push_type(payload: dict[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
 from providers.apns import LARGEST, LARGEST_VOIP, TOKEN_LIFE, Apns, ApnsOptions, apns_id, push_type, read_key
+from relay.errors import UsageError
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Request, Response
@@ -128,6 +131,9 @@ def test_a_certificate_needs_no_token_and_no_topic(tmp_path: Path) -> None:
     apns = an_apns(**config)
     assert apns.check(a_message()) is None
     assert "authorization" not in apns.request([a_message()]).headers
+    refused = apns.check(a_message({"headers": {"apns-push-type": "location"}}))
+    assert refused is not None
+    assert "needs a provider token" in refused.reason
 
 
 # Limits
@@ -146,6 +152,9 @@ def test_a_certificate_needs_no_token_and_no_topic(tmp_path: Path) -> None:
         ({"headers": {"apns-topic": True}}, "visible ASCII"),
         ({"headers": {"apns-collapse-id": "x" * 65}}, "at most 64"),
         ({"headers": {"apns-id": "17"}}, "must be a UUID"),
+        ({"headers": {"apns-priority": 7}}, "must be 10, 5 or 1"),
+        ({"headers": {"apns-expiration": "soon"}}, "must be Unix seconds"),
+        ({"headers": {"apns-expiration": -1}}, "must be Unix seconds"),
         ({"aps": {"content-available": 1}, "headers": {"apns-priority": "10"}}, "background"),
         ({"text": "x" * LARGEST}, "bytes of payload"),
     ],
@@ -197,35 +206,35 @@ def answer(status: int, why: str, **more: Any) -> Response:
     return Response(status, {}, json.dumps({"reason": why, **more}).encode())
 
 
-ANSWERS: list[tuple[int, str, type[Outcome]]] = [
-    *((400, why, Rejected) for why in ("BadCollapseId", "BadExpirationDate", "BadMessageId", "BadPriority")),
-    *((400, why, Rejected) for why in ("DuplicateHeaders", "InvalidPushType", "PayloadEmpty")),
-    (400, "MissingDeviceToken", Rejected),
-    (400, "BadDeviceToken", Unregistered),
-    (400, "DeviceTokenNotForTopic", Unregistered),
-    *((400, why, Unauthorised) for why in ("BadTopic", "MissingTopic", "TopicDisallowed")),
-    (400, "IdleTimeout", Retry),
-    *(
-        (403, why, Unauthorised)
-        for why in ("ExpiredProviderToken", "InvalidProviderToken", "MissingProviderToken")
-    ),
-    *((403, why, Unauthorised) for why in ("UnrelatedKeyIdInToken", "BadEnvironmentKeyIdInToken")),
-    *((403, why, Unauthorised) for why in ("BadEnvironmentKeyInToken", "BadCertificate", "Forbidden")),
-    (403, "BadCertificateEnvironment", Unauthorised),
-    (404, "BadPath", Rejected),
-    (405, "MethodNotAllowed", Rejected),
-    (410, "Unregistered", Unregistered),
-    (410, "ExpiredToken", Unregistered),
-    (413, "PayloadTooLarge", Rejected),
-    (429, "TooManyRequests", Retry),
-    (429, "TooManyProviderTokenUpdates", Throttled),
-    (500, "InternalServerError", Retry),
-    (503, "ServiceUnavailable", Retry),
-    (503, "Shutdown", Retry),
+OUTCOMES: dict[str, type[Outcome]] = {
+    "rejected": Rejected,
+    "unregistered": Unregistered,
+    "unauthorised": Unauthorised,
+    "retry": Retry,
+    "throttled": Throttled,
+}
+PAGE = (Path(__file__).parents[3] / "docs/providers/apns.md").read_text()
+TABLE = [
+    (int(status), reason, OUTCOMES[outcome])
+    for status, reasons, outcome in re.findall(
+        r"^\| (\d{3}) \| ([A-Za-z, ]+) \| ([a-z]+)", PAGE, re.MULTILINE
+    )
+    for reason in reasons.split(", ")
+]
+ANSWERS = [
+    *TABLE,
     (400, "SomethingNew", Rejected),
     (403, "SomethingNew", Unauthorised),
+    (408, "SomethingNew", Retry),
+    (410, "SomethingNew", Unregistered),
+    (429, "SomethingNew", Retry),
     (500, "", Retry),
 ]
+
+
+def test_the_page_lists_every_reason_that_apple_documents_once() -> None:
+    reasons = [reason for _, reason, _ in TABLE]
+    assert len(reasons) == len(set(reasons)) == 33, "Apple's 32, and one that is seen on the wire only"
 
 
 @pytest.mark.parametrize(("status", "why", "outcome"), ANSWERS)
@@ -295,6 +304,71 @@ async def test_an_expired_token_is_replaced_once_and_not_in_a_storm() -> None:
     apple.valid_from = now + 60
     assert isinstance((await apns.deliver([a_message()]))[0], Unauthorised)
     assert len(apple.requests) == 3, "the token is too young to be replaced"
+
+
+async def test_messages_under_way_with_an_expired_token_take_the_one_that_replaced_it() -> None:
+    now = 750_000 * float(TOKEN_LIFE) + 1800
+    apns = Apns("apns", options(), clock=lambda: now)
+    apple = Apple(valid_from=now - 60)
+    await apns.start(apple)
+    # All five are sent before the first answer is looked at.
+    gate = asyncio.Barrier(5)
+    send = apple.send
+
+    async def together(request: Request) -> Response:
+        response = await send(request)
+        if response.status == 403:
+            await gate.wait()
+        return response
+
+    apple.send = together  # type: ignore[method-assign]
+    found = await asyncio.gather(*(apns.deliver([a_message(id=str(number))]) for number in range(5)))
+    assert [type(outcome) for (outcome,) in found] == [Delivered] * 5
+    tokens = {request.headers["authorization"] for request in apple.requests}
+    assert (len(apple.requests), len(tokens)) == (10, 2)
+
+
+class Refuser:
+    """A transport that has one answer."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+    async def send(self, request: Request) -> Response:
+        return self.response
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_certificate_has_no_token_that_could_be_replaced(tmp_path: Path) -> None:
+    _, certificate, key = certificates(tmp_path)
+    nothing = dict.fromkeys(("key", "key_id", "team_id"))
+    apns = an_apns(**nothing, client_cert=certificate.read_text(), client_key=key.read_text())
+    await apns.start(Refuser(answer(403, "ExpiredProviderToken")))
+    assert isinstance((await apns.deliver([a_message()]))[0], Unauthorised)
+
+
+@pytest.mark.parametrize(
+    ("topic", "response", "words"),
+    [
+        ("com.example.app", answer(400, "BadDeviceToken"), "takes our credentials (400 BadDeviceToken)"),
+        ("com.example.app", answer(403, "InvalidProviderToken"), None),
+        ("com.example.app", answer(400, "TopicDisallowed"), None),
+        ("com.example.app", answer(400, "MissingTopic"), None),
+        (None, answer(400, "MissingTopic"), "more cannot be told without a `topic`"),
+    ],
+)
+async def test_what_a_check_can_tell_without_a_notification(
+    topic: str | None, response: Response, words: str | None
+) -> None:
+    apns = an_apns(topic=topic)
+    await apns.start(Refuser(response))
+    if words is not None:
+        assert words in await apns.verify()
+    else:
+        with pytest.raises(UsageError, match="APNs refuses us: 40"):
+            await apns.verify()
 
 
 def test_the_vector_of_a_provider_token_verifies() -> None:
