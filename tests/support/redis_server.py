@@ -10,7 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError
+from redis.retry import Retry
 
 START_TIMEOUT = 30
 
@@ -66,7 +68,8 @@ class RedisServer:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + START_TIMEOUT
-        with Redis(port=self.port) as client:
+        # The client's own waits between attempts would be longer than a start takes.
+        with Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
             while True:
                 try:
                     client.ping()

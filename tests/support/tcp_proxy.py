@@ -1,0 +1,117 @@
+"""A TCP proxy between relay and Redis that can cut, stall and delay what passes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class TcpProxy:
+    """Everything passes until told otherwise; `heal` undoes all of it. Counts connections in `accepted`."""
+
+    def __init__(self, port: int) -> None:
+        """`port`, on the loopback interface, is where it leads to; it may be changed."""
+        self.target = port
+        self.port = 0
+        self.accepted = 0
+        self._refusing = False
+        self._delay = 0.0
+        self._requests_flow = asyncio.Event()
+        self._answers_flow = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.heal()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def heal(self) -> None:
+        """All passes again, what was held back included."""
+        self._refusing, self._delay = False, 0.0
+        self._requests_flow.set()
+        self._answers_flow.set()
+
+    def cut(self) -> None:
+        """Reset all connections, and each new one."""
+        self._refusing = True
+        self.reset()
+
+    def reset(self) -> None:
+        """Reset all connections; new ones pass."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def stall(self) -> None:
+        """Connections stay open and new ones are accepted, but nothing passes."""
+        self._requests_flow.clear()
+        self._answers_flow.clear()
+
+    def lose_answers(self) -> None:
+        """Redis hears everything and does it, but no answer comes back."""
+        self._answers_flow.clear()
+
+    def delay(self, seconds: float) -> None:
+        """Each answer comes so much later."""
+        self._delay = seconds
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        if self._refusing:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        both = {writer, far_writer}
+        self._writers |= both
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(reader, far_writer, self._requests_flow, answers=False))
+                group.create_task(self._pump(far_reader, writer, self._answers_flow, answers=True))
+        finally:
+            self._writers -= both
+            for each in both:
+                each.transport.abort()
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        flow: asyncio.Event,
+        *,
+        answers: bool,
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                await flow.wait()
+                if answers and self._delay:
+                    await asyncio.sleep(self._delay)
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def proxying(port: int) -> AsyncIterator[TcpProxy]:
+    """A running proxy to a port of the loopback interface."""
+    proxy = TcpProxy(port)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(proxy._serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.heal()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
