@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
 
 from relay.errors import StoreError
 from relay.store.outbox import Outbox
+from relay.store.replication import Replicas
 
 INTERVAL = 5.0
 """Seconds between two looks at outboxes that nobody called us to."""
+
+ResultT = TypeVar("ResultT")
 
 logger = structlog.get_logger()
 _unpack = msgspec.msgpack.Decoder(list).decode
@@ -23,8 +26,11 @@ _pack = msgspec.msgpack.Encoder().encode
 class Courier:
     """The loop of one process over all lanes; `carry` is its step."""
 
-    def __init__(self, feedback: str, outboxes: Mapping[str, Outbox], called: asyncio.Event) -> None:
+    def __init__(
+        self, feedback: str, outboxes: Mapping[str, Outbox], called: asyncio.Event, replicas: Replicas
+    ) -> None:
         """`feedback` is the key of the feedback stream; `called` is set when there is something to carry."""
+        self._replicas = replicas
         self._feedback = feedback
         self._outboxes = outboxes
         self._called = called
@@ -70,6 +76,7 @@ class Courier:
                 return 0
             if result == "wrong type":
                 logger.warning("the key that receipts go to holds something else: they are lost", key=target)
+        await _all(self._replicas.follow(outbox.replicated(target)) for target, _ in by_target)
         await outbox.forget(read.letters[-1][0])
         await _all(
             outbox.carried(target, kind, read.deadline, letters[-1][0])
@@ -108,10 +115,12 @@ def feedback(provider: str, letter: list[object]) -> dict[str, str]:
     }
 
 
-async def _all(calls: Iterable[object]) -> list[str]:
+async def _all(calls: Iterable[Awaitable[ResultT]]) -> list[ResultT]:
     # The first failure of them is raised once all have ended: none goes on behind our back.
-    results = await asyncio.gather(*calls, return_exceptions=True)  # type: ignore[call-overload]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    done: list[ResultT] = []
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return list(results)
+        done.append(result)
+    return done

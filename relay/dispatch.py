@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
@@ -38,6 +38,9 @@ GATHER = 0.002
 UNKNOWN_WAIT = 1.0
 """Seconds for which to stop at once where the provider does not say how long; then Redis knows."""
 
+NO_LEASE_PAUSE = 0.2
+"""Seconds after which a worker that has claimed nothing, as it may count as dead, looks again."""
+
 LATE = 1.0
 """Seconds that a delivery may take beyond its time-out before it is cut off from outside."""
 
@@ -49,8 +52,16 @@ logger = structlog.get_logger()
 class Dispatcher:
     """The loops of one lane. `run` returns when it is cancelled; `drain` ends it gently first."""
 
-    def __init__(self, lane: Lane, provider: Provider[ProviderOptions], *, on_letters: asyncio.Event) -> None:
-        """`on_letters` is set when there are receipts or feedback in the lane's outbox."""
+    def __init__(
+        self,
+        lane: Lane,
+        provider: Provider[ProviderOptions],
+        *,
+        on_letters: asyncio.Event,
+        holds_lease: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`on_letters` is set when there are receipts or feedback in the lane's outbox. `holds_lease` says
+        whether nobody can have taken this worker for dead."""
         options = provider.options
         self.lane = lane
         self.provider = provider
@@ -62,6 +73,7 @@ class Dispatcher:
         self._senders_most = options.concurrency
         self.slots = options.concurrency * provider.batch_size
         self._on_letters = on_letters
+        self._holds_lease = holds_lease
         self._log = logger.bind(provider=provider.name)
         self._tasks: asyncio.TaskGroup
         self._claimer: asyncio.Task[None] | None = None
@@ -117,7 +129,11 @@ class Dispatcher:
             if (left := self._held_until - time.monotonic()) > 0:
                 await _pause(self._kicked, left)
                 continue
+            if not self._holds_lease():
+                await _pause(self._kicked, NO_LEASE_PAUSE)
+                continue
             finished = self._finished
+            idle = not self._held and not self._entries
             try:
                 self._arrived.clear()
                 if self._unsure:
@@ -141,6 +157,10 @@ class Dispatcher:
             await self._feed(claimed.claims)
             if claimed.expansions:
                 await self._expand(claimed.expansions)
+                continue
+            if idle and claimed.held and not claimed.claims:
+                # Redis went back in time and holds for us what we have settled.
+                self._unsure = True
                 continue
             # Spreading what was claimed takes time that counts as waiting.
             wait = IDLE_POLL if claimed.wait is None else min(claimed.wait, IDLE_POLL)
@@ -256,8 +276,12 @@ class Dispatcher:
         self._finish(batch, [settlement.entry for settlement in settlements])
 
     def _still_to_send(self, batch: Batch) -> Batch:
-        """What is still alive now, at the last moment, and goes where nothing asked us to wait meanwhile."""
+        """What is still ours and alive at the last moment, and goes where nothing asked us to wait."""
         now = self.provider.clock()
+        if not self._holds_lease():
+            # Others may have it by now. If not, it comes back.
+            self._hand_back(batch)
+            return []
         expired = [claim for claim in batch if 0 < claim.message.expires_at <= now]
         if expired:
             self._finish(expired, [self._settler.expired(claim) for claim in expired])

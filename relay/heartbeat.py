@@ -8,7 +8,7 @@ import time
 import structlog
 
 from relay.errors import StoreError
-from relay.store.fleet import Fleet, Profile
+from relay.store.fleet import LEASE, Fleet, Profile
 
 INTERVAL = 2.0
 """Seconds between two beats: several fit into a lease."""
@@ -24,6 +24,10 @@ class Heartbeat:
         self.last = time.monotonic()
         """When Redis last took a beat, in monotonic seconds."""
         self._profile = profile
+
+    def holds_lease(self) -> bool:
+        """Whether the last beat is so fresh that nobody can have taken this worker for dead."""
+        return time.monotonic() - self.last < LEASE
 
     async def run(self) -> None:
         """Beat until cancelled."""

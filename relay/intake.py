@@ -17,8 +17,10 @@ from relay.message import PRIORITIES, Message, parse_bare, parse_envelope, provi
 from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
-from relay.store.lane import Enqueued, Lane, Malformed
+from relay.store.lane import Lane, Malformed
 from relay.store.queue import Queue
+from relay.store.replication import Replicas
+from relay.store.scripting import is_refusal
 
 Item = Message | FanOut | Malformed
 
@@ -27,6 +29,12 @@ TARGETS_SIZE = 16 * 1024 * 1024
 
 WAIT = 5.0
 """Seconds of one blocking wait for an element."""
+
+PAUSE = 0.5
+"""Seconds after a refusal before Redis is asked again."""
+
+FROZEN = 1.0
+"""Seconds without an answer after which Redis may have been replaced behind our back."""
 
 logger = structlog.get_logger()
 
@@ -125,7 +133,11 @@ def _with_expiry(message: Message, ttl: float) -> Message:
 
 
 class Intake:
-    """The loop of one queue in one process."""
+    """The loop of one queue in one process.
+
+    What Redis says is on the processing list is the truth. After any trouble the loop reads it again and
+    goes on from there: an answer may have been lost, or a failover may have undone what was answered.
+    """
 
     def __init__(
         self,
@@ -134,6 +146,7 @@ class Intake:
         lanes: Mapping[str, Lane],
         *,
         worker: str,
+        replicas: Replicas,
         on_arrival: Callable[[str, int], None],
         on_letters: asyncio.Event,
     ) -> None:
@@ -142,61 +155,114 @@ class Intake:
         self.queue = queue
         self.router = router
         self._lanes = lanes
+        self._replicas = replicas
         self.mark = batch_mark(worker, queue.name)
         self._on_arrival = on_arrival
         self._on_letters = on_letters
         self._log = logger.bind(queue=queue.name)
         self._turn = 0
+        self._previous = 0
         self._done = 0
         self._rejected: list[tuple[str, bytes]] = []
-        self._forever = AsyncRetrying(
-            retry=retry_if_exception_type(StoreError),
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            before_sleep=lambda state: self._log.warning(
-                "Redis is in trouble", error=str(state.outcome.exception()) if state.outcome else ""
-            ),
-        )
+        self.answered = time.monotonic()
+        """When Redis last answered, be it by a refusal, in monotonic seconds."""
+        self.taken = 0
+        """Elements that came from the queue so far."""
+        self.waiting = False
+        """Whether this is a blocking wait for the next element."""
 
     async def run(self) -> None:
         """Move elements until cancelled. What was taken and not moved stays on the processing list."""
-        while True:
-            batch = await self._next()
-            while batch:
-                await self._handle(batch)
-                batch = await self._next_batch()
-
-    async def _next(self) -> list[bytes]:
-        """Wait for an element."""
+        forever = AsyncRetrying(
+            retry=retry_if_exception_type(StoreError),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            before_sleep=lambda state: self._report(state.outcome.exception() if state.outcome else None),
+        )
         while True:
             try:
-                element = await self.queue.wait(WAIT)
+                await self._work()
             except StoreError as error:
-                self._log.warning("Redis is in trouble", error=str(error))
-                # The element may have been moved and the answer lost.
-                return await self._next_batch()
-            if element is not None:
-                return [element]
+                self._report(error)
+                await asyncio.sleep(PAUSE)
+                await forever(self._catch_up)
 
-    async def _next_batch(self) -> list[bytes]:
+    async def _work(self) -> None:
+        """Move elements until Redis is in trouble."""
+        while True:
+            while batch := await self._take():
+                await self._handle(batch)
+            if (element := await self._wait()) is not None:
+                await self._handle([element])
+
+    async def _wait(self) -> bytes | None:
+        self.waiting = True
+        try:
+            element = await self.queue.wait(WAIT)
+        finally:
+            self.waiting = False
+        self._heard(0 if element is None else 1)
+        return element
+
+    async def _take(self) -> list[bytes]:
+        if time.monotonic() - self.answered > FROZEN:
+            await self._catch_up()
+        batch = await self.queue.take(self._turn + 1, self._previous, self._done, self._rejected)
         self._turn += 1
-        batch: list[bytes] = await self._forever(self.queue.take, self._turn, self._done, self._rejected)
-        self._done, self._rejected = 0, []
+        self._previous, self._done, self._rejected = self._turn, 0, []
+        self._heard(len(batch))
         return batch
 
+    async def _catch_up(self) -> None:
+        """Put into the lanes what is on the processing list; a lane that has the batch takes nothing."""
+        turn, batch = await self.queue.left()
+        by_lane, rejected = self.router.sort(batch)
+        await self._enqueue_all(by_lane, batch_number(turn, batch))
+        # A number that was used once never stands for other elements, even if Redis forgot it.
+        self._turn = max(self._turn, turn)
+        self._previous, self._done, self._rejected = turn, len(batch), rejected
+        self._heard(0)
+
     async def _handle(self, batch: Sequence[bytes]) -> None:
+        if time.monotonic() - self.answered > FROZEN:
+            # Others may have taken this worker for dead, and the batch with it.
+            await self._catch_up()
+            return
         by_lane, self._rejected = self.router.sort(batch)
         self._done = len(batch)
-        await asyncio.gather(*(self._enqueue(provider, items) for provider, items in by_lane.items()))
+        await self._enqueue_all(by_lane, batch_number(self._previous, batch))
 
-    async def _enqueue(self, provider: str, items: Sequence[Item]) -> None:
+    async def _enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], number: str) -> None:
+        results = await asyncio.gather(
+            *(self._enqueue(provider, items, number) for provider, items in by_lane.items()),
+            return_exceptions=True,
+        )
+        # None of them goes on behind our back.
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _enqueue(self, provider: str, items: Sequence[Item], number: str) -> None:
         lane = self._lanes[provider]
-        enqueued: Enqueued = await self._forever(lane.enqueue, items, self.mark, self._turn)
+        enqueued = await lane.enqueue(items, self.mark, number)
+        await self._replicas.follow(lane.keys.replicated)
+        self._heard(0)
         if enqueued.letters:
             self._on_letters.set()
         self._on_arrival(provider, enqueued.waiting)
 
+    def _heard(self, elements: int) -> None:
+        self.answered = time.monotonic()
+        self.taken += elements
 
-async def finish_batch(queue: Queue, router: Router, lanes: Mapping[str, Lane], worker: str) -> int:
+    def _report(self, error: BaseException | None) -> None:
+        if isinstance(error, StoreError) and is_refusal(error):
+            self._heard(0)
+        self._log.warning("Redis is in trouble", error=str(error))
+
+
+async def finish_batch(
+    queue: Queue, router: Router, lanes: Mapping[str, Lane], worker: str, replicas: Replicas | None = None
+) -> int:
     """Put what a worker had taken when it stopped or died into the lanes; how many elements.
 
     A lane that already has its part of the batch takes nothing twice: the batch has a number. May be
@@ -205,10 +271,18 @@ async def finish_batch(queue: Queue, router: Router, lanes: Mapping[str, Lane], 
     turn, batch = await queue.left()
     by_lane, rejected = router.sort(batch)
     for provider, items in by_lane.items():
-        await lanes[provider].enqueue(items, batch_mark(worker, queue.name), turn)
-    await queue.take(turn + 1, len(batch), rejected, most=0)
+        await lanes[provider].enqueue(items, batch_mark(worker, queue.name), batch_number(turn, batch))
+        if replicas is not None:
+            await replicas.follow(lanes[provider].keys.replicated)
+    await queue.take(turn + 1, turn, len(batch), rejected, most=0)
     await queue.forget()
     return len(batch)
+
+
+def batch_number(turn: int, batch: Sequence[bytes]) -> str:
+    """What a lane remembers of a batch. The size is part of it: an element that comes late, over a
+    connection that was given up, makes another batch of it."""
+    return f"{turn}:{len(batch)}"
 
 
 def batch_mark(worker: str, queue: str) -> str:

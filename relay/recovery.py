@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -16,16 +17,54 @@ from relay.settings.provider import ProviderOptions
 from relay.store.fleet import LEASE, Fleet, Member, Profile
 from relay.store.lane import Lane
 from relay.store.queue import Queue
+from relay.store.replication import Replicas
 from relay.store.scripting import Client
 
 INTERVAL = 2.0
 """Seconds between two looks at the heartbeats."""
 
+GAP = 5.0
+"""Seconds between two looks after which what was seen before says nothing: Redis was away, or we were."""
+
+SWEEP_INTERVAL = 10.0
+"""Seconds between two looks at what workers hold that are gone."""
+
+REMEMBERED = 600.0
+"""Seconds for which a worker that is gone is remembered."""
+
 logger = structlog.get_logger()
 
 
+class Silences:
+    """How long each worker has been silent, by our own clock, while Redis was there to hear it.
+
+    Redis's clock may be set, and after an outage every heartbeat is old: neither kills a worker.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[float, float]] = {}
+        self._looked = 0.0
+
+    def look(self, members: Iterable[Member], now: float) -> dict[str, float]:
+        """The seconds of silence of each worker. `now` is in monotonic seconds."""
+        if now - self._looked > GAP:
+            self._since.clear()
+        self._looked = now
+        since = {}
+        for member in members:
+            worker = member.profile.worker
+            known = self._since.get(worker)
+            since[worker] = known if known and known[0] == member.beat else (member.beat, now)
+        self._since = since
+        return {worker: now - first for worker, (_, first) in since.items()}
+
+    def clear(self) -> None:
+        """Redis was in trouble: what was seen before says nothing."""
+        self._since.clear()
+
+
 class Recovery:
-    """The loop; `bury_dead` is its step."""
+    """The loop; `bury_dead` and `sweep` are its steps."""
 
     def __init__(
         self,
@@ -38,35 +77,72 @@ class Recovery:
     ) -> None:
         """`lanes` by provider and `routers` by queue are those of this worker's configuration."""
         self._client = client
+        self._replicas = Replicas(client)
         self._prefix = prefix
         self._lanes = lanes
         self._routers = routers
         self._fleet = fleet
         self._profile = profile
+        self._silences = Silences()
+        self._swept = time.monotonic()
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             try:
                 await self.bury_dead()
+                if time.monotonic() - self._swept > SWEEP_INTERVAL:
+                    self._swept = time.monotonic()
+                    await self.sweep()
             except StoreError as error:
+                self._silences.clear()
                 logger.warning("cannot look for dead workers", error=str(error))
             await asyncio.sleep(INTERVAL)
 
     async def bury_dead(self) -> int:
         """Recover all that dead workers held; how many workers there were. Raises StoreError."""
-        dead = [member for member in await self._fleet.members() if self._is_dead(member)]
+        members = await self._fleet.members()
+        silences = self._silences.look(members, time.monotonic())
+        dead = [member.profile for member in members if self._is_dead(member.profile, silences)]
         if not dead or not await self._fleet.lock_recovery(self._profile.worker, INTERVAL):
             return 0
-        for member in dead:
-            await self._bury(member.profile)
+        for profile in dead:
+            await self._bury(profile)
         return len(dead)
 
-    def _is_dead(self, member: Member) -> bool:
-        profile = member.profile
+    async def sweep(self) -> int:
+        """Give back what came to workers after they had left; how many elements and messages.
+
+        Redis may move an element to a worker whose connection it does not yet know to be broken, and one
+        that was frozen may claim before it hears that it was buried. Raises StoreError.
+        """
+        gone = await self._fleet.gone()
+        if not gone or not await self._fleet.lock_recovery(self._profile.worker, INTERVAL):
+            return 0
+        found = 0
+        workers = [member.profile.worker for member in gone]
+        for name in sorted({name for member in gone for name in member.profile.queues}):
+            queue = Queue(self._client, self._prefix, name, self._profile.worker)
+            for worker, elements in zip(workers, await queue.taken(workers), strict=True):
+                if elements:
+                    await queue.give_back(worker)
+                    found += elements
+        for name in sorted({name for member in gone for name in member.profile.lanes}):
+            lane = self._lane(name)
+            for worker, messages in zip(workers, await lane.in_flight(workers), strict=True):
+                if messages:
+                    found += await lane.recover(worker)
+        if found:
+            logger.warning("gave back what had come to workers that are gone", number=found)
+        for member in gone:
+            if member.silent > REMEMBERED:
+                await self._forget(member.profile)
+        return found
+
+    def _is_dead(self, profile: Profile, silences: Mapping[str, float]) -> bool:
         if profile.worker == self._profile.worker:
             return False
-        if member.silent > LEASE:
+        if silences[profile.worker] > LEASE:
             return True
         # Beside us on the same kernel we need not wait for a lease to run out.
         return bool(profile.machine) and profile.machine == self._profile.machine and not _runs(profile.pid)
@@ -79,19 +155,26 @@ class Recovery:
             if router is None:
                 await queue.give_back()
             else:
-                await finish_batch(queue, router, self._lanes, profile.worker)
-        marks = [batch_mark(profile.worker, queue) for queue in profile.queues]
+                await finish_batch(queue, router, self._lanes, profile.worker, self._replicas)
         for name in profile.lanes:
-            # A lane that this file no longer names keeps what it has, in the order it came.
-            lane = self._lanes.get(name) or Lane(
-                self._client, self._prefix, name, ProviderOptions(type=""), self._profile.worker
-            )
-            if messages := await lane.recover(profile.worker):
+            if messages := await self._lane(name).recover(profile.worker):
                 recovered[name] = messages
-            await lane.forget_marks(marks)
         await self._fleet.leave(profile.worker)
         await self._fleet.wake(list(recovered))
         logger.warning("recovered what a dead worker held", worker=profile.worker, messages=recovered)
+
+    async def _forget(self, profile: Profile) -> None:
+        # Not when it is buried: if it wakes it must not put a batch into a lane for a second time.
+        marks = [batch_mark(profile.worker, queue) for queue in profile.queues]
+        for name in profile.lanes:
+            await self._lane(name).forget_marks(marks)
+        await self._fleet.forget(profile.worker)
+
+    def _lane(self, name: str) -> Lane:
+        # A lane that this file no longer names keeps what it has, in the order it came.
+        return self._lanes.get(name) or Lane(
+            self._client, self._prefix, name, ProviderOptions(type=""), self._profile.worker
+        )
 
 
 def machine() -> str:

@@ -28,7 +28,9 @@ from relay.store.fleet import Fleet, Profile
 from relay.store.lane import Lane
 from relay.store.outbox import Outbox
 from relay.store.queue import Queue
+from relay.store.replication import Replicas
 from relay.store.scripting import Client
+from relay.watchdog import Watchdog
 
 EMPTY_POLL = 0.1
 """Seconds between two looks whether all is empty, for `--until-empty`."""
@@ -48,6 +50,8 @@ class Worker:
         self.fleet = Fleet(client, prefix)
         self.profile = _profile(settings)
         name = self.profile.worker
+        self._heartbeat = Heartbeat(self.fleet, self.profile)
+        self._replicas = Replicas(client)
         letters = asyncio.Event()
         self.providers = {
             provider: adapters[options.type](provider, options)
@@ -58,7 +62,12 @@ class Worker:
             for provider, options in settings.providers.items()
         }
         self.dispatchers = {
-            provider: Dispatcher(self.lanes[provider], adapter, on_letters=letters)
+            provider: Dispatcher(
+                self.lanes[provider],
+                adapter,
+                on_letters=letters,
+                holds_lease=self._heartbeat.holds_lease,
+            )
             for provider, adapter in self.providers.items()
         }
         self.intakes = [
@@ -67,17 +76,18 @@ class Worker:
                 Router(queue, settings, self.providers),
                 self.lanes,
                 worker=name,
+                replicas=self._replicas,
                 on_arrival=self._on_arrival,
                 on_letters=letters,
             )
             for queue in settings.queues
         ]
         outboxes = {provider: Outbox(client, prefix, provider) for provider in settings.providers}
-        self._courier = Courier(self.fleet.keys.feedback, outboxes, letters)
-        self._heartbeat = Heartbeat(self.fleet, self.profile)
+        self._courier = Courier(self.fleet.keys.feedback, outboxes, letters, self._replicas)
         routers = {intake.queue.name: intake.router for intake in self.intakes}
         self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers)
-        self._admin = Admin(settings, client, self._heartbeat)
+        self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
+        self._admin = Admin(settings, client, self._heartbeat, self._watchdog)
         self._shared: dict[str, int] = {}
         self._share_out = asyncio.Event()
 
@@ -103,6 +113,7 @@ class Worker:
                         self._heartbeat.run,
                         self._recovery.run,
                         self._courier.run,
+                        self._watchdog.run,
                         self._listen,
                         self._call_others,
                     )
@@ -162,7 +173,9 @@ class Worker:
         try:
             async with asyncio.timeout(5):
                 for intake in self.intakes:
-                    await finish_batch(intake.queue, intake.router, self.lanes, self.profile.worker)
+                    await finish_batch(
+                        intake.queue, intake.router, self.lanes, self.profile.worker, self._replicas
+                    )
                 for provider, lane in self.lanes.items():
                     await lane.hand_back()
                     await lane.forget_marks([intake.mark for intake in self.intakes])

@@ -18,9 +18,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
 from relay.settings.models import Settings
-from relay.store.fleet import LEASE
 from relay.store.overview import Overview, look
 from relay.store.scripting import Client
+from relay.watchdog import Watchdog
 
 STATES: Final = ("running", "paused", "throttled", "open", "unauthorised")
 
@@ -38,10 +38,11 @@ logger = structlog.get_logger()
 class Admin:
     """The server of one process; `run` returns when it is cancelled, and never stops the worker."""
 
-    def __init__(self, settings: Settings, client: Client, heartbeat: Heartbeat) -> None:
+    def __init__(self, settings: Settings, client: Client, heartbeat: Heartbeat, watchdog: Watchdog) -> None:
         self._settings = settings
         self._client = client
         self._heartbeat = heartbeat
+        self._watchdog = watchdog
         token = settings.admin.token
         self._token = token.get_secret_value() if token else ""
 
@@ -74,8 +75,14 @@ class Admin:
 
     async def _health(self, request: web.Request) -> web.Response:
         silent = time.monotonic() - self._heartbeat.last
-        healthy = silent <= LEASE
-        document = {"healthy": healthy, "seconds_since_redis_answered": round(silent, 1)}
+        troubles = self._watchdog.troubles()
+        healthy = not troubles
+        document = {
+            "healthy": healthy,
+            "seconds_since_redis_answered": round(silent, 1),
+            "troubles": troubles,
+            "reconnections": self._watchdog.reconnections,
+        }
         return web.json_response(document, status=200 if healthy else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:

@@ -8,13 +8,18 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import ReadOnlyError
 
 from relay.errors import StoreError
+from relay.store.connect import drop_connections
 from relay.store.keys import FleetKeys
 from relay.store.scripting import TROUBLE, Client, describe, script
 
 LEASE = 10.0
 """Seconds without a heartbeat after which a worker counts as dead."""
+
+SILENCE = 5.0
+"""Seconds without a call after which a connection is asked whether it is alive, and for the answer."""
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -33,10 +38,12 @@ class Profile(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A worker and the age of its last heartbeat, in seconds by Redis's clock."""
+    """A worker and its last heartbeat: its age in seconds, and when it was in milliseconds, by Redis's
+    clock. That clock may be set and may stand still: only a new `beat` proves a life."""
 
     profile: Profile
     silent: float
+    beat: float
 
 
 class Fleet:
@@ -47,35 +54,65 @@ class Fleet:
         self._client = client
 
     async def beat(self, profile: Profile) -> bool:
-        """Say that this worker lives. False: it was unknown, because it is new or was buried."""
-        reply: int = await script("beat").run(
-            self._client,
-            (self.keys.workers, self.keys.profiles),
-            profile.worker,
-            msgspec.json.encode(profile),
-        )
+        """Say that this worker lives. False: it was unknown, because it is new or was buried.
+
+        Where what we talk to has become a replica, all connections are dropped: the name in the URL may
+        lead to the new master by now, and the old one goes on answering.
+        """
+        try:
+            reply: int = await script("beat").run(
+                self._client,
+                (self.keys.workers, self.keys.profiles, self.keys.gone),
+                profile.worker,
+                msgspec.json.encode(profile),
+            )
+        except StoreError as error:
+            if isinstance(error.__cause__, ReadOnlyError):
+                await drop_connections(self._client)
+            raise
         return bool(reply)
 
     async def leave(self, worker: str) -> None:
-        """Strike a worker off: it has handed back all that it held, or somebody did it for it."""
+        """Strike a worker off: it has handed back all that it held, or somebody did it for it.
+
+        Its profile stays for those who look whether something came to it late, until `forget`.
+        """
+        now = round(await self.now() * 1000)
         try:
+            await self._client.zadd(self.keys.gone, {worker: now})
             await self._client.zrem(self.keys.workers, worker)
+        except TROUBLE as error:
+            raise StoreError(describe(error)) from error
+
+    async def forget(self, worker: str) -> None:
+        """Drop all that is known of a worker that has left."""
+        try:
+            await self._client.zrem(self.keys.gone, worker)
             await self._client.hdel(self.keys.profiles, worker)
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
     async def members(self) -> list[Member]:
         """All workers that are registered, dead ones that nobody has buried yet included."""
+        return await self._listed(self.keys.workers)
+
+    async def gone(self) -> list[Member]:
+        """The workers that have left and are not forgotten; `silent` since they left."""
+        return await self._listed(self.keys.gone)
+
+    async def _listed(self, key: str) -> list[Member]:
         try:
-            beats: Any = await self._client.zrange(self.keys.workers, 0, -1, withscores=True)
-            profiles: Any = await self._client.hgetall(self.keys.profiles)
+            beats: Any = await self._client.zrange(key, 0, -1, withscores=True)
+            if not beats:
+                return []
+            profiles: Any = await self._client.hmget(self.keys.profiles, [worker for worker, _ in beats])
             now = await self.now()
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         return [
-            Member(msgspec.json.decode(profiles[worker], type=Profile), max(0.0, now - beat / 1000))
-            for worker, beat in beats
-            if worker in profiles
+            Member(msgspec.json.decode(profile, type=Profile), max(0.0, now - beat / 1000), beat)
+            for (_, beat), profile in zip(beats, profiles, strict=True)
+            if profile is not None
         ]
 
     async def now(self) -> float:
@@ -111,11 +148,22 @@ class Fleet:
             raise StoreError(describe(error)) from error
 
     async def calls(self) -> AsyncIterator[str]:
-        """The lanes that `wake` names, as they are called."""
+        """The lanes that `wake` names, as they are called.
+
+        Nothing comes for hours where nobody calls, so silence is asked whether it is alive.
+        """
         try:
             async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
                 await pubsub.subscribe(self.keys.wake)
-                async for call in pubsub.listen():
-                    yield call["data"].decode()
+                asked = False
+                while True:
+                    call = await pubsub.get_message(timeout=SILENCE)
+                    if call is None and asked:
+                        raise StoreError(f"no answer to a ping for {SILENCE:g} s")
+                    asked = call is None
+                    if asked:
+                        await pubsub.ping()
+                    elif call["type"] == "message":
+                        yield call["data"].decode()
         except TROUBLE as error:
             raise StoreError(describe(error)) from error

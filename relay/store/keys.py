@@ -56,6 +56,11 @@ class LaneKeys:
     def part(self, name: str) -> str:
         return self.base + name
 
+    @property
+    def replicated(self) -> str:
+        """String: written to see it arrive at a replica, and with it all that was written before."""
+        return self.base + "replicated"
+
     def inflight(self, worker: str) -> str:
         """Hash: ticket -> the claim that handed it to this worker."""
         return f"{self.base}inflight:{worker}"
@@ -96,6 +101,11 @@ class FleetKeys:
     def workers(self) -> str:
         """Sorted set: worker by the millisecond of its last heartbeat."""
         return f"{self.prefix}:{{fleet}}:workers"
+
+    @property
+    def gone(self) -> str:
+        """Sorted set: workers that left or were buried, by the millisecond of it."""
+        return f"{self.prefix}:{{fleet}}:gone"
 
     @property
     def profiles(self) -> str:

@@ -91,6 +91,8 @@ class Claimed:
     expansions: Sequence[Expansion] = ()
     passed_over: int = 0
     """How many had expired or been taken back."""
+    held: int = 0
+    """How many this worker has in flight by Redis's account; 0 where it did not look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ class Lane:
         )
 
     async def enqueue(
-        self, batch: Iterable[Message | FanOut | Malformed], mark: str = "", number: int = 0
+        self, batch: Iterable[Message | FanOut | Malformed], mark: str = "", number: str = ""
     ) -> Enqueued:
         """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
         arguments: list[str | bytes | int] = []
@@ -190,7 +192,7 @@ class Lane:
         fence = str(reply[2])
         claims = [
             _claim(reply[index], fence, reply[index + 1], reply[index + 2])
-            for index in range(5, len(reply), 3)
+            for index in range(6, len(reply), 3)
         ]
         parts = reply[3]
         expansions = [
@@ -200,7 +202,9 @@ class Lane:
             for index in range(0, len(parts), 4)
         ]
         wait = None if reply[1] < 0 else reply[1] / 1000
-        return Claimed(reply[0].decode(), wait, claims, expansions, reply[4])
+        return Claimed(
+            reply[0].decode(), wait, claims, expansions, reply[4], reply[5] if len(reply) > 5 else 0
+        )
 
     async def expand(self, expansion: Expansion, destination: Callable[[Message], str] | None = None) -> bool:
         """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours.
@@ -296,6 +300,16 @@ class Lane:
     async def size(self) -> int:
         """Messages in the lane: waiting, delayed, parked and in flight, whoever holds them."""
         return int(await self._command("HLEN", self.keys.part("bodies")))
+
+    async def in_flight(self, workers: Sequence[str]) -> list[int]:
+        """How many messages each of these workers holds."""
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                for worker in workers:
+                    pipe.hlen(self.keys.inflight(worker))
+                return list(await pipe.execute())
+        except TROUBLE as error:
+            raise StoreError(describe(error)) from error
 
     async def letters(self) -> int:
         """Receipts and feedback that are still to be carried."""

@@ -65,6 +65,10 @@ class Outbox:
         """Tell the target that its letters up to `last` have left the outbox."""
         await self._run(target, kind, deadline, "done", [last])
 
+    def replicated(self, target: str) -> str:
+        """A key of ours in the slot of `target`, to see what was carried there arrive at a replica."""
+        return beside(self._prefix, target, "replicated")
+
     async def forget(self, last: str) -> None:
         """Drop the letters up to `last`. Repeating it changes nothing."""
         milliseconds, _, sequence = last.partition("-")

@@ -38,18 +38,26 @@ class Queue:
         return element
 
     async def take(
-        self, turn: int, done: int, rejected: Sequence[tuple[str, bytes]] = (), *, most: int = BATCH
+        self,
+        turn: int,
+        previous: int = 0,
+        done: int = 0,
+        rejected: Sequence[tuple[str, bytes]] = (),
+        *,
+        most: int = BATCH,
     ) -> list[bytes]:
-        """Forget the `done` oldest elements of the processing list and get the next batch of up to `most`.
+        """Forget the `done` elements of the turn `previous`, and get the next batch of up to `most`.
 
-        `rejected` are those of them that belong to no provider, as (reason, raw bytes): they are
-        filed under the queue's name. Repeating a call with the same `turn` changes nothing.
+        Where the processing list holds anything else, nothing is forgotten, and it is that batch.
+        `rejected` are those that belong to no provider, as (reason, raw bytes): they are filed under the
+        queue's name. Repeating a call with the same `turn` changes nothing.
         """
         words = [part for pair in rejected for part in pair]
         batch: list[bytes] = await script("take").run(
             self._client,
             (self.name, self._processing, self._turn, self.keys.rejected),
             turn,
+            previous,
             done,
             most,
             BATCH_BYTES,
@@ -79,6 +87,16 @@ class Queue:
         """Drop this worker's turn: it takes no more."""
         try:
             await self._client.delete(self._turn)
+        except TROUBLE as error:
+            raise StoreError(describe(error)) from error
+
+    async def taken(self, workers: Sequence[str]) -> list[int]:
+        """How many elements each of these workers has taken and not yet put into lanes."""
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                for worker in workers:
+                    pipe.llen(self.keys.processing(worker))
+                return list(await pipe.execute())
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 

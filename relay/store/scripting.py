@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from relay.errors import StoreError
 
@@ -18,7 +18,7 @@ Client = Redis | RedisCluster
 Argument = str | bytes | int | float
 
 _LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive", "expand"})
-TROUBLE = (RedisError, OSError, asyncio.TimeoutError)
+TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
 """What the Redis client raises when Redis is away, slow or unwilling."""
 
 
@@ -54,6 +54,11 @@ def heed_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def is_refusal(error: StoreError) -> bool:
+    """Whether Redis answered, and said no: the connection works."""
+    return isinstance(error.__cause__, ResponseError)
 
 
 def describe(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from relay.store import outbox as outbox_module
 from relay.store.connect import open_client
 from relay.store.lane import Lane
 from relay.store.outbox import Outbox
+from relay.store.replication import Replicas
 from relay.store.scripting import Client
 from tests.support.builders import a_lane, a_message, options
 
@@ -25,7 +26,9 @@ LISTS = [f"answers:{number}" for number in range(5)]
 
 
 def a_courier(redis: Client) -> Courier:
-    return Courier("relay:feedback", {"test": Outbox(redis, "relay", "test")}, asyncio.Event())
+    return Courier(
+        "relay:feedback", {"test": Outbox(redis, "relay", "test")}, asyncio.Event(), Replicas(redis)
+    )
 
 
 async def deliver(lane: Lane, numbers: range) -> None:

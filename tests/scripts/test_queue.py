@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.intake import Router, batch_mark, finish_batch
+from relay.intake import Router, batch_mark, batch_number, finish_batch
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
 from relay.store.queue import BATCH_BYTES, Queue, push_all
@@ -65,9 +65,9 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
                 turn += 1
                 handled += in_hand
                 done = len(in_hand)
-                in_hand = await queue.take(turn, done, most=number)
+                in_hand = await queue.take(turn, turn - 1, done, most=number)
                 if step == "take twice":  # the first answer was lost
-                    assert await queue.take(turn, done, most=number) == in_hand
+                    assert await queue.take(turn, turn - 1, done, most=number) == in_hand
             elif step == "die":
                 await Queue(redis, "relay", name, "w2").give_back("w1")
                 in_hand, turn = [], 0
@@ -79,15 +79,15 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
 async def test_a_batch_is_bounded_by_bytes(redis: Redis) -> None:
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"x" * (BATCH_BYTES // 2)] * 5)
-    assert len(await queue.take(1, 0)) == 2
+    assert len(await queue.take(1)) == 2
 
 
 async def test_rejected_elements_are_filed_once(redis: Redis) -> None:
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"a", b"b"])
-    await queue.take(1, 0)
+    await queue.take(1)
     for _ in range(2):
-        await queue.take(2, 2, [("no provider", b"a")])
+        await queue.take(2, 1, 2, [("no provider", b"a")])
     letters = [letter async for letter in dead.read(redis, queue.keys.rejected)]
     assert [(letter.raw, letter.reason) for letter in letters] == [(b"a", "no provider")]
 
@@ -103,10 +103,10 @@ async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died
     elements = [b'{"provider":"%s","payload":{"text":"%s"}}' % (name, name) for name in (b"one", b"two")]
     await push_all(redis, "q", [*elements, b"nonsense"])
     queue = Queue(redis, "relay", "q", "w1")
-    batch = await queue.take(1, 0)
+    batch = await queue.take(1)
     by_lane, _ = router.sort(batch)
     for name in {"before": [], "between": ["one"], "after": ["one", "two"]}[died]:
-        await lanes[name].enqueue(by_lane[name], batch_mark("w1", "q"), 1)
+        await lanes[name].enqueue(by_lane[name], batch_mark("w1", "q"), batch_number(1, batch))
     for _ in range(2):  # whoever recovers may die, too
         await finish_batch(Queue(redis, "relay", "q", "w1"), router, lanes, "w1")
     assert {name: texts((await lane.claim(10)).claims) for name, lane in lanes.items()} == {

@@ -80,6 +80,10 @@ class RedisServer:
                 else:
                     return self
 
+    def signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         if self._process is not None:

@@ -6,7 +6,7 @@
 --          adaptive, probe (ms until a probe that is never settled may be repeated),
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog),
 --          each (false, or [[name, per second, burst], …]: the rates of each destination)
--- reply  {why, wait, claim, fan-outs, passed over, ticket, record, tries, ticket, record, tries, …}
+-- reply  {why, wait, claim, fan-outs, passed over, held, ticket, record, tries, ticket, record, tries, …}
 --        why    'ok', or what kept it from handing out all that was wanted: 'empty', 'rate',
 --               'paused', 'throttled', 'open', 'unauthorised'
 --        wait   milliseconds until it is worth asking again; -1 for "when something new arrives"
@@ -15,6 +15,7 @@
 --               each target of this chunk (a JSON array); `first` is the index of its first one. They
 --               cost no tokens.
 --        passed over  how many had expired or been taken back
+--        held   how many this worker has in flight, as far as it is known here
 --        tries  'attempts:deliveries:crashes:alone', or '' for a first try
 --
 -- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
@@ -166,9 +167,9 @@ end
 local for_normal, for_low = reserve(2, policy.shares[1]), reserve(3, policy.shares[2])
 local limits = {allowed - for_normal - for_low, for_normal, for_low}
 
-local reply, fan_outs, taken = {'ok', 0, 0, {}, 0}, {}, {0, 0, 0}
+local reply, fan_outs, taken = {'ok', 0, 0, {}, 0, 0}, {}, {0, 0, 0}
 local leases, given, scanned, passed_over = {}, 0, 0, 0
-local claim = call('HINCRBY', CONTROL, 'claims', 1)
+local claim = reserve_numbers('claims', 1) + 1
 local some_tried = call('HLEN', TRIES) > 0
 
 local EXPIRED = 'its time to live was over before it could be sent'
@@ -295,7 +296,7 @@ save_buckets(given)
 if each then save_destinations(each) end
 if probing and given > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
-reply[3], reply[4], reply[5] = claim, fan_outs, passed_over
+reply[3], reply[4], reply[5], reply[6] = claim, fan_outs, passed_over, call('HLEN', INFLIGHT)
 if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or put_aside > 0) then
   -- There may be more: behind what was looked at, or let go by what has expired.
   reply[1], reply[2] = 'ok', 0

@@ -100,7 +100,7 @@ end
 local function next_ticket(level)
   if sequence == 0 then
     local total = math.floor((#ARGV - 3) / 2)
-    sequence = call('HINCRBY', CONTROL, 'sequence', total) - total
+    sequence = reserve_numbers('sequence', total)
   end
   sequence = sequence + 1
   return string.format('%.0f', sequence * 4 + level - 1)

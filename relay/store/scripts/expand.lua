@@ -14,7 +14,7 @@ local fan, total = fan_out(ticket), #ARGV - 3
 if not fan or fan.rest == 0 then return 0 end
 
 local level = tonumber(ticket) % 4
-local sequence = call('HINCRBY', CONTROL, 'sequence', total) - total
+local sequence = reserve_numbers('sequence', total)
 local bodies, list = {}, {}
 for index = 1, total do
   local child = string.format('%.0f', (sequence + index) * 4 + level)

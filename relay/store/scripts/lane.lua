@@ -5,7 +5,8 @@
 --
 -- A ticket is the number of a message within its lane: sequence * 4 + priority (0 high, 1 normal,
 -- 2 low). Tickets are never used twice, so a list may hold one whose message has ended long ago:
--- it has no body any more, and whoever meets it passes on.
+-- it has no body any more, and whoever meets it passes on. Redis itself may forget the last seconds
+-- when it crashes or fails over, while workers do not: so tickets and claims run ahead with its clock.
 
 local CONTROL, BODIES, TRIES, IDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local READY = {KEYS[5], KEYS[6], KEYS[7]}
@@ -27,6 +28,14 @@ local function header_of(record)
   local high, low = string.byte(record, 1, 2)
   if low == 0 and high == 0 then return nil end
   return cmsgpack.unpack(string.sub(record, 3, 2 + high * 256 + low))
+end
+
+-- The last of the numbers that are in use, before `total` new ones: never one that was used before.
+local NUMBERS_A_MILLISECOND = 200
+local function reserve_numbers(field, total)
+  local last = math.max(tonumber(call('HGET', CONTROL, field) or 0), NOW * NUMBERS_A_MILLISECOND)
+  call('HSET', CONTROL, field, string.format('%.0f', last + total))
+  return last
 end
 
 local function ready_list(ticket)

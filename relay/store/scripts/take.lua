@@ -2,21 +2,27 @@
 --
 -- KEYS   1 the application's list, 2 this worker's processing list, 3 its turn, 4 rejected elements
 -- ARGV   1 number of this turn: a repeated call with the same number forgets nothing twice
---        2 how many elements at the head of the processing list are done
---        3 the most elements to hand out; 0: only forget
---        4 bytes after which a batch is full
---        then for each element that belongs to no provider: reason, raw bytes
+--        2 number of the turn whose elements are done
+--        3 how many elements are done; where they are not just what is on the processing list, none is
+--          forgotten: a failover has undone something, or an element came over a connection that was
+--          given up
+--        4 the most elements to hand out; 0: only forget
+--        5 bytes after which a batch is full
+--        then for each element of them that belongs to no provider: reason, raw bytes
 -- reply  the elements on the processing list: what was left there, else a new batch
 --
 -- Atomic because an element must always be on one of the two lists.
 
-local done, most, full = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-if redis.call('GET', KEYS[3]) ~= ARGV[1] then
+local done, most, full = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local turn = redis.call('GET', KEYS[3]) or '0'
+if turn ~= ARGV[1] then
   redis.call('SET', KEYS[3], ARGV[1], 'EX', 86400)
-  for index = 5, #ARGV, 2 do
-    redis.call('XADD', KEYS[4], '*', 'raw', ARGV[index + 1], 'reason', ARGV[index])
+  if done > 0 and turn == ARGV[2] and redis.call('LLEN', KEYS[2]) == done then
+    for index = 6, #ARGV, 2 do
+      redis.call('XADD', KEYS[4], '*', 'raw', ARGV[index + 1], 'reason', ARGV[index])
+    end
+    redis.call('DEL', KEYS[2])
   end
-  if done > 0 then redis.call('LTRIM', KEYS[2], done, -1) end
 end
 local left = redis.call('LRANGE', KEYS[2], 0, -1)
 if #left > 0 or most == 0 then return left end

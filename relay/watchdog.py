@@ -1,0 +1,98 @@
+"""Drops connections that look alive but give nothing, so that the loops connect anew.
+
+Each call to Redis has a time limit of its own. What that does not see: a proxy or an old master that goes on
+answering and has nothing for us any more, a host that went silent while Sentinel has named another, an answer
+that never reaches its loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from relay.errors import StoreError
+from relay.intake import Intake
+from relay.store.connect import drop_connections, follow_master
+from relay.store.fleet import LEASE
+from relay.store.scripting import Client
+
+INTERVAL = 2.0
+"""Seconds between two looks."""
+
+logger = structlog.get_logger()
+
+
+class Watchdog:
+    """The loop; `look` is its step."""
+
+    def __init__(
+        self,
+        client: Client,
+        intakes: Sequence[Intake],
+        last_beat: Callable[[], float],
+        *,
+        patience: float = LEASE,
+    ) -> None:
+        """`last_beat` says when Redis last took a heartbeat, in monotonic seconds; so is `patience`."""
+        self._client = client
+        self._intakes = intakes
+        self._last_beat = last_beat
+        self._patience = patience
+        self._starving: dict[str, tuple[int, float]] = {}
+        self._dropped = time.monotonic()
+        self.reconnections = 0
+        """How often all connections were dropped."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            await self.look()
+
+    async def look(self) -> None:
+        """Drop the connections if nothing has moved for too long, once for each `patience`."""
+        if await follow_master(self._client):
+            logger.warning("the master moved: connecting anew")
+            self._note()
+            return
+        await self._look_at_queues()
+        troubles = self.troubles()
+        if troubles and time.monotonic() - self._dropped > self._patience:
+            logger.warning("connections give nothing: connecting anew", troubles=troubles)
+            await drop_connections(self._client)
+            self._note()
+
+    def troubles(self) -> list[str]:
+        """What has not moved for longer than `patience`, in words."""
+        now = time.monotonic()
+        found = []
+        if (silent := now - self._last_beat()) > self._patience:
+            found.append(f"no heartbeat for {silent:.0f} s")
+        for intake in self._intakes:
+            name = intake.queue.name
+            since = self._starving[name][1] if name in self._starving else now
+            if (silent := now - intake.answered) > self._patience:
+                found.append(f"queue {name}: no answer for {silent:.0f} s")
+            elif now - since > self._patience:
+                found.append(f"queue {name}: elements wait for {now - since:.0f} s, and none comes")
+        return found
+
+    def _note(self) -> None:
+        self._dropped = time.monotonic()
+        self._starving.clear()
+        self.reconnections += 1
+
+    async def _look_at_queues(self) -> None:
+        for intake in self._intakes:
+            name = intake.queue.name
+            try:
+                waiting, _ = await intake.queue.depth(())
+            except StoreError:
+                continue
+            if not waiting or not intake.waiting:
+                self._starving.pop(name, None)
+            elif name not in self._starving or self._starving[name][0] != intake.taken:
+                self._starving[name] = (intake.taken, time.monotonic())

@@ -1,0 +1,190 @@
+"""Redis is there, but in trouble, in the middle of a drain: the worker waits and goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from relay.store.lane import read_status
+from tests.conftest import BINARIES
+from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import worker, write_config
+from tests.support.tcp_proxy import TcpProxy, proxying
+
+TOTAL = 160
+ENDLESS_SCRIPT = "while true do end"
+
+
+@dataclass
+class Scene:
+    """What a trouble may lay hands on. The worker sees Redis through the proxy, the test does not."""
+
+    server: RedisServer
+    proxy: TcpProxy
+    redis: Redis
+
+
+async def cut(scene: Scene) -> None:
+    scene.proxy.cut()
+    await asyncio.sleep(0.7)
+    scene.proxy.heal()
+
+
+async def stall(scene: Scene) -> None:
+    scene.proxy.stall()
+    await asyncio.sleep(1.2)
+    scene.proxy.heal()
+
+
+async def lose_answers(scene: Scene) -> None:
+    scene.proxy.lose_answers()
+    await asyncio.sleep(0.3)
+    scene.proxy.reset()
+    scene.proxy.heal()
+
+
+async def answer_late(scene: Scene) -> None:
+    scene.proxy.delay(0.2)
+    await asyncio.sleep(1)
+    scene.proxy.heal()
+
+
+async def close_connections(scene: Scene) -> None:
+    for _ in range(5):
+        await scene.redis.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+        await asyncio.sleep(0.05)
+
+
+async def forget_scripts(scene: Scene) -> None:
+    for _ in range(5):
+        await scene.redis.script_flush()
+        await asyncio.sleep(0.05)
+
+
+async def become_a_replica(scene: Scene) -> None:
+    """As an old master does after a failover. There is nobody at the other end, so it keeps its data."""
+    await scene.redis.execute_command("REPLICAOF 127.0.0.1 1")
+    await asyncio.sleep(0.7)
+    await scene.redis.execute_command("REPLICAOF NO ONE")
+
+
+async def run_out_of_memory(scene: Scene) -> None:
+    await scene.redis.config_set("maxmemory", 1)
+    await asyncio.sleep(0.7)
+    await scene.redis.config_set("maxmemory", 0)
+
+
+async def be_busy(scene: Scene) -> None:
+    await scene.redis.config_set("lua-time-limit", 10)
+    busy = asyncio.create_task(scene.redis.eval(ENDLESS_SCRIPT, 0))
+    await asyncio.sleep(0.7)
+    async with Redis.from_url(scene.server.url) as other:
+        await other.script_kill()
+    with suppress(RedisError):
+        await busy
+
+
+async def have_no_room_for_clients(scene: Scene) -> None:
+    """All connections are taken by others when the worker's are closed."""
+    await scene.redis.config_set("maxclients", 4)
+    taken = [socket.create_connection(("127.0.0.1", scene.server.port)) for _ in range(3)]
+    await scene.redis.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+    taken = [socket.create_connection(("127.0.0.1", scene.server.port)) for _ in range(3)]
+    await asyncio.sleep(0.7)
+    await scene.redis.config_set("maxclients", 1000)
+    for each in taken:
+        each.close()
+
+
+async def pause_clients(scene: Scene) -> None:
+    await scene.redis.execute_command("CLIENT PAUSE 700 ALL")
+    await scene.redis.ping()
+
+
+async def freeze(scene: Scene) -> None:
+    scene.server.signal(signal.SIGSTOP)
+    await asyncio.sleep(1.2)
+    scene.server.signal(signal.SIGCONT)
+
+
+async def load_slowly(scene: Scene) -> None:
+    """A restart after which it answers LOADING for a while."""
+    await scene.redis.hset("ballast", mapping={str(number): "x" for number in range(300)})
+    await scene.redis.execute_command("BGREWRITEAOF")
+    while (await scene.redis.info("persistence"))["aof_rewrite_in_progress"]:
+        await asyncio.sleep(0.01)
+    scene.server.kill()
+    scene.server.options += ("--key-load-delay", "2000")
+    await asyncio.to_thread(scene.server.start)
+
+
+TROUBLES = [
+    cut,
+    stall,
+    lose_answers,
+    answer_late,
+    close_connections,
+    forget_scripts,
+    become_a_replica,
+    run_out_of_memory,
+    be_busy,
+    have_no_room_for_clients,
+    pause_clients,
+    freeze,
+    load_slowly,
+]
+
+
+def message(number: int) -> str:
+    return json.dumps({"id": f"m{number}", "reply_to": "ends", "payload": {"body": {"n": number}}})
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
+async def test_a_drain_goes_on_after_trouble_with_redis(
+    tmp_path: Path, receiver: Receiver, trouble: Callable[[Scene], Awaitable[None]]
+) -> None:
+    server = RedisServer(BINARIES[max(BINARIES)], tmp_path / "redis", "--appendfsync", "always").start()
+    try:
+        async with proxying(server.port) as proxy, Redis.from_url(server.url, protocol=2) as redis:
+            provider = {"type": "webhook", "url": f"{receiver.url}/hook", "rate": "200/s", "burst": 1}
+            config = write_config(tmp_path, proxy.url, {"hook": provider})
+            await redis.rpush("notifications", *(message(number) for number in range(TOTAL // 2)))
+            async with worker(config) as running:
+                await receiver.until(20)
+                await trouble(Scene(server, proxy, redis))
+                await redis.rpush("notifications", *(message(number) for number in range(TOTAL // 2, TOTAL)))
+                await receiver.until(TOTAL)
+                receipts = await _receipts(redis)
+            assert not [line for line in running.lines if "exception" in line], "nothing was unexpected"
+            workers = [running.lines[0]["worker"]]
+            lane = await read_status(redis, "relay", "hook", workers, 0)
+    finally:
+        server.stop()
+    # Each was pushed once; none was out twice but where it was sent and its end could not be told.
+    numbers = Counter(json.loads(request.body)["n"] for request in receiver.requests)
+    assert set(numbers) == set(range(TOTAL))
+    assert max(numbers.values()) == 1
+    assert receipts == {f"m{number}": 1 for number in range(TOTAL)}
+    assert (lane.waiting, lane.in_flight, lane.totals["delivered"]) == (0, 0, TOTAL)
+
+
+async def _receipts(redis: Redis) -> dict[str, int]:
+    async with asyncio.timeout(20):
+        while True:
+            texts: list[Any] = [json.loads(text) for text in await redis.lrange("ends", 0, -1)]
+            if len(texts) >= TOTAL:
+                return Counter(text["id"] for text in texts)
+            await asyncio.sleep(0.02)
