@@ -79,6 +79,47 @@ class RedisCluster:
             for client in clients:
                 client.close()
 
+    def master_of(self, key: str, dead: RedisServer | None = None) -> RedisServer:
+        """The node that has the slot of a key, as the living ones see it."""
+        node = next(node for node in self.nodes if node is not dead)
+        with Redis(port=node.port, decode_responses=True) as client:
+            slot = client.execute_command("CLUSTER KEYSLOT", key)
+            for first, last, master, *_ in client.execute_command("CLUSTER SLOTS"):
+                if first <= slot <= last:
+                    return next(node for node in self.nodes if node.port == master[1])
+        raise LookupError(f"nobody has slot {slot}")
+
+    def move_slot(self, key: str, source: RedisServer, target: RedisServer) -> None:
+        """Move the slot of a key while it is used, as `redis-cli --cluster reshard` does it."""
+        with (
+            Redis(port=source.port, decode_responses=True) as old,
+            Redis(port=target.port, decode_responses=True) as new,
+        ):
+            slot = old.execute_command("CLUSTER KEYSLOT", key)
+            ids = {client: client.execute_command("CLUSTER MYID") for client in (old, new)}
+            new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[old])
+            old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[new])
+            while keys := old.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+                old.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            for client in (new, old):
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[new])
+
+    def until_healthy(self, dead: RedisServer) -> None:
+        """Return when all slots are served without the node that died."""
+        living = [node for node in self.nodes if node is not dead]
+
+        def ready() -> bool:
+            for node in living:
+                with Redis(port=node.port, decode_responses=True) as client:
+                    if client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                        return False
+                    slots = client.execute_command("CLUSTER SLOTS")
+                    if any(master[1] == dead.port for _, _, master, *_ in slots):
+                        return False
+            return True
+
+        self._until(ready)
+
     @staticmethod
     def _until(ready: object) -> None:
         deadline = time.monotonic() + START_TIMEOUT

@@ -88,7 +88,7 @@ class RedisSentinel:
                     _until(client.ping, "a sentinel does not start")
                     # From Redis 7.0 on; before that they find each other within some seconds, too.
                     with suppress(ResponseError):
-                        client.execute_command("SENTINEL", "DEBUG", "PUBLISH-PERIOD", 100, "INFO-PERIOD", 100)
+                        client.execute_command("SENTINEL", "DEBUG", "PUBLISH-PERIOD", 300, "INFO-PERIOD", 100)
             for sentinel in self.sentinels:
                 with Redis(port=sentinel.port, decode_responses=True) as client:
                     _until(lambda client=client: self._sees_all(client), "the sentinels do not meet")
@@ -106,6 +106,34 @@ class RedisSentinel:
         with Redis(port=self.sentinels[0].port, decode_responses=True) as client:
             _, port = client.sentinel_get_master_addr_by_name(NAME)
         return next(node for node in self.nodes if node.port == int(port))
+
+    def fail_over(self) -> RedisServer:
+        """Another node becomes the master by an operator's order, and the old one its replica."""
+        old = self.master()
+
+        def moved() -> bool:
+            if self.master() is not old:
+                return True
+            # The other sentinels may undo it, as they hear of it too late: it is ordered until it holds.
+            with Redis(port=self.sentinels[0].port) as client, suppress(ResponseError):
+                client.execute_command("SENTINEL FAILOVER", NAME)
+            return False
+
+        _until(moved, "no failover")
+        return self.until_master_is_not(old)
+
+    def until_master_is_not(self, old: RedisServer) -> RedisServer:
+        """The new master, once it takes writes and a replica follows it."""
+
+        def ready() -> bool:
+            master = self.master()
+            if master is old:
+                return False
+            with Redis(port=master.port) as client:
+                return client.role()[0] == b"master" and _synchronised(client) > 0
+
+        _until(ready, "no failover")
+        return self.master()
 
     def stop(self) -> None:
         for sentinel in self.sentinels:
