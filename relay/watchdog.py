@@ -22,6 +22,9 @@ from relay.store.scripting import Client
 INTERVAL = 2.0
 """Seconds between two looks."""
 
+QUEUES_INTERVAL = 5
+"""Looks for each one at how much waits in the queues."""
+
 logger = structlog.get_logger()
 
 
@@ -43,6 +46,7 @@ class Watchdog:
         self._patience = patience
         self._starving: dict[str, tuple[int, float]] = {}
         self._dropped = time.monotonic()
+        self._looks = 0
         self.reconnections = 0
         """How often all connections were dropped."""
 
@@ -58,7 +62,9 @@ class Watchdog:
             logger.warning("the master moved: connecting anew")
             self._note()
             return
-        await self._look_at_queues()
+        if self._looks % QUEUES_INTERVAL == 0:
+            await self._look_at_queues()
+        self._looks += 1
         troubles = self.troubles()
         if troubles and time.monotonic() - self._dropped > self._patience:
             logger.warning("connections give nothing: connecting anew", troubles=troubles)

@@ -40,6 +40,8 @@ _OPTIONS: dict[str, Any] = {
     "retry": Retry(NoBackoff(), 0),
     "max_connections": CONNECTIONS,
     "protocol": 2,
+    # Needs a right more than the work does.
+    "driver_info": None,
 }
 
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")

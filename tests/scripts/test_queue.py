@@ -92,6 +92,28 @@ async def test_rejected_elements_are_filed_once(redis: Redis) -> None:
     assert [(letter.raw, letter.reason) for letter in letters] == [(b"a", "no provider")]
 
 
+async def test_an_element_that_comes_over_a_lost_connection_is_not_forgotten(
+    redis: Redis,
+) -> None:
+    """Redis did not know that the first wait was given up, and moved an element for it."""
+    queue = Queue(redis, "relay", "q", "w1")
+    assert await queue.take(1) == []
+    await push_all(redis, "q", [b"late", b"ours"])
+    assert await queue.wait(1) == b"late"  # nobody heard it
+    assert await queue.wait(1) == b"ours"
+    assert await queue.take(2, 1, 1) == [b"late", b"ours"]
+    assert await queue.take(3, 2, 2) == []
+
+
+async def test_what_a_failover_has_undone_is_not_forgotten(redis: Redis) -> None:
+    """The processing list went back to an older batch of the same size."""
+    queue = Queue(redis, "relay", "q", "w1")
+    await push_all(redis, "q", [b"older"])
+    assert await queue.take(1) == [b"older"]
+    assert await queue.take(3, 2, 1, [("no provider", b"newer")]) == [b"older"]
+    assert not await redis.exists(queue.keys.rejected)
+
+
 @pytest.mark.parametrize("died", ["before", "between", "after"])
 async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died: str) -> None:
     """It died before it put its batch into any lane, between two lanes, or after both."""

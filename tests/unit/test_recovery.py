@@ -1,0 +1,136 @@
+"""Who counts as dead, and what becomes of what came to workers that are gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.intake import Router, batch_mark
+from relay.recovery import GAP, REMEMBERED, Recovery, Silences
+from relay.settings.models import QueueSettings, Settings
+from relay.store.fleet import LEASE, Fleet, Member, Profile
+from relay.store.queue import Queue, push_all
+from tests.support.builders import a_lane, options, plain_message, texts
+
+DEAD_PID = 2**22 + 1
+
+
+def a_profile(worker: str, **fields: object) -> Profile:
+    known = {"host": "h", "machine": "", "pid": 1, "version": "1", "started": 0.0}
+    return Profile(worker, **{**known, "lanes": ("test",), "queues": ("q",), **fields})  # type: ignore[arg-type]
+
+
+def a_member(worker: str, beat: float) -> Member:
+    return Member(a_profile(worker), 0.0, beat)
+
+
+def watched(silences: Silences, looks: list[tuple[float, list[Member]]]) -> dict[str, float]:
+    """What the last look says."""
+    return [silences.look(members, now) for now, members in looks][-1]
+
+
+def test_a_worker_that_goes_on_beating_is_never_silent() -> None:
+    looks = [(100 + 2 * number, [a_member("w", number)]) for number in range(20)]
+    assert watched(Silences(), looks) == {"w": 0}
+
+
+def test_a_worker_without_a_new_beat_is_silent_since_it_was_seen() -> None:
+    looks = [(100 + 2 * number, [a_member("w", 7)]) for number in range(8)]
+    assert watched(Silences(), looks) == {"w": 14}
+    assert LEASE < 14
+
+
+def test_a_clock_that_is_set_kills_nobody() -> None:
+    """Redis's clock steps by a day; the worker beats on."""
+    looks = [(100.0, [a_member("w", 1)]), (102.0, [a_member("w", 86_400_000)]), (104.0, [a_member("w", 3)])]
+    assert watched(Silences(), looks) == {"w": 0}
+
+
+def test_an_outage_kills_nobody() -> None:
+    """Nobody could beat while Redis was away, and one worker is the first to look when it is back."""
+    looks = [(100.0, [a_member("w", 1)]), (100.0 + GAP + 60, [a_member("w", 1)])]
+    assert watched(Silences(), looks) == {"w": 0}
+
+
+def test_trouble_with_redis_in_between_starts_anew() -> None:
+    silences = Silences()
+    watched(silences, [(100.0, [a_member("w", 1)]), (104.0, [a_member("w", 1)])])
+    silences.clear()
+    assert silences.look([a_member("w", 1)], 106.0) == {"w": 0}
+
+
+def recovery(redis: Redis, worker: str = "w2") -> Recovery:
+    queue = QueueSettings(name="q", provider="test")
+    settings = Settings(queues=[queue], providers={"test": options()})
+    lanes = {"test": a_lane(redis, worker=worker)}
+    machine = Path("/proc/sys/kernel/random/boot_id").read_text()
+    profile = a_profile(worker, machine=machine)
+    fleet = Fleet(redis, "relay")
+    return Recovery(redis, "relay", fleet, profile, lanes, {"q": Router(queue, settings)})
+
+
+@pytest.fixture
+def redis_server(newest_redis_server: object) -> object:
+    return newest_redis_server
+
+
+async def test_what_comes_to_a_worker_after_it_left_is_given_back(redis: Redis) -> None:
+    """Redis moved an element over a connection that it did not know to be broken; and a frozen worker
+    claimed before it heard that it had been buried."""
+    fleet = Fleet(redis, "relay")
+    await fleet.beat(a_profile("w1"))
+    await fleet.leave("w1")
+    await push_all(redis, "q", [b"late"])
+    await Queue(redis, "relay", "q", "w1").wait(1)
+    lane = a_lane(redis, worker="w1")
+    await lane.enqueue([plain_message("held")])
+    await lane.claim(10)
+    assert await recovery(redis).sweep() == 2
+    assert await redis.lrange("q", 0, -1) == [b"late"]
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
+    assert await recovery(redis).sweep() == 0
+
+
+async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis: Redis) -> None:
+    fleet = Fleet(redis, "relay")
+    await fleet.beat(a_profile("w1"))
+    await a_lane(redis).enqueue([], batch_mark("w1", "q"), "1:0")
+    await fleet.leave("w1")
+    await recovery(redis).sweep()
+    assert [member.profile.worker for member in await fleet.gone()] == ["w1"], "not yet"
+    await redis.zadd(fleet.keys.gone, {"w1": (await fleet.now() - REMEMBERED - 1) * 1000})
+    await redis.delete(fleet.keys.recovery_lock)
+    await recovery(redis).sweep()
+    assert await fleet.gone() == []
+    assert not await redis.hgetall(fleet.keys.profiles)
+    assert not await redis.hexists(a_lane(redis).keys.part("control"), batch_mark("w1", "q"))
+
+
+async def test_a_worker_that_comes_back_is_no_longer_gone(redis: Redis) -> None:
+    fleet = Fleet(redis, "relay")
+    for _ in range(2):
+        assert not await fleet.beat(a_profile("w1"))
+        assert await fleet.gone() == []
+        assert await fleet.beat(a_profile("w1"))
+        await fleet.leave("w1")
+    assert await fleet.members() == []
+
+
+async def test_a_batch_that_is_enqueued_after_its_worker_was_buried_counts_once(
+    redis: Redis,
+) -> None:
+    fleet = Fleet(redis, "relay")
+    burier = recovery(redis)
+    await fleet.beat(a_profile("w1", machine=burier._profile.machine, pid=DEAD_PID))
+    await push_all(redis, "q", [b'{"payload":{"text":"once"}}'])
+    frozen = Queue(redis, "relay", "q", "w1")
+    (element,) = await frozen.take(1)
+    assert await burier.bury_dead() == 1
+    queue = QueueSettings(name="q", provider="test")
+    router = Router(queue, Settings(queues=[queue], providers={"test": options()}))
+    by_lane, _ = router.sort([element])
+    await a_lane(redis, worker="w1").enqueue(by_lane["test"], batch_mark("w1", "q"), "1:1")
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["once"]
+    assert await frozen.take(2, 1, 1) == []
