@@ -29,11 +29,14 @@ from relay.store.lane import Lane
 from relay.store.outbox import Outbox
 from relay.store.queue import Queue
 from relay.store.replication import Replicas
-from relay.store.scripting import Client
+from relay.store.scripting import FORBIDDEN, Client
 from relay.watchdog import Watchdog
 
 EMPTY_POLL = 0.1
 """Seconds between two looks whether all is empty, for `--until-empty`."""
+
+JOIN_INTERVAL = 1.0
+"""Seconds between two tries to join the fleet."""
 
 logger = structlog.get_logger()
 
@@ -94,9 +97,10 @@ class Worker:
     async def run(self, stop: asyncio.Event, *, until_empty: bool = False) -> None:
         """Work until `stop` is set, or until all is empty; then finish what is in flight.
 
-        Raises StoreError where Redis is not there at the start; later it waits for it.
+        Waits for Redis, whatever its trouble. Raises StoreError where it will never let us in.
         """
-        await self.fleet.beat(self.profile)
+        if not await self._join(stop):
+            return
         log = logger.bind(worker=self.profile.worker)
         async with AsyncExitStack() as stack:
             for adapter in self.providers.values():
@@ -133,6 +137,22 @@ class Worker:
                 await self._leave()
                 await _cancel(background)
         log.info("stopped")
+
+    async def _join(self, stop: asyncio.Event) -> bool:
+        """Become a member of the fleet; False where `stop` is set before Redis takes us."""
+        while not stop.is_set():
+            try:
+                await self.fleet.beat(self.profile)
+            except StoreError as error:
+                if isinstance(error.__cause__, FORBIDDEN):
+                    raise
+                logger.warning("Redis takes nothing yet", error=str(error))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(JOIN_INTERVAL):
+                        await stop.wait()
+            else:
+                return True
+        return False
 
     async def _wait(self, stop: asyncio.Event, *, until_empty: bool) -> None:
         while not stop.is_set():

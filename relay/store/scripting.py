@@ -10,7 +10,14 @@ from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from relay.errors import StoreError
 
@@ -20,6 +27,9 @@ Argument = str | bytes | int | float
 _LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive", "expand"})
 TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
 """What the Redis client raises when Redis is away, slow or unwilling."""
+
+FORBIDDEN = (AuthenticationError, NoPermissionError)
+"""What of it waiting does not mend."""
 
 
 class Script:

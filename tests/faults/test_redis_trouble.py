@@ -181,6 +181,23 @@ async def test_a_drain_goes_on_after_trouble_with_redis(
     assert (lane.waiting, lane.in_flight, lane.totals["delivered"]) == (0, 0, TOTAL)
 
 
+async def test_a_worker_that_starts_while_redis_takes_nothing_waits_for_it(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(
+        tmp_path, redis_server.url, {"hook": {"type": "webhook", "url": f"{receiver.url}/hook"}}
+    )
+    await redis.rpush("notifications", message(1))
+    await redis.execute_command("REPLICAOF 127.0.0.1 1")
+    try:
+        async with worker(config, ready="Redis takes nothing yet") as running:
+            await redis.execute_command("REPLICAOF NO ONE")
+            await running.says("ready")
+            await receiver.until(1)
+    finally:
+        await redis.execute_command("REPLICAOF NO ONE")
+
+
 async def _receipts(redis: Redis) -> dict[str, int]:
     async with asyncio.timeout(20):
         while True:

@@ -110,8 +110,9 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(config: Path, *words: str, **env: str) -> AsyncIterator[Worker]:
-    """A worker that is ready; it is told to stop at the end, and killed if it does not."""
+async def worker(config: Path, *words: str, ready: str = "ready", **env: str) -> AsyncIterator[Worker]:
+    """A worker that is ready, or has said what `ready` is; it is told to stop at the end, and killed if it
+    does not."""
     process = await asyncio.create_subprocess_exec(
         RELAY,
         "run",
@@ -125,7 +126,7 @@ async def worker(config: Path, *words: str, **env: str) -> AsyncIterator[Worker]
     )
     running = Worker(process)
     try:
-        await running.says("ready")
+        await running.says(ready)
         yield running
     finally:
         if process.returncode is None:

@@ -218,13 +218,16 @@ local function take(level, most)
           -- The clock was set back since it came here.
           call('ZADD', DUE, due_at(header, header[DELIVER]), ticket)
         else
-          if header and header[COLLAPSE_KEY] ~= ''
+          local fans_out = header and type(header[FAN]) == 'number' and header[FAN] > 0
+          local aside = not fans_out and header and each and header[DEST] ~= '' and not spend(header[DEST], ticket)
+          -- What is set aside waits, and can be collapsed, as before.
+          if not aside and header and header[COLLAPSE_KEY] ~= ''
              and call('HGET', COLLAPSE, header[COLLAPSE_KEY]) == ticket then
             call('HDEL', COLLAPSE, header[COLLAPSE_KEY])
           end
-          if header and type(header[FAN]) == 'number' and header[FAN] > 0 then
+          if fans_out then
             call('RPUSH', FAN_OUTS[level], ticket)
-          elseif header and each and header[DEST] ~= '' and not spend(header[DEST], ticket) then
+          elseif aside then
             put_aside = put_aside + 1
           else
             leases[#leases + 1] = ticket
