@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench chaos clean
 
 demo: $(VENV)/embedded
 	$(BIN)/relay demo
@@ -20,6 +20,10 @@ check: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
+
+# 10 minutes, 200,000 messages: `make chaos CHAOS='--seed 7 --topology all'`, see docs/reliability.md
+chaos: $(VENV)/dev
+	$(BIN)/python -m tests.faults.chaos $(CHAOS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

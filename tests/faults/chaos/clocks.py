@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from tests.support.redis_server import binaries
+
 _PLACES = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -15,6 +17,13 @@ _PLACES = (
 def library() -> str:
     """Where libfaketime is (Debian's package `libfaketime`); empty: it is not installed."""
     return next((place for place in _PLACES if Path(place).exists()), "")
+
+
+def settable() -> str:
+    """The oldest redis-server of this machine: newer ones of Debian call a shared jemalloc, with which
+    libfaketime gets into an endless recursion."""
+    found = binaries()
+    return found[min(found)]
 
 
 class Clock:

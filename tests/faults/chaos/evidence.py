@@ -97,6 +97,6 @@ class Evidence:
     retried: int = 0
     """How often `relay dead retry` was run."""
 
-    def near(self, at: float, seconds: float = 5.0) -> Sequence[Window]:
+    def near(self, at: float, seconds: float = 3.0) -> Sequence[Window]:
         """The faults near a moment."""
         return [window for window in self.windows if window.overlaps(at - seconds, at + seconds)]

@@ -67,7 +67,7 @@ async def retry_dead(world: World) -> None:
 
 
 async def until_empty(world: World) -> bool:
-    """Return when queues and lanes are empty and no worker is missing; false, and a note, if they never are."""
+    """Return when all is empty and the dead are buried; false, and a note, if that never comes."""
     client = open_client(world.topology.url)
     deadline = time.monotonic() + PATIENCE
     try:

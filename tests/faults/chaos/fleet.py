@@ -1,4 +1,4 @@
-"""The worker hosts: `relay run` processes with a file of their own, a log that is kept, and a way to Redis."""
+"""The worker hosts: `relay run` with a file of its own, a log that is kept, and a way to Redis."""
 
 from __future__ import annotations
 

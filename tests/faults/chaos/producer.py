@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -106,7 +107,5 @@ class Producer:
         for port, known in list(self._clients.items()):
             if known is client:
                 del self._clients[port]
-        try:
+        with suppress(RedisError, OSError):
             await client.aclose()
-        except (RedisError, OSError):
-            pass

@@ -10,8 +10,8 @@ from tests.faults.chaos.evidence import OK
 from tests.faults.chaos.ledger import Violation
 from tests.faults.chaos.run import Result
 
-MOST_TOLD = 25
-"""Violations that are told at length."""
+MOST_TOLD = 8
+"""Violations of one rule that are told at length."""
 
 
 def markdown(result: Result) -> str:
@@ -22,7 +22,7 @@ def markdown(result: Result) -> str:
     lines = [
         f"**{plan.topology}**, seed {plan.seed}: {certain:,} messages acknowledged "
         f"({len(evidence.pushed) - certain} more pushed without an answer), {faults.total()} faults, "
-        f"{result.seconds:.0f} s until all had ended, {len(evidence.arrivals):,} requests' messages received, "
+        f"{result.seconds:.0f} s until all had ended, {len(evidence.arrivals):,} arrivals at the receivers, "
         f"**{len(result.verdict.violations)} violations**.",
         "",
         "| messages | how they ended |",
@@ -90,7 +90,8 @@ def _story(result: Result, violation: Violation) -> Iterator[str]:
         push = evidence.pushes[violation.number]
         yield f"  {push}"
         if pushed := evidence.pushed.get(push.number):
-            yield f"  pushed at {pushed.asked - start:.3f} s, {'acknowledged' if pushed.certain else 'no answer'}"
+            answer = "acknowledged" if pushed.certain else "no answer"
+            yield f"  pushed at {pushed.asked - start:.3f} s, {answer}"
             moments.append(pushed.at)
         for arrival in account.arrivals.get(push.number, ()):
             where = f" {arrival.target}" if arrival.target else ""
@@ -106,7 +107,8 @@ def _story(result: Result, violation: Violation) -> Iterator[str]:
     near = {window: None for moment in moments for window in evidence.near(moment)}
     for window in sorted(near, key=lambda window: window.start):
         whom = window.host or window.provider
-        yield f"  near: {window.start - start:.3f} to {window.end - start:.3f} s {window.kind} {whom} {window.note}"
+        times = f"{window.start - start:.3f} to {window.end - start:.3f} s"
+        yield f"  near: {times} {window.kind} {whom} {window.note}"
 
 
 def as_data(result: Result) -> dict[str, Any]:

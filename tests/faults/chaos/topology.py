@@ -18,8 +18,8 @@ from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_sentinel import RedisSentinel
 from tests.support.redis_server import RedisServer, binaries
 
-DURABLE = ("--appendfsync", "always", "--enable-debug-command", "local")
-"""What Redis acknowledged is on disk. (Only Redis 7 knows the second one, and needs it.)"""
+DURABLE = ("--appendfsync", "always")
+"""What Redis acknowledged is on disk."""
 
 
 class Topology:
@@ -61,7 +61,7 @@ class Single(Topology):
     name = "single"
 
     def __init__(self, folder: Path, binary: str | None = None) -> None:
-        self.server = RedisServer(binary or _newest(), folder / "redis", *DURABLE)
+        self.server = RedisServer(binary or newest(), folder / "redis", *DURABLE)
 
     def start(self) -> None:
         self.server.start()
@@ -84,7 +84,7 @@ class WithSentinel(Topology):
     acknowledged_by = 1
 
     def __init__(self, folder: Path) -> None:
-        self.set_up = RedisSentinel(_newest(), folder / "sentinel", *DURABLE[2:])
+        self.set_up = RedisSentinel(newest(), folder / "sentinel")
 
     def start(self) -> None:
         self.set_up.start()
@@ -110,9 +110,7 @@ class Clustered(Topology):
     acknowledged_by = 1
 
     def __init__(self, folder: Path) -> None:
-        self.set_up = RedisCluster(_newest(), folder / "cluster", masters=3, replicas=1)
-        for node in self.set_up.nodes:
-            node.options += DURABLE[2:]
+        self.set_up = RedisCluster(newest(), folder / "cluster", masters=3, replicas=1)
 
     def start(self) -> None:
         self.set_up.start()
@@ -168,6 +166,7 @@ def make_topology(name: str, folder: Path, binary: str | None = None) -> Topolog
     raise ValueError(f"topology {name!r}: there are single, sentinel, cluster")
 
 
-def _newest() -> str:
+def newest() -> str:
+    """The newest redis-server of this machine."""
     found = binaries()
     return found[max(found)]

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.faults.chaos.catalogue import CLOCK_HOST, HOSTS, SUPERVISED
-from tests.faults.chaos.clocks import Clock, library
+from tests.faults.chaos.clocks import Clock, library, settable
 from tests.faults.chaos.evidence import Window
 from tests.faults.chaos.fleet import Host
 from tests.faults.chaos.plan import Plan
 from tests.faults.chaos.receivers import Receivers
 from tests.faults.chaos.setting import Setting
-from tests.faults.chaos.topology import Topology, _newest, make_topology
+from tests.faults.chaos.topology import Topology, make_topology
 from tests.support.relay_process import Finished, relay
 from tests.support.tcp_proxy import TcpProxy, proxying
 
@@ -82,7 +82,7 @@ async def running(plan: Plan, folder: Path) -> AsyncIterator[World]:
     binary = None
     if library() and any(fault.name.startswith("step") for fault in plan.faults):
         clocks = {name: Clock(folder / f"{name}.clock") for name in ("redis", CLOCK_HOST)}
-        binary = clocks["redis"].wrap(_newest(), folder / "redis-server")
+        binary = clocks["redis"].wrap(settable(), folder / "redis-server")
     topology = make_topology(plan.topology, folder, binary)
     receivers = Receivers(plan.seed)
     async with AsyncExitStack() as stack:

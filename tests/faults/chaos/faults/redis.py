@@ -70,7 +70,7 @@ class BusyScript(Fault):
     _running: list[asyncio.Task[None]]
 
     async def start(self) -> None:
-        await self.world.topology.each("CONFIG", "SET", "busy-reply-threshold", "100")
+        await self.world.topology.each("CONFIG", "SET", "lua-time-limit", "100")
         self._running = [
             asyncio.create_task(self._occupy(node))
             for node in await asyncio.to_thread(self.world.topology.masters)

@@ -38,8 +38,8 @@ def _check(account: Account, provider: str, limit: Limit, arrivals: list[Arrival
             told = last
             yield Violation(
                 "too fast",
-                f"{provider}: {level - limit.burst:.0f} more than burst {limit.burst} + {limit.rate:g}/s within "
-                f"{last - start:.2f} s; {allowed - limit.burst:.0f} can be explained",
+                f"{provider}: {level - limit.burst:.0f} more than burst {limit.burst} + {limit.rate:g}/s "
+                f"within {last - start:.2f} s; {allowed - limit.burst:.0f} can be explained",
                 at=last,
             )
 
