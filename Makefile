@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Most tests wait for something: three at a time fill two cores. A file stays together, with its servers.
 PARALLEL := --numprocesses 3 --dist loadfile
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench chaos clean
 
 demo: $(VENV)/embedded
 	$(BIN)/relay demo
@@ -22,6 +22,10 @@ check: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
+
+# 10 minutes, 200,000 messages: `make chaos CHAOS='--seed 7 --topology all'`, see docs/reliability.md
+chaos: $(VENV)/dev
+	$(BIN)/python -m tests.faults.chaos $(CHAOS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,8 +25,9 @@ Client = Redis | RedisCluster
 Argument = str | bytes | int | float
 
 _LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive", "expand"})
-TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
-"""What the Redis client raises when Redis is away, slow or unwilling."""
+TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, RuntimeError)
+"""What the Redis client raises when Redis is away, slow or unwilling. RuntimeError is what uvloop says to a
+write on a connection that has just been closed, where asyncio has a ConnectionError."""
 
 FORBIDDEN = (AuthenticationError, NoPermissionError)
 """What of it waiting does not mend."""

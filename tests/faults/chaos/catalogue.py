@@ -1,0 +1,130 @@
+"""The faults by name: what each one hits, how long it lasts, and what it can explain. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+HOSTS = ("w0", "w1", "w2", "w3")
+"""Worker hosts. The last one is a supervisor with two processes, the others are one process each."""
+
+SUPERVISED = "w3"
+CLOCK_HOST = "w0"
+"""The host whose clock can be set."""
+
+ALL = frozenset({"single", "sentinel", "cluster"})
+SINGLE = frozenset({"single"})
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """`on` names what it hits (redis, host, provider, fleet); two faults never hit the same thing at once.
+
+    `seconds` is the range of its length. `doubles`: a message that had arrived may come again, as its worker
+    could not say any more that it was delivered. `late`: what a worker had been handed may go out later
+    than its token was for. `clock`: times mean little while it lasts. `fails_over`: what Redis answered
+    may be undone.
+    """
+
+    name: str
+    on: str
+    seconds: tuple[float, float]
+    topologies: frozenset[str] = ALL
+    targets: tuple[str, ...] = ("",)
+    doubles: bool = False
+    late: bool = False
+    clock: bool = False
+    fails_over: bool = False
+    weight: int = 1
+
+
+_UNLIMITED = ("hook", "fan", "remembering")
+_RECEIVERS = (*_UNLIMITED, "limited", "pusher", "changing")
+
+
+def _kinds() -> list[FaultKind]:
+    brief, short, instant = (0.3, 1.5), (0.8, 3.0), (0.0, 0.0)
+    return [
+        # Workers
+        FaultKind("kill worker", "host", instant, targets=HOSTS[:3], doubles=True, weight=2),
+        FaultKind("kill worker of supervisor", "host", instant, targets=(SUPERVISED,), doubles=True),
+        FaultKind("kill supervisor and group", "host", instant, targets=(SUPERVISED,), doubles=True),
+        FaultKind("freeze worker", "host", (0.5, 4), targets=HOSTS[:3], doubles=True, late=True),
+        FaultKind("freeze beyond lease", "host", (12, 14), targets=HOSTS[:3], doubles=True, late=True),
+        FaultKind("rolling restart", "host", instant, targets=HOSTS, late=True),
+        FaultKind("add and remove a host", "fleet", short),
+        # Redis
+        FaultKind("kill Redis", "redis", brief, SINGLE, late=True),
+        FaultKind("freeze Redis", "redis", short, SINGLE, late=True),
+        FaultKind("flush scripts", "redis", instant),
+        FaultKind("kill clients", "redis", instant, late=True),
+        FaultKind("out of memory", "redis", brief, late=True),
+        FaultKind("busy script", "redis", brief, late=True),
+        FaultKind("no room for clients", "redis", brief, SINGLE, late=True),
+        FaultKind("pause clients", "redis", brief, late=True),
+        FaultKind(
+            "fail over",
+            "redis",
+            instant,
+            frozenset({"sentinel", "cluster"}),
+            late=True,
+            fails_over=True,
+            doubles=True,
+            weight=2,
+        ),
+        FaultKind(
+            "kill master",
+            "redis",
+            (1, 2),
+            frozenset({"sentinel", "cluster"}),
+            late=True,
+            fails_over=True,
+            doubles=True,
+            weight=2,
+        ),
+        FaultKind("move slots", "redis", instant, frozenset({"cluster"}), late=True),
+        # Network between one host and Redis
+        FaultKind("cut", "host", brief, SINGLE, targets=HOSTS, late=True),
+        FaultKind("stall", "host", short, SINGLE, targets=HOSTS, late=True),
+        FaultKind("stall beyond lease", "host", (12, 14), SINGLE, targets=HOSTS, late=True, doubles=True),
+        FaultKind("lose answers", "host", brief, SINGLE, targets=HOSTS, late=True),
+        FaultKind("delay", "host", short, SINGLE, targets=HOSTS, late=True),
+        # Providers
+        FaultKind("server errors", "provider", short, targets=_RECEIVERS),
+        FaultKind("throttle", "provider", brief, targets=_RECEIVERS),
+        FaultKind("slow answers", "provider", short, targets=_RECEIVERS),
+        FaultKind("hang", "provider", brief, targets=_RECEIVERS),
+        FaultKind("garbage", "provider", brief, targets=_UNLIMITED),
+        FaultKind("reset", "provider", brief, targets=_UNLIMITED),
+        FaultKind("refuse connections", "provider", brief, targets=_UNLIMITED),
+        # Clocks
+        FaultKind("step Redis clock", "redis", short, SINGLE, late=True, clock=True),
+        FaultKind("step worker clock", "host", short, targets=(CLOCK_HOST,), clock=True),
+        # Operators
+        FaultKind("reload", "fleet", instant, late=True),
+        FaultKind("reload a bad file", "host", instant, targets=HOSTS[:3], late=True),
+        FaultKind("pause and resume", "provider", short, targets=_RECEIVERS),
+        FaultKind("dead retry", "fleet", instant),
+    ]
+
+
+KINDS = {kind.name: kind for kind in _kinds()}
+
+
+def resource(name: str, target: str) -> str:
+    """What only one fault at a time may hold."""
+    return target or KINDS[name].on
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One fault of a plan. `at` and `seconds` are in seconds, `amount` (0 to 1) is for the fault to use."""
+
+    at: float
+    seconds: float
+    name: str
+    target: str = ""
+    amount: float = field(default=0.5)
+
+    def __str__(self) -> str:
+        length = f" for {self.seconds:.1f} s" if self.seconds else ""
+        return f"{self.at:7.1f} s  {self.name}{length}{' at ' + self.target if self.target else ''}"

@@ -1,0 +1,72 @@
+"""What operators do while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.faults.chaos.faults.base import Fault
+
+
+class Reload(Fault):
+    """Another rate for one provider, and SIGHUP to every host in turn."""
+
+    async def start(self) -> None:
+        self.world.reloads += 1
+        slower = self.world.reloads % 2 == 1
+        for host in list(self.world.hosts.values()):
+            host.write_config(slower=slower)
+            if host.ready:  # before that the signal would just end it
+                host.signal(signal.SIGHUP)
+            await asyncio.sleep(0.05)
+        # While the last one still has the old file both rates are in use.
+        await asyncio.sleep(1)
+        self.note = "slower" if slower else "faster"
+
+
+class ReloadBadFile(Fault):
+    """A file that is wrong, SIGHUP, and the right file again."""
+
+    async def start(self) -> None:
+        host = self.world.hosts[self.planned.target]
+        host.write_nonsense()
+        if host.ready:
+            host.signal(signal.SIGHUP)
+        await asyncio.sleep(0.5)
+
+    async def stop(self) -> None:
+        self.world.hosts[self.planned.target].write_config(slower=self.world.reloads % 2 == 1)
+
+
+class PauseAndResume(Fault):
+    """`relay pause`, and `relay resume` later."""
+
+    async def start(self) -> None:
+        await self._command("pause")
+
+    async def stop(self) -> None:
+        await self._command("resume")
+
+    async def _command(self, word: str) -> None:
+        for _ in range(40):
+            if (await self.world.command(word, self.planned.target)).code == 0:
+                return
+            await asyncio.sleep(0.2)
+        self.world.broken.append(f"relay {word} {self.planned.target} never succeeded")
+
+
+class DeadRetry(Fault):
+    """`relay dead retry` of what will be refused again."""
+
+    async def start(self) -> None:
+        self.world.retried += 1
+        finished = await self.world.command("dead", "retry", "mending", "--limit", "50")
+        self.note = f"exit code {finished.code}"
+
+
+OPERATORS: dict[str, type[Fault]] = {
+    "reload": Reload,
+    "reload a bad file": ReloadBadFile,
+    "pause and resume": PauseAndResume,
+    "dead retry": DeadRetry,
+}

@@ -1,0 +1,145 @@
+"""What happens to Redis itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from contextlib import suppress
+
+from redis.exceptions import RedisError
+
+from tests.faults.chaos.faults.base import Fault
+from tests.faults.chaos.faults.workers import step_clock
+from tests.faults.chaos.topology import direct
+
+ENDLESS = "while true do end"
+
+
+class KillRedis(Fault):
+    """SIGKILL, and a restart from its file."""
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.world.topology.masters()[0].kill)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.world.topology.masters()[0].start)
+
+
+class FreezeRedis(Fault):
+    """SIGSTOP and SIGCONT."""
+
+    async def start(self) -> None:
+        self.world.topology.masters()[0].signal(signal.SIGSTOP)
+
+    async def stop(self) -> None:
+        self.world.topology.masters()[0].signal(signal.SIGCONT)
+
+
+class FlushScripts(Fault):
+    """Redis forgets all scripts, several times."""
+
+    async def start(self) -> None:
+        for _ in range(4):
+            await self.world.topology.each("SCRIPT", "FLUSH")
+            await asyncio.sleep(0.05)
+
+
+class KillClients(Fault):
+    """Every connection is closed."""
+
+    async def start(self) -> None:
+        for _ in range(3):
+            await self.world.topology.each("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await asyncio.sleep(0.05)
+
+
+class OutOfMemory(Fault):
+    """No more room than is taken."""
+
+    async def start(self) -> None:
+        await self.world.topology.each("CONFIG", "SET", "maxmemory", "1mb")
+
+    async def stop(self) -> None:
+        await self.world.topology.each("CONFIG", "SET", "maxmemory", "0")
+
+
+class BusyScript(Fault):
+    """A script that somebody else started does not end until it is killed."""
+
+    _running: list[asyncio.Task[None]]
+
+    async def start(self) -> None:
+        await self.world.topology.each("CONFIG", "SET", "lua-time-limit", "100")
+        self._running = [
+            asyncio.create_task(self._occupy(node))
+            for node in await asyncio.to_thread(self.world.topology.masters)
+        ]
+
+    async def _occupy(self, node: object) -> None:
+        with suppress(RedisError, OSError):
+            async with direct(node) as client:  # type: ignore[arg-type]
+                await client.eval(ENDLESS, 0)
+
+    async def stop(self) -> None:
+        await self.world.topology.each("SCRIPT", "KILL")
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+class NoRoomForClients(Fault):
+    """Others have all connections when the workers want theirs back."""
+
+    _taken: list[socket.socket]
+
+    async def start(self) -> None:
+        self._taken = []
+        node = self.world.topology.masters()[0]
+        async with direct(node) as client:
+            await client.config_set("maxclients", 6)
+            await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            for _ in range(6):
+                self._taken.append(socket.create_connection(("127.0.0.1", node.port)))
+
+    async def stop(self) -> None:
+        for connection in self._taken:
+            connection.close()
+        async with asyncio.timeout(10):
+            while True:
+                with suppress(RedisError, OSError):
+                    async with direct(self.world.topology.masters()[0]) as client:
+                        await client.config_set("maxclients", 10_000)
+                        return
+                await asyncio.sleep(0.02)
+
+
+class PauseClients(Fault):
+    """Redis answers nobody for a while."""
+
+    async def start(self) -> None:
+        await self.world.topology.each("CLIENT", "PAUSE", round(self.planned.seconds * 1000), "ALL")
+
+
+class StepRedisClock(Fault):
+    """Redis's clock is set, and set right again."""
+
+    async def start(self) -> None:
+        step_clock(self, "redis")
+
+    async def stop(self) -> None:
+        if clock := self.world.clocks.get("redis"):
+            clock.set(0)
+
+
+REDIS: dict[str, type[Fault]] = {
+    "kill Redis": KillRedis,
+    "freeze Redis": FreezeRedis,
+    "flush scripts": FlushScripts,
+    "kill clients": KillClients,
+    "out of memory": OutOfMemory,
+    "busy script": BusyScript,
+    "no room for clients": NoRoomForClients,
+    "pause clients": PauseClients,
+    "step Redis clock": StepRedisClock,
+}

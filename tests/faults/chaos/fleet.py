@@ -1,0 +1,161 @@
+"""The worker hosts: `relay run` with a file of its own, a log that is kept, and a way to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from tests.faults.chaos.setting import Setting
+from tests.support.relay_process import RELAY, environment
+
+READY_TIMEOUT = 30.0
+STOP_TIMEOUT = 30.0
+"""Seconds that an orderly end may take: the `shutdown_timeout`, the hand-back, and a busy machine."""
+
+UNWANTED = ("Traceback", '"exception"', "Task exception", "was never retrieved", "the adapter lost count")
+"""What no log of a worker should hold, whatever happens around it."""
+
+
+class Host:
+    """One worker host. `start` after `kill` is a new process on the same host."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        setting: Setting,
+        redis_url: str,
+        receivers: Mapping[str, str],
+        *,
+        processes: int = 1,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.config = folder / f"{name}.yaml"
+        self.log = folder / f"{name}.log"
+        self._setting = setting
+        self._redis_url = redis_url
+        self._receivers = receivers
+        self._processes = processes
+        self._environ = dict(environ or {})
+        self._process: asyncio.subprocess.Process | None = None
+        self.frozen: list[int] = []
+        self.ready = False
+        self.write_config()
+
+    def write_config(self, *, slower: bool = False) -> None:
+        document = self._setting.document(
+            self.name, self._redis_url, self._receivers, processes=self._processes, slower=slower
+        )
+        self.config.write_text(yaml.safe_dump(document, sort_keys=False))
+
+    def write_nonsense(self) -> None:
+        self.config.write_text(
+            "queues: [{name: notifications, provider: nobody}]\nproviders: {x: {type: y}}\n"
+        )
+
+    async def start(self) -> None:
+        """Return once every process of it is ready."""
+        self.ready = False
+        before = self._times("ready")
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(RELAY, "run", "-c", str(self.config)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log,
+                env=environment(**self._environ),
+            )
+        process = self._process
+        async with asyncio.timeout(READY_TIMEOUT):
+            while self._times("ready") < before + self._processes:
+                if process.returncode is not None:
+                    return  # killed, or Redis was not there: the log says which
+                await asyncio.sleep(0.05)
+        self.ready = True
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def pids(self) -> list[int]:
+        """The processes that do the work: the children of a supervisor, else the one."""
+        if not self.runs:
+            return []
+        assert self._process is not None
+        return _children(self._process.pid) if self._processes > 1 else [self._process.pid]
+
+    def signal(self, number: int) -> None:
+        """To the process that an operator would signal."""
+        if self.runs:
+            assert self._process is not None
+            self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        """SIGKILL to all of it."""
+        if self._process is None:
+            return
+        workers = self.pids()
+        self.signal(signal.SIGKILL)
+        for pid in workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await self._process.wait()
+
+    def freeze(self) -> None:
+        self.frozen = self.pids()
+        for pid in self.frozen:
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self.frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.frozen = []
+
+    async def stop(self) -> str:
+        """SIGTERM and wait; what was wrong with the end, or nothing."""
+        if self._process is None:
+            return ""
+        self.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                code = await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+            return f"{self.name} did not end within {STOP_TIMEOUT:g} s of SIGTERM"
+        return "" if code == 0 else f"{self.name} ended with {code}"
+
+    def unwanted(self) -> list[str]:
+        """The lines of its log that should not be there."""
+        if not self.log.exists():
+            return []
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [f"{self.name}: {line[-1500:]}" for line in lines if any(word in line for word in UNWANTED)]
+
+    def _times(self, event: str) -> int:
+        if not self.log.exists():
+            return 0
+        times = 0
+        for line in self.log.read_text(errors="replace").splitlines():
+            with suppress(ValueError):
+                document = json.loads(line)
+                times += isinstance(document, dict) and document.get("event") == event
+        return times
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(path.parent.name))
+    return found

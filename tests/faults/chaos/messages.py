@@ -1,0 +1,236 @@
+"""What is pushed: each message is of one kind, and the kind says how it may end. Pure."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a message asks for, or what is wrong with it."""
+
+    PLAIN = "plain"
+    NAMED = "with id"
+    BARE = "bare"
+    REPEATED = "id twice"
+    REMEMBERED = "id seen lately"
+    SHORT_LIVED = "short ttl"
+    STILLBORN = "ttl over"
+    DELAYED = "delayed"
+    COLLAPSING = "collapse_key"
+    ORDERED = "ordering_key"
+    FAN_OUT = "fan-out"
+    REFUSED = "refused"
+    GONE = "target gone"
+    DOOMED = "always fails"
+    MENDED = "dead, retried"
+    CANCELLED = "cancelled"
+    CROWDED = "max_backlog"
+    MALFORMED = "malformed"
+
+
+WEIGHTS = {
+    Kind.PLAIN: 18,
+    Kind.NAMED: 20,
+    Kind.BARE: 6,
+    Kind.REPEATED: 5,
+    Kind.REMEMBERED: 4,
+    Kind.SHORT_LIVED: 5,
+    Kind.STILLBORN: 2,
+    Kind.DELAYED: 6,
+    Kind.COLLAPSING: 6,
+    Kind.ORDERED: 12,
+    Kind.FAN_OUT: 1,
+    Kind.REFUSED: 2,
+    Kind.GONE: 1,
+    Kind.DOOMED: 1,
+    Kind.MENDED: 1,
+    Kind.CANCELLED: 1,
+    Kind.CROWDED: 4,
+    Kind.MALFORMED: 3,
+}
+
+PROVIDERS = {
+    Kind.PLAIN: ("hook", "limited", "pusher", "changing"),
+    Kind.NAMED: ("hook", "limited", "pusher", "changing"),
+    Kind.BARE: ("pusher",),
+    Kind.REPEATED: ("hook",),
+    Kind.REMEMBERED: ("remembering",),
+    Kind.SHORT_LIVED: ("limited",),
+    Kind.STILLBORN: ("hook", "pusher"),
+    Kind.DELAYED: ("hook", "limited"),
+    Kind.COLLAPSING: ("limited",),
+    Kind.ORDERED: ("hook", "pusher"),
+    Kind.FAN_OUT: ("fan",),
+    Kind.REFUSED: ("hook", "pusher"),
+    Kind.GONE: ("hook",),
+    Kind.DOOMED: ("failing",),
+    Kind.MENDED: ("mending",),
+    Kind.CANCELLED: ("hook",),
+    Kind.CROWDED: ("crowded",),
+    Kind.MALFORMED: ("hook",),
+}
+
+ENDS: dict[Kind, frozenset[str]] = {
+    kind: frozenset(ends.split())
+    for kind, ends in {
+        Kind.PLAIN: "delivered",
+        Kind.NAMED: "delivered",
+        Kind.BARE: "delivered",
+        Kind.REPEATED: "delivered duplicate",
+        Kind.REMEMBERED: "delivered duplicate",
+        Kind.SHORT_LIVED: "delivered expired",
+        Kind.STILLBORN: "expired",
+        Kind.DELAYED: "delivered",
+        Kind.COLLAPSING: "delivered collapsed",
+        Kind.ORDERED: "delivered",
+        Kind.FAN_OUT: "delivered",
+        Kind.REFUSED: "rejected",
+        Kind.GONE: "unregistered",
+        Kind.DOOMED: "dead",
+        Kind.MENDED: "rejected delivered",
+        Kind.CANCELLED: "cancelled",
+        Kind.CROWDED: "delivered dropped",
+        Kind.MALFORMED: "malformed",
+    }.items()
+}
+
+MALFORMATIONS = (
+    "not JSON",
+    "not UTF-8",
+    "oversized",
+    "unknown provider",
+    "unknown field",
+    "payload missing",
+    "payload is a list",
+    "wrong type",
+    "duplicate key",
+    "lone surrogate",
+    "NaN",
+    "too deep",
+    "no object",
+)
+
+MAX_SIZE = 8192
+"""Bytes that the queues take."""
+
+PRIORITIES = ("high", "normal", "normal", "low")
+WANT = {Kind.REFUSED: 400, Kind.GONE: 410, Kind.DOOMED: 500, Kind.MENDED: 400}
+"""The status that the receiver is asked for by the message itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One element. `at` is in seconds since the start, `ttl` and `delay` in seconds, `targets` a number."""
+
+    number: int
+    at: float
+    kind: Kind
+    provider: str
+    queue: str = "notifications"
+    id: str = ""
+    reply_to: str = ""
+    priority: str = ""
+    ordering_key: str = ""
+    collapse_key: str = ""
+    ttl: float = 0.0
+    delay: float = 0.0
+    targets: int = 0
+    malformation: str = ""
+
+    @property
+    def ends(self) -> frozenset[str]:
+        return ENDS[self.kind]
+
+
+def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
+    """`total` pushes over so many seconds, in the order of their times."""
+    kinds = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=total)
+    times = sorted(rng.uniform(0, seconds) for _ in range(total))
+    lists = 2 + total // 40_000  # each keeps its newest 100,000 receipts
+    keys = max(2, total // 400)
+    pushes: list[Push] = []
+    pending: dict[Kind, str] = {}
+    for number, (kind, at) in enumerate(zip(kinds, times, strict=True)):
+        provider = rng.choice(PROVIDERS[kind])
+        fields: dict[str, object] = {}
+        if kind not in (Kind.PLAIN, Kind.BARE, Kind.MALFORMED):
+            fields = {"id": f"m{number}", "reply_to": f"receipts-{number % lists}"}
+        if kind in (Kind.PLAIN, Kind.NAMED):
+            fields["priority"] = rng.choice(PRIORITIES)
+        match kind:
+            case Kind.BARE:
+                fields["queue"] = "hits"
+            case Kind.REPEATED | Kind.REMEMBERED:
+                # Every second one brings the id of the one before.
+                fields["id"] = pending.pop(kind, "") or pending.setdefault(kind, f"m{number}")
+            case Kind.SHORT_LIVED:
+                fields["ttl"] = round(rng.uniform(0.2, 3), 3)
+            case Kind.STILLBORN:
+                fields["ttl"] = 600
+            case Kind.DELAYED:
+                fields["delay"] = round(rng.uniform(0.5, 4), 3)
+            case Kind.CANCELLED:
+                fields["delay"] = 36_000
+            case Kind.COLLAPSING:
+                fields["collapse_key"] = f"state-{rng.randrange(keys)}"
+            case Kind.ORDERED:
+                key = rng.randrange(keys)
+                provider = PROVIDERS[kind][key % 2]
+                fields["ordering_key"] = f"user-{key}"
+                fields["queue"] = ("notifications", "orders")[key // 2 % 2]
+            case Kind.FAN_OUT:
+                fields["targets"] = rng.choice((1, 2, 5, 30))
+            case Kind.MALFORMED:
+                fields["malformation"] = rng.choice(MALFORMATIONS)
+        pushes.append(Push(number, at, kind, provider, **fields))  # type: ignore[arg-type]
+    return pushes
+
+
+def element(push: Push, receiver: str) -> bytes:
+    """The bytes that an application would push. `receiver` is the URL below which targets lie."""
+    if push.kind is Kind.MALFORMED:
+        return _malformed(push)
+    facts: dict[str, object] = {"n": push.number}
+    if want := WANT.get(push.kind):
+        facts["want"] = want
+    if push.kind is Kind.BARE:
+        return _json({"channel": f"site-{push.number % 50}", **facts})
+    payload: dict[str, object] = {"body": facts}
+    if push.provider == "pusher":
+        payload = {"channel": f"site-{push.number % 50}", "event": "chaos", "data": facts}
+    if push.targets:
+        payload["targets"] = [f"{receiver}/target/{index}" for index in range(push.targets)]
+    document: dict[str, object] = {"provider": push.provider}
+    for name in ("id", "reply_to", "priority", "ordering_key", "collapse_key", "ttl", "delay"):
+        if value := getattr(push, name):
+            document[name] = value
+    if push.kind is Kind.STILLBORN:
+        document["created_at"] = 1_700_000_000
+    return _json({**document, "payload": payload})
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _malformed(push: Push) -> bytes:
+    """No message, but its number can be read out of the raw bytes: `#17#`."""
+    mark = b'"#%d#"' % push.number
+    return {
+        "not JSON": b'{"payload":{"body":' + mark,
+        "not UTF-8": b'{"payload":{"body":' + mark + b',"x":"\xff\xfe"}}',
+        "oversized": b'{"payload":{"body":' + mark + b',"x":"' + b"x" * MAX_SIZE + b'"}}',
+        "unknown provider": b'{"provider":"nobody","payload":{"body":' + mark + b"}}",
+        "unknown field": b'{"colapse_key":"x","payload":{"body":' + mark + b"}}",
+        "payload missing": b'{"id":' + mark + b"}",
+        "payload is a list": b'{"payload":[' + mark + b"]}",
+        "wrong type": b'{"ttl":"soon","payload":{"body":' + mark + b"}}",
+        "duplicate key": b'{"payload":{"body":1,"body":' + mark + b"}}",
+        "lone surrogate": b'{"payload":{"body":' + mark + b',"x":"\\ud800"}}',
+        "NaN": b'{"payload":{"body":' + mark + b',"x":NaN}}',
+        "too deep": b'{"payload":{"body":' + mark + b',"x":' + b"[" * 100 + b"]" * 100 + b"}}",
+        "no object": mark,
+    }[push.malformation]

@@ -1,0 +1,172 @@
+"""Redis as the run has it: one server, or one with replicas under Sentinel, or a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_sentinel import RedisSentinel
+from tests.support.redis_server import RedisServer, binaries
+
+DURABLE = ("--appendfsync", "always")
+"""What Redis acknowledged is on disk."""
+
+
+class Topology:
+    """What is the same for all: where the masters are, and how to end."""
+
+    name = ""
+    acknowledged_by = 0
+    """Replicas that must have a message before it counts as pushed."""
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError
+
+    def masters(self) -> Sequence[RedisServer]:
+        """The nodes that take writes now. Raises RedisError or LookupError in between."""
+        raise NotImplementedError
+
+    def node_for(self, key: str) -> RedisServer:
+        """The master that has this key. Raises as `masters` does."""
+        return self.masters()[0]
+
+    async def each(self, *command: Any) -> None:
+        """Run a command on every master; those that do not answer are passed over."""
+        for node in await asyncio.to_thread(self.masters):
+            async with direct(node) as client:
+                with suppress(RedisError, OSError):
+                    await client.execute_command(*command)
+
+
+class Single(Topology):
+    """One server that writes everything to disk before it answers."""
+
+    name = "single"
+
+    def __init__(self, folder: Path, binary: str | None = None) -> None:
+        self.server = RedisServer(binary or newest(), folder / "redis", *DURABLE)
+
+    def start(self) -> None:
+        self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def masters(self) -> Sequence[RedisServer]:
+        return [self.server]
+
+
+class WithSentinel(Topology):
+    """A master, two replicas and three sentinels."""
+
+    name = "sentinel"
+    acknowledged_by = 1
+
+    def __init__(self, folder: Path) -> None:
+        self.set_up = RedisSentinel(newest(), folder / "sentinel")
+
+    def start(self) -> None:
+        self.set_up.start()
+
+    def stop(self) -> None:
+        self.set_up.stop()
+
+    @property
+    def url(self) -> str:
+        return self.set_up.url
+
+    def masters(self) -> Sequence[RedisServer]:
+        try:
+            return [self.set_up.master()]
+        except StopIteration:  # which no future can hold
+            raise LookupError("the sentinels name an unknown master") from None
+
+
+class Clustered(Topology):
+    """Three masters with a replica each."""
+
+    name = "cluster"
+    acknowledged_by = 1
+
+    def __init__(self, folder: Path) -> None:
+        self.set_up = RedisCluster(newest(), folder / "cluster", masters=3, replicas=1)
+
+    def start(self) -> None:
+        self.set_up.start()
+
+    def stop(self) -> None:
+        self.set_up.stop()
+
+    @property
+    def url(self) -> str:
+        return self.set_up.url
+
+    def masters(self) -> Sequence[RedisServer]:
+        for node in self.set_up.nodes:
+            with suppress(RedisError), SyncRedis(port=node.port, socket_timeout=1) as client:
+                ports = {master[1] for _, _, master, *_ in client.execute_command("CLUSTER SLOTS")}
+                return [other for other in self.set_up.nodes if other.port in ports]
+        raise LookupError("no node of the cluster answers")
+
+    def node_for(self, key: str) -> RedisServer:
+        for node in self.set_up.nodes:
+            with (
+                suppress(RedisError, StopIteration, LookupError),
+                SyncRedis(port=node.port, socket_timeout=1) as client,
+            ):
+                slot = client.execute_command("CLUSTER KEYSLOT", key)
+                for first, last, master, *_ in client.execute_command("CLUSTER SLOTS"):
+                    if first <= slot <= last:
+                        return next(other for other in self.set_up.nodes if other.port == master[1])
+        raise LookupError(f"nobody has the slot of {key}")
+
+
+def direct(node: RedisServer) -> Redis:
+    """A client of the harness's own: no proxy, one connection, nothing repeated."""
+    return Redis(
+        port=node.port,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        single_connection_client=True,
+    )
+
+
+def make_topology(name: str, folder: Path, binary: str | None = None) -> Topology:
+    """`binary`, of the single server, may be a wrapper that sets its clock."""
+    match name:
+        case "single":
+            return Single(folder, binary)
+        case "sentinel":
+            return WithSentinel(folder)
+        case "cluster":
+            return Clustered(folder)
+    raise ValueError(f"topology {name!r}: there are single, sentinel, cluster")
+
+
+def newest() -> str:
+    """The newest redis-server of this machine."""
+    found = binaries()
+    return found[max(found)]

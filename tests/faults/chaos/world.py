@@ -1,0 +1,112 @@
+"""All that runs: Redis, the receivers, the worker hosts and the ways between them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from tests.faults.chaos.catalogue import CLOCK_HOST, HOSTS, SUPERVISED
+from tests.faults.chaos.clocks import Clock, library, settable
+from tests.faults.chaos.evidence import Window
+from tests.faults.chaos.fleet import Host
+from tests.faults.chaos.plan import Plan
+from tests.faults.chaos.receivers import Receivers
+from tests.faults.chaos.setting import Setting
+from tests.faults.chaos.topology import Topology, make_topology
+from tests.support.relay_process import Finished, relay
+from tests.support.tcp_proxy import TcpProxy, proxying
+
+LAG_TICK = 0.05
+
+
+class World:
+    """What faults lay hands on. `windows` says what they did and when."""
+
+    def __init__(self, plan: Plan, folder: Path, topology: Topology, receivers: Receivers) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.topology = topology
+        self.receivers = receivers
+        self.setting = Setting.of(plan)
+        self.hosts: dict[str, Host] = {}
+        self.proxies: dict[str, TcpProxy] = {}
+        self.clocks: dict[str, Clock] = {}
+        self.windows: list[Window] = []
+        self.skipped: list[str] = []
+        self.broken: list[str] = []
+        self.lags: list[tuple[float, float]] = []
+        self.retried = 0
+        self.reloads = 0
+
+    async def command(self, *words: str) -> Finished:
+        """A command of an operator, with the file of the first host and straight to Redis."""
+        return await relay(*words, "-c", str(self.operator))
+
+    @property
+    def operator(self) -> Path:
+        return self.folder / "operator.yaml"
+
+    async def watch_lag(self) -> None:
+        """Note when this process is late itself: what it says about times is not to be trusted then."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LAG_TICK)
+            lag = time.monotonic() - before - LAG_TICK
+            if lag > LAG_TICK:
+                self.lags.append((time.time(), lag))
+
+    def new_host(self, name: str) -> Host:
+        """One more host, with a proxy of its own where there is one server; it is not started."""
+        proxy = self.proxies.get(name)
+        host = Host(
+            name,
+            self.folder,
+            self.setting,
+            proxy.url if proxy else self.topology.url,
+            self.receivers.urls,
+            processes=2 if name == SUPERVISED else 1,
+            environ=self.clocks[name].environ() if name in self.clocks else None,
+        )
+        self.hosts[name] = host
+        return host
+
+
+@asynccontextmanager
+async def running(plan: Plan, folder: Path) -> AsyncIterator[World]:
+    """The world of a plan, ready for messages; whatever still lives at the end is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clocks: dict[str, Clock] = {}
+    binary = None
+    if library() and any(fault.name.startswith("step") for fault in plan.faults):
+        clocks = {name: Clock(folder / f"{name}.clock") for name in ("redis", CLOCK_HOST)}
+        binary = clocks["redis"].wrap(settable(), folder / "redis-server")
+    topology = make_topology(plan.topology, folder, binary)
+    receivers = Receivers(plan.seed)
+    async with AsyncExitStack() as stack:
+        stack.callback(topology.stop)
+        await asyncio.to_thread(topology.start)
+        stack.push_async_callback(receivers.close)
+        await receivers.start()
+        world = World(plan, folder, topology, receivers)
+        world.clocks = clocks
+        if plan.topology == "single":
+            for name in (*HOSTS, "w9"):
+                port = topology.masters()[0].port
+                world.proxies[name] = await stack.enter_async_context(proxying(port))
+        watch = asyncio.create_task(world.watch_lag())
+        stack.callback(watch.cancel)
+        stack.push_async_callback(_kill_all, world)
+        hosts = [world.new_host(name) for name in HOSTS]
+        operator = Host("operator", folder, world.setting, topology.url, receivers.urls)
+        assert operator.config == world.operator
+        await asyncio.gather(*(host.start() for host in hosts))
+        yield world
+
+
+async def _kill_all(world: World) -> None:
+    for host in world.hosts.values():
+        host.thaw()
+        await host.kill()

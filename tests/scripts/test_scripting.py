@@ -1,0 +1,37 @@
+"""What calls to Redis raise."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import uvloop
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from relay.errors import StoreError
+from relay.store.scripting import script
+from tests.support.redis_server import RedisServer
+
+
+def test_a_connection_that_closes_while_it_is_opened_is_trouble_on_uvloop_too(
+    newest_redis_server: RedisServer,
+) -> None:
+    """uvloop says RuntimeError to a write on it, which would end the worker."""
+
+    async def close_first(connection: AbstractConnection) -> None:
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.01)
+        await connection.on_connect()
+
+    async def ask() -> None:
+        port = newest_redis_server.port
+        retry = Retry(NoBackoff(), 0)
+        async with Redis(port=port, redis_connect_func=close_first, retry=retry, protocol=2) as client:
+            with pytest.raises(StoreError, match="closed"):
+                await script("outbox").run(client, ("nothing",), 1)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask())
