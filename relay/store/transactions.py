@@ -118,6 +118,9 @@ class Transactions:
         try:
             heed_cancellation()
             await run.over(connection, everything)
+            if run.is_stale():
+                # What is a replica now may not be what its name leads to by now.
+                await connection.disconnect(nowait=True)
         finally:
             await pool.release(connection)
 
