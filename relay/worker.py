@@ -22,6 +22,7 @@ from relay.http import Transport, open_transport
 from relay.intake import Intake, Router, finish_batch
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
+from relay.redis_provider import RedisProvider
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.fleet import Fleet, Profile
@@ -30,6 +31,7 @@ from relay.store.outbox import Outbox
 from relay.store.queue import Queue
 from relay.store.replication import Replicas
 from relay.store.scripting import FORBIDDEN, Client
+from relay.store.transactions import linked
 from relay.watchdog import Watchdog
 
 EMPTY_POLL = 0.1
@@ -104,6 +106,8 @@ class Worker:
         log = logger.bind(worker=self.profile.worker)
         async with AsyncExitStack() as stack:
             for adapter in self.providers.values():
+                if isinstance(adapter, RedisProvider):
+                    adapter.bind(await stack.enter_async_context(linked(adapter, self.client)))
                 transport = transport_of(adapter)
                 stack.push_async_callback(transport.close)
                 await adapter.start(transport)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
 
 from relay.cli import common
 from relay.errors import RelayError
-from relay.provider import discover
+from relay.provider import Provider, discover
+from relay.redis_provider import RedisProvider
 from relay.settings.models import Settings
+from relay.settings.provider import ProviderOptions
+from relay.store.scripting import Client
+from relay.store.transactions import linked
 
 
 def check(
@@ -36,33 +41,40 @@ def check(
 async def _reach(settings: Settings) -> bool:
     """Try everything, say how each went; whether all went well."""
     well = True
-    try:
-        async with common.redis(settings) as client:
+    async with AsyncExitStack() as stack:
+        client = None
+        try:
+            client = await stack.enter_async_context(common.redis(settings))
             info = await client.info("server")
-        _say(
-            "redis",
-            True,
-            f"{settings.redis.safe_url} answers, version {info.get('redis_version', 'cluster')}",
-        )
-    except RelayError as error:
-        well = _say("redis", False, str(error))
+            _say(
+                "redis",
+                True,
+                f"{settings.redis.safe_url} answers, version {info.get('redis_version', 'cluster')}",
+            )
+        except RelayError as error:
+            well = _say("redis", False, str(error))
+        adapters = discover()
+        for name, options in settings.providers.items():
+            try:
+                proved = await _verify(adapters[options.type](name, options), client)
+                _say(name, True, proved)
+            except RelayError as error:
+                well = _say(name, False, str(error))
+    return well
+
+
+async def _verify(adapter: Provider[ProviderOptions], client: Client | None) -> str:
     # The engine is heavy: only this way of checking loads it.
     from relay.worker import transport_of
 
-    adapters = discover()
-    for name, options in settings.providers.items():
-        adapter = adapters[options.type](name, options)
-        transport = transport_of(adapter)
-        try:
-            await adapter.start(transport)
-            proved = await adapter.verify()
-            _say(name, True, proved)
-        except RelayError as error:
-            well = _say(name, False, str(error))
-        finally:
-            await adapter.close()
-            await transport.close()
-    return well
+    transport = transport_of(adapter)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(transport.close)
+        stack.push_async_callback(adapter.close)
+        if isinstance(adapter, RedisProvider):
+            adapter.bind(await stack.enter_async_context(linked(adapter, client)))
+        await adapter.start(transport)
+        return await adapter.verify()
 
 
 def _say(name: str, good: bool, text: str) -> bool:

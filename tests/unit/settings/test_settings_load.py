@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from providers.apns import ApnsOptions
 from providers.fcm import FcmOptions
+from providers.redis_ import RedisOptions
 from providers.webpush import WebPushOptions
 from relay.errors import ConfigError
 from relay.settings.http import HttpOptions
@@ -43,7 +44,7 @@ def shipped(adapters: dict[str, type[ProviderOptions]]) -> dict[str, type[Provid
         found: type[ProviderOptions] = getattr(module, name.capitalize()).Options
         return found
 
-    return {name: options(name) for name in ("pusher", "webhook")}
+    return {name: options(name) for name in ("pusher", "webhook")} | {"redis": RedisOptions}
 
 
 def test_the_example_is_right_as_it_stands_with_no_environment(
@@ -80,6 +81,7 @@ def test_the_example_shows_every_key_with_its_default(shipped: dict[str, type[Pr
         (found.providers["pusher"].breaker, {"failures", "cooldown", "share", "window"}),
         (found.providers["pusher"].shares, {"normal", "low"}),
         (found.providers["webhook"], own["webhook"]),
+        (found.providers["redis"], own["redis"]),
         (found.admin, set(type(found.admin).model_fields)),
         (found.log, set(type(found.log).model_fields)),
     ]

@@ -1,0 +1,146 @@
+"""Redis itself: PUBLISH for those who listen now, XADD for those who come later, in one transaction.
+
+Also the wire format of Socket.IO's Redis emitter, so that any Socket.IO fleet delivers to browsers.
+Sources: https://redis.io/docs/latest/commands/publish/ and …/xadd/, the npm package @socket.io/redis-emitter.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, field_validator
+
+from providers import _redis_payload as payloads
+from providers._redis_answers import outcome
+from relay.message import Message
+from relay.outcome import Outcome, Rejected
+from relay.redis_provider import Answer, Argument, RedisProvider, Transaction
+from relay.settings.provider import ProviderOptions
+from relay.settings.redis_url import FORMS, check_redis_url
+from relay.settings.types import Count, Secret, Switch
+
+MOST_AT_ONCE = 100
+"""Messages in one pipeline."""
+
+_Name = Annotated[str, Field(min_length=1)]
+
+
+class RedisOptions(ProviderOptions):
+    """What `type: redis` takes."""
+
+    url: Annotated[Secret, AfterValidator(check_redis_url)] | None = None
+    """Another Redis, by any scheme of `redis.url` but embedded. Absent: relay's own."""
+    channel: _Name | None = None
+    """The channel of messages that name none."""
+    stream: _Name | None = None
+    """The stream of messages that name none. Absent: they are published only."""
+    maxlen: Count | None = None
+    """About how many entries a stream keeps, where the message does not say. Absent: all of them."""
+    socketio: Switch = False
+    """Whether messages that do not say so themselves are for Socket.IO servers."""
+    event: _Name | None = None
+    """The Socket.IO event of messages that name none."""
+    namespace: _Name = "/"
+    """The Socket.IO namespace of messages that name none."""
+    prefix: _Name = "socket.io"
+    """What Socket.IO's channels begin with: the `key` of its Redis adapter."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_server(cls, value: Secret | None) -> Secret | None:
+        if value is not None and value.get_secret_value().startswith("embedded:"):
+            allowed = ", ".join(scheme for scheme in FORMS if scheme != "embedded")
+            raise ValueError(f"cannot be embedded; leave it out for relay's own Redis, or use {allowed}")
+        return value
+
+    @field_validator("event")
+    @classmethod
+    def _is_event(cls, value: str | None) -> str | None:
+        if value is not None:
+            payloads.check_event(value)
+        return value
+
+
+class RedisPublisher(RedisProvider[RedisOptions]):
+    """Redis Pub/Sub and streams in one transaction, and Socket.IO servers behind a Redis."""
+
+    Options = RedisOptions
+    batch_size = MOST_AT_ONCE
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.target_field = "room" if self.options.socketio else "channel"
+
+    @property
+    def redis_url(self) -> str | None:
+        return self.options.url.get_secret_value() if self.options.url else None
+
+    def check(self, message: Message) -> Rejected | None:
+        try:
+            self.transaction(message)
+        except ValueError as error:
+            return Rejected(str(error))
+        return None
+
+    def transaction(self, message: Message) -> Transaction:
+        """Raises ValueError for a payload that says no channel or stream, or says it wrongly."""
+        payload = payloads.read(message)
+        socketio = self.options.socketio if payload.socketio is None else payload.socketio
+        encoded = payloads.data(message, payload, socketio=socketio)
+        publish, fields = (
+            self._emit(message, payload, encoded) if socketio else self._publish(payload, encoded)
+        )
+        stream = payload.stream if payload.stream is not None else self.options.stream
+        if stream == "":
+            raise ValueError("stream: is empty")
+        if stream is None:
+            if payload.maxlen is not None:
+                raise ValueError("maxlen: is for a stream, and there is none")
+            if publish is None:
+                raise ValueError("channel, stream: missing, and the configuration gives neither")
+            return Transaction([publish], str(publish[1]))
+        append = (*self._append(stream, payload), "id", message.id, *fields)
+        # First what can be refused: a subscriber hears nothing that Redis has no memory for.
+        return Transaction([append] if publish is None else [append, publish], stream)
+
+    def _publish(
+        self, payload: payloads.Payload, encoded: bytes
+    ) -> tuple[tuple[Argument, ...] | None, tuple[Argument, ...]]:
+        channel = payload.channel if payload.channel is not None else self.options.channel
+        if channel == "":
+            raise ValueError("channel: is empty")
+        content = payloads.text(encoded)
+        if channel is None:
+            return None, ("data", content)
+        return ("PUBLISH", channel, content), ("channel", channel, "data", content)
+
+    def _emit(
+        self, message: Message, payload: payloads.Payload, encoded: bytes
+    ) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
+        payloads.check_socketio(payload)
+        event = payload.event if payload.event is not None else self.options.event
+        if event is None:
+            raise ValueError("event: missing, and the option `event` supplies none")
+        payloads.check_event(event)
+        rooms = payloads.rooms(payload)
+        where = payload.namespace if payload.namespace is not None else self.options.namespace
+        where = payloads.namespace(where)
+        channel = payloads.channel(self.options.prefix, where, rooms)
+        packet = payloads.packet(payload, event, where, rooms, encoded)
+        entry: list[Argument] = ["namespace", where, "rooms", payloads.json_text(rooms), "event", event]
+        if payload.args is not None:
+            entry += ["args", message.raw("args") or b"[]"]
+        elif encoded:
+            entry += ["data", encoded]
+        return ("PUBLISH", channel, packet), tuple(entry)
+
+    def _append(self, stream: str, payload: payloads.Payload) -> tuple[Argument, ...]:
+        most = payload.maxlen if payload.maxlen is not None else self.options.maxlen
+        if most is None:
+            return ("XADD", stream, "*")
+        if most < 1:
+            raise ValueError("maxlen: must be a whole number of at least 1")
+        return ("XADD", stream, "MAXLEN", "~", most, "*")
+
+    def outcome(self, message: Message, answer: Answer) -> Outcome:
+        return outcome(answer)

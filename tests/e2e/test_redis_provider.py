@@ -1,0 +1,118 @@
+"""Redis as the provider: heard at once, and read later, whatever goes away in between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.relay_process import relay, worker, write_config
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+async def push(redis: Redis, payload: object, **envelope: object) -> None:
+    await redis.rpush("notifications", json.dumps({"payload": payload, **envelope}))
+
+
+async def test_who_was_away_reads_in_the_stream_what_the_others_heard(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis", "stream": "news"}})
+    async with redis.pubsub() as subscriber, worker(config):
+        await subscriber.subscribe("news")
+        assert (await subscriber.get_message(timeout=10))["type"] == "subscribe"
+
+        async def hears() -> bytes:
+            return (await subscriber.get_message(timeout=30))["data"]
+
+        await push(redis, {"channel": "news", "data": "one"}, id="m-1", reply_to="ends")
+        assert await hears() == b"one"
+        _, receipt = await redis.blpop(["ends"], 30)
+        ((last_seen, _),) = await redis.xrange("news")
+        assert json.loads(receipt)["outcome"] == "delivered"
+        await subscriber.unsubscribe("news")
+        assert (await subscriber.get_message(timeout=10))["type"] == "unsubscribe"
+        for number, word in enumerate(("two", "three"), start=2):
+            await push(redis, {"channel": "news", "data": word}, id=f"m-{number}", reply_to="ends")
+            await redis.blpop(["ends"], 30)
+        missed = [fields for _, fields in await redis.xrange("news", min=b"(" + last_seen)]
+        assert [(fields[b"id"], fields[b"data"]) for fields in missed] == [
+            (b"m-2", b"two"),
+            (b"m-3", b"three"),
+        ]
+
+
+async def test_a_fan_out_is_a_message_for_each_channel(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis"}})
+    channels = [f"user-{number}" for number in range(250)]
+    async with redis.pubsub() as subscriber, worker(config):
+        await subscriber.psubscribe("user-*")
+        await subscriber.get_message(timeout=10)
+        await push(redis, {"targets": channels, "data": "x"}, reply_to="ends")
+        heard = [(await subscriber.get_message(timeout=30))["channel"].decode() for _ in channels]
+        _, receipt = await redis.blpop(["ends"], 30)
+    assert sorted(heard) == sorted(channels)
+    assert json.loads(receipt)["outcome"] == "delivered"
+
+
+async def test_another_redis_that_dies_and_comes_back_gets_everything(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    other = RedisServer(redis_server.binary, tmp_path / "other", "--appendfsync", "always").start()
+    retry = {"attempts": 1000, "base": "20ms", "max": "50ms"}
+    provider = {"type": "redis", "url": other.url, "retry": retry, "breaker": {"cooldown": "50ms"}}
+    config = write_config(tmp_path, redis_server.url, {"live": provider})
+    try:
+        async with worker(config):
+            for number in range(300):
+                await push(redis, {"stream": "s", "data": number}, id=f"m{number}", reply_to="ends")
+                if number == 100:
+                    await redis.blpop(["ends"], 30)
+                    other.kill()
+                if number == 200:
+                    other.start()
+            for _ in range(299):
+                assert json.loads((await redis.blpop(["ends"], 30))[1])["outcome"] == "delivered"
+        async with Redis.from_url(other.url) as client:
+            ids = [fields[b"id"].decode() for _, fields in await client.xrange("s")]
+    finally:
+        other.stop()
+    assert set(ids) == {f"m{number}" for number in range(300)}
+
+
+async def test_a_wrong_message_is_a_dead_letter_with_the_words_of_redis(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis"}})
+    await redis.set("text", "")
+    async with worker(config):
+        await push(redis, {"stream": "text", "data": 1}, id="m-1", reply_to="ends")
+        await redis.blpop(["ends"], 30)
+    (letter,) = (await relay("dead", "list", "live", "--json", "-c", str(config))).json
+    assert letter["reason"].startswith("WRONGTYPE Operation against a key")
+
+
+@pytest.mark.usefixtures("redis")
+async def test_check_connect_says_whether_it_answers(tmp_path: Path, redis_server: RedisServer) -> None:
+    wrong = redis_server.url.replace("//", "//app:secret@")
+    providers = {"own": {"type": "redis"}, "other": {"type": "redis", "url": wrong}}
+    config = str(write_config(tmp_path, redis_server.url, providers))
+    checked = await relay("check", "--connect", "-c", config)
+    assert checked.code == 1
+    assert "ok own: Redis answers; nothing was published" in checked.out.replace("       ", " ")
+    assert "other: Redis says: invalid username-password pair" in checked.out
+    assert "secret" not in checked.out + checked.err
+    gone = f"redis://127.0.0.1:{free_port()}/0"
+    config = str(write_config(tmp_path, gone, {"own": {"type": "redis"}}))
+    checked = await relay("check", "--connect", "-c", config)
+    assert checked.code == 1
+    assert "own: relay's own Redis cannot be reached" in checked.out
