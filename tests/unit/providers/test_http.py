@@ -292,8 +292,8 @@ def test_flow_mappings_take_references_without_quotes() -> None:
         ),
         (
             f"url: {URL}\nbody: ${{id}}",
-            "6:11: providers.chat.body: the environment variable id is not set; set it or write ${id:-default} "
-            "(the message's own is ${message.id})",
+            "6:11: providers.chat.body: the environment variable id is not set; set it or write "
+            "${id:-default} (the message's own is ${message.id})",
         ),
         (
             f"url: {URL}\nmethod: ${{payload.method}}",
