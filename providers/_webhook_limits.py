@@ -24,11 +24,9 @@ SHORTEST_KEY, LONGEST_KEY = 16, 64
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_OURS = frozenset(
+_SIGNED = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
+_FRAMING = frozenset(
     {
-        "webhook-id",
-        "webhook-timestamp",
-        "webhook-signature",
         "host",
         "content-length",
         "transfer-encoding",
@@ -75,8 +73,8 @@ def check_url(url: object) -> None:
         raise ValueError(f"url: {' '.join(str(error).split())[:200]}") from None
 
 
-def check_headers(headers: object) -> None:
-    """Names and values that fit on the wire, none of which is relay's own."""
+def check_headers(headers: object, ours: frozenset[str] = _SIGNED) -> None:
+    """Names and values that fit on the wire, none of which is relay's own (`ours`, and the connection's)."""
     if not isinstance(headers, dict):
         raise ValueError("headers: must be an object of names and texts")
     if len(headers) > MOST_HEADERS:
@@ -84,7 +82,7 @@ def check_headers(headers: object) -> None:
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise ValueError(f"headers: {str(name)[:60]!r} is no name of a header")
-        if name.lower() in _OURS:
+        if name.lower() in ours or name.lower() in _FRAMING:
             raise ValueError(f"headers: {name[:60]} is set by relay and by the connection")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise ValueError(f"headers: the value of {name[:60]} must be a text without line breaks")

@@ -7,6 +7,7 @@ models     the file as a whole
 tree       parsed YAML with positions        (from `document`)
 document   YAML text → tree                  (substitutes through `environment`)
 secrets    `X_file` → `X`
+template   texts that each message fills: `${payload.…}`
 shape      what a model says of its fields: secrets, nested models
 explain    pydantic's complaints → lines an operator understands
 checks     what fields say about each other

@@ -117,6 +117,11 @@ class _Builder:
         if not isinstance(key, Scalar):
             self._problems.add(key.position, location, "a key must be text, not a list or a mapping")
             return None
+        if key.references:
+            self._problems.add(
+                key.position, location, f"{key.references[0]}: a key cannot come from a message"
+            )
+            return None
         return None if key.broken else key.text
 
     def _merge(self, node: YamlNode, location: Location) -> Iterator[tuple[str, Entry]]:
@@ -135,10 +140,14 @@ class _Builder:
         raw = show(node.value)
         plain = node.style is None
         try:
-            text = substitute(raw, self._env)
+            filled = substitute(raw, self._env)
+            text = filled.text
             explicit = node in self._tagged
             tag = node.tag if explicit or not plain else _implicit_tag(text)
-            return Scalar(position, _value(text, tag, explicit=explicit), text, plain)
+            value = _value(text, tag, explicit=explicit)
+            return Scalar(
+                position, value, text, plain, template=filled.template, references=filled.references
+            )
         except UndefinedVariableError as error:
             problem = str(error)
         except _TagMismatchError:

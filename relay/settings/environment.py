@@ -1,11 +1,27 @@
-"""`${NAME}` and `${NAME:-default}` in the scalars of the file."""
+"""`${NAME}` and `${NAME:-default}` in the scalars of the file.
+
+A name with a full stop in it, as in `${payload.user}`, is no variable of the environment: what it stands
+for comes with each message (see `template`), and here it is left as it is.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}\n]*))?\}|\$\{")
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_DEFAULT = r"(?::-([^{}\n]*))?"
+_LATER = rf"\$\{{{_NAME}(?:\.[A-Za-z0-9_-]+)+{_DEFAULT}\}}"
+_REFERENCE = re.compile(
+    rf"\$\$\{{|(?P<later>{_LATER})|\$\{{(?P<name>{_NAME})(?::-(?P<default>[^{{}}\n]*))?\}}|\$\{{"
+)
+_ANY = re.compile(rf"\$\{{{_NAME}(?:\.[A-Za-z0-9_-]+)*{_DEFAULT}\}}")
+_OF_MESSAGES = {
+    "id": " (the message's own is ${message.id})",
+    "provider": " (the provider's name is ${provider.name})",
+    "payload": " (a field of the payload is ${payload.FIELD})",
+}
 _STRUCTURE = "{}[],:?#&*!|>%@ "
 _SHIFT = 0x10FF00  # the end of a plane for private use: nobody's text
 _HIDE = {ord(char): chr(_SHIFT + ord(char)) for char in _STRUCTURE}
@@ -16,18 +32,35 @@ class UndefinedVariableError(ValueError):
     """A reference that cannot be filled; the text says what to do about it."""
 
 
-def substitute(text: str, env: Mapping[str, str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A text once the environment has been filled in.
+
+    `template` is the same text as a template of messages: what is literal in it is escaped (`$${`).
+    `references` are those to messages, as they were written; they are left in both.
+    """
+
+    text: str
+    template: str
+    references: tuple[str, ...] = ()
+
+
+def substitute(text: str, env: Mapping[str, str]) -> Filled:
     """The text with each reference filled from `env`; what is filled in is not looked at again.
 
     The default also stands in for a variable that is set but empty, as in a shell. `$${` is a
     literal `${`. Raises UndefinedVariableError with one line for all references that cannot be filled.
     """
     troubles: list[str] = []
+    references: list[str] = []
 
     def fill(match: re.Match[str]) -> str:
-        name, default = match[1], match[2]
+        name, default = match["name"], match["default"]
         if match[0] == "$${":
             return "${"
+        if match["later"]:
+            references.append(match[0])
+            return match[0]
         if name is None:
             troubles.append(
                 "`${` must be followed by a name and `}`; write ${NAME}, ${NAME:-default}, or $${ for ${"
@@ -39,13 +72,29 @@ def substitute(text: str, env: Mapping[str, str]) -> str:
         else:
             troubles.append(
                 f"the environment variable {name} is not set; set it or write ${{{name}:-default}}"
+                f"{_OF_MESSAGES.get(name, '')}"
             )
         return ""
 
-    filled = _REFERENCE.sub(fill, text)
+    plain, template, literal, end = "", "", "", 0
+    for match in _REFERENCE.finditer(text):
+        literal += text[end : match.start()]
+        filled, end = fill(match), match.end()
+        if match["later"]:
+            plain += literal + filled
+            template += escape(literal) + filled
+            literal = ""
+        else:
+            literal += filled
     if troubles:
         raise UndefinedVariableError("; ".join(dict.fromkeys(troubles)))
-    return filled
+    literal += text[end:]
+    return Filled(plain + literal, template + escape(literal), tuple(references))
+
+
+def escape(text: str) -> str:
+    """The text as a template that says just this."""
+    return text.replace("${", "$${")
 
 
 def hide(source: str) -> str:
@@ -53,9 +102,7 @@ def hide(source: str) -> str:
 
     Without it `{token: ${TOKEN:-}}` would end at the first brace. Undone by `show`.
     """
-    return re.sub(
-        r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::-[^{}\n]*)?\}", lambda match: match[0].translate(_HIDE), source
-    )
+    return _ANY.sub(lambda match: match[0].translate(_HIDE), source)
 
 
 def show(text: str) -> str:

@@ -16,6 +16,7 @@ from relay.settings.document import MAX_SOURCE, parse
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.settings.secrets import read_secret_files
+from relay.settings.template import read_templates, refuse_templates
 from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, child, to_data
 from relay.settings.validate import validate
 from relay.settings.words import describe, listing, near_miss
@@ -75,6 +76,9 @@ def loads(
 
 def _read(root: Mapping, adapters: Adapters, folder: Path, problems: Problems) -> Settings | None:
     read_secret_files(Settings, root, (), folder, problems)
+    for name, entry in root.entries.items():
+        if name != "providers":
+            refuse_templates(entry.node, (name,), problems)
     providers = child(root, "providers")
     options: dict[str, ProviderOptions] = {}
     if isinstance(providers, Mapping):
@@ -109,6 +113,7 @@ def _provider(
         _check_common(node, location, problems)
         return stand_in
     read_secret_files(model, node, location, folder, problems)
+    read_templates(model, node, location, problems)
     return validate(model, node, location, problems) or stand_in
 
 

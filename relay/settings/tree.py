@@ -25,7 +25,8 @@ class Scalar:
     """A value. `text` is what stands in the file, after substitution.
 
     `plain` says that it stands there without quotes. `broken` says that a problem with it is known
-    already, so that nothing that follows from it is worth reporting.
+    already, so that nothing that follows from it is worth reporting. `template` is the text as a template
+    of messages, where that is not the same, and `references` what it names of them.
     """
 
     position: Position
@@ -33,6 +34,8 @@ class Scalar:
     text: str
     plain: bool = True
     broken: bool = False
+    template: str | None = None
+    references: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

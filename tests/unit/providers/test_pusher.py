@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
@@ -466,6 +467,38 @@ ANSWERS: list[tuple[Response, Outcome, Outcome | None]] = [
     ),
     (Response(101), Retry("status 101", 101), None),
 ]
+
+
+PAGE = (Path(__file__).parents[3] / "docs/providers/pusher.md").read_text()
+OUTCOMES = {
+    "delivered": Delivered,
+    "rejected": Rejected,
+    "retry": Retry,
+    "throttled": Throttled,
+    "unauthorised": Unauthorised,
+}
+TABLE = [
+    (Response(int(status), {"retry-after": "7"} if after else {}, text.encode()), OUTCOMES[one], bool(many))
+    for statuses, after, text, one, many in re.findall(
+        r"^\| ([0-9, ]+)( with Retry-After)? \| ([A-Za-z ]*?) ?\| ([a-z]+)[^|]* \| (sent alone)?",
+        PAGE,
+        re.MULTILINE,
+    )
+    for status in statuses.split(", ")
+]
+
+
+@pytest.mark.parametrize(
+    ("response", "one", "isolated"), TABLE, ids=lambda value: getattr(value, "status", "")
+)
+def test_answers_by_the_table_of_the_page(response: Response, one: type[Outcome], *, isolated: bool) -> None:
+    assert isinstance(a_pusher().outcomes([an_event()], response)[0], one)
+    many = a_pusher().outcomes([an_event()] * 2, response)
+    assert all(isinstance(outcome, Isolate if isolated else one) for outcome in many)
+
+
+def test_the_page_has_every_answer_that_is_tested_here() -> None:
+    assert {response.status for response, _, _ in ANSWERS} - {101} == {row[0].status for row in TABLE}
 
 
 @pytest.mark.parametrize(("response", "one", "many"), ANSWERS, ids=lambda value: getattr(value, "status", ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from ipaddress import ip_network
 from pathlib import Path
@@ -447,6 +448,34 @@ ANSWERS: list[tuple[Response, Outcome]] = [
     (Response(599), Retry("status 599", 599)),
     (Response(101), Retry("status 101", 101)),
 ]
+
+
+PAGE = (Path(__file__).parents[3] / "docs/providers/webhook.md").read_text()
+OUTCOMES = {
+    "delivered": Delivered,
+    "rejected": Rejected,
+    "retry": Retry,
+    "throttled": Throttled,
+    "unregistered": Unregistered,
+}
+TABLE = [
+    (Response(int(status), {"retry-after": "7"} if after else {}), OUTCOMES[outcome])
+    for statuses, after, outcome in re.findall(
+        r"^\| ([0-9, ]+)( with Retry-After)? \| ([a-z]+)", PAGE, re.MULTILINE
+    )
+    for status in statuses.split(", ")
+]
+
+
+@pytest.mark.parametrize(("response", "outcome"), TABLE, ids=lambda value: getattr(value, "status", ""))
+def test_answers_by_the_table_of_the_page(response: Response, outcome: type[Outcome]) -> None:
+    (found,) = a_webhook().outcomes([a_message({"body": {}})], response)
+    assert isinstance(found, outcome)
+
+
+def test_the_page_has_every_answer_that_is_tested_here() -> None:
+    others = {101, 299, 599}  # "any other"
+    assert {response.status for response, _ in ANSWERS} - others == {row[0].status for row in TABLE}
 
 
 @pytest.mark.parametrize(("response", "outcome"), ANSWERS, ids=lambda value: getattr(value, "status", ""))

@@ -44,7 +44,7 @@ def shipped(adapters: dict[str, type[ProviderOptions]]) -> dict[str, type[Provid
         found: type[ProviderOptions] = getattr(module, name.capitalize()).Options
         return found
 
-    return {name: options(name) for name in ("pusher", "webhook")} | {"redis": RedisOptions}
+    return {name: options(name) for name in ("pusher", "webhook", "http")} | {"redis": RedisOptions}
 
 
 def test_the_example_is_right_as_it_stands_with_no_environment(
@@ -82,6 +82,7 @@ def test_the_example_shows_every_key_with_its_default(shipped: dict[str, type[Pr
         (found.providers["pusher"].shares, {"normal", "low"}),
         (found.providers["webhook"], own["webhook"]),
         (found.providers["redis"], own["redis"]),
+        (found.providers["http"], own["http"]),
         (found.admin, set(type(found.admin).model_fields)),
         (found.log, set(type(found.log).model_fields)),
     ]
@@ -103,6 +104,7 @@ def test_the_keys_that_the_example_comments_out_are_right_too(
 ) -> None:
     text = re.sub(r"^( +)# ((?![a-z_]+_file:)[a-z_]+: \S)", r"\1\2", EXAMPLE.read_text(), flags=re.MULTILINE)
     text = text.replace("    cluster: mt1\n", "")  # `url` comes instead of it
+    text = re.sub(r"    form: .*\n", "", text)  # `body` comes instead of it
     found = loads(text, EXAMPLE, shipped, {"WEBHOOK_SECRET": "whsec_" + "YWJj" * 8})
     assert found.providers["pusher"].ttl == 3600
 

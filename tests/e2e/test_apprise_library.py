@@ -1,0 +1,45 @@
+"""Apprise through the command line, with the real library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.receiver import Answer, Received, Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import relay, worker, write_config
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+async def test_messages_go_out_and_a_refused_one_says_why(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    def answer(request: Received) -> Answer:
+        return Answer(400 if json.loads(request.body)["message"] == "bad" else 200)
+
+    receiver.answer = answer
+    url = f"{receiver.url.replace('http', 'json')}/s3cret?:token=s3cret"
+    path = write_config(tmp_path, redis_server.url, {"ops": {"type": "apprise", "url": url}})
+    checked = await relay("check", "--connect", "-c", str(path))
+    assert checked.code == 0
+    assert "Apprise knows the url as one of JSON" in checked.out
+    for number in range(50):
+        message = {"id": str(number), "reply_to": "receipts", "payload": {"body": str(number)}}
+        await redis.rpush("notifications", json.dumps(message))
+    bad = {"id": "bad", "reply_to": "receipts", "payload": {"body": "bad"}}
+    await redis.rpush("notifications", json.dumps(bad))
+    async with worker(path) as running:
+        await receiver.until(51)
+    assert running.process.returncode == 0
+    receipts = {receipt["id"]: receipt for receipt in map(json.loads, await redis.lrange("receipts", 0, -1))}
+    assert "error=400" in receipts.pop("bad")["reason"]
+    assert {receipt["outcome"] for receipt in receipts.values()} == {"delivered"}
+    assert len(receipts) == 50
+    assert "s3cret" not in json.dumps(running.lines) + checked.out + checked.err

@@ -1,0 +1,182 @@
+"""The examples of docs/providers/http.md, against a server that checks what those APIs check."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from redis.asyncio import Redis
+
+from tests.support.receiver import Answer, Received, Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import relay, write_config
+
+PAGE = (Path(__file__).parents[2] / "docs/providers/http.md").read_text()
+EXAMPLES: dict[str, Any] = {
+    name: options
+    for block in re.findall(r"```yaml\n(.*?)```", PAGE.partition("## Examples")[2], re.DOTALL)
+    for name, options in yaml.safe_load(re.sub(r"\$\{([^}]*)\}", r"<<\1>>", block)).items()
+}
+"""As YAML reads them, each reference with brackets that are nothing to it."""
+
+ENVIRONMENT = {"SLACK_BOT_TOKEN": "xoxb-1", "TELEGRAM_TOKEN": "123:AAE-x_y", "NTFY_TOKEN": "tk_1"}
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+def config(folder: Path, server: RedisServer, receiver: Receiver, *names: str) -> str:
+    """A file with these examples; their hosts are the receiver."""
+    written = json.dumps({name: EXAMPLES[name] for name in names})
+    written = re.sub(r"https://(slack\.com|api\.telegram\.org|ntfy\.sh)", receiver.url, written)
+    path = write_config(folder, server.url, json.loads(written))
+    path.write_text(re.sub(r"<<(.*?)>>", r"${\1}", path.read_text()))
+    return str(path)
+
+
+async def run(path: str, redis: Redis, *messages: tuple[str, dict[str, Any]], **env: str) -> dict[str, str]:
+    """Push and work until all is empty: the outcome of each message, by its id."""
+    for number, (provider, payload) in enumerate(messages):
+        envelope = {"id": str(number), "provider": provider, "reply_to": "receipts", "payload": payload}
+        await redis.rpush("notifications", json.dumps(envelope))
+    finished = await relay("run", "-c", path, "--until-empty", **ENVIRONMENT, **env)
+    assert finished.code == 0, finished.err
+    for secret in (*ENVIRONMENT.values(), *env.values()):
+        assert secret not in finished.out + finished.err
+    receipts = [json.loads(receipt) for receipt in await redis.lrange("receipts", 0, -1)]
+    return {
+        receipt["id"]: f"{receipt['outcome']} {receipt.get('reason', '')}".strip() for receipt in receipts
+    }
+
+
+def slack_hook(request: Received) -> Answer:
+    assert request.headers["content-type"] == "application/json"
+    text = json.loads(request.body)["text"]
+    return Answer(404, b"channel_not_found") if "nowhere" in text else Answer(200, b"ok")
+
+
+async def test_slack_incoming_webhook(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    receiver.answer = slack_hook
+    path = config(tmp_path, redis_server, receiver, "slack")
+    outcomes = await run(
+        path,
+        redis,
+        ("slack", {"title": 'A "quoted" title', "text": "<b>&"}),
+        ("slack", {"title": "nowhere"}),
+        ("slack", {"text": "no title"}),
+        SLACK_WEBHOOK_URL=f"{receiver.url}/services/T0/B0/XXXX",
+    )
+    assert outcomes == {
+        "0": "delivered",
+        "1": "rejected 404 channel_not_found",
+        "2": "rejected payload.title: missing",
+    }
+    assert [(request.path, json.loads(request.body)) for request in receiver.requests] == [
+        ("/services/T0/B0/XXXX", {"text": '*A "quoted" title* <b>&'}),
+        ("/services/T0/B0/XXXX", {"text": "*nowhere* "}),
+    ]
+
+
+def slack_api(request: Received) -> Answer:
+    def say(**answer: Any) -> Answer:
+        return Answer(200, json.dumps(answer).encode())
+
+    if request.headers["content-type"] != "application/json; charset=utf-8":
+        return say(ok=False, error="invalid_post_type")
+    if request.headers.get("authorization") != f"Bearer {ENVIRONMENT['SLACK_BOT_TOKEN']}":
+        return say(ok=False, error="invalid_auth")
+    body = json.loads(request.body)
+    assert body["unfurl_links"] in (True, False)
+    if body["channel"] != "C1":
+        return say(ok=False, error="channel_not_found")
+    return say(ok=True, channel="C1", ts="1503435956.000247")
+
+
+def telegram(throttled: set[int]) -> Any:
+    def answer(request: Received) -> Answer:
+        def say(status: int, **more: Any) -> Answer:
+            return Answer(status, json.dumps({"ok": status == 200, "error_code": status, **more}).encode())
+
+        if request.path != f"/bot{ENVIRONMENT['TELEGRAM_TOKEN']}/sendMessage":
+            return say(404, description="Not Found")
+        body = json.loads(request.body)
+        if type(body["chat_id"]) is not int or type(body["disable_notification"]) is not bool:
+            return say(400, description="Bad Request: chat not found")
+        if body["chat_id"] == 7:
+            return say(403, description="Forbidden: bot was blocked by the user")
+        if body["chat_id"] not in throttled:
+            throttled.add(body["chat_id"])
+            return say(429, description="Too Many Requests: retry after 1", parameters={"retry_after": 1})
+        return say(200, result={"message_id": 1})
+
+    return answer
+
+
+def ntfy(request: Received) -> Answer:
+    if request.headers.get("authorization") != f"Bearer {ENVIRONMENT['NTFY_TOKEN']}":
+        return Answer(403, b'{"code":40301,"http":403,"error":"forbidden"}')
+    body = json.loads(request.body)
+    if type(body["priority"]) is not int or not re.fullmatch(r"[-_A-Za-z0-9]{1,64}", body["topic"]):
+        return Answer(400, b'{"code":40024,"http":400,"error":"invalid request: ..."}')
+    return Answer(200, b'{"id":"1"}')
+
+
+async def test_slack_bot_telegram_with_a_fan_out_and_ntfy(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    bot = telegram(throttled={17, 18})
+    routes = {"/api/chat.postMessage": slack_api, "/": ntfy}
+    receiver.answer = lambda request: routes.get(request.path, bot)(request)
+    path = config(tmp_path, redis_server, receiver, "slack-bot", "telegram", "ntfy")
+    outcomes = await run(
+        path,
+        redis,
+        ("slack-bot", {"channel": "C1", "text": "Hello"}),
+        ("slack-bot", {"channel": "C2", "text": "Hello", "unfurl": True}),
+        ("telegram", {"targets": [17, 18, 7], "text": "Hello"}),
+        ("telegram", {"chat_id": 17, "text": "quiet", "silent": True}),
+        ("ntfy", {"topic": "alerts", "title": "Größe ☃", "message": "a\nb", "priority": 5}),
+        ("ntfy", {"topic": "no topic", "message": "a"}),
+    )
+    assert outcomes == {
+        "0": "delivered",
+        "1": 'rejected 200 {"ok": false, "error": "channel_not_found"}',
+        "2": "partial 2 delivered, 1 unregistered",
+        "3": "delivered",
+        "4": "delivered",
+        "5": 'rejected 400 {"code":40024,"http":400,"error":"invalid request: ..."}',
+    }
+    sent = {request.body for request in receiver.requests}
+    assert {"topic": "alerts", "title": "Größe ☃", "message": "a\nb", "priority": 5} in map(json.loads, sent)
+    ((_, gone),) = await redis.xrange("relay:feedback")
+    assert (gone[b"provider"], gone[b"target"]) == (b"telegram", b"7")
+
+
+async def test_telegram_says_in_its_body_how_long_to_wait(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    receiver.answer = telegram(throttled=set())
+    path = config(tmp_path, redis_server, receiver, "telegram")
+    assert await run(path, redis, ("telegram", {"chat_id": 17, "text": "a"})) == {"0": "delivered"}
+    first, second = receiver.requests
+    assert 0.9 < second.at - first.at < 10
+
+
+async def test_check_names_what_is_wrong_with_a_template(tmp_path: Path, redis_server: RedisServer) -> None:
+    provider = {"type": "http", "url": "https://api.example.com/s3cret", "body": {"text": "${paylaod.text}"}}
+    path = write_config(tmp_path, redis_server.url, {"api": provider})
+    checked = await relay("check", "-c", str(path))
+    assert checked.code == 2
+    assert (
+        "providers.api.body.text: ${paylaod.text}: there is no 'paylaod'; did you mean `payload`?"
+        in checked.err
+    )
+    assert re.search(r"relay\.yaml:\d+:13: ", checked.err)
