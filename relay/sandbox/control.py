@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -23,10 +23,18 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Control:
-    """`GET /`, and below `/_sandbox/`: `GET` and `DELETE received`, `GET stats`, `GET` and `POST faults`."""
+    """`GET /`, and below `/_sandbox/`: `GET` and `DELETE received`, `GET stats`, `GET` and `POST faults`,
+    `GET files/NAME`: the certificates and keys that a client of the stand-ins needs."""
 
-    def __init__(self, journal: Journal, troublemaker: Troublemaker, providers: Collection[str]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        troublemaker: Troublemaker,
+        providers: Collection[str],
+        files: Mapping[str, bytes],
+    ) -> None:
         self._journal, self._troublemaker, self._providers = journal, troublemaker, providers
+        self._files = files
 
     def routes(self) -> list[web.RouteDef]:
         """What to add to the application."""
@@ -37,6 +45,7 @@ class Control:
             web.delete("/_sandbox/received", self._clear),
             web.get("/_sandbox/faults", self._faults),
             web.post("/_sandbox/faults", self._order),
+            web.get("/_sandbox/files/{name}", self._file),
         ]
 
     async def _page(self, request: web.Request) -> web.Response:
@@ -59,6 +68,12 @@ class Control:
 
     async def _faults(self, request: web.Request) -> web.Response:
         return _json(_document(self._troublemaker.faults))
+
+    async def _file(self, request: web.Request) -> web.Response:
+        body = self._files.get(request.match_info["name"])
+        if body is None:
+            return web.Response(status=404, text=f"there are {', '.join(self._files)}", headers=_HEADERS)
+        return web.Response(body=body, content_type="application/x-pem-file", headers=_HEADERS)
 
     async def _order(self, request: web.Request) -> web.Response:
         try:
