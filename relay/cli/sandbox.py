@@ -49,7 +49,9 @@ def sandbox(
     ] = SandboxOptions.apns_topic,
     directory: Annotated[
         Path | None,
-        typer.Option("--dir", help="Keeps APNs' authority and keys. Default: new ones at each start."),
+        typer.Option(
+            "--dir", help="Keeps keys and certificates. Default: relay/sandbox in your cache folder."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line for each request.")] = False,
 ) -> None:
@@ -75,11 +77,22 @@ def sandbox(
         webhook_secret=webhook_secret,
         apns_port=apns_port,
         apns_topic=apns_topic,
-        folder=directory,
+        folder=directory or _kept(),
         faults=faults,
         seed=seed,
     )
     common.run(_serve(options, _Lines(quiet=quiet)))
+
+
+def _kept() -> Path | None:
+    """Where keys are kept, so that a configuration stays right; None where nothing can be written."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        folder = cache / "relay" / "sandbox"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def _faults(orders: dict[str, Any]) -> Faults:
@@ -127,7 +140,14 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
         common.notes.print(
             f"[bold]sandbox[/] at {running.url}/ (its page shows what comes in)\n", highlight=False
         )
-        common.notes.print(running.providers_yaml(), markup=False, highlight=False)
+        # Paths must not be broken at a terminal's width: they are there to be copied.
+        common.notes.print(running.providers_yaml(), markup=False, highlight=False, soft_wrap=True)
+        common.notes.print(
+            f"A browser's subscription to push to: curl {running.url}/_sandbox/subscriptions\n",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         await stop.wait()
     finally:
         await running.stop()

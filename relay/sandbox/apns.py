@@ -14,9 +14,10 @@ from uuid import uuid4
 
 import msgspec
 
-from relay.sandbox.apns_token import OLDEST, InvalidToken, issued_at
+from relay.sandbox.apns_token import OLDEST, issued_at
 from relay.sandbox.exchange import Answer, Call, Received, Verdict, excerpt
 from relay.sandbox.identity import CA, SIGNING_KEY, Identity
+from relay.sandbox.jws import InvalidToken
 from relay.sandbox.options import SandboxOptions
 
 LARGEST, LARGEST_VOIP = 4096, 5120
@@ -120,22 +121,17 @@ class ApnsStandIn:
         gone = self._clock() if ordered.status == 410 else None
         return _refusal(ordered.status, why, right.headers["apns-id"], ordered.headers, gone)
 
-    def settings(self, url: str) -> Mapping[str, str]:
-        """The options of relay's APNs adapter that lead here: files where they are kept, else their texts."""
+    def settings(self, url: str) -> Mapping[str, object]:
+        """The options of relay's APNs adapter that lead here."""
         options, identity = self._options, self._identity
-        keys = {"key": identity.signing_key.decode(), "ca": identity.ca.decode()}
-        if identity.folder is not None:
-            keys = {
-                "key_file": str(identity.folder / SIGNING_KEY),
-                "ca_file": str(identity.folder / CA),
-            }
         return {
             "type": "apns",
             "key_id": options.apns_key_id,
             "team_id": options.apns_team_id,
             "topic": options.apns_topic or "com.example.app",
             "url": url,
-            **keys,
+            **identity.option("key", SIGNING_KEY),
+            **identity.option("ca", CA),
         }
 
     def _check_sender(self, call: Call) -> None:
@@ -239,7 +235,8 @@ def _refusal(
     if gone is not None:
         document["timestamp"] = int(gone * 1000)
     body = msgspec.json.encode(document)
-    return Answer(status, body, "application/json", {**(headers or {}), "apns-id": apns_id})
+    answered = {**(headers or {}), "apns-id": apns_id}
+    return Answer(status, body, "application/json", answered, last=reason == "Shutdown")
 
 
 def _remember(known: OrderedDict[Any, Any], key: object, value: object) -> None:

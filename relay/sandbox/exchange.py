@@ -48,12 +48,13 @@ class Received(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response."""
+    """One response. `last`: the connection takes no further request (HTTP/2's GOAWAY)."""
 
     status: int
     body: bytes = b""
     content_type: str = "text/plain"
     headers: Mapping[str, str] = field(default_factory=dict)
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,8 @@ class StandIn(Protocol):
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
         """A failure that was ordered, in the provider's form; `right` would have been the answer."""
 
-    def settings(self, url: str) -> Mapping[str, str]:
-        """The options of a provider in relay's configuration that lead here."""
+    def settings(self, url: str) -> Mapping[str, object]:
+        """The options of a provider in relay's configuration that lead here; none: it is no provider."""
 
 
 def excerpt(body: bytes) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
     RemoteSettingsChanged,
@@ -21,6 +22,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 from multidict import CIMultiDict, MultiDict
 
 from relay.sandbox.exchange import Answer, Call, succeeds
@@ -34,6 +36,9 @@ STREAMS = 1000
 
 GRACE = 0.5
 """Seconds that clients get to close when the server stops."""
+
+GOODBYE = b'{"reason":"Shutdown"}'
+"""What a GOAWAY says beside its code, as APNs has it."""
 
 Attend = Callable[[Call], Awaitable[Answer | Ending]]
 
@@ -85,7 +90,7 @@ class _Connection(asyncio.Protocol):
         self._incoming: dict[int, _Incoming] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._room = asyncio.Event()
-        self._proved = False
+        self._proved = self._retiring = False
         self._transport: asyncio.Transport
         self.closed = asyncio.get_running_loop().create_future()
 
@@ -104,6 +109,9 @@ class _Connection(asyncio.Protocol):
         try:
             for event in self._h2.receive_data(data):
                 match event:
+                    case RequestReceived(stream_id=int(stream)) if self._retiring:
+                        # The client may send it anew elsewhere: nobody has looked at it.
+                        self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
                     case RequestReceived(stream_id=int(stream), headers=headers):
                         pairs = [(bytes(name), bytes(value)) for name, value in headers or ()]
                         self._incoming[stream] = _Incoming(pairs)
@@ -136,7 +144,7 @@ class _Connection(asyncio.Protocol):
 
     def leave(self) -> None:
         """GOAWAY, and whoever still waits for an answer gets none."""
-        self._h2.close_connection()
+        self._h2.close_connection(additional_data=GOODBYE)
         self._flush()
         self._transport.close()
 
@@ -155,7 +163,12 @@ class _Connection(asyncio.Protocol):
         call = _call(self._incoming.pop(stream), self._number, certified=self._certified)
         task = asyncio.get_running_loop().create_task(self._attend(stream, call))
         self._tasks[stream] = task
-        task.add_done_callback(lambda _: self._tasks.pop(stream, None))
+        task.add_done_callback(lambda _: self._end(stream))
+
+    def _end(self, stream: int) -> None:
+        del self._tasks[stream]
+        if self._retiring and not self._tasks:
+            self._transport.close()
 
     async def _attend(self, stream: int, call: Call) -> None:
         found = await self._server.attend(call)
@@ -164,6 +177,8 @@ class _Connection(asyncio.Protocol):
                 self._break_off(stream, found)
             else:
                 await self._answer(stream, found)
+                if found.last:
+                    self._retire()
         except ProtocolError:
             pass  # the client has reset the stream, or we have said goodbye
         self._flush()
@@ -197,6 +212,18 @@ class _Connection(asyncio.Protocol):
             self._h2.send_data(stream, body[:room], end_stream=len(body) <= room)
             body = body[room:]
 
+    def _retire(self) -> None:
+        """GOAWAY: no more requests, but those under way are answered before the connection closes.
+
+        h2 itself only knows the goodbye after which nothing can be sent any more.
+        """
+        if self._retiring:
+            return
+        self._retiring = True
+        self._flush()
+        last = self._h2.highest_inbound_stream_id
+        self._transport.write(GoAwayFrame(last_stream_id=last, additional_data=GOODBYE).serialize())
+
     def _allow(self, streams: int) -> None:
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: streams})
 
@@ -215,6 +242,8 @@ def _call(incoming: _Incoming, connection: int, *, certified: bool) -> Call:
             pseudo[name] = _text(value)
         else:
             headers.add(_text(name), _text(value))
+    if b":authority" in pseudo:
+        headers.setdefault("host", pseudo[b":authority"])
     path, _, query = pseudo.get(b":path", "").partition("?")
     return Call(
         pseudo[b":method"],

@@ -63,7 +63,7 @@ class PusherStandIn:
         """As ordered: the body is for people."""
         return ordered
 
-    def settings(self, url: str) -> Mapping[str, str]:
+    def settings(self, url: str) -> Mapping[str, object]:
         """The options of relay's Pusher adapter that lead here."""
         options = self._options
         return {

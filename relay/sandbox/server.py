@@ -15,16 +15,20 @@ from relay.sandbox.apns import ApnsStandIn
 from relay.sandbox.control import Control
 from relay.sandbox.exchange import Answer, Call, StandIn
 from relay.sandbox.faults import Ending, Troublemaker
+from relay.sandbox.fcm import FcmStandIn
+from relay.sandbox.fcm_oauth import OAuthStandIn
 from relay.sandbox.http2 import Http2Server
-from relay.sandbox.identity import CA, CLIENT, CLIENT_KEY, SIGNING_KEY, identify
+from relay.sandbox.identity import Identity, identify
 from relay.sandbox.journal import UNANSWERED, Journal
 from relay.sandbox.options import SandboxOptions
 from relay.sandbox.pusher import PusherStandIn
 from relay.sandbox.reception import Course, Reception
+from relay.sandbox.subscriptions import Subscriptions
 from relay.sandbox.webhook import WebhookStandIn
+from relay.sandbox.webpush import WebPushStandIn
 
-STAND_INS: tuple[Callable[[SandboxOptions], StandIn], ...] = (PusherStandIn, WebhookStandIn)
-"""Every stand-in of the HTTP/1.1 server."""
+HTTP2 = ("oauth", "fcm")
+"""Stand-ins that the HTTP/2 server knows, too, by the first parts of their paths."""
 
 LARGEST = 32 << 20
 """Bytes of a request that are read."""
@@ -36,6 +40,17 @@ BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
+
+
+def stand_ins(options: SandboxOptions, identity: Identity, subscriptions: Subscriptions) -> list[StandIn]:
+    """Every stand-in of the HTTP/1.1 server. A further one is named here."""
+    return [
+        PusherStandIn(options),
+        WebhookStandIn(options),
+        OAuthStandIn(identity),
+        FcmStandIn(identity),
+        WebPushStandIn(identity, subscriptions),
+    ]
 
 
 class Sandbox:
@@ -50,9 +65,16 @@ class Sandbox:
         self.journal = Journal()
         self.troublemaker = Troublemaker(options.faults, options.seed)
         self.url = self.apns_url = ""
-        self._stand_ins = [make(options) for make in STAND_INS]
         self._identity = identify(options.folder, options.apns_topic)
+        self._subscriptions = Subscriptions(self._identity.ca_key)
+        self._stand_ins = stand_ins(options, self._identity, self._subscriptions)
         self._apns = ApnsStandIn(options, self._identity)
+        self._over_http2 = {
+            path.split("/")[1]: each
+            for each in self._stand_ins
+            if each.name in HTTP2
+            for _, path in each.routes
+        }
         self._http2 = Http2Server(self._push, BACKLOG)
         self._reception = Reception(self.journal, self.troublemaker, on_request)
         self._stopping = asyncio.Event()
@@ -113,24 +135,27 @@ class Sandbox:
     def providers_yaml(self) -> str:
         """A `providers` block of relay's configuration that leads here, ready to paste."""
         lines = ["providers:"]
-        urls: list[tuple[StandIn, str]] = [*((each, self.url) for each in self._stand_ins)]
-        for stand_in, url in (*urls, (self._apns, self.apns_url)):
-            lines.append(f"  {stand_in.name}:")
-            # A text in JSON is the same text in YAML, whatever it holds.
-            lines += [f"    {key}: {json.dumps(value)}" for key, value in stand_in.settings(url).items()]
+        blocks = {each.name: each.settings(self.url) for each in self._stand_ins}
+        blocks[self._apns.name] = self._apns.settings(self.apns_url)
+        for name, settings in blocks.items():
+            if settings:
+                lines.append(f"  {name}:")
+                # A text in JSON is the same text in YAML, whatever it holds.
+                lines += [f"    {key}: {json.dumps(value)}" for key, value in settings.items()]
         return "\n".join(lines) + "\n"
 
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=LARGEST)
         names = [*(stand_in.name for stand_in in self._stand_ins), self._apns.name]
-        identity = self._identity
-        files = {
-            CA: identity.ca,
-            SIGNING_KEY: identity.signing_key,
-            CLIENT: identity.client,
-            CLIENT_KEY: identity.client_key,
-        }
-        app.add_routes(Control(self.journal, self.troublemaker, names, files).routes())
+        control = Control(
+            self.journal,
+            self.troublemaker,
+            names,
+            self._identity.files(),
+            self._subscriptions,
+            self.providers_yaml,
+        )
+        app.add_routes(control.routes())
         for stand_in in self._stand_ins:
             for method, path in stand_in.routes:
                 app.router.add_route(method, path, self._handler(stand_in))
@@ -149,8 +174,8 @@ class Sandbox:
         return handle
 
     async def _push(self, call: Call) -> Answer | Ending:
-        """One request over HTTP/2."""
-        course = await self._attend(self._apns, call)
+        """One request over HTTP/2: APNs', or one of a provider that speaks HTTP/1.1, too."""
+        course = await self._attend(self._over_http2.get(call.path.split("/")[1], self._apns), call)
         if course.ending is Ending.HANG:
             await self._stopping.wait()
         return course.ending or course.answer

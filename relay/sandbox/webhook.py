@@ -54,7 +54,7 @@ class WebhookStandIn:
         """As ordered: the body is for people."""
         return ordered
 
-    def settings(self, url: str) -> Mapping[str, str]:
+    def settings(self, url: str) -> Mapping[str, object]:
         """The options of relay's webhook adapter that lead here."""
         settings = {"type": "webhook", "url": f"{url}/webhook/demo"}
         return {**settings, "secret": self._secret} if self._secret else settings
