@@ -143,7 +143,7 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
         # Paths must not be broken at a terminal's width: they are there to be copied.
         common.notes.print(running.providers_yaml(), markup=False, highlight=False, soft_wrap=True)
         common.notes.print(
-            f"A browser's subscription to push to: curl {running.url}/_sandbox/subscriptions\n",
+            f"# A browser's subscription to push to: curl {running.url}/_sandbox/subscriptions\n",
             markup=False,
             highlight=False,
             soft_wrap=True,

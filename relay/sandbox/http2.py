@@ -7,6 +7,7 @@ import itertools
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import parse_qsl, unquote
 
 from h2.config import H2Configuration
@@ -97,8 +98,8 @@ class _Connection(asyncio.Protocol):
     # What asyncio tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is no subclass.
+        self._transport = cast(asyncio.Transport, transport)
         self._certified = bool(transport.get_extra_info("peercert"))
         self._server.connections.add(self)
         self._h2.initiate_connection()

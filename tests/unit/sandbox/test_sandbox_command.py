@@ -59,12 +59,7 @@ async def address(process: asyncio.subprocess.Process) -> tuple[str, str]:
 async def test_it_prints_a_block_and_a_line_for_each_request_and_ends_with_a_summary(number: int) -> None:
     async with command("--listen", "127.0.0.1:0", "--fail", "100%") as process:
         url, said = await address(process)
-        assert (
-            yaml.safe_load(said[said.index("providers:") : said.index("A browser")])["providers"]["pusher"][
-                "url"
-            ]
-            == url
-        )
+        assert yaml.safe_load(said[said.index("providers:") :])["providers"]["pusher"]["url"] == url
         async with ClientSession() as session, session.post(f"{url}/webhook", data="{}") as answer:
             assert answer.status == 401
         process.send_signal(number)
