@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +37,22 @@ def sandbox(
     webhook_secret: Annotated[
         str, typer.Option(help='Secret of the webhook receiver; "" takes webhooks without a signature.')
     ] = SandboxOptions.webhook_secret,
+    unregistered: Annotated[
+        str | None, typer.Option(help="Share of messages whose device or endpoint is gone, such as 1%.")
+    ] = None,
+    apns_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of APNs' HTTP/2 server. Default: the next one, if free."),
+    ] = None,
+    apns_topic: Annotated[
+        str, typer.Option(help='The app that APNs takes pushes for; "" takes every topic.')
+    ] = SandboxOptions.apns_topic,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir", help="Keeps keys and certificates. Default: relay/sandbox in your cache folder."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line for each request.")] = False,
 ) -> None:
     """Run local stand-ins for the providers, as strict as the real ones, with faults to order.
@@ -49,9 +66,33 @@ def sandbox(
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise UsageError(f"--listen: {listen!r} is no HOST:PORT; write 127.0.0.1:8089")
     orders = {"fail": fail, "latency": latency, "rate_limit": rate_limit, "hang": hang, "reset": reset}
+    orders["unregistered"] = unregistered
     faults = _faults({name: order for name, order in orders.items() if order is not None})
-    options = SandboxOptions(host.strip("[]"), int(port), app_id, key, secret, webhook_secret, faults, seed)
+    options = SandboxOptions(
+        host=host.strip("[]"),
+        port=int(port),
+        app_id=app_id,
+        key=key,
+        secret=secret,
+        webhook_secret=webhook_secret,
+        apns_port=apns_port,
+        apns_topic=apns_topic,
+        folder=directory or _kept(),
+        faults=faults,
+        seed=seed,
+    )
     common.run(_serve(options, _Lines(quiet=quiet)))
+
+
+def _kept() -> Path | None:
+    """Where keys are kept, so that a configuration stays right; None where nothing can be written."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        folder = cache / "relay" / "sandbox"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def _faults(orders: dict[str, Any]) -> Faults:
@@ -99,7 +140,14 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
         common.notes.print(
             f"[bold]sandbox[/] at {running.url}/ (its page shows what comes in)\n", highlight=False
         )
-        common.notes.print(running.providers_yaml(), markup=False, highlight=False)
+        # Paths must not be broken at a terminal's width: they are there to be copied.
+        common.notes.print(running.providers_yaml(), markup=False, highlight=False, soft_wrap=True)
+        common.notes.print(
+            f"# A browser's subscription to push to: curl {running.url}/_sandbox/subscriptions\n",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         await stop.wait()
     finally:
         await running.stop()

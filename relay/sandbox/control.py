@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from relay.sandbox.faults import Troublemaker
 from relay.sandbox.journal import LATEST, Journal
 from relay.sandbox.options import Faults
 from relay.sandbox.page import PAGE, POLICY
+from relay.sandbox.subscriptions import Subscriptions, public_key
 
 _LIMIT = 100
 """Messages that are listed where nobody says how many."""
@@ -23,10 +24,25 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Control:
-    """`GET /`, and below `/_sandbox/`: `GET` and `DELETE received`, `GET stats`, `GET` and `POST faults`."""
+    """`GET /`, and below `/_sandbox/`:
 
-    def __init__(self, journal: Journal, troublemaker: Troublemaker, providers: Collection[str]) -> None:
+    `GET` and `DELETE received`; `GET stats`; `GET` and `POST faults`;
+    `GET relay.yaml`: the block of `providers`; `GET files/NAME`: certificates and keys for clients;
+    `GET` or `POST subscriptions?key=…`: a new browser's, bound to an applicationServerKey or to none;
+    `DELETE subscriptions/NAME`, the last part of its endpoint: the user takes back the permission.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        troublemaker: Troublemaker,
+        providers: Collection[str],
+        files: Mapping[str, bytes],
+        subscriptions: Subscriptions,
+        providers_yaml: Callable[[], str],
+    ) -> None:
         self._journal, self._troublemaker, self._providers = journal, troublemaker, providers
+        self._files, self._subscriptions, self._providers_yaml = files, subscriptions, providers_yaml
 
     def routes(self) -> list[web.RouteDef]:
         """What to add to the application."""
@@ -37,6 +53,11 @@ class Control:
             web.delete("/_sandbox/received", self._clear),
             web.get("/_sandbox/faults", self._faults),
             web.post("/_sandbox/faults", self._order),
+            web.get("/_sandbox/relay.yaml", self._yaml),
+            web.get("/_sandbox/files/{name}", self._file),
+            web.get("/_sandbox/subscriptions", self._subscribe),
+            web.post("/_sandbox/subscriptions", self._subscribe),
+            web.delete("/_sandbox/subscriptions/{name}", self._unsubscribe),
         ]
 
     async def _page(self, request: web.Request) -> web.Response:
@@ -59,6 +80,30 @@ class Control:
 
     async def _faults(self, request: web.Request) -> web.Response:
         return _json(_document(self._troublemaker.faults))
+
+    async def _file(self, request: web.Request) -> web.Response:
+        body = self._files.get(request.match_info["name"])
+        if body is None:
+            return web.Response(status=404, text=f"there are {', '.join(self._files)}", headers=_HEADERS)
+        return web.Response(body=body, content_type="application/octet-stream", headers=_HEADERS)
+
+    async def _yaml(self, request: web.Request) -> web.Response:
+        return web.Response(text=self._providers_yaml(), headers=_HEADERS)
+
+    async def _subscribe(self, request: web.Request) -> web.Response:
+        text = request.query.get("key", "")
+        try:
+            key = public_key(text)[0] if text else None
+        except ValueError as error:
+            return _wrong(f"key: {error}")
+        return _json(self._subscriptions.make(key).document(str(request.url.origin())))
+
+    async def _unsubscribe(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if self._subscriptions.find(name) is None:
+            return web.Response(status=404, text="there is no such subscription", headers=_HEADERS)
+        self._subscriptions.end(name)
+        return _json({})
 
     async def _order(self, request: web.Request) -> web.Response:
         try:

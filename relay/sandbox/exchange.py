@@ -22,13 +22,19 @@ class Query(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `path` is decoded; `headers` are found in any case."""
+    """One request. `path` is decoded; `headers` are found in any case.
+
+    `connection` is a number that the requests of one HTTP/2 connection share; `certified`: its client has
+    shown a certificate of the sandbox's authority.
+    """
 
     method: str
     path: str
     query: Query
     headers: Mapping[str, str]
     body: bytes
+    connection: int = 0
+    certified: bool = False
 
 
 class Received(NamedTuple):
@@ -42,12 +48,13 @@ class Received(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response."""
+    """One response. `last`: the connection takes no further request (HTTP/2's GOAWAY)."""
 
     status: int
     body: bytes = b""
     content_type: str = "text/plain"
     headers: Mapping[str, str] = field(default_factory=dict)
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +92,18 @@ class StandIn(Protocol):
     def routes(self) -> Sequence[tuple[str, str]]:
         """Methods and paths that are its own, in aiohttp's notation."""
 
+    @property
+    def gone(self) -> int:
+        """The status that says of a target that it is gone; 0 where the provider knows none."""
+
     def judge(self, call: Call) -> Verdict:
         """Check one request, as the real provider does."""
 
-    def settings(self, url: str) -> Mapping[str, str]:
-        """The options of a provider in relay's configuration that lead here."""
+    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+        """A failure that was ordered, in the provider's form; `right` would have been the answer."""
+
+    def settings(self, url: str) -> Mapping[str, object]:
+        """The options of a provider in relay's configuration that lead here; none: it is no provider."""
 
 
 def excerpt(body: bytes) -> str:

@@ -29,10 +29,14 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What a request suffers: `delay` in seconds, then an ending or an answer in place of the right one."""
+    """What a request suffers: `delay` in seconds, then an ending or an answer in place of the right one.
+
+    `reason` is the word that was ordered for the answer.
+    """
 
     delay: float = 0.0
     answer: Answer | None = None
+    reason: str = ""
     ending: Ending | None = None
 
 
@@ -83,8 +87,9 @@ class Troublemaker:
             rate = faults.rate_limit.per_second
             self._bucket = Bucket(rate, faults.burst or max(10.0, rate / 10), self._clock)
 
-    def decide(self, provider: str, messages: int) -> Trouble:
-        """What happens to one right request of so many messages."""
+    def decide(self, provider: str, messages: int, gone: int = 0) -> Trouble:
+        """What happens to one right request of so many messages. `gone`: how the provider says that a
+        target is; 0: it cannot."""
         faults = self.faults
         if self._none or faults.provider not in (None, provider):
             return NO_TROUBLE
@@ -95,9 +100,11 @@ class Troublemaker:
             return Trouble(delay, ending=Ending.RESET)
         if self._bucket is not None and (wait := self._bucket.take(messages)):
             return Trouble(delay, failure(429, math.ceil(wait)))
+        if gone and self._happens(faults.unregistered):
+            return Trouble(delay, failure(gone, None))
         if self._left and self._happens(faults.failing):
             self._left -= 1
-            return Trouble(delay, failure(faults.status, faults.retry_after))
+            return Trouble(delay, failure(faults.status, faults.retry_after), faults.reason)
         return Trouble(delay)
 
     def _happens(self, share: float) -> bool:

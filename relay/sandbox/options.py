@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -60,9 +61,14 @@ class Faults(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fail: Share = 0.0
-    """The share of requests that get `status`. Absent beside `status`, `retry_after` or `times`: all."""
+    """The share of requests that get `status`. Absent beside `status`, `reason`, `retry_after` or
+    `times`: all."""
     status: Status = 500
     """What a failing request is answered."""
+    reason: Annotated[str, Field(max_length=100)] = ""
+    """The provider's word for it, such as Shutdown, where its errors have one (apns)."""
+    unregistered: Share = 0.0
+    """The share of messages whose device or endpoint is gone, as far as the provider knows such a thing."""
     retry_after: Seconds | None = None
     """The Retry-After header of failing requests, in seconds."""
     times: Annotated[int, Field(ge=1)] | None = None
@@ -85,7 +91,7 @@ class Faults(BaseModel):
         """The share of requests that fail: an order of a status alone means every request."""
         if "fail" in self.model_fields_set:
             return self.fail
-        return 1.0 if self.model_fields_set & {"status", "retry_after", "times"} else 0.0
+        return 1.0 if self.model_fields_set & {"status", "reason", "retry_after", "times"} else 0.0
 
 
 class RequestFaults(BaseModel):
@@ -109,6 +115,9 @@ class RequestFaults(BaseModel):
 class SandboxOptions:
     """Where to listen and which credentials are right. Port 0: any free one.
 
+    `apns_port`: of APNs' HTTP/2 server; None: the one after `port`, any free one where that is taken.
+    `apns_topic`: an app's bundle id; an empty text takes every topic. `folder` keeps the certificates and
+    keys of APNs; without one they are new at each start.
     `webhook_secret`: `whsec_` and base64; an empty text takes webhooks without a signature.
     `seed` makes the faults repeatable.
     """
@@ -119,5 +128,10 @@ class SandboxOptions:
     key: str = "sandbox-key"
     secret: str = "sandbox-secret"  # noqa: S105 - a stand-in's
     webhook_secret: str = "whsec_" + base64.b64encode(b"relay-sandbox-webhook-secret-key").decode()
+    apns_port: int | None = None
+    apns_key_id: str = "RELAYKEY01"
+    apns_team_id: str = "RELAYTEAM1"
+    apns_topic: str = "com.example.app"
+    folder: Path | None = None
     faults: Faults = field(default_factory=Faults)
     seed: int | None = None

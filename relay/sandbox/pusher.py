@@ -33,6 +33,7 @@ class PusherStandIn:
         ("POST", "/apps/{app_id}/batch_events"),
         ("GET", "/apps/{app_id}/channels"),
     )
+    gone = 0
 
     def __init__(self, options: SandboxOptions, clock: Callable[[], float] = time.time) -> None:
         self._options, self._clock = options, clock
@@ -58,7 +59,11 @@ class PusherStandIn:
             [Received(", ".join(event.channels)[:CUT], event.name, "", event.data[:CUT]) for event in events],
         )
 
-    def settings(self, url: str) -> Mapping[str, str]:
+    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+        """As ordered: the body is for people."""
+        return ordered
+
+    def settings(self, url: str) -> Mapping[str, object]:
         """The options of relay's Pusher adapter that lead here."""
         options = self._options
         return {

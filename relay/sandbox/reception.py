@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.sandbox.exchange import Answer, Call, Received, StandIn, Verdict, succeeds
 from relay.sandbox.faults import NO_TROUBLE, Ending, RequestTroublemaker, Trouble, Troublemaker
@@ -37,12 +37,13 @@ class Reception:
     def receive(self, stand_in: StandIn, call: Call) -> Course:
         """Judge one request and decide what goes wrong with it. A wrong request has trouble enough."""
         verdict = stand_in.judge(call)
-        trouble = (
-            self._trouble(stand_in.name, call, verdict) if succeeds(verdict.answer.status) else NO_TROUBLE
-        )
-        return Course(trouble.answer or verdict.answer, verdict.messages, trouble.delay, trouble.ending)
+        trouble = self._trouble(stand_in, call, verdict) if succeeds(verdict.answer.status) else NO_TROUBLE
+        answer = verdict.answer
+        if trouble.answer is not None:
+            answer = stand_in.failed(trouble.answer, answer, trouble.reason)
+        return Course(answer, verdict.messages, trouble.delay, trouble.ending)
 
-    def _trouble(self, provider: str, call: Call, verdict: Verdict) -> Trouble:
+    def _trouble(self, stand_in: StandIn, call: Call, verdict: Verdict) -> Trouble:
         delay = 0.0
         if verdict.order is not None:
             message = verdict.messages[0].message_id if verdict.messages else ""
@@ -50,8 +51,8 @@ class Reception:
             if own.answer or own.ending:
                 return own
             delay = own.delay
-        general = self.troublemaker.decide(provider, len(verdict.messages))
-        return Trouble(delay + general.delay, general.answer, general.ending) if delay else general
+        general = self.troublemaker.decide(stand_in.name, len(verdict.messages), stand_in.gone)
+        return replace(general, delay=delay + general.delay) if delay else general
 
     def note(self, provider: str, call: Call, status: int, messages: Sequence[Received]) -> None:
         """Write down how a request ended."""

@@ -30,6 +30,7 @@ class WebhookStandIn:
 
     name = "webhook"
     routes = (("*", "/webhook"), ("*", "/webhook/{path:.*}"))
+    gone = 410
 
     def __init__(self, options: SandboxOptions, clock: Callable[[], float] = time.time) -> None:
         self._secret = options.webhook_secret
@@ -49,7 +50,11 @@ class WebhookStandIn:
             return error.verdict(messages)
         return Verdict(Answer(200, b"{}", "application/json"), messages, order)
 
-    def settings(self, url: str) -> Mapping[str, str]:
+    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+        """As ordered: the body is for people."""
+        return ordered
+
+    def settings(self, url: str) -> Mapping[str, object]:
         """The options of relay's webhook adapter that lead here."""
         settings = {"type": "webhook", "url": f"{url}/webhook/demo"}
         return {**settings, "secret": self._secret} if self._secret else settings

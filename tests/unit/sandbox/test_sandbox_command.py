@@ -7,14 +7,24 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import yaml
 from aiohttp import ClientSession
 
 from relay.sandbox.server import Sandbox
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keys that are made once are kept for the next test."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @asynccontextmanager
@@ -38,7 +48,7 @@ async def address(process: asyncio.subprocess.Process) -> tuple[str, str]:
     assert process.stderr is not None
     said = ""
     async with asyncio.timeout(20):
-        while "whsec_" not in said:
+        while "subscription to push to" not in said:
             said += (await process.stderr.readline()).decode()
     found = re.search(r"http://[0-9.:]+", said)
     assert found is not None

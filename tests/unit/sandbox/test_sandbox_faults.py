@@ -71,7 +71,7 @@ async def test_an_impossible_order_changes_nothing_and_says_why(user: Any) -> No
     for body, why in (
         ('{"fial": 1}', "fial: "),
         ('{"fail": 2, "status": 99}', "status: "),
-        ('{"provider": "fcm"}', "there are pusher, webhook"),
+        ('{"provider": "nobody"}', "there are pusher, webhook"),
         ("{", "not a JSON object"),
         ("[]", "not a JSON object"),
     ):

@@ -1,0 +1,168 @@
+"""A push service of browsers (RFC 8030), and the browsers themselves: what arrives is decrypted (RFC 8291).
+
+Errors are said as Mozilla's service says them:
+https://mozilla-services.github.io/autopush-rs/errors.html
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from uuid import uuid4
+
+import http_ece
+import msgspec
+
+from relay.sandbox import jws, vapid
+from relay.sandbox.exchange import Answer, Call, Received, Verdict, excerpt
+from relay.sandbox.identity import VAPID, Identity
+from relay.sandbox.subscriptions import PATH, Subscription, Subscriptions
+
+LARGEST = 4096
+"""Bytes of a body that every push service has to take (RFC 8030 section 7.2)."""
+
+LONGEST_LIFE = 2_419_200
+"""Seconds that a push is kept: four weeks."""
+
+_HEADER, _TAG = 86, 16
+"""Bytes: salt, record size, length of the key and the key before the one record; its tag after it."""
+
+_TTL = re.compile(r"[0-9]{1,15}")
+_TOPIC = re.compile(r"[A-Za-z0-9_\-]{1,32}")
+_URGENCIES = ("very-low", "low", "normal", "high")
+
+ERRORS = {
+    404: (102, "Not Found"),
+    410: (103, "Gone"),
+    413: (104, "Payload Too Large"),
+    429: (202, "Too Many Requests"),
+    503: (201, "Service Unavailable"),
+}
+"""Mozilla's number and name of a failure by order."""
+
+
+class Wrong(Exception):
+    """What is answered to a push that is wrong: status, Mozilla's number and one line."""
+
+    def __init__(self, status: int, number: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.number = status, number
+
+
+class WebPushStandIn:
+    """Takes pushes to the subscriptions that it has given out."""
+
+    name = "webpush"
+    routes = (("*", f"{PATH}{{subscription}}"),)
+    gone = 410
+
+    def __init__(
+        self, identity: Identity, subscriptions: Subscriptions, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._identity, self._subscriptions, self._clock = identity, subscriptions, clock
+
+    def judge(self, call: Call) -> Verdict:
+        """The endpoint first, then who sends, the headers and the body."""
+        headers = call.headers
+        about = " ".join(headers[name] for name in ("urgency", "topic") if name in headers)
+        shown = Received(call.path, about, "", f"{len(call.body)} bytes, encrypted")
+        origin = f"http://{headers.get('host', '')}"
+        try:
+            subscription = self._subscription(call)
+            key = self._sender(headers, origin)
+            if not subscription.takes(key):
+                raise Wrong(403, 109, "VapidPkHashMismatch: the page subscribed with another key")
+            ttl = check_headers(headers)
+            text = read_body(call, subscription, key)
+        except Wrong as error:
+            return Verdict(_refusal(error.status, error.number, str(error)), [shown])
+        answer = {"Location": f"{origin}/messages/{uuid4()}", "TTL": str(min(ttl, LONGEST_LIFE))}
+        return Verdict(Answer(201, headers=answer), [shown._replace(body=excerpt(text))])
+
+    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+        """A failure by order, in Mozilla's form."""
+        number, name = ERRORS.get(ordered.status, (999, "Error"))
+        return _refusal(ordered.status, number, reason or f"{name}, as ordered", ordered.headers)
+
+    def settings(self, url: str) -> Mapping[str, object]:
+        """The options of relay's Web Push adapter that lead here; the endpoint comes with each message."""
+        return {
+            "type": "webpush",
+            **self._identity.option("private_key", VAPID),
+            "subject": "mailto:sandbox@example.com",
+            "allow_private": True,
+        }
+
+    def _subscription(self, call: Call) -> Subscription:
+        if call.method != "POST":
+            raise Wrong(405, 999, "only POST is allowed")
+        identity = call.path.removeprefix(PATH)
+        found = self._subscriptions.find(identity)
+        if found is None:
+            raise Wrong(404, 102, "Request did not validate: no such endpoint")
+        if self._subscriptions.is_gone(identity):
+            raise Wrong(410, 106, "the user has unsubscribed")
+        return found
+
+    def _sender(self, headers: Mapping[str, str], origin: str) -> bytes:
+        """RFC 8292 section 4.2: 401 for one who does not say, 403 for one who is wrong."""
+        authorization = headers.get("authorization")
+        if authorization is None:
+            raise Wrong(401, 109, "Authorization is missing")
+        try:
+            return vapid.sender(authorization, origin, self._clock())
+        except jws.InvalidToken as error:
+            raise Wrong(403, 109, f"BadJwtToken: {error}") from None
+
+
+def check_headers(headers: Mapping[str, str]) -> int:
+    """The seconds of life that are asked for. Raises Wrong."""
+    ttl = headers.get("ttl")
+    if ttl is None:
+        raise Wrong(400, 111, "Missing TTL header")
+    if not _TTL.fullmatch(ttl):
+        raise Wrong(400, 112, "TTL must be whole seconds, 0 or more")
+    if headers.get("urgency", "normal") not in _URGENCIES:
+        raise Wrong(400, 999, f"BadUrgency: there are {', '.join(_URGENCIES)}")
+    topic = headers.get("topic", "none")
+    # Apple reads it as base64url, of which no text leaves a remainder of 1.
+    if not _TOPIC.fullmatch(topic) or len(topic) % 4 == 1:
+        raise Wrong(400, 113, "BadWebPushTopic: 1 to 32 letters, digits, - and _, that are base64url")
+    return int(ttl)
+
+
+def read_body(call: Call, subscription: Subscription, sender: bytes) -> bytes:
+    """What the browser sees. Raises Wrong, also for what only the browser would find out."""
+    body, coding = call.body, call.headers.get("content-encoding")
+    if not body:
+        if coding is not None:
+            raise Wrong(400, 110, "Content-Encoding without a body")
+        return b""
+    if len(body) > LARGEST:
+        raise Wrong(413, 104, f"{len(body)} bytes; at most {LARGEST} are taken")
+    if coding != "aes128gcm":
+        raise Wrong(400, 110, "Content-Encoding must be aes128gcm")
+    if len(body) <= _HEADER + _TAG or body[20] != 65:
+        raise Wrong(400, 110, "the body is no aes128gcm with an uncompressed key (RFC 8291 section 4)")
+    if int.from_bytes(body[16:20]) < len(body) - _HEADER:
+        raise Wrong(400, 110, "more than one record, or a record size that is too small (RFC 8291 section 4)")
+    if body[21:_HEADER] == sender:
+        raise Wrong(400, 110, "the key of the encryption must not be that of VAPID (RFC 8292 section 5)")
+    try:
+        text: bytes = http_ece.decrypt(
+            body, private_key=subscription.private_key, auth_secret=subscription.auth, version="aes128gcm"
+        )
+    except Exception:  # the library's own and those of what it is built on
+        raise Wrong(400, 110, "the browser could not decrypt it: not made for this subscription") from None
+    return text
+
+
+def _refusal(status: int, number: int, text: str, headers: Mapping[str, str] | None = None) -> Answer:
+    document = {
+        "code": status,
+        "errno": number,
+        "error": ERRORS.get(status, (0, "Error"))[1],
+        "message": text,
+    }
+    return Answer(status, msgspec.json.encode(document), "application/json", headers or {})

@@ -1,0 +1,123 @@
+"""`relay run` against `relay sandbox`, as somebody has both on a machine of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import ClientSession
+from redis.asyncio import Redis
+
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import RELAY, environment, relay, write_config
+
+EACH = 250
+"""Messages for each provider."""
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+@dataclass(frozen=True)
+class Running:
+    """A sandbox: its URL, the providers that it tells an operator to configure, and its questions."""
+
+    url: str
+    providers: dict[str, dict[str, Any]]
+    session: ClientSession
+
+    async def get(self, path: str) -> Any:
+        async with self.session.get(f"{self.url}/_sandbox/{path}") as answer:
+            assert answer.status == 200
+            return await answer.json()
+
+
+@asynccontextmanager
+async def sandbox(folder: Path, *words: str) -> AsyncIterator[Running]:
+    process = await asyncio.create_subprocess_exec(
+        RELAY,
+        *("sandbox", "--listen", "127.0.0.1:0", "--dir", str(folder), "--quiet", *words),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(NO_COLOR="1"),
+    )
+    assert process.stderr is not None
+    try:
+        said = ""
+        async with asyncio.timeout(20):
+            while "subscription to push to" not in said:
+                said += (await process.stderr.readline()).decode()
+        found = re.search(r"http://[0-9.:]+", said)
+        assert found is not None
+        async with ClientSession() as session:
+            yield Running(found[0], yaml.safe_load(said[said.index("providers:") :])["providers"], session)
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def test_what_the_sandbox_prints_is_a_configuration_that_it_takes(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with sandbox(tmp_path / "keys") as running:
+        config = write_config(tmp_path, redis_server.url, running.providers)
+        checked = await relay("check", "--connect", "-c", str(config))
+    assert checked.code == 0, checked.err
+    assert set(running.providers) == {"pusher", "webhook", "fcm", "apns", "webpush"}
+
+
+async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_none_is_dead(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    words = ("--fail", "5%", "--unregistered", "1%", "--latency", "0ms-5ms", "--seed", "7")
+    async with sandbox(tmp_path / "keys", *words) as running:
+        subscriptions = [await running.get("subscriptions") for _ in range(EACH)]
+        payloads = {
+            "fcm": [{"token": f"device-{n}", "notification": {"title": "Hi"}} for n in range(EACH)],
+            "apns": [{"device_token": f"{n:064x}", "aps": {"alert": "Hi"}} for n in range(EACH)],
+            "webpush": [{"subscription": each, "data": {"n": n}} for n, each in enumerate(subscriptions)],
+        }
+        providers = {
+            name: {**running.providers[name], "retry": {"attempts": 10, "base": "10ms"}} for name in payloads
+        }
+        # Over HTTP/2 and TLS, as Google has it.
+        url = running.providers["apns"]["url"]
+        providers["fcm"] |= {
+            "url": url,
+            "token_url": f"{url}/token",
+            "ca_file": running.providers["apns"]["ca_file"],
+        }
+        config = write_config(tmp_path, redis_server.url, providers)
+        elements = [
+            {"id": f"{name}-{n}", "provider": name, "reply_to": "receipts", "ttl": "1h", "payload": payload}
+            for name, several in payloads.items()
+            for n, payload in enumerate(several)
+        ]
+        await redis.rpush("notifications", *map(json.dumps, elements))
+        ran = await relay("run", "-c", str(config), "--until-empty")
+        assert ran.code == 0, ran.err
+        stats = await running.get("stats")
+    receipts = [json.loads(text) for text in await redis.lrange("receipts", 0, -1)]
+    assert len(receipts) == len({each["id"] for each in receipts}) == 3 * EACH
+    ended = Counter((each["provider"], each["outcome"]) for each in receipts)
+    assert {outcome for _, outcome in ended} == {"delivered", "unregistered"}
+    feedback = Counter(entry[b"provider"].decode() for _, entry in await redis.xrange("relay:feedback"))
+    for name, gone in (("fcm", "404"), ("apns", "410"), ("webpush", "410")):
+        statuses = stats[name]["statuses"]
+        assert stats[name]["accepted"] == ended[name, "delivered"]
+        assert statuses.get(gone, 0) == ended[name, "unregistered"] == feedback[name]
+        assert ended[name, "delivered"] + ended[name, "unregistered"] == EACH
+        # Nothing but what was ordered: no request of ours was wrong.
+        assert set(statuses) <= {"200", "201", "500", gone}
+        assert statuses["500"] > 0
+    assert feedback.total() > 0
