@@ -10,14 +10,15 @@ from relay.errors import RelayError, UsageError
 def main() -> None:
     """Run the command line."""
     from relay.cli.app import app
+    from relay.settings.redaction import printable
 
     try:
         app()
     except UsageError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error), keep="\n"), file=sys.stderr)
         sys.exit(2)
     except RelayError as error:
-        print(f"relay: {error}", file=sys.stderr)
+        print(printable(f"relay: {error}"), file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of our output left (`| head`): nothing is wrong.

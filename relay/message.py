@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 
 from relay.errors import MessageError
+from relay.settings.redaction import printable
 from relay.settings.types import parse_duration
 
 MAX_DEPTH = 64
@@ -277,7 +278,7 @@ def _earliest(one: float, other: float) -> float:
 
 
 def _quote(text: str) -> str:
-    return json.dumps(text if len(text) <= 60 else text[:57] + "...", ensure_ascii=False)
+    return printable(json.dumps(text if len(text) <= 60 else text[:57] + "...", ensure_ascii=False))
 
 
 def _kind(value: Any) -> str:

@@ -5,7 +5,7 @@ Each entry is an array that `settle.lua` understands; its header names the shape
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
@@ -21,6 +21,7 @@ from relay.outcome import (
     Unregistered,
 )
 from relay.settings.provider import ProviderOptions
+from relay.settings.redaction import Redactor, one_line, secrets_in
 from relay.store.lane import Claim, Hold
 
 LONGEST_HOLD = 3600.0
@@ -44,6 +45,7 @@ class Settler:
         self._cooldown = options.breaker.cooldown
         self._backoff = wait_random_exponential(multiplier=options.retry.base, max=options.retry.max)
         self._retrying = Retrying()
+        self._redactor = Redactor(secrets_in(options))
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait after the given attempt (1 is the first): exponential, full jitter."""
@@ -55,11 +57,11 @@ class Settler:
         """`now` is in Unix seconds: a retry that would come after the message's end is none."""
         message = claim.message
         attempts = message.attempts + 1
-        match outcome:
+        match self._fit_to_be_told(outcome):
             case Delivered():
                 return Settlement((claim.ticket, claim.fence, "d", attempts))
-            case Retry():
-                return Settlement(self._retry(claim, outcome, attempts, now))
+            case Retry() as failure:
+                return Settlement(self._retry(claim, failure, attempts, now))
             case Throttled(reason=reason, after=after):
                 seconds = None if after is None else min(after, LONGEST_HOLD)
                 if message.destination:
@@ -75,6 +77,20 @@ class Settler:
                 return Settlement(entry)
             case Rejected(reason=reason, status=status, body=body):
                 return Settlement(_dead(claim, reason, status, body, attempts, answered=1))
+
+    def _fit_to_be_told(self, outcome: Outcome) -> Outcome:
+        """What people will read is one printable line without our secrets, whatever an adapter passed on."""
+        match outcome:
+            case Delivered() | Isolate():
+                return outcome
+            case Unregistered():
+                return replace(outcome, reason=self._told(outcome.reason))
+            case _:
+                body = self._redactor.data(outcome.body)
+                return replace(outcome, reason=self._told(outcome.reason), body=body)
+
+    def _told(self, reason: str) -> str:
+        return one_line(self._redactor.text(reason))
 
     def hand_back(self, claim: Claim) -> tuple[object, ...]:
         """The entry for a message that was never sent."""

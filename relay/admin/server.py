@@ -1,6 +1,8 @@
 """A small HTTP server in every worker: `/healthz` for orchestrators, `/metrics` for Prometheus.
 
-It listens on loopback unless a token is set; the processes of one host share the port.
+It listens on loopback unless a token is set; the processes of one host share the port. It only ever answers
+GET, sets no cookie and lets no other origin read it, so a page in somebody's browser can do nothing with it:
+without a token, the name it was asked by has to be this host's (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
-from relay.settings.models import Settings
+from relay.settings.models import Settings, is_loopback
 from relay.store.overview import Overview, look
 from relay.store.scripting import Client
 from relay.watchdog import Watchdog
@@ -32,13 +34,31 @@ _GAUGES: Final = {
     "hold": "Seconds for which the lane still holds.",
 }
 
+PATIENCE = 10.0
+"""Seconds that a connection may be idle, or take to say what it wants: slow ones are not waited for."""
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
 logger = structlog.get_logger()
 
 
 class Admin:
     """The server of one process; `run` returns when it is cancelled, and never stops the worker."""
 
-    def __init__(self, settings: Settings, client: Client, heartbeat: Heartbeat, watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        heartbeat: Heartbeat,
+        watchdog: Watchdog,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._patience = patience
         self._settings = settings
         self._client = client
         self._heartbeat = heartbeat
@@ -54,7 +74,8 @@ class Admin:
         app = web.Application(middlewares=[self._authorise])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        app.on_response_prepare.append(_add_headers)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, keepalive_timeout=self._patience)
         await runner.setup()
         try:
             await web.TCPSite(runner, *address, reuse_port=True).start()
@@ -68,10 +89,21 @@ class Admin:
     async def _authorise(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self._token and not hmac.compare_digest(given.encode(), self._token.encode()):
-            return web.Response(status=401, text="send `Authorization: Bearer TOKEN` with the admin token\n")
+        if not self._token and not _is_local(request.host):
+            return web.Response(status=421, text="ask for 127.0.0.1 or localhost, or set `admin.token`\n")
+        if self._token and not self._is_token(request.headers.get("Authorization", "")):
+            return web.Response(
+                status=401,
+                text="send `Authorization: Bearer TOKEN` with the admin token\n",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
         return await handler(request)
+
+    def _is_token(self, authorization: str) -> bool:
+        scheme, _, given = authorization.partition(" ")
+        # What a client sends need not be UTF-8.
+        found = given.strip().encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(found, self._token.encode()) and scheme.lower() == "bearer"
 
     async def _health(self, request: web.Request) -> web.Response:
         silent = time.monotonic() - self._heartbeat.last
@@ -93,6 +125,16 @@ class Admin:
         registry = CollectorRegistry()
         registry.register(_Snapshot(overview))
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+def _is_local(host: str) -> bool:
+    """Whether a Host header means this host by its own names; any port, as it may be forwarded."""
+    _, colon, port = host.rpartition(":")
+    return is_loopback(host.lower() if colon and port.isdecimal() else f"{host.lower()}:0")
 
 
 class _Snapshot:

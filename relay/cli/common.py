@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -43,6 +44,15 @@ data = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
 
 notes = Console(stderr=True, soft_wrap=True)
 """Standard error: words for people."""
+
+
+def as_json(document: object, indent: int | None = 2) -> str:
+    """JSON that people can read, in which nothing is left that a terminal would obey."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return "".join(
+        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
+        for character in text
+    )
 
 
 def remember_config(context: typer.Context, config: ConfigOption = None) -> None:

@@ -11,12 +11,14 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from relay.cli import common
 from relay.cli.lanes import lane_of
 from relay.errors import UsageError
 from relay.message import PRIORITIES
 from relay.settings.models import QueueSettings, Settings
+from relay.settings.redaction import HIDDEN, names_a_secret, printable
 from relay.store import dead
 from relay.store.dead import DeadLetter
 from relay.store.fleet import Fleet
@@ -103,7 +105,7 @@ def list_letters(
     settings = common.load_settings(context, config)
     letters = common.run(_collect(settings, Selection(name, message_id, reason, limit)))
     if as_json:
-        typer.echo(json.dumps([as_data(letter) for letter in letters], indent=2, ensure_ascii=False))
+        typer.echo(common.as_json([as_data(letter) for letter in letters]))
         return
     if not letters:
         common.notes.print(f"no dead letters for {name}", highlight=False)
@@ -115,8 +117,10 @@ def list_letters(
     for letter in letters:
         identity = letter.message.id if letter.message else letter.entry
         status = str(letter.status or "")
-        table.add_row(_when(letter), identity, str(letter.attempts), status, letter.reason)
-    common.data.print(table, markup=False)
+        # As `Text`: brackets in them are no markup.
+        texts = (Text(printable(text)) for text in (identity, str(letter.attempts), status, letter.reason))
+        table.add_row(_when(letter), *texts)
+    common.data.print(table)
     if len(letters) == limit:
         common.notes.print(f"(the oldest {limit}; --limit shows more)", highlight=False)
 
@@ -141,10 +145,10 @@ def show(
         raise UsageError(f"no such dead letter for {name}; `relay dead list {name}` shows what there is")
     documents = [as_data(letter) for letter in letters]
     if as_json:
-        typer.echo(json.dumps(documents, indent=2, ensure_ascii=False))
+        typer.echo(common.as_json(documents))
         return
     for document in documents:
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        typer.echo(common.as_json(document))
 
 
 @app.command()
@@ -265,7 +269,11 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
     if message is None:
         document["raw"] = letter.raw.decode("utf-8", "backslashreplace")
         return document
-    document |= {"id": message.id, "priority": PRIORITIES[message.priority], "payload": message.payload}
+    document |= {
+        "id": message.id,
+        "priority": PRIORITIES[message.priority],
+        "payload": _shown(message.payload),
+    }
     for field in (
         "created_at",
         "expires_at",
@@ -278,6 +286,15 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
         if value := getattr(message, field):
             document[field] = value
     return document
+
+
+def _shown(payload: dict[str, Any]) -> dict[str, Any]:
+    """The payload without the credentials that its headers hold."""
+    headers = payload.get("headers")
+    if not isinstance(headers, dict):
+        return payload
+    shown = {name: HIDDEN if names_a_secret(name) else value for name, value in headers.items()}
+    return {**payload, "headers": shown}
 
 
 def _when(letter: DeadLetter) -> str:

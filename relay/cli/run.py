@@ -18,6 +18,7 @@ from relay.cli import common
 from relay.errors import ConfigError
 from relay.provider import discover
 from relay.settings.models import Settings
+from relay.settings.redaction import secrets_in
 from relay.store.connect import embedded
 from relay.supervisor import SUPERVISED, Supervisor, ends_without_supervisor
 
@@ -44,7 +45,7 @@ def run(
     Example: `relay run -c relay.yaml`
     """
     settings = common.load_settings(context, config)
-    logs.configure(settings.log.level, settings.log.format)
+    logs.configure(settings.log.level, settings.log.format, secrets_in(settings))
     wanted = processes or settings.processes
     number = (
         (len(os.sched_getaffinity(0)) if wanted == "auto" else wanted) if SUPERVISED not in os.environ else 1
@@ -99,6 +100,8 @@ def _reloaded(old: Settings, reload: common.Loader) -> Settings:
         return old
     if new.redis != old.redis or new.processes != old.processes:
         logger.warning("a change of `redis` or `processes` needs a restart")
+    # What the old file held may still be told.
+    logs.hide([*secrets_in(old), *secrets_in(new)])
     logger.info("the file was read again")
     return new
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from relay.cli import common
 from relay.errors import StoreError
 from relay.settings.models import Settings
+from relay.settings.redaction import printable
 from relay.store.lane import LaneStatus
 from relay.store.overview import Overview, look
 
@@ -68,7 +69,7 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
                 try:
                     overview = await look(client, settings)
                 except StoreError as error:
-                    live.update(Text(f"Redis is in trouble: {error}", style="red"), refresh=True)
+                    live.update(Text(printable(f"Redis is in trouble: {error}"), style="red"), refresh=True)
                 else:
                     live.update(tables(settings, overview, before), refresh=True)
                     before = overview
@@ -156,7 +157,7 @@ def _lanes(settings: Settings, overview: Overview, before: Overview | None) -> T
     earlier = {lane.provider: lane for lane in before.lanes} if before else {}
     for lane in overview.lanes:
         table.add_row(
-            lane.provider,
+            Text(lane.provider),
             _state(lane),
             rate_text(settings, lane.provider),
             *([_speed(lane, earlier.get(lane.provider), overview.at - before.at)] if before else []),
@@ -175,7 +176,7 @@ def _state(lane: LaneStatus) -> Text:
     if lane.hold:
         text += f" {lane.hold:.0f}s"
     if lane.why:
-        text += f": {lane.why[:60]}"
+        text += f": {printable(lane.why[:60])}"
     return Text(text, style=_COLOURS.get(lane.state, ""))
 
 
@@ -190,7 +191,10 @@ def _queues(overview: Overview) -> Table:
     for name in ("waiting", "taken", "dead"):
         table.add_column(name, justify="right", no_wrap=True)
     for queue in overview.queues:
-        table.add_row(queue.name, *(f"{number:,}" for number in (queue.waiting, queue.taken, queue.rejected)))
+        table.add_row(
+            Text(printable(queue.name)),
+            *(f"{number:,}" for number in (queue.waiting, queue.taken, queue.rejected)),
+        )
     return table
 
 
@@ -200,5 +204,6 @@ def _workers(overview: Overview) -> Table:
         profile = member.profile
         beat = Text(f"{member.silent:.0f}s ago", style="" if member in overview.alive else "red")
         age = f"{overview.at - profile.started:,.0f}s"
-        table.add_row(profile.host, str(profile.pid), profile.version, age, beat)
+        words = (profile.host, str(profile.pid), profile.version)
+        table.add_row(*(Text(printable(word)) for word in words), age, beat)
     return table

@@ -20,7 +20,7 @@ from relay.errors import TransportError
 from relay.http.guard import Network
 from relay.http.guarded import GuardedResolver, guarded_sockets
 from relay.http.reasons import explain
-from relay.http.transport import BODY_LIMIT, ForbiddenAddress, Unsendable
+from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, ForbiddenAddress, Unsendable
 from relay.provider import Request, Response
 
 KEEP_ALIVE = 15.0
@@ -56,7 +56,7 @@ class AiohttpTransport:
         self._concurrency = concurrency
         self._context = context or tls_context()
         self._resolver = resolver
-        self._sessions: dict[bool, ClientSession] = {}
+        self._sessions: dict[tuple[bool, bool], ClientSession] = {}
         self._resolvers: list[AbstractResolver] = []
 
     async def send(self, request: Request) -> Response:
@@ -69,8 +69,10 @@ class AiohttpTransport:
             except _DROPPED:
                 if not _REUSED.get():
                     raise
-            # An idle connection that its other side had closed says nothing about this message.
-            return await self._exchange(request, _total(max(0.001, deadline - loop.time())))
+            # An idle connection that its other side had closed says nothing about this message. The next
+            # one in the pool may have ended with it: only a new one proves anything.
+            left = _total(max(0.001, deadline - loop.time()))
+            return await self._exchange(request, left, fresh=True)
         except ForbiddenAddress:
             raise
         except TimeoutError:
@@ -88,8 +90,8 @@ class AiohttpTransport:
         for resolver in self._resolvers:
             await resolver.close()
 
-    async def _exchange(self, request: Request, timeout: ClientTimeout) -> Response:
-        session = self._session(request.public_only)
+    async def _exchange(self, request: Request, timeout: ClientTimeout, *, fresh: bool = False) -> Response:
+        session = self._session(request.public_only, fresh)
         url = request.url
         async with session.request(
             request.method,
@@ -100,20 +102,26 @@ class AiohttpTransport:
             allow_redirects=False,
             timeout=timeout,
         ) as response:
+            if response.status == IDLE_TOO_LONG and _REUSED.get():
+                raise ConnectionResetError
             # The request has reached its receiver: from here on nothing may be sent twice.
             _REUSED.set(False)
             body = await _read(response)
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Response(response.status, headers, body)
 
-    def _session(self, public_only: bool) -> ClientSession:
-        """Guarded requests have connections of their own: a pooled one was checked when it was opened."""
-        session = self._sessions.get(public_only)
+    def _session(self, public_only: bool, fresh: bool) -> ClientSession:
+        """Guarded requests have connections of their own: a pooled one was checked when it was opened.
+
+        A `fresh` one opens a connection for each request.
+        """
+        session = self._sessions.get((public_only, fresh))
         if session is None:
-            session = self._sessions[public_only] = self._open(public_only=public_only)
+            session = self._open(public_only=public_only, fresh=fresh)
+            self._sessions[public_only, fresh] = session
         return session
 
-    def _open(self, *, public_only: bool) -> ClientSession:
+    def _open(self, *, public_only: bool, fresh: bool) -> ClientSession:
         options: dict[str, Any] = {}
         if public_only:
             resolver = GuardedResolver(self._allowed, self._resolver)
@@ -122,9 +130,8 @@ class AiohttpTransport:
         elif self._resolver is not None:
             self._resolvers.append(self._resolver)
             options = {"resolver": self._resolver}
-        connector = _Connector(
-            limit=self._concurrency, keepalive_timeout=KEEP_ALIVE, ssl=self._context, **options
-        )
+        options |= {"force_close": True} if fresh else {"keepalive_timeout": KEEP_ALIVE}
+        connector = _Connector(limit=self._concurrency, ssl=self._context, **options)
         return ClientSession(
             connector=connector,
             cookie_jar=DummyCookieJar(),
@@ -163,6 +170,8 @@ def tls_context(ca: str | None = None) -> ssl.SSLContext:
     if ca is not None:
         context.load_verify_locations(cadata=ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # The name of a certificate without names for hosts proves nothing (RFC 9525, 6.3); OpenSSL would take it.
+    context.hostname_checks_common_name = False
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -26,6 +26,8 @@ def explain(error: BaseException, url: str) -> str:
             return f"TLS: {host}: {cut(_tls(error))}"
         case aiohttp.ClientConnectorDNSError():
             return f"DNS: {host} cannot be resolved: {cut(_system(error.os_error))}"
+        case aiohttp.ClientConnectorError() if _in_handshake(error.os_error):
+            return f"TLS: {host} broke off the handshake"
         case aiohttp.ClientConnectorError():
             return f"cannot connect to {host}: {cut(_system(error.os_error))}"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
@@ -54,6 +56,11 @@ def _tls(error: BaseException) -> str:
     cause = getattr(error, "os_error", error)
     reason = getattr(cause, "reason", None)
     return str(reason).lower().replace("_", " ") if reason else str(cause)
+
+
+def _in_handshake(error: OSError) -> bool:
+    """Whether a connection ended that the system had opened: it gives no number then."""
+    return isinstance(error, ConnectionResetError) and error.errno is None
 
 
 def _system(error: OSError) -> str:

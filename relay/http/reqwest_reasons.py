@@ -14,6 +14,8 @@ _REFUSED_STREAM = "refused stream before processing any application logic"
 PING_TIMED_OUT = "keep-alive timed out"
 _NOT_HTTP2 = ("frame with invalid size", "not a result of an error")
 _CLOSED = ("connection closed", "broken pipe", "connection reset", "unexpected end of file", "eof")
+_NO_CLOSE_NOTIFY = "peer closed connection without sending TLS close_notify"
+_SENT = "client error (SendRequest)"
 _BAD_ANSWER = ("invalid HTTP", "message head is too large", "invalid content-length", "invalid chunk")
 
 
@@ -34,6 +36,8 @@ def explain_causes(causes: list[str], url: str, *, http2: bool = False) -> str:
         return f"the proxy did not connect to {host}: {cut(last)}"
     if any("certificate" in cause for cause in causes):
         return f"TLS: the certificate of {host} is refused: {cut(last)}"
+    if any(_NO_CLOSE_NOTIFY in cause for cause in causes):
+        return f"{host} broke off {'its answer' if _in_body(causes) else 'the connection'}"
     if any("tls" in cause.lower() or "InvalidContentType" in cause for cause in causes):
         return f"TLS: {host}: {cut(last)}"
     if PING_TIMED_OUT in causes:
@@ -50,13 +54,22 @@ def _in_http(host: str, causes: list[str], last: str, http2: bool) -> str:
             return f"{host} ended the exchange: {cut(found[1])}"
     if http2 and any(text in last for text in _NOT_HTTP2):
         return f"{host} does not speak HTTP/2, and this provider needs it"
-    if "error reading a body from connection" in causes or "request or response body error" in causes:
+    if _in_body(causes):
         return f"{host} broke off its answer"
     if any(text in cause for cause in causes for text in _BAD_ANSWER):
         return f"{host} did not answer in HTTP: {cut(last)}"
     if last in (WORDS.values()) or any(text in cause.lower() for cause in causes for text in _CLOSED):
         return f"{host} closed the connection before it answered"
     return f"{host}: {cut(last)}"
+
+
+def was_closed(causes: list[str]) -> bool:
+    """Whether the connection ended while a request over HTTP/1.1 waited for its answer."""
+    return _SENT in causes and any(text in cause.lower() for cause in causes for text in _CLOSED)
+
+
+def _in_body(causes: list[str]) -> bool:
+    return "error reading a body from connection" in causes or "request or response body error" in causes
 
 
 def causes_of(details: Mapping[str, object]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,8 +20,8 @@ from pyreqwest.proxy import ProxyBuilder
 from relay import __version__
 from relay.errors import TransportError
 from relay.http.reasons import cut
-from relay.http.reqwest_reasons import PING_TIMED_OUT, causes_of, explain_causes
-from relay.http.transport import BODY_LIMIT, Unsendable
+from relay.http.reqwest_reasons import PING_TIMED_OUT, causes_of, explain_causes, was_closed
+from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, Unsendable
 from relay.provider import Request, Response
 
 if TYPE_CHECKING:
@@ -65,6 +67,13 @@ class _Connection:
 
     client: Client
     busy: int = 0
+    answered: float = -math.inf
+    """When the last answer over HTTP/1.1 came, in monotonic seconds: that connection is used again."""
+
+    @property
+    def reused(self) -> bool:
+        """Whether a request may have gone out on a connection that had served another."""
+        return time.monotonic() - self.answered < KEEP_ALIVE
 
 
 class ReqwestTransport:
@@ -72,6 +81,9 @@ class ReqwestTransport:
 
     What the library sends again by itself is what the other side says it has not processed: REFUSED_STREAM
     and streams above a GOAWAY's last one (RFC 9113, 8.7), twice at most; and what never left this host.
+    What we send again is a request over HTTP/1.1 whose connection ended without a word, once, over a new
+    connection: the other side may have closed it, idle, before the request was there. Which connection that
+    was, the library does not say; one that served a moment ago is taken for it.
 
     A task that is cancelled leaves its request running until the time-out: pyreqwest 0.15 cannot take
     one back. So nothing here counts requests in flight but the engine.
@@ -104,18 +116,28 @@ class ReqwestTransport:
         self._most = min(connections or math.ceil(concurrency / STREAMS), concurrency)
         self._share = math.ceil(concurrency / self._most)
         self._connections: list[_Connection] = []
+        self._fresh: Client | None = None
 
     async def send(self, request: Request) -> Response:
         _check_origin(request.url)
         _check_headers(request.headers)
         connection = self._free()
         connection.busy += 1
+        started = time.monotonic()
         try:
-            return await _exchange(connection.client, request)
+            response = await self._first(connection, request)
+            if response is not None:
+                return response
+            left = max(0.001, started + self._seconds - time.monotonic())
+            async with asyncio.timeout(left):
+                response, _ = await _exchange(self._new(), request)
+                return response
         except RequestTimeoutError as error:
             causes = causes_of(error.details)
             if PING_TIMED_OUT in causes:
                 raise TransportError(explain_causes(causes, request.url)) from None
+            raise TransportError(f"no answer within {self._seconds:g} s") from None
+        except TimeoutError:
             raise TransportError(f"no answer within {self._seconds:g} s") from None
         except RequestError as error:
             reason = explain_causes(causes_of(error.details), request.url, http2=self._http2)
@@ -125,9 +147,28 @@ class ReqwestTransport:
         finally:
             connection.busy -= 1
 
+    async def _first(self, connection: _Connection, request: Request) -> Response | None:
+        """The answer; None where an idle connection ended in place of one."""
+        reused = connection.reused
+        try:
+            response, version = await _exchange(connection.client, request)
+        except RequestTimeoutError:
+            raise
+        except RequestError as error:
+            if reused and was_closed(causes_of(error.details)):
+                return None
+            raise
+        if version.startswith("HTTP/1"):
+            connection.answered = time.monotonic()
+            if reused and response.status == IDLE_TOO_LONG:
+                return None
+        return response
+
     async def close(self) -> None:
         for connection in self._connections:
             await connection.client.close()
+        if self._fresh is not None:
+            await self._fresh.close()
 
     def _free(self) -> _Connection:
         """The first connection that has its share not yet, so that little traffic keeps one busy."""
@@ -139,7 +180,14 @@ class ReqwestTransport:
             return self._connections[-1]
         return min(self._connections, key=lambda connection: connection.busy)
 
-    def _open(self) -> Client:
+    def _new(self) -> Client:
+        """A client that keeps no connection."""
+        if self._fresh is None:
+            self._fresh = self._open(idle=0)
+        return self._fresh
+
+    def _open(self, idle: int | None = None) -> Client:
+        """`idle` connections are kept at most; None: all."""
         every, patience = (timedelta(seconds=seconds) for seconds in self._ping)
         builder = (
             ClientBuilder()
@@ -163,6 +211,8 @@ class ReqwestTransport:
             .zstd(False)
             .deflate(False)
         )
+        if idle is not None:
+            builder = builder.pool_max_idle_per_host(idle)
         if self._http2:
             builder = builder.http2_prior_knowledge()
         if self._proxy:
@@ -174,7 +224,8 @@ class ReqwestTransport:
         return builder.build()
 
 
-async def _exchange(client: Client, request: Request) -> Response:
+async def _exchange(client: Client, request: Request) -> tuple[Response, str]:
+    """The answer, and the version of HTTP that it came by."""
     try:
         building = client.request(request.method, request.url).headers(request.headers)
         if request.body:
@@ -190,7 +241,7 @@ async def _exchange(client: Client, request: Request) -> Response:
         # One byte more than is of use: a body of just the limit is then seen to end.
         body = await answer.body_reader.read(BODY_LIMIT + 1)
         whole = b"" if body is None else body.to_bytes()
-        return Response(answer.status, _headers(answer.headers), whole[:BODY_LIMIT])
+        return Response(answer.status, _headers(answer.headers), whole[:BODY_LIMIT]), answer.version
 
 
 def _headers(found: HeaderMap) -> dict[str, str]:

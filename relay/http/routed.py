@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from relay.http.guard import Network
 from relay.http.transport import Transport, Unsendable
 from relay.settings.http import HttpOptions
 from relay.settings.provider import ProviderOptions
+from relay.settings.redaction import Redactor, secrets_in
 
 if TYPE_CHECKING:
     from relay.provider import Request, Response
@@ -27,8 +29,21 @@ class RoutedTransport:
         self._http2 = http2
         self._fixed: Transport | None = None
         self._guarded: Transport | None = None
+        self._secrets = tuple(secrets_in(options))
 
     async def send(self, request: Request) -> Response:
+        response = await self._carry(request)
+        return response if response.status < 300 else self._without_secrets(request, response)
+
+    def _without_secrets(self, request: Request, response: Response) -> Response:
+        """A receiver that echoes what we sent must not get our credentials into dead letters and logs."""
+        redactor = Redactor((*self._secrets, *secrets_in(request.headers)))
+        headers = dict(response.headers)
+        if "location" in headers:
+            headers["location"] = redactor.text(headers["location"])
+        return replace(response, headers=headers, body=redactor.data(response.body))
+
+    async def _carry(self, request: Request) -> Response:
         if request.public_only or self._is_plain(request.url):
             if self._guarded is None:
                 self._guarded = _guarded(self._options, self._allowed)

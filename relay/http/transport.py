@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer that are read; the rest is cut off, and the connection with it."""
 
+IDLE_TOO_LONG = 408
+"""What servers say to a connection that was idle, before they close it: where it is the first word on a
+connection that served before, it is no answer to what was sent (RFC 9110, 15.5.9)."""
+
 
 class Unsendable(TransportError):
     """The request can never be made, however often it is tried: its URL is none, or a header."""

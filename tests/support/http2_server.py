@@ -24,11 +24,14 @@ from h2.exceptions import ProtocolError
 from tests.support.receiver import Answer, Received
 
 
-def certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """An authority, a certificate for 127.0.0.1 that it issued, and the key of that, as PEM files."""
+def certificates(folder: Path, *, days: int = 1) -> tuple[Path, Path, Path]:
+    """An authority, a certificate for 127.0.0.1 that it issued, and the key of that, as PEM files.
+
+    The certificate ends in so many days; -1: it did yesterday.
+    """
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority = _certificate("Authority", "Authority", authority_key, authority_key, ca=True)
-    certificate = _certificate("localhost", "Authority", key, authority_key, ca=False)
+    authority = _certificate("Authority", "Authority", authority_key, authority_key, days=1, ca=True)
+    certificate = _certificate("localhost", "Authority", key, authority_key, days=days, ca=False)
     paths = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
     paths[0].write_bytes(authority.public_bytes(Encoding.PEM))
     paths[1].write_bytes(certificate.public_bytes(Encoding.PEM))
@@ -42,6 +45,7 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     signer: ec.EllipticCurvePrivateKey,
     *,
+    days: int,
     ca: bool,
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
@@ -52,8 +56,8 @@ def _certificate(
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .sign(signer, SHA256())

@@ -13,8 +13,10 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @asynccontextmanager
-async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server on a free loopback port, whose connections end with it."""
+async def serving(
+    handler: Handler, context: ssl.SSLContext | None = None, bound: socket.socket | None = None
+) -> AsyncIterator[int]:
+    """A server on a free loopback port, or on a `bound` one, whose connections end with it."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,7 +30,8 @@ async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> As
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    where = {"host": "127.0.0.1", "port": 0} if bound is None else {"sock": bound}
+    server = await asyncio.start_server(connected, ssl=context, **where)  # type: ignore[arg-type]
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -22,7 +22,7 @@ from relay.http.transport import BODY_LIMIT
 from relay.provider import Request
 from relay.settings.http import HttpOptions
 from tests.support.http2_server import certificates
-from tests.support.raw_server import hang, keeps_answering, linger_zero, read_request, says, serving
+from tests.support.raw_server import hang, keeps_answering, read_request, says, serving
 
 
 @asynccontextmanager
@@ -278,24 +278,6 @@ async def test_an_idle_connection_that_was_closed_costs_nothing() -> None:
             await gone.wait()
             gone.clear()
             assert connections == number
-
-
-@pytest.mark.parametrize("end", ["closed", "reset"])
-async def test_a_request_that_may_have_been_processed_is_not_sent_again(end: str) -> None:
-    seen: list[bytes] = []
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(await read_request(reader))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        seen.append(await read_request(reader))
-        if end == "reset":
-            linger_zero(writer)
-
-    async with serving(handler) as port, opened() as transport:
-        await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
-        with pytest.raises(TransportError, match="closed the connection before it answered"):
-            await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
-    assert len(seen) == 2
 
 
 def _addresses(name: str) -> set[str]:

@@ -1,0 +1,97 @@
+"""Which texts are secrets, and what is put in their place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.webhook import WebhookOptions
+from relay.settings.models import RedisSettings
+from relay.settings.redaction import Redactor, names_a_secret, one_line, printable, secrets_in
+from relay.settings.types import Secret
+
+PEM = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEG
+c2Vjb25kIGxpbmUgb2Yga2V5
+-----END PRIVATE KEY-----
+"""
+
+
+def test_secrets_of_options_are_found_wherever_they_stand() -> None:
+    options = WebhookOptions(
+        type="webhook",
+        url="https://example.com",
+        secret=Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        secrets=[Secret("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSx")],
+        headers={"Authorization": "Bearer abcdef", "X-Api-Key": "ghijkl", "X-Plain": "in the open"},
+        proxy=Secret("http://me:s%40fe-word@127.0.0.1:3128"),
+    )
+    found = set(secrets_in(options))
+    assert {"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSx"} <= found
+    assert {"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "abcdef", "ghijkl", "s%40fe-word", "s@fe-word"} <= found
+    assert not {"in the open", "127.0.0.1", "me", "http://me:s%40fe-word@127.0.0.1:3128"} & found
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        ("redis://127.0.0.1:6379/0", set()),
+        ("redis://:pass-word@h", {"pass-word"}),
+        ("redis+sentinel://u:one@h:1/N/0?sentinel_password=two", {"one", "two"}),
+    ],
+)
+def test_of_the_url_of_redis_only_passwords_are_secret(url: str, secrets: set[str]) -> None:
+    assert set(secrets_in(RedisSettings(url=Secret(url)))) == secrets
+
+
+def test_each_line_of_a_key_is_a_secret_by_itself() -> None:
+    redactor = Redactor(secrets_in(Secret(PEM)))
+    assert redactor.text("at line 3: c2Vjb25kIGxpbmUgb2Yga2V5 is wrong") == "at line 3: *** is wrong"
+    assert redactor.text("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
+
+
+def test_a_longer_secret_hides_the_shorter_one_in_it() -> None:
+    assert Redactor(["abcd", "abcdef"]).text("abcdef abcd") == "*** ***"
+    assert Redactor(["abcd"]).data(b"\xffabcd\xff") == b"\xff***\xff"
+    assert Redactor(["a", ""]).text("a banana") == "a banana"
+
+
+@given(st.lists(st.text(min_size=4), max_size=5), st.text(), st.data())
+def test_no_secret_is_left(secrets: list[str], text: str, data: st.DataObject) -> None:
+    for secret in secrets:
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + secret + text[at:]
+    shown = Redactor(secrets).text(text)
+    # What stands left and right of a hidden one may form another by chance, but never across `***`.
+    for part in shown.split("***"):
+        assert not any(secret in part for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    "name", ["authorization", "Proxy-Authorization", "Cookie", "X-API-Key", "auth-token"]
+)
+def test_headers_that_say_who_we_are(name: str) -> None:
+    assert names_a_secret(name)
+
+
+@pytest.mark.parametrize("name", ["content-type", "retry-after", "webhook-id", "apns-topic", "ttl"])
+def test_headers_that_do_not(name: str) -> None:
+    assert not names_a_secret(name)
+
+
+@given(st.text(st.characters(codec=None, exclude_categories=())))
+def test_any_text_becomes_one_printable_line(text: str) -> None:
+    for line in (one_line(text), printable(text)):
+        assert line.isprintable()
+    assert len(one_line(text * 50)) <= 1000
+    if text.isprintable():
+        assert printable(text) == text
+
+
+def test_a_terminal_is_shown_what_it_was_told() -> None:
+    shown: Any = printable("\x1b[31m\n\u202ex\U000e0041")
+    assert shown == "\\x1b[31m\\n\\u202ex\\U000e0041"
+    assert printable("a\nb\x07", keep="\n") == "a\nb\\x07"
