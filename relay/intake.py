@@ -18,7 +18,7 @@ from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.lane import Lane, Malformed
-from relay.store.queue import Queue
+from relay.store.queue import Batch, Queue
 from relay.store.replication import Replicas
 from relay.store.scripting import is_refusal
 
@@ -35,6 +35,12 @@ PAUSE = 0.5
 
 FROZEN = 1.0
 """Seconds without an answer after which Redis may have been replaced behind our back."""
+
+PATIENCE = 30.0
+"""Seconds to wait for an earlier batch: a dead worker's is finished by others long before."""
+
+LONGEST_DELAY = 0.05
+"""Seconds between two looks whether it is."""
 
 logger = structlog.get_logger()
 
@@ -135,8 +141,8 @@ def _with_expiry(message: Message, ttl: float) -> Message:
 class Intake:
     """The loop of one queue in one process.
 
-    What Redis says is on the processing list is the truth. After any trouble the loop reads it again and
-    goes on from there: an answer may have been lost, or a failover may have undone what was answered.
+    What Redis says is on the processing list is the truth: after any trouble the loop takes it again and goes
+    on from there. An answer may have been lost, or a failover may have undone what was answered.
     """
 
     def __init__(
@@ -160,9 +166,7 @@ class Intake:
         self._on_arrival = on_arrival
         self._on_letters = on_letters
         self._log = logger.bind(queue=queue.name)
-        self._turn = 0
-        self._previous = 0
-        self._done = 0
+        self._done = ""
         self._rejected: list[tuple[str, bytes]] = []
         self.answered = time.monotonic()
         """When Redis last answered, be it by a refusal, in monotonic seconds."""
@@ -180,56 +184,68 @@ class Intake:
         )
         while True:
             try:
-                await self._work()
+                while True:
+                    await self._advance()
             except StoreError as error:
                 self._report(error)
                 await asyncio.sleep(PAUSE)
-                await forever(self._catch_up)
+                await forever(self._advance)
 
-    async def _work(self) -> None:
-        """Move elements until Redis is in trouble."""
-        while True:
-            while batch := await self._take():
-                await self._handle(batch)
-            if (element := await self._wait()) is not None:
-                await self._handle([element])
+    async def finish(self) -> None:
+        """Once `run` is cancelled: put into the lanes what it had taken. Raises StoreError."""
+        batch = await self.queue.take(most=0)
+        self._heard()
+        if batch.elements:
+            await self._handle(batch)
+            await self.queue.take(self._done, self._rejected, most=0)
 
-    async def _wait(self) -> bytes | None:
+    async def _advance(self) -> None:
+        """One batch, or a wait for one."""
+        batch = await self._take()
+        if batch.elements:
+            await self._handle(batch)
+        else:
+            await self._wait()
+
+    async def _wait(self) -> None:
         self.waiting = True
         try:
-            element = await self.queue.wait(WAIT)
+            await self.queue.wait(WAIT)
         finally:
             self.waiting = False
-        self._heard(0 if element is None else 1)
-        return element
+        self._heard()
 
-    async def _take(self) -> list[bytes]:
-        if time.monotonic() - self.answered > FROZEN:
-            await self._catch_up()
-        batch = await self.queue.take(self._turn + 1, self._previous, self._done, self._rejected)
-        self._turn += 1
-        self._previous, self._done, self._rejected = self._turn, 0, []
-        self._heard(len(batch))
+    async def _take(self) -> Batch:
+        done, rejected = self._done, self._rejected
+        self._done, self._rejected = "", []
+        if self._was_frozen():
+            # What Redis answered then may be undone.
+            done = ""
+        batch = await self.queue.take(done, rejected)
+        self.taken += len(batch.elements)
+        self._heard()
         return batch
 
-    async def _catch_up(self) -> None:
-        """Put into the lanes what is on the processing list; a lane that has the batch takes nothing."""
-        turn, batch = await self.queue.left()
-        by_lane, rejected = self.router.sort(batch)
-        await self._enqueue_all(by_lane, batch_number(turn, batch))
-        # A number that was used once never stands for other elements, even if Redis forgot it.
-        self._turn = max(self._turn, turn)
-        self._previous, self._done, self._rejected = turn, len(batch), rejected
-        self._heard(0)
-
-    async def _handle(self, batch: Sequence[bytes]) -> None:
-        if time.monotonic() - self.answered > FROZEN:
+    async def _handle(self, batch: Batch) -> None:
+        if self._was_frozen():
             # Others may have taken this worker for dead, and the batch with it.
-            await self._catch_up()
             return
-        by_lane, self._rejected = self.router.sort(batch)
-        self._done = len(batch)
-        await self._enqueue_all(by_lane, batch_number(self._previous, batch))
+        by_lane, rejected = self.router.sort(batch.elements)
+        if batch.earlier and is_ordered(by_lane):
+            await self._earlier_first(batch)
+        await self._enqueue_all(by_lane, batch.number)
+        self._done, self._rejected = batch.number, rejected
+
+    async def _earlier_first(self, batch: Batch) -> None:
+        """Return when what was taken before this batch, by whomever, is in its lanes."""
+        earlier, delay, deadline = batch.earlier, 0.001, time.monotonic() + PATIENCE
+        while earlier and time.monotonic() < deadline:
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LONGEST_DELAY)
+            earlier = await self.queue.earlier(batch.number)
+            self._heard()
+        if earlier:
+            self._log.warning("went ahead of an earlier batch that nobody finishes", batches=earlier)
 
     async def _enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], number: str) -> None:
         results = await asyncio.gather(
@@ -245,44 +261,52 @@ class Intake:
         lane = self._lanes[provider]
         enqueued = await lane.enqueue(items, self.mark, number)
         await self._replicas.follow(lane.keys.replicated)
-        self._heard(0)
+        self._heard()
         if enqueued.letters:
             self._on_letters.set()
         self._on_arrival(provider, enqueued.waiting)
 
-    def _heard(self, elements: int) -> None:
+    def _was_frozen(self) -> bool:
+        return time.monotonic() - self.answered > FROZEN
+
+    def _heard(self) -> None:
         self.answered = time.monotonic()
-        self.taken += elements
 
     def _report(self, error: BaseException | None) -> None:
         if isinstance(error, StoreError) and is_refusal(error):
-            self._heard(0)
+            self._heard()
         self._log.warning("Redis is in trouble", error=str(error))
 
 
 async def finish_batch(
-    queue: Queue, router: Router, lanes: Mapping[str, Lane], worker: str, replicas: Replicas | None = None
-) -> int:
-    """Put what a worker had taken when it stopped or died into the lanes; how many elements.
+    queue: Queue, router: Router, lanes: Mapping[str, Lane], worker: str, replicas: Replicas
+) -> bool:
+    """Put what a worker had taken when it died into the lanes.
 
-    A lane that already has its part of the batch takes nothing twice: the batch has a number. May be
-    repeated, by anybody. `queue` is that worker's view. Raises StoreError.
+    False where that has to wait until what was taken earlier is there. A lane that already has its part of
+    the batch takes nothing twice: the batch has a number. May be repeated, by anybody. `queue` is that
+    worker's view. Raises StoreError.
     """
-    turn, batch = await queue.left()
-    by_lane, rejected = router.sort(batch)
+    batch = await queue.take(most=0)
+    by_lane, rejected = router.sort(batch.elements)
+    if batch.earlier and is_ordered(by_lane):
+        return False
     for provider, items in by_lane.items():
-        await lanes[provider].enqueue(items, batch_mark(worker, queue.name), batch_number(turn, batch))
-        if replicas is not None:
-            await replicas.follow(lanes[provider].keys.replicated)
-    await queue.take(turn + 1, turn, len(batch), rejected, most=0)
-    await queue.forget()
-    return len(batch)
+        await lanes[provider].enqueue(items, batch_mark(worker, queue.name), batch.number)
+        await replicas.follow(lanes[provider].keys.replicated)
+    if batch.elements:
+        await queue.take(batch.number, rejected, most=0)
+    return True
 
 
-def batch_number(turn: int, batch: Sequence[bytes]) -> str:
-    """What a lane remembers of a batch. The size is part of it: an element that comes late, over a
-    connection that was given up, makes another batch of it."""
-    return f"{turn}:{len(batch)}"
+def is_ordered(by_lane: Mapping[str, Sequence[Item]]) -> bool:
+    """Whether any of these messages must not be overtaken by one that was pushed later."""
+    for items in by_lane.values():
+        for item in items:
+            message = item.message if isinstance(item, FanOut) else item
+            if isinstance(message, Message) and (message.ordering_key or message.collapse_key):
+                return True
+    return False
 
 
 def batch_mark(worker: str, queue: str) -> str:

@@ -106,15 +106,16 @@ class Recovery:
         dead = [member.profile for member in members if self._is_dead(member.profile, silences)]
         if not dead or not await self._fleet.lock_recovery(self._profile.worker, INTERVAL):
             return 0
-        for profile in dead:
-            await self._bury(profile)
-        return len(dead)
+        left = dead
+        # One may have to wait for what another one had taken earlier, dead or alive.
+        while left != (left := [profile for profile in left if not await self._bury(profile)]):
+            pass
+        return len(dead) - len(left)
 
     async def sweep(self) -> int:
         """Give back what came to workers after they had left; how many elements and messages.
 
-        Redis may move an element to a worker whose connection it does not yet know to be broken, and one
-        that was frozen may claim before it hears that it was buried. Raises StoreError.
+        One that was frozen may take and claim before it hears that it was buried. Raises StoreError.
         """
         gone = await self._fleet.gone()
         if not gone or not await self._fleet.lock_recovery(self._profile.worker, INTERVAL):
@@ -123,10 +124,9 @@ class Recovery:
         workers = [member.profile.worker for member in gone]
         for name in sorted({name for member in gone for name in member.profile.queues}):
             queue = Queue(self._client, self._prefix, name, self._profile.worker)
-            for worker, elements in zip(workers, await queue.taken(workers), strict=True):
-                if elements:
-                    await queue.give_back(worker)
-                    found += elements
+            for worker in set(await queue.holders()).intersection(workers):
+                found += (await queue.depth([worker]))[1]
+                await queue.give_back(worker)
         for name in sorted({name for member in gone for name in member.profile.lanes}):
             lane = self._lane(name)
             for worker, messages in zip(workers, await lane.in_flight(workers), strict=True):
@@ -147,21 +147,23 @@ class Recovery:
         # Beside us on the same kernel we need not wait for a lease to run out.
         return bool(profile.machine) and profile.machine == self._profile.machine and not _runs(profile.pid)
 
-    async def _bury(self, profile: Profile) -> None:
+    async def _bury(self, profile: Profile) -> bool:
+        """False where something of it has to wait for another worker."""
         recovered: dict[str, int] = {}
         for name in profile.queues:
             queue = Queue(self._client, self._prefix, name, profile.worker)
             router = self._routers.get(name)
             if router is None:
                 await queue.give_back()
-            else:
-                await finish_batch(queue, router, self._lanes, profile.worker, self._replicas)
+            elif not await finish_batch(queue, router, self._lanes, profile.worker, self._replicas):
+                return False
         for name in profile.lanes:
             if messages := await self._lane(name).recover(profile.worker):
                 recovered[name] = messages
         await self._fleet.leave(profile.worker)
         await self._fleet.wake(list(recovered))
         logger.warning("recovered what a dead worker held", worker=profile.worker, messages=recovered)
+        return True
 
     async def _forget(self, profile: Profile) -> None:
         # Not when it is buried: if it wakes it must not put a batch into a lane for a second time.

@@ -19,7 +19,7 @@ from relay.dispatch import Dispatcher
 from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
 from relay.http import Transport, open_transport
-from relay.intake import Intake, Router, finish_batch
+from relay.intake import Intake, Router
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
 from relay.redis_provider import RedisProvider
@@ -197,9 +197,7 @@ class Worker:
         try:
             async with asyncio.timeout(5):
                 for intake in self.intakes:
-                    await finish_batch(
-                        intake.queue, intake.router, self.lanes, self.profile.worker, self._replicas
-                    )
+                    await intake.finish()
                 for provider, lane in self.lanes.items():
                     await lane.hand_back()
                     await lane.forget_marks([intake.mark for intake in self.intakes])

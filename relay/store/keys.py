@@ -86,9 +86,19 @@ class QueueKeys:
         """List: elements that this worker has taken and not yet put into lanes."""
         return f"{self.base}processing:{worker}"
 
-    def turn(self, worker: str) -> str:
-        """The number of this worker's last take, so that a repeated one changes nothing."""
-        return f"{self.base}turn:{worker}"
+    @property
+    def staged(self) -> str:
+        """List: elements that blocking waits have moved off the queue; they are taken first."""
+        return self.base + "staged"
+
+    @property
+    def out(self) -> str:
+        """Sorted set: worker by the number of the batch that it has taken and not yet put into lanes."""
+        return self.base + "out"
+
+    def number(self, worker: str) -> str:
+        """The number of the batch on this worker's processing list."""
+        return f"{self.base}number:{worker}"
 
 
 @dataclass(frozen=True, slots=True)

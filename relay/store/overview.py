@@ -57,10 +57,11 @@ async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str])
     try:
         async with client.pipeline(transaction=False) as pipe:
             pipe.llen(name)
+            pipe.llen(keys.staged)
             pipe.xlen(keys.rejected)
             for worker in workers:
                 pipe.llen(keys.processing(worker))
-            waiting, rejected, *taken = await pipe.execute()
+            waiting, staged, rejected, *taken = await pipe.execute()
     except TROUBLE as error:
         raise StoreError(describe(error)) from error
-    return QueueStatus(name, waiting, sum(taken), rejected)
+    return QueueStatus(name, waiting + staged, sum(taken), rejected)

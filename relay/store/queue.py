@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from relay.errors import StoreError
 from relay.store.keys import QueueKeys
@@ -15,6 +17,16 @@ BATCH_BYTES = 1 << 20
 """Bytes after which a batch is full: bounds a worker's memory, whatever lies on the list."""
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is on a worker's processing list. `earlier` is how many batches of the queue that were taken
+    before it are not yet in their lanes; `number` is '' where there is nothing."""
+
+    number: str
+    earlier: int
+    elements: Sequence[bytes]
+
+
 class Queue:
     """A list and this worker's processing list. Every method raises StoreError."""
 
@@ -23,94 +35,84 @@ class Queue:
         self.keys = QueueKeys.of(prefix, name)
         self._client = client
         self._worker = worker
-        self._processing = self.keys.processing(worker)
-        self._turn = self.keys.turn(worker)
 
-    async def wait(self, seconds: float) -> bytes | None:
-        """The next element, moved to the processing list; None if none came within `seconds`."""
+    async def wait(self, seconds: float) -> bool:
+        """Whether there is something to take; False if nothing came within `seconds`.
+
+        The element is moved aside, from where whoever takes next takes first: it keeps its place, and this
+        worker may die or be cut off without holding it.
+        """
         try:
             element: bytes | None = await self._client.execute_command(
-                "BLMOVE", self.name, self._processing, "LEFT", "RIGHT", seconds
+                "BLMOVE", self.name, self.keys.staged, "LEFT", "RIGHT", seconds
             )
         except TROUBLE as error:
             raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
         heed_cancellation()
-        return element
+        return element is not None
 
     async def take(
-        self,
-        turn: int,
-        previous: int = 0,
-        done: int = 0,
-        rejected: Sequence[tuple[str, bytes]] = (),
-        *,
-        most: int = BATCH,
-    ) -> list[bytes]:
-        """Forget the `done` elements of the turn `previous`, and get the next batch of up to `most`.
+        self, done: str = "", rejected: Sequence[tuple[str, bytes]] = (), *, most: int = BATCH
+    ) -> Batch:
+        """Forget the batch with the number `done`, and get the next one of up to `most` elements.
 
-        Where the processing list holds anything else, nothing is forgotten, and it is that batch.
-        `rejected` are those that belong to no provider, as (reason, raw bytes): they are filed under the
-        queue's name. Repeating a call with the same `turn` changes nothing.
+        What is on the processing list and is not that batch is handed out again first. `rejected` are those
+        of the done that belong to no provider, as (reason, raw bytes): they are filed under the queue's name.
         """
-        words = [part for pair in rejected for part in pair]
-        batch: list[bytes] = await script("take").run(
+        keys = self.keys
+        number, earlier, *elements = await script("take").run(
             self._client,
-            (self.name, self._processing, self._turn, self.keys.rejected),
-            turn,
-            previous,
+            (
+                self.name,
+                keys.staged,
+                keys.processing(self._worker),
+                keys.number(self._worker),
+                keys.rejected,
+                keys.out,
+            ),
+            self._worker,
             done,
             most,
             BATCH_BYTES,
-            *words,
+            *(part for pair in rejected for part in pair),
         )
-        return batch
+        return Batch(number.decode(), earlier, elements)
+
+    async def earlier(self, number: str) -> int:
+        """How many batches that were taken before this one are not yet in their lanes."""
+        try:
+            return int(await self._client.zcount(self.keys.out, "-inf", f"({number}"))
+        except TROUBLE as error:
+            raise StoreError(describe(error)) from error
 
     async def give_back(self, worker: str | None = None) -> None:
-        """Put what a worker (default: this one) has taken back to the head of the list."""
+        """Put what a worker (default: this one) has taken back to the head of the queue."""
         worker = worker or self._worker
-        keys = (self.name, self.keys.processing(worker), self.keys.turn(worker))
-        while await script("give_back").run(self._client, keys, BATCH):
+        keys = self.keys
+        lists = (keys.staged, keys.processing(worker), keys.number(worker), keys.out)
+        while await script("give_back").run(self._client, lists, worker, BATCH):
             pass
 
-    async def left(self) -> tuple[int, list[bytes]]:
-        """What this worker has taken and not forgotten: (number of that batch, its elements)."""
+    async def holders(self) -> list[str]:
+        """The workers that have batches out."""
         try:
-            async with self._client.pipeline(transaction=True) as pipe:
-                pipe.get(self._turn)
-                pipe.lrange(self._processing, 0, -1)
-                turn, elements = await pipe.execute()
-        except TROUBLE as error:
-            raise StoreError(describe(error)) from error
-        return int(turn or 0), elements
-
-    async def forget(self) -> None:
-        """Drop this worker's turn: it takes no more."""
-        try:
-            await self._client.delete(self._turn)
+            names: Any = await self._client.zrange(self.keys.out, 0, -1)
+            return [name.decode() for name in names]
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
-    async def taken(self, workers: Sequence[str]) -> list[int]:
-        """How many elements each of these workers has taken and not yet put into lanes."""
-        try:
-            async with self._client.pipeline(transaction=False) as pipe:
-                for worker in workers:
-                    pipe.llen(self.keys.processing(worker))
-                return list(await pipe.execute())
-        except TROUBLE as error:
-            raise StoreError(describe(error)) from error
-
-    async def depth(self, workers: Sequence[str]) -> tuple[int, int]:
-        """(elements on the list, elements that `workers` have taken and not yet put into lanes)."""
+    async def depth(self, workers: Collection[str] = ()) -> tuple[int, int]:
+        """(elements that nobody has taken, elements that `workers` have taken and not yet put into lanes)."""
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.llen(self.name)
+                pipe.llen(self.keys.staged)
                 for worker in workers:
                     pipe.llen(self.keys.processing(worker))
-                waiting, *taken = await pipe.execute()
+                waiting, staged, *taken = await pipe.execute()
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
-        return waiting, sum(taken)
+        return waiting + staged, sum(taken)
 
 
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:

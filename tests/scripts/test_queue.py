@@ -10,19 +10,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.intake import Router, batch_mark, batch_number, finish_batch
+from relay.intake import Router, batch_mark, finish_batch
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
-from relay.store.queue import BATCH_BYTES, Queue, push_all
+from relay.store.queue import BATCH_BYTES, Batch, Queue, push_all
+from relay.store.replication import Replicas
 from tests.conftest import BINARIES
 from tests.support.builders import a_lane, options, texts
 from tests.support.redis_server import RedisServer
+
+EMPTY = Batch("", 0, [])
 
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("push"), st.integers(1, 5)),
         st.tuples(st.just("wait"), st.just(0)),
-        st.tuples(st.sampled_from(["take", "take twice"]), st.integers(1, 4)),
+        st.tuples(st.sampled_from(["take", "take, but it never got there"]), st.integers(1, 4)),
         st.tuples(st.just("die"), st.just(0)),
     ),
     max_size=25,
@@ -50,68 +53,86 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
         queue = Queue(redis, "relay", name, "w1")
         pushed: list[bytes] = []
         handled: list[bytes] = []
-        in_hand: list[bytes] = []
-        turn = 0
+        batch = EMPTY
         for step, number in steps:
             if step == "push":
                 fresh = [b"%d" % count for count in range(len(pushed), len(pushed) + number)]
                 pushed += fresh
                 await push_all(redis, name, fresh)
-            elif step == "wait" and not in_hand and await redis.llen(name):
-                element = await queue.wait(1)
-                assert element is not None
-                in_hand = [element]
-            elif step in ("take", "take twice"):
-                turn += 1
-                handled += in_hand
-                done = len(in_hand)
-                in_hand = await queue.take(turn, turn - 1, done, most=number)
-                if step == "take twice":  # the first answer was lost
-                    assert await queue.take(turn, turn - 1, done, most=number) == in_hand
+            elif step == "wait" and await redis.llen(name):
+                assert await queue.wait(1)
+            elif step == "take":
+                handled += batch.elements
+                before, batch = batch, await queue.take(batch.number, most=number)
+                assert not batch.number or int(batch.number) > int(before.number or 0)
+                # Where the answer was lost, it is asked for with no number.
+                assert await queue.take(most=number) == batch
+            elif step == "take, but it never got there":
+                assert batch.elements == [] or await queue.take(most=number) == batch
             elif step == "die":
                 await Queue(redis, "relay", name, "w2").give_back("w1")
-                in_hand, turn = [], 0
+                batch = EMPTY
+            staged = await redis.lrange(queue.keys.staged, 0, -1)
             left = await redis.lrange(name, 0, -1)
-            assert handled + in_hand + left == pushed
-            assert await redis.lrange(queue.keys.processing("w1"), 0, -1) == in_hand
+            assert handled + list(batch.elements) + staged + left == pushed
+            assert await redis.lrange(queue.keys.processing("w1"), 0, -1) == list(batch.elements)
+            assert await queue.holders() == (["w1"] if batch.elements else [])
+            assert await queue.depth(["w1"]) == (len(staged + left), len(batch.elements))
 
 
 async def test_a_batch_is_bounded_by_bytes(redis: Redis) -> None:
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"x" * (BATCH_BYTES // 2)] * 5)
-    assert len(await queue.take(1)) == 2
+    await queue.wait(1)
+    assert len((await queue.take()).elements) == 2
 
 
 async def test_rejected_elements_are_filed_once(redis: Redis) -> None:
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"a", b"b"])
-    await queue.take(1)
+    batch = await queue.take()
     for _ in range(2):
-        await queue.take(2, 1, 2, [("no provider", b"a")])
+        await queue.take(batch.number, [("no provider", b"a")])
     letters = [letter async for letter in dead.read(redis, queue.keys.rejected)]
     assert [(letter.raw, letter.reason) for letter in letters] == [(b"a", "no provider")]
 
 
-async def test_an_element_that_comes_over_a_lost_connection_is_not_forgotten(
-    redis: Redis,
-) -> None:
-    """Redis did not know that the first wait was given up, and moved an element for it."""
-    queue = Queue(redis, "relay", "q", "w1")
-    assert await queue.take(1) == []
-    await push_all(redis, "q", [b"late", b"ours"])
-    assert await queue.wait(1) == b"late"  # nobody heard it
-    assert await queue.wait(1) == b"ours"
-    assert await queue.take(2, 1, 1) == [b"late", b"ours"]
-    assert await queue.take(3, 2, 2) == []
+async def test_what_a_wait_has_moved_keeps_its_place_whoever_takes_it(redis: Redis) -> None:
+    """The one that waited may be dead, or cut off from Redis, which does not know it yet."""
+    await push_all(redis, "q", [b"first", b"second", b"third"])
+    for _ in range(2):
+        assert await Queue(redis, "relay", "q", "w1").wait(1)
+    assert (await Queue(redis, "relay", "q", "w2").take()).elements == [b"first", b"second", b"third"]
+
+
+async def test_a_batch_knows_what_was_taken_before_it(redis: Redis) -> None:
+    queues = [Queue(redis, "relay", "q", f"w{number}") for number in range(3)]
+    await push_all(redis, "q", [b"a", b"b", b"c"])
+    batches = [await queue.take(most=1) for queue in queues]
+    assert [batch.earlier for batch in batches] == [0, 1, 2]
+    await queues[1].take(batches[1].number, most=0)
+    assert [await queues[0].earlier(batch.number) for batch in batches[::2]] == [0, 1]
+    assert (await queues[2].take(most=0)).earlier == 1, "and it is told again"
 
 
 async def test_what_a_failover_has_undone_is_not_forgotten(redis: Redis) -> None:
-    """The processing list went back to an older batch of the same size."""
+    """The processing list went back to an older batch."""
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"older"])
-    assert await queue.take(1) == [b"older"]
-    assert await queue.take(3, 2, 1, [("no provider", b"newer")]) == [b"older"]
+    older = await queue.take()
+    newer = str(int(older.number) + 1)
+    assert await queue.take(newer, [("no provider", b"newer")]) == older
     assert not await redis.exists(queue.keys.rejected)
+
+
+async def test_a_number_is_never_given_out_twice(redis: Redis) -> None:
+    """Not even where a failover has undone the first time, or where many are taken in a microsecond."""
+    await push_all(redis, "q", [b"%d" % number for number in range(40)])
+    taken = [await Queue(redis, "relay", "q", f"w{number}").take(most=1) for number in range(20)]
+    await redis.flushall()
+    await push_all(redis, "q", [b"again"])
+    numbers = [int(batch.number) for batch in (*taken, await Queue(redis, "relay", "q", "w1").take())]
+    assert numbers == sorted(set(numbers))
 
 
 @pytest.mark.parametrize("died", ["before", "between", "after"])
@@ -125,15 +146,36 @@ async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died
     elements = [b'{"provider":"%s","payload":{"text":"%s"}}' % (name, name) for name in (b"one", b"two")]
     await push_all(redis, "q", [*elements, b"nonsense"])
     queue = Queue(redis, "relay", "q", "w1")
-    batch = await queue.take(1)
-    by_lane, _ = router.sort(batch)
+    batch = await queue.take()
+    by_lane, _ = router.sort(batch.elements)
     for name in {"before": [], "between": ["one"], "after": ["one", "two"]}[died]:
-        await lanes[name].enqueue(by_lane[name], batch_mark("w1", "q"), batch_number(1, batch))
+        await lanes[name].enqueue(by_lane[name], batch_mark("w1", "q"), batch.number)
     for _ in range(2):  # whoever recovers may die, too
-        await finish_batch(Queue(redis, "relay", "q", "w1"), router, lanes, "w1")
+        assert await finish_batch(Queue(redis, "relay", "q", "w1"), router, lanes, "w1", Replicas(redis))
     assert {name: texts((await lane.claim(10)).claims) for name, lane in lanes.items()} == {
         "one": ["one"],
         "two": ["two"],
     }
     assert len([letter async for letter in dead.read(redis, queue.keys.rejected)]) == 1
-    assert await redis.exists("q", queue.keys.processing("w1"), queue.keys.turn("w1")) == 0
+    assert await redis.exists("q", queue.keys.processing("w1"), queue.keys.number("w1"), queue.keys.out) == 0
+
+
+async def test_a_dead_worker_s_ordered_batch_waits_for_what_was_taken_earlier(redis: Redis) -> None:
+    lanes = {"test": a_lane(redis, worker="w3")}
+    queue_settings = QueueSettings(name="q", provider="test")
+    router = Router(queue_settings, Settings(queues=[queue_settings], providers={"test": options()}))
+    elements = [b'{"ordering_key":"k","payload":{"text":"%d"}}' % number for number in range(2)]
+    await push_all(redis, "q", [*elements, b'{"payload":{"text":"free"}}'])
+    queues = {worker: Queue(redis, "relay", "q", worker) for worker in ("w1", "w2", "w3")}
+    for queue in queues.values():
+        await queue.take(most=1)
+
+    async def finish(worker: str) -> bool:
+        return await finish_batch(queues[worker], router, lanes, worker, Replicas(redis))
+
+    assert not await finish("w2")
+    assert await finish("w3"), "it may be overtaken"
+    assert await finish("w1")
+    assert await finish("w2")
+    waiting = (await lanes["test"].claim(10)).claims
+    assert texts(waiting) == ["free", "0"], "the second of the key waits for its turn"

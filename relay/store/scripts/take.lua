@@ -1,41 +1,57 @@
--- Forgets what a worker has put into lanes, and hands it the next batch of a queue.
+-- Forgets a batch that a worker has put into lanes, and hands it the next one of a queue.
 --
--- KEYS   1 the application's list, 2 this worker's processing list, 3 its turn, 4 rejected elements
--- ARGV   1 number of this turn: a repeated call with the same number forgets nothing twice
---        2 number of the turn whose elements are done
---        3 how many elements are done; where they are not just what is on the processing list, none is
---          forgotten: a failover has undone something, or an element came over a connection that was
---          given up
---        4 the most elements to hand out; 0: only forget
---        5 bytes after which a batch is full
---        then for each element of them that belongs to no provider: reason, raw bytes
--- reply  the elements on the processing list: what was left there, else a new batch
+-- KEYS   1 the application's list, 2 elements that blocking waits have moved off it, 3 this worker's
+--        processing list, 4 the number of the batch on it, 5 rejected elements, 6 the batches that are out
+-- ARGV   1 the worker
+--        2 number of the batch that is done, '' for none; where another one is on the processing list,
+--          nothing is forgotten: the answer was lost, or a failover has undone something
+--        3 the most elements to hand out; 0: only what is on the processing list
+--        4 bytes after which a batch is full
+--        then for each element of the batch that belongs to no provider: reason, raw bytes
+-- reply  {number, batches that are out and were taken before, element, …}: what was left on the processing
+--        list, else a new batch; number '' where there is none
 --
--- Atomic because an element must always be on one of the two lists.
+-- Atomic because an element must always be on one of the lists, and numbers must follow their order.
 
-local done, most, full = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local turn = redis.call('GET', KEYS[3]) or '0'
-if turn ~= ARGV[1] then
-  redis.call('SET', KEYS[3], ARGV[1], 'EX', 86400)
-  if done > 0 and turn == ARGV[2] and redis.call('LLEN', KEYS[2]) == done then
-    for index = 6, #ARGV, 2 do
-      redis.call('XADD', KEYS[4], '*', 'raw', ARGV[index + 1], 'reason', ARGV[index])
-    end
-    redis.call('DEL', KEYS[2])
+local list, staged, processing, number_key, out = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6]
+local worker, most, full = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local number = redis.call('GET', number_key)
+if number and number == ARGV[2] then
+  for index = 5, #ARGV, 2 do
+    redis.call('XADD', KEYS[5], '*', 'raw', ARGV[index + 1], 'reason', ARGV[index])
   end
+  redis.call('DEL', processing, number_key)
+  redis.call('ZREM', out, worker)
+  number = false
 end
-local left = redis.call('LRANGE', KEYS[2], 0, -1)
-if #left > 0 or most == 0 then return left end
 
-local batch = redis.call('LRANGE', KEYS[1], 0, most - 1)
-local size, taken = 0, {}
-for index, element in ipairs(batch) do
-  taken[index] = element
-  size = size + #element
-  if size >= full then break end
+local batch = redis.call('LRANGE', processing, 0, -1)
+if #batch == 0 then
+  local size = 0
+  for _, key in ipairs({staged, list}) do
+    local found = most > #batch and size < full and redis.call('LRANGE', key, 0, most - #batch - 1) or {}
+    local taken = 0
+    while taken < #found and size < full do
+      taken = taken + 1
+      batch[#batch + 1] = found[taken]
+      size = size + #found[taken]
+    end
+    if taken > 0 then redis.call('LTRIM', key, taken, -1) end
+  end
+  if #batch == 0 then
+    redis.call('ZREM', out, worker)
+    return {'', 0}
+  end
+  redis.call('RPUSH', processing, unpack(batch))
+  number = false
 end
-if #taken > 0 then
-  redis.call('RPUSH', KEYS[2], unpack(taken))
-  redis.call('LTRIM', KEYS[1], #taken, -1)
+if not number then
+  -- By the clock: what was given out once is not given out again, even if a failover has undone it.
+  local time, last = redis.call('TIME'), redis.call('ZREVRANGE', out, 0, 0, 'WITHSCORES')[2]
+  number = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(last or 0) + 1)
+  number = string.format('%.0f', number)
+  redis.call('SET', number_key, number)
+  redis.call('ZADD', out, number, worker)
 end
-return taken
+return {number, redis.call('ZCOUNT', out, '-inf', '(' .. number), unpack(batch)}

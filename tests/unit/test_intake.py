@@ -1,0 +1,103 @@
+"""From a queue into the lanes: in order where order counts, at once where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.intake import Intake, Router, finish_batch
+from relay.settings.models import QueueSettings, Settings
+from relay.store.queue import Queue, push_all
+from relay.store.replication import Replicas
+from tests.support.builders import a_lane, options, texts
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+def a_router() -> Router:
+    queue = QueueSettings(name="q", provider="test")
+    return Router(queue, Settings(queues=[queue], providers={"test": options()}))
+
+
+def element(text: str, **fields: str) -> bytes:
+    more = "".join(f'"{name}":"{value}",' for name, value in fields.items())
+    return b'{%s"payload":{"text":"%s"}}' % (more.encode(), text.encode())
+
+
+@asynccontextmanager
+async def taking(redis: Redis, worker: str = "w2") -> AsyncIterator[Intake]:
+    """A running intake."""
+    intake = Intake(
+        Queue(redis, "relay", "q", worker),
+        a_router(),
+        {"test": a_lane(redis, worker=worker)},
+        worker=worker,
+        replicas=Replicas(redis),
+        on_arrival=lambda provider, waiting: None,
+        on_letters=asyncio.Event(),
+    )
+    task = asyncio.create_task(intake.run())
+    try:
+        yield intake
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def eventually(read: Callable[[], Awaitable[object]], value: object) -> None:
+    async with asyncio.timeout(20):
+        while await read() != value:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("key", ["ordering_key", "collapse_key"])
+async def test_what_was_pushed_later_waits_for_what_another_worker_took_earlier(
+    redis: Redis, key: str
+) -> None:
+    lane = a_lane(redis, worker="w3")
+    slow = Queue(redis, "relay", "q", "w1")
+    await push_all(redis, "q", [element("0", **{key: "k"})])
+    await slow.take()
+    async with taking(redis) as intake:
+        await push_all(redis, "q", [element("1", **{key: "k"})])
+        await eventually(lambda: intake.queue.depth(["w2"]), (0, 1))
+        for _ in range(20):  # it looks again and again
+            await intake.queue.depth()
+            assert await lane.size() == 0
+        assert await finish_batch(slow, a_router(), {"test": lane}, "w1", Replicas(redis))
+        await eventually(lambda: intake.queue.depth(["w2"]), (0, 0))
+    newest = {"ordering_key": ["0"], "collapse_key": ["1"]}
+    assert texts((await lane.claim(10)).claims) == newest[key], (
+        "the older one first, or the newer in its place"
+    )
+
+
+async def test_what_has_no_order_overtakes_a_slow_worker(redis: Redis) -> None:
+    lane = a_lane(redis, worker="w3")
+    await push_all(redis, "q", [element("0", ordering_key="k")])
+    await Queue(redis, "relay", "q", "w1").take()
+    async with taking(redis):
+        await push_all(redis, "q", [element("1")])
+        await eventually(lane.size, 1)
+    assert texts((await lane.claim(10)).claims) == ["1"]
+
+
+async def test_what_it_had_taken_when_it_stopped_is_put_into_the_lanes_once(redis: Redis) -> None:
+    lane = a_lane(redis, worker="w3")
+    async with taking(redis) as intake:
+        await push_all(redis, "q", [element("0"), element("1")])
+        await eventually(lane.size, 2)
+    await push_all(redis, "q", [element("2")])
+    await intake.queue.take()
+    await intake.finish()
+    await intake.finish()
+    assert sorted(texts((await lane.claim(10)).claims)) == ["0", "1", "2"]
+    assert await intake.queue.holders() == []
