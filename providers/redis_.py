@@ -22,6 +22,9 @@ from relay.settings.types import Count, Secret, Switch
 MOST_AT_ONCE = 100
 """Messages in one pipeline."""
 
+LONGEST_STREAM = 2**63 - 1
+"""The largest MAXLEN that Redis reads."""
+
 _Name = Annotated[str, Field(min_length=1)]
 
 
@@ -34,7 +37,7 @@ class RedisOptions(ProviderOptions):
     """The channel of messages that name none."""
     stream: _Name | None = None
     """The stream of messages that name none. Absent: they are published only."""
-    maxlen: Count | None = None
+    maxlen: Annotated[Count, Field(le=LONGEST_STREAM)] | None = None
     """About how many entries a stream keeps, where the message does not say. Absent: all of them."""
     socketio: Switch = False
     """Whether messages that do not say so themselves are for Socket.IO servers."""
@@ -138,7 +141,7 @@ class RedisPublisher(RedisProvider[RedisOptions]):
         most = payload.maxlen if payload.maxlen is not None else self.options.maxlen
         if most is None:
             return ("XADD", stream, "*")
-        if most < 1:
+        if not 1 <= most <= LONGEST_STREAM:
             raise ValueError("maxlen: must be a whole number of at least 1")
         return ("XADD", stream, "MAXLEN", "~", most, "*")
 

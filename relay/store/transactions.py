@@ -82,6 +82,7 @@ class Transactions:
         self._client = client
         self._timeout = timeout
         self._slots = asyncio.Semaphore(PIPELINES)
+        self._doubtful = False
 
     async def run(self, transactions: Sequence[Transaction]) -> Sequence[Answer]:
         """One answer for each, in the same order. Nothing is sent twice unless Redis ran nothing of it."""
@@ -93,7 +94,8 @@ class Transactions:
                 else:
                     await self._run_on_one(self._client, run)
         except TimeoutError:
-            pass
+            # A node that is frozen breaks no connection, and another one may have its slots by now.
+            self._doubtful = True
         return run.answers
 
     async def greet(self) -> str:
@@ -126,6 +128,8 @@ class Transactions:
 
     async def _run_on_cluster(self, cluster: RedisCluster, run: _Run) -> None:
         left: Sequence[int] = range(len(run.transactions))
+        if self._doubtful:
+            await self._look_again(cluster)
         for _ in range(REDIRECTIONS):
             try:
                 await cluster.initialize()
@@ -150,6 +154,7 @@ class Transactions:
             await cluster.nodes_manager.initialize()
         except _TROUBLE:
             return
+        self._doubtful = False
 
 
 class _Run:
