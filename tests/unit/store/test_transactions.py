@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis, RedisCluster
 
 from relay.errors import UsageError
@@ -224,6 +225,11 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     running = Cluster(NEWEST, tmp_path_factory.mktemp("cluster"), replicas=1).start()
+    for node in running.nodes:
+        # Nothing happens by itself on a machine that is busy.
+        with SyncRedis(port=node.port) as one:
+            one.config_set("cluster-node-timeout", 60_000)
+            one.config_set("cluster-replica-no-failover", "yes")
     yield running
     for node in running.nodes:
         # A master that is told to stop waits for its replicas.
