@@ -25,6 +25,7 @@ MOST_AT_ONCE = 100
 LONGEST_STREAM = 2**63 - 1
 """The largest MAXLEN that Redis reads."""
 
+_Command = tuple[Argument, ...]
 _Name = Annotated[str, Field(min_length=1)]
 
 
@@ -106,9 +107,8 @@ class RedisPublisher(RedisProvider[RedisOptions]):
         # First what can be refused: a subscriber hears nothing that Redis has no memory for.
         return Transaction([append] if publish is None else [append, publish], stream)
 
-    def _publish(
-        self, payload: payloads.Payload, encoded: bytes
-    ) -> tuple[tuple[Argument, ...] | None, tuple[Argument, ...]]:
+    def _publish(self, payload: payloads.Payload, encoded: bytes) -> tuple[_Command | None, _Command]:
+        """The PUBLISH, if there is a channel, and the fields of a stream's entry beside the id."""
         channel = payload.channel if payload.channel is not None else self.options.channel
         if channel == "":
             raise ValueError("channel: is empty")
@@ -117,9 +117,8 @@ class RedisPublisher(RedisProvider[RedisOptions]):
             return None, ("data", content)
         return ("PUBLISH", channel, content), ("channel", channel, "data", content)
 
-    def _emit(
-        self, message: Message, payload: payloads.Payload, encoded: bytes
-    ) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
+    def _emit(self, message: Message, payload: payloads.Payload, encoded: bytes) -> tuple[_Command, _Command]:
+        """The same for Socket.IO."""
         payloads.check_socketio(payload)
         event = payload.event if payload.event is not None else self.options.event
         if event is None:
@@ -137,7 +136,7 @@ class RedisPublisher(RedisProvider[RedisOptions]):
             entry += ["data", encoded]
         return ("PUBLISH", channel, packet), tuple(entry)
 
-    def _append(self, stream: str, payload: payloads.Payload) -> tuple[Argument, ...]:
+    def _append(self, stream: str, payload: payloads.Payload) -> _Command:
         most = payload.maxlen if payload.maxlen is not None else self.options.maxlen
         if most is None:
             return ("XADD", stream, "*")

@@ -118,7 +118,6 @@ class Transactions:
             run.fail(everything, error)
             return
         try:
-            heed_cancellation()
             await run.over(connection, everything)
             if run.is_stale():
                 # What is a replica now may not be what its name leads to by now.
@@ -137,7 +136,6 @@ class Transactions:
             except _TROUBLE as error:
                 run.fail(left, error)
                 return
-            heed_cancellation()
             async with asyncio.TaskGroup() as group:
                 for (node, asking), numbers in by_node.items():
                     group.create_task(_run_on_node(node, run, numbers, asking=asking))
@@ -177,6 +175,7 @@ class _Run:
         done = 0
         try:
             await connection.send_packed_command(connection.pack_commands(commands))
+            heed_cancellation()
             for number in numbers:
                 self._note(number, await _answers(connection, self.transactions[number], asking=asking))
                 done += 1
