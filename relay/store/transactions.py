@@ -19,6 +19,7 @@ from redis.asyncio.cluster import ClusterNode
 from relay.errors import UsageError
 from relay.redis_provider import Answer, RedisProvider, Refused, Replied, Transaction, Unanswered
 from relay.settings.provider import ProviderOptions
+from relay.store.connect import _close as close_client
 from relay.store.connect import open_client
 from relay.store.scripting import TROUBLE, Client, describe, heed_cancellation
 
@@ -45,9 +46,6 @@ _CODES: Mapping[type[Exception], str] = {
 }
 """Errors whose code redis-py takes off their text."""
 
-# A cluster client's own trouble is none of the others' kind.
-_TROUBLE = (*TROUBLE, exceptions.RedisClusterException)
-_REDIRECTED = (exceptions.MovedError, exceptions.AskError)
 _REFUSED = (exceptions.ResponseError, exceptions.AuthenticationError, exceptions.BusyLoadingError)
 
 
@@ -71,7 +69,7 @@ async def linked(provider: RedisProvider[ProviderOptions], own: Client | None) -
     try:
         yield Transactions(client, provider.options.timeout)
     finally:
-        await client.aclose()
+        await close_client(client)
 
 
 class Transactions:
@@ -105,7 +103,7 @@ class Transactions:
                 await self._client.ping()
         except TimeoutError:
             raise UsageError(f"Redis gives no answer within {self._timeout:g} s") from None
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise UsageError(f"Redis says: {describe(error)}") from error
         return "Redis answers; nothing was published"
 
@@ -114,7 +112,7 @@ class Transactions:
         pool: Any = client.connection_pool
         try:
             connection = await pool.get_connection()
-        except _TROUBLE as error:
+        except TROUBLE as error:
             run.fail(everything, error)
             return
         try:
@@ -133,7 +131,7 @@ class Transactions:
             try:
                 await cluster.initialize()
                 by_node = _by_node(cluster, run, left)
-            except _TROUBLE as error:
+            except TROUBLE as error:
                 run.fail(left, error)
                 return
             async with asyncio.TaskGroup() as group:
@@ -150,7 +148,7 @@ class Transactions:
         """Ask the cluster anew which node has which slots; if it cannot say, the next run meets that."""
         try:
             await cluster.nodes_manager.initialize()
-        except _TROUBLE:
+        except TROUBLE:
             return
         self._doubtful = False
 
@@ -180,7 +178,7 @@ class _Run:
                 self._note(number, await _answers(connection, self.transactions[number], asking=asking))
                 done += 1
             complete = True
-        except _TROUBLE as error:
+        except TROUBLE as error:
             self.fail(numbers[done:], error)
         finally:
             if not complete:
@@ -240,7 +238,7 @@ def _by_node(
 async def _run_on_node(node: ClusterNode, run: _Run, numbers: Sequence[int], *, asking: bool) -> None:
     try:
         connection = node.acquire_connection()
-    except _TROUBLE as error:
+    except TROUBLE as error:
         run.fail(numbers, error)
         return
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -331,6 +332,17 @@ async def test_a_wrong_password_for_a_cluster(cluster: Cluster, client: RedisClu
         (answer,) = await link.run([an_entry("s")])
     assert isinstance(answer, Refused)
     assert answer.code == "NOAUTH"
+
+
+async def test_least_rights_on_a_cluster(cluster: Cluster, client: RedisCluster) -> None:
+    page = (Path(__file__).parents[3] / "docs/providers/redis.md").read_text()
+    (single,) = re.findall(r"ACL SETUSER app on >PASSWORD (.*)", page)
+    (more,) = re.findall(r"A cluster also needs `(.*?)`", page)
+    for node in cluster.nodes:
+        await on(node.port, "ACL", "SETUSER", "app", "reset", "on", ">pass", *single.split(), *more.split())
+    async with linked(cluster.url.replace("//", "//app:pass@")) as link:
+        assert kinds(await link.run([an_entry("news")])) == [Replied]
+        await link.greet()
 
 
 # The last ones: the cluster takes a moment to be whole again.
