@@ -22,6 +22,10 @@ from relay.settings.types import Count, Secret, Switch
 MOST_AT_ONCE = 100
 """Messages in one pipeline."""
 
+LONGEST_STREAM = 2**63 - 1
+"""The largest MAXLEN that Redis reads."""
+
+_Command = tuple[Argument, ...]
 _Name = Annotated[str, Field(min_length=1)]
 
 
@@ -34,7 +38,7 @@ class RedisOptions(ProviderOptions):
     """The channel of messages that name none."""
     stream: _Name | None = None
     """The stream of messages that name none. Absent: they are published only."""
-    maxlen: Count | None = None
+    maxlen: Annotated[Count, Field(le=LONGEST_STREAM)] | None = None
     """About how many entries a stream keeps, where the message does not say. Absent: all of them."""
     socketio: Switch = False
     """Whether messages that do not say so themselves are for Socket.IO servers."""
@@ -103,9 +107,8 @@ class RedisPublisher(RedisProvider[RedisOptions]):
         # First what can be refused: a subscriber hears nothing that Redis has no memory for.
         return Transaction([append] if publish is None else [append, publish], stream)
 
-    def _publish(
-        self, payload: payloads.Payload, encoded: bytes
-    ) -> tuple[tuple[Argument, ...] | None, tuple[Argument, ...]]:
+    def _publish(self, payload: payloads.Payload, encoded: bytes) -> tuple[_Command | None, _Command]:
+        """The PUBLISH, if there is a channel, and the fields of a stream's entry beside the id."""
         channel = payload.channel if payload.channel is not None else self.options.channel
         if channel == "":
             raise ValueError("channel: is empty")
@@ -114,9 +117,8 @@ class RedisPublisher(RedisProvider[RedisOptions]):
             return None, ("data", content)
         return ("PUBLISH", channel, content), ("channel", channel, "data", content)
 
-    def _emit(
-        self, message: Message, payload: payloads.Payload, encoded: bytes
-    ) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
+    def _emit(self, message: Message, payload: payloads.Payload, encoded: bytes) -> tuple[_Command, _Command]:
+        """The same for Socket.IO."""
         payloads.check_socketio(payload)
         event = payload.event if payload.event is not None else self.options.event
         if event is None:
@@ -134,11 +136,11 @@ class RedisPublisher(RedisProvider[RedisOptions]):
             entry += ["data", encoded]
         return ("PUBLISH", channel, packet), tuple(entry)
 
-    def _append(self, stream: str, payload: payloads.Payload) -> tuple[Argument, ...]:
+    def _append(self, stream: str, payload: payloads.Payload) -> _Command:
         most = payload.maxlen if payload.maxlen is not None else self.options.maxlen
         if most is None:
             return ("XADD", stream, "*")
-        if most < 1:
+        if not 1 <= most <= LONGEST_STREAM:
             raise ValueError("maxlen: must be a whole number of at least 1")
         return ("XADD", stream, "MAXLEN", "~", most, "*")
 

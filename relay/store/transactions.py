@@ -19,6 +19,7 @@ from redis.asyncio.cluster import ClusterNode
 from relay.errors import UsageError
 from relay.redis_provider import Answer, RedisProvider, Refused, Replied, Transaction, Unanswered
 from relay.settings.provider import ProviderOptions
+from relay.store.connect import _close as close_client
 from relay.store.connect import open_client
 from relay.store.scripting import TROUBLE, Client, describe, heed_cancellation
 
@@ -45,9 +46,6 @@ _CODES: Mapping[type[Exception], str] = {
 }
 """Errors whose code redis-py takes off their text."""
 
-# A cluster client's own trouble is none of the others' kind.
-_TROUBLE = (*TROUBLE, exceptions.RedisClusterException)
-_REDIRECTED = (exceptions.MovedError, exceptions.AskError)
 _REFUSED = (exceptions.ResponseError, exceptions.AuthenticationError, exceptions.BusyLoadingError)
 
 
@@ -71,7 +69,7 @@ async def linked(provider: RedisProvider[ProviderOptions], own: Client | None) -
     try:
         yield Transactions(client, provider.options.timeout)
     finally:
-        await client.aclose()
+        await close_client(client)
 
 
 class Transactions:
@@ -82,6 +80,7 @@ class Transactions:
         self._client = client
         self._timeout = timeout
         self._slots = asyncio.Semaphore(PIPELINES)
+        self._doubtful = False
 
     async def run(self, transactions: Sequence[Transaction]) -> Sequence[Answer]:
         """One answer for each, in the same order. Nothing is sent twice unless Redis ran nothing of it."""
@@ -93,7 +92,8 @@ class Transactions:
                 else:
                     await self._run_on_one(self._client, run)
         except TimeoutError:
-            pass
+            # A node that is frozen breaks no connection, and another one may have its slots by now.
+            self._doubtful = True
         return run.answers
 
     async def greet(self) -> str:
@@ -103,7 +103,7 @@ class Transactions:
                 await self._client.ping()
         except TimeoutError:
             raise UsageError(f"Redis gives no answer within {self._timeout:g} s") from None
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise UsageError(f"Redis says: {describe(error)}") from error
         return "Redis answers; nothing was published"
 
@@ -112,11 +112,10 @@ class Transactions:
         pool: Any = client.connection_pool
         try:
             connection = await pool.get_connection()
-        except _TROUBLE as error:
+        except TROUBLE as error:
             run.fail(everything, error)
             return
         try:
-            heed_cancellation()
             await run.over(connection, everything)
             if run.is_stale():
                 # What is a replica now may not be what its name leads to by now.
@@ -126,14 +125,15 @@ class Transactions:
 
     async def _run_on_cluster(self, cluster: RedisCluster, run: _Run) -> None:
         left: Sequence[int] = range(len(run.transactions))
+        if self._doubtful:
+            await self._look_again(cluster)
         for _ in range(REDIRECTIONS):
             try:
                 await cluster.initialize()
                 by_node = _by_node(cluster, run, left)
-            except _TROUBLE as error:
+            except TROUBLE as error:
                 run.fail(left, error)
                 return
-            heed_cancellation()
             async with asyncio.TaskGroup() as group:
                 for (node, asking), numbers in by_node.items():
                     group.create_task(_run_on_node(node, run, numbers, asking=asking))
@@ -148,8 +148,9 @@ class Transactions:
         """Ask the cluster anew which node has which slots; if it cannot say, the next run meets that."""
         try:
             await cluster.nodes_manager.initialize()
-        except _TROUBLE:
+        except TROUBLE:
             return
+        self._doubtful = False
 
 
 class _Run:
@@ -172,11 +173,12 @@ class _Run:
         done = 0
         try:
             await connection.send_packed_command(connection.pack_commands(commands))
+            heed_cancellation()
             for number in numbers:
                 self._note(number, await _answers(connection, self.transactions[number], asking=asking))
                 done += 1
             complete = True
-        except _TROUBLE as error:
+        except TROUBLE as error:
             self.fail(numbers[done:], error)
         finally:
             if not complete:
@@ -236,7 +238,7 @@ def _by_node(
 async def _run_on_node(node: ClusterNode, run: _Run, numbers: Sequence[int], *, asking: bool) -> None:
     try:
         connection = node.acquire_connection()
-    except _TROUBLE as error:
+    except TROUBLE as error:
         run.fail(numbers, error)
         return
     try:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from providers._redis_payload import RESERVED_EVENTS
 from providers.redis_ import RedisOptions, RedisPublisher
 from relay.message import parse_bare
 from tests.support.node_packages import node_packages
@@ -55,7 +56,7 @@ CASES = st.fixed_dictionaries(
         "flags": st.sampled_from(
             [{}, {"volatile": True}, {"compress": False}, {"compress": True, "volatile": True}]
         ),
-        "event": NAMES.filter(lambda name: name not in ("connect", "disconnect", "disconnecting")),
+        "event": NAMES.filter(lambda name: name not in RESERVED_EVENTS),
         "args": st.lists(VALUES, max_size=3),
     }
 )

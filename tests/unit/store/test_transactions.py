@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
+import re
+import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -15,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis, RedisCluster
 
 from relay.errors import UsageError
@@ -221,9 +225,16 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    running = Cluster(NEWEST, tmp_path_factory.mktemp("cluster")).start()
+    running = Cluster(NEWEST, tmp_path_factory.mktemp("cluster"), replicas=1).start()
+    for node in running.nodes:
+        # Nothing happens by itself on a machine that is busy.
+        with SyncRedis(port=node.port) as one:
+            one.config_set("cluster-node-timeout", 60_000)
+            one.config_set("cluster-replica-no-failover", "yes")
     yield running
-    running.stop()
+    for node in running.nodes:
+        # A master that is told to stop waits for its replicas.
+        node.kill()
 
 
 @pytest.fixture
@@ -276,7 +287,7 @@ async def test_a_slot_that_has_moved_is_followed_at_once(cluster: Cluster, clien
         finally:
             await on(target, "DEL", "moving")
             source_id = await on(source, "CLUSTER", "MYID")
-            for node in cluster.nodes:
+            for node in masters(cluster):
                 await on(node.port, "CLUSTER", "SETSLOT", slot, "NODE", source_id)
 
 
@@ -294,7 +305,7 @@ async def test_a_slot_that_is_moving_is_followed_at_once(cluster: Cluster, clien
     finally:
         await on(target, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
         await on(target, "DEL", "moving")
-        for node in cluster.nodes:
+        for node in masters(cluster):
             await on(node.port, "CLUSTER", "SETSLOT", slot, "NODE", source_id)
 
 
@@ -303,7 +314,11 @@ def ends(cluster: Cluster, client: RedisCluster, key: str) -> tuple[int, int]:
     node = client.get_node_from_key(key)
     assert node is not None
     source = int(node.port)
-    return source, next(other.port for other in cluster.nodes if other.port != source)
+    return source, next(other.port for other in masters(cluster) if other.port != source)
+
+
+def masters(cluster: Cluster) -> list[RedisServer]:
+    return cluster.nodes[: cluster.masters]
 
 
 async def on(port: int, *words: str | int) -> Any:
@@ -319,16 +334,49 @@ async def test_a_wrong_password_for_a_cluster(cluster: Cluster, client: RedisClu
     assert answer.code == "NOAUTH"
 
 
-# The last one: the cluster takes a moment to be whole again.
+async def test_least_rights_on_a_cluster(cluster: Cluster, client: RedisCluster) -> None:
+    page = (Path(__file__).parents[3] / "docs/providers/redis.md").read_text()
+    (single,) = re.findall(r"ACL SETUSER app on >PASSWORD (.*)", page)
+    (more,) = re.findall(r"A cluster also needs `(.*?)`", page)
+    for node in cluster.nodes:
+        await on(node.port, "ACL", "SETUSER", "app", "reset", "on", ">pass", *single.split(), *more.split())
+    async with linked(cluster.url.replace("//", "//app:pass@")) as link:
+        assert kinds(await link.run([an_entry("news")])) == [Replied]
+        await link.greet()
+
+
+# The last ones: the cluster takes a moment to be whole again.
+
+
+async def test_a_node_that_is_frozen_is_left_when_another_one_has_its_slots(
+    cluster: Cluster, client: RedisCluster
+) -> None:
+    first, replica = cluster.nodes[0], cluster.nodes[cluster.masters]
+    name = next(name for number in range(100) if ends(cluster, client, name := f"s{number}")[0] == first.port)
+    async with Redis(port=first.port) as node:
+        pid = (await node.info("server"))["process_id"]
+    async with linked(cluster.url, timeout=0.3) as link:
+        assert kinds(await link.run([an_entry(name)])) == [Replied]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert kinds(await link.run([an_entry(name)])) == [Unanswered]
+            await on(replica.port, "CLUSTER", "FAILOVER", "TAKEOVER")
+            async with asyncio.timeout(30):
+                while kinds(await link.run([an_entry(name)])) != [Replied]:
+                    pass
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 async def test_a_node_that_is_away_costs_only_what_it_has(cluster: Cluster, client: RedisCluster) -> None:
     names = [f"s{number}" for number in range(30)]
     async with linked(cluster.url) as link:
         assert kinds(await link.run([an_entry(name) for name in names])) == [Replied] * 30
-        cluster.nodes[0].kill()
+        cluster.nodes[1].kill()
         try:
             answers = kinds(await link.run([an_entry(name) for name in names]))
         finally:
-            cluster.nodes[0].start()
+            cluster.nodes[1].start()
         assert set(answers) == {Replied, Unanswered}
         async with asyncio.timeout(30):
             while kinds(await link.run([an_entry(name) for name in names])) != [Replied] * 30:
