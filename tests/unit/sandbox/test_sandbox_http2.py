@@ -122,10 +122,10 @@ async def serving(identity: Identity, attend: Any) -> AsyncIterator[Http2Server]
 
 
 @asynccontextmanager
-async def connected(identity: Identity, port: int) -> AsyncIterator[Client]:
+async def connected(identity: Identity, port: int, name: str = "127.0.0.1") -> AsyncIterator[Client]:
     context = ssl.create_default_context(cadata=identity.ca.decode())
     context.set_alpn_protocols(["h2"])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
     try:
         yield Client(reader, writer)
     finally:
@@ -271,6 +271,12 @@ async def test_a_stop_says_goodbye(identity: Identity) -> None:
         await server.stop()
         assert (await client.goodbye()).additional_data == GOODBYE
         assert not server.connections
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "sandbox", "push.example.com"])
+async def test_the_certificate_is_right_by_whatever_name_one_calls(identity: Identity, name: str) -> None:
+    async with serving(identity, by_path) as server, connected(identity, server.port, name) as client:
+        assert await client.answer(client.post()) == 200
 
 
 async def test_what_is_no_http2_is_shown_the_door(identity: Identity) -> None:
