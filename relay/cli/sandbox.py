@@ -77,14 +77,14 @@ def sandbox(
         webhook_secret=webhook_secret,
         apns_port=apns_port,
         apns_topic=apns_topic,
-        folder=directory or _kept(),
+        folder=directory or kept_keys(),
         faults=faults,
         seed=seed,
     )
     common.run(_serve(options, _Lines(quiet=quiet)))
 
 
-def _kept() -> Path | None:
+def kept_keys() -> Path | None:
     """Where keys are kept, so that a configuration stays right; None where nothing can be written."""
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

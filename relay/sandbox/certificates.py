@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 import tempfile
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -41,7 +42,26 @@ def belongs(ca: bytes, ca_key: bytes) -> bool:
 
 
 def context(ca: bytes, ca_key: bytes, host: str) -> ssl.SSLContext:
-    """TLS for a server that is reached on this host or as `host`: HTTP/2 only, certificates welcome."""
+    """TLS for a server that is reached on this host, as `host`, or by whatever name a client calls it.
+
+    HTTP/2 only; certificates of clients are welcome.
+    """
+
+    # A container's name, for instance, is known to its clients alone.
+    @lru_cache(maxsize=100)
+    def named(name: str) -> ssl.SSLContext:
+        return _context(ca, ca_key, name)
+
+    def choose(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        if name:
+            tls.context = named(name)
+
+    made = _context(ca, ca_key, host)
+    made.sni_callback = choose
+    return made
+
+
+def _context(ca: bytes, ca_key: bytes, host: str) -> ssl.SSLContext:
     names = _names(host)
     certificate, key = _issue(ca, ca_key, "relay sandbox", names, ExtendedKeyUsageOID.SERVER_AUTH)
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

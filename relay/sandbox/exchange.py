@@ -111,6 +111,11 @@ def excerpt(body: bytes) -> str:
     return body[:CUT].decode("utf-8", "replace")
 
 
+def readable(text: str) -> str:
+    """The text where bytes that are not UTF-8 came in as surrogates, which no JSON can hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def succeeds(status: int) -> bool:
     """Whether a status means that the message was taken."""
     return 200 <= status < 300

@@ -15,7 +15,7 @@ from uuid import uuid4
 import msgspec
 
 from relay.sandbox import fcm_account, fcm_message, fcm_oauth
-from relay.sandbox.exchange import Answer, Call, Received, Verdict, excerpt
+from relay.sandbox.exchange import Answer, Call, Received, Verdict, excerpt, readable
 from relay.sandbox.identity import ACCOUNT, Identity
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
@@ -160,6 +160,7 @@ def _refusal(
     status: int, text: str, code: str = "", field: str = "", headers: Mapping[str, str] | None = None
 ) -> Answer:
     """`code` is FCM's own; without one the answer is Google's alone."""
+    text = readable(text)
     details: list[dict[str, object]] = []
     if code:
         details.append({"@type": FCM_ERROR, "errorCode": code})

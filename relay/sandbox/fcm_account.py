@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -78,6 +79,7 @@ class _File(msgspec.Struct):
     client_email: str
 
 
+@lru_cache(maxsize=8)
 def read(document: bytes) -> Account:
     """The account of a key file. Raises what its parsers raise, as `identity.identify` expects it."""
     found = msgspec.json.decode(document, type=_File)

@@ -125,6 +125,7 @@ class _Connection(asyncio.Protocol):
                         self._incoming.pop(stream, None)
                         if stream in self._tasks:
                             self._tasks[stream].cancel()
+                        self._close_if_done()
                     case WindowUpdated() | RemoteSettingsChanged():
                         self._room.set()
         except ProtocolError:
@@ -168,7 +169,10 @@ class _Connection(asyncio.Protocol):
 
     def _end(self, stream: int) -> None:
         del self._tasks[stream]
-        if self._retiring and not self._tasks:
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._retiring and not self._tasks and not self._incoming:
             self._transport.close()
 
     async def _attend(self, stream: int, call: Call) -> None:

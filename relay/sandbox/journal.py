@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from relay.sandbox.exchange import Received, succeeds
+from relay.sandbox.exchange import Received, readable, succeeds
 
 LATEST = 10_000
 """Messages that are remembered."""
@@ -71,7 +71,8 @@ class Journal:
         counts["messages"] += len(messages)
         counts["accepted" if accepted else "refused" if status else "unanswered"] += len(messages)
         for message in messages:
-            self.entries.append(Entry(at, now, provider, *message, status))
+            target, event, message_id, body = map(readable, message)
+            self.entries.append(Entry(at, now, provider, target, event, message_id, body, status))
             if accepted and message.message_id and self._was_seen(provider, message.message_id):
                 counts["duplicates"] += 1
         if accepted:

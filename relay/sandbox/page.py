@@ -24,6 +24,7 @@ button { font: inherit; font-size: .87rem; color: inherit; background: var(--car
 #choices { display: flex; flex-wrap: wrap; gap: .4rem; }
 button[aria-pressed=true] { border-color: var(--bar); color: var(--bar); }
 #state { font-size: .87rem; color: var(--good); } #state.off { color: var(--bad); }
+#quiet { font-size: .87rem; } #quiet p { margin: -.5rem 0 1rem; }
 #faults { background: var(--card); border: 1px solid var(--warn); color: var(--warn); border-radius: 8px;
   padding: .4rem .8rem; margin: 0 0 1.2rem; font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
 #cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem; margin-bottom: 1.5rem; }
@@ -36,8 +37,10 @@ svg { width: 100%; height: 3.2rem; display: block; border-bottom: 1px solid var(
 th, td { text-align: left; padding: .45rem .8rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; } tr:last-child td { border-bottom: 0; }
 td { max-width: 16rem; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; } td.time { white-space: nowrap; }
+td.event { min-width: 7.5rem; overflow-wrap: break-word; } a { color: var(--bar); }
+td.to { min-width: 12rem; } td.to span { -webkit-line-clamp: 2; }
 td.body { font: .83rem/1.5 ui-monospace, monospace; max-width: 34rem; }
-td.body span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
+td span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
 .good { color: var(--good); } .bad { color: var(--bad); } .dim { color: var(--dim); }
 """
 
@@ -68,28 +71,38 @@ function bars(history) {
   return svg;
 }
 
+function requests(stats) {
+  const statuses = Object.entries(stats.statuses);
+  const each = statuses.map(([status, count]) => (status === "0" ? "none" : status) + " \\u00d7 " + number(count));
+  return make("p", number(stats.requests) + (stats.requests === 1 ? " request: " : " requests: ") + each.join(", "));
+}
+
 function card(name, stats) {
   const div = make("div", "", "card"), line = make("p", "");
   const part = (count, word, name) =>
     line.append(line.childNodes.length ? " \\u00b7 " : "", make("span", number(count) + " " + word, count ? name : ""));
   part(stats.accepted, "accepted", "good");
   part(stats.refused, "refused", "bad");
-  part(stats.unanswered, "unanswered", "bad");
+  if (stats.unanswered) part(stats.unanswered, "unanswered", "bad");
   part(stats.duplicates, "duplicates", "bad");
-  part(stats.requests, "requests");
   const busiest = Math.max(...stats.history);
-  div.append(make("h2", name), make("b", number(stats.rate_per_second) + "/s"), line, bars(stats.history),
+  div.append(make("h2", name), make("b", number(stats.rate_per_second) + "/s"), line, requests(stats), bars(stats.history),
     make("p", "last 60 seconds; busiest " + number(busiest) + "/s"));
   return div;
 }
 
 function row(entry) {
   const tr = document.createElement("tr"), status = entry.status || "none";
-  const body = make("td", "", "body"), good = entry.status >= 200 && entry.status < 300;
-  body.append(make("span", entry.body));
+  const good = entry.status >= 200 && entry.status < 300;
+  const cut = (text, name) => {
+    const td = make("td", "", name), span = make("span", text);
+    span.title = text;
+    td.append(span);
+    return td;
+  };
   tr.append(make("td", new Date(entry.at * 1000).toLocaleTimeString("en-GB"), "dim time"), make("td", entry.provider),
-    make("td", entry.target), make("td", entry.event), make("td", entry.message_id, "dim"),
-    make("td", status, good ? "good" : "bad"), body);
+    cut(entry.target, "to"), make("td", entry.event, "event"), make("td", entry.message_id, "dim"),
+    make("td", status, good ? "good" : "bad"), cut(entry.body, "body"));
   return tr;
 }
 
@@ -112,10 +125,16 @@ async function refresh() {
     const [stats, faults, received] = await Promise.all(
       paths.map(path => fetch("/_sandbox/" + path).then(response => response.json())));
     const names = Object.keys(stats).sort(), ordered = Object.keys(faults).length > 0;
-    $("cards").replaceChildren(...names.map(name => card(name, stats[name])));
+    const busy = names.filter(name => stats[name].messages), quiet = names.filter(name => !stats[name].messages);
+    $("cards").replaceChildren(...busy.map(name => card(name, stats[name])));
+    $("quiet").replaceChildren(...quiet.map(name => {
+      const line = requests(stats[name]);
+      line.prepend(make("b", name + " "));
+      return line;
+    }));
     $("faults").hidden = !ordered;
     $("faults").textContent = "Faults in force: " + JSON.stringify(faults);
-    choices(names);
+    choices(busy);
     $("none").hidden = received.length > 0;
     $("table").hidden = received.length === 0;
     $("rows").replaceChildren(...received.map(row));
@@ -149,12 +168,14 @@ PAGE = f"""<!doctype html>
 <link rel="icon" href="data:,">
 <style>{_STYLE}</style>
 <header>
-<h1>relay sandbox</h1><p>Local stand-ins for the providers. What they received:</p>
+<h1>relay sandbox</h1><p>Local stand-ins for the providers.
+<a href="/_sandbox/relay.yaml">What to put into relay.yaml</a></p>
 <span id="state" role="status"></span><span id="choices"></span>
 <button id="pause" aria-pressed="false">Pause</button><button id="clear">Clear</button>
 </header>
 <p id="faults" hidden></p>
 <div id="cards"></div>
+<div id="quiet" class="dim"></div>
 <div class="list">
 <table id="table" hidden>
 <thead><tr><th>time<th>provider<th>to<th>event<th>id<th>answer<th>body</thead>

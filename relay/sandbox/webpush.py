@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from http.client import responses
 from uuid import uuid4
 
 import http_ece
@@ -32,14 +33,8 @@ _TTL = re.compile(r"[0-9]{1,15}")
 _TOPIC = re.compile(r"[A-Za-z0-9_\-]{1,32}")
 _URGENCIES = ("very-low", "low", "normal", "high")
 
-ERRORS = {
-    404: (102, "Not Found"),
-    410: (103, "Gone"),
-    413: (104, "Payload Too Large"),
-    429: (202, "Too Many Requests"),
-    503: (201, "Service Unavailable"),
-}
-"""Mozilla's number and name of a failure by order."""
+NUMBERS = {404: 102, 410: 103, 413: 104, 429: 202, 503: 201}
+"""Mozilla's number of a failure by order; 999 is its word for any other."""
 
 
 class Wrong(Exception):
@@ -82,8 +77,8 @@ class WebPushStandIn:
 
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
         """A failure by order, in Mozilla's form."""
-        number, name = ERRORS.get(ordered.status, (999, "Error"))
-        return _refusal(ordered.status, number, reason or f"{name}, as ordered", ordered.headers)
+        number = NUMBERS.get(ordered.status, 999)
+        return _refusal(ordered.status, number, reason or "as ordered", ordered.headers)
 
     def settings(self, url: str) -> Mapping[str, object]:
         """The options of relay's Web Push adapter that lead here; the endpoint comes with each message."""
@@ -159,10 +154,6 @@ def read_body(call: Call, subscription: Subscription, sender: bytes) -> bytes:
 
 
 def _refusal(status: int, number: int, text: str, headers: Mapping[str, str] | None = None) -> Answer:
-    document = {
-        "code": status,
-        "errno": number,
-        "error": ERRORS.get(status, (0, "Error"))[1],
-        "message": text,
-    }
+    name = responses.get(status, "Error")
+    document = {"code": status, "errno": number, "error": name, "message": text}
     return Answer(status, msgspec.json.encode(document), "application/json", headers or {})

@@ -17,8 +17,8 @@ import yaml
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import RELAY, environment, relay, write_config
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.relay_process import RELAY, environment, relay, worker, write_config
 
 EACH = 250
 """Messages for each provider."""
@@ -36,6 +36,11 @@ class Running:
     url: str
     providers: dict[str, dict[str, Any]]
     session: ClientSession
+    process: asyncio.subprocess.Process
+
+    async def stop(self) -> None:
+        self.process.terminate()
+        await self.process.communicate()
 
     async def get(self, path: str) -> Any:
         async with self.session.get(f"{self.url}/_sandbox/{path}") as answer:
@@ -47,7 +52,8 @@ class Running:
 async def sandbox(folder: Path, *words: str) -> AsyncIterator[Running]:
     process = await asyncio.create_subprocess_exec(
         RELAY,
-        *("sandbox", "--listen", "127.0.0.1:0", "--dir", str(folder), "--quiet", *words),
+        *("sandbox", *(words if "--listen" in words else (*words, "--listen", "127.0.0.1:0"))),
+        *("--dir", str(folder), "--quiet"),
         stderr=asyncio.subprocess.PIPE,
         env=environment(NO_COLOR="1"),
     )
@@ -60,9 +66,11 @@ async def sandbox(folder: Path, *words: str) -> AsyncIterator[Running]:
         found = re.search(r"http://[0-9.:]+", said)
         assert found is not None
         async with ClientSession() as session:
-            yield Running(found[0], yaml.safe_load(said[said.index("providers:") :])["providers"], session)
+            providers = yaml.safe_load(said[said.index("providers:") :])["providers"]
+            yield Running(found[0], providers, session, process)
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.communicate()
 
 
@@ -121,3 +129,37 @@ async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_no
         assert set(statuses) <= {"200", "201", "500", gone}
         assert statuses["500"] > 0
     assert feedback.total() > 0
+
+
+async def test_a_sandbox_that_starts_again_knows_tokens_and_browsers_of_before(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    words = ("--listen", f"127.0.0.1:{free_port()}", "--apns-port", str(free_port()))
+
+    async def push(running: Running, subscription: Any) -> None:
+        """One message by each provider, to its end."""
+        for name, payload in {
+            "fcm": {"token": "device-1", "data": {"k": "v"}},
+            "apns": {"device_token": "0a" * 32, "aps": {"alert": "Hi"}},
+            "webpush": {"subscription": subscription, "data": "Hi"},
+        }.items():
+            element = {"provider": name, "reply_to": "receipts", "payload": payload}
+            await redis.rpush("notifications", json.dumps(element))
+        for _ in range(3):
+            _, text = await redis.blpop(["receipts"], timeout=20)
+            assert json.loads(text)["outcome"] == "delivered", text
+
+    async with sandbox(tmp_path / "keys", *words) as first:
+        subscription = await first.get("subscriptions")
+        providers = {
+            name: {**first.providers[name], "retry": {"base": "10ms"}} for name in ("fcm", "apns", "webpush")
+        }
+        config = write_config(tmp_path, redis_server.url, providers)
+        async with worker(config):
+            await push(first, subscription)
+            assert (await first.get("stats"))["oauth"]["requests"] == 1
+            await first.stop()
+            async with sandbox(tmp_path / "keys", *words) as second:
+                await push(second, subscription)
+                stats = await second.get("stats")
+    assert {name: counts["accepted"] for name, counts in stats.items()} == dict.fromkeys(providers, 1)

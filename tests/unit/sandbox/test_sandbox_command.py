@@ -15,6 +15,7 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 
+from relay.cli.sandbox import kept_keys
 from relay.sandbox.server import Sandbox
 
 
@@ -96,3 +97,14 @@ async def test_what_cannot_be_is_one_line_and_exit_code_2(sandbox: Sandbox) -> N
         async with command(*words) as process:
             _, err = await process.communicate()
             assert (process.returncode, why in err.decode(), err.count(b"\n")) == (2, True, 1), err
+
+
+def test_keys_are_kept_in_the_cache_or_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kept_keys() == tmp_path / "relay" / "sandbox"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert kept_keys() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert kept_keys() == tmp_path / "home" / ".cache" / "relay" / "sandbox"

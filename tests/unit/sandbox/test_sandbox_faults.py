@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,3 +187,17 @@ def test_shares_and_latencies_have_one_meaning() -> None:
     for wrong in ("9-1", "-1", "fast", "1-2-3", [1, 2]):
         with pytest.raises(ValidationError):
             Faults(latency=wrong)
+
+
+PAGES = Path(__file__).parents[3] / "docs/providers"
+ORDERS = [
+    order
+    for name in ("apns", "fcm", "webpush")
+    for order in re.findall(r"^\| `(\{.*?\})` \|", (PAGES / f"{name}.md").read_text(), re.MULTILINE)
+]
+
+
+async def test_the_orders_on_the_pages_are_taken(user: Any) -> None:
+    assert len(ORDERS) == 12
+    for order in ORDERS:
+        assert (await user.ask("POST", "/_sandbox/faults", data=order))[0] == 200, order

@@ -101,3 +101,16 @@ async def test_the_block_of_yaml_keeps_every_text_a_text() -> None:
             "url": sandbox.url,
         }
         assert providers["webhook"]["url"] == f"{sandbox.url}/webhook/demo"
+
+
+async def test_the_block_of_yaml_can_be_fetched(user: Any) -> None:
+    status, headers, text = await user.ask("GET", "/_sandbox/relay.yaml")
+    assert (status, text) == (200, user.sandbox.providers_yaml())
+    providers = yaml.safe_load(text)["providers"]
+    assert set(providers) == {"pusher", "webhook", "fcm", "webpush", "apns"}
+    assert headers["Content-Type"].startswith("text/plain")
+
+
+async def test_a_file_that_is_not_there_is_named_beside_those_that_are(user: Any) -> None:
+    status, _, text = await user.ask("GET", "/_sandbox/files/ca.key")
+    assert (status, text) == (404, "there are ca.pem, apns.p8, client.pem, client.key, fcm.json, vapid.pem")

@@ -1,0 +1,335 @@
+"""The stand-in of APNs over real HTTP/2, asked by relay's own transport and by a client that is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aioapns
+import jwt
+import pytest
+from aioapns.connection import APNsDevelopmentClientProtocol
+
+from providers.apns import Apns, ApnsOptions
+from relay.errors import TransportError
+from relay.http.reqwest_transport import ReqwestTransport
+from relay.message import Message, parse_envelope
+from relay.outcome import Delivered, Outcome, Retry, Throttled, Unauthorised, Unregistered
+from relay.sandbox.apns import ApnsStandIn
+from relay.sandbox.exchange import Call
+from relay.sandbox.identity import CA, CA_KEY, SIGNING_KEY, Identity, identify
+from relay.sandbox.options import Faults, SandboxOptions
+from relay.sandbox.server import Sandbox
+
+NOW = 1_800_001_000.0
+DEVICE = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0"
+TOPIC = SandboxOptions.apns_topic
+MESSAGE_ID = "0190a000-0000-7000-8000-000000000001"
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(SandboxOptions(seed=1)) as running:
+        yield running
+
+
+def options(sandbox: Sandbox, **fields: Any) -> ApnsOptions:
+    settings = ApnsStandIn(sandbox.options, sandbox._identity).settings(sandbox.apns_url)
+    return ApnsOptions.model_validate({**settings, **fields})
+
+
+class Sender:
+    """relay's adapter over its own transport."""
+
+    def __init__(self, chosen: ApnsOptions, concurrency: int = 64, timeout: float = 10) -> None:
+        self.apns = Apns("apns", chosen)
+        assert chosen.ca is not None
+        identity = None
+        if chosen.client_cert and chosen.client_key:
+            identity = f"{chosen.client_cert.get_secret_value()}\n{chosen.client_key.get_secret_value()}"
+        self.transport = ReqwestTransport(
+            timeout=timeout,
+            concurrency=concurrency,
+            ca=chosen.ca.get_secret_value(),
+            identity=identity,
+            http2=True,
+            connections=1,
+        )
+
+    async def push(self, payload: Any = None, **envelope: Any) -> Outcome:
+        payload = {"device_token": DEVICE, "aps": {"alert": "Hi"}, **(payload or {})}
+        element = json.dumps({"id": "a", **envelope, "payload": payload}).encode()
+        return await self.send(parse_envelope(element, "notifications", time.time())[1])
+
+    async def send(self, message: Message) -> Outcome:
+        assert self.apns.check(message) is None
+        (outcome,) = await self.apns.deliver([message])
+        return outcome
+
+    async def __aenter__(self) -> Sender:
+        await self.apns.start(self.transport)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.transport.close()
+
+
+async def test_a_push_arrives_and_is_shown(sandbox: Sandbox) -> None:
+    async with Sender(options(sandbox)) as sender:
+        outcome = await sender.push(id=MESSAGE_ID, ttl="1h", priority="low")
+        assert outcome == Delivered(MESSAGE_ID)
+        (entry,) = sandbox.journal.latest()
+        assert (entry["provider"], entry["target"], entry["event"]) == ("apns", DEVICE, "alert")
+        assert (entry["message_id"], entry["body"]) == (MESSAGE_ID, '{"aps":{"alert": "Hi"}}')
+        assert "takes our credentials (400 BadDeviceToken)" in await sender.apns.verify()
+
+
+async def test_the_first_push_is_alone_and_then_many_share_a_connection(sandbox: Sandbox) -> None:
+    async with Sender(options(sandbox), concurrency=300) as sender:
+        await sender.push(id="first")
+        outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(300)))
+    assert {type(outcome) for outcome in outcomes} == {Delivered}
+    stats = sandbox.journal.stats()["apns"]
+    assert (stats["accepted"], stats["duplicates"]) == (301, 0)
+
+
+async def test_a_storm_on_a_new_connection_is_served_by_one_stream_and_then_by_many(sandbox: Sandbox) -> None:
+    async with Sender(options(sandbox), concurrency=300) as sender:
+        outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(300)))
+    assert {type(outcome) for outcome in outcomes} == {Delivered}
+
+
+async def test_a_certificate_of_the_sandbox_is_let_in_and_another_is_not(sandbox: Sandbox) -> None:
+    def by(identity: Identity) -> ApnsOptions:
+        pair = {"client_cert": identity.client.decode(), "client_key": identity.client_key.decode()}
+        return options(sandbox, key=None, key_id=None, team_id=None, **pair)
+
+    async with Sender(by(sandbox._identity)) as sender:
+        assert isinstance(await sender.push(), Delivered)
+    async with Sender(by(identify(None, TOPIC))) as sender:
+        with pytest.raises(TransportError):
+            await sender.push()
+
+
+async def test_the_page_s_server_gives_the_files_that_a_client_needs(user: Any) -> None:
+    identity = user.sandbox._identity
+    for name, pem in (
+        (CA, identity.ca),
+        (SIGNING_KEY, identity.signing_key),
+        ("client.pem", identity.client),
+    ):
+        status, _, text = await user.ask("GET", f"/_sandbox/files/{name}")
+        assert (status, text) == (200, pem.decode())
+    assert (await user.ask("GET", f"/_sandbox/files/{CA_KEY}"))[0] == 404
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    ("faults", "outcome", "reason"),
+    [
+        ({"fail": 1}, Retry, "500 InternalServerError"),
+        ({"status": 503}, Retry, "503 ServiceUnavailable"),
+        ({"status": 503, "reason": "Shutdown"}, Retry, "503 Shutdown"),
+        (
+            {"status": 429, "reason": "TooManyProviderTokenUpdates"},
+            Throttled,
+            "429 TooManyProviderTokenUpdates",
+        ),
+        ({"rate_limit": "1/s", "burst": 1}, Retry, "429 TooManyRequests"),
+        ({"status": 403}, Unauthorised, "403 InvalidProviderToken"),
+        ({"status": 502}, Retry, "502"),
+    ],
+)
+async def test_failures_to_order_speak_as_apple_does(
+    sandbox: Sandbox, faults: dict[str, Any], outcome: type[Any], reason: str
+) -> None:
+    async with Sender(options(sandbox)) as sender:
+        assert isinstance(await sender.push(), Delivered)
+        sandbox.troublemaker.order(Faults.model_validate(faults))
+        if "rate_limit" in faults:
+            assert isinstance(await sender.push(id="b"), Delivered)
+        found = await sender.push(id="c")
+        assert isinstance(found, outcome)
+        assert found.reason == reason
+
+
+async def test_a_share_of_the_devices_is_gone_since_now(sandbox: Sandbox, user: Any) -> None:
+    sandbox.troublemaker.order(Faults(unregistered=1.0))
+    async with Sender(options(sandbox)) as sender:
+        began = time.time()
+        found = await sender.push()
+    assert isinstance(found, Unregistered)
+    assert (found.target, found.reason) == (DEVICE, "410 Unregistered")
+    assert found.since == pytest.approx(began, abs=5)
+
+
+async def test_providers_without_devices_know_none_that_is_gone(user: Any) -> None:
+    await user.order(unregistered="100%")
+    assert await user.hooks(1) == [410]
+    assert user.sandbox.troublemaker.decide("pusher", 1, 0).answer is None
+
+
+async def test_a_push_that_hangs_fails_alone_and_ends_with_the_sandbox(sandbox: Sandbox) -> None:
+    async with Sender(options(sandbox), timeout=1) as sender:
+        await sender.push(id="first")
+        sandbox.troublemaker.order(Faults(hang=1.0))
+        hanging = asyncio.create_task(sender.push(id="a"))
+        await until(lambda: len(sandbox.journal.entries) == 2)
+        sandbox.troublemaker.order(Faults())
+        assert isinstance(await sender.push(id="b"), Delivered)
+        with pytest.raises(TransportError, match="no answer within"):
+            await hanging
+    assert sandbox.journal.stats()["apns"]["unanswered"] == 1
+
+
+async def test_a_connection_breaks_in_the_middle_of_an_answer_and_the_next_one_is_new(
+    sandbox: Sandbox,
+) -> None:
+    async with Sender(options(sandbox)) as sender:
+        sandbox.troublemaker.order(Faults(reset=1.0))
+        with pytest.raises(TransportError):
+            await sender.push()
+        sandbox.troublemaker.order(Faults())
+        assert isinstance(await sender.push(), Delivered)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+# The server
+
+
+async def test_a_stop_says_goodbye_and_a_start_serves_again(sandbox: Sandbox) -> None:
+    port = sandbox._http2.port
+    async with Sender(options(sandbox)) as sender:
+        assert isinstance(await sender.push(), Delivered)
+        await sandbox.stop()
+        assert not sandbox._http2.connections
+        with pytest.raises(TransportError):
+            await sender.push()
+        await sandbox._http2.start("127.0.0.1", port, sandbox._identity.context("127.0.0.1"))
+        assert isinstance(await sender.push(), Delivered)
+
+
+async def test_a_shutdown_by_order_costs_a_connection_and_no_message(sandbox: Sandbox) -> None:
+    async with Sender(options(sandbox)) as sender:
+        assert isinstance(await sender.push(id="first"), Delivered)
+        (first,) = sandbox._http2.connections
+        order = {"status": 503, "reason": "Shutdown", "times": 1, "latency": "5ms-20ms"}
+        sandbox.troublemaker.order(Faults.model_validate(order))
+        outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(40)))
+        (refused,) = [found for found in outcomes if not isinstance(found, Delivered)]
+        assert isinstance(refused, Retry)
+        assert refused.reason == "503 Shutdown"
+        assert isinstance(await sender.push(id="last"), Delivered)
+        assert first not in sandbox._http2.connections
+    assert sandbox.journal.stats()["apns"]["duplicates"] == 0
+
+
+# A client that is not ours
+
+
+@pytest.fixture
+def foreign(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> aioapns.APNs:
+    """aioapns, an independent client, led to the sandbox."""
+    monkeypatch.setattr(APNsDevelopmentClientProtocol, "APNS_SERVER", "127.0.0.1")
+    monkeypatch.setattr(APNsDevelopmentClientProtocol, "APNS_PORT", sandbox._http2.port)
+    context = ssl.create_default_context(cadata=sandbox._identity.ca.decode())
+    context.set_alpn_protocols(["h2"])
+    return aioapns.APNs(
+        key=sandbox._identity.signing_key.decode(),
+        key_id=sandbox.options.apns_key_id,
+        team_id=sandbox.options.apns_team_id,
+        topic=TOPIC,
+        use_sandbox=True,
+        ssl_context=context,
+    )
+
+
+CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    # relay's payload, relay's envelope, aioapns' arguments
+    ({}, {}, {}),
+    ({}, {"ttl": 600, "priority": "high"}, {"time_to_live": 600, "priority": 10}),
+    ({}, {"collapse_key": "score", "priority": "low"}, {"collapse_key": "score", "priority": 5}),
+    (
+        {"aps": {"content-available": 1}, "order": [1, "ж"]},
+        {},
+        {"push_type": aioapns.PushType.BACKGROUND, "priority": 5},
+    ),
+    (
+        {"headers": {"apns-push-type": "voip"}, "call": {"from": "x"}},
+        {},
+        {"push_type": aioapns.PushType.VOIP, "apns_topic": f"{TOPIC}.voip"},
+    ),
+    (
+        {"headers": {"apns-topic": f"{TOPIC}.complication", "apns-push-type": "complication"}},
+        {"id": "no uuid"},
+        {"push_type": aioapns.PushType.COMPLICATION, "apns_topic": f"{TOPIC}.complication"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("payload", "envelope", "arguments"), CASES)
+async def test_requests_agree_with_those_of_an_independent_client(
+    sandbox: Sandbox,
+    foreign: aioapns.APNs,
+    payload: dict[str, Any],
+    envelope: dict[str, Any],
+    arguments: dict[str, Any],
+) -> None:
+    calls: list[Call] = []
+    push = sandbox._http2.attend
+
+    async def noted(call: Call) -> Any:
+        calls.append(call)
+        return await push(call)
+
+    sandbox._http2.attend = noted
+    async with Sender(options(sandbox)) as sender:
+        outcome = await sender.push(payload, **{"id": MESSAGE_ID, **envelope})
+    assert isinstance(outcome, Delivered)
+    content = {name: value for name, value in payload.items() if name != "headers"}
+    request = aioapns.NotificationRequest(
+        DEVICE,
+        {"aps": {"alert": "Hi"}, **content},
+        notification_id=outcome.provider_id,
+        **{"push_type": aioapns.PushType.ALERT, **arguments},
+    )
+    assert (await foreign.send_notification(request)).is_successful
+    ours, theirs = map(seen, calls)
+    for mine, yours in zip(ours.pop("apns-expiration", []), theirs.pop("apns-expiration", []), strict=True):
+        assert abs(int(mine) - int(yours)) <= 2
+    assert ours == theirs
+
+
+def seen(call: Call) -> dict[str, Any]:
+    """All that matters to APNs, in a form that can be compared."""
+    names = [name.lower() for name in call.headers if name.lower().startswith("apns-")]
+    authorization = call.headers["authorization"].removeprefix("bearer ")
+    header = jwt.get_unverified_header(authorization)
+    claims = jwt.decode(authorization, options={"verify_signature": False})
+    return {
+        **{name: [call.headers[name]] for name in names},
+        "request": (call.method, call.path, json.loads(call.body)),
+        "token": (header, sorted(claims), claims["iss"]),
+    }
+
+
+async def test_an_independent_client_understands_the_sandbox_s_refusals(
+    sandbox: Sandbox, foreign: aioapns.APNs
+) -> None:
+    bad = await foreign.send_notification(aioapns.NotificationRequest("00", {"aps": {}}))
+    assert (bad.status, bad.description) == ("400", "BadDeviceToken")
+    sandbox.troublemaker.order(Faults(unregistered=1.0))
+    gone = await foreign.send_notification(aioapns.NotificationRequest(DEVICE, {"aps": {}}))
+    assert (gone.status, gone.description) == ("410", "Unregistered")
+    assert abs(gone.timestamp / 1000 - time.time()) < 5
