@@ -57,7 +57,7 @@ def keys(model: type[BaseModel]) -> list[str]:
 
 @cache
 def nested(model: type[BaseModel]) -> Mapping[str, tuple[tuple[Reach, type[BaseModel]], ...]]:
-    """The fields that hold models, with what they hold: looked up once, however often a file has the model."""
+    """The fields that hold models, with what they hold."""
     found = {key: tuple(models_within(info.annotation)) for key, info in fields(model).items()}
     return {key: models for key, models in found.items() if models}
 
