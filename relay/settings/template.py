@@ -73,12 +73,6 @@ class Template(Secret):
     def __repr__(self) -> str:
         return "Template('**********')"
 
-    @property
-    def whole(self) -> Reference | None:
-        """The reference that the template consists of; None where there is more to it."""
-        (first, *rest) = self.parts or ("",)
-        return first if isinstance(first, Reference) and not rest else None
-
 
 def parse(text: str) -> tuple[Part, ...]:
     """Literal texts and references, in their order. Raises ValueError, one line."""
