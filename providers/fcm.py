@@ -21,6 +21,7 @@ from providers._google_token import (
     Tokens,
     fetch_by_assertion,
     fetch_by_default_credentials,
+    read_private_key,
 )
 from providers._upstream import collapse_id, seconds_left, topic
 from relay.errors import TransportError, UsageError
@@ -232,12 +233,10 @@ def read_account(text: str) -> dict[str, Any]:
     missing = [name for name in needed if not isinstance(account, dict) or not account.get(name)]
     if missing:
         raise ValueError(f"is no service account's key: {', '.join(missing)} missing")
-    from google.auth import crypt
-
     try:
-        crypt.RSASigner.from_service_account_info(account)  # type: ignore[no-untyped-call]
-    except Exception as error:  # the library's own mix
-        raise ValueError(f"private_key: cannot be read: {type(error).__name__}") from None
+        read_private_key(str(account["private_key"]))
+    except ValueError as error:
+        raise ValueError(f"private_key: {error}") from None
     found: dict[str, Any] = account
     return found
 

@@ -24,6 +24,8 @@ from relay.settings.words import describe, listing, near_miss
 Adapters = AnyMapping[str, type[ProviderOptions]]
 """The options of each adapter, by the name that `type` gives it."""
 
+_STAND_IN = ProviderOptions.model_construct(type="")
+
 
 def load(path: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.environ) -> Settings:
     """The settings in the file at `path`; what `${NAME}` means comes from `env`.
@@ -101,20 +103,19 @@ def _provider(
 ) -> ProviderOptions:
     """The options of one provider; where they are wrong, a stand-in, so that the rest can be looked at."""
     node = entry.node
-    stand_in = ProviderOptions.model_construct(type="")
     if not isinstance(node, Mapping):
         if not (isinstance(node, Scalar) and node.broken):
             problems.add(
                 node.position, location, f"expected a mapping with `type`, got {describe(to_data(node))}"
             )
-        return stand_in
+        return _STAND_IN
     model = _model(node, location, adapters, problems)
     if model is None:
         _check_common(node, location, problems)
-        return stand_in
+        return _STAND_IN
     read_secret_files(model, node, location, folder, problems)
     read_templates(model, node, location, problems)
-    return validate(model, node, location, problems) or stand_in
+    return validate(model, node, location, problems) or _STAND_IN
 
 
 def _model(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from relay.settings.shape import Reach, fields, models_within, secret_kind, twins
+from relay.settings.shape import Reach, fields, nested, secret_kind, twins
 from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, Sequence
 from relay.settings.words import quote
 
@@ -38,9 +38,9 @@ class _Reader:
         for twin, name in twins(model).items():
             if twin in node.entries:
                 self._replace(model, node, location, twin, name)
-        for name, info in fields(model).items():
+        for name, models in nested(model).items():
             if name in node.entries:
-                for reach, inner in models_within(info.annotation):
+                for reach, inner in models:
                     for step, part in _parts(node.entries[name].node, reach):
                         self.visit(inner, part, (*location, name, *step))
 

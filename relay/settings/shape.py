@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -19,7 +20,8 @@ Reach = Literal["itself", "each item", "each value"]
 _LISTS = (list, tuple, set, frozenset)
 
 
-def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+@cache
+def fields(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
     """The fields by the key that stands in the file."""
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
@@ -37,7 +39,8 @@ def secret_kind(annotation: Any) -> SecretKind | None:
     return "many" if found == "one" and isinstance(origin, type) and issubclass(origin, _LISTS) else "values"
 
 
-def twins(model: type[BaseModel]) -> dict[str, str]:
+@cache
+def twins(model: type[BaseModel]) -> Mapping[str, str]:
     """The `X_file` keys that a model's secrets add to it, each with its X."""
     known = fields(model)
     return {
@@ -50,6 +53,13 @@ def twins(model: type[BaseModel]) -> dict[str, str]:
 def keys(model: type[BaseModel]) -> list[str]:
     """Every key that a mapping of this model may have."""
     return [*fields(model), *twins(model)]
+
+
+@cache
+def nested(model: type[BaseModel]) -> Mapping[str, tuple[tuple[Reach, type[BaseModel]], ...]]:
+    """The fields that hold models, with what they hold."""
+    found = {key: tuple(models_within(info.annotation)) for key, info in fields(model).items()}
+    return {key: models for key, models in found.items() if models}
 
 
 def models_within(annotation: Any) -> Iterator[tuple[Reach, type[BaseModel]]]:

@@ -11,6 +11,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel
@@ -72,12 +73,6 @@ class Template(Secret):
     def __repr__(self) -> str:
         return "Template('**********')"
 
-    @property
-    def whole(self) -> Reference | None:
-        """The reference that the template consists of; None where there is more to it."""
-        (first, *rest) = self.parts or ("",)
-        return first if isinstance(first, Reference) and not rest else None
-
 
 def parse(text: str) -> tuple[Part, ...]:
     """Literal texts and references, in their order. Raises ValueError, one line."""
@@ -117,10 +112,16 @@ def read_templates(model: type[BaseModel], node: TreeMapping, location: Location
 
     What is wrong, and each reference where no template belongs, is a problem, and marked as broken.
     """
+    templates = _templates(model)
     for name, entry in node.entries.items():
-        info = fields(model).get(name)
-        read = _read if info is not None and _holds_templates(info.annotation) else refuse_templates
+        read = _read if name in templates else refuse_templates
         read(entry.node, (*location, name), problems)
+
+
+@cache
+def _templates(model: type[BaseModel]) -> frozenset[str]:
+    """The keys whose values are templates."""
+    return frozenset(key for key, info in fields(model).items() if _holds_templates(info.annotation))
 
 
 def _holds_templates(annotation: Any) -> bool:

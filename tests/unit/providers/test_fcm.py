@@ -12,13 +12,13 @@ from unittest.mock import patch
 import jwt
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pydantic import ValidationError
 
 from providers._google_token import QUIET, SCOPE, TokenRefused, Tokens, assertion_request, read_token
 from providers._upstream import topic
-from providers.fcm import Fcm, FcmOptions
+from providers.fcm import Fcm, FcmOptions, read_account
 from relay.errors import TransportError, UsageError
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
@@ -419,3 +419,21 @@ def test_the_vector_of_an_assertion_verifies() -> None:
         options={"verify_exp": False, "verify_iat": False},
     )
     assert msgspec.json.encode(claims) == vector["inputs"]["claims_json"].encode()
+
+
+def a_pem(key: Any) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+@pytest.mark.parametrize(
+    ("private_key", "problem"),
+    [
+        ("no key", "private_key: cannot be read: ValueError"),
+        (a_pem(ec.generate_private_key(ec.SECP256R1())), "private_key: is no RSA key"),
+    ],
+)
+def test_a_service_account_needs_an_rsa_key(private_key: str, problem: str) -> None:
+    account = dict.fromkeys(("client_email", "private_key_id", "token_uri", "project_id"), "x")
+    with pytest.raises(ValueError) as caught:
+        read_account(json.dumps({**account, "private_key": private_key}))
+    assert str(caught.value) == problem

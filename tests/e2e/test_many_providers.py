@@ -1,0 +1,144 @@
+"""A thousand providers in one file: what each one costs at the start, counted and not timed."""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import pstats
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from redis.asyncio import Redis
+
+from relay.provider import discover
+from relay.settings.load import load
+from relay.settings.models import Settings
+from relay.store.connect import connect
+from relay.store.scripting import script
+from relay.worker import Worker
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import write_config
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+KINDS: list[dict[str, Any]] = [
+    {"type": "pusher", "app_id": "1", "key": "k", "secret": "s", "url": "http://127.0.0.1:9"},
+    {"type": "webhook", "url": "http://127.0.0.1:9/hook", "secret": "whsec_" + "YWJj" * 8},
+    {"type": "webhook", "rate": "5/s", "rate_per": "host"},
+    {"type": "http", "url": "http://127.0.0.1:9/${payload.a}", "body": {"text": "${payload.text}"}},
+    {"type": "apns", "key_file": "key.pem", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ", "topic": "a.b"},
+    {"type": "webpush", "private_key_file": "key.pem", "subject": "mailto:ops@example.com"},
+    {"type": "apprise", "url": "json://127.0.0.1:9/"},
+]
+
+
+def read(folder: Path, url: str, number: int) -> Settings:
+    """A file with so many providers of mixed types, as the worker gets it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(pem)
+    providers = {f"p{index}": KINDS[index % len(KINDS)] for index in range(number)}
+    path = write_config(folder, url, providers)
+    return load(path, {name: adapter.Options for name, adapter in discover().items()}, {})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an idle worker has and has done, once it has looked at each of its lanes."""
+
+    tasks: int
+    threads: int
+    files: int
+    connections: int
+    commands: int
+    """Round trips about the lanes, since its start."""
+
+
+async def cost(settings: Settings, url: str, redis: Redis) -> Cost:
+    """Run a worker in this process until all lanes have been looked at for messages and for letters."""
+    before = Cost(len(asyncio.all_tasks()), threading.active_count(), open_files(), await clients(redis), 0)
+    letters = script("outbox").digest
+    claimed: set[str] = set()
+    carried: set[str] = set()
+    commands = 0
+    async with (
+        Redis.from_url(url, protocol=2) as other,
+        other.monitor() as monitor,
+        connect(url) as client,
+    ):
+        worker = Worker(settings, discover(), client)
+        stop = asyncio.Event()
+        running = asyncio.create_task(worker.run(stop))
+        async with asyncio.timeout(60):
+            while not claimed == carried == settings.providers.keys():
+                entry = await monitor.next_command()
+                lane = re.search(r"relay:\{(p\d+)\}:", entry["command"])
+                if lane is not None and entry["client_type"] != "lua":
+                    commands += 1
+                    (carried if letters in entry["command"] else claimed).add(lane[1])
+        found = Cost(
+            len(asyncio.all_tasks()) - before.tasks,
+            threading.active_count() - before.threads,
+            open_files() - before.files,
+            await clients(redis) - before.connections,
+            commands,
+        )
+        stop.set()
+        await running
+    return found
+
+
+async def clients(redis: Redis) -> int:
+    return int((await redis.info("clients"))["connected_clients"])
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+async def test_what_each_provider_costs_at_the_start_and_at_rest(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the start is counted, however long it takes on a slow machine.
+    monkeypatch.setattr("relay.dispatch.IDLE_POLL", 3600.0)
+    monkeypatch.setattr("relay.courier.INTERVAL", 3600.0)
+    url = redis_server.url
+    await cost(read(tmp_path, url, 2), url, redis)  # loads the scripts
+    few, many = 14, 84
+    less = await cost(read(tmp_path, url, few), url, redis)
+    more = await cost(read(tmp_path, url, many), url, redis)
+
+    def each(name: str) -> float:
+        return (getattr(more, name) - getattr(less, name)) / (many - few)
+
+    # A tenth: the background loops may be in the midst of their work.
+    assert each("tasks") <= 3.1, "the dispatcher, its claimer and its settler"
+    assert each("threads") == 0
+    assert each("files") <= 1.1, "none but a connection to Redis"
+    assert each("connections") <= 1.1
+    assert each("commands") <= 2.1, "one claim, and one look at what there is to carry"
+
+
+def calls(folder: Path, number: int) -> int:
+    """Function calls that it takes to read a file with so many providers."""
+    profile = cProfile.Profile()
+    profile.enable()
+    read(folder, "redis://127.0.0.1:1/0", number)
+    profile.disable()
+    return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+
+def test_reading_the_file_takes_as_much_for_the_last_provider_as_for_the_first(tmp_path: Path) -> None:
+    calls(tmp_path, 7)  # imports, and what is looked up once for each type
+    first, second, fourth = (calls(tmp_path, number) for number in (70, 140, 280))
+    assert (fourth - second) / (second - first) == pytest.approx(2, rel=0.1)
