@@ -59,9 +59,7 @@ async def eventually(read: Callable[[], Awaitable[object]], value: object) -> No
 
 
 @pytest.mark.parametrize("key", ["ordering_key", "collapse_key"])
-async def test_what_was_pushed_later_waits_for_what_another_took_earlier(
-    redis: Redis, key: str
-) -> None:
+async def test_what_was_pushed_later_waits_for_what_another_took_earlier(redis: Redis, key: str) -> None:
     lane = a_lane(redis, worker="w3")
     slow = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [element("0", **{key: "k"})])

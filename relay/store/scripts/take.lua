@@ -48,7 +48,7 @@ if #batch == 0 then
 end
 if not number then
   -- By the clock: what was given out once is not given out again, even if a failover has undone it.
-  local time, last = redis.call('TIME'), redis.call('ZREVRANGE', out, 0, 0, 'WITHSCORES')[2]
+  local time, last = redis.call('TIME'), redis.call('ZRANGE', out, 0, 0, 'REV', 'WITHSCORES')[2]
   number = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(last or 0) + 1)
   number = string.format('%.0f', number)
   redis.call('SET', number_key, number)
