@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from relay.errors import StoreError
 from relay.settings.provider import ProviderOptions
@@ -86,7 +87,11 @@ async def until_empty(world: World) -> bool:
 
 async def _left(client: Client) -> list[str]:
     members = await Fleet(client, PREFIX).members()
-    left = [f"{one.profile.worker} is dead and not buried" for one in members if one.silent > LEASE]
+    left = [
+        f"{one.profile.worker} is dead and not buried"
+        for one in members
+        if one.silent > LEASE or not Path(f"/proc/{one.profile.pid}").exists()
+    ]
     workers = [member.profile.worker for member in members]
     for name in QUEUES:
         waiting, taken = await Queue(client, PREFIX, name, "operator").depth(workers)

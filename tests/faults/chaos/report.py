@@ -84,7 +84,8 @@ def violations(result: Result) -> Iterator[str]:
 def _story(result: Result, violation: Violation) -> Iterator[str]:
     evidence, account = result.evidence, result.verdict.account
     start = min((pushed.asked for pushed in evidence.pushed.values()), default=0.0)
-    yield f"{violation.rule.upper()}: {violation.what}"
+    when = "" if violation.at is None else f" (at {violation.at - start:.3f} s)"
+    yield f"{violation.rule.upper()}: {violation.what}{when}"
     moments = [] if violation.at is None else [violation.at]
     if violation.number is not None:
         push = evidence.pushes[violation.number]
