@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -19,6 +20,8 @@ TOPOLOGIES = ("single", "sentinel", "cluster")
 
 def main() -> int:
     words = _arguments()
+    # Whatever ends this run has to end what it started, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     topologies = TOPOLOGIES if words.topology == "all" else (words.topology,)
     folder = words.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     results = []

@@ -78,13 +78,16 @@ class Single(Topology):
 
 
 class WithSentinel(Topology):
-    """A master, two replicas and three sentinels."""
+    """A master, one replica and three sentinels.
+
+    With more replicas one of them could acknowledge what is lost when the other one takes over.
+    """
 
     name = "sentinel"
     acknowledged_by = 1
 
     def __init__(self, folder: Path) -> None:
-        self.set_up = RedisSentinel(newest(), folder / "sentinel")
+        self.set_up = RedisSentinel(newest(), folder / "sentinel", replicas=1)
 
     def start(self) -> None:
         self.set_up.start()

@@ -7,7 +7,7 @@ import random
 
 from redis import Redis as SyncRedis
 
-from tests.faults.chaos.faults.base import Fault
+from tests.faults.chaos.faults.base import Fault, Skipped
 from tests.faults.chaos.setting import PREFIX
 from tests.faults.chaos.topology import Clustered, WithSentinel
 from tests.support.redis_server import RedisServer
@@ -81,8 +81,10 @@ class MoveSlots(Fault):
 def _replica_of(topology: Clustered, master: RedisServer) -> RedisServer:
     with SyncRedis(port=master.port, decode_responses=True) as client:
         slots = client.execute_command("CLUSTER SLOTS")
-    port = next(replicas[0][1] for _, _, first, *replicas in slots if first[1] == master.port and replicas)
-    return next(node for node in topology.set_up.nodes if node.port == port)
+    for _, _, first, *replicas in slots:
+        if first[1] == master.port and replicas:
+            return next(node for node in topology.set_up.nodes if node.port == replicas[0][1])
+    raise Skipped(f"the master at port {master.port} has no replica")
 
 
 REPLICATION: dict[str, type[Fault]] = {
