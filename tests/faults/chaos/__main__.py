@@ -51,7 +51,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the account there")
     parser.add_argument("--folder", type=Path, help="for logs and Redis's files; default: a new one")
     parser.add_argument("--plan", action="store_true", help="print the plan and do nothing")
-    return parser.parse_args()
+    words = parser.parse_args()
+    if words.folder is not None and words.folder.exists() and any(words.folder.iterdir()):
+        parser.error(f"--folder: {words.folder} is not empty; name a new folder")
+    return words
 
 
 def _say(line: str) -> None:
