@@ -61,9 +61,10 @@ async def cancel_again(world: World) -> None:
     lane = Lane(client, PREFIX, "hook", ProviderOptions(type="webhook"), "operator")
     try:
         for push in world.plan.pushes:
-            if push.kind is Kind.CANCELLED and await lane.cancel(push.id, []) == "cancelled":
-                if not world.topology.acknowledged_by:
-                    world.broken.append(f"message {push.number} had been cancelled, and waited again")
+            if push.kind is not Kind.CANCELLED or await lane.cancel(push.id, []) != "cancelled":
+                continue
+            if not world.topology.acknowledged_by:
+                world.broken.append(f"message {push.number} had been cancelled, and waited again")
     finally:
         await client.aclose()
 
