@@ -193,6 +193,14 @@ def test_a_dead_letter_is_there_once(story: Story) -> None:
     assert story.rules == ["dead letters"]
 
 
+def test_poison_may_end_any_message(story: Story) -> None:
+    push = story.push()
+    reason = "poison: 3 workers died while they held it"
+    story.end(push, "dead", reason)
+    story.bury(push)
+    assert story.rules == []
+
+
 def test_what_was_delivered_is_no_dead_letter(story: Story) -> None:
     story.bury(delivered(story))
     assert story.rules == ["dead letters"]

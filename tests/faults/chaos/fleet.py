@@ -84,7 +84,7 @@ class Host:
 
     async def _start(self) -> bool:
         self.ready = False
-        before = self._times("ready")
+        said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(RELAY, "run", "-c", str(self.config)),
@@ -93,7 +93,7 @@ class Host:
                 stderr=log,
                 env=environment(**self._environ),
             )
-        while self._times("ready") < before + self._processes:
+        while self._times("ready", said) < self._processes:
             if not self.runs:
                 return False
             await asyncio.sleep(0.05)
@@ -161,11 +161,13 @@ class Host:
         lines = self.log.read_text(errors="replace").splitlines()
         return [f"{self.name}: {line[-1500:]}" for line in lines if any(word in line for word in UNWANTED)]
 
-    def _times(self, event: str) -> int:
-        if not self.log.exists():
-            return 0
+    def _times(self, event: str, start: int) -> int:
+        """How often the log says this, from a byte of it on."""
+        with self.log.open("rb") as log:
+            log.seek(start)
+            lines = log.read().splitlines()
         times = 0
-        for line in self.log.read_text(errors="replace").splitlines():
+        for line in lines:
             with suppress(ValueError):
                 document = json.loads(line)
                 times += isinstance(document, dict) and document.get("event") == event

@@ -34,12 +34,8 @@ def markdown(result: Result) -> str:
     again, explained = duplicates(result)
     lines += [
         "",
-        f"Taken twice by a receiver: {again:,}, each explained by a fault"
-        + (
-            ": " + ", ".join(f"{number} {kind}" for kind, number in explained.most_common())
-            if explained
-            else ""
-        )
+        f"Taken again by a receiver that had taken it: {again:,}"
+        + "".join(f"; {number} explained by {kind}" for kind, number in explained.most_common())
         + ".",
         "",
         "| fault | times |",
