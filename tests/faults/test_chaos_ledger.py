@@ -348,7 +348,7 @@ def test_counters_that_do_not_add_up(story: Story) -> None:
         "relay:{hook}:bodies",
         "relay:{hook}:outbox",
         "relay:{notifications}:processing:w1",
-        "relay:{notifications}:turn:w1",
+        "relay:{notifications}:number:w1",
         "relay:{fleet}:workers",
         "somebody's",
     ],
