@@ -58,10 +58,10 @@ class Dispatcher:
         provider: Provider[ProviderOptions],
         *,
         on_letters: asyncio.Event,
-        holds_lease: Callable[[], bool] = lambda: True,
+        holds_lease: Callable[[float], bool] = lambda since: True,
     ) -> None:
         """`on_letters` is set when there are receipts or feedback in the lane's outbox. `holds_lease` says
-        whether nobody can have taken this worker for dead."""
+        whether nobody can have taken this worker for dead since a moment (monotonic seconds)."""
         options = provider.options
         self.lane = lane
         self.provider = provider
@@ -79,7 +79,8 @@ class Dispatcher:
         self._claimer: asyncio.Task[None] | None = None
         self._senders = 0
         self._ready: deque[Batch] = deque()
-        self._held: dict[str, Claim] = {}
+        # Tickets by when their claim was asked for, in monotonic seconds.
+        self._held: dict[str, float] = {}
         self._entries: list[tuple[object, ...]] = []
         self._hold: Hold | None = None
         self._state = ""
@@ -129,7 +130,8 @@ class Dispatcher:
             if (left := self._held_until - time.monotonic()) > 0:
                 await _pause(self._kicked, left)
                 continue
-            if not self._holds_lease():
+            asked = time.monotonic()
+            if not self._holds_lease(asked):
                 await _pause(self._kicked, NO_LEASE_PAUSE)
                 continue
             finished = self._finished
@@ -153,7 +155,7 @@ class Dispatcher:
             if claimed.passed_over:
                 self._on_letters.set()
             for claim in claimed.claims:
-                self._held[claim.ticket] = claim
+                self._held[claim.ticket] = asked
             await self._feed(claimed.claims)
             if claimed.expansions:
                 await self._expand(claimed.expansions)
@@ -278,7 +280,7 @@ class Dispatcher:
     def _still_to_send(self, batch: Batch) -> Batch:
         """What is still ours and alive at the last moment, and goes where nothing asked us to wait."""
         now = self.provider.clock()
-        if not self._holds_lease():
+        if not self._holds_lease(min(self._held[claim.ticket] for claim in batch)):
             # Others may have it by now. If not, it comes back.
             self._hand_back(batch)
             return []

@@ -22,21 +22,31 @@ class Heartbeat:
     def __init__(self, fleet: Fleet, profile: Profile) -> None:
         self._fleet = fleet
         self.last = time.monotonic()
-        """When Redis last took a beat, in monotonic seconds."""
+        """When the last beat that Redis took was asked for, in monotonic seconds."""
+        self._held_since = self.last
         self._profile = profile
 
-    def holds_lease(self) -> bool:
-        """Whether the last beat is so fresh that nobody can have taken this worker for dead."""
-        return time.monotonic() - self.last < LEASE
+    def holds_lease(self, since: float) -> bool:
+        """Whether nobody can have taken this worker for dead from `since` (monotonic seconds) until now."""
+        return since >= self._held_since and time.monotonic() - self.last < LEASE
 
     async def run(self) -> None:
         """Beat until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             try:
-                known = await self._fleet.beat(self._profile)
-                self.last = time.monotonic()
-                if not known:
-                    logger.warning("the fleet took this worker for dead; what it held was handed on")
+                await self.beat()
             except StoreError as error:
                 logger.warning("no heartbeat", error=str(error))
+
+    async def beat(self) -> None:
+        """Say once that this worker lives. Raises StoreError."""
+        # The answer may be held up for longer than a lease lasts: what counts is when it was asked for.
+        asked = time.monotonic()
+        known = await self._fleet.beat(self._profile)
+        if not known:
+            logger.warning("the fleet took this worker for dead; what it held was handed on")
+        if not known or asked - self.last >= LEASE:
+            # What was claimed before is no longer ours, however fresh this beat is.
+            self._held_since = time.monotonic()
+        self.last = asked

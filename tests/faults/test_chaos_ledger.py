@@ -193,6 +193,14 @@ def test_a_dead_letter_is_there_once(story: Story) -> None:
     assert story.rules == ["dead letters"]
 
 
+def test_poison_may_end_any_message(story: Story) -> None:
+    push = story.push()
+    reason = "poison: 3 workers died while they held it"
+    story.end(push, "dead", reason)
+    story.bury(push)
+    assert story.rules == []
+
+
 def test_what_was_delivered_is_no_dead_letter(story: Story) -> None:
     story.bury(delivered(story))
     assert story.rules == ["dead letters"]
@@ -314,11 +322,11 @@ def test_a_rate_that_is_exceeded(story: Story) -> None:
 
 
 def test_a_burst_is_explained_by_a_worker_that_was_held_up_as_far_as_its_bucket_goes(story: Story) -> None:
-    burst(story, 5, 0.01)
+    burst(story, 7, 0.01)
     assert story.rules == ["too fast"]
     story.fault("freeze worker", -2, 0, host="w1")
     assert story.rules == []
-    burst(story, 5, 0.01)
+    burst(story, 7, 0.01)
     assert "too fast" in story.rules
 
 
@@ -340,7 +348,7 @@ def test_counters_that_do_not_add_up(story: Story) -> None:
         "relay:{hook}:bodies",
         "relay:{hook}:outbox",
         "relay:{notifications}:processing:w1",
-        "relay:{notifications}:turn:w1",
+        "relay:{notifications}:number:w1",
         "relay:{fleet}:workers",
         "somebody's",
     ],

@@ -286,3 +286,27 @@ async def test_the_rate_spreads_messages_evenly(redis: Redis) -> None:
     for start, end in zip(arrivals, arrivals[20:], strict=False):
         # Twenty more messages within 100 ms would break burst + rate x time; scheduling only adds time.
         assert end - start > 0.09
+
+
+async def test_what_was_claimed_before_the_lease_was_lost_is_not_sent(redis: Redis) -> None:
+    """Somebody else may have sent it by now: it goes back, and out again under a new claim."""
+    lane = a_lane(redis)
+    # One sender and two slots, for messages that do not travel together: one of two has to wait.
+    provider = FakeProvider(options(concurrency=1), batch_size=2)
+    provider.group_by = lambda message: message.id
+    held_since = 0.0
+    dispatcher = Dispatcher(
+        lane, provider, on_letters=asyncio.Event(), holds_lease=lambda since: since >= held_since
+    )
+    await lane.enqueue([plain_message(str(number)) for number in range(2)])
+    provider.gate.clear()
+    task = asyncio.create_task(dispatcher.run())
+    await provider.until(lambda: len(provider.messages) == 1)
+    held_since = time.monotonic()
+    provider.gate.set()
+    await emptied(lane)
+    task.cancel()
+    await asyncio.wait([task])
+    assert provider.messages == ["0", "1"]
+    claimed = int(await redis.hget(lane.keys.part("control"), "claimed"))  # type: ignore[misc,arg-type]
+    assert claimed == 3, "the second one was handed back first"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -19,6 +20,8 @@ TOPOLOGIES = ("single", "sentinel", "cluster")
 
 def main() -> int:
     words = _arguments()
+    # Whatever ends this run has to end what it started, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     topologies = TOPOLOGIES if words.topology == "all" else (words.topology,)
     folder = words.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     results = []
@@ -48,7 +51,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the account there")
     parser.add_argument("--folder", type=Path, help="for logs and Redis's files; default: a new one")
     parser.add_argument("--plan", action="store_true", help="print the plan and do nothing")
-    return parser.parse_args()
+    words = parser.parse_args()
+    if words.folder is not None and words.folder.exists() and any(words.folder.iterdir()):
+        parser.error(f"--folder: {words.folder} is not empty; name a new folder")
+    return words
 
 
 def _say(line: str) -> None:

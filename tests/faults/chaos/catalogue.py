@@ -45,13 +45,17 @@ def _kinds() -> list[FaultKind]:
     brief, short, instant = (0.3, 1.5), (0.8, 3.0), (0.0, 0.0)
     return [
         # Workers
-        FaultKind("kill worker", "host", instant, targets=HOSTS[:3], doubles=True, weight=2),
-        FaultKind("kill worker of supervisor", "host", instant, targets=(SUPERVISED,), doubles=True),
-        FaultKind("kill supervisor and group", "host", instant, targets=(SUPERVISED,), doubles=True),
+        FaultKind("kill worker", "host", instant, targets=HOSTS[:3], doubles=True, late=True, weight=2),
+        FaultKind(
+            "kill worker of supervisor", "host", instant, targets=(SUPERVISED,), doubles=True, late=True
+        ),
+        FaultKind(
+            "kill supervisor and group", "host", instant, targets=(SUPERVISED,), doubles=True, late=True
+        ),
         FaultKind("freeze worker", "host", (0.5, 4), targets=HOSTS[:3], doubles=True, late=True),
         FaultKind("freeze beyond lease", "host", (12, 14), targets=HOSTS[:3], doubles=True, late=True),
         FaultKind("rolling restart", "host", instant, targets=HOSTS, late=True),
-        FaultKind("add and remove a host", "fleet", short),
+        FaultKind("add and remove a host", "fleet", short, late=True),
         # Redis
         FaultKind("kill Redis", "redis", brief, SINGLE, late=True),
         FaultKind("freeze Redis", "redis", short, SINGLE, late=True),

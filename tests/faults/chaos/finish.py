@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from relay.errors import StoreError
 from relay.settings.provider import ProviderOptions
@@ -19,7 +20,7 @@ from tests.faults.chaos.producer import Producer
 from tests.faults.chaos.setting import PREFIX, QUEUES
 from tests.faults.chaos.world import World
 
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds for a lane to get empty once nothing is wrong any more."""
 
 
@@ -54,6 +55,20 @@ async def cancel_all(world: World, producer: Producer, done: asyncio.Event) -> N
         await client.aclose()
 
 
+async def cancel_again(world: World) -> None:
+    """A failover may have undone a cancellation; nothing else may."""
+    client = open_client(world.topology.url)
+    lane = Lane(client, PREFIX, "hook", ProviderOptions(type="webhook"), "operator")
+    try:
+        for push in world.plan.pushes:
+            if push.kind is not Kind.CANCELLED or await lane.cancel(push.id, []) != "cancelled":
+                continue
+            if not world.topology.acknowledged_by:
+                world.broken.append(f"message {push.number} had been cancelled, and waited again")
+    finally:
+        await client.aclose()
+
+
 async def retry_dead(world: World) -> None:
     """The provider has been mended: its dead letters are sent again."""
     world.receivers.by_name["mending"].mended = True
@@ -66,8 +81,8 @@ async def retry_dead(world: World) -> None:
     world.broken.append(f"relay dead retry: {finished.err[-500:]}")
 
 
-async def until_empty(world: World) -> bool:
-    """Return when all is empty and the dead are buried; false, and a note, if that never comes."""
+async def until_empty(world: World) -> None:
+    """Return when all is empty and the dead are buried; with a note, if that does not come."""
     client = open_client(world.topology.url)
     deadline = time.monotonic() + PATIENCE
     try:
@@ -81,12 +96,15 @@ async def until_empty(world: World) -> bool:
     finally:
         await client.aclose()
     world.broken += [f"not empty after {PATIENCE:g} s: {what}" for what in left]
-    return not left
 
 
 async def _left(client: Client) -> list[str]:
     members = await Fleet(client, PREFIX).members()
-    left = [f"{one.profile.worker} is dead and not buried" for one in members if one.silent > LEASE]
+    left = [
+        f"{one.profile.worker} is dead and not buried"
+        for one in members
+        if one.silent > LEASE or not Path(f"/proc/{one.profile.pid}").exists()
+    ]
     workers = [member.profile.worker for member in members]
     for name in QUEUES:
         waiting, taken = await Queue(client, PREFIX, name, "operator").depth(workers)

@@ -16,6 +16,9 @@ from tests.faults.chaos.setting import Setting
 from tests.support.relay_process import RELAY, environment
 
 READY_TIMEOUT = 30.0
+RESTART = 0.3
+"""Seconds between two starts of a process that ended by itself."""
+
 STOP_TIMEOUT = 30.0
 """Seconds that an orderly end may take: the `shutdown_timeout`, the hand-back, and a busy machine."""
 
@@ -48,6 +51,8 @@ class Host:
         self._process: asyncio.subprocess.Process | None = None
         self.frozen: list[int] = []
         self.ready = False
+        self.deaths: list[str] = []
+        self._stopping = False
         self.write_config()
 
     def write_config(self, *, slower: bool = False) -> None:
@@ -62,9 +67,24 @@ class Host:
         )
 
     async def start(self) -> None:
-        """Return once every process of it is ready."""
+        """Return once every process of it is ready; where it ends before that, as it does where Redis is not
+        there, it is started again, as an init system does it."""
+        self._stopping = False
+        async with asyncio.timeout(READY_TIMEOUT):
+            while not await self._start() and not self._stopping:
+                await asyncio.sleep(RESTART)
+
+    async def keep(self) -> None:
+        """Start it again whenever it ends by itself, which it never should."""
+        while True:
+            await asyncio.sleep(RESTART)
+            if self.ready and not self._stopping and not self.runs and self._process is not None:
+                self.deaths.append(f"{self.name} ended by itself with {self._process.returncode}")
+                await self.start()
+
+    async def _start(self) -> bool:
         self.ready = False
-        before = self._times("ready")
+        said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(RELAY, "run", "-c", str(self.config)),
@@ -73,13 +93,12 @@ class Host:
                 stderr=log,
                 env=environment(**self._environ),
             )
-        process = self._process
-        async with asyncio.timeout(READY_TIMEOUT):
-            while self._times("ready") < before + self._processes:
-                if process.returncode is not None:
-                    return  # killed, or Redis was not there: the log says which
-                await asyncio.sleep(0.05)
+        while self._times("ready", said) < self._processes:
+            if not self.runs:
+                return False
+            await asyncio.sleep(0.05)
         self.ready = True
+        return True
 
     @property
     def runs(self) -> bool:
@@ -100,6 +119,7 @@ class Host:
 
     async def kill(self) -> None:
         """SIGKILL to all of it."""
+        self._stopping = True
         if self._process is None:
             return
         workers = self.pids()
@@ -124,6 +144,7 @@ class Host:
         """SIGTERM and wait; what was wrong with the end, or nothing."""
         if self._process is None:
             return ""
+        self._stopping = True
         self.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_TIMEOUT):
@@ -140,11 +161,13 @@ class Host:
         lines = self.log.read_text(errors="replace").splitlines()
         return [f"{self.name}: {line[-1500:]}" for line in lines if any(word in line for word in UNWANTED)]
 
-    def _times(self, event: str) -> int:
-        if not self.log.exists():
-            return 0
+    def _times(self, event: str, start: int) -> int:
+        """How often the log says this, from a byte of it on."""
+        with self.log.open("rb") as log:
+            log.seek(start)
+            lines = log.read().splitlines()
         times = 0
-        for line in self.log.read_text(errors="replace").splitlines():
+        for line in lines:
             with suppress(ValueError):
                 document = json.loads(line)
                 times += isinstance(document, dict) and document.get("event") == event

@@ -34,12 +34,8 @@ def markdown(result: Result) -> str:
     again, explained = duplicates(result)
     lines += [
         "",
-        f"Taken twice by a receiver: {again:,}, each explained by a fault"
-        + (
-            ": " + ", ".join(f"{number} {kind}" for kind, number in explained.most_common())
-            if explained
-            else ""
-        )
+        f"Taken again by a receiver that had taken it: {again:,}"
+        + "".join(f"; {number} explained by {kind}" for kind, number in explained.most_common())
         + ".",
         "",
         "| fault | times |",
@@ -84,7 +80,8 @@ def violations(result: Result) -> Iterator[str]:
 def _story(result: Result, violation: Violation) -> Iterator[str]:
     evidence, account = result.evidence, result.verdict.account
     start = min((pushed.asked for pushed in evidence.pushed.values()), default=0.0)
-    yield f"{violation.rule.upper()}: {violation.what}"
+    when = "" if violation.at is None else f" (at {violation.at - start:.3f} s)"
+    yield f"{violation.rule.upper()}: {violation.what}{when}"
     moments = [] if violation.at is None else [violation.at]
     if violation.number is not None:
         push = evidence.pushes[violation.number]

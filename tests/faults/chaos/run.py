@@ -14,7 +14,7 @@ from tests.faults.chaos.collect import collect
 from tests.faults.chaos.evidence import Evidence, Window
 from tests.faults.chaos.faults import REGISTRY
 from tests.faults.chaos.faults.base import Skipped
-from tests.faults.chaos.finish import cancel_all, retry_dead, stop_all, until_empty
+from tests.faults.chaos.finish import cancel_again, cancel_all, retry_dead, stop_all, until_empty
 from tests.faults.chaos.ledger import Verdict, judge
 from tests.faults.chaos.plan import Plan
 from tests.faults.chaos.producer import Producer
@@ -40,23 +40,24 @@ async def run(plan: Plan, folder: Path, say: Say = lambda line: None) -> Result:
         begun = time.monotonic()
         producer = Producer(world.topology, world.receivers.by_name["fan"].url)
         pushed = asyncio.Event()
+        keepers = [asyncio.create_task(world.hosts[name].keep()) for name in HOSTS]
         async with asyncio.TaskGroup() as group:
             group.create_task(_produce(producer, plan, pushed))
             group.create_task(cancel_all(world, producer, pushed))
             group.create_task(_break(world, say))
         say("all is pushed and healed; waiting until all has ended")
-        for name in HOSTS:
-            if not world.hosts[name].runs:
-                await world.hosts[name].start()
-        if await until_empty(world):
-            await retry_dead(world)
-            await until_empty(world)
+        await cancel_again(world)
+        await until_empty(world)
+        await retry_dead(world)
+        await until_empty(world)
         seconds = time.monotonic() - begun
+        for keeper in keepers:
+            keeper.cancel()
         await stop_all(world)
         evidence = await collect(world)
         evidence.pushed, evidence.arrivals = producer.pushed, world.receivers.arrivals()
         evidence.windows, evidence.lags, evidence.retried = world.windows, world.lags, world.retried
-        evidence.broken = world.broken
+        evidence.broken = [*world.broken, *(death for host in world.hosts.values() for death in host.deaths)]
         evidence.log = [line for host in world.hosts.values() for line in host.unwanted()]
         return Result(plan, evidence, judge(evidence, world.setting), world.skipped, seconds)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -47,9 +46,13 @@ class Topology:
         """The master that has this key. Raises as `masters` does."""
         return self.masters()[0]
 
+    def nodes(self) -> Sequence[RedisServer]:
+        """All of them: who is a master may change between a fault and its end."""
+        return self.masters()
+
     async def each(self, *command: Any) -> None:
-        """Run a command on every master; those that do not answer are passed over."""
-        for node in await asyncio.to_thread(self.masters):
+        """Run a command on every node; those that do not answer are passed over."""
+        for node in self.nodes():
             async with direct(node) as client:
                 with suppress(RedisError, OSError):
                     await client.execute_command(*command)
@@ -78,13 +81,16 @@ class Single(Topology):
 
 
 class WithSentinel(Topology):
-    """A master, two replicas and three sentinels."""
+    """A master, one replica and three sentinels.
+
+    With more replicas one of them could acknowledge what is lost when the other one takes over.
+    """
 
     name = "sentinel"
     acknowledged_by = 1
 
     def __init__(self, folder: Path) -> None:
-        self.set_up = RedisSentinel(newest(), folder / "sentinel")
+        self.set_up = RedisSentinel(newest(), folder / "sentinel", replicas=1)
 
     def start(self) -> None:
         self.set_up.start()
@@ -95,6 +101,9 @@ class WithSentinel(Topology):
     @property
     def url(self) -> str:
         return self.set_up.url
+
+    def nodes(self) -> Sequence[RedisServer]:
+        return self.set_up.nodes
 
     def masters(self) -> Sequence[RedisServer]:
         try:
@@ -121,6 +130,9 @@ class Clustered(Topology):
     @property
     def url(self) -> str:
         return self.set_up.url
+
+    def nodes(self) -> Sequence[RedisServer]:
+        return self.set_up.nodes
 
     def masters(self) -> Sequence[RedisServer]:
         for node in self.set_up.nodes:

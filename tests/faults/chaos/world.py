@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from tests.faults.chaos.catalogue import CLOCK_HOST, HOSTS, SUPERVISED
 from tests.faults.chaos.clocks import Clock, library, settable
@@ -58,6 +60,18 @@ class World:
             if lag > LAG_TICK:
                 self.lags.append((time.time(), lag))
 
+    async def watch_masters(self) -> None:
+        """Note when another node takes over that nobody told to: a busy machine looks like a dead one."""
+        known: set[int] = set()
+        while True:
+            with suppress(RedisError, OSError, LookupError):
+                now = {node.port for node in await asyncio.to_thread(self.topology.masters)}
+                if known and now != known:
+                    at = time.time()
+                    self.windows.append(Window("fail over", at - 1, at, note=f"seen: {known} to {now}"))
+                known = now
+            await asyncio.sleep(0.25)
+
     def new_host(self, name: str) -> Host:
         """One more host, with a proxy of its own where there is one server; it is not started."""
         proxy = self.proxies.get(name)
@@ -96,8 +110,8 @@ async def running(plan: Plan, folder: Path) -> AsyncIterator[World]:
             for name in (*HOSTS, "w9"):
                 port = topology.masters()[0].port
                 world.proxies[name] = await stack.enter_async_context(proxying(port))
-        watch = asyncio.create_task(world.watch_lag())
-        stack.callback(watch.cancel)
+        for watch in (world.watch_lag(), world.watch_masters()):
+            stack.callback(asyncio.create_task(watch).cancel)
         stack.push_async_callback(_kill_all, world)
         hosts = [world.new_host(name) for name in HOSTS]
         operator = Host("operator", folder, world.setting, topology.url, receivers.urls)

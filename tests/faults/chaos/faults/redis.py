@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 from redis.exceptions import RedisError
 
@@ -91,27 +91,22 @@ class BusyScript(Fault):
 class NoRoomForClients(Fault):
     """Others have all connections when the workers want theirs back."""
 
-    _taken: list[socket.socket]
+    _stack: AsyncExitStack
 
     async def start(self) -> None:
-        self._taken = []
+        self._stack = AsyncExitStack()
         node = self.world.topology.masters()[0]
-        async with direct(node) as client:
-            await client.config_set("maxclients", 6)
-            await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            for _ in range(6):
-                self._taken.append(socket.create_connection(("127.0.0.1", node.port)))
+        # The one connection that stays is the one by which it is undone.
+        client = await self._stack.enter_async_context(direct(node))
+        await client.config_set("maxclients", 6)
+        self._stack.push_async_callback(client.config_set, "maxclients", 10_000)
+        await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        for _ in range(6):
+            taken = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", node.port))
+            self._stack.callback(taken.close)
 
     async def stop(self) -> None:
-        for connection in self._taken:
-            connection.close()
-        async with asyncio.timeout(10):
-            while True:
-                with suppress(RedisError, OSError):
-                    async with direct(self.world.topology.masters()[0]) as client:
-                        await client.config_set("maxclients", 10_000)
-                        return
-                await asyncio.sleep(0.02)
+        await self._stack.aclose()
 
 
 class PauseClients(Fault):

@@ -49,7 +49,8 @@ def _check_end(account: Account, push: Push) -> Iterator[Violation]:
             yield Violation("lost", f"acknowledged, but it never ended; arrivals: {dict(came)}", push.number)
         return
     for end in ends:
-        reasons = {receipt.reason for receipt in account.receipts.get(push.id, ())}
+        reasons = {receipt.reason for receipt in account.receipts.get(push.id, ())} if push.id else set()
+        reasons |= {letter.reason for letter in account.letters.get(push.number, ())}
         poisoned = end == "dead" and any(reason.startswith(POISON) for reason in reasons)
         if end not in push.ends and not poisoned:
             yield Violation(
