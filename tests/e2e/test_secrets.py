@@ -10,6 +10,7 @@ import pty
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -42,6 +43,7 @@ MARKERS = {
     "token": "marker-of-admin",
     "header": "marker-of-header",
     "proxy": "marker-of-proxy",
+    "http": "marker:of http",
     "pusher": "marker-of-pusher",
     "webhook": base64.b64encode(b"marker-of-webhook-secret").decode(),
     "apns": pem(ec.generate_private_key(ec.SECP256R1())),
@@ -51,7 +53,8 @@ MARKERS = {
 
 def pieces(secret: str) -> list[str]:
     """What of a secret must not be seen: of a key, each of its lines."""
-    return [line for line in secret.splitlines() if line and not line.startswith("-----")]
+    lines = [line for line in secret.splitlines() if line and not line.startswith("-----")]
+    return [form for line in lines for form in (line, quote(line), quote(line, safe=":"))]
 
 
 def leaks(outputs: Iterable[str], more: Iterable[str] = ()) -> set[str]:
@@ -89,6 +92,13 @@ def configuration(folder: Path, redis_server: RedisServer, receiver: Receiver) -
     providers = {
         "hook": hook,
         "proxied": {**hook, "proxy": refused},
+        "api": {
+            **common,
+            "type": "http",
+            "url": f"{receiver.url}/bot${{provider.secret}}/send?key=${{provider.secret}}",
+            "secret": MARKERS["http"],
+            "body": {"token": "${provider.secret}"},
+        },
         "pusher": {**common, **PUSHER, "secret": MARKERS["pusher"], "url": receiver.url},
         "fcm": {**common, "type": "fcm", "service_account": json.dumps(account), "url": receiver.url},
         "apns": {
@@ -114,6 +124,7 @@ def configuration(folder: Path, redis_server: RedisServer, receiver: Receiver) -
 PAYLOADS = {
     "hook": {"body": {"a": 1}, "headers": {"X-Auth-Token": "marker-of-message"}},
     "proxied": {"body": 1},
+    "api": {"text": "hello"},
     "pusher": {"channel": "c", "event": "e", "data": 1},
     "fcm": {"token": "abc"},
     "apns": {"device_token": "00fc", "aps": {}},
@@ -131,7 +142,7 @@ async def test_no_secret_is_in_anything_that_is_said(
         await redis.rpush("notifications", json.dumps({"provider": name, "id": name, "payload": payload}))
     async with worker(config) as running:
         await receiver.until(3)
-        while await redis.xlen("relay:{proxied}:dead") + await redis.xlen("relay:{pusher}:dead") < 2:
+        while not all([await redis.xlen(f"relay:{{{name}}}:dead") for name in ("hook", "proxied", "api")]):
             await asyncio.sleep(0.02)
         bearer = {"Authorization": f"Bearer {MARKERS['token']}"}
         async with ClientSession() as session:
@@ -143,7 +154,7 @@ async def test_no_secret_is_in_anything_that_is_said(
         ["check", "--connect"],
         ["status", "--json"],
         ["dead", "list", "hook"],
-        *(["dead", "show", name] for name in ("hook", "proxied", "pusher")),
+        *(["dead", "show", name] for name in ("hook", "proxied", "api")),
     ]
     for ended in await asyncio.gather(*(relay(*command, "-c", str(config)) for command in commands)):
         assert ended.out or ended.err

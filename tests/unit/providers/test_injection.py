@@ -25,6 +25,7 @@ from relay.provider import Provider, Request
 from tests.unit.providers.test_apns import DEVICE, an_apns
 from tests.unit.providers.test_apns import options as apns_options
 from tests.unit.providers.test_fcm import a_fcm, account
+from tests.unit.providers.test_http import an_http
 from tests.unit.providers.test_pusher import APP, a_pusher
 from tests.unit.providers.test_webhook import a_webhook
 from tests.unit.providers.test_webpush import VAPID, a_webpush, subscription
@@ -65,6 +66,17 @@ BASES: dict[str, tuple[Callable[[], Provider[Any]], dict[str, Any], str]] = {
         cache(a_webhook),
         {"body": {"a": 1}, "headers": {"x-a": "b"}, "method": "PUT"},
         "https://example.com",
+    ),
+    "http": (
+        cache(
+            lambda: an_http(
+                url="https://api.example.com/a/${payload.a}/b?q=${payload.b}",
+                headers={"X-A": "${payload.c}", "X-Id": "${message.id}"},
+                body={"text": "${payload.d}"},
+            )
+        ),
+        {"a": "x", "b": "y", "c": "z", "d": {"e": 1}},
+        "https://api.example.com",
     ),
     "webhook to anywhere": (
         cache(lambda: a_webhook(url=None)),
