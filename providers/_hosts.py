@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LONGEST = 253
+_PLAIN = re.compile(r"[A-Za-z0-9:/.\[\]_~%!$&()*+,;=@-]+")
 
 
 def host_of(url: object) -> str:
@@ -16,6 +17,15 @@ def host_of(url: object) -> str:
         return urlsplit(url).netloc.rpartition("@")[2].lower() if isinstance(url, str) else ""
     except ValueError:
         return ""
+
+
+def base_url(url: str) -> str:
+    """A server that the configuration names, as a path can be put behind it. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not _PLAIN.fullmatch(url):
+        raise ValueError("must be http://HOST or https://HOST, with a port and a path where needed")
+    check_host(parts)
+    return url.rstrip("/")
 
 
 def check_host(parts: SplitResult) -> None:

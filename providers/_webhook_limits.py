@@ -86,6 +86,8 @@ def check_headers(headers: object, ours: frozenset[str] = _SIGNED) -> None:
             raise ValueError(f"headers: {name[:60]} is set by relay and by the connection")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise ValueError(f"headers: the value of {name[:60]} must be a text without line breaks")
+        if value != value.strip(" \t"):
+            raise ValueError(f"headers: the value of {name[:60]} has space around it")
     size = sum(len(name) + len(value) for name, value in headers.items())
     if size > LONGEST_HEADERS:
         raise ValueError(f"headers: {size} characters in all; at most {LONGEST_HEADERS} are allowed")

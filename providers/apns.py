@@ -14,6 +14,7 @@ import msgspec
 from pydantic import field_validator, model_validator
 
 from providers._apns_answers import TOKEN_EXPIRED, outcome, reason_of
+from providers._hosts import base_url
 from providers._upstream import collapse_id
 from relay.errors import TransportError, UsageError
 from relay.message import Message
@@ -35,6 +36,7 @@ YOUNGEST = 1200
 
 _LONGEST_LIFE = 30 * 86400
 _DEVICE = re.compile(r"[0-9a-fA-F]+")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _SECONDS = re.compile(r"[0-9]{1,12}")
 _PRIORITIES = frozenset({"1", "5", "10"})
@@ -79,6 +81,18 @@ class ApnsOptions(HttpOptions):
             read_key(value.get_secret_value())
         return value
 
+    @field_validator("key_id", "team_id", "topic")
+    @classmethod
+    def _fits_a_header(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError("must be letters, digits, full stops, - and _")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        return None if value is None else base_url(value)
+
     @model_validator(mode="after")
     def _is_complete(self) -> ApnsOptions:
         if (self.key is None) == (self.client_cert is None):
@@ -98,7 +112,7 @@ class Apns(HttpProvider[ApnsOptions]):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         options = self.options
-        self._base = (options.url or HOSTS[options.environment]).rstrip("/")
+        self._base = options.url or HOSTS[options.environment]
         self._key = read_key(options.key.get_secret_value()) if options.key else None
         self._issued = 0
         self._token = ""

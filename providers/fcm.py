@@ -23,6 +23,7 @@ from providers._google_token import (
     fetch_by_default_credentials,
     read_private_key,
 )
+from providers._hosts import base_url
 from providers._upstream import collapse_id, seconds_left, topic
 from relay.errors import TransportError, UsageError
 from relay.http.retry_after import retry_after
@@ -73,6 +74,11 @@ class FcmOptions(HttpOptions):
             read_account(value.get_secret_value())
         return value
 
+    @field_validator("url", "token_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        return None if value is None else base_url(value)
+
     @model_validator(mode="after")
     def _is_complete(self) -> FcmOptions:
         if self.credentials == "service_account" and self.service_account is None:
@@ -94,7 +100,7 @@ class Fcm(HttpProvider[FcmOptions]):
         secret = options.service_account
         self._account = read_account(secret.get_secret_value()) if secret else {}
         project = options.project_id or self._account.get("project_id", "")
-        self._url = f"{options.url.rstrip('/')}/v1/projects/{quote(project, safe='')}/messages:send"
+        self._url = f"{options.url}/v1/projects/{quote(project, safe='')}/messages:send"
         self._tokens = Tokens(self._fetch, self.clock)
 
     async def close(self) -> None:

@@ -147,7 +147,8 @@ class HttpRequestOptions(HttpOptions):
     @classmethod
     def _are_headers(cls, value: dict[str, Template]) -> dict[str, Template]:
         literal = {
-            name: "".join(part for part in template.parts if isinstance(part, str))
+            # Space at the ends goes away once the gaps are filled.
+            name: "".join(part for part in template.parts if isinstance(part, str)).strip(" \t")
             for name, template in value.items()
         }
         check_headers(literal, frozenset())

@@ -6,7 +6,6 @@ Source: https://pusher.com/docs/channels/library_auth_reference/rest-api/
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from hashlib import md5, sha256
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from pydantic import Field, field_validator
 
 from providers import _pusher_limits as limits
 from providers._answers import reason
-from providers._hosts import check_host
+from providers._hosts import base_url
 from relay.errors import TransportError, UsageError
 from relay.http.retry_after import retry_after
 from relay.message import Message
@@ -26,7 +25,6 @@ from relay.provider import HttpProvider, Request, Response
 from relay.settings.http import HttpOptions
 from relay.settings.types import Secret
 
-_PLAIN = re.compile(r"[A-Za-z0-9:/.\[\]_~%!$&()*+,;=@-]+")
 _HEADERS = {"Content-Type": "application/json"}
 
 _encode = msgspec.json.Encoder().encode
@@ -64,13 +62,7 @@ class PusherOptions(HttpOptions):
     @field_validator("url")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not _PLAIN.fullmatch(value):
-            raise ValueError("must be http://HOST or https://HOST, with a port and a path where needed")
-        check_host(parts)
-        return value.rstrip("/")
+        return None if value is None else base_url(value)
 
     @field_validator("event")
     @classmethod

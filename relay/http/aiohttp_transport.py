@@ -20,6 +20,7 @@ from relay.errors import TransportError
 from relay.http.guard import Network
 from relay.http.guarded import GuardedResolver, guarded_sockets
 from relay.http.reasons import explain
+from relay.http.resolver import ThreadResolver
 from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, ForbiddenAddress, Unsendable
 from relay.provider import Request, Response
 
@@ -55,9 +56,8 @@ class AiohttpTransport:
         self._allowed = allowed
         self._concurrency = concurrency
         self._context = context or tls_context()
-        self._resolver = resolver
+        self._resolver = resolver or ThreadResolver()
         self._sessions: dict[tuple[bool, bool], ClientSession] = {}
-        self._resolvers: list[AbstractResolver] = []
 
     async def send(self, request: Request) -> Response:
         loop = asyncio.get_running_loop()
@@ -87,8 +87,7 @@ class AiohttpTransport:
     async def close(self) -> None:
         for session in self._sessions.values():
             await session.close()
-        for resolver in self._resolvers:
-            await resolver.close()
+        await self._resolver.close()
 
     async def _exchange(self, request: Request, timeout: ClientTimeout, *, fresh: bool = False) -> Response:
         session = self._session(request.public_only, fresh)
@@ -122,14 +121,10 @@ class AiohttpTransport:
         return session
 
     def _open(self, *, public_only: bool, fresh: bool) -> ClientSession:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"resolver": self._resolver}
         if public_only:
             resolver = GuardedResolver(self._allowed, self._resolver)
-            self._resolvers.append(resolver)
             options = {"resolver": resolver, "socket_factory": guarded_sockets(self._allowed)}
-        elif self._resolver is not None:
-            self._resolvers.append(self._resolver)
-            options = {"resolver": self._resolver}
         options |= {"force_close": True} if fresh else {"keepalive_timeout": KEEP_ALIVE}
         connector = _Connector(limit=self._concurrency, ssl=self._context, **options)
         return ClientSession(

@@ -12,10 +12,10 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiohttp import DefaultResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relay.http.guard import Network, refusal
+from relay.http.resolver import ThreadResolver
 from relay.http.transport import ForbiddenAddress
 
 _ADVICE = "`allow_private` opens it"
@@ -27,7 +27,7 @@ class GuardedResolver(AbstractResolver):
     def __init__(self, allowed: Sequence[Network], inner: AbstractResolver | None = None) -> None:
         """`inner` resolves; the system's resolver if None. Must be made where an event loop runs."""
         self._allowed = allowed
-        self._inner = inner or DefaultResolver()
+        self._inner = inner or ThreadResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

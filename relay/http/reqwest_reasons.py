@@ -15,6 +15,7 @@ PING_TIMED_OUT = "keep-alive timed out"
 _NOT_HTTP2 = ("frame with invalid size", "not a result of an error")
 _CLOSED = ("connection closed", "broken pipe", "connection reset", "unexpected end of file", "eof")
 _NO_CLOSE_NOTIFY = "peer closed connection without sending TLS close_notify"
+CONNECTING = "client error (Connect)"
 _SENT = "client error (SendRequest)"
 _BAD_ANSWER = ("invalid HTTP", "message head is too large", "invalid content-length", "invalid chunk")
 

@@ -19,8 +19,8 @@ from pyreqwest.proxy import ProxyBuilder
 
 from relay import __version__
 from relay.errors import TransportError
-from relay.http.reasons import cut
-from relay.http.reqwest_reasons import PING_TIMED_OUT, causes_of, explain_causes, was_closed
+from relay.http.reasons import cut, host_of
+from relay.http.reqwest_reasons import CONNECTING, PING_TIMED_OUT, causes_of, explain_causes, was_closed
 from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, Unsendable
 from relay.provider import Request, Response
 
@@ -134,6 +134,11 @@ class ReqwestTransport:
                 return response
         except RequestTimeoutError as error:
             causes = causes_of(error.details)
+            if CONNECTING in causes:
+                host = host_of(request.url)
+                raise TransportError(
+                    f"cannot connect to {host}: no answer within {self._seconds / 2:g} s"
+                ) from None
             if PING_TIMED_OUT in causes:
                 raise TransportError(explain_causes(causes, request.url)) from None
             raise TransportError(f"no answer within {self._seconds:g} s") from None
@@ -201,6 +206,8 @@ class ReqwestTransport:
             .http2_initial_connection_window_size(_CONNECTION_WINDOW)
             .pool_idle_timeout(timedelta(seconds=KEEP_ALIVE_HTTP2 if self._http2 else KEEP_ALIVE))
             .timeout(timedelta(seconds=self._seconds))
+            # Shared out among a name's addresses: one that is dead leaves time for the others.
+            .connect_timeout(timedelta(seconds=self._seconds / 2))
             .min_tls_version("TLSv1.2")
             .follow_redirects(False)
             .referer(False)

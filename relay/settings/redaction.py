@@ -6,21 +6,27 @@ echoes our request in its answer, an exception of a library or of somebody's ada
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 from pydantic import BaseModel, SecretStr
+
+from relay.settings.redis_url import FORMS as REDIS_SCHEMES
+from relay.settings.template import Template
 
 HIDDEN = "***"
 
 SHORTEST = 4
 """Characters; a shorter secret would blot out ordinary words."""
 
-_LINE = 16  # characters of a line of PEM from which on it is a secret by itself
+_PART = 8  # characters of a part of a URL from which on it is a secret by itself
+_LINE = 16  # the same of a line of PEM, and of a URL that is no secret as a whole
 _NAME = re.compile(r"(?i)auth|cookie|credential|key|passw|secret|session|token")
 _PASSWORD = re.compile(r"//[^/?#]*?:([^/?#]+)@")
 _IN_QUERY = re.compile(r"(?i)(?:password|passwd|secret|token)=([^&#\s]+)")
+_IN_PATH, _QUERY = "~!$&'()*+,;=:@", "~:@/"  # what stands there as it is
 _SCHEME = re.compile(r"(?i)(?:basic|bearer|token|vapid) +")
 
 
@@ -43,6 +49,8 @@ class Redactor:
 def secrets_in(value: object, name: str = "") -> Iterator[str]:
     """The secrets below a model: its `Secret`s, and texts in mappings under a name that says so."""
     match value:
+        case Template():
+            yield from _in_template(value, name)
         case SecretStr():
             yield from _forms(value.get_secret_value())
         case BaseModel():
@@ -58,21 +66,37 @@ def secrets_in(value: object, name: str = "") -> Iterator[str]:
             yield from _forms(_SCHEME.sub("", value, count=1))
 
 
+def _in_template(template: Template, name: str) -> Iterator[str]:
+    """What of a template is no word of its own: all of a secret header, and tokens in a URL's path."""
+    literals = [part for part in template.parts if isinstance(part, str)]
+    if names_a_secret(name):
+        yield from (form for text in literals for form in secrets_in(text, name))
+    elif literals and literals[0].startswith(("http://", "https://")):
+        path = "/".join(literals).split("/", 3)[3:]
+        tokens = (part for text in path for part in re.split(r"[/?&=:]", text) if len(part) >= _LINE)
+        yield from (form for token in tokens for form in _forms(token))
+
+
 def names_a_secret(name: str) -> bool:
     """Whether a header of this name, or an option, says who somebody is: Authorization, X-Api-Key, Cookie."""
     return _NAME.search(name) is not None
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The ways in which a secret is written. Of a URL only its passwords are one."""
-    if "://" in secret:
-        found = [*_PASSWORD.findall(secret), *_IN_QUERY.findall(secret)]
-        forms = [form for password in found for form in (password, unquote(password))]
+    """The ways in which a secret is written: as it is, in URLs, in forms, in JSON; a key by its lines."""
+    scheme, separator, rest = secret.partition("://")
+    if separator and (scheme in REDIS_SCHEMES or "/" not in rest.strip("/")):
+        # A server's address, of which only the passwords are secret.
+        whole = [*_PASSWORD.findall(secret), *_IN_QUERY.findall(secret)]
+    elif separator:
+        whole = [secret, *(part for part in re.split(r"[/?&=:@#]", rest) if len(part) >= _PART)]
     else:
         lines = [line.strip() for line in secret.splitlines()]
-        forms = [secret, secret.removeprefix("whsec_"), quote(secret, safe="")]
-        forms += [line for line in lines if len(line) >= _LINE and not line.startswith("-----")]
-    yield from forms
+        whole = [secret, secret.removeprefix("whsec_")]
+        whole += [line for line in lines if len(line) >= _LINE and not line.startswith("-----")]
+    for text in whole:
+        yield from (text, unquote(text), quote_plus(text), json.dumps(text)[1:-1])
+        yield from (quote(text, safe=safe) for safe in ("", "/", _IN_PATH, _QUERY))
 
 
 def one_line(text: str, longest: int = 1000) -> str:

@@ -182,7 +182,7 @@ async def test_trouble_with_one_provider_is_that_provider_s_alone(
         await stack.enter_async_context(serving(answers, bound=refuses))
         receipts = await ends(redis, len(troubles) * MESSAGES + 10)
 
-        assert sorted(waits)[len(waits) // 2] < 0.2, "others are not slowed"
+        assert sorted(waits)[len(waits) // 2] < 0.4, "others are not slowed"
         assert max(waits) < 2
         for name, trouble in troubles.items():
             assert trouble.seen == set(range(MESSAGES)), name

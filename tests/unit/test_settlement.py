@@ -6,7 +6,9 @@ from statistics import mean
 
 import pytest
 
-from relay.outcome import Delivered, Isolate, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from providers.webhook import WebhookOptions
+from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.settings.provider import RetryOptions
 from relay.settlement import LONGEST_HOLD, Settler
 from relay.store.lane import Claim, Hold
 from tests.support.builders import a_message, options
@@ -85,3 +87,24 @@ def test_the_backoff_is_exponential_with_full_jitter_and_a_ceiling(attempt: int)
     assert 0 <= min(waits) < ceiling * 0.05
     assert ceiling * 0.95 < max(waits) <= ceiling
     assert mean(waits) == pytest.approx(ceiling / 2, rel=0.1)
+
+
+FOREIGN = "401 for whsec-marker \x1b[2J\r\nforged"
+ENDS = [
+    Retry(FOREIGN, 500, b"echo whsec-marker"),
+    Rejected(FOREIGN, 400, b"echo whsec-marker"),
+    Throttled(FOREIGN),
+    Unauthorised(FOREIGN, 401, b"echo whsec-marker"),
+    Unregistered("token", FOREIGN),
+]
+
+
+@pytest.mark.parametrize("outcome", ENDS, ids=lambda outcome: type(outcome).__name__)
+def test_what_an_adapter_passes_on_is_one_line_without_secrets(outcome: Outcome) -> None:
+    own = WebhookOptions(
+        type="webhook", headers={"X-Api-Key": "whsec-marker"}, retry=RetryOptions(attempts=1)
+    )
+    settlement = Settler(own).settle(a_claim(), outcome, NOW)
+    told = [*settlement.entry, *([settlement.hold.why] if settlement.hold else [])]
+    assert any("401 for *** \\x1b[2J forged" in str(text) for text in told)
+    assert "marker" not in str(told)

@@ -256,6 +256,22 @@ async def test_a_stream_that_may_have_been_processed_is_not_sent_again(
     assert (count, sorted(server_side.paths)) == (1, ["/0", "/1", "/3", "/4"])
 
 
+async def test_a_flood_of_headers_is_refused_and_others_go_on(tmp_path: Path) -> None:
+    server_side = Answering()
+
+    async def behave(peer: Peer) -> None:
+        await peer.start()
+        flood = tuple((f"x-{number}", "y" * 8000) for number in range(200))
+        await peer.answer(await peer.request(), headers=flood)
+        await server_side.go_on(peer)
+
+    async with between(tmp_path, behave, server_side) as (transport, server):
+        with pytest.raises(TransportError) as caught:
+            await transport.send(Request(server.url, b"x"))
+        assert len(str(caught.value)) < 300
+        assert bodies(await many(transport, server, 3)) == paths(3)
+
+
 # GOAWAY
 
 

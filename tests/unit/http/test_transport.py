@@ -7,10 +7,12 @@ import datetime
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -23,6 +25,7 @@ from relay import __version__
 from relay.errors import TransportError
 from relay.http import ForbiddenAddress, Unsendable, open_transport
 from relay.http.aiohttp_transport import AiohttpTransport
+from relay.http.resolver import ThreadResolver
 from relay.http.transport import BODY_LIMIT
 from relay.provider import Request
 from tests.support.builders import options
@@ -33,6 +36,7 @@ from tests.support.raw_server import (
     read_request,
     says,
     serving,
+    silent_address,
 )
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -440,6 +444,85 @@ async def test_a_name_with_an_address_where_nobody_listens_is_reached_at_the_oth
     ):
         request = Request(f"http://both.example:{port}/", b"x", public_only=public_only)
         assert (await transport.send(request)).status == 200
+
+
+@pytest.mark.parametrize("dead", ["2606:4700::1", "127.0.0.2"], ids=["no route", "silence"])
+async def test_an_address_without_an_answer_comes_before_a_good_one(dead: str) -> None:
+    """Happy eyeballs (RFC 8305): the next address is tried before the first has timed out."""
+    started = time.monotonic()
+    async with (
+        serving(keeps_answering([])) as port,
+        opened(timeout=20, resolver=Names(dead, "127.0.0.1")) as transport,
+    ):
+        with silent_address(port):
+            response = await transport.send(Request(f"http://both.example:{port}/", b"x"))
+    assert response.status == 200
+    assert time.monotonic() - started < 5
+
+
+class StuckResolver:
+    """A system whose name servers do not answer for some names, until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        self.asked: list[str] = []
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self.look)
+
+    def look(self, host: str, *more: Any, **options: Any) -> Any:
+        self.asked.append(host)
+        if host.endswith(".stuck.example"):
+            self.gate.wait(20)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return self._real(host, *more, **options)
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[StuckResolver]:
+    running = StuckResolver(monkeypatch)
+    yield running
+    running.gate.set()
+
+
+async def test_a_name_server_that_does_not_answer_ends_with_the_time_limit(stuck: StuckResolver) -> None:
+    async with opened(timeout=0.1) as transport:
+        with pytest.raises(TransportError, match=r"^no answer within 0\.1 s$"):
+            await transport.send(Request("http://a.stuck.example/", b"x"))
+
+
+async def test_names_that_are_not_found_hold_up_no_other_provider(stuck: StuckResolver) -> None:
+    """A message can bring any name, and the threads that look names up are few."""
+    async with opened(timeout=5) as bad, opened(timeout=5) as good, serving(keeps_answering([])) as port:
+        slow = [
+            asyncio.create_task(bad.send(Request(f"http://{number}.stuck.example/", public_only=True)))
+            for number in range(8)
+        ]
+        while len(stuck.asked) < 8:
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(2):
+            assert (await good.send(Request(f"http://localhost:{port}/", b"x"))).status == 200
+        stuck.gate.set()
+        for result in await asyncio.gather(*slow, return_exceptions=True):
+            assert "DNS: " in str(result)
+
+
+async def test_lookups_of_one_provider_are_bounded_and_their_places_come_free(stuck: StuckResolver) -> None:
+    resolver = ThreadResolver(lookups=2)
+    callers = [asyncio.create_task(resolver.resolve(f"{number}.stuck.example")) for number in range(5)]
+    while len(stuck.asked) < 2:
+        await asyncio.sleep(0.001)
+    callers[0].cancel()  # its thread goes on, and counts
+    await asyncio.sleep(0.01)
+    assert len(stuck.asked) == 2
+    stuck.gate.set()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert all(isinstance(result, OSError) for result in results[1:])
+    assert {result["host"] for result in await resolver.resolve("127.0.0.1")} == {"127.0.0.1"}
+    with pytest.raises(OSError):
+        await resolver.resolve("none.invalid")
+    with pytest.raises(UnicodeError):
+        await resolver.resolve("a" * 70)
 
 
 # The guard

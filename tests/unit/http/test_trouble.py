@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tests.support.raw_server import (
     linger_zero,
     read_request,
     serving,
+    silent_address,
 )
 
 Opener = Callable[..., AbstractAsyncContextManager[Transport]]
@@ -87,6 +88,19 @@ def pours(beginning: bytes, more: bytes) -> Handler:
             await writer.drain()
 
     return handler
+
+
+# Connections that nobody takes
+
+
+async def test_an_address_that_says_nothing(opened: Opener) -> None:
+    with silent_address() as (host, port):
+        async with opened(0.2) as transport:
+            reason = await refused(transport, f"http://{host}:{port}/")
+    assert reason in (
+        "no answer within 0.2 s",
+        f"cannot connect to {host}:{port}: no answer within 0.1 s",
+    )
 
 
 # Answers before the answer
@@ -372,7 +386,11 @@ async def test_tls_on_a_port_for_plain_http(opened: Opener, pems: tuple[Path, Pa
 
 async def test_silence_instead_of_a_handshake(opened: Opener) -> None:
     async with serving(hang) as port, opened(0.1) as transport:
-        assert await refused(transport, f"https://127.0.0.1:{port}/") == "no answer within 0.1 s"
+        reason = await refused(transport, f"https://127.0.0.1:{port}/")
+    assert reason in (
+        "no answer within 0.1 s",
+        f"cannot connect to 127.0.0.1:{port}: no answer within 0.05 s",
+    )
 
 
 @pytest.mark.parametrize("end", ["closed", "reset"])
@@ -409,19 +427,14 @@ async def test_a_body_that_ends_without_the_end_of_tls_is_broken_off(
 
 
 async def test_one_that_misbehaves_does_not_slow_another(opened: Opener) -> None:
-    """They share a transport and its connections' limit is not reached."""
-    async with serving(hang) as bad, serving(keeps_answering([])) as good, opened(0.5) as transport:
-
-        async def ask(port: int) -> float:
-            started = time.monotonic()
-            await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
-            return time.monotonic() - started
-
-        stuck = [asyncio.create_task(ask(bad)) for _ in range(4)]
+    """They share a transport, and the limit of its connections is not reached."""
+    async with serving(hang) as bad, serving(keeps_answering([])) as good, opened(20) as transport:
+        stuck = [
+            asyncio.create_task(transport.send(Request(f"http://127.0.0.1:{bad}/", b"x"))) for _ in range(4)
+        ]
         await asyncio.sleep(0)
-        assert await ask(good) < 0.4
-        results: list[Awaitable[float]] = list(stuck)
-        assert all(
-            isinstance(result, TransportError)
-            for result in await asyncio.gather(*results, return_exceptions=True)
-        )
+        assert (await transport.send(Request(f"http://127.0.0.1:{good}/", b"x"))).status == 200
+        assert not any(task.done() for task in stuck)
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from providers.http import HttpRequestOptions
 from providers.webhook import WebhookOptions
 from relay.settings.models import RedisSettings
 from relay.settings.redaction import Redactor, names_a_secret, one_line, printable, secrets_in
+from relay.settings.template import Template
 from relay.settings.types import Secret
 
 PEM = """-----BEGIN PRIVATE KEY-----
@@ -18,6 +21,10 @@ MIGHAgEAMBMGByqGSM49AgEG
 c2Vjb25kIGxpbmUgb2Yga2V5
 -----END PRIVATE KEY-----
 """
+
+
+def template(text: str) -> Template:
+    return TypeAdapter(Template).validate_python(text)
 
 
 def test_secrets_of_options_are_found_wherever_they_stand() -> None:
@@ -45,6 +52,33 @@ def test_secrets_of_options_are_found_wherever_they_stand() -> None:
 )
 def test_of_the_url_of_redis_only_passwords_are_secret(url: str, secrets: set[str]) -> None:
     assert set(secrets_in(RedisSettings(url=Secret(url)))) == secrets
+
+
+def test_of_a_service_s_url_each_part_is_secret() -> None:
+    found = set(secrets_in(Secret("discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js?avatar=no")))
+    assert {"4174216298", "JHMHI8qBe7bk2ZwO5U711o3dV_js"} <= found
+    assert "no" not in found
+
+
+def test_a_secret_is_found_however_it_is_written() -> None:
+    redactor = Redactor(secrets_in(Secret('se cret:/"é')))
+    written = ["se%20cret:%2F%22%C3%A9", "se+cret%3A%2F%22%C3%A9", 'se cret:/\\"\\u00e9']
+    for text in written:
+        assert redactor.text(f"a {text} b") == "a *** b", text
+
+
+def test_what_a_template_s_header_holds_is_a_secret() -> None:
+    options = HttpRequestOptions(
+        type="http", url=template("https://x.example/"), headers={"authorization": template("Bearer abcdef")}
+    )
+    assert set(secrets_in(options)) == {"abcdef"}
+
+
+def test_of_a_template_s_url_tokens_are_secret_and_its_host_is_none() -> None:
+    url = template("https://api.telegram.example/bot4174216298-JHMHI8qBe7/sendMessage?to=${payload.to}")
+    body = template("a sentence of some length about ${payload.to}, which is no secret")
+    options = HttpRequestOptions(type="http", url=url, body=body)
+    assert set(secrets_in(options)) == {"bot4174216298-JHMHI8qBe7"}
 
 
 def test_each_line_of_a_key_is_a_secret_by_itself() -> None:

@@ -184,6 +184,20 @@ def test_a_bomb_of_aliases_is_refused(problems) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!python/object/apply:os.system ['echo owned']",
+        "!!python/name:os.system",
+        "!!python/object:os.x {a: 1}",
+    ],
+)
+def test_a_tag_that_would_make_objects_makes_none(problems, value: str) -> None:
+    tag = value.split(maxsplit=1)[0]
+    (line,) = [line for line in problems(f"log: {value}\n") if "tag" in line]
+    assert line == f"relay.yaml:1:6: log: the tag {tag} is not allowed; quote a text that begins with `!`"
+
+
 def test_all_problems_come_at_once_in_the_order_of_the_file(problems) -> None:
     text = """\
 redis: {prefix: "a b"}

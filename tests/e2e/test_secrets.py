@@ -1,0 +1,275 @@
+"""No secret of the file, and no escape sequence of a message, in anything that relay says."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import pty
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+from aiohttp import ClientSession
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from redis.asyncio import Redis
+
+from relay.errors import ConfigError
+from relay.provider import discover
+from relay.settings.load import load
+from tests.e2e.conftest import PUSHER
+from tests.support.receiver import Answer, Received, Receiver
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.relay_process import RELAY, environment, relay, worker, write_config
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+def pem(key: Any) -> str:
+    text: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return text.decode()
+
+
+MARKERS = {
+    "redis": "marker-of-redis",
+    "token": "marker-of-admin",
+    "header": "marker-of-header",
+    "proxy": "marker-of-proxy",
+    "http": "marker:of http",
+    "pusher": "marker-of-pusher",
+    "webhook": base64.b64encode(b"marker-of-webhook-secret").decode(),
+    "apns": pem(ec.generate_private_key(ec.SECP256R1())),
+    "fcm": pem(rsa.generate_private_key(65537, 2048)),
+}
+
+
+def pieces(secret: str) -> list[str]:
+    """What of a secret must not be seen: of a key, each of its lines."""
+    lines = [line for line in secret.splitlines() if line and not line.startswith("-----")]
+    return [form for line in lines for form in (line, quote(line), quote(line, safe=":"))]
+
+
+def leaks(outputs: Iterable[str], more: Iterable[str] = ()) -> set[str]:
+    text = "\n".join(outputs)
+    secrets = [piece for secret in MARKERS.values() for piece in pieces(secret)]
+    return {secret for secret in (*secrets, *more) if secret in text}
+
+
+def echo(request: Received) -> Answer:
+    """A receiver in debug mode: it refuses, and says all that it was sent."""
+    lines = [f"{name}: {value}" for name, value in request.headers.items()]
+    body = "\n".join([request.path, *map(str, request.query.items()), *lines]).encode() + request.body
+    return Answer(400, body, {"Location": f"/?{lines}"})
+
+
+def configuration(folder: Path, redis_server: RedisServer, receiver: Receiver) -> Path:
+    account = {
+        "type": "service_account",
+        "project_id": "shop",
+        "private_key_id": "k1",
+        "private_key": MARKERS["fcm"],
+        "client_email": "relay@shop.example",
+        "token_uri": f"{receiver.url}/token",
+    }
+    refused = f"http://relay:{MARKERS['proxy']}@127.0.0.1:{free_port()}"
+    common = {"retry": {"attempts": 1}}
+    headers = {"Authorization": f"Bearer {MARKERS['header']}", "X-Api-Key": MARKERS["header"]}
+    hook = {
+        **common,
+        "type": "webhook",
+        "url": f"{receiver.url}/hook",
+        "secret": f"whsec_{MARKERS['webhook']}",
+        "headers": headers,
+    }
+    providers = {
+        "hook": hook,
+        "proxied": {**hook, "proxy": refused},
+        "api": {
+            **common,
+            "type": "http",
+            "url": f"{receiver.url}/bot${{provider.secret}}/send?key=${{provider.secret}}",
+            "secret": MARKERS["http"],
+            "body": {"token": "${provider.secret}"},
+        },
+        "pusher": {**common, **PUSHER, "secret": MARKERS["pusher"], "url": receiver.url},
+        "fcm": {**common, "type": "fcm", "service_account": json.dumps(account), "url": receiver.url},
+        "apns": {
+            **common,
+            "type": "apns",
+            "key": MARKERS["apns"],
+            "key_id": "ABC123DEFG",
+            "team_id": "DEF123GHIJ",
+            "topic": "a.b",
+            "url": receiver.url,
+        },
+    }
+    return write_config(
+        folder,
+        # A user without a password takes any.
+        redis_server.url.replace("redis://", f"redis://default:{MARKERS['redis']}@"),
+        providers,
+        admin={"listen": f"127.0.0.1:{free_port()}", "token": MARKERS["token"]},
+        log={"level": "debug"},
+    )
+
+
+PAYLOADS = {
+    "hook": {"body": {"a": 1}, "headers": {"X-Auth-Token": "marker-of-message"}},
+    "proxied": {"body": 1},
+    "api": {"text": "hello"},
+    "pusher": {"channel": "c", "event": "e", "data": 1},
+    "fcm": {"token": "abc"},
+    "apns": {"device_token": "00fc", "aps": {}},
+}
+
+
+async def test_no_secret_is_in_anything_that_is_said(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = configuration(tmp_path, redis_server, receiver)
+    admin = json_of(config)["admin"]["listen"]
+    receiver.answer = echo
+    said: list[str] = []
+    for name, payload in PAYLOADS.items():
+        await redis.rpush("notifications", json.dumps({"provider": name, "id": name, "payload": payload}))
+    async with worker(config) as running:
+        await receiver.until(3)
+        while not all([await redis.xlen(f"relay:{{{name}}}:dead") for name in ("hook", "proxied", "api")]):
+            await asyncio.sleep(0.02)
+        bearer = {"Authorization": f"Bearer {MARKERS['token']}"}
+        async with ClientSession() as session:
+            for path in ("metrics", "healthz", "nothing"):
+                async with session.get(f"http://{admin}/{path}", headers=bearer) as answer:
+                    said += [await answer.text(), str(answer.headers)]
+    said += [json.dumps(line) for line in running.lines]
+    commands = [
+        ["check", "--connect"],
+        ["status", "--json"],
+        ["dead", "list", "hook"],
+        *(["dead", "show", name] for name in ("hook", "proxied", "api")),
+    ]
+    for ended in await asyncio.gather(*(relay(*command, "-c", str(config)) for command in commands)):
+        assert ended.out or ended.err
+        said += [ended.out, ended.err]
+    echoed = [request.headers.get("authorization", "") for request in receiver.requests]
+    tokens = {token.split()[-1] for token in echoed if token}
+    assert MARKERS["header"] in tokens
+    # Tokens that were made from keys are secrets too.
+    assert not leaks(said, {*tokens, "marker-of-message"})
+    assert "***" in "".join(said)
+
+
+BROKEN = [
+    ("level: debug", "level: [debug"),
+    ("type: webhook", "type: webhok"),
+    ("secret:", "secrt:"),
+    ("proxy: http://", "proxy: gopher://"),
+    ("app_id: '3'", "app_id: [3]"),
+    ("team_id:", "team:"),
+    ("redis://", "rdis://"),
+    ("service_account: '", "service_account: '!"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), BROKEN)
+async def test_no_secret_is_in_what_is_wrong_with_a_file(
+    tmp_path: Path, redis_server: RedisServer, receiver: Receiver, old: str, new: str
+) -> None:
+    config = configuration(tmp_path, redis_server, receiver)
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+    adapters = {name: adapter.Options for name, adapter in discover().items()}
+    with pytest.raises(ConfigError) as caught:
+        load(config, adapters)
+    assert not leaks([str(caught.value), repr(caught.value)])
+
+
+def json_of(config: Path) -> Any:
+    return yaml.safe_load(config.read_text())
+
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202etxt"
+OBEYED = (b"\x1b[2J", b"\x1b]0;", b"\x07", "\x9b".encode(), "\u202e".encode())
+
+
+async def on_a_terminal(*words: str) -> bytes:
+    """What a command writes to a terminal, and on standard error to it."""
+    ours, its = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        RELAY,
+        *words,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env=environment(TERM="xterm-256color", COLUMNS="200"),
+    )
+    os.close(its)
+    written = b""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            part = await loop.run_in_executor(None, os.read, ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        written += part
+        if not part:
+            break
+    os.close(ours)
+    await process.wait()
+    return written
+
+
+async def test_no_message_commands_a_terminal(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    receiver.answer = lambda request: Answer(400, f"no {HOSTILE}".encode())
+    config = write_config(tmp_path, redis_server.url, {"hook": {"type": "webhook", "url": receiver.url}})
+    elements = [
+        {"id": f"a{HOSTILE}", "payload": {"body": f"b{HOSTILE}"}},
+        {"id": "b[red]markup[/red]", "payload": {"body": 1}},
+        {"payload": {"body": 1}, f"unknown{HOSTILE}": 1},
+        {"payload": {"url": f"http://x/{HOSTILE}", "body": 1}},
+        {"provider": f"none{HOSTILE}", "payload": {}},
+        {"payload": {"body": 1}, "reply_to": f"relay:{HOSTILE}"},
+    ]
+    texts = [json.dumps(element, ensure_ascii=False) for element in elements]
+    await redis.rpush("notifications", *texts, b"\xff" + HOSTILE.encode())
+    async with worker(config, "--until-empty") as running:
+        assert await running.ended() == 0
+    shown = b""
+    for command in (["dead", "list", "hook"], ["dead", "show", "hook", "--limit", "9"], ["status"]):
+        shown += await on_a_terminal(*command, "-c", str(config))
+    assert not [sequence for sequence in OBEYED if sequence in shown]
+    assert rb"\x1b[2J" in shown, "it is shown as what it is"
+    assert b"[red]markup" in shown
+    found = await relay("dead", "show", "hook", "--limit", "9", "--json", "-c", str(config))
+    assert f"a{HOSTILE}" in {letter.get("id") for letter in found.json}, "and data stay what they are"
+    assert not [sequence for sequence in OBEYED if sequence in found.out.encode()]
+
+
+async def test_a_log_on_a_terminal_obeys_no_message(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(
+        tmp_path,
+        redis_server.url,
+        {"hook": {"type": "webhook", "url": receiver.url}},
+        log={"format": "console"},
+    )
+    element = {"payload": {}, f"unknown{HOSTILE}\n2026-11-21T08:00:00Z [info] forged": 1}
+    await redis.rpush("notifications", json.dumps(element))
+    written = await on_a_terminal("run", "-c", str(config), "--until-empty")
+    assert b"dead letter" in written
+    assert not [sequence for sequence in OBEYED if sequence in written]
+    assert not [
+        line for line in written.split(b"\n") if line.startswith(b"2026-11-21T08:00:00Z [info] forged")
+    ]
