@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from typing import Literal, TypeVar
 
 import msgspec
 import structlog
 
 from relay.errors import StoreError
-from relay.store.outbox import Outbox
+from relay.store.outbox import Outboxes
 from relay.store.replication import Replicas
 
-INTERVAL = 5.0
-"""Seconds between two looks at outboxes that nobody called us to."""
+INTERVAL = 15.0
+"""Seconds between two looks at outboxes that nobody called us to: those of workers that died."""
 
 ResultT = TypeVar("ResultT")
 
@@ -26,30 +26,42 @@ _pack = msgspec.msgpack.Encoder().encode
 class Courier:
     """The loop of one process over all lanes; `carry` is its step."""
 
-    def __init__(
-        self, feedback: str, outboxes: Mapping[str, Outbox], called: asyncio.Event, replicas: Replicas
-    ) -> None:
-        """`feedback` is the key of the feedback stream; `called` is set when there is something to carry."""
+    def __init__(self, feedback: str, outboxes: Outboxes, replicas: Replicas) -> None:
+        """`feedback` is the key of the feedback stream."""
         self._replicas = replicas
         self._feedback = feedback
         self._outboxes = outboxes
-        self._called = called
+        self._calls: set[str] = set(outboxes)
+        self._called = asyncio.Event()
+        self._called.set()
+
+    def call(self, provider: str) -> None:
+        """There are letters in this lane's outbox."""
+        self._calls.add(provider)
+        self._called.set()
 
     async def run(self) -> None:
         """Carry until cancelled."""
         while True:
+            try:
+                async with asyncio.timeout(INTERVAL):
+                    await self._called.wait()
+            except TimeoutError:
+                await self._look()
             self._called.clear()
-            for provider in self._outboxes:
+            calls, self._calls = self._calls, set()
+            for provider in calls:
                 try:
                     while await self.carry(provider):
                         pass
                 except StoreError as error:
                     logger.warning("cannot carry receipts", provider=provider, error=str(error))
-            try:
-                async with asyncio.timeout(INTERVAL):
-                    await self._called.wait()
-            except TimeoutError:
-                continue
+
+    async def _look(self) -> None:
+        try:
+            self._calls.update(await self._outboxes.filled())
+        except StoreError as error:
+            logger.warning("cannot look for receipts", error=str(error))
 
     async def carry(self, provider: str) -> int:
         """Carry the oldest letters of a lane; how many. Raises StoreError."""

@@ -8,6 +8,7 @@ deliver them, and the settler tells Redis how they ended, many in one script.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -29,8 +30,9 @@ CLAIM_MOST = 100
 
 SETTLE_MOST = 200
 
-IDLE_POLL = 5.0
-"""Seconds between two looks at a lane that nobody called us to: wake-up calls can be lost."""
+IDLE_POLL = 30.0
+"""Seconds between two looks at a lane that nobody called us to, up to half as many less: wake-up calls can
+be lost, though seldom."""
 
 GATHER = 0.002
 """Seconds to wait for more while others are under way: a script for each one would cost more than it."""
@@ -57,10 +59,10 @@ class Dispatcher:
         lane: Lane,
         provider: Provider[ProviderOptions],
         *,
-        on_letters: asyncio.Event,
+        on_letters: Callable[[], None],
         holds_lease: Callable[[float], bool] = lambda since: True,
     ) -> None:
-        """`on_letters` is set when there are receipts or feedback in the lane's outbox. `holds_lease` says
+        """`on_letters` is called when there are receipts or feedback in the lane's outbox. `holds_lease` says
         whether nobody can have taken this worker for dead since a moment (monotonic seconds)."""
         options = provider.options
         self.lane = lane
@@ -153,7 +155,7 @@ class Dispatcher:
             answered = time.monotonic()
             self._ahead = 2 * (self._finished - finished)
             if claimed.passed_over:
-                self._on_letters.set()
+                self._on_letters()
             for claim in claimed.claims:
                 self._held[claim.ticket] = asked
             await self._feed(claimed.claims)
@@ -165,7 +167,8 @@ class Dispatcher:
                 self._unsure = True
                 continue
             # Spreading what was claimed takes time that counts as waiting.
-            wait = IDLE_POLL if claimed.wait is None else min(claimed.wait, IDLE_POLL)
+            poll = IDLE_POLL * random.uniform(0.5, 1)  # noqa: S311 - no secret
+            wait = poll if claimed.wait is None else min(claimed.wait, poll)
             if (left := answered + wait - time.monotonic()) > 0:
                 await _pause(self._arrived if claimed.why == "empty" else self._kicked, left)
 
@@ -380,7 +383,7 @@ class Dispatcher:
         elif not settled.state:
             self._held_until = 0.0
         if settled.outbox:
-            self._on_letters.set()
+            self._on_letters()
         if settled.ready:
             self._arrived.set()
 

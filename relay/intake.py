@@ -154,10 +154,10 @@ class Intake:
         worker: str,
         replicas: Replicas,
         on_arrival: Callable[[str, int], None],
-        on_letters: asyncio.Event,
+        on_letters: Callable[[str], None],
     ) -> None:
-        """`on_arrival` hears the provider and how many messages now wait in its lane; `on_letters` is set
-        when there are receipts in its outbox."""
+        """`on_arrival` hears the provider and how many messages now wait in its lane; `on_letters` hears
+        the provider when there are receipts in its outbox."""
         self.queue = queue
         self.router = router
         self._lanes = lanes
@@ -263,7 +263,7 @@ class Intake:
         await self._replicas.follow(lane.keys.replicated)
         self._heard()
         if enqueued.letters:
-            self._on_letters.set()
+            self._on_letters(provider)
         self._on_arrival(provider, enqueued.waiting)
 
     def _was_frozen(self) -> bool:

@@ -123,10 +123,9 @@ class Recovery:
         found = 0
         workers = [member.profile.worker for member in gone]
         for name in sorted({name for member in gone for name in member.profile.queues}):
-            queue = Queue(self._client, self._prefix, name, self._profile.worker)
-            for worker in set(await queue.holders()).intersection(workers):
-                found += (await queue.depth([worker]))[1]
-                await queue.give_back(worker)
+            for worker in set(await self._queue(name).holders()).intersection(workers):
+                found += (await self._queue(name).depth([worker]))[1]
+                await self._finish(name, worker)
         for name in sorted({name for member in gone for name in member.profile.lanes}):
             lane = self._lane(name)
             for worker, messages in zip(workers, await lane.in_flight(workers), strict=True):
@@ -151,19 +150,28 @@ class Recovery:
         """False where something of it has to wait for another worker."""
         recovered: dict[str, int] = {}
         for name in profile.queues:
-            queue = Queue(self._client, self._prefix, name, profile.worker)
-            router = self._routers.get(name)
-            if router is None:
-                await queue.give_back()
-            elif not await finish_batch(queue, router, self._lanes, profile.worker, self._replicas):
+            if not await self._finish(name, profile.worker):
                 return False
         for name in profile.lanes:
             if messages := await self._lane(name).recover(profile.worker):
                 recovered[name] = messages
         await self._fleet.leave(profile.worker)
-        await self._fleet.wake(list(recovered))
+        # All of its lanes: what is due in them later may be known to nobody else.
+        await self._fleet.wake(profile.lanes)
         logger.warning("recovered what a dead worker held", worker=profile.worker, messages=recovered)
         return True
+
+    async def _finish(self, name: str, worker: str) -> bool:
+        """Put what a worker had taken from a queue into the lanes; False where it has to wait for others."""
+        router = self._routers.get(name)
+        if router is None:
+            # This file no longer names the queue: others' do, or will.
+            await self._queue(name, worker).give_back()
+            return True
+        return await finish_batch(self._queue(name, worker), router, self._lanes, worker, self._replicas)
+
+    def _queue(self, name: str, worker: str = "") -> Queue:
+        return Queue(self._client, self._prefix, name, worker or self._profile.worker)
 
     async def _forget(self, profile: Profile) -> None:
         # Not when it is buried: if it wakes it must not put a batch into a lane for a second time.

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 import structlog
 
@@ -27,7 +28,7 @@ from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.fleet import Fleet, Profile
 from relay.store.lane import Lane
-from relay.store.outbox import Outbox
+from relay.store.outbox import Outboxes
 from relay.store.queue import Queue
 from relay.store.replication import Replicas
 from relay.store.scripting import FORBIDDEN, Client
@@ -36,6 +37,9 @@ from relay.watchdog import Watchdog
 
 EMPTY_POLL = 0.1
 """Seconds between two looks whether all is empty, for `--until-empty`."""
+
+LISTEN_PAUSE = 1.0
+"""Seconds before the wake-up calls are listened to again."""
 
 JOIN_INTERVAL = 1.0
 """Seconds between two tries to join the fleet."""
@@ -57,7 +61,6 @@ class Worker:
         name = self.profile.worker
         self._heartbeat = Heartbeat(self.fleet, self.profile)
         self._replicas = Replicas(client)
-        letters = asyncio.Event()
         self.providers = {
             provider: adapters[options.type](provider, options)
             for provider, options in settings.providers.items()
@@ -66,11 +69,13 @@ class Worker:
             provider: Lane(client, prefix, provider, options, name)
             for provider, options in settings.providers.items()
         }
+        outboxes = Outboxes(client, prefix, settings.providers)
+        self._courier = Courier(self.fleet.keys.feedback, outboxes, self._replicas)
         self.dispatchers = {
             provider: Dispatcher(
                 self.lanes[provider],
                 adapter,
-                on_letters=letters,
+                on_letters=partial(self._courier.call, provider),
                 holds_lease=self._heartbeat.holds_lease,
             )
             for provider, adapter in self.providers.items()
@@ -83,12 +88,10 @@ class Worker:
                 worker=name,
                 replicas=self._replicas,
                 on_arrival=self._on_arrival,
-                on_letters=letters,
+                on_letters=self._courier.call,
             )
             for queue in settings.queues
         ]
-        outboxes = {provider: Outbox(client, prefix, provider) for provider in settings.providers}
-        self._courier = Courier(self.fleet.keys.feedback, outboxes, letters, self._replicas)
         routers = {intake.queue.name: intake.router for intake in self.intakes}
         self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers)
         self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
@@ -115,10 +118,10 @@ class Worker:
             if (runner := await self._admin.start()) is not None:
                 stack.push_async_callback(runner.cleanup)
             async with asyncio.TaskGroup() as group:
+                heartbeat = group.create_task(self._heartbeat.run())
                 background = [
                     group.create_task(loop())
                     for loop in (
-                        self._heartbeat.run,
                         self._recovery.run,
                         self._courier.run,
                         self._watchdog.run,
@@ -138,8 +141,9 @@ class Worker:
                 await _cancel(intakes)
                 await self._drain()
                 await _cancel(dispatchers)
+                # A beat after it has left would make it a member again.
+                await _cancel([*background, heartbeat])
                 await self._leave()
-                await _cancel(background)
         log.info("stopped")
 
     async def _join(self, stop: asyncio.Event) -> bool:
@@ -198,15 +202,18 @@ class Worker:
             async with asyncio.timeout(5):
                 for intake in self.intakes:
                     await intake.finish()
-                for provider, lane in self.lanes.items():
-                    await lane.hand_back()
-                    await lane.forget_marks([intake.mark for intake in self.intakes])
-                    while await self._courier.carry(provider):
-                        pass
+                await asyncio.gather(*(self._leave_lane(provider) for provider in self.lanes))
                 await self.fleet.leave(self.profile.worker)
                 await self.fleet.wake(list(self.lanes))
         except (StoreError, TimeoutError) as error:
             logger.warning("cannot hand back; another worker will recover it", error=str(error))
+
+    async def _leave_lane(self, provider: str) -> None:
+        lane = self.lanes[provider]
+        await lane.hand_back()
+        await lane.forget_marks([intake.mark for intake in self.intakes])
+        while await self._courier.carry(provider):
+            pass
 
     def _on_arrival(self, provider: str, waiting: int) -> None:
         self.dispatchers[provider].arrived()
@@ -228,17 +235,16 @@ class Worker:
             await asyncio.sleep(0.25)
 
     async def _listen(self) -> None:
-        """Follow the wake-up calls; while there is no connection the lanes are polled anyway."""
+        """Follow the wake-up calls. Before there is a connection (again), anything may have been called."""
         while True:
             try:
-                async for provider in self.fleet.calls():
-                    if provider in self.dispatchers:
-                        self.dispatchers[provider].kick()
+                async for called in self.fleet.calls():
+                    for provider, dispatcher in self.dispatchers.items():
+                        if called in (provider, None):
+                            dispatcher.kick()
             except StoreError as error:
                 logger.warning("cannot hear wake-up calls", error=str(error))
-            await asyncio.sleep(1)
-            for dispatcher in self.dispatchers.values():
-                dispatcher.kick()
+            await asyncio.sleep(LISTEN_PAUSE)
 
 
 def transport_of(adapter: Provider[ProviderOptions]) -> Transport:

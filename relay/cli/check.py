@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -15,6 +16,9 @@ from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.scripting import Client
 from relay.store.transactions import linked
+
+AT_ONCE = 16
+"""Providers that are tried at a time."""
 
 
 def check(
@@ -54,12 +58,21 @@ async def _reach(settings: Settings) -> bool:
         except RelayError as error:
             well = _say("redis", False, str(error))
         adapters = discover()
-        for name, options in settings.providers.items():
-            try:
-                proved = await _verify(adapters[options.type](name, options), client)
-                _say(name, True, proved)
-            except RelayError as error:
-                well = _say(name, False, str(error))
+        at_once = asyncio.Semaphore(AT_ONCE)
+
+        async def verify(name: str, options: ProviderOptions) -> str | RelayError:
+            async with at_once:
+                try:
+                    return await _verify(adapters[options.type](name, options), client)
+                except RelayError as error:
+                    return error
+
+        async with asyncio.TaskGroup() as group:
+            providers = settings.providers.items()
+            tasks = {name: group.create_task(verify(name, options)) for name, options in providers}
+            for name, task in tasks.items():
+                result = await task
+                well = _say(name, not isinstance(result, RelayError), str(result)) and well
     return well
 
 

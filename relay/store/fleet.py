@@ -147,14 +147,15 @@ class Fleet:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
-    async def calls(self) -> AsyncIterator[str]:
-        """The lanes that `wake` names, as they are called.
+    async def calls(self) -> AsyncIterator[str | None]:
+        """The lanes that `wake` names, as they are called. None at first: what came before is not heard.
 
         Nothing comes for hours where nobody calls, so silence is asked whether it is alive.
         """
         try:
             async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
                 await pubsub.subscribe(self.keys.wake)
+                yield None
                 asked = False
                 while True:
                     call = await pubsub.get_message(timeout=SILENCE)

@@ -7,7 +7,7 @@ letters came, so none comes twice; and they leave the outbox only when they have
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,11 +38,11 @@ class Outbox:
         self._client = client
         self._prefix = prefix
         self._provider = provider
-        self._key = LaneKeys.of(prefix, provider).part("outbox")
+        self.key = LaneKeys.of(prefix, provider).part("outbox")
 
     async def read(self, most: int = 100) -> Letters:
         """The oldest letters."""
-        now, entries = await script("outbox").run(self._client, (self._key,), most)
+        now, entries = await script("outbox").run(self._client, (self.key,), most)
         return Letters(
             now + round(PATIENCE * 1000), [(entry.decode(), fields[1]) for entry, fields in entries]
         )
@@ -74,7 +74,7 @@ class Outbox:
         milliseconds, _, sequence = last.partition("-")
         try:
             await self._client.execute_command(
-                "XTRIM", self._key, "MINID", "=", f"{milliseconds}-{int(sequence) + 1}"
+                "XTRIM", self.key, "MINID", "=", f"{milliseconds}-{int(sequence) + 1}"
             )
         except TROUBLE as error:
             raise StoreError(f"XTRIM: {describe(error)}") from error
@@ -87,3 +87,31 @@ class Outbox:
             self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
         )
         return reply.decode()
+
+
+class Outboxes(Mapping[str, Outbox]):
+    """The outboxes of all lanes, by provider."""
+
+    def __init__(self, client: Client, prefix: str, providers: Iterable[str]) -> None:
+        self._client = client
+        self._outboxes = {provider: Outbox(client, prefix, provider) for provider in providers}
+
+    def __getitem__(self, provider: str) -> Outbox:
+        return self._outboxes[provider]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outboxes)
+
+    def __len__(self) -> int:
+        return len(self._outboxes)
+
+    async def filled(self) -> list[str]:
+        """The providers in whose outboxes letters lie, in one round trip. Raises StoreError."""
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                for outbox in self._outboxes.values():
+                    pipe.xlen(outbox.key)
+                lengths = await pipe.execute()
+        except TROUBLE as error:
+            raise StoreError(describe(error)) from error
+        return [provider for provider, length in zip(self._outboxes, lengths, strict=True) if length]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import (
@@ -29,6 +30,11 @@ TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, Run
 """What the Redis client raises when Redis is away, slow or unwilling. RuntimeError is what uvloop says to a
 write on a connection that has just been closed, where asyncio has a ConnectionError."""
 
+AT_ONCE = 64
+"""Scripts under way at once, each on a connection of its own: a thousand lanes do not need a thousand."""
+
+_slots_by_client: WeakKeyDictionary[Client, asyncio.Semaphore] = WeakKeyDictionary()
+
 FORBIDDEN = (AuthenticationError, NoPermissionError)
 """What of it waiting does not mend."""
 
@@ -44,14 +50,22 @@ class Script:
     async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
         """The reply. Raises StoreError; the script may or may not have run in that case."""
         try:
-            try:
-                reply = await client.execute_command("EVALSHA", self.digest, len(keys), *keys, *arguments)
-            except NoScriptError:
-                reply = await client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+            async with _slots(client):
+                try:
+                    reply = await client.execute_command("EVALSHA", self.digest, len(keys), *keys, *arguments)
+                except NoScriptError:
+                    reply = await client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
         except TROUBLE as error:
             raise StoreError(f"{self.name}: {describe(error)}") from error
         heed_cancellation()
         return reply
+
+
+def _slots(client: Client) -> asyncio.Semaphore:
+    slots = _slots_by_client.get(client)
+    if slots is None:
+        slots = _slots_by_client[client] = asyncio.Semaphore(AT_ONCE)
+    return slots
 
 
 @cache

@@ -204,7 +204,7 @@ async def test_a_share_of_failures_opens_the_breaker_though_never_many_in_a_row(
     settled = await settle(lane, list((await lane.claim(1)).claims), Retry("503"), breaker={"failures": 5})
     assert (settled.state, settled.hold) == ("open", pytest.approx(60, abs=1))
     status = await read_status(redis, "relay", "test", ["w1"], time.time())
-    assert status.why == "6 of 11 deliveries failed"
+    assert status.why == "6 of 11 deliveries failed: 503"
     await lane.resume()
     assert await redis.hget(lane.keys.part("control"), "window") is None
 

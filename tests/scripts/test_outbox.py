@@ -17,7 +17,7 @@ from relay.settlement import Settler
 from relay.store import outbox as outbox_module
 from relay.store.connect import open_client
 from relay.store.lane import Lane
-from relay.store.outbox import Outbox
+from relay.store.outbox import Outbox, Outboxes
 from relay.store.replication import Replicas
 from relay.store.scripting import Client
 from tests.support.builders import a_lane, a_message, options
@@ -26,9 +26,7 @@ LISTS = [f"answers:{number}" for number in range(5)]
 
 
 def a_courier(redis: Client) -> Courier:
-    return Courier(
-        "relay:feedback", {"test": Outbox(redis, "relay", "test")}, asyncio.Event(), Replicas(redis)
-    )
+    return Courier("relay:feedback", Outboxes(redis, "relay", ["test"]), Replicas(redis))
 
 
 async def deliver(lane: Lane, numbers: range) -> None:

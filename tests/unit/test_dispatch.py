@@ -22,7 +22,7 @@ from tests.support.fake_provider import FakeProvider
 @asynccontextmanager
 async def serving(lane: Lane, provider: FakeProvider) -> AsyncIterator[Dispatcher]:
     """A running dispatcher."""
-    dispatcher = Dispatcher(lane, provider, on_letters=asyncio.Event())
+    dispatcher = Dispatcher(lane, provider, on_letters=lambda: None)
     task = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
     try:
@@ -296,7 +296,7 @@ async def test_what_was_claimed_before_the_lease_was_lost_is_not_sent(redis: Red
     provider.group_by = lambda message: message.id
     held_since = 0.0
     dispatcher = Dispatcher(
-        lane, provider, on_letters=asyncio.Event(), holds_lease=lambda since: since >= held_since
+        lane, provider, on_letters=lambda: None, holds_lease=lambda since: since >= held_since
     )
     await lane.enqueue([plain_message(str(number)) for number in range(2)])
     provider.gate.clear()

@@ -42,7 +42,7 @@ async def taking(redis: Redis, worker: str = "w2") -> AsyncIterator[Intake]:
         worker=worker,
         replicas=Replicas(redis),
         on_arrival=lambda provider, waiting: None,
-        on_letters=asyncio.Event(),
+        on_letters=lambda provider: None,
     )
     task = asyncio.create_task(intake.run())
     try:

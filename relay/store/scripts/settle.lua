@@ -34,7 +34,7 @@ local claims = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
 local records = #tickets > 0 and call('HMGET', BODIES, unpack(tickets)) or {}
 
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
-local answered = 0
+local answered, last = 0, ''
 local released, ended, back = {}, {}, {}
 local failures, window = unpack(call('HMGET', CONTROL, 'failures', 'window'))
 failures, window = tonumber(failures or 0), window and tonumber(window)
@@ -74,6 +74,7 @@ for index, entry in ipairs(outcomes) do
       end
     elseif kind == 'r' then
       retried, failures, broken = retried + 1, failures + 1, broken + 1
+      last = ': ' .. entry[6]
       -- A message that would come too late comes at its end, to be passed over.
       call('ZADD', DUE, header and due_at(header, NOW + entry[4]) or NOW + entry[4], ticket)
       call('HSET', TRIES, ticket, entry[5])
@@ -91,6 +92,7 @@ for index, entry in ipairs(outcomes) do
         answered, failures = answered + 1, 0
       else
         failures, broken = failures + 1, broken + 1
+        last = ': ' .. entry[4]
       end
       bury(ticket, record, entry[4], entry[5], ARGV[entry[6]], entry[7])
       local outcome = entry[8] == 1 and 'rejected' or 'dead'
@@ -199,15 +201,15 @@ if policy.share > 0 and (broken > 0 or window) then
   end
   local all = failed_in + answered_in
   if state == 'open' and broken > 0 then
-    enter('open', NOW + policy.cooldown, 'the probe failed')
+    enter('open', NOW + policy.cooldown, 'the probe failed' .. last)
   end
   if all >= 2 * policy.failures and failed_in >= policy.share * all and broken > 0
      and state ~= 'unauthorised' and state ~= 'open' then
-    enter('open', NOW + policy.cooldown, failed_in .. ' of ' .. all .. ' deliveries failed')
+    enter('open', NOW + policy.cooldown, failed_in .. ' of ' .. all .. ' deliveries failed' .. last)
   end
 end
 if policy.failures > 0 and failures >= policy.failures and failures > failures_before and state ~= 'unauthorised' then
-  enter('open', NOW + policy.cooldown, failures .. ' failures in a row')
+  enter('open', NOW + policy.cooldown, failures .. ' failures in a row' .. last)
 end
 
 return {settled, stale, state or '', math.max(0, hold - NOW), call('XLEN', OUTBOX),
