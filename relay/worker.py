@@ -235,13 +235,15 @@ class Worker:
             await asyncio.sleep(0.25)
 
     async def _listen(self) -> None:
-        """Follow the wake-up calls. Before there is a connection (again), anything may have been called."""
+        """Follow the wake-up calls. While there was no connection, anything may have been called."""
+        first = True
         while True:
             try:
                 async for called in self.fleet.calls():
                     for provider, dispatcher in self.dispatchers.items():
-                        if called in (provider, None):
+                        if called == provider or (called is None and not first):
                             dispatcher.kick()
+                    first = False
             except StoreError as error:
                 logger.warning("cannot hear wake-up calls", error=str(error))
             await asyncio.sleep(LISTEN_PAUSE)
