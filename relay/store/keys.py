@@ -96,6 +96,11 @@ class QueueKeys:
         """Sorted set: worker by the number of the batch that it has taken and not yet put into lanes."""
         return self.base + "out"
 
+    @property
+    def last(self) -> str:
+        """The number of the last batch that any worker took."""
+        return self.base + "last"
+
     def number(self, worker: str) -> str:
         """The number of the batch on this worker's processing list."""
         return f"{self.base}number:{worker}"

@@ -69,6 +69,7 @@ class Queue:
                 keys.number(self._worker),
                 keys.rejected,
                 keys.out,
+                keys.last,
             ),
             self._worker,
             done,

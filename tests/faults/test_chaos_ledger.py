@@ -367,6 +367,7 @@ def test_keys_that_may_stay(story: Story) -> None:
         "relay:feedback": 1,
         "relay:{fleet}:gone": 1,
         "relay:{notifications}:rejected": 2,
+        "relay:{notifications}:last": 1,
         "relay:{receipts-0}:carried": 1,
         "receipts-0": 9,
     }

@@ -179,3 +179,20 @@ async def test_a_dead_worker_s_ordered_batch_waits_for_what_was_taken_earlier(re
     assert await finish("w2")
     waiting = (await lanes["test"].claim(10)).claims
     assert texts(waiting) == ["free", "0"], "the second of the key waits for its turn"
+
+
+@pytest.mark.parametrize("ahead", [0, 4_000_000], ids=["the clock goes on", "the clock was set back by 4 s"])
+async def test_no_two_batches_have_the_same_number(redis: Redis, ahead: int) -> None:
+    """A lane takes a batch whose number it knows for one that it has: the second one would be lost."""
+    slow, quick = (Queue(redis, "relay", "q", worker) for worker in ("slow", "quick"))
+    await push_all(redis, "q", [b"1", b"2", b"3", b"4"])
+    held = int((await slow.take(most=1)).number)
+    # What its clock was when the slow worker took, as the quick ones see it.
+    await redis.set(slow.keys.last, held + ahead)
+    await redis.set(slow.keys.number("slow"), held + ahead)
+    await redis.zadd(slow.keys.out, {"slow": held + ahead})
+    numbers, done = [held + ahead], ""
+    for _ in range(3):
+        done = (await quick.take(done, most=1)).number
+        numbers.append(int(done))
+    assert numbers == sorted(set(numbers))

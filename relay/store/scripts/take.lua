@@ -1,7 +1,8 @@
 -- Forgets a batch that a worker has put into lanes, and hands it the next one of a queue.
 --
 -- KEYS   1 the application's list, 2 elements that blocking waits have moved off it, 3 this worker's
---        processing list, 4 the number of the batch on it, 5 rejected elements, 6 the batches that are out
+--        processing list, 4 the number of the batch on it, 5 rejected elements, 6 the batches that are out,
+--        7 the number of the last batch
 -- ARGV   1 the worker
 --        2 number of the batch that is done, '' for none; where another one is on the processing list,
 --          nothing is forgotten: the answer was lost, or a failover has undone something
@@ -47,10 +48,12 @@ if #batch == 0 then
   number = false
 end
 if not number then
-  -- By the clock: what was given out once is not given out again, even if a failover has undone it.
-  local time, last = redis.call('TIME'), redis.call('ZRANGE', out, 0, 0, 'REV', 'WITHSCORES')[2]
+  -- What was given out once is not given out again, or a lane would take the second batch for the first:
+  -- not if a failover has undone it, hence the clock, and not if the clock was set back.
+  local time, last = redis.call('TIME'), redis.call('GET', KEYS[7])
   number = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(last or 0) + 1)
   number = string.format('%.0f', number)
+  redis.call('SET', KEYS[7], number)
   redis.call('SET', number_key, number)
   redis.call('ZADD', out, number, worker)
 end
