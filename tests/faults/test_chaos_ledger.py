@@ -262,6 +262,21 @@ def test_the_newest_state_of_a_key_is_not_collapsed(story: Story) -> None:
     assert story.rules == ["lost"]
 
 
+def test_the_older_of_two_that_were_pushed_at_once_may_be_collapsed(story: Story) -> None:
+    older, newer = (story.push(Kind.COLLAPSING, collapse_key="k") for _ in range(2))
+    story.end(older, "collapsed")
+    story.arrive(newer)
+    story.end(newer)
+    assert story.rules == []
+
+
+def test_what_only_a_lost_master_had_need_not_be_counted(story: Story) -> None:
+    push = story.push(Kind.PLAIN, certain=False)
+    story.arrive(push)
+    story.evidence.counters["hook"] = {"accepted": 0, "delivered": 0}
+    assert story.rules == []
+
+
 def test_a_target_that_is_gone_is_told_once(story: Story) -> None:
     push = story.push(Kind.GONE)
     story.arrive(push, answer="refused")

@@ -33,6 +33,11 @@ class Account:
                 self.by_id[push.id].append(push)
         self._doubling = [window for window in evidence.windows if KINDS[window.kind].doubles]
 
+    def is_certain(self, number: int) -> bool:
+        """Whether Redis acknowledged the push."""
+        pushed = self.evidence.pushed.get(number)
+        return pushed is not None and pushed.certain
+
     def accepted(self, number: int) -> list[Arrival]:
         """The arrivals that the receiver took."""
         return [arrival for arrival in self.arrivals.get(number, ()) if arrival.answer == OK]
