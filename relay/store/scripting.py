@@ -26,9 +26,13 @@ Client = Redis | RedisCluster
 Argument = str | bytes | int | float
 
 _LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive", "expand"})
-TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, RuntimeError)
-"""What the Redis client raises when Redis is away, slow or unwilling. RuntimeError is what uvloop says to a
-write on a connection that has just been closed, where asyncio has a ConnectionError."""
+TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, RuntimeError, AttributeError)
+"""What the Redis client raises when Redis is away, slow or unwilling.
+
+RuntimeError is what uvloop says to a write on a connection that has just been closed, where asyncio has a
+ConnectionError; AttributeError is what redis-py (8.1) makes of a connection that another task of ours closed
+between its look whether it is open and the write.
+"""
 
 AT_ONCE = 64
 """Scripts under way at once, each on a connection of its own: a thousand lanes do not need a thousand."""

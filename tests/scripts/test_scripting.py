@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import uvloop
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -35,3 +35,26 @@ def test_a_connection_that_closes_while_it_is_opened_is_trouble_on_uvloop_too(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(ask())
+
+
+async def test_a_connection_that_another_task_closes_under_a_call_is_trouble(
+    newest_redis_server: RedisServer,
+) -> None:
+    """redis-py looks whether it is open, and writes a step of the loop later."""
+
+    class Closing(Connection):
+        async def _send_packed_command(self, command: object) -> None:
+            await self.disconnect(nowait=True)
+            await super()._send_packed_command(command)
+
+    pool = ConnectionPool(
+        connection_class=Closing,
+        port=newest_redis_server.port,
+        socket_timeout=1,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    async with Redis(connection_pool=pool) as client:
+        with pytest.raises(StoreError, match="writelines"):
+            await script("outbox").run(client, ("nothing",), 1)
+    await pool.disconnect()
