@@ -253,6 +253,8 @@ def test_an_id_that_was_seen_lately_is_delivered_once(story: Story) -> None:
     story.arrive(second)
     story.end(second)
     assert story.rules == ["duplicate"]
+    story.fault("fail over", 0, 1)
+    assert story.rules == []
 
 
 def test_the_newest_state_of_a_key_is_not_collapsed(story: Story) -> None:

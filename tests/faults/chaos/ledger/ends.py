@@ -150,7 +150,10 @@ def _check_same_id(account: Account, group: list[Push]) -> Iterator[Violation]:
     # What only a master had that was lost may have been delivered from there, and nobody knows of it.
     if certain == len(pushed) and outcomes and len(came) != outcomes["delivered"]:
         yield Violation("phantom", f"{len(came)} were taken, {dict(outcomes)} were said to be", first)
-    if group[0].kind is Kind.REMEMBERED and len(came) > 1:
+    undone = any(
+        account.explained(arrival) for push in came for arrival in account.accepted(push.number)[-1:]
+    )
+    if group[0].kind is Kind.REMEMBERED and len(came) > 1 and not undone:
         yield Violation("duplicate", "an id that was delivered lately was delivered again", first)
     for push in came:
         for arrival in account.accepted(push.number)[:-1]:
