@@ -86,14 +86,20 @@ class Courier:
         for (target, _), result in zip(by_target, results, strict=True):
             if result == "late":
                 return 0
+            if result == "stale":
+                return 1
             if result == "wrong type":
                 logger.warning("the key that receipts go to holds something else: they are lost", key=target)
         await _all(self._replicas.follow(outbox.replicated(target)) for target, _ in by_target)
-        await outbox.forget(read.letters[-1][0])
-        await _all(
-            outbox.carried(target, kind, read.deadline, letters[-1][0])
-            for (target, kind), letters in by_target.items()
-        )
+        came = {
+            (target, kind): letters[-1][0]
+            for ((target, kind), letters), result in zip(by_target.items(), results, strict=True)
+            if result == "ok"
+        }
+        if await outbox.forget(read.letters[-1][0], {target: last for (target, _), last in came.items()}):
+            await _all(
+                outbox.carried(target, kind, read.deadline, last) for (target, kind), last in came.items()
+            )
         return len(read.letters)
 
 

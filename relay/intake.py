@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -18,7 +18,7 @@ from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.lane import Lane, Malformed
-from relay.store.queue import Batch, Queue
+from relay.store.queue import NOTHING, Batch, Done, Queue
 from relay.store.replication import Replicas
 from relay.store.scripting import is_refusal
 
@@ -166,8 +166,7 @@ class Intake:
         self._on_arrival = on_arrival
         self._on_letters = on_letters
         self._log = logger.bind(queue=queue.name)
-        self._done = ""
-        self._rejected: list[tuple[str, bytes]] = []
+        self._done = NOTHING
         self.answered = time.monotonic()
         """When Redis last answered, be it by a refusal, in monotonic seconds."""
         self.taken = 0
@@ -197,7 +196,7 @@ class Intake:
         self._heard()
         if batch.elements:
             await self._handle(batch)
-            await self.queue.take(self._done, self._rejected, most=0)
+            await self.queue.take(self._done, most=0)
 
     async def _advance(self) -> None:
         """One batch, or a wait for one."""
@@ -216,12 +215,11 @@ class Intake:
         self._heard()
 
     async def _take(self) -> Batch:
-        done, rejected = self._done, self._rejected
-        self._done, self._rejected = "", []
+        done, self._done = self._done, NOTHING
         if self._was_frozen():
             # What Redis answered then may be undone.
-            done = ""
-        batch = await self.queue.take(done, rejected)
+            done = NOTHING
+        batch = await self.queue.take(done)
         self.taken += len(batch.elements)
         self._heard()
         return batch
@@ -234,7 +232,7 @@ class Intake:
         if batch.earlier and is_ordered(by_lane):
             await self._earlier_first(batch)
         await self._enqueue_all(by_lane, batch.number)
-        self._done, self._rejected = batch.number, rejected
+        self._done = done_with(batch, by_lane, rejected, self._lanes, self.mark)
 
     async def _earlier_first(self, batch: Batch) -> None:
         """Return when what was taken before this batch, by whomever, is in its lanes."""
@@ -295,8 +293,21 @@ async def finish_batch(
         await lanes[provider].enqueue(items, batch_mark(worker, queue.name), batch.number)
         await replicas.follow(lanes[provider].keys.replicated)
     if batch.elements:
-        await queue.take(batch.number, rejected, most=0)
+        mark = batch_mark(worker, queue.name)
+        await queue.take(done_with(batch, by_lane, rejected, lanes, mark), most=0)
     return True
+
+
+def done_with(
+    batch: Batch,
+    by_lane: Iterable[str],
+    rejected: Sequence[tuple[str, bytes]],
+    lanes: Mapping[str, Lane],
+    mark: str,
+) -> Done:
+    """What a queue may forget, as long as these lanes have it."""
+    controls = [lanes[provider].keys.part("control") for provider in by_lane]
+    return Done(batch.number, controls, mark, rejected)
 
 
 def is_ordered(by_lane: Mapping[str, Sequence[Item]]) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from redis.asyncio import Redis
+
 from relay.errors import StoreError
 from relay.store.keys import LaneKeys, beside
 from relay.store.scripting import TROUBLE, Client, describe, script
@@ -38,6 +40,8 @@ class Outbox:
         self._client = client
         self._prefix = prefix
         self._provider = provider
+        # In a cluster the target may lie on another node; then replicas are waited for.
+        self._one_redis = isinstance(client, Redis)
         self.key = LaneKeys.of(prefix, provider).part("outbox")
 
     async def read(self, most: int = 100) -> Letters:
@@ -56,7 +60,8 @@ class Outbox:
     ) -> str:
         """Put letters, the oldest first, into `target`; those that came before change nothing.
 
-        Returns 'ok', 'late' (nothing was done) or 'wrong type' (they cannot be put there).
+        Returns 'ok', 'late' or 'stale' (nothing was done: read again), or 'wrong type' (they cannot be put
+        there).
         """
         words = [part for letter in letters for part in letter]
         return await self._run(target, kind, deadline, "keep", words)
@@ -69,20 +74,26 @@ class Outbox:
         """A key of ours in the slot of `target`, to see what was carried there arrive at a replica."""
         return beside(self._prefix, target, "replicated")
 
-    async def forget(self, last: str) -> None:
-        """Drop the letters up to `last`. Repeating it changes nothing."""
+    async def forget(self, last: str, carried: Mapping[str, str]) -> bool:
+        """Drop the letters up to `last`; `carried` says which letter was the last one that each target got.
+
+        False where a failover has undone that. Repeating it changes nothing.
+        """
         milliseconds, _, sequence = last.partition("-")
-        try:
-            await self._client.execute_command(
-                "XTRIM", self.key, "MINID", "=", f"{milliseconds}-{int(sequence) + 1}"
-            )
-        except TROUBLE as error:
-            raise StoreError(f"XTRIM: {describe(error)}") from error
+        known = carried if self._one_redis else {}
+        reply: int = await script("forget").run(
+            self._client,
+            (self.key, *(beside(self._prefix, target, "carried") for target in known)),
+            f"{milliseconds}-{int(sequence) + 1}",
+            self._provider,
+            *known.values(),
+        )
+        return bool(reply)
 
     async def _run(
         self, target: str, kind: str, deadline: int, mode: str, words: Sequence[str | bytes]
     ) -> str:
-        keys = (target, beside(self._prefix, target, "carried"))
+        keys = (target, beside(self._prefix, target, "carried"), *([self.key] if self._one_redis else []))
         reply: bytes = await script("carry").run(
             self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
         )

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio import Redis
+
 from relay.errors import StoreError
 from relay.store.keys import QueueKeys
 from relay.store.scripting import TROUBLE, Client, describe, heed_cancellation, script
@@ -25,6 +27,23 @@ class Batch:
     number: str
     earlier: int
     elements: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A batch that is in its lanes: its number, their control hashes, and the field of these that says so.
+
+    `rejected` are its elements that belong to no provider, as (reason, raw bytes): they are filed under the
+    queue's name.
+    """
+
+    number: str
+    lanes: Sequence[str] = ()
+    mark: str = ""
+    rejected: Sequence[tuple[str, bytes]] = ()
+
+
+NOTHING = Done("")
 
 
 class Queue:
@@ -51,15 +70,15 @@ class Queue:
         heed_cancellation()
         return element is not None
 
-    async def take(
-        self, done: str = "", rejected: Sequence[tuple[str, bytes]] = (), *, most: int = BATCH
-    ) -> Batch:
-        """Forget the batch with the number `done`, and get the next one of up to `most` elements.
+    async def take(self, done: Done = NOTHING, *, most: int = BATCH) -> Batch:
+        """Forget what is done, and get the next batch of up to `most` elements.
 
-        What is on the processing list and is not that batch is handed out again first. `rejected` are those
-        of the done that belong to no provider, as (reason, raw bytes): they are filed under the queue's name.
+        What is on the processing list and is not just that, or of which a lane no longer has its part after a
+        failover, is handed out again first.
         """
         keys = self.keys
+        # In a cluster the lanes may lie on other nodes; then replicas are waited for.
+        lanes = done.lanes if isinstance(self._client, Redis) else ()
         number, earlier, *elements = await script("take").run(
             self._client,
             (
@@ -70,12 +89,14 @@ class Queue:
                 keys.rejected,
                 keys.out,
                 keys.last,
+                *lanes,
             ),
             self._worker,
-            done,
+            done.number,
             most,
             BATCH_BYTES,
-            *(part for pair in rejected for part in pair),
+            done.mark,
+            *(part for pair in done.rejected for part in pair),
         )
         return Batch(number.decode(), earlier, elements)
 

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from relay.intake import Router, batch_mark, finish_batch
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
-from relay.store.queue import BATCH_BYTES, Batch, Queue, push_all
+from relay.store.queue import BATCH_BYTES, Batch, Done, Queue, push_all
 from relay.store.replication import Replicas
 from tests.conftest import BINARIES
-from tests.support.builders import a_lane, options, texts
+from tests.support.builders import a_lane, options, plain_message, texts
 from tests.support.redis_server import RedisServer
 
 EMPTY = Batch("", 0, [])
@@ -63,7 +63,7 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
                 assert await queue.wait(1)
             elif step == "take":
                 handled += batch.elements
-                before, batch = batch, await queue.take(batch.number, most=number)
+                before, batch = batch, await queue.take(Done(batch.number), most=number)
                 assert not batch.number or int(batch.number) > int(before.number or 0)
                 # Where the answer was lost, it is asked for with no number.
                 assert await queue.take(most=number) == batch
@@ -92,7 +92,7 @@ async def test_rejected_elements_are_filed_once(redis: Redis) -> None:
     await push_all(redis, "q", [b"a", b"b"])
     batch = await queue.take()
     for _ in range(2):
-        await queue.take(batch.number, [("no provider", b"a")])
+        await queue.take(Done(batch.number, rejected=[("no provider", b"a")]))
     letters = [letter async for letter in dead.read(redis, queue.keys.rejected)]
     assert [(letter.raw, letter.reason) for letter in letters] == [(b"a", "no provider")]
 
@@ -110,7 +110,7 @@ async def test_a_batch_knows_what_was_taken_before_it(redis: Redis) -> None:
     await push_all(redis, "q", [b"a", b"b", b"c"])
     batches = [await queue.take(most=1) for queue in queues]
     assert [batch.earlier for batch in batches] == [0, 1, 2]
-    await queues[1].take(batches[1].number, most=0)
+    await queues[1].take(Done(batches[1].number), most=0)
     assert [await queues[0].earlier(batch.number) for batch in batches[::2]] == [0, 1]
     assert (await queues[2].take(most=0)).earlier == 1, "and it is told again"
 
@@ -121,8 +121,25 @@ async def test_what_a_failover_has_undone_is_not_forgotten(redis: Redis) -> None
     await push_all(redis, "q", [b"older"])
     older = await queue.take()
     newer = str(int(older.number) + 1)
-    assert await queue.take(newer, [("no provider", b"newer")]) == older
+    assert await queue.take(Done(newer, rejected=[("no provider", b"newer")])) == older
     assert not await redis.exists(queue.keys.rejected)
+
+
+async def test_what_a_lane_lost_in_a_failover_is_handed_out_again(redis: Redis) -> None:
+    """The worker heard that the lane has it, from a master that was replaced in the same moment."""
+    if not isinstance(redis, Redis):
+        pytest.skip("in a cluster a replica is waited for")
+    lanes = [a_lane(redis, name=name) for name in ("one", "two")]
+    controls = [lane.keys.part("control") for lane in lanes]
+    queue = Queue(redis, "relay", "q", "w1")
+    await push_all(redis, "q", [b"a", b"b"])
+    batch = await queue.take()
+    for lane in lanes:
+        await lane.enqueue([plain_message(lane.provider)], "mark", batch.number)
+    await redis.delete(controls[1])
+    assert await queue.take(Done(batch.number, controls, "mark")) == batch
+    await lanes[1].enqueue([plain_message("two")], "mark", batch.number)
+    assert (await queue.take(Done(batch.number, controls, "mark"))).elements == []
 
 
 async def test_a_number_is_never_given_out_twice(redis: Redis) -> None:
@@ -191,8 +208,8 @@ async def test_no_two_batches_have_the_same_number(redis: Redis, ahead: int) -> 
     await redis.set(slow.keys.last, held + ahead)
     await redis.set(slow.keys.number("slow"), held + ahead)
     await redis.zadd(slow.keys.out, {"slow": held + ahead})
-    numbers, done = [held + ahead], ""
+    numbers, done = [held + ahead], NOTHING
     for _ in range(3):
-        done = (await quick.take(done, most=1)).number
-        numbers.append(int(done))
+        done = Done((await quick.take(done, most=1)).number)
+        numbers.append(int(done.number))
     assert numbers == sorted(set(numbers))

@@ -11,7 +11,7 @@ from relay.intake import Router, batch_mark
 from relay.recovery import GAP, REMEMBERED, Recovery, Silences
 from relay.settings.models import QueueSettings, Settings
 from relay.store.fleet import LEASE, Fleet, Member, Profile
-from relay.store.queue import Queue, push_all
+from relay.store.queue import Done, Queue, push_all
 from tests.support.builders import a_lane, options, plain_message, texts
 
 DEAD_PID = 2**22 + 1
@@ -131,4 +131,4 @@ async def test_a_batch_that_is_enqueued_after_its_worker_was_buried_counts_once(
     by_lane, _ = router.sort(batch.elements)
     await a_lane(redis, worker="w1").enqueue(by_lane["test"], batch_mark("w1", "q"), batch.number)
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["once"]
-    assert (await frozen.take(batch.number)).elements == []
+    assert (await frozen.take(Done(batch.number))).elements == []

@@ -2,6 +2,7 @@
 --
 -- KEYS   1 the application's list, or the feedback stream
 --        2 hash beside it: lane -> id of the last letter that came from there
+--        3 where one Redis holds all: the outbox that they were read from
 -- ARGV   1 the lane
 --        2 Unix milliseconds after which it is too late: somebody else may have carried them, and what
 --          is in KEYS[2] be forgotten
@@ -9,7 +10,8 @@
 --        4 'list' or 'stream'
 --        5 'keep', or 'done' when the letters have left the outbox: KEYS[2] is soon not needed any more
 --        then for each letter, the oldest first: id, text; of a stream a MessagePack array of its fields
--- reply  'ok', 'late', or 'wrong type' where the application keeps something else there
+-- reply  'ok', 'late', 'stale' where they are no longer in the outbox (somebody else has carried them, or a
+--        failover has undone them), or 'wrong type' where the application keeps something else there
 --
 -- Atomic because a letter must not be there twice, and none be passed over.
 
@@ -32,6 +34,11 @@ if ARGV[5] == 'done' then
   -- Unless a later letter came meanwhile, which may not have left the outbox.
   if last == ARGV[6] then redis.call('EXPIRE', KEYS[2], SOON) end
   return 'ok'
+end
+if KEYS[3] then
+  for index = 6, #ARGV, 2 do
+    if #redis.call('XRANGE', KEYS[3], ARGV[index], ARGV[index]) == 0 then return 'stale' end
+  end
 end
 for index = 6, #ARGV, 2 do
   local id, text = ARGV[index], ARGV[index + 1]

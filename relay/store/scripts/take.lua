@@ -3,11 +3,13 @@
 -- KEYS   1 the application's list, 2 elements that blocking waits have moved off it, 3 this worker's
 --        processing list, 4 the number of the batch on it, 5 rejected elements, 6 the batches that are out,
 --        7 the number of the last batch
+--        8.. where one Redis holds all: the control hashes of the lanes that have got parts of the batch
 -- ARGV   1 the worker
 --        2 number of the batch that is done, '' for none; where another one is on the processing list,
 --          nothing is forgotten: the answer was lost, or a failover has undone something
 --        3 the most elements to hand out; 0: only what is on the processing list
 --        4 bytes after which a batch is full
+--        5 the field of KEYS 8.. that holds the number of the last batch that came from this worker
 --        then for each element of the batch that belongs to no provider: reason, raw bytes
 -- reply  {number, batches that are out and were taken before, element, …}: what was left on the processing
 --        list, else a new batch; number '' where there is none
@@ -18,8 +20,10 @@ local list, staged, processing, number_key, out = KEYS[1], KEYS[2], KEYS[3], KEY
 local worker, most, full = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local number = redis.call('GET', number_key)
-if number and number == ARGV[2] then
-  for index = 5, #ARGV, 2 do
+local done = number and number == ARGV[2]
+for index = 8, #KEYS do done = done and redis.call('HGET', KEYS[index], ARGV[5]) == number end
+if done then
+  for index = 6, #ARGV, 2 do
     redis.call('XADD', KEYS[5], '*', 'raw', ARGV[index + 1], 'reason', ARGV[index])
   end
   redis.call('DEL', processing, number_key)
