@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from relay.errors import StoreError
@@ -85,6 +86,7 @@ class Recovery:
         self._profile = profile
         self._silences = Silences()
         self._swept = time.monotonic()
+        self._unknown: set[str] = set()
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -115,11 +117,12 @@ class Recovery:
     async def sweep(self) -> int:
         """Give back what came to workers after they had left; how many elements and messages.
 
-        One that was frozen may take and claim before it hears that it was buried. Raises StoreError.
+        One that was frozen may take and claim before it hears that it was buried. One that died while a
+        failover undid its first beat is known to nobody. Raises StoreError.
         """
-        gone = await self._fleet.gone()
-        if not gone or not await self._fleet.lock_recovery(self._profile.worker, INTERVAL):
+        if not await self._fleet.lock_recovery(self._profile.worker, INTERVAL):
             return 0
+        gone = [*await self._fleet.gone(), *await self._strangers()]
         found = 0
         workers = [member.profile.worker for member in gone]
         for name in sorted({name for member in gone for name in member.profile.queues}):
@@ -137,6 +140,16 @@ class Recovery:
             if member.silent > REMEMBERED:
                 await self._forget(member.profile)
         return found
+
+    async def _strangers(self) -> list[Member]:
+        """Workers that hold batches of our queues, and that the fleet has not known since the last look."""
+        holders = {worker for name in self._routers for worker in await self._queue(name).holders()}
+        known = [*await self._fleet.members(), *await self._fleet.gone()]
+        unknown = holders.difference(member.profile.worker for member in known)
+        strangers, self._unknown = unknown & self._unknown, unknown
+        return [
+            Member(msgspec.structs.replace(self._profile, worker=worker), 0.0, 0.0) for worker in strangers
+        ]
 
     def _is_dead(self, profile: Profile, silences: Mapping[str, float]) -> bool:
         if profile.worker == self._profile.worker:

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from relay.intake import Router, batch_mark, finish_batch
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
-from relay.store.queue import BATCH_BYTES, Batch, Done, Queue, push_all
+from relay.store.queue import BATCH_BYTES, NOTHING, Batch, Done, Queue, push_all
 from relay.store.replication import Replicas
 from tests.conftest import BINARIES
 from tests.support.builders import a_lane, options, plain_message, texts

@@ -91,6 +91,17 @@ async def test_what_comes_to_a_worker_after_it_left_is_given_back(redis: Redis) 
     assert await recovery(redis).sweep() == 0
 
 
+async def test_what_a_worker_holds_that_nobody_knows_is_given_back(redis: Redis) -> None:
+    """It died while a failover undid its first heartbeat."""
+    await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
+    await Queue(redis, "relay", "q", "w1").take()
+    burier = recovery(redis)
+    assert await burier.sweep() == 0, "it may be about to join"
+    await redis.delete(Fleet(redis, "relay").keys.recovery_lock)
+    assert await burier.sweep() == 1
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["taken"]
+
+
 async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
     await fleet.beat(a_profile("w1"))
