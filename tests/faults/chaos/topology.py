@@ -50,6 +50,10 @@ class Topology:
         """All of them: who is a master may change between a fault and its end."""
         return self.masters()
 
+    def steady(self) -> bool:
+        """Whether each master has a replica that could take over. Raises RedisError or LookupError."""
+        return True
+
     async def each(self, *command: Any) -> None:
         """Run a command on every node; those that do not answer are passed over."""
         for node in self.nodes():
@@ -105,6 +109,9 @@ class WithSentinel(Topology):
     def nodes(self) -> Sequence[RedisServer]:
         return self.set_up.nodes
 
+    def steady(self) -> bool:
+        return all(map(_has_replica, self.masters()))
+
     def masters(self) -> Sequence[RedisServer]:
         try:
             return [self.set_up.master()]
@@ -134,6 +141,15 @@ class Clustered(Topology):
     def nodes(self) -> Sequence[RedisServer]:
         return self.set_up.nodes
 
+    def steady(self) -> bool:
+        views = set()
+        for node in self.set_up.nodes:
+            with SyncRedis(port=node.port, socket_timeout=1, decode_responses=True) as client:
+                if client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                    return False
+                views.add(frozenset(entry[2][1] for entry in client.execute_command("CLUSTER SLOTS")))
+        return len(views) == 1 and all(map(_has_replica, self.masters()))
+
     def masters(self) -> Sequence[RedisServer]:
         for node in self.set_up.nodes:
             with suppress(RedisError), SyncRedis(port=node.port, socket_timeout=1) as client:
@@ -152,6 +168,14 @@ class Clustered(Topology):
                     if first <= slot <= last:
                         return next(other for other in self.set_up.nodes if other.port == master[1])
         raise LookupError(f"nobody has the slot of {key}")
+
+
+def _has_replica(master: RedisServer) -> bool:
+    with SyncRedis(port=master.port, socket_timeout=1) as client:
+        replication = client.info("replication")
+    return replication["role"] == "master" and any(
+        isinstance(value, dict) and value.get("state") == "online" for value in replication.values()
+    )
 
 
 def direct(node: RedisServer) -> Redis:

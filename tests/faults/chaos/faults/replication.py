@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from contextlib import suppress
 
 from redis import Redis as SyncRedis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from tests.faults.chaos.faults.base import Fault, Skipped
 from tests.faults.chaos.setting import PREFIX
@@ -20,11 +21,36 @@ TAKEOVER = 30.0
 LANES = ("hook", "pusher", "limited", "remembering")
 
 
-class FailOver(Fault):
-    """SENTINEL FAILOVER or CLUSTER FAILOVER: both sides know of it."""
+class Replicated(Fault):
+    """From a steady state: without a replica the slots of a dead master are nobody's, and what moves
+    meanwhile needs an operator to mend it."""
 
     async def start(self) -> None:
+        await self._until_steady()
         await asyncio.to_thread(self._start)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._stop)
+
+    async def _until_steady(self) -> None:
+        deadline = time.monotonic() + TAKEOVER
+        while True:
+            with suppress(RedisError, LookupError):
+                if await asyncio.to_thread(self.world.topology.steady):
+                    return
+            if time.monotonic() > deadline:
+                raise Skipped(f"the nodes did not come to rest within {TAKEOVER:g} s")
+            await asyncio.sleep(0.1)
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _stop(self) -> None:
+        """Undo it, where there is something to undo."""
+
+
+class FailOver(Replicated):
+    """SENTINEL FAILOVER or CLUSTER FAILOVER: both sides know of it."""
 
     def _start(self) -> None:
         topology = self.world.topology
@@ -45,13 +71,10 @@ class FailOver(Fault):
             self.note = f"of the lane {lane}"
 
 
-class KillMaster(Fault):
+class KillMaster(Replicated):
     """SIGKILL of a master; it comes back as a replica."""
 
     _dead: RedisServer | None = None
-
-    async def start(self) -> None:
-        await asyncio.to_thread(self._start)
 
     def _start(self) -> None:
         topology = self.world.topology
@@ -66,23 +89,22 @@ class KillMaster(Fault):
             topology.set_up.until_healthy(self._dead)
             self.note = f"of the lane {lane}"
 
-    async def stop(self) -> None:
+    def _stop(self) -> None:
         if self._dead is not None:
-            await asyncio.to_thread(self._dead.start)
+            self._dead.start()
 
 
-class MoveSlots(Fault):
+class MoveSlots(Replicated):
     """The slot of a lane moves to another master, key by key, while it is used."""
 
-    async def start(self) -> None:
+    def _start(self) -> None:
         topology = self.world.topology
         assert isinstance(topology, Clustered)
         rng = random.Random(self.planned.amount)
         key = f"{PREFIX}:{{{rng.choice(LANES)}}}:control"
-        source = await asyncio.to_thread(topology.node_for, key)
-        masters = await asyncio.to_thread(topology.masters)
-        target = rng.choice([node for node in masters if node is not source])
-        await asyncio.to_thread(topology.set_up.move_slot, key, source, target)
+        source = topology.node_for(key)
+        target = rng.choice([node for node in topology.masters() if node is not source])
+        topology.set_up.move_slot(key, source, target)
         self.note = key
 
 
