@@ -77,12 +77,7 @@ class Fleet:
 
         Its profile stays for those who look whether something came to it late, until `forget`.
         """
-        now = round(await self.now() * 1000)
-        try:
-            await self._client.zadd(self.keys.gone, {worker: now})
-            await self._client.zrem(self.keys.workers, worker)
-        except TROUBLE as error:
-            raise StoreError(describe(error)) from error
+        await script("leave").run(self._client, (self.keys.workers, self.keys.gone), worker)
 
     async def forget(self, worker: str) -> None:
         """Drop all that is known of a worker that has left."""
@@ -132,12 +127,10 @@ class Fleet:
 
     async def lock_recovery(self, worker: str, seconds: float) -> bool:
         """Whether this worker may bury the dead for the next `seconds`."""
-        try:
-            return bool(
-                await self._client.set(self.keys.recovery_lock, worker, nx=True, px=round(seconds * 1000))
-            )
-        except TROUBLE as error:
-            raise StoreError(describe(error)) from error
+        reply: int = await script("lock").run(
+            self._client, (self.keys.recovery_lock,), worker, round(seconds * 1000)
+        )
+        return bool(reply)
 
     async def wake(self, lanes: Sequence[str]) -> None:
         """Tell all workers that these lanes have something to do at once."""

@@ -181,6 +181,25 @@ async def test_a_drain_goes_on_after_trouble_with_redis(
     assert (lane.waiting, lane.in_flight, lane.totals["delivered"]) == (0, 0, TOTAL)
 
 
+async def test_what_is_there_is_delivered_while_redis_is_out_of_memory(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    """The application is told that it can push no more; everything else goes on, from start to end."""
+    provider = {"type": "webhook", "url": f"{receiver.url}/hook", "rate": "200/s", "dedup_window": "1m"}
+    config = write_config(tmp_path, redis_server.url, {"hook": provider})
+    await redis.rpush("notifications", *(message(number) for number in range(TOTAL)))
+    await redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(RedisError, match="maxmemory"):
+            await redis.rpush("notifications", message(TOTAL))
+        async with worker(config):
+            await receiver.until(TOTAL)
+            assert await _receipts(redis) == {f"m{number}": 1 for number in range(TOTAL)}
+        assert await redis.keys("*inflight*") == []
+    finally:
+        await redis.config_set("maxmemory", 0)
+
+
 async def test_a_worker_that_starts_while_redis_takes_nothing_waits_for_it(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:

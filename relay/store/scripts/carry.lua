@@ -17,6 +17,9 @@
 
 local KEEP, SOON = 86400, 120
 
+-- See lane.lua: under maxmemory, too.
+redis.call('HDEL', KEYS[2], '')
+
 local time = redis.call('TIME')
 if tonumber(time[1]) * 1000 > tonumber(ARGV[2]) then return 'late' end
 local kind = redis.call('TYPE', KEYS[1]).ok

@@ -7,6 +7,8 @@
 --
 -- Atomic because an element must always be on one of the lists.
 
+-- First, so that under maxmemory the rest is not refused (see lane.lua).
+redis.call('ZREM', KEYS[4], ARGV[1])
 local elements = redis.call('LRANGE', KEYS[2], -tonumber(ARGV[2]), -1)
 if #elements > 0 then
   local reversed = {}
@@ -15,5 +17,4 @@ if #elements > 0 then
   redis.call('LTRIM', KEYS[2], 0, -#elements - 1)
 end
 redis.call('DEL', KEYS[3])
-redis.call('ZREM', KEYS[4], ARGV[1])
 return redis.call('LLEN', KEYS[2])

@@ -19,6 +19,10 @@ local INFLIGHT = KEYS[23]
 local call = redis.call
 local EXPIRES, ID, COLLAPSE_KEY, ORDERING_KEY, REPLY_TO, DELIVER, FAN, DEST = 1, 2, 3, 4, 5, 6, 7, 8
 
+-- Under maxmemory Redis refuses what may grow, unless the script has written before: what is there already
+-- must go on to where it ends. A write that changes nothing will do.
+call('HDEL', CONTROL, '')
+
 local TIME = call('TIME')
 local NOW_US = tonumber(TIME[1]) * 1000000 + tonumber(TIME[2])
 local NOW = math.floor(NOW_US / 1000)

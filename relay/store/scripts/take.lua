@@ -19,6 +19,9 @@
 local list, staged, processing, number_key, out = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6]
 local worker, most, full = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 
+-- See lane.lua: under maxmemory, too.
+redis.call('ZREM', out, '')
+
 local number = redis.call('GET', number_key)
 local done = number and number == ARGV[2]
 for index = 8, #KEYS do done = done and redis.call('HGET', KEYS[index], ARGV[5]) == number end
