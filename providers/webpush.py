@@ -112,6 +112,8 @@ class WebPush(HttpProvider[WebPushOptions]):
         named = payload.get("topic")
         if named is not None and not (isinstance(named, str) and _TOPIC.fullmatch(named)):
             raise ValueError("topic: 1 to 32 letters, digits, - or _")
+        if named is not None and len(named) % 4 == 1:
+            raise ValueError(f"topic: no base64url has {len(named)} characters, and Apple takes nothing else")
         size = len(_plaintext(message, payload))
         if size > LARGEST:
             raise ValueError(f"{size} bytes of data; push services take at most {LARGEST}")

@@ -219,6 +219,7 @@ def test_text_goes_as_text_and_nothing_as_nothing() -> None:
         ({"urgency": "urgent"}, "urgency"),
         ({"topic": "a b"}, "topic"),
         ({"topic": "x" * 33}, "topic"),
+        ({"topic": "x" * 13}, "topic"),
         ({"data": "x" * (LARGEST + 1)}, "push services take at most"),
         ({"title": "x"}, "not a field"),
     ],
