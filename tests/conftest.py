@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from tests.support.redis_server import RedisServer, binaries
 
 BINARIES = binaries()
+
+# A busy machine is no mistake of a test's.
+settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("relay")
 
 
 @pytest.fixture(scope="session", params=sorted(BINARIES), ids=lambda version: f"redis-{version}")

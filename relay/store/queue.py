@@ -140,6 +140,8 @@ class Queue:
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:
     """RPUSH, as an application does; the length of the list afterwards. Raises StoreError."""
     try:
-        return int(await client.execute_command("RPUSH", queue, *elements))
+        length = int(await client.execute_command("RPUSH", queue, *elements))
     except TROUBLE as error:
         raise StoreError(f"RPUSH {queue}: {describe(error)}") from error
+    heed_cancellation()
+    return length

@@ -157,7 +157,7 @@ async def test_trouble_with_one_provider_is_that_provider_s_alone(
             for name, trouble in troubles.items()
         }
         providers["expired"] |= {"url": f"https://127.0.0.1:{troubles['expired'].port}/", "ca": authorities}
-        providers["good"] = {**options, "url": receiver.url}
+        providers["good"] = {"type": "webhook", "url": receiver.url}
         queues = [{"name": "notifications"}]
         config = write_config(tmp_path, redis_server.url, providers, queues)
 
@@ -182,8 +182,7 @@ async def test_trouble_with_one_provider_is_that_provider_s_alone(
         await stack.enter_async_context(serving(answers, bound=refuses))
         receipts = await ends(redis, len(troubles) * MESSAGES + 10)
 
-        assert sorted(waits)[len(waits) // 2] < 0.4, "others are not slowed"
-        assert max(waits) < 2
+        assert sorted(waits)[len(waits) // 2] < 0.5, "others do not wait for its time-outs"
         for name, trouble in troubles.items():
             assert trouble.seen == set(range(MESSAGES)), name
             assert receipts[name] > MESSAGES, "attempts are counted"

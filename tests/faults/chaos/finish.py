@@ -47,6 +47,8 @@ async def cancel_all(world: World, producer: Producer, done: asyncio.Event) -> N
                 except StoreError:
                     tried.add(number)  # it may have been done
                     continue
+                if answer == "cancelled":
+                    world.cancelled.add(number)
                 if answer == "cancelled" or (answer == "unknown" and (number in tried or not pushed.certain)):
                     del left[number]
             await asyncio.sleep(0.5)
@@ -63,7 +65,8 @@ async def cancel_again(world: World) -> None:
         for push in world.plan.pushes:
             if push.kind is not Kind.CANCELLED or await lane.cancel(push.id, []) != "cancelled":
                 continue
-            if not world.topology.acknowledged_by:
+            # Where an answer was lost it may have come into its lane only after it was asked for.
+            if push.number in world.cancelled and not world.topology.acknowledged_by:
                 world.broken.append(f"message {push.number} had been cancelled, and waited again")
     finally:
         await client.aclose()

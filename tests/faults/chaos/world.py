@@ -40,6 +40,7 @@ class World:
         self.skipped: list[str] = []
         self.broken: list[str] = []
         self.lags: list[tuple[float, float]] = []
+        self.cancelled: set[int] = set()
         self.retried = 0
         self.reloads = 0
 
