@@ -249,7 +249,7 @@ async def test_no_message_commands_a_terminal(
     for command in (["dead", "list", "hook"], ["dead", "show", "hook", "--limit", "9"], ["status"]):
         shown += await on_a_terminal(*command, "-c", str(config))
     assert not [sequence for sequence in OBEYED if sequence in shown]
-    assert rb"\x1b[2J" in shown, "it is shown as what it is"
+    assert rb"\x1b[2J" in shown, f"it is shown as what it is: {shown.decode()}"
     assert b"[red]markup" in shown
     found = await relay("dead", "show", "hook", "--limit", "9", "--json", "-c", str(config))
     assert f"a{HOSTILE}" in {letter.get("id") for letter in found.json}, "and data stay what they are"
