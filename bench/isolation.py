@@ -1,9 +1,10 @@
 """What two providers in trouble cost a third one: `python -m bench.isolation [--seconds N] [--repeat N]`.
 
 One worker process, three webhooks. `fast` answers at once and gets a steady stream; `hangs` takes requests
-and never answers, so that each ends at its time-out; `refused` has nobody listening. The age of the fast
-one's messages at their receiver is compared with runs in which it is alone, in turns. Twice: with the breaker as it
-is by default, and with one that never opens, so that the other two keep trying.
+and never answers, so that each ends at its time-out; `refused` has nobody listening; both have a backlog. The
+age of the fast one's messages at their receiver is compared with runs in which it is alone, in turns. Twice:
+with the breaker as it is by default, and with one that never opens, so that the other two keep trying, each
+as fast as its limit lets it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NEVER: Mapping[str, Any] = {"breaker": {"failures": 1_000_000, "share": 0.0}}
 TROUBLE: Mapping[str, Mapping[str, Any]] = {
     "alone": {},
     "with two in trouble": {"timeout": "2s"},
-    "… whose breakers never open": {"timeout": "2s", "retry": {"attempts": 1000, "max": "2s"}, **NEVER},
+    "… that never stop trying, 100/s each": {"timeout": "2s", "rate": "100/s", **NEVER},
 }
 
 
