@@ -35,7 +35,7 @@ WORKERS = (1, 3, 8)
 MOST_WEBHOOKS = 2_000
 """A second: above it, the limit would be the two cores and not what is measured. Then batches go out."""
 
-_CLAIM = re.compile(rb"^\+([0-9.]+) \[[^]]*\] \"EVALSHA\"")
+_BUCKET = re.compile(rb'"bucket:[^"]*" "[^" ]+ (\d+)"')
 _LEASES = f'lua] "HSET" "{LANE}inflight:'.encode()
 _WORD = re.compile(rb'"(\d+)"')
 
@@ -86,15 +86,16 @@ class Monitor:
 
 
 def claims(log: bytes) -> dict[int, float]:
-    """When each ticket was claimed first, in Unix seconds."""
+    """When each ticket was claimed first, in Unix seconds: at the moment that the bucket was looked at."""
     found: dict[int, float] = {}
-    at = 0.0
+    taken: list[bytes] = []
     for line in log.split(b"\r\n"):
-        if match := _CLAIM.match(line):
-            at = float(match[1])
-        elif _LEASES in line:
-            for ticket in _WORD.findall(line.partition(_LEASES)[2].partition(b'"')[2])[::2]:
-                found.setdefault(int(ticket), at)
+        if _LEASES in line:
+            taken = _WORD.findall(line.partition(_LEASES)[2].partition(b'"')[2])[::2]
+        elif taken and (match := _BUCKET.search(line)):
+            for ticket in taken:
+                found.setdefault(int(ticket), int(match[1]) / 1e6)
+            taken = []
     return found
 
 
@@ -126,14 +127,16 @@ def prefill(redis: Redis, number: int) -> dict[int, int]:
     }
 
 
-def run(folder: Path, redis: Redis, processes: int, rate: int, seconds: float, *, batches: bool) -> Fidelity:
+def run(
+    folder: Path, redis: Redis, processes: int, rate: int, burst: int, seconds: float, *, batches: bool
+) -> Fidelity:
     """One limit, so many workers; webhooks, or Pusher events in batches of ten."""
     redis.flushall()
-    burst = max(1, rate // 10)
     number = round(rate * seconds) + burst
     with stage.receiver() as receiver:
         kind = stage.pusher if batches else stage.webhook
-        providers: Mapping[str, Mapping[str, object]] = {"limited": kind(receiver.port, rate=f"{rate}/s")}
+        limited = kind(receiver.port, rate=f"{rate}/s", burst=burst)
+        providers: Mapping[str, Mapping[str, object]] = {"limited": limited}
         with stage.workers(folder, redis, providers, processes=processes):
             tickets = prefill(redis, number)
             receiver.look()
@@ -184,6 +187,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs of each")
     parser.add_argument("--rates", type=int, nargs="+", default=[rate for rate, _ in PLAN])
     parser.add_argument("--workers", type=int, nargs="+", default=list(WORKERS))
+    parser.add_argument("--burst", type=int, help="default: as relay's, a tenth of a second's worth")
     parser.add_argument("--batches", action="store_true", help="Pusher events, and not webhooks, at any rate")
     parser.add_argument("--seconds", type=float, help="of each run; default: by the rate")
     parser.add_argument("--json", type=Path, help="write the figures of all runs here, too")
@@ -196,10 +200,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, stage.redis_server(Path(name)) as redis:
         for rate in options.rates:
             seconds = options.seconds or dict(PLAN).get(rate, 12.0)
+            burst = options.burst or max(1, rate // 10)
             batches = options.batches or rate > MOST_WEBHOOKS
             for processes in options.workers:
                 runs = [
-                    run(Path(name), redis, processes, rate, seconds, batches=batches)
+                    run(Path(name), redis, processes, rate, burst, seconds, batches=batches)
                     for _ in range(options.repeat)
                 ]
                 found[f"{rate}/s, {processes}"] = [asdict(each) for each in runs]
