@@ -2,7 +2,7 @@
 
 CPU of one worker process, all of its threads, and of Redis, as a share of one core; the commands that it
 sends to Redis; how often it wakes up. With one queue, and with one for each provider. `--profile FILE`
-records with py-spy what the last one does, as a flame graph.
+records with py-spy what the last one does, as a flame graph; that run costs more.
 """
 
 from __future__ import annotations
