@@ -92,6 +92,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     options = arguments()
     results = measure(options)
+    results["machine"]["load after"] = machine.load()
     for part in ("machine", "versions"):
         print("; ".join(f"{name} {value}" for name, value in results[part].items()), end="\n\n")
     print(tables.growth(results) if options.growth else tables.suite(results))

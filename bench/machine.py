@@ -22,8 +22,13 @@ def facts() -> dict[str, str]:
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": f"{os.cpu_count()} × {model[1] if model else platform.machine()}",
         "system": f"Linux {platform.release()}, Python {platform.python_version()}",
-        "load before": f"{os.getloadavg()[0]:.2f}",
+        "load before": load(),
     }
+
+
+def load() -> str:
+    """Processes that would run, over the last minute: more than the cores, and figures are noise."""
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 def versions() -> dict[str, str]:
