@@ -47,8 +47,8 @@ def cases(messages: int, most: int) -> Sequence[Case]:
             Case("payload", name, replace(WEBHOOK, element=_sized(size)), min(messages, 30_000))
             for name, size in (("200 B", 140), ("2 KiB", 1988), ("20 KiB", 20_420))
         ),
-        Case("delayed beside them", "0", WEBHOOK, messages),
-        Case("delayed beside them", f"{most:,}", WEBHOOK, messages, delayed=most),
+        Case("delayed", "0", WEBHOOK, messages),
+        Case("delayed", f"{most:,}", WEBHOOK, messages, delayed=most),
     )
 
 
