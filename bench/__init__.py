@@ -1,1 +1,1 @@
-"""Measurements: how fast, at what cost, how late. `make bench` prints a table and writes JSON."""
+"""Measurements: how fast, at what cost, how late; beside what else people use. `make bench` runs them."""

@@ -1,184 +1,107 @@
-"""Runs the measurements: `python -m bench [--messages N] [--repeat N] [--json FILE]`.
+"""Measures relay beside what else people use, or how it bears growth: `python -m bench [--growth]`.
 
-One worker process, one Redis, one receiver, all on this machine. Figures are medians of the repeats;
-they compare runs on the same machine, and say little about another one.
+All on this machine: one Redis without persistence, nginx as the receiver, one worker process of each system.
+A backlog is drained to its end or for --seconds; figures are medians of the rounds. Peers that are not
+installed are left out: `bench/peers/install`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any
 
-import yaml
-from redis import Redis
-
-from tests.support.redis_server import RedisServer, binaries
-
-RELAY = str(Path(sys.executable).parent / "relay")
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SCENARIOS = ("webhook", "pusher")
+from bench import growth, machine, plots, suite, tables
+from bench.measure import Place
+from bench.systems import SYSTEMS, System
+from bench.work import WORKS
 
 
-def element(stamp: float = 0.0) -> str:
-    """A payload of about 250 bytes."""
-    document: dict[str, Any] = {"channel": "site-1", "hits": 3, "path": "/" + "x" * 190}
-    if stamp:
-        document["t"] = stamp
-    return json.dumps(document)
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
-def provider(scenario: str, port: int) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{port}"
-    if scenario == "webhook":
-        return {"type": "webhook", "url": f"{url}/hook", "secret": SECRET}
-    return {"type": "pusher", "app_id": "3", "key": "k", "secret": "s", "url": url, "event": "hit"}
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--growth", action="store_true", help="relay alone, as things grow")
+    parser.add_argument("--messages", type=int, default=100_000, help="a backlog; default 100000")
+    parser.add_argument("--most", type=int, default=1_000_000, help="the largest backlog of --growth")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="for which it is drained, at most; default 5"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--per-second", type=int, default=1000, help="the steady rate; default 1000")
+    parser.add_argument("--steady-seconds", type=float, default=8.0, help="default 8")
+    parser.add_argument("--work", action="append", choices=[work.name for work in WORKS], help="these only")
+    parser.add_argument("--system", action="append", help="relay and these only")
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write charts there, as SVG")
+    return parser.parse_args()
 
 
-class Bench:
-    """The servers of one run."""
+def chosen_systems(named: list[str] | None) -> list[System]:
+    """Those that can run here; what others lack is said."""
+    known = [system.name for system in SYSTEMS]
+    unknown = set(named or ()) - set(known)
+    if unknown:
+        raise SystemExit(f"--system: no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    chosen = []
+    for system in SYSTEMS:
+        if named and system.name not in {"relay", *named}:
+            continue
+        missing = system.missing()
+        if missing:
+            say(f"{system.name}: left out: {missing}")
+        else:
+            chosen.append(system)
+    return chosen
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        version, binary = sorted(binaries().items())[-1]
-        self.version = version
-        self.server = RedisServer(binary, folder / "redis", "--appendonly", "no").start()
-        self.redis = Redis(port=self.server.port)
-        self.receiver = subprocess.Popen(
-            [sys.executable, "-m", "bench.receiver"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.receiver.stdout is not None
-        self.port = int(self.receiver.stdout.readline())
 
-    def close(self) -> None:
-        assert self.receiver.stdin is not None
-        self.receiver.stdin.close()
-        self.receiver.wait()
-        self.server.stop()
-
-    def received(self) -> dict[str, Any]:
-        assert self.receiver.stdin is not None
-        assert self.receiver.stdout is not None
-        self.receiver.stdin.write("\n")
-        self.receiver.stdin.flush()
-        counts: dict[str, Any] = json.loads(self.receiver.stdout.readline())
-        return counts
-
-    def config(self, scenario: str) -> Path:
-        path = self.folder / f"{scenario}.yaml"
-        document = {
-            "redis": {"url": self.server.url},
-            "queues": [{"name": "bench", "provider": scenario, "format": "bare"}],
-            "providers": {scenario: provider(scenario, self.port)},
-            "processes": 1,
-            "admin": {"listen": ""},
-            "log": {"level": "warning"},
-        }
-        path.write_text(yaml.safe_dump(document))
-        return path
-
-    def redis_cpu(self) -> float:
-        usage = self.redis.info("cpu")
-        return float(usage["used_cpu_user"]) + float(usage["used_cpu_sys"])
-
-    def backlog(self, scenario: str, messages: int) -> dict[str, float]:
-        """Drain a backlog that lies there when the worker starts."""
-        self.redis.flushall()
-        for start in range(0, messages, 1000):
-            self.redis.rpush("bench", *[element()] * min(1000, messages - start))
-        self.received()
-        redis_before = self.redis_cpu()
-        worker = subprocess.Popen([RELAY, "run", "-c", str(self.config(scenario)), "--until-empty"])
-        _, status, usage = os.wait4(worker.pid, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
-        counts = self.received()
-        start_up = self._start_up(scenario)
-        return {
-            "messages_per_second": messages / (counts["last"] - counts["first"]),
-            "requests": counts["requests"],
-            "worker_cpu_per_100k": (usage.ru_utime + usage.ru_stime - start_up) * 100_000 / messages,
-            "redis_cpu_per_100k": (self.redis_cpu() - redis_before) * 100_000 / messages,
-            "peak_mib": usage.ru_maxrss / 1024,
-        }
-
-    def _start_up(self, scenario: str) -> float:
-        """CPU seconds of a worker that has nothing to do: not the messages' fault."""
-        worker = subprocess.Popen([RELAY, "run", "-c", str(self.config(scenario)), "--until-empty"])
-        _, _, usage = os.wait4(worker.pid, 0)
-        return usage.ru_utime + usage.ru_stime
-
-    def latency(self, scenario: str, per_second: int, seconds: float) -> dict[str, float]:
-        """From RPUSH to receipt, at a steady rate."""
-        self.redis.flushall()
-        with self._running(scenario):
-            self.redis.rpush("bench", *[element(time.time()) for _ in range(200)])
-            self._ages(200)
-            start = time.perf_counter()
-            for number in range(int(per_second * seconds)):
-                due = start + number / per_second
-                while (left := due - time.perf_counter()) > 0:
-                    time.sleep(left)
-                self.redis.rpush("bench", element(time.time()))
-            ages = self._ages(int(per_second * seconds))
-        cuts = quantiles(ages, n=1000)
-        return {"p50_ms": cuts[499] * 1000, "p99_ms": cuts[989] * 1000, "p999_ms": cuts[998] * 1000}
-
-    def _ages(self, number: int) -> list[float]:
-        """The ages of the next so many messages, in seconds."""
-        ages: list[float] = []
-        while len(ages) < number:
-            ages += self.received()["ages"]
-            time.sleep(0.05)
-        return ages
-
-    @contextmanager
-    def _running(self, scenario: str) -> Any:
-        worker = subprocess.Popen([RELAY, "run", "-c", str(self.config(scenario))])
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    results: dict[str, Any] = {"machine": machine.facts(), "versions": machine.versions()}
+    systems = [] if options.growth else chosen_systems(options.system)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # nginx's worker may run as another user.
+        folder.chmod(0o755)
+        place = Place(folder)
         try:
-            yield
+            results["versions"] |= {"redis": place.redis_version, "nginx": place.nginx.version}
+            if options.growth:
+                chosen = growth.cases(options.messages, options.most)
+                return results | growth.run(place, chosen, options.seconds, options.rounds, say)
+            plan = suite.Plan(
+                [work for work in WORKS if not options.work or work.name in options.work],
+                systems,
+                options.messages,
+                options.seconds,
+                options.rounds,
+                options.per_second,
+                options.steady_seconds,
+            )
+            return results | suite.document(suite.run(place, plan, say))
         finally:
-            worker.terminate()
-            worker.wait()
-
-
-def measure(messages: int, repeat: int) -> dict[str, dict[str, float]]:
-    """The medians of all scenarios."""
-    results: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
-        try:
-            for scenario in SCENARIOS:
-                runs = [
-                    {**bench.backlog(scenario, messages), **bench.latency(scenario, 500, 5)}
-                    for _ in range(repeat)
-                ]
-                results[scenario] = {name: median(run[name] for run in runs) for name in runs[0]}
-        finally:
-            bench.close()
-    return results
+            place.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--messages", type=int, default=50_000, help="backlog of each run")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each scenario")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
-    options = parser.parse_args()
-    results = measure(options.messages, options.repeat)
-    names = list(next(iter(results.values())))
-    print(f"{'':24}" + "".join(f"{scenario:>14}" for scenario in results))
-    for name in names:
-        print(f"{name:24}" + "".join(f"{results[scenario][name]:14,.1f}" for scenario in results))
+    options = arguments()
+    results = measure(options)
+    results["machine"]["load after"] = machine.load()
+    for part in ("machine", "versions"):
+        print("; ".join(f"{name} {value}" for name, value in results[part].items()), end="\n\n")
+    print(tables.growth(results) if options.growth else tables.suite(results))
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=2) + "\n")
+    if options.plots:
+        for path in plots.write(results, options.plots):
+            say(f"wrote {path}")
 
 
 if __name__ == "__main__":

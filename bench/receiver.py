@@ -12,7 +12,8 @@ import re
 import sys
 import time
 
-_SENT = re.compile(rb'\\?"t\\?": ?(\d+\.\d+)')
+# As a number or a string, also within a string.
+_SENT = re.compile(rb'\\*"t\\*": ?\\*"?(\d+\.\d+)')
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -53,7 +54,12 @@ class Receiver(asyncio.Protocol):
         counts.requests += 1
         counts.first = counts.first or now
         counts.last = now
-        counts.ages += (now - float(sent) for sent in _SENT.findall(body))
+        counts.ages += (now - sent for sent in pushed(body))
+
+
+def pushed(body: bytes) -> list[float]:
+    """When the messages in a body were pushed, in Unix seconds."""
+    return [float(sent) for sent in _SENT.findall(body)]
 
 
 async def main() -> None:

@@ -1,0 +1,113 @@
+"""What is to be delivered: the payloads, and relay's configuration for them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relay.sandbox import certificates, fcm_account
+
+Element = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    name: str
+    element: Callable[[int, float], Element]
+    """The nth message; the time is when it is pushed, in Unix seconds, else 0."""
+    providers: Callable[[str, Path, Path], dict[str, dict[str, Any]]]
+    """relay's providers for a receiver's URL and its authority; the folder is for keys."""
+    tls: bool = False
+    per_request: int = 1
+    """Messages in each request that a backlog makes."""
+    bare: bool = True
+    """Whether elements are payloads; else relay's envelopes, that name a provider."""
+
+
+def filler(size: int) -> str:
+    return "x" * size
+
+
+def hit(number: int, pushed: float, size: int = 190) -> Element:
+    """As the stats site pushes it: about 60 bytes more than `size`."""
+    return {"channel": "site-1", "hits": 3, "path": "/" + filler(size), "t": stamp(pushed)}
+
+
+def stamp(pushed: float) -> float:
+    """With a fraction in any case, by which the receiver's log is read."""
+    return round(pushed, 6) + 1e-6 if pushed else 0.0
+
+
+def mixed(number: int, pushed: float, providers: int = 10) -> Element:
+    return {"provider": f"p{number % providers}", "payload": hit(number, pushed)}
+
+
+def two_channels(number: int, pushed: float) -> Element:
+    """Pusher takes it in no batch."""
+    element = hit(number, pushed)
+    del element["channel"]
+    return {"channels": ["site-1", "site-2"], **element}
+
+
+def apns_push(number: int, pushed: float) -> Element:
+    alert = {"title": "3 hits", "body": filler(100)}
+    return {"device_token": f"{number:064x}", "aps": {"alert": alert}, "t": stamp(pushed)}
+
+
+def fcm_message(number: int, pushed: float) -> Element:
+    notification = {"title": "3 hits", "body": filler(100)}
+    return {"token": f"token-{number}", "notification": notification, "data": {"t": f"{stamp(pushed):.6f}"}}
+
+
+def webhooks(count: int) -> Callable[[str, Path, Path], dict[str, dict[str, Any]]]:
+    def providers(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
+        return {f"p{number}": {"type": "webhook", "url": f"{url}/p{number}"} for number in range(count)}
+
+    return providers
+
+
+def webhook(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    return {"webhook": {"type": "webhook", "url": f"{url}/hook"}}
+
+
+def pusher(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    provider = {"type": "pusher", "app_id": "3", "key": "k", "secret": "s", "url": url, "event": "hit"}
+    return {"pusher": provider}
+
+
+def apns(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    key = folder / "key.p8"
+    key.write_bytes(certificates.new_key())
+    account = {"key_file": str(key), "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}
+    return {"apns": {"type": "apns", "url": url, "ca_file": str(ca), "topic": "com.example.app", **account}}
+
+
+def fcm(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    account = folder / "account.json"
+    account.write_bytes(fcm_account.make())
+    files = {"ca_file": str(ca), "service_account_file": str(account)}
+    return {"fcm": {"type": "fcm", "url": url, "token_url": f"{url}/token", **files}}
+
+
+WORKS = (
+    Work("webhook", hit, webhook),
+    Work("pusher", hit, pusher, per_request=10),
+    Work("pusher-single", two_channels, pusher),
+    Work("apns", apns_push, apns, tls=True),
+    Work("fcm", fcm_message, fcm, tls=True),
+    Work("mixed", mixed, webhooks(10), bare=False),
+)
+
+
+def elements(work: Work, start: int, count: int) -> list[str]:
+    """A part of a backlog, as JSON."""
+    return [json.dumps(work.element(number, 0.0)) for number in range(start, start + count)]
+
+
+def fresh(work: Work, number: int) -> str:
+    """A message pushed now, as JSON."""
+    return json.dumps(work.element(number, time.time()))
