@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from typing import TextIO
 
 from relay.errors import RelayError, UsageError
 
 
 def main() -> None:
     """Run the command line."""
+    sys.stdout, sys.stderr = _buffered(sys.stdout), _buffered(sys.stderr)
     from relay.cli.app import app
     from relay.settings.redaction import printable
 
@@ -24,6 +27,14 @@ def main() -> None:
         # The reader of our output left (`| head`): nothing is wrong.
         sys.stderr.close()
         sys.exit(0)
+
+
+def _buffered(stream: TextIO) -> TextIO:
+    """With PYTHONUNBUFFERED, Python writes once and forgets what a pipe did not take of it."""
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        return stream
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True)
 
 
 if __name__ == "__main__":
