@@ -6,7 +6,6 @@ https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
@@ -224,7 +223,7 @@ def with_token(request: Request, token: str) -> Request:
     """The request with an access token."""
     if not token:
         return request
-    return dataclasses.replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
+    return msgspec.structs.replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
 
 
 def read_account(text: str) -> dict[str, Any]:

@@ -11,14 +11,14 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from relay.errors import StoreError, TransportError
-from relay.http.transport import Unsendable
-from relay.outcome import Outcome, Rejected, Retry, Throttled
+from relay.delivery import Delivery
+from relay.errors import StoreError
+from relay.outcome import Throttled
 from relay.pacing import Pace
 from relay.provider import Provider
 from relay.settings.provider import ProviderOptions
@@ -42,9 +42,6 @@ UNKNOWN_WAIT = 1.0
 
 NO_LEASE_PAUSE = 0.2
 """Seconds after which a worker that has claimed nothing, as it may count as dead, looks again."""
-
-LATE = 1.0
-"""Seconds that a delivery may take beyond its time-out before it is cut off from outside."""
 
 Batch = list[Claim]
 
@@ -71,16 +68,17 @@ class Dispatcher:
         # With a rate for each destination there is none for all, and Redis spaces what it lets go.
         self._pace = Pace(() if options.each_destination else options.rate, provider.batch_size)
         self._destination = provider.destination if options.each_destination else None
-        self._timeout = options.timeout + LATE
         self._senders_most = options.concurrency
         self.slots = options.concurrency * provider.batch_size
         self._on_letters = on_letters
         self._holds_lease = holds_lease
         self._log = logger.bind(provider=provider.name)
+        self._delivery = Delivery(provider, self._log)
         self._tasks: asyncio.TaskGroup
         self._claimer: asyncio.Task[None] | None = None
         self._senders = 0
-        self._ready: deque[Batch] = deque()
+        self._senders_idle = 0
+        self._ready: asyncio.Queue[Batch] = asyncio.Queue()
         # Tickets by when their claim was asked for, in monotonic seconds.
         self._held: dict[str, float] = {}
         self._entries: list[tuple[object, ...]] = []
@@ -214,10 +212,10 @@ class Dispatcher:
                 await self._pace.wait(len(batches[0]))
                 if time.monotonic() < self._held_until:
                     return
-                self._ready.append(batches.popleft())
-                if self._senders < self._senders_most:
+                self._ready.put_nowait(batches.popleft())
+                if self._ready.qsize() > self._senders_idle and self._senders < self._senders_most:
                     self._senders += 1
-                    self._tasks.create_task(self._send_all())
+                    self._tasks.create_task(self._send_forever())
         finally:
             for batch in batches:
                 self._hand_back(batch)
@@ -242,11 +240,7 @@ class Dispatcher:
 
     def _refuse(self, claim: Claim, now: float) -> bool:
         """Settle at once what can never be sent."""
-        try:
-            refused = self.provider.check(claim.message)
-        except Exception as error:
-            self._log.exception("the adapter failed on a message", id=claim.message.id)
-            refused = Rejected(f"the adapter failed on it: {error!r}")
+        refused = self._delivery.refusal(claim.message)
         if refused is None:
             return False
         self._finish([claim], [self._settler.settle(claim, refused, now).entry])
@@ -254,73 +248,56 @@ class Dispatcher:
 
     # Sending
 
-    async def _send_all(self) -> None:
-        try:
-            while self._ready:
-                await self._send(self._ready.popleft())
-        finally:
-            # In the same step in which nothing was left: what comes later starts another sender.
-            self._senders -= 1
+    async def _send_forever(self) -> None:
+        while True:
+            self._senders_idle += 1
+            batch = await self._ready.get()
+            self._senders_idle -= 1
+            await self._send(batch)
 
     async def _send(self, batch: Batch) -> None:
-        if not (batch := self._still_to_send(batch)):
+        batch = self._still_to_send(batch)
+        if not batch:
             return
-        outcomes = await self._deliver(batch)
+        outcomes = await self._delivery.deliver([claim.message for claim in batch])
         now = self.provider.clock()
-        settlements = [
-            self._settler.settle(claim, outcome, now) for claim, outcome in zip(batch, outcomes, strict=True)
-        ]
+        entries: list[tuple[object, ...]] = []
+        hold: Hold | None = None
         for claim, outcome in zip(batch, outcomes, strict=True):
+            settlement = self._settler.settle(claim, outcome, now)
+            entries.append(settlement.entry)
+            hold = hold or settlement.hold
             if isinstance(outcome, Throttled) and claim.message.destination:
                 # Redis stops the rest of the fleet; what we have in hand stops here.
                 wait = UNKNOWN_WAIT if outcome.after is None else min(outcome.after, LONGEST_HOLD)
                 self._waiting_for[claim.message.destination] = time.monotonic() + wait
-        hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
         if hold is not None:
             self._hold_here(hold)
-        self._finish(batch, [settlement.entry for settlement in settlements])
+        self._finish(batch, entries)
 
     def _still_to_send(self, batch: Batch) -> Batch:
         """What is still ours and alive at the last moment, and goes where nothing asked us to wait."""
-        now = self.provider.clock()
-        if not self._holds_lease(min(self._held[claim.ticket] for claim in batch)):
+        if not self._holds_lease(min([self._held[claim.ticket] for claim in batch])):
             # Others may have it by now. If not, it comes back.
             self._hand_back(batch)
             return []
-        expired = [claim for claim in batch if 0 < claim.message.expires_at <= now]
-        if expired:
-            self._finish(expired, [self._settler.expired(claim) for claim in expired])
-            batch = [claim for claim in batch if claim not in expired]
-        if self._waiting_for:
-            back = [claim for claim in batch if self._waits(claim.message.destination)]
-            self._hand_back(back)
-            batch = [claim for claim in batch if claim not in back]
-        return batch
+        now = self.provider.clock()
+        return [claim for claim in batch if self._may_go(claim, now)]
+
+    def _may_go(self, claim: Claim, now: float) -> bool:
+        if 0 < claim.message.expires_at <= now:
+            self._finish([claim], [self._settler.expired(claim)])
+            return False
+        if self._waiting_for and self._waits(claim.message.destination):
+            self._hand_back([claim])
+            return False
+        return True
 
     def _waits(self, destination: str) -> bool:
         until = self._waiting_for.get(destination, 0.0)
         if until and until <= time.monotonic():
             del self._waiting_for[destination]
         return until > time.monotonic()
-
-    async def _deliver(self, batch: Batch) -> Sequence[Outcome]:
-        messages = [claim.message for claim in batch]
-        try:
-            async with asyncio.timeout(self._timeout):
-                outcomes = await self.provider.deliver(messages)
-        except Unsendable as error:
-            return [Rejected(str(error))] * len(batch)
-        except TransportError as error:
-            return [Retry(str(error))] * len(batch)
-        except TimeoutError:
-            return [Retry(f"no answer within {self._timeout - LATE:g} s")] * len(batch)
-        except Exception as error:
-            self._log.exception("the adapter failed", ids=[message.id for message in messages])
-            return [Retry(f"the adapter failed: {error!r}")] * len(batch)
-        if len(outcomes) != len(batch):
-            self._log.error("the adapter lost count", expected=len(batch), got=len(outcomes))
-            return [Retry("the adapter did not say how each message ended")] * len(batch)
-        return outcomes
 
     # Settling
 
@@ -339,8 +316,8 @@ class Dispatcher:
         self._hand_back_ready()
 
     def _hand_back_ready(self) -> None:
-        while self._ready:
-            self._hand_back(self._ready.popleft())
+        while not self._ready.empty():
+            self._hand_back(self._ready.get_nowait())
 
     def _hand_back(self, batch: Batch) -> None:
         self._finish(batch, [self._settler.hand_back(claim) for claim in batch])

@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from random import getrandbits
 from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
@@ -33,6 +33,7 @@ PRIORITIES = ("high", "normal", "low")
 _MAX_TIME = 1e11  # Unix seconds; what is above is milliseconds in disguise
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_LOW_62 = (1 << 62) - 1
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -160,11 +161,10 @@ def provider_named(element: bytes) -> str | None:
 
 
 def uuid7() -> str:
-    """A time-ordered random UUID (RFC 9562, section 5.7)."""
-    random = bytearray(os.urandom(10))
-    random[0] = 0x70 | (random[0] & 0x0F)
-    random[2] = 0x80 | (random[2] & 0x3F)
-    text = f"{time.time_ns() // 1_000_000:012x}{random.hex()}"
+    """A time-ordered random UUID (RFC 9562, section 5.7): unique, no secret."""
+    random = getrandbits(74)
+    number = (time.time_ns() // 1_000_000) << 80 | 7 << 76 | (random >> 62) << 64 | 2 << 62 | random & _LOW_62
+    text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

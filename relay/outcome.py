@@ -85,4 +85,5 @@ class Isolate:
     reason: str = ""
 
 
-Outcome = Delivered | Retry | Throttled | Rejected | Unregistered | Unauthorised | Isolate
+Failure = Retry | Throttled | Rejected | Unregistered | Unauthorised | Isolate
+Outcome = Delivered | Failure

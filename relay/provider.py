@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+import msgspec
 
 from relay.errors import UsageError
 from relay.message import Message
@@ -28,8 +29,7 @@ ENTRY_POINTS = "relay.providers"
 OptionsT = TypeVar("OptionsT", bound=ProviderOptions)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One HTTP request, complete: `body` is sent byte for byte.
 
     `public_only` guards a URL that came with a message: it must resolve to public addresses.
@@ -37,17 +37,16 @@ class Request:
 
     url: str
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     method: str = "POST"
     public_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """What came back. Header names are lower case; `body` is cut at the transport's limit."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
 
     @property

@@ -5,13 +5,15 @@ Each entry is an array that `settle.lua` understands; its header names the shape
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import msgspec
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from relay.outcome import (
     BODY_LIMIT,
     Delivered,
+    Failure,
     Isolate,
     Outcome,
     Rejected,
@@ -28,8 +30,7 @@ LONGEST_HOLD = 3600.0
 """Seconds for which a provider can hold its lane by one answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """One line for the settle script, and what the lane as a whole should do."""
 
     entry: tuple[object, ...]
@@ -57,9 +58,9 @@ class Settler:
         """`now` is in Unix seconds: a retry that would come after the message's end is none."""
         message = claim.message
         attempts = message.attempts + 1
+        if isinstance(outcome, Delivered):
+            return Settlement((claim.ticket, claim.fence, "d", attempts))
         match self._fit_to_be_told(outcome):
-            case Delivered():
-                return Settlement((claim.ticket, claim.fence, "d", attempts))
             case Retry() as failure:
                 return Settlement(self._retry(claim, failure, attempts, now))
             case Throttled(reason=reason, after=after):
@@ -78,10 +79,10 @@ class Settler:
             case Rejected(reason=reason, status=status, body=body):
                 return Settlement(_dead(claim, reason, status, body, attempts, answered=1))
 
-    def _fit_to_be_told(self, outcome: Outcome) -> Outcome:
+    def _fit_to_be_told(self, outcome: Failure) -> Failure:
         """What people will read is one printable line without our secrets, whatever an adapter passed on."""
         match outcome:
-            case Delivered() | Isolate():
+            case Isolate():
                 return outcome
             case Unregistered():
                 return replace(outcome, reason=self._told(outcome.reason))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from relay.http.guard import Network
 from relay.http.transport import Transport, Unsendable
@@ -41,7 +42,7 @@ class RoutedTransport:
         headers = dict(response.headers)
         if "location" in headers:
             headers["location"] = redactor.text(headers["location"])
-        return replace(response, headers=headers, body=redactor.data(response.body))
+        return msgspec.structs.replace(response, headers=headers, body=redactor.data(response.body))
 
     async def _carry(self, request: Request) -> Response:
         if request.public_only or self._is_plain(request.url):

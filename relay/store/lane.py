@@ -48,8 +48,7 @@ class Enqueued:
     letters: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """One message that this worker holds until it settles it.
 
     `fence` names the claim: after the message was handed on, nothing can be settled under it.
