@@ -143,7 +143,7 @@ async def test_pause_and_resume_work_at_once_over_the_fleet(
         assert lane["state"] == "paused"
         assert receiver.requests == []
         assert (await relay("resume", "hook", "-c", config)).code == 0
-        await receiver.until(1, seconds=3)
+        await receiver.until(1, seconds=10)
     assert (await relay("pause", "nobody", "-c", config)).code == 2
 
 

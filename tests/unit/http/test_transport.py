@@ -71,7 +71,7 @@ class Names(AbstractResolver):
 
 @asynccontextmanager
 async def opened(
-    timeout: float = 5,
+    timeout: float = 30,
     allowed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (),
     resolver: Names | None = None,
 ) -> AsyncIterator[AiohttpTransport]:
@@ -176,7 +176,7 @@ async def test_an_endless_body_is_cut_and_costs_its_connection() -> None:
         response = await transport.send(Request(f"http://127.0.0.1:{port}/"))
         assert response.status == 200
         assert len(response.body) == BODY_LIMIT
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await closed.wait()
 
 
@@ -206,10 +206,10 @@ async def test_a_body_that_drips_ends_with_the_time_limit() -> None:
             await asyncio.sleep(0.01)
 
     started = time.monotonic()
-    async with serving(handler) as port, opened(timeout=0.09) as transport:
-        with pytest.raises(TransportError, match=r"^no answer within 0\.09 s$"):
+    async with serving(handler) as port, opened(timeout=0.3) as transport:
+        with pytest.raises(TransportError, match=r"^no answer within 0\.3 s$"):
             await transport.send(Request(f"http://127.0.0.1:{port}/"))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_server_that_never_answers() -> None:
-    async with serving(hang) as port, opened(timeout=0.05) as transport:
-        with pytest.raises(TransportError, match=r"^no answer within 0\.05 s$"):
+    async with serving(hang) as port, opened(timeout=0.3) as transport:
+        with pytest.raises(TransportError, match=r"^no answer within 0\.3 s$"):
             await transport.send(Request(f"http://127.0.0.1:{port}/"))
 
 
@@ -452,12 +452,12 @@ async def test_an_address_without_an_answer_comes_before_a_good_one(dead: str) -
     started = time.monotonic()
     async with (
         serving(keeps_answering([])) as port,
-        opened(timeout=20, resolver=Names(dead, "127.0.0.1")) as transport,
+        opened(timeout=60, resolver=Names(dead, "127.0.0.1")) as transport,
     ):
         with silent_address(port):
             response = await transport.send(Request(f"http://both.example:{port}/", b"x"))
     assert response.status == 200
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 class StuckResolver:
@@ -492,14 +492,14 @@ async def test_a_name_server_that_does_not_answer_ends_with_the_time_limit(stuck
 
 async def test_names_that_are_not_found_hold_up_no_other_provider(stuck: StuckResolver) -> None:
     """A message can bring any name, and the threads that look names up are few."""
-    async with opened(timeout=5) as bad, opened(timeout=5) as good, serving(keeps_answering([])) as port:
+    async with opened() as bad, opened() as good, serving(keeps_answering([])) as port:
         slow = [
             asyncio.create_task(bad.send(Request(f"http://{number}.stuck.example/", public_only=True)))
             for number in range(8)
         ]
         while len(stuck.asked) < 8:
             await asyncio.sleep(0.001)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(15):
             assert (await good.send(Request(f"http://localhost:{port}/", b"x"))).status == 200
         stuck.gate.set()
         for result in await asyncio.gather(*slow, return_exceptions=True):

@@ -82,7 +82,7 @@ async def test_quiet_says_nothing_of_requests_and_needs_no_reader() -> None:
                     async with session.post(f"{url}/webhook") as answer:
                         assert answer.status == 401
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await process.wait()
             assert process.returncode == 0
 
