@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from relay.errors import TransportError
 from relay.http import Transport, Unsendable
-from relay.http.aiohttp_transport import AiohttpTransport, tls_context
-from relay.http.reqwest_transport import ReqwestTransport
 from relay.http.transport import BODY_LIMIT
 from relay.provider import Request
 from tests.support.http2_server import certificates
@@ -27,30 +24,10 @@ from tests.support.raw_server import (
     serving,
     silent_address,
 )
-
-Opener = Callable[..., AbstractAsyncContextManager[Transport]]
+from tests.unit.http.conftest import Opener, server_tls
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 HEAD = b"HTTP/1.1 200 OK\r\n"
-
-
-@pytest.fixture(params=["aiohttp", "reqwest"])
-def opened(request: pytest.FixtureRequest) -> Opener:
-    """Opens a transport of either kind, with a time limit in seconds and an authority in PEM."""
-
-    @asynccontextmanager
-    async def opening(timeout: float = 30, ca: str | None = None) -> AsyncIterator[Transport]:
-        transport: Transport
-        if request.param == "aiohttp":
-            transport = AiohttpTransport(timeout=timeout, concurrency=8, context=tls_context(ca))
-        else:
-            transport = ReqwestTransport(timeout=timeout, concurrency=8, ca=ca)
-        try:
-            yield transport
-        finally:
-            await transport.close()
-
-    return opening
 
 
 async def refused(transport: Transport, url: str, body: bytes = b"x") -> str:
@@ -322,17 +299,6 @@ async def test_an_answer_before_the_end_of_a_long_request(opened: Opener) -> Non
 
 
 # TLS
-
-
-@pytest.fixture
-def pems(tmp_path: Path) -> tuple[Path, Path, Path]:
-    return certificates(tmp_path)
-
-
-def server_tls(pems: tuple[Path, Path, Path]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pems[1], pems[2])
-    return context
 
 
 @pytest.mark.parametrize("how", ["unknown authority", "expired", "another name"])
