@@ -69,6 +69,8 @@ class Supervisor:
             # 0: it had nothing left to do. 2: its configuration is wrong, and stays so.
             if self._stop.is_set() or code in (0, 2):
                 return max(code, 0)
+            if code == -signal.SIGHUP:
+                continue  # it had not come as far as its handler; the next one reads the file as it is now
             deaths = 1 if time.monotonic() - started > HEALTHY else deaths + 1
             wait = min(LONGEST_WAIT, 0.25 * 2**deaths)
             logger.error("a worker died; starting another", pid=process.pid, exit_code=code, seconds=wait)
