@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from relay.__main__ import _buffered
+from relay.cli.app import app
 
 
 class Pipe(io.RawIOBase):
@@ -61,3 +65,21 @@ def test_the_encoding_and_what_becomes_of_errors_stay() -> None:
 @pytest.mark.parametrize("stream", [io.StringIO(), io.TextIOWrapper(io.BufferedWriter(Pipe()))])
 def test_a_stream_that_is_buffered_already_is_left_alone(stream: io.TextIOBase) -> None:
     assert _buffered(stream) is stream  # type: ignore[arg-type]
+
+
+def test_the_readme_lists_the_commands_that_there_are() -> None:
+    """And each has an example, as it says."""
+    written = (
+        (Path(__file__).parents[2] / "README.md")
+        .read_text()
+        .partition("\n## Commands\n")[2]
+        .partition(". Each has")[0]
+    )
+    listed = re.findall(r"`([^`]+)`", written.replace("`relay run`", "`run`").replace("\n", " "))
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    several = {name: one.commands for name, one in commands.items() if hasattr(one, "commands")}
+    assert sorted(listed) == sorted(
+        f"{name} {'|'.join(several[name])}" if name in several else name for name in commands
+    )
+    for command in [*commands.values(), *several["dead"].values()]:
+        assert "Example: " in f"{command.help} {command.epilog}", command.name
