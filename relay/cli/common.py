@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -98,7 +99,9 @@ async def redis(settings: Settings) -> AsyncIterator[Client]:
 
 
 def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine on the fastest event loop that is installed."""
+    """Run a coroutine on the fastest event loop that is installed. Ctrl-C cancels it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         from uvloop import new_event_loop
     except ImportError:

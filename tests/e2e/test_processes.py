@@ -180,6 +180,27 @@ async def test_a_hangup_before_the_worker_is_there_waits_for_it(
     assert not [line for line in running.lines if "died" in str(line["event"])]
 
 
+WAITS = """
+from pathlib import Path
+Path(__file__).with_name("pipe").read_text()
+"""
+"""A library that takes for ever to load."""
+
+
+@pytest.mark.parametrize("moment", ["imports", "configuration"])
+async def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path: Path, moment: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "typer.py").write_text(WAITS)
+    process = await asyncio.create_subprocess_exec(
+        *(RELAY, "run", "-c", str(tmp_path / "pipe")),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**({"PYTHONPATH": str(tmp_path)} if moment == "imports" else {})),
+    )
+    await write_once_asked(tmp_path / "pipe", "", lambda: process.send_signal(signal.SIGINT))
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (-signal.SIGINT, b"")
+
+
 async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path, receiver: Receiver) -> None:
     config = str(write_config(tmp_path, f"embedded://{tmp_path}/data", {"hook": webhook(receiver)}))
     for number in range(3):
