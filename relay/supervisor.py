@@ -53,7 +53,7 @@ class Supervisor:
 
     async def _keep(self, slot: int) -> int:
         deaths = 0
-        while True:
+        while not self._stop.is_set():
             started = time.monotonic()
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -62,6 +62,8 @@ class Supervisor:
                 start_new_session=True,
             )
             self._running[slot] = process
+            if self._stop.is_set():  # it came too late to be told with the others
+                process.terminate()
             try:
                 code = await self._wait(process)
             finally:
@@ -80,6 +82,7 @@ class Supervisor:
                 return 0
             except TimeoutError:
                 continue
+        return 0
 
     async def _wait(self, process: Process) -> int:
         ended = asyncio.ensure_future(process.wait())

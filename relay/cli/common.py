@@ -8,14 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
-from relay.errors import UsageError
+from relay.errors import StoreError, UsageError
 from relay.intake import Router
 from relay.provider import discover
 from relay.settings.load import load
@@ -93,8 +93,13 @@ def router(settings: Settings, queue: QueueSettings) -> Router:
 
 @asynccontextmanager
 async def redis(settings: Settings) -> AsyncIterator[Client]:
-    """A client for the Redis of the settings."""
-    async with connect(settings.redis.url.get_secret_value()) as client:
+    """A client for the Redis of the settings. Raises StoreError where it cannot be reached."""
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(connect(settings.redis.url.get_secret_value()))
+        except StoreError as error:
+            hint = f"is it running, and is `redis.url` in {settings.path} right?"
+            raise StoreError(f"{str(error).rstrip('.')}; {hint}") from error
         yield client
 
 

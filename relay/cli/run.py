@@ -122,5 +122,8 @@ async def _supervise(settings: Settings, path: Path, processes: int, *, until_em
     # Before any child is there that would inherit the mask.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
     async with embedded(settings.redis.url.get_secret_value()):
+        # What no worker could reach is said once, not by each of them again and again.
+        async with common.redis(settings):
+            pass
         logger.info("supervising", processes=processes)
         return await supervisor.run()

@@ -104,12 +104,14 @@ async def test_check_connect_reaches_redis_and_authenticates(
 async def test_without_redis_the_error_is_one_line_without_the_password(tmp_path: Path) -> None:
     url = f"redis://user:hush-hush@127.0.0.1:{free_port()}/0"
     config = write_config(tmp_path, url, {"hook": {"type": "webhook"}})
-    for words in (["status"], ["run"], ["push", "notifications", '{"payload":{}}']):
+    push = ["push", "notifications", '{"payload":{}}']
+    for words in (["status"], ["run"], ["run", "--processes", "2"], push, ["dead", "list", "hook"]):
         failed = await relay(*words, "-c", str(config))
         assert failed.code == 1
-        assert "cannot reach Redis" in failed.err
+        assert failed.err.startswith("relay: cannot reach Redis at redis://")
+        assert failed.err.endswith(f"; is it running, and is `redis.url` in {config} right?\n")
+        assert failed.err.count("\n") == 1
         assert "hush" not in failed.err + failed.out
-        assert "Traceback" not in failed.err
 
 
 async def test_push_checks_and_pushes_one_or_many(

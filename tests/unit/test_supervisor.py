@@ -36,3 +36,17 @@ async def test_a_child_that_a_hangup_finds_without_a_handler_is_started_again_at
     first.close()
     last.close()
     server.close()
+
+
+async def test_a_stop_that_comes_before_the_children_is_not_lost_on_them() -> None:
+    """They would be waited for, and then be killed."""
+    supervisor = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], 2, 20)
+    supervisor.forward(signal.SIGTERM)
+    async with asyncio.timeout(20):
+        assert await supervisor.run() == 0
+    supervisor = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], 2, 20)
+    running = asyncio.create_task(supervisor.run())
+    await asyncio.sleep(0)  # it has begun to start them
+    supervisor.forward(signal.SIGTERM)
+    async with asyncio.timeout(20):
+        assert await running == 0
