@@ -16,10 +16,10 @@ import typer
 from rich.console import Console
 
 from relay.errors import StoreError, UsageError
-from relay.intake import Router
-from relay.provider import discover
+from relay.provider import Provider, discover
 from relay.settings.load import load
-from relay.settings.models import QueueSettings, Settings
+from relay.settings.models import Settings
+from relay.settings.provider import ProviderOptions
 from relay.store.connect import connect
 from relay.store.scripting import Client
 
@@ -84,11 +84,10 @@ def load_settings(context: typer.Context, config: Path | None) -> Settings:
     return load(config_path(context, config), adapters)
 
 
-def router(settings: Settings, queue: QueueSettings) -> Router:
-    """What decides where an element of a queue goes, as the worker would."""
+def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
+    """The providers of the file by name, not started."""
     adapters = discover()
-    providers = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
-    return Router(queue, settings, providers)
+    return {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
 
 
 @asynccontextmanager
