@@ -89,7 +89,7 @@ async def test_quiet_says_nothing_of_requests_and_needs_no_reader() -> None:
 
 async def test_what_cannot_be_is_one_line_and_exit_code_2(sandbox: Sandbox) -> None:
     for words, why in (
-        (["--listen", sandbox.url.removeprefix("http://")], "Address already in use"),
+        (["--listen", sandbox.url.removeprefix("http://")], "Address already in use; --listen takes another"),
         (["--listen", "8089"], "--listen: '8089' is no HOST:PORT"),
         (["--webhook-secret", "whsec_%"], "--webhook-secret: the webhook secret must be whsec_"),
         (["--rate-limit", "fast"], "--rate-limit: "),
