@@ -16,7 +16,7 @@ class Reload(Fault):
         slower = self.world.reloads % 2 == 1
         for host in list(self.world.hosts.values()):
             host.write_config(slower=slower)
-            if host.ready:  # before that the signal would just end it
+            if host.ready:  # Python itself has no handler while it starts
                 host.signal(signal.SIGHUP)
             await asyncio.sleep(0.05)  # one after the other, as a deployment does it
         # While the last one still has the old file both rates are in use.
