@@ -10,6 +10,7 @@ import re
 
 import msgspec
 
+from providers._payload import reader
 from relay.message import Message
 
 EVENTS_PER_BATCH = 10
@@ -45,19 +46,12 @@ _MUST_BE = {
     "info": "a string, such as subscription_count",
 }
 
-_decode = msgspec.json.Decoder(Payload).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read(message: Message) -> Payload:
-    """The payload. Raises ValueError where a field has another type than Pusher's."""
-    try:
-        return _decode(message.payload_json)
-    except msgspec.ValidationError as error:
-        # msgspec names the field at the end: Expected `str`, got `int` - at `$.channels[...]`
-        name = re.split(r"[^a-z_]", str(error).rpartition("$.")[2], maxsplit=1)[0]
-        raise ValueError(f"{name}: must be {_MUST_BE[name]}") from None
+read = reader(Payload, _MUST_BE)
+"""The payload of a message. Raises ValueError where a field has another type than Pusher's."""
 
 
 def channels(payload: Payload) -> list[str]:

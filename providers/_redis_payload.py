@@ -6,12 +6,12 @@ All checks raise ValueError with one line on what is wrong.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from providers._payload import reader
 from relay.message import Message
 
 EVENT_PACKET = 2
@@ -60,21 +60,14 @@ _MUST_BE = {
     "flags": "an object with volatile or compress, true or false",
 }
 
-_decode = msgspec.json.Decoder(Payload).decode
 _decode_any = msgspec.json.Decoder().decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
 
-def read(message: Message) -> Payload:
-    """The payload. Raises ValueError where a field has another type than ours."""
-    try:
-        return _decode(message.payload_json)
-    except msgspec.ValidationError as error:
-        # msgspec names the field at the end: Expected `str`, got `int` - at `$.rooms[...]`
-        name = re.split(r"[^a-z_]", str(error).rpartition("$.")[2], maxsplit=1)[0]
-        raise ValueError(f"{name}: must be {_MUST_BE[name]}") from None
+read = reader(Payload, _MUST_BE)
+"""The payload of a message. Raises ValueError where a field has another type than ours."""
 
 
 def data(message: Message, payload: Payload, *, socketio: bool) -> bytes:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
 from providers._hosts import check_host
@@ -52,11 +50,6 @@ def signing_key(secret: str) -> bytes:
     if not SHORTEST_KEY <= len(key) <= LONGEST_KEY:
         raise ValueError(f"must hold {SHORTEST_KEY} to {LONGEST_KEY} bytes in base64, not {len(key)}")
     return key
-
-
-def networks(values: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Networks from CIDR texts."""
-    return tuple(ip_network(value) for value in values)
 
 
 def check_url(url: object) -> None:

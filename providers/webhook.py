@@ -17,7 +17,8 @@ from pydantic import field_validator, model_validator
 
 from providers._answers import reason
 from providers._hosts import host_of
-from providers._webhook_limits import check_headers, check_url, networks, signing_key
+from providers._networks import PrivateAccess, networks
+from providers._webhook_limits import check_headers, check_url, signing_key
 from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
@@ -47,7 +48,7 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     """The method of messages that name none."""
     headers: dict[str, str] = {}
     """Sent with every request; a message's own headers win."""
-    allow_private: bool | list[str] = False
+    allow_private: PrivateAccess = False
     """Whether URLs that messages bring may reach private addresses: true, false, or a list of networks."""
 
     @field_validator("secret", "secrets")
@@ -68,13 +69,6 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     @classmethod
     def _are_headers(cls, value: dict[str, str]) -> dict[str, str]:
         check_headers(value)
-        return value
-
-    @field_validator("allow_private")
-    @classmethod
-    def _are_networks(cls, value: bool | list[str]) -> bool | list[str]:
-        if isinstance(value, list):
-            networks(value)
         return value
 
     @model_validator(mode="after")

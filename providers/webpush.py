@@ -12,8 +12,9 @@ from pydantic import field_validator
 
 from providers._answers import reason
 from providers._hosts import host_of
+from providers._networks import PrivateAccess, networks
 from providers._upstream import LONGEST_LIFE, seconds_left, topic
-from providers._webhook_limits import check_url, networks
+from providers._webhook_limits import check_url
 from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
@@ -43,7 +44,7 @@ class WebPushOptions(DestinationOptions):
     """mailto: or https: address at which a push service reaches you."""
     default_ttl: Duration = 86400.0
     """How long a push service keeps what it cannot deliver, of messages that live for ever."""
-    allow_private: bool | list[str] = False
+    allow_private: PrivateAccess = False
     """Whether endpoints may lie at private addresses: true, false, or a list of networks."""
 
     @field_validator("private_key")
@@ -59,13 +60,6 @@ class WebPushOptions(DestinationOptions):
     def _is_subject(cls, value: str) -> str:
         if not _SUBJECT.fullmatch(value) or value.endswith("@localhost"):
             raise ValueError("must be mailto:somebody@example.com or https://…, as push services demand")
-        return value
-
-    @field_validator("allow_private")
-    @classmethod
-    def _are_networks(cls, value: bool | list[str]) -> bool | list[str]:
-        if isinstance(value, list):
-            networks(value)
         return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from typing import TextIO
 
@@ -11,6 +12,9 @@ from relay.errors import RelayError, UsageError
 
 def main() -> None:
     """Run the command line."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # There is nothing to clean up before an event loop runs, and a traceback of imports helps nobody.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.stdout, sys.stderr = _buffered(sys.stdout), _buffered(sys.stderr)
     from relay.cli.app import app
     from relay.settings.redaction import printable

@@ -53,7 +53,7 @@ class Supervisor:
 
     async def _keep(self, slot: int) -> int:
         deaths = 0
-        while True:
+        while not self._stop.is_set():
             started = time.monotonic()
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -62,6 +62,8 @@ class Supervisor:
                 start_new_session=True,
             )
             self._running[slot] = process
+            if self._stop.is_set():  # it came too late to be told with the others
+                process.terminate()
             try:
                 code = await self._wait(process)
             finally:
@@ -69,6 +71,8 @@ class Supervisor:
             # 0: it had nothing left to do. 2: its configuration is wrong, and stays so.
             if self._stop.is_set() or code in (0, 2):
                 return max(code, 0)
+            if code == -signal.SIGHUP:
+                continue  # it had not come as far as its handler; the next one reads the file as it is now
             deaths = 1 if time.monotonic() - started > HEALTHY else deaths + 1
             wait = min(LONGEST_WAIT, 0.25 * 2**deaths)
             logger.error("a worker died; starting another", pid=process.pid, exit_code=code, seconds=wait)
@@ -78,6 +82,7 @@ class Supervisor:
                 return 0
             except TimeoutError:
                 continue
+        return 0
 
     async def _wait(self, process: Process) -> int:
         ended = asyncio.ensure_future(process.wait())

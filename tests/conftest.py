@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
-from tests.support.redis_server import RedisServer, binaries
+from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer, binaries
 
 BINARIES = binaries()
 
@@ -40,6 +40,7 @@ def newest_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
 @pytest.fixture
 async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
     """A client of an empty database."""
-    async with Redis.from_url(redis_server.url, protocol=2) as client:
+    url, wait = redis_server.url, BLOCKING_TIMEOUT
+    async with Redis.from_url(url, protocol=2, socket_timeout=wait) as client:
         await client.flushall()
         yield client

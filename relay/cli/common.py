@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
-from relay.errors import UsageError
-from relay.intake import Router
-from relay.provider import discover
+from relay.errors import StoreError, UsageError
+from relay.provider import Provider, discover
 from relay.settings.load import load
-from relay.settings.models import QueueSettings, Settings
+from relay.settings.models import Settings
+from relay.settings.provider import ProviderOptions
 from relay.store.connect import connect
 from relay.store.scripting import Client
 
@@ -83,22 +84,28 @@ def load_settings(context: typer.Context, config: Path | None) -> Settings:
     return load(config_path(context, config), adapters)
 
 
-def router(settings: Settings, queue: QueueSettings) -> Router:
-    """What decides where an element of a queue goes, as the worker would."""
+def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
+    """The providers of the file by name, not started."""
     adapters = discover()
-    providers = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
-    return Router(queue, settings, providers)
+    return {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
 
 
 @asynccontextmanager
 async def redis(settings: Settings) -> AsyncIterator[Client]:
-    """A client for the Redis of the settings."""
-    async with connect(settings.redis.url.get_secret_value()) as client:
+    """A client for the Redis of the settings. Raises StoreError where it cannot be reached."""
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(connect(settings.redis.url.get_secret_value()))
+        except StoreError as error:
+            hint = f"is it running, and is `redis.url` in {settings.path} right?"
+            raise StoreError(f"{str(error).rstrip('.')}; {hint}") from error
         yield client
 
 
 def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine on the fastest event loop that is installed."""
+    """Run a coroutine on the fastest event loop that is installed. Ctrl-C cancels it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -16,6 +16,7 @@ from rich.text import Text
 from relay.cli import common
 from relay.cli.lanes import lane_of
 from relay.errors import UsageError
+from relay.intake import Router
 from relay.message import PRIORITIES
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.redaction import HIDDEN, names_a_secret, printable
@@ -247,7 +248,7 @@ async def _read_again(client: Client, settings: Settings, letter: DeadLetter) ->
     queue = next(
         (queue for queue in settings.queues if queue.name == queue_name), QueueSettings(name=queue_name)
     )
-    provider, item = common.router(settings, queue).route(letter.raw)
+    provider, item = Router(queue, settings, common.providers(settings)).route(letter.raw)
     if provider is None or isinstance(item, Malformed):
         return 0
     await lane_of(client, settings, provider).enqueue([item])

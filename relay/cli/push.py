@@ -13,7 +13,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from relay.cli import common
 from relay.errors import UsageError
+from relay.fan_out import FanOut, expand
+from relay.intake import Router
+from relay.message import Message
+from relay.provider import Provider
 from relay.settings.models import Settings
+from relay.settings.provider import ProviderOptions
 from relay.store.lane import Malformed
 from relay.store.queue import push_all
 
@@ -32,7 +37,8 @@ def push(
 ) -> None:
     """Push one message, or one per line of standard input.
 
-    Each message is checked as a worker would check it; a wrong one ends the command with exit code 2.
+    Each message is checked as a worker would check it, and its provider's adapter; a wrong one ends the
+    command with exit code 2.
 
     Example: `relay push notifications '{"payload": {"channel": "site-1", "event": "hit", "data": {}}}'`
     """
@@ -54,12 +60,33 @@ def _checked(settings: Settings, queue: str, lines: Iterable[bytes]) -> Iterator
     if found is None:
         names = ", ".join(entry.name for entry in settings.queues)
         raise UsageError(f"no queue {queue!r} in {settings.path}; there are {names} (--force pushes anyway)")
-    router = common.router(settings, found)
+    providers = common.providers(settings)
+    router = Router(found, settings, providers)
     for number, line in enumerate(lines, 1):
-        _, item = router.route(line)
+        provider, item = router.route(line)
         if isinstance(item, Malformed):
-            raise UsageError(f"message {number}: {item.reason} (--force pushes anyway)")
+            refusal = item.reason
+        else:
+            assert provider is not None, "what has no provider is malformed"
+            refusal = _refusal(providers[provider], item)
+        if refusal:
+            raise UsageError(f"message {number}: {refusal} (--force pushes anyway)")
         yield line
+
+
+def _refusal(provider: Provider[ProviderOptions], item: Message | FanOut) -> str:
+    """Why the provider could never accept it, or one of its targets. Empty: it could."""
+    if isinstance(item, Message):
+        refused = provider.check(item)
+        return refused.reason if refused else ""
+    first = 0
+    for chunk in item.chunks:
+        parts = expand(item.message, "", chunk, first)
+        for number, part in enumerate(parts, first):
+            if refused := provider.check(part):
+                return f"payload.targets[{number}]: {refused.reason}"
+        first += len(parts)
+    return ""
 
 
 async def _push(settings: Settings, queue: str, lines: Iterable[bytes], *, force: bool) -> None:

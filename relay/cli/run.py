@@ -24,6 +24,8 @@ from relay.supervisor import SUPERVISED, Supervisor, ends_without_supervisor
 
 logger = structlog.get_logger()
 
+HANGUP = frozenset({signal.SIGHUP})
+
 
 def run(
     context: typer.Context,
@@ -44,6 +46,8 @@ def run(
 
     Example: `relay run -c relay.yaml`
     """
+    # Without a handler it would end the process: it waits until there is one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANGUP)
     settings = common.load_settings(context, config)
     logs.configure(settings.log.level, settings.log.format, secrets_in(settings))
     wanted = processes or settings.processes
@@ -79,6 +83,7 @@ async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_stop, number)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(common.redis(settings))
         orphaned = asyncio.create_task(ends_without_supervisor(over))
@@ -114,6 +119,11 @@ async def _supervise(settings: Settings, path: Path, processes: int, *, until_em
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, supervisor.forward, number)
+    # Before any child is there that would inherit the mask.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
     async with embedded(settings.redis.url.get_secret_value()):
+        # What no worker could reach is said once, not by each of them again and again.
+        async with common.redis(settings):
+            pass
         logger.info("supervising", processes=processes)
         return await supervisor.run()

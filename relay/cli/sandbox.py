@@ -135,7 +135,9 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
     try:
         await running.start()
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"cannot listen on {options.host}:{options.port}: {_reason(error)}") from None
+        raise UsageError(
+            f"cannot listen on {options.host}:{options.port}: {_reason(error)}; --listen takes another"
+        ) from None
     try:
         common.notes.print(
             f"[bold]sandbox[/] at {running.url}/ (its page shows what comes in)\n", highlight=False

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import RedisCluster as ClusterClient
 
-from relay.store.connect import open_client
 from tests.conftest import BINARIES
 from tests.e2e.conftest import pusher, webhook
 from tests.support.receiver import Answer, Receiver
 from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_server import BLOCKING_TIMEOUT
 from tests.support.relay_process import relay, worker, write_config
 
 
@@ -43,7 +44,7 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
     ]
     providers["pusher"]["event"] = "hit"
     config = str(write_config(tmp_path, cluster.url, providers, queues))
-    redis = open_client(cluster.url)
+    redis = ClusterClient(port=cluster.nodes[0].port, host="127.0.0.1", socket_timeout=BLOCKING_TIMEOUT)
     try:
         for number in range(200):
             message = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.e2e.conftest import WEBHOOK_SECRET, pusher, webhook
+from tests.e2e.conftest import PUSHER, WEBHOOK_SECRET, pusher, webhook
 from tests.support.receiver import Answer, Receiver
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.relay_process import relay, worker, write_config
@@ -104,18 +104,21 @@ async def test_check_connect_reaches_redis_and_authenticates(
 async def test_without_redis_the_error_is_one_line_without_the_password(tmp_path: Path) -> None:
     url = f"redis://user:hush-hush@127.0.0.1:{free_port()}/0"
     config = write_config(tmp_path, url, {"hook": {"type": "webhook"}})
-    for words in (["status"], ["run"], ["push", "notifications", '{"payload":{}}']):
+    push = ["push", "notifications", '{"payload":{}}']
+    for words in (["status"], ["run"], ["run", "--processes", "2"], push, ["dead", "list", "hook"]):
         failed = await relay(*words, "-c", str(config))
         assert failed.code == 1
-        assert "cannot reach Redis" in failed.err
+        assert failed.err.startswith("relay: cannot reach Redis at redis://")
+        assert failed.err.endswith(f"; is it running, and is `redis.url` in {config} right?\n")
+        assert failed.err.count("\n") == 1
         assert "hush" not in failed.err + failed.out
-        assert "Traceback" not in failed.err
 
 
 async def test_push_checks_and_pushes_one_or_many(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
-    config = str(write_config(tmp_path, redis_server.url, {"hook": {"type": "webhook"}}))
+    hook = {"type": "webhook", "url": "http://127.0.0.1:1/"}
+    config = str(write_config(tmp_path, redis_server.url, {"hook": hook}))
     assert (await relay("push", "notifications", '{"payload": {"body": 1}}', "-c", config)).code == 0
     lines = b"\n".join(b'{"payload": {"body": %d}}' % number for number in range(2500))
     many = await relay("push", "notifications", "-", "-c", config, stdin=lines + b"\n\n")
@@ -128,6 +131,35 @@ async def test_push_checks_and_pushes_one_or_many(
     assert (await relay("push", "notification", "{}", "-c", config)).code == 2
     assert (await relay("push", "notifications", "nonsense", "--force", "-c", config)).code == 0
     assert await redis.llen("notifications") == 2502
+
+
+async def test_push_refuses_what_the_provider_would_and_says_why_in_one_line(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    providers = {
+        "pusher": {**PUSHER, "event": "hit"},
+        "hook": {"type": "webhook"},
+    }
+    queues = [{"name": "hits", "provider": "pusher", "format": "bare"}, {"name": "mixed"}]
+    config = str(write_config(tmp_path, redis_server.url, providers, queues))
+    targets = ["https://example.com/"] * 150
+    for queue, message, why in (
+        ("hits", {"chanel": "site-1"}, "channel: missing"),
+        ("mixed", {"provider": "pusher", "payload": {"channel": "a b"}}, "channel: 'a b' may hold only"),
+        (
+            "mixed",
+            {"provider": "hook", "payload": {"targets": [*targets, "nonsense"], "body": 1}},
+            "payload.targets[150]: url: must begin with https://",
+        ),
+    ):
+        pushed = await relay("push", queue, json.dumps(message), "-c", config)
+        assert pushed.code == 2
+        assert pushed.err.startswith(f"message 1: {why}")
+        assert pushed.err.count("\n") == 1
+        assert (await relay("push", queue, json.dumps(message), "--force", "-c", config)).code == 0
+    good = {"provider": "hook", "payload": {"targets": targets, "body": 1}}
+    assert (await relay("push", "mixed", json.dumps(good), "-c", config)).code == 0
+    assert (await redis.llen("hits"), await redis.llen("mixed")) == (1, 3)
 
 
 async def test_pause_and_resume_work_at_once_over_the_fleet(
@@ -143,7 +175,7 @@ async def test_pause_and_resume_work_at_once_over_the_fleet(
         assert lane["state"] == "paused"
         assert receiver.requests == []
         assert (await relay("resume", "hook", "-c", config)).code == 0
-        await receiver.until(1, seconds=3)
+        await receiver.until(1, seconds=10)
     assert (await relay("pause", "nobody", "-c", config)).code == 2
 
 

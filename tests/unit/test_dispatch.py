@@ -164,7 +164,7 @@ async def test_a_provider_that_hangs_is_cut_off_and_tried_again(redis: Redis) ->
 async def test_a_throttled_provider_gets_nothing_more_until_the_hold_is_over(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options(concurrency=1))
-    provider.answers.append(Throttled("429", after=0.3))
+    provider.answers.append(Throttled("429", after=0.5))
     await lane.enqueue([plain_message(str(number)) for number in range(5)])
     async with serving(lane, provider):
         await provider.until(lambda: len(provider.batches) == 1)
@@ -172,7 +172,7 @@ async def test_a_throttled_provider_gets_nothing_more_until_the_hold_is_over(red
         await provider.until(lambda: len(provider.batches) == 2)
         waited = time.monotonic() - started
         await emptied(lane)
-    assert waited >= 0.29
+    assert waited >= 0.3
     assert provider.messages == ["0", "0", "1", "2", "3", "4"]
     assert all(batch[0].attempts == 0 for batch in provider.batches)
 
@@ -221,7 +221,7 @@ async def test_draining_finishes_what_is_in_flight_and_hands_back_the_rest(redis
         drained = asyncio.create_task(dispatcher.drain())
         await asyncio.sleep(0)
         provider.gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await drained
         assert await redis.hlen(lane.keys.inflight("w1")) == 0
         assert await lane.size() == 8
@@ -281,11 +281,12 @@ async def test_the_rate_spreads_messages_evenly(redis: Redis) -> None:
 
     provider.deliver = timed  # type: ignore[method-assign]
     await lane.enqueue([plain_message(str(number)) for number in range(40)])
+    started = time.monotonic()
     async with serving(lane, provider):
         await emptied(lane)
-    for start, end in zip(arrivals, arrivals[20:], strict=False):
-        # Twenty more messages within 100 ms would break burst + rate x time; scheduling only adds time.
-        assert end - start > 0.09
+    for number, arrival in enumerate(arrivals, start=1):
+        # Never more than burst + rate x time; from the start on, as a busy machine can only add to that time.
+        assert number <= 10 + 100 * (arrival - started) + 1
 
 
 async def test_what_was_claimed_before_the_lease_was_lost_is_not_sent(redis: Redis) -> None:

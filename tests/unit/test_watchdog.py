@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from relay.store.queue import Queue
 from relay.watchdog import QUEUES_INTERVAL, Watchdog
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer
 from tests.support.tcp_proxy import proxying
 
 
@@ -31,7 +31,7 @@ def redis_server(newest_redis_server: RedisServer) -> RedisServer:
     return newest_redis_server
 
 
-def a_watchdog(redis: Redis, *intakes: Any, beat: float = 0.0, patience: float = 0.2) -> Watchdog:
+def a_watchdog(redis: Redis, *intakes: Any, beat: float = 0.0, patience: float = 20) -> Watchdog:
     """`beat`: how many seconds ago the last one was."""
     return Watchdog(redis, intakes, lambda: time.monotonic() - beat, patience=patience)
 
@@ -55,15 +55,16 @@ async def test_a_queue_that_gives_no_answer_is_said(redis: Redis) -> None:
 
 async def test_a_queue_that_fills_while_nothing_comes_is_said_until_something_comes(redis: Redis) -> None:
     intake = AnIntake(Queue(redis, "relay", "q", "w1"))
-    watchdog = a_watchdog(redis, intake)
+    watchdog = a_watchdog(redis, intake, patience=0.5)
     await redis.rpush("q", "waits")
     await watchdog.look()
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.6)
     intake.answered = time.monotonic()
     assert [trouble.partition(" for")[0] for trouble in watchdog.troubles()] == ["queue q: elements wait"]
     intake.taken += 1
     for _ in range(QUEUES_INTERVAL):
         await watchdog.look()
+    intake.answered = time.monotonic()
     assert watchdog.troubles() == []
 
 
@@ -71,14 +72,17 @@ async def test_a_connection_that_is_silent_is_dropped_and_the_next_one_works(
     redis: Redis, redis_server: RedisServer
 ) -> None:
     """The host that it leads to is gone without a word; a new connection leads elsewhere."""
-    async with proxying(redis_server.port) as proxy, Redis.from_url(proxy.url, protocol=2) as client:
+    async with (
+        proxying(redis_server.port) as proxy,
+        Redis.from_url(proxy.url, protocol=2, socket_timeout=BLOCKING_TIMEOUT) as client,
+    ):
         watchdog = a_watchdog(client, beat=60)
         assert await client.ping()
         proxy.lose_answers()
         silent = asyncio.create_task(client.ping())
         await asyncio.sleep(0.25)
         watchdog._dropped = 0.0
-        await asyncio.wait_for(watchdog.look(), 5)
+        await asyncio.wait_for(watchdog.look(), 30)
         assert watchdog.reconnections == 1
         (failed,) = await asyncio.gather(silent, return_exceptions=True)
         assert isinstance(failed, Exception)

@@ -51,7 +51,7 @@ async def cancel_all(world: World, producer: Producer, done: asyncio.Event) -> N
                     world.cancelled.add(number)
                 if answer == "cancelled" or (answer == "unknown" and (number in tried or not pushed.certain)):
                     del left[number]
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # what is in flight now can be cancelled or is over then
         world.broken += [f"message {number} could not be cancelled" for number in left]
     finally:
         await client.aclose()
@@ -80,7 +80,7 @@ async def retry_dead(world: World) -> None:
         finished = await world.command("dead", "retry", "mending")
         if finished.code == 0:
             return
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # Redis may be in trouble for a moment
     world.broken.append(f"relay dead retry: {finished.err[-500:]}")
 
 
@@ -95,7 +95,7 @@ async def until_empty(world: World) -> None:
                 left = await _left(client)
             if not left or time.monotonic() > deadline:
                 break
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # the workers are other processes: only Redis tells what is left
     finally:
         await client.aclose()
     world.broken += [f"not empty after {PATIENCE:g} s: {what}" for what in left]

@@ -72,12 +72,12 @@ class Host:
         self._stopping = False
         async with asyncio.timeout(READY_TIMEOUT):
             while not await self._start() and not self._stopping:
-                await asyncio.sleep(RESTART)
+                await asyncio.sleep(RESTART)  # as the init system waits
 
     async def keep(self) -> None:
         """Start it again whenever it ends by itself, which it never should."""
         while True:
-            await asyncio.sleep(RESTART)
+            await asyncio.sleep(RESTART)  # as the init system waits
             if self.ready and not self._stopping and not self.runs and self._process is not None:
                 self.deaths.append(f"{self.name} ended by itself with {self._process.returncode}")
                 await self.start()
@@ -96,7 +96,7 @@ class Host:
         while self._times("ready", said) < self._processes:
             if not self.runs:
                 return False
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # its words go into a file
         self.ready = True
         return True
 

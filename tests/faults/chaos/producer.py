@@ -50,7 +50,7 @@ class Producer:
                     await self._push(queue, batch)
                 index = due
                 if index < len(pushes) and pushes[index].at > now:
-                    await asyncio.sleep(TICK)
+                    await asyncio.sleep(TICK)  # the plan says when the next one is due
         finally:
             for client in self._clients.values():
                 await client.aclose()
@@ -65,7 +65,7 @@ class Producer:
             except ResponseError:
                 # Out of memory, busy, moved, read only: Redis did nothing.
                 self.refusals += 1
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # it says the same until the fault is over
                 continue
             except (RedisError, OSError, TimeoutError):
                 certain = False
@@ -99,7 +99,7 @@ class Producer:
             except (RedisError, OSError, LookupError, StopIteration, RuntimeError, TimeoutError):
                 for each in list(self._clients.values()):
                     await self._drop(each)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # nobody tells when it answers again
             else:
                 return client
 

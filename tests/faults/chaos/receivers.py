@@ -99,7 +99,7 @@ class Receiver:
                 await self._until_gone(request)
                 return "hung", web.Response(status=504)
             case "slow answers":
-                await asyncio.sleep(self._rng.uniform(0.1, LONGEST_SLOW))
+                await asyncio.sleep(self._rng.uniform(0.1, LONGEST_SLOW))  # the fault itself
             case "garbage":
                 return "garbage", await self._break(request, b"SMTP ready\r\n\r\n\x00\xff")
             case "reset":
@@ -111,14 +111,14 @@ class Receiver:
 
     async def _until_gone(self, request: web.Request) -> None:
         while self.mode == "hang" and request.transport is not None and not request.transport.is_closing():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # aiohttp tells no handler that its client has left
 
     async def _break(self, request: web.Request, words: bytes) -> web.StreamResponse:
         """Say some bytes that are no whole answer, and reset the connection."""
         transport = request.transport
         if transport is not None:
             transport.write(words)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # what was written goes out before the reset does
             with suppress(OSError):
                 raw = transport.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

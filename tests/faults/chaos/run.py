@@ -73,6 +73,7 @@ async def _break(world: World, say: Say) -> None:
     locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
     async with asyncio.TaskGroup() as group:
         for planned in world.plan.faults:
+            # The plan says when.
             await asyncio.sleep(max(0.0, start + planned.at - time.monotonic()))
             lock = locks[resource(planned.name, planned.target)]
             group.create_task(_one(world, planned, lock, say))
@@ -85,7 +86,7 @@ async def _one(world: World, planned: Planned, lock: asyncio.Lock, say: Say) -> 
         try:
             try:
                 await fault.start()
-                await asyncio.sleep(planned.seconds)
+                await asyncio.sleep(planned.seconds)  # how long it lasts
             finally:
                 await fault.stop()
         except Skipped as why:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
@@ -21,26 +22,29 @@ DURABLE = ("--appendfsync", "always")
 """What Redis acknowledged is on disk."""
 
 
-class Topology:
+class Topology(ABC):
     """What is the same for all: where the masters are, and how to end."""
 
     name = ""
     acknowledged_by = 0
     """Replicas that must have a message before it counts as pushed."""
 
+    @abstractmethod
     def start(self) -> None:
-        raise NotImplementedError
+        """Return once it takes writes."""
 
+    @abstractmethod
     def stop(self) -> None:
-        raise NotImplementedError
+        """End all of its processes."""
 
     @property
+    @abstractmethod
     def url(self) -> str:
-        raise NotImplementedError
+        """What a configuration has as `redis.url`."""
 
+    @abstractmethod
     def masters(self) -> Sequence[RedisServer]:
         """The nodes that take writes now. Raises RedisError or LookupError in between."""
-        raise NotImplementedError
 
     def node_for(self, key: str) -> RedisServer:
         """The master that has this key. Raises as `masters` does."""
@@ -84,17 +88,16 @@ class Single(Topology):
         return [self.server]
 
 
-class WithSentinel(Topology):
-    """A master, one replica and three sentinels.
+SetUp = TypeVar("SetUp", RedisSentinel, RedisCluster)
 
-    With more replicas one of them could acknowledge what is lost when the other one takes over.
-    """
 
-    name = "sentinel"
+class Replicated(Topology, Generic[SetUp]):
+    """Masters with replicas, of which one takes over: `set_up` runs them."""
+
     acknowledged_by = 1
 
-    def __init__(self, folder: Path) -> None:
-        self.set_up = RedisSentinel(newest(), folder / "sentinel", replicas=1)
+    def __init__(self, set_up: SetUp) -> None:
+        self.set_up = set_up
 
     def start(self) -> None:
         self.set_up.start()
@@ -112,6 +115,18 @@ class WithSentinel(Topology):
     def steady(self) -> bool:
         return all(map(_has_replica, self.masters()))
 
+
+class WithSentinel(Replicated[RedisSentinel]):
+    """A master, one replica and three sentinels.
+
+    With more replicas one of them could acknowledge what is lost when the other one takes over.
+    """
+
+    name = "sentinel"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(RedisSentinel(newest(), folder / "sentinel", replicas=1))
+
     def masters(self) -> Sequence[RedisServer]:
         try:
             return [self.set_up.master()]
@@ -119,27 +134,13 @@ class WithSentinel(Topology):
             raise LookupError("the sentinels name an unknown master") from None
 
 
-class Clustered(Topology):
+class Clustered(Replicated[RedisCluster]):
     """Three masters with a replica each."""
 
     name = "cluster"
-    acknowledged_by = 1
 
     def __init__(self, folder: Path) -> None:
-        self.set_up = RedisCluster(newest(), folder / "cluster", masters=3, replicas=1)
-
-    def start(self) -> None:
-        self.set_up.start()
-
-    def stop(self) -> None:
-        self.set_up.stop()
-
-    @property
-    def url(self) -> str:
-        return self.set_up.url
-
-    def nodes(self) -> Sequence[RedisServer]:
-        return self.set_up.nodes
+        super().__init__(RedisCluster(newest(), folder / "cluster", masters=3, replicas=1))
 
     def steady(self) -> bool:
         views = set()
@@ -148,7 +149,7 @@ class Clustered(Topology):
                 if client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                     return False
                 views.add(frozenset(entry[2][1] for entry in client.execute_command("CLUSTER SLOTS")))
-        return len(views) == 1 and all(map(_has_replica, self.masters()))
+        return len(views) == 1 and super().steady()
 
     def masters(self) -> Sequence[RedisServer]:
         for node in self.set_up.nodes:

@@ -56,7 +56,7 @@ class World:
         """Note when this process is late itself: what it says about times is not to be trusted then."""
         while True:
             before = time.monotonic()
-            await asyncio.sleep(LAG_TICK)
+            await asyncio.sleep(LAG_TICK)  # the thing measured
             lag = time.monotonic() - before - LAG_TICK
             if lag > LAG_TICK:
                 self.lags.append((time.time(), lag))
@@ -71,7 +71,7 @@ class World:
                     at = time.time()
                     self.windows.append(Window("fail over", at - 1, at, note=f"seen: {known} to {now}"))
                 known = now
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.25)  # only asking tells who the master is
 
     def new_host(self, name: str) -> Host:
         """One more host, with a proxy of its own where there is one server; it is not started."""

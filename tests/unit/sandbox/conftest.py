@@ -34,7 +34,7 @@ class User:
             return answer.status, answer.headers, await answer.text()
 
     async def hook(
-        self, path: str = "/webhook", message_id: str = "msg_1", body: str = "{}", seconds: float = 5
+        self, path: str = "/webhook", message_id: str = "msg_1", body: str = "{}", seconds: float = 30
     ) -> tuple[int, Mapping[str, str], str]:
         """One webhook, correctly signed."""
         headers = self.signed(body, message_id)

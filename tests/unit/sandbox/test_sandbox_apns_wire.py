@@ -176,7 +176,7 @@ async def test_providers_without_devices_know_none_that_is_gone(user: Any) -> No
 
 
 async def test_a_push_that_hangs_fails_alone_and_ends_with_the_sandbox(sandbox: Sandbox) -> None:
-    async with Sender(options(sandbox), timeout=1) as sender:
+    async with Sender(options(sandbox), timeout=2) as sender:
         await sender.push(id="first")
         sandbox.troublemaker.order(Faults(hang=1.0))
         hanging = asyncio.create_task(sender.push(id="a"))
@@ -200,7 +200,7 @@ async def test_a_connection_breaks_in_the_middle_of_an_answer_and_the_next_one_i
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -332,4 +332,4 @@ async def test_an_independent_client_understands_the_sandbox_s_refusals(
     sandbox.troublemaker.order(Faults(unregistered=1.0))
     gone = await foreign.send_notification(aioapns.NotificationRequest(DEVICE, {"aps": {}}))
     assert (gone.status, gone.description) == ("410", "Unregistered")
-    assert abs(gone.timestamp / 1000 - time.time()) < 5
+    assert abs(gone.timestamp / 1000 - time.time()) < 60

@@ -82,14 +82,14 @@ async def test_quiet_says_nothing_of_requests_and_needs_no_reader() -> None:
                     async with session.post(f"{url}/webhook") as answer:
                         assert answer.status == 401
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await process.wait()
             assert process.returncode == 0
 
 
 async def test_what_cannot_be_is_one_line_and_exit_code_2(sandbox: Sandbox) -> None:
     for words, why in (
-        (["--listen", sandbox.url.removeprefix("http://")], "Address already in use"),
+        (["--listen", sandbox.url.removeprefix("http://")], "Address already in use; --listen takes another"),
         (["--listen", "8089"], "--listen: '8089' is no HOST:PORT"),
         (["--webhook-secret", "whsec_%"], "--webhook-secret: the webhook secret must be whsec_"),
         (["--rate-limit", "fast"], "--rate-limit: "),

@@ -16,9 +16,9 @@ class Reload(Fault):
         slower = self.world.reloads % 2 == 1
         for host in list(self.world.hosts.values()):
             host.write_config(slower=slower)
-            if host.ready:  # before that the signal would just end it
+            if host.ready:  # Python itself has no handler while it starts
                 host.signal(signal.SIGHUP)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # one after the other, as a deployment does it
         # While the last one still has the old file both rates are in use.
         await asyncio.sleep(1)
         self.note = "slower" if slower else "faster"
@@ -32,7 +32,7 @@ class ReloadBadFile(Fault):
         host.write_nonsense()
         if host.ready:
             host.signal(signal.SIGHUP)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # so long it could do harm
 
     async def stop(self) -> None:
         self.world.hosts[self.planned.target].write_config(slower=self.world.reloads % 2 == 1)
@@ -51,7 +51,7 @@ class PauseAndResume(Fault):
         for _ in range(40):
             if (await self.world.command(word, self.planned.target)).code == 0:
                 return
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # Redis may be in trouble for a moment
         self.world.broken.append(f"relay {word} {self.planned.target} never succeeded")
 
 

@@ -42,7 +42,7 @@ class FlushScripts(Fault):
     async def start(self) -> None:
         for _ in range(4):
             await self.world.topology.each("SCRIPT", "FLUSH")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # long enough for some work in between
 
 
 class KillClients(Fault):
@@ -51,7 +51,7 @@ class KillClients(Fault):
     async def start(self) -> None:
         for _ in range(3):
             await self.world.topology.each("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # long enough for some work in between
 
 
 class OutOfMemory(Fault):

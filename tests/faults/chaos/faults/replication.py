@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 
 from redis import Redis as SyncRedis
@@ -21,7 +22,7 @@ TAKEOVER = 30.0
 LANES = ("hook", "pusher", "limited", "remembering")
 
 
-class Replicated(Fault):
+class FromRest(Fault, ABC):
     """From a steady state: without a replica the slots of a dead master are nobody's, and what moves
     meanwhile needs an operator to mend it."""
 
@@ -40,16 +41,17 @@ class Replicated(Fault):
                     return
             if time.monotonic() > deadline:
                 raise Skipped(f"the nodes did not come to rest within {TAKEOVER:g} s")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # the nodes tell nobody when they have come to rest
 
+    @abstractmethod
     def _start(self) -> None:
-        raise NotImplementedError
+        """Make it, in a thread. Raises Skipped."""
 
     def _stop(self) -> None:
         """Undo it, where there is something to undo."""
 
 
-class FailOver(Replicated):
+class FailOver(FromRest):
     """SENTINEL FAILOVER or CLUSTER FAILOVER: both sides know of it."""
 
     def _start(self) -> None:
@@ -71,7 +73,7 @@ class FailOver(Replicated):
             self.note = f"of the lane {lane}"
 
 
-class KillMaster(Replicated):
+class KillMaster(FromRest):
     """SIGKILL of a master; it comes back as a replica."""
 
     _dead: RedisServer | None = None
@@ -94,7 +96,7 @@ class KillMaster(Replicated):
             self._dead.start()
 
 
-class MoveSlots(Replicated):
+class MoveSlots(FromRest):
     """The slot of a lane moves to another master, key by key, while it is used."""
 
     def _start(self) -> None:
@@ -113,7 +115,7 @@ def _until_another(topology: WithSentinel, dead: RedisServer) -> None:
     while topology.masters() == [dead]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"nobody took over within {TAKEOVER:g} s")
-        time.sleep(0.05)
+        time.sleep(0.05)  # only asking tells who the master is
 
 
 def _replica_of(topology: Clustered, master: RedisServer) -> RedisServer:

@@ -1,0 +1,31 @@
+"""From the bytes of a payload to the fields that a provider knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import msgspec
+
+from relay.message import Message
+
+PayloadT = TypeVar("PayloadT", bound=msgspec.Struct)
+
+
+def reader(kind: type[PayloadT], must_be: Mapping[str, str]) -> Callable[[Message], PayloadT]:
+    """What reads the payload of a message as `kind`; `must_be` says of each field what belongs there.
+
+    It raises ValueError, one line, where a field has another type.
+    """
+    decode = msgspec.json.Decoder(kind).decode
+
+    def read(message: Message) -> PayloadT:
+        try:
+            return decode(message.payload_json)
+        except msgspec.ValidationError as error:
+            # msgspec names the field at the end: Expected `str`, got `int` - at `$.rooms[...]`
+            name = re.split(r"[^a-z_]", str(error).rpartition("$.")[2], maxsplit=1)[0]
+            raise ValueError(f"{name}: must be {must_be[name]}") from None
+
+    return read
