@@ -7,8 +7,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 from redis.asyncio import Redis
 
+from relay import delivery
 from relay.dispatch import Dispatcher
 from relay.errors import StoreError, TransportError
 from relay.http.transport import ForbiddenAddress
@@ -148,13 +150,15 @@ async def test_a_forbidden_address_is_a_rejection(redis: Redis) -> None:
     assert "127.0.0.1" in letter.reason
 
 
-async def test_a_provider_that_hangs_is_cut_off_and_tried_again(redis: Redis) -> None:
+async def test_a_provider_that_hangs_is_cut_off_and_tried_again(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "LATE", 0.0)
     lane = a_lane(redis)
     provider = FakeProvider(options(timeout=0.05, retry={"base": 0.001}))
     provider.gate.clear()
     await lane.enqueue([plain_message("a")])
-    async with serving(lane, provider) as dispatcher:
-        dispatcher._timeout = 0.05
+    async with serving(lane, provider):
         await provider.until(lambda: len(provider.batches) >= 2)
         provider.gate.set()
         await emptied(lane)
