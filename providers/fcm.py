@@ -164,7 +164,7 @@ class Fcm(HttpProvider[FcmOptions]):
         priority = _PRIORITY.get(message.priority)
         if left is None and not message.collapse_key and priority is None:
             return message.payload_json
-        payload = message.payload
+        payload = dict(message.payload)
         android, apns, webpush = {}, {}, {}
         if left is not None:
             android["ttl"] = f"{left}s"

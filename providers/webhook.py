@@ -5,9 +5,9 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 
 from __future__ import annotations
 
-import base64
 import hmac
 import re
+from binascii import b2a_base64
 from collections.abc import Hashable, Sequence
 from hashlib import sha256
 from typing import Any, Literal, get_args
@@ -95,6 +95,7 @@ class Webhook(HttpProvider[WebhookOptions]):
         self._macs = [
             hmac.new(signing_key(secret.get_secret_value()), digestmod=sha256) for secret in secrets
         ]
+        self._headers = {name.lower(): value for name, value in options.headers.items()}
         if isinstance(options.allow_private, list):
             self.allowed_networks = networks(options.allow_private)
         if options.url is None:
@@ -143,8 +144,9 @@ class Webhook(HttpProvider[WebhookOptions]):
             body, content_type = message.payload_json, "application/json"
         else:
             body, content_type = _body(message, payload)
-        headers = {name.lower(): value for name, value in self.options.headers.items()}
-        headers.update((name.lower(), value) for name, value in (payload.get("headers") or {}).items())
+        headers = self._headers.copy()
+        if own := payload.get("headers"):
+            headers.update((name.lower(), value) for name, value in own.items())
         if content_type:
             headers.setdefault("content-type", content_type)
         if message.traceparent:
@@ -163,7 +165,7 @@ class Webhook(HttpProvider[WebhookOptions]):
         for prepared in self._macs:
             mac = prepared.copy()
             mac.update(content)
-            signatures.append("v1," + base64.b64encode(mac.digest()).decode())
+            signatures.append("v1," + b2a_base64(mac.digest(), newline=False).decode())
         return " ".join(signatures)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 from random import getrandbits
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -37,7 +38,7 @@ _LOW_62 = (1 << 62) - 1
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, dict=True):
     """One message to one provider. Times are Unix seconds; 0 stands for "none"."""
 
     id: str
@@ -64,9 +65,9 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     destination: str = ""
     """Where it goes, of a provider whose rate is one for each destination."""
 
-    @property
+    @cached_property
     def payload(self) -> dict[str, Any]:
-        """The payload, decoded at each access."""
+        """The payload, decoded once: all who look share it, and nobody changes it."""
         decoded: dict[str, Any] = msgspec.json.decode(self.payload_json)
         return decoded
 

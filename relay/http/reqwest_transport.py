@@ -21,6 +21,7 @@ from relay import __version__
 from relay.errors import TransportError
 from relay.http.reasons import cut, host_of
 from relay.http.reqwest_reasons import CONNECTING, PING_TIMED_OUT, causes_of, explain_causes, was_closed
+from relay.http.rests import Rests
 from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, Unsendable
 from relay.provider import Request, Response
 
@@ -58,6 +59,8 @@ _FRAMING = frozenset(
 )
 """Headers that say how a request is framed, not what it asks. A wrong one can end a whole connection."""
 
+_RESTS = Rests()
+
 _SECRET = re.compile(r"//[^/]*@")
 
 
@@ -68,12 +71,8 @@ class _Connection:
     client: Client
     busy: int = 0
     answered: float = -math.inf
-    """When the last answer over HTTP/1.1 came, in monotonic seconds: that connection is used again."""
-
-    @property
-    def reused(self) -> bool:
-        """Whether a request may have gone out on a connection that had served another."""
-        return time.monotonic() - self.answered < KEEP_ALIVE
+    """When the last answer over HTTP/1.1 came, in monotonic seconds: for `KEEP_ALIVE` from then on a request
+    may go out on a connection that had served another."""
 
 
 class ReqwestTransport:
@@ -121,53 +120,55 @@ class ReqwestTransport:
     async def send(self, request: Request) -> Response:
         _check_origin(request.url)
         _check_headers(request.headers)
+        if _RESTS.busy:
+            # What others are about to send is prepared first, and all goes out together.
+            await asyncio.sleep(0)
         connection = self._free()
         connection.busy += 1
-        started = time.monotonic()
         try:
-            response = await self._first(connection, request)
-            if response is not None:
-                return response
-            left = max(0.001, started + self._seconds - time.monotonic())
-            async with asyncio.timeout(left):
-                response, _ = await _exchange(self._new(), request)
-                return response
-        except RequestTimeoutError as error:
-            causes = causes_of(error.details)
-            if CONNECTING in causes:
-                host = host_of(request.url)
-                raise TransportError(
-                    f"cannot connect to {host}: no answer within {self._seconds / 2:g} s"
-                ) from None
-            if PING_TIMED_OUT in causes:
-                raise TransportError(explain_causes(causes, request.url)) from None
-            raise TransportError(f"no answer within {self._seconds:g} s") from None
-        except TimeoutError:
-            raise TransportError(f"no answer within {self._seconds:g} s") from None
-        except RequestError as error:
-            reason = explain_causes(causes_of(error.details), request.url, http2=self._http2)
-            raise TransportError(reason) from error
-        except PyreqwestError as error:
-            raise TransportError(cut(str(error))) from error
+            return await self._over(connection, request)
+        except (PyreqwestError, TimeoutError) as error:
+            raise self._trouble(error, request.url) from error
         finally:
             connection.busy -= 1
+            _RESTS.answered()
 
-    async def _first(self, connection: _Connection, request: Request) -> Response | None:
-        """The answer; None where an idle connection ended in place of one."""
-        reused = connection.reused
+    async def _over(self, connection: _Connection, request: Request) -> Response:
+        started = time.monotonic()
+        reused = started - connection.answered < KEEP_ALIVE
         try:
             response, version = await _exchange(connection.client, request)
-        except RequestTimeoutError:
-            raise
         except RequestError as error:
-            if reused and was_closed(causes_of(error.details)):
-                return None
+            timed_out = isinstance(error, RequestTimeoutError)
+            if reused and not timed_out and was_closed(causes_of(error.details)):
+                return await self._over_a_new_one(request, started)
             raise
-        if version.startswith("HTTP/1"):
+        if version[:6] == "HTTP/1":
             connection.answered = time.monotonic()
             if reused and response.status == IDLE_TOO_LONG:
-                return None
+                return await self._over_a_new_one(request, started)
         return response
+
+    async def _over_a_new_one(self, request: Request, started: float) -> Response:
+        """The answer, where an idle connection ended in place of one."""
+        async with asyncio.timeout(max(0.001, started + self._seconds - time.monotonic())):
+            response, _ = await _exchange(self._new(), request)
+            return response
+
+    def _trouble(self, error: PyreqwestError | TimeoutError, url: str) -> TransportError:
+        if isinstance(error, RequestTimeoutError):
+            causes = causes_of(error.details)
+            if CONNECTING in causes:
+                return TransportError(
+                    f"cannot connect to {host_of(url)}: no answer within {self._seconds / 2:g} s"
+                )
+            if PING_TIMED_OUT in causes:
+                return TransportError(explain_causes(causes, url))
+        elif isinstance(error, RequestError):
+            return TransportError(explain_causes(causes_of(error.details), url, http2=self._http2))
+        elif isinstance(error, PyreqwestError):
+            return TransportError(cut(str(error)))
+        return TransportError(f"no answer within {self._seconds:g} s")
 
     async def close(self) -> None:
         for connection in self._connections:
@@ -244,11 +245,19 @@ async def _exchange(client: Client, request: Request) -> tuple[Response, str]:
         raise Unsendable(f"the request cannot be sent: {cut(causes_of(error.details)[-1])}") from None
     except ValueError as error:
         raise Unsendable(f"the request cannot be sent: {cut(str(error))}") from None
-    async with built as answer:
+    # To leave the context closes a body that goes on. One that was read to its end has nothing to close, and
+    # each step into the library costs.
+    answer = await built.__aenter__()
+    ended = False
+    try:
         # One byte more than is of use: a body of just the limit is then seen to end.
         body = await answer.body_reader.read(BODY_LIMIT + 1)
         whole = b"" if body is None else body.to_bytes()
-        return Response(answer.status, _headers(answer.headers), whole[:BODY_LIMIT]), answer.version
+        ended = len(whole) <= BODY_LIMIT
+    finally:
+        if not ended:
+            await built.__aexit__(None, None, None)
+    return Response(answer.status, _headers(answer.headers), whole[:BODY_LIMIT]), answer.version
 
 
 def _headers(found: HeaderMap) -> dict[str, str]:
@@ -265,12 +274,17 @@ def _headers(found: HeaderMap) -> dict[str, str]:
         return readable
 
 
+@lru_cache(maxsize=1024)
+def _is_framing(name: str) -> bool:
+    return name.lower() in _FRAMING
+
+
 def _check_headers(headers: Mapping[str, str]) -> None:
     """Raise Unsendable for what some servers end the whole connection for (RFC 9113, 8.2)."""
     for name, value in headers.items():
-        if name.lower() in _FRAMING:
+        if _is_framing(name):
             raise Unsendable(f"the request cannot be sent: the header {cut(name)} belongs to the connection")
-        if value[:1] in (" ", "\t") or value[-1:] in (" ", "\t"):
+        if value != value.strip(" \t"):
             raise Unsendable(f"the request cannot be sent: the header {cut(name)} has space at an end")
 
 

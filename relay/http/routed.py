@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 
 class RoutedTransport:
-    """What is `public_only` goes through aiohttp and the guard, plain HTTP through aiohttp, all else through
-    pyreqwest.
+    """What is `public_only` goes through aiohttp and the guard, all else through pyreqwest.
 
     Both are imported and made at their first request: of a thousand providers, most have nothing to do.
     """
@@ -33,7 +32,7 @@ class RoutedTransport:
         self._secrets = tuple(secrets_in(options))
 
     async def send(self, request: Request) -> Response:
-        response = await self._carry(request)
+        response = await self._transport(request).send(request)
         return response if response.status < 300 else self._without_secrets(request, response)
 
     def _without_secrets(self, request: Request, response: Response) -> Response:
@@ -44,20 +43,14 @@ class RoutedTransport:
             headers["location"] = redactor.text(headers["location"])
         return msgspec.structs.replace(response, headers=headers, body=redactor.data(response.body))
 
-    async def _carry(self, request: Request) -> Response:
-        if request.public_only or self._is_plain(request.url):
+    def _transport(self, request: Request) -> Transport:
+        if request.public_only:
             if self._guarded is None:
                 self._guarded = _guarded(self._options, self._allowed)
-            return await self._guarded.send(request)
+            return self._guarded
         if self._fixed is None:
             self._fixed = _fixed(self._options, http2=self._http2)
-        return await self._fixed.send(request)
-
-    def _is_plain(self, url: str) -> bool:
-        """Whether it is HTTP/1.1 without TLS to a host in reach: there aiohttp costs less."""
-        options = self._options
-        asks = isinstance(options, HttpOptions) and (options.proxy or options.client_cert)
-        return url.startswith("http://") and not asks and not self._http2
+        return self._fixed
 
     async def close(self) -> None:
         for transport in (self._fixed, self._guarded):
