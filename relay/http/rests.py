@@ -10,6 +10,7 @@ nothing can end, and takes together what has come meanwhile.
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 
 REST = 0.001
@@ -54,4 +55,5 @@ class Rests:
             self.busy = self._answers - before >= BUSY * (now - since)
             self._window = (now, self._answers)
         if self.busy:
-            time.sleep(REST)
+            # A span; `time.sleep` waits for a point in time, and a clock may be set meanwhile.
+            select.select((), (), (), REST)
