@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -66,6 +67,8 @@ async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool)
     # The engine is heavy: the other commands, and a supervisor, do without it.
     from relay.worker import Worker
 
+    # What is imported stays: the collector need not look at it again and again.
+    gc.freeze()
     stop, changed, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
