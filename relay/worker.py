@@ -14,7 +14,6 @@ from functools import partial
 import structlog
 
 from relay import __version__
-from relay.admin.server import Admin
 from relay.courier import Courier
 from relay.dispatch import Dispatcher
 from relay.errors import StoreError
@@ -95,7 +94,6 @@ class Worker:
         routers = {intake.queue.name: intake.router for intake in self.intakes}
         self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers)
         self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
-        self._admin = Admin(settings, client, self._heartbeat, self._watchdog)
         self._shared: dict[str, int] = {}
         self._share_out = asyncio.Event()
 
@@ -115,8 +113,13 @@ class Worker:
                 stack.push_async_callback(transport.close)
                 await adapter.start(transport)
                 stack.push_async_callback(adapter.close)
-            if (runner := await self._admin.start()) is not None:
-                stack.push_async_callback(runner.cleanup)
+            if self.settings.admin.address is not None:
+                # A web server takes 13 MiB: nothing for those who do without.
+                from relay.admin.server import Admin
+
+                admin = Admin(self.settings, self.client, self._heartbeat, self._watchdog)
+                if (runner := await admin.start()) is not None:
+                    stack.push_async_callback(runner.cleanup)
             async with asyncio.TaskGroup() as group:
                 heartbeat = group.create_task(self._heartbeat.run())
                 background = [

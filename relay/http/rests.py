@@ -16,7 +16,7 @@ import time
 REST = 0.001
 """Seconds of one rest: everything that the loop serves is later by that much at most."""
 
-BUSY = 1000.0
+BUSY = 3000.0
 """Answers a second from which on the loop rests: some at each time, else it would only be late."""
 
 WINDOW = 0.002
