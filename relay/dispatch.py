@@ -77,7 +77,6 @@ class Dispatcher:
         self._tasks: asyncio.TaskGroup
         self._claimer: asyncio.Task[None] | None = None
         self._senders = 0
-        self._idle_senders: deque[asyncio.Future[None]] = deque()
         self._ready: deque[Batch] = deque()
         # Tickets by when their claim was asked for, in monotonic seconds.
         self._held: dict[str, float] = {}
@@ -213,7 +212,9 @@ class Dispatcher:
                 if time.monotonic() < self._held_until:
                     return
                 self._ready.append(batches.popleft())
-                self._wake_sender()
+                if self._senders < self._senders_most:
+                    self._senders += 1
+                    self._tasks.create_task(self._send_all())
         finally:
             for batch in batches:
                 self._hand_back(batch)
@@ -246,25 +247,13 @@ class Dispatcher:
 
     # Sending
 
-    def _wake_sender(self) -> None:
-        while self._idle_senders:
-            called = self._idle_senders.popleft()
-            if not called.done():
-                called.set_result(None)
-                return
-        if self._senders < self._senders_most:
-            self._senders += 1
-            self._tasks.create_task(self._send_forever())
-
-    async def _send_forever(self) -> None:
-        # An asyncio.Queue does the same and takes twice as long.
-        loop = asyncio.get_running_loop()
-        while True:
+    async def _send_all(self) -> None:
+        try:
             while self._ready:
                 await self._send(self._ready.popleft())
-            called = loop.create_future()
-            self._idle_senders.append(called)
-            await called
+        finally:
+            # In the same step in which nothing was left: what comes later starts another sender.
+            self._senders -= 1
 
     async def _send(self, batch: Batch) -> None:
         batch = self._still_to_send(batch)

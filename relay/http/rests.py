@@ -17,14 +17,14 @@ REST = 0.001
 """Seconds of one rest: everything that the loop serves is later by that much at most."""
 
 BUSY = 3000.0
-"""Answers a second from which on the loop rests: some at each time, else it would only be late."""
+"""Answers a second from which on the loop rests: for each one that comes alone it would only be late."""
 
 WINDOW = 0.002
 """Seconds over which the rate is taken."""
 
 
 class Rests:
-    """The rests of one event loop."""
+    """The rests of an event loop, and whether there is cause for any."""
 
     def __init__(self) -> None:
         self._answers = 0
@@ -32,15 +32,17 @@ class Rests:
         self._window = (time.monotonic(), 0)
         self.busy = False
         """Whether answers come thick and fast."""
-        self._soon = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """In which a look is due."""
 
     def answered(self) -> None:
         """One more answer is there. Takes a rest soon, once what is there has been dealt with."""
         self._answers += 1
-        if not self._soon:
-            self._soon = True
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
             self._seen = self._answers
-            asyncio.get_running_loop().call_soon(self._look)
+            loop.call_soon(self._look)
 
     def _look(self) -> None:
         if self._answers != self._seen:
@@ -48,7 +50,7 @@ class Rests:
             self._seen = self._answers
             asyncio.get_running_loop().call_soon(self._look)
             return
-        self._soon = False
+        self._loop = None
         now = time.monotonic()
         since, before = self._window
         if now - since >= WINDOW:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class RoutedTransport:
-    """What is `public_only` goes through aiohttp and the guard, all else through pyreqwest.
+    """What is `public_only` goes through aiohttp and the guard, all else through pyreqwest: over TLS with
+    connections of the provider's own, over plain HTTP with those that all of them share.
 
-    Both are imported and made at their first request: of a thousand providers, most have nothing to do.
+    All are imported and made at their first request: of a thousand providers, most have nothing to do.
     """
 
     def __init__(self, options: ProviderOptions, allowed: tuple[Network, ...], *, http2: bool) -> None:
@@ -28,6 +29,7 @@ class RoutedTransport:
         self._allowed = allowed
         self._http2 = http2
         self._fixed: Transport | None = None
+        self._plain: Transport | None = None
         self._guarded: Transport | None = None
         self._secrets = tuple(secrets_in(options))
 
@@ -48,14 +50,48 @@ class RoutedTransport:
             if self._guarded is None:
                 self._guarded = _guarded(self._options, self._allowed)
             return self._guarded
+        if request.url.startswith("http://") and self._may_share():
+            if self._plain is None:
+                self._plain = _SharedTransport(self._options.timeout)
+            return self._plain
         if self._fixed is None:
             self._fixed = _fixed(self._options, http2=self._http2)
         return self._fixed
 
+    def _may_share(self) -> bool:
+        options = self._options
+        return not self._http2 and not (isinstance(options, HttpOptions) and options.proxy)
+
     async def close(self) -> None:
-        for transport in (self._fixed, self._guarded):
+        for transport in (self._fixed, self._plain, self._guarded):
             if transport is not None:
                 await transport.close()
+
+
+class _SharedTransport:
+    """Plain HTTP shows no identity, so providers whose time-outs are the same share a client. Each client has
+    a pool of connections, and hundreds of pools take more memory than all else in a worker."""
+
+    _all: ClassVar[dict[float, tuple[Transport, set[_SharedTransport]]]] = {}
+
+    def __init__(self, timeout: float) -> None:
+        from relay.http.reqwest_transport import ReqwestTransport
+
+        self._timeout = timeout
+        if timeout not in self._all:
+            self._all[timeout] = (ReqwestTransport(timeout=timeout, concurrency=1), set())
+        self._transport, sharers = self._all[timeout]
+        sharers.add(self)
+
+    async def send(self, request: Request) -> Response:
+        return await self._transport.send(request)
+
+    async def close(self) -> None:
+        _, sharers = self._all[self._timeout]
+        sharers.discard(self)
+        if not sharers:
+            del self._all[self._timeout]
+            await self._transport.close()
 
 
 def _fixed(options: ProviderOptions, *, http2: bool) -> Transport:

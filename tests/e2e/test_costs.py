@@ -215,11 +215,11 @@ EVENTS = {**PUSHER, "event": "hit"}
 
 # The bounds are what was counted on Python 3.11, and a tenth; a bound may go down with what is saved. 200
 # elements are one batch of an intake. 64 webhooks are under way at once, and about so many are one claim and
-# one settle; of the 640 slots of Pusher, 100 are. Tasks are made by the libraries alone: for each command to
-# Redis (redis-py, before Python 3.12) and each request with a body (aiohttp).
+# one settle; of the 640 slots of Pusher, 100 are. A task is made for each sender of a wave, and by the
+# libraries for each command to Redis (redis-py, before Python 3.12) and each request with a body (aiohttp).
 BACKLOGS = {
-    "webhook": Cost({"take": 6, "enqueue": 6, "claim": 20, "settle": 16, "BLMOVE": 1}, 1150, 730, 690),
-    "pusher": Cost({"take": 6, "enqueue": 6, "claim": 12, "settle": 12, "BLMOVE": 1}, 155, 730, 690),
+    "webhook": Cost({"take": 6, "enqueue": 6, "claim": 20, "settle": 16, "BLMOVE": 1}, 2250, 730, 690),
+    "pusher": Cost({"take": 6, "enqueue": 6, "claim": 12, "settle": 12, "BLMOVE": 1}, 270, 730, 690),
 }
 
 # One by one: the wait for it, a take, an enqueue, a claim, a settle, and a take that finds no more. Each
