@@ -218,7 +218,7 @@ EVENTS = {**PUSHER, "event": "hit"}
 # one settle; of the 640 slots of Pusher, 100 are. A task is made for each sender of a wave, and by the
 # libraries for each command to Redis (redis-py, before Python 3.12) and each request with a body (aiohttp).
 BACKLOGS = {
-    "webhook": Cost({"take": 6, "enqueue": 6, "claim": 20, "settle": 16, "BLMOVE": 1}, 2250, 730, 690),
+    "webhook": Cost({"take": 6, "enqueue": 6, "claim": 24, "settle": 24, "BLMOVE": 1}, 2250, 730, 690),
     "pusher": Cost({"take": 6, "enqueue": 6, "claim": 12, "settle": 12, "BLMOVE": 1}, 270, 730, 690),
 }
 
