@@ -88,6 +88,21 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class Bare:
+    """`bench.bare`, in relay's own environment."""
+
+    name: str = "bare lane path"
+    works: frozenset[str] = WEBHOOK
+    producer: Callable[[Redis, bool], Producer] = Lists
+
+    def missing(self) -> str:
+        return ""
+
+    def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
+        return _run([sys.executable, "-m", "bench.bare"], setting, env=_environment(work, setting))
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """Something else, as the README in its folder says."""
 
@@ -110,15 +125,20 @@ class Peer:
         return shutil.which(self.words.split()[0], path=f"{own}:{os.environ['PATH']}")
 
     def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
-        environment = {
-            "BENCH_WORK": work.name,
-            "BENCH_REDIS": setting.redis_url,
-            "BENCH_URL": setting.url,
-            "BENCH_CA": str(setting.ca),
-            "BENCH_CONCURRENCY": str(CONCURRENCY),
-        }
         command = [str(self._binary()), *self.words.split()[1:]]
-        return _run(command, setting, cwd=PEERS / self.folder, env={**os.environ, **environment})
+        return _run(command, setting, cwd=PEERS / self.folder, env=_environment(work, setting))
+
+
+def _environment(work: Work, setting: Setting) -> dict[str, str]:
+    """What a system is to do, for those that are told so."""
+    return {
+        **os.environ,
+        "BENCH_WORK": work.name,
+        "BENCH_REDIS": setting.redis_url,
+        "BENCH_URL": setting.url,
+        "BENCH_CA": str(setting.ca),
+        "BENCH_CONCURRENCY": str(CONCURRENCY),
+    }
 
 
 def _run(command: list[str], setting: Setting, **where: Any) -> subprocess.Popen[bytes]:
@@ -132,6 +152,7 @@ _TASKIQ = f"--workers 1 --max-async-tasks {CONCURRENCY} --max-prefetch {CONCURRE
 
 SYSTEMS: tuple[System, ...] = (
     Relay(),
+    Bare(),
     Peer("plain Node loop", "plain_node", "node worker.mjs", Lists, EVERY, "node_modules/undici"),
     Peer("plain Python loop", "plain_python", "python worker.py", Lists, HTTP_1, "plain_python/.venv"),
     Peer("BullMQ", "bullmq", "node worker.mjs", BullMq, WEBHOOK, "node_modules/bullmq"),

@@ -18,7 +18,7 @@ from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.lane import Lane, Malformed
-from relay.store.queue import BATCH, NOTHING, Batch, Done, Queue
+from relay.store.queue import NOTHING, Batch, Done, Queue
 from relay.store.replication import Replicas
 from relay.store.scripting import is_refusal
 
@@ -33,10 +33,6 @@ WAIT = 5.0
 WAITS = 3
 """Waits in vain after which a look is taken all the same: who waited beside us may have died and left what it
 had moved aside."""
-
-LINGER = 0.005
-"""Seconds to wait for an element before a batch that was not full is forgotten: where they come often, the
-next take forgets it too, and costs no round trip of its own."""
 
 PAUSE = 0.5
 """Seconds after a refusal before Redis is asked again."""
@@ -211,8 +207,6 @@ class Intake:
         batch = await self._take()
         if batch.elements:
             await self._handle(batch)
-            if len(batch.elements) < BATCH:
-                await self._wait(LINGER)
             return
         for _ in range(WAITS):
             if await self._wait(WAIT):

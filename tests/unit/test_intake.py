@@ -102,32 +102,6 @@ async def test_what_it_had_taken_when_it_stopped_is_put_into_the_lanes_once(redi
     assert await intake.queue.holders() == []
 
 
-async def test_a_batch_that_was_not_yet_forgotten_when_it_stopped_counts_once(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.intake.LINGER", 30)
-    lane = a_lane(redis, worker="w3")
-    async with taking(redis) as intake:
-        await push_all(redis, "q", [element("0"), element("1")])
-        await eventually(lane.size, 2)
-    assert await intake.queue.depth(["w2"]) == (0, 2)
-    await intake.finish()
-    assert await intake.queue.depth(["w2"]) == (0, 0)
-    assert await lane.size() == 2
-
-
-async def test_at_a_steady_rate_what_comes_next_has_the_last_one_forgotten(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.intake.LINGER", 30)
-    lane = a_lane(redis, worker="w3")
-    async with taking(redis) as intake:
-        for number in range(3):
-            await push_all(redis, "q", [element(str(number))])
-            await eventually(lane.size, number + 1)
-            assert await intake.queue.depth(["w2"]) == (0, 1)
-
-
 async def test_what_a_waiting_worker_had_moved_aside_is_taken_by_one_that_waits_in_vain(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

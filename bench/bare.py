@@ -1,0 +1,166 @@
+"""The lane path with nothing else: what relay's features cost is told beside it.
+
+A batch of elements goes into a hash and a list by one script; a claim hands some out under a lease; fixed
+senders sign and POST them over relay's own transport; a settle forgets them. No rate, retry, priority,
+receipt, expiry, order or recovery, and one provider. What to do stands in the environment, as for the peers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import os
+import time
+from collections import deque
+from hashlib import sha256
+
+import msgspec
+import uvloop
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from relay.http.reqwest_transport import ReqwestTransport
+from relay.provider import Request
+
+CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
+URL = os.environ["BENCH_URL"] + "/hook"
+BATCH, CLAIM, GATHER = 200, 100, 0.002
+KEY = b"k" * 24
+
+TAKE = """
+local batch = redis.call('LRANGE', KEYS[2], 0, -1)
+if ARGV[1] == '1' then redis.call('DEL', KEYS[2]); batch = {} end
+if #batch == 0 then
+  batch = redis.call('LRANGE', KEYS[1], 0, ARGV[2] - 1)
+  if #batch > 0 then
+    redis.call('LTRIM', KEYS[1], #batch, -1)
+    redis.call('RPUSH', KEYS[2], unpack(batch))
+  end
+end
+return batch
+"""
+ENQUEUE = """
+local last = redis.call('INCRBY', KEYS[1], #ARGV) - #ARGV
+local bodies, tickets = {}, {}
+for index, record in ipairs(ARGV) do
+  tickets[index] = last + index
+  bodies[2 * index - 1], bodies[2 * index] = last + index, record
+end
+redis.call('HSET', KEYS[2], unpack(bodies))
+redis.call('RPUSH', KEYS[3], unpack(tickets))
+"""
+CLAIM_SCRIPT = """
+local tickets = redis.call('LPOP', KEYS[1], ARGV[1])
+if not tickets then return {{}, {}} end
+local leases = {}
+for index, ticket in ipairs(tickets) do leases[2 * index - 1], leases[2 * index] = ticket, 1 end
+redis.call('HSET', KEYS[3], unpack(leases))
+return {tickets, redis.call('HMGET', KEYS[2], unpack(tickets))}
+"""
+SETTLE = """
+redis.call('HDEL', KEYS[1], unpack(ARGV))
+redis.call('HDEL', KEYS[2], unpack(ARGV))
+redis.call('HINCRBY', KEYS[3], 'delivered', #ARGV)
+"""
+
+
+class Lane:
+    """One queue, one provider, one worker."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._take = self._script(TAKE)
+        self._enqueue = self._script(ENQUEUE)
+        self._claim = self._script(CLAIM_SCRIPT)
+        self._settle = self._script(SETTLE)
+        self._transport = ReqwestTransport(timeout=10, concurrency=CONCURRENCY)
+        self._mac = hmac.new(KEY, digestmod=sha256)
+        self._ready: deque[tuple[bytes, bytes]] = deque()
+        self._done: list[bytes] = []
+        self._held = 0
+        self._arrived, self._freed, self._finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._idle: deque[asyncio.Future[None]] = deque()
+
+    def _script(self, text: str) -> AsyncScript:
+        return self._redis.register_script(text)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for loop in (self.take, self.claim, self.settle, *[self.send] * CONCURRENCY):
+                group.create_task(loop())
+
+    async def take(self) -> None:
+        done = 0
+        while True:
+            batch = await self._take(keys=["bench", "taken"], args=[done, BATCH])
+            done = 0
+            if not batch:
+                await asyncio.sleep(0.001)
+                continue
+            records = []
+            for element in batch:
+                msgspec.json.decode(element)
+                records.append(msgspec.msgpack.encode((time.time(), element)))
+            await self._enqueue(keys=["number", "bodies", "ready"], args=records)
+            done = 1
+            self._arrived.set()
+
+    async def claim(self) -> None:
+        while True:
+            room = min(CLAIM, 2 * CONCURRENCY - self._held)
+            if room < CONCURRENCY // 2:
+                self._freed.clear()
+                await self._freed.wait()
+                continue
+            self._arrived.clear()
+            tickets, records = await self._claim(keys=["ready", "bodies", "leases"], args=[room])
+            if not tickets:
+                await self._arrived.wait()
+                continue
+            self._held += len(tickets)
+            self._ready.extend(zip(tickets, records, strict=True))
+            while self._idle:
+                self._idle.popleft().set_result(None)
+
+    async def send(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._ready:
+                called = loop.create_future()
+                self._idle.append(called)
+                await called
+            ticket, record = self._ready.popleft()
+            _, body = msgspec.msgpack.decode(record)
+            name, now = ticket.decode(), str(int(time.time()))
+            mac = self._mac.copy()
+            mac.update(f"{name}.{now}.".encode() + body)
+            headers = {
+                "content-type": "application/json",
+                "webhook-id": name,
+                "webhook-timestamp": now,
+                "webhook-signature": "v1," + base64.b64encode(mac.digest()).decode(),
+            }
+            response = await self._transport.send(Request(URL, body, headers))
+            assert response.status == 200, response
+            self._done.append(ticket)
+            self._held -= 1
+            self._freed.set()
+            self._finished.set()
+
+    async def settle(self) -> None:
+        while True:
+            await self._finished.wait()
+            await asyncio.sleep(GATHER)
+            self._finished.clear()
+            done, self._done = self._done, []
+            await self._settle(keys=["bodies", "leases", "control"], args=done)
+
+
+async def main() -> None:
+    async with Redis.from_url(os.environ["BENCH_REDIS"], protocol=2) as redis:
+        await Lane(redis).run()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
