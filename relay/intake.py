@@ -18,7 +18,7 @@ from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.lane import Lane, Malformed
-from relay.store.queue import NOTHING, Batch, Done, Queue
+from relay.store.queue import BATCH, NOTHING, Batch, Done, Queue
 from relay.store.replication import Replicas
 from relay.store.scripting import is_refusal
 
@@ -33,6 +33,10 @@ WAIT = 5.0
 WAITS = 3
 """Waits in vain after which a look is taken all the same: who waited beside us may have died and left what it
 had moved aside."""
+
+PLENTY, GIVE_WAY = 10_000, 2.0
+"""Messages that wait in each lane of a full batch, from which on an intake leaves those who send so many times
+as long as it took itself: a long backlog would take half of their time."""
 
 PAUSE = 0.5
 """Seconds after a refusal before Redis is asked again."""
@@ -177,6 +181,7 @@ class Intake:
         """Elements that came from the queue so far."""
         self.waiting = False
         """Whether this is a blocking wait for the next element."""
+        self._plenty = False
 
     async def run(self) -> None:
         """Move elements until cancelled. What was taken and not moved stays on the processing list."""
@@ -204,9 +209,12 @@ class Intake:
 
     async def _advance(self) -> None:
         """One batch, or a wait for one."""
+        began = time.monotonic()
         batch = await self._take()
         if batch.elements:
             await self._handle(batch)
+            if self._plenty:
+                await self._give_way(GIVE_WAY * (time.monotonic() - began))
             return
         for _ in range(WAITS):
             if await self._wait(WAIT):
@@ -222,12 +230,18 @@ class Intake:
         self._heard()
         return came
 
-    async def _take(self) -> Batch:
+    async def _give_way(self, seconds: float) -> None:
+        """Leave the time to those who send, and hold nothing meanwhile: others may wait for what was taken."""
+        left = await self._take(most=0)
+        if not left.elements:
+            await asyncio.sleep(seconds)
+
+    async def _take(self, most: int = BATCH) -> Batch:
         done, self._done = self._done, NOTHING
         if self._was_frozen():
             # What Redis answered then may be undone.
             done = NOTHING
-        batch = await self.queue.take(done)
+        batch = await self.queue.take(done, most=most)
         self.taken += len(batch.elements)
         self._heard()
         return batch
@@ -239,6 +253,7 @@ class Intake:
         by_lane, rejected = self.router.sort(batch.elements)
         if batch.earlier and is_ordered(by_lane):
             await self._earlier_first(batch)
+        self._plenty = len(batch.elements) == BATCH
         await self._enqueue_all(by_lane, batch.number)
         self._done = done_with(batch, by_lane, rejected, self._lanes, self.mark)
 
@@ -268,6 +283,7 @@ class Intake:
         enqueued = await lane.enqueue(items, self.mark, number)
         await self._replicas.follow(lane.keys.replicated)
         self._heard()
+        self._plenty = self._plenty and enqueued.waiting > PLENTY
         if enqueued.letters:
             self._on_letters(provider)
         self._on_arrival(provider, enqueued.waiting)

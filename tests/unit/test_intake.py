@@ -102,6 +102,31 @@ async def test_what_it_had_taken_when_it_stopped_is_put_into_the_lanes_once(redi
     assert await intake.queue.holders() == []
 
 
+async def test_where_lanes_have_plenty_it_gives_way_and_holds_nothing_meanwhile(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.intake.PLENTY", 300)
+    monkeypatch.setattr("relay.intake.GIVE_WAY", 1e6)
+    lane = a_lane(redis, worker="w3")
+    await push_all(redis, "q", [element(str(number)) for number in range(1000)])
+    async with taking(redis) as intake:
+        await eventually(lambda: intake.queue.depth(["w2"]), (600, 0))
+        assert await intake.queue.holders() == []
+        assert await lane.size() == 400
+
+
+async def test_a_batch_that_is_not_full_gives_way_to_nobody(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.intake.PLENTY", 0)
+    monkeypatch.setattr("relay.intake.GIVE_WAY", 1e6)
+    lane = a_lane(redis, worker="w3")
+    async with taking(redis):
+        for number in range(3):
+            await push_all(redis, "q", [element(str(number))])
+            await eventually(lane.size, number + 1)
+
+
 async def test_what_a_waiting_worker_had_moved_aside_is_taken_by_one_that_waits_in_vain(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
