@@ -35,7 +35,7 @@ WAITS = 3
 had moved aside."""
 
 PLENTY, GIVE_WAY = 10_000, 2.0
-"""Messages that wait in each lane of a full batch, from which on an intake leaves those who send so many times
+"""Messages that wait in each lane of a full batch, from which on an intake leaves senders so many times
 as long as it took itself: a long backlog would take half of their time."""
 
 PAUSE = 0.5
@@ -231,7 +231,7 @@ class Intake:
         return came
 
     async def _give_way(self, seconds: float) -> None:
-        """Leave the time to those who send, and hold nothing meanwhile: others may wait for what was taken."""
+        """Leave the time to senders, and hold nothing meanwhile: others may wait for what was taken."""
         left = await self._take(most=0)
         if not left.elements:
             await asyncio.sleep(seconds)
