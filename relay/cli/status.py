@@ -17,8 +17,7 @@ from relay.cli import common
 from relay.errors import StoreError
 from relay.settings.models import Settings
 from relay.settings.redaction import printable
-from relay.store.lane import LaneStatus
-from relay.store.overview import Overview, look
+from relay.store.overview import LaneStatus, Overview, look
 
 REFRESH = 1.0
 """Seconds between two looks with `--watch`."""

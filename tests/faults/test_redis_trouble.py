@@ -17,7 +17,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from relay.store.lane import read_status
+from relay.store.overview import read_lane
 from tests.conftest import BINARIES
 from tests.support.receiver import Receiver
 from tests.support.redis_server import RedisServer
@@ -170,7 +170,7 @@ async def test_a_drain_goes_on_after_trouble_with_redis(
                 receipts = await _receipts(redis)
             assert not [line for line in running.lines if "exception" in line], "nothing was unexpected"
             workers = [running.lines[0]["worker"]]
-            lane = await read_status(redis, "relay", "hook", workers, 0)
+            lane = await read_lane(redis, "relay", "hook", workers, 0)
     finally:
         server.stop()
     # Each was pushed once; none was out twice but where it was sent and its end could not be told.

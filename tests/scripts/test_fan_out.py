@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from relay.errors import MessageError
 from relay.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, split
 from relay.message import Message, parse_envelope
-from relay.store.lane import Claim, Expansion, Lane, read_status
+from relay.store.lane import Claim, Expansion, Lane
+from relay.store.overview import read_lane
 from relay.store.scripting import Client
 from tests.support.builders import a_lane, options, plain_message, texts
 
@@ -80,7 +81,7 @@ async def test_an_operator_sees_how_many_deliveries_wait(redis: Client) -> None:
     lane = a_lane(redis)
 
     async def waiting() -> int:
-        return (await read_status(redis, "relay", "test", ["w1"], 0.0)).waiting
+        return (await read_lane(redis, "relay", "test", ["w1"], 0.0)).waiting
 
     await lane.enqueue([a_fan_out(9, id="news", collapse_key="c"), a_fan_out(7, id="more", collapse_key="c")])
     assert await waiting() == 7 + 1, "the message itself is one"

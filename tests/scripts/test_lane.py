@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from relay.outcome import Delivered, Isolate, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.settlement import Settler
 from relay.store import dead
-from relay.store.lane import Claim, Hold, Lane, Malformed, read_status
+from relay.store.lane import Claim, Hold, Lane, Malformed
+from relay.store.overview import read_lane
 from tests.support.builders import a_lane, a_message, options, plain_message, texts
 from tests.support.clock import set_clock, settable_clock
 
@@ -203,7 +204,7 @@ async def test_a_share_of_failures_opens_the_breaker_though_never_many_in_a_row(
     await lane.enqueue([plain_message("last")])
     settled = await settle(lane, list((await lane.claim(1)).claims), Retry("503"), breaker={"failures": 5})
     assert (settled.state, settled.hold) == ("open", pytest.approx(60, abs=1))
-    status = await read_status(redis, "relay", "test", ["w1"], time.time())
+    status = await read_lane(redis, "relay", "test", ["w1"], time.time())
     assert status.why == "6 of 11 deliveries failed: 503"
     await lane.resume()
     assert await redis.hget(lane.keys.part("control"), "window") is None
@@ -271,7 +272,7 @@ async def test_what_has_expired_is_never_handed_out_and_costs_no_token(redis: Re
     while not out:
         out = texts((await lane.claim(10)).claims)
     assert out == ["fresh"]
-    status = await read_status(redis, "relay", "test", ["w1"], time.time())
+    status = await read_lane(redis, "relay", "test", ["w1"], time.time())
     assert status.totals["expired"] == 500
     assert await redis.hlen(lane.keys.part("ids")) == 0
 
