@@ -141,8 +141,8 @@ class Worker:
                 )
                 await self._wait(stop, until_empty=until_empty)
                 log.info("stopping", seconds=self.settings.shutdown_timeout)
-                await _cancel(intakes)
-                await self._drain()
+                # Claims end at once, while the intakes still wait for Redis.
+                await asyncio.gather(self._drain(), _cancel(intakes))
                 await _cancel(dispatchers)
                 # A beat after it has left would make it a member again.
                 await _cancel([*background, heartbeat])
