@@ -133,7 +133,7 @@ class WebPush(HttpProvider[WebPushOptions]):
             "urgency": payload.get("urgency") or _URGENCY[message.priority],
             "authorization": self._vapid.authorization(endpoint),
         }
-        if "topic" in payload:
+        if payload.get("topic") is not None:
             headers["topic"] = payload["topic"]
         elif message.collapse_key:
             headers["topic"] = topic(message.collapse_key)

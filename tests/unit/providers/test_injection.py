@@ -161,6 +161,17 @@ def test_no_message_can_say_more_than_its_fields(name: str, data: st.DataObject)
         check(adapter.request([message]), origin)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("value", [None, True, 0, "", [], {}], ids=json.dumps)
+@pytest.mark.parametrize(("name", "field"), [(name, field) for name in BASES for field in BASES[name][1]])
+def test_a_field_of_another_kind_is_refused_or_left_out(name: str, field: str, value: object) -> None:
+    build, base, origin = BASES[name]
+    element = json.dumps({"collapse_key": "k", "payload": {**base, field: value}}).encode()
+    message = parse_envelope(element, "notifications", NOW)[1]
+    adapter = build()
+    if adapter.check(message) is None:
+        check(adapter.request([message]), origin)  # type: ignore[attr-defined]
+
+
 CONFIGURED: list[tuple[type[Any], dict[str, Any], str]] = [
     (WebhookOptions, {"type": "webhook"}, "url"),
     (WebhookOptions, {"type": "webhook"}, "method"),
