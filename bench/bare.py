@@ -20,7 +20,7 @@ import uvloop
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from relay.http.reqwest_transport import ReqwestTransport
+from relay.http.curl_transport import CurlTransport
 from relay.provider import Request
 
 CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
@@ -74,7 +74,7 @@ class Lane:
         self._enqueue = self._script(ENQUEUE)
         self._claim = self._script(CLAIM_SCRIPT)
         self._settle = self._script(SETTLE)
-        self._transport = ReqwestTransport(timeout=10, concurrency=CONCURRENCY)
+        self._transport = CurlTransport(timeout=10, concurrency=CONCURRENCY)
         self._mac = hmac.new(KEY, digestmod=sha256)
         self._ready: deque[tuple[bytes, bytes]] = deque()
         self._done: list[bytes] = []

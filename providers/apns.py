@@ -107,7 +107,7 @@ class Apns(HttpProvider[ApnsOptions]):
 
     Options = ApnsOptions
     target_field = "device_token"
-    http2 = True
+    http2_only = True
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)

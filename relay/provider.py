@@ -70,6 +70,9 @@ class Provider(ABC, Generic[OptionsT]):
     Empty: this provider knows no fan-out, and `targets` is a field like any other."""
 
     http2: bool = False
+    """Whether HTTP/2 is spoken over TLS where the other side knows it. Otherwise it is HTTP/1.1."""
+
+    http2_only: bool = False
     """Whether nothing but HTTP/2 will do."""
 
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()

@@ -254,7 +254,12 @@ class Worker:
 
 def transport_of(adapter: Provider[ProviderOptions]) -> Transport:
     """The connections of one provider, within its own limits."""
-    return open_transport(adapter.options, allowed=adapter.allowed_networks, http2=adapter.http2)
+    return open_transport(
+        adapter.options,
+        allowed=adapter.allowed_networks,
+        http2=adapter.http2,
+        http2_only=adapter.http2_only,
+    )
 
 
 def _profile(settings: Settings) -> Profile:

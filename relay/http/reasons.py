@@ -66,11 +66,11 @@ def _in_handshake(error: OSError) -> bool:
 def _system(error: OSError) -> str:
     """The system's words. A connection that failed says "Connect call failed" where its number says why."""
     if error.errno is not None and error.errno > 0:
-        return _words(error.errno)
+        return words_of(error.errno)
     return error.strerror or str(error)
 
 
-def _words(number: int) -> str:
+def words_of(number: int) -> str:
     """What the system calls an error number, in lower case as within a sentence."""
     return WORDS.get(number) or os.strerror(number).lower()
 

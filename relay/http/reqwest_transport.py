@@ -1,17 +1,13 @@
-"""HTTP/2 (and HTTP/1.1 where the other side knows no better) through pyreqwest, for fixed hosts."""
+"""HTTP/2 (and HTTP/1.1 where the other side knows no better) through pyreqwest, for adapters that want it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import BuilderError, PyreqwestError, RequestError, RequestTimeoutError
@@ -22,6 +18,7 @@ from relay.errors import TransportError
 from relay.http.reasons import cut, host_of
 from relay.http.reqwest_reasons import CONNECTING, PING_TIMED_OUT, causes_of, explain_causes, was_closed
 from relay.http.rests import Rests
+from relay.http.sendable import check_headers, check_origin
 from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, Unsendable
 from relay.provider import Request, Response
 
@@ -43,25 +40,7 @@ has servers allow at least."""
 _STREAM_WINDOW, _CONNECTION_WINDOW = 2 * BODY_LIMIT, 2 << 20
 """Bytes that the other side may send before we have read them: an endless answer costs no more."""
 
-_FRAMING = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Headers that say how a request is framed, not what it asks. A wrong one can end a whole connection."""
-
 _RESTS = Rests()
-
-_SECRET = re.compile(r"//[^/]*@")
 
 
 @dataclass(slots=True)
@@ -94,13 +73,13 @@ class ReqwestTransport:
         timeout: float,
         concurrency: int,
         ca: str | None = None,
-        identity: str | None = None,
+        identity: tuple[str, str] | None = None,
         proxy: str | None = None,
         http2: bool = False,
         connections: int | None = None,
         ping: tuple[float, float] = (PING_EVERY, PING_TIMEOUT),
     ) -> None:
-        """`timeout` in seconds for a whole exchange. `ca` and `identity` (certificate and key) are PEM.
+        """`timeout` in seconds for a whole exchange. `ca` and `identity` (certificate, key) are PEM.
 
         `http2`: nothing else will do; otherwise both sides agree on it where they can. `connections`: the
         most over HTTP/2; None: one for each `STREAMS` of `concurrency`. `ping`: seconds between two PINGs,
@@ -118,8 +97,8 @@ class ReqwestTransport:
         self._fresh: Client | None = None
 
     async def send(self, request: Request) -> Response:
-        _check_origin(request.url)
-        _check_headers(request.headers)
+        check_origin(request.url)
+        check_headers(request.headers)
         if _RESTS.busy:
             # What others are about to send is prepared first, and all goes out together.
             await asyncio.sleep(0)
@@ -228,7 +207,7 @@ class ReqwestTransport:
         if self._ca:
             builder = builder.add_root_certificate_pem(self._ca.encode())
         if self._identity:
-            builder = builder.identity_pem(self._identity.encode())
+            builder = builder.identity_pem("\n".join(self._identity).encode())
         return builder.build()
 
 
@@ -272,41 +251,3 @@ def _headers(found: HeaderMap) -> dict[str, str]:
             except ValueError:
                 continue
         return readable
-
-
-@lru_cache(maxsize=1024)
-def _is_framing(name: str) -> bool:
-    return name.lower() in _FRAMING
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    """Raise Unsendable for what some servers end the whole connection for (RFC 9113, 8.2)."""
-    for name, value in headers.items():
-        if _is_framing(name):
-            raise Unsendable(f"the request cannot be sent: the header {cut(name)} belongs to the connection")
-        if value != value.strip(" \t"):
-            raise Unsendable(f"the request cannot be sent: the header {cut(name)} has space at an end")
-
-
-def _check_origin(url: str) -> None:
-    """Raise Unsendable where a URL leads to no host; the client would look for one elsewhere in it."""
-    end = url.find("/", 8)
-    reason = _refusal(url if end < 0 else url[:end])
-    if reason is not None:
-        raise Unsendable(reason)
-
-
-@lru_cache(maxsize=1024)
-def _refusal(origin: str) -> str | None:
-    try:
-        parts = urlsplit(origin)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        return f"not a URL: {cut(_SECRET.sub('//', origin))}: {cut(str(error))}"
-    if parts.scheme not in ("http", "https") or not host:
-        return f"not a URL: {cut(_SECRET.sub('//', origin))}"
-    try:
-        host.encode("idna")
-    except UnicodeError:
-        return f"not a host name: {cut(host)}"
-    return None

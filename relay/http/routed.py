@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,19 +18,22 @@ if TYPE_CHECKING:
 
 
 class RoutedTransport:
-    """What is `public_only` goes through aiohttp and the guard, all else through pyreqwest: over TLS with
-    connections of the provider's own, over plain HTTP with those that all of them share.
+    """What is `public_only` goes through aiohttp and the guard, HTTP/2 through pyreqwest, all else through
+    libcurl.
 
-    All are imported and made at their first request: of a thousand providers, most have nothing to do.
+    Each is imported and made at its first request: of a thousand providers, most have nothing to do.
     """
 
-    def __init__(self, options: ProviderOptions, allowed: tuple[Network, ...], *, http2: bool) -> None:
+    def __init__(
+        self, options: ProviderOptions, allowed: tuple[Network, ...], *, http2: bool, http2_only: bool
+    ) -> None:
         self._options = options
         self._allowed = allowed
         self._http2 = http2
-        self._fixed: Transport | None = None
-        self._plain: Transport | None = None
+        self._http2_only = http2_only
         self._guarded: Transport | None = None
+        self._over_http1: Transport | None = None
+        self._over_http2: Transport | None = None
         self._secrets = tuple(secrets_in(options))
 
     async def send(self, request: Request) -> Response:
@@ -50,67 +53,54 @@ class RoutedTransport:
             if self._guarded is None:
                 self._guarded = _guarded(self._options, self._allowed)
             return self._guarded
-        if request.url.startswith("http://") and self._may_share():
-            if self._plain is None:
-                self._plain = _SharedTransport(self._options.timeout)
-            return self._plain
-        if self._fixed is None:
-            self._fixed = _fixed(self._options, http2=self._http2)
-        return self._fixed
-
-    def _may_share(self) -> bool:
-        options = self._options
-        return not self._http2 and not (isinstance(options, HttpOptions) and options.proxy)
+        if self._http2_only or (self._http2 and request.url.startswith("https:")):
+            if self._over_http2 is None:
+                self._over_http2 = _over_http2(self._options, only=self._http2_only)
+            return self._over_http2
+        if self._over_http1 is None:
+            self._over_http1 = _over_http1(self._options)
+        return self._over_http1
 
     async def close(self) -> None:
-        for transport in (self._fixed, self._plain, self._guarded):
+        for transport in (self._guarded, self._over_http1, self._over_http2):
             if transport is not None:
                 await transport.close()
 
 
-class _SharedTransport:
-    """Plain HTTP shows no identity, so providers whose time-outs are the same share a client. Each client has
-    a pool of connections, and hundreds of pools take more memory than all else in a worker."""
+def _over_http1(options: ProviderOptions) -> Transport:
+    from relay.http.curl_transport import CurlTransport
 
-    _all: ClassVar[dict[float, tuple[Transport, set[_SharedTransport]]]] = {}
-
-    def __init__(self, timeout: float) -> None:
-        from relay.http.reqwest_transport import ReqwestTransport
-
-        self._timeout = timeout
-        if timeout not in self._all:
-            self._all[timeout] = (ReqwestTransport(timeout=timeout, concurrency=1), set())
-        self._transport, sharers = self._all[timeout]
-        sharers.add(self)
-
-    async def send(self, request: Request) -> Response:
-        return await self._transport.send(request)
-
-    async def close(self) -> None:
-        _, sharers = self._all[self._timeout]
-        sharers.discard(self)
-        if not sharers:
-            del self._all[self._timeout]
-            await self._transport.close()
+    if not isinstance(options, HttpOptions):
+        return CurlTransport(timeout=options.timeout, concurrency=options.concurrency)
+    return CurlTransport(
+        timeout=options.timeout,
+        concurrency=options.concurrency,
+        ca=options.ca.get_secret_value() if options.ca else None,
+        identity=_identity(options),
+        proxy=options.proxy.get_secret_value() if options.proxy else None,
+    )
 
 
-def _fixed(options: ProviderOptions, *, http2: bool) -> Transport:
+def _over_http2(options: ProviderOptions, *, only: bool) -> Transport:
     from relay.http.reqwest_transport import ReqwestTransport
 
     if not isinstance(options, HttpOptions):
-        return ReqwestTransport(timeout=options.timeout, concurrency=options.concurrency, http2=http2)
-    certificate, key = options.client_cert, options.client_key
+        return ReqwestTransport(timeout=options.timeout, concurrency=options.concurrency, http2=only)
     return ReqwestTransport(
         timeout=options.timeout,
         concurrency=options.concurrency,
         ca=options.ca.get_secret_value() if options.ca else None,
-        identity=(
-            f"{certificate.get_secret_value()}\n{key.get_secret_value()}" if certificate and key else None
-        ),
+        identity=_identity(options),
         proxy=options.proxy.get_secret_value() if options.proxy else None,
-        http2=http2,
+        http2=only,
         connections=options.connections,
     )
+
+
+def _identity(options: HttpOptions) -> tuple[str, str] | None:
+    """Certificate and key."""
+    certificate, key = options.client_cert, options.client_key
+    return (certificate.get_secret_value(), key.get_secret_value()) if certificate and key else None
 
 
 def _guarded(options: ProviderOptions, allowed: tuple[Network, ...]) -> Transport:

@@ -1,4 +1,4 @@
-"""What the tests of the transports share: one of either kind, and certificates."""
+"""What the tests of the transports share: one of each kind, and certificates."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ import pytest
 
 from relay.http import Transport
 from relay.http.aiohttp_transport import AiohttpTransport, tls_context
+from relay.http.curl_transport import CurlTransport
 from relay.http.reqwest_transport import ReqwestTransport
 from tests.support.http2_server import certificates
 
 Opener = Callable[..., AbstractAsyncContextManager[Transport]]
 
 
-@pytest.fixture(params=["aiohttp", "reqwest"])
+@pytest.fixture(params=["aiohttp", "curl", "reqwest"])
 def opened(request: pytest.FixtureRequest) -> Opener:
-    """Opens a transport of either kind, with a time limit in seconds and an authority in PEM."""
+    """Opens a transport of each kind, with a time limit in seconds and an authority in PEM."""
 
     @asynccontextmanager
     async def opening(timeout: float = 30, ca: str | None = None) -> AsyncIterator[Transport]:
         transport: Transport
         if request.param == "aiohttp":
             transport = AiohttpTransport(timeout=timeout, concurrency=8, context=tls_context(ca))
+        elif request.param == "curl":
+            transport = CurlTransport(timeout=timeout, concurrency=8, ca=ca)
         else:
             transport = ReqwestTransport(timeout=timeout, concurrency=8, ca=ca)
         try:

@@ -1,73 +1,73 @@
-"""Which requests share connections: told by the port that they come from."""
+"""Which protocol and which client a request goes by, told by what the other side sees."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import suppress
+from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
-from relay.http import Transport
-from relay.http.routed import RoutedTransport
+from relay.errors import TransportError
+from relay.http import open_transport
 from relay.provider import Request
 from relay.settings.http import HttpOptions
+from tests.support.raw_server import keeps_answering, serving
+from tests.unit.http.conftest import server_tls
+
+BOTH = ["h2", "http/1.1"]
 
 
-@pytest.fixture
-async def echo() -> AsyncIterator[str]:
-    """The URL of a server that answers with the port that it was asked from."""
+@pytest.mark.parametrize(
+    ("wishes", "known", "agreed"),
+    [
+        ({}, BOTH, "http/1.1"),
+        ({"http2": True}, BOTH, "h2"),
+        ({"http2": True}, ["http/1.1"], "http/1.1"),
+        ({"http2_only": True}, BOTH, "h2"),
+        ({"http2_only": True}, ["http/1.1"], None),
+    ],
+)
+async def test_the_protocol_over_tls(
+    pems: tuple[Path, Path, Path], wishes: dict[str, bool], known: list[str], agreed: str | None
+) -> None:
+    found: list[str | None] = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = str(writer.get_extra_info("peername")[1]).encode()
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(port), port))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-
-
-@asynccontextmanager
-async def routed(**options: object) -> AsyncIterator[Transport]:
-    parsed = HttpOptions.model_validate({"type": "webhook", **options})
-    transport = RoutedTransport(parsed, (), http2=False)
-    try:
-        yield transport
-    finally:
+    context = server_tls(pems)
+    context.set_alpn_protocols(known)
+    transport = open_transport(HttpOptions(type="x", ca=pems[0].read_text()), **wishes)
+    async with serving(handler, context) as port:
+        with suppress(TransportError):
+            await transport.send(Request(f"https://127.0.0.1:{port}/", b"x"))
         await transport.close()
+    assert found[0] == agreed
 
 
-async def port_of(transport: Transport, url: str, headers: Mapping[str, str] | None = None) -> bytes:
-    return (await transport.send(Request(url, headers=headers or {}, method="GET"))).body
+async def test_without_tls_what_wants_http2_makes_do_with_the_other() -> None:
+    seen: list[bytes] = []
+    transport = open_transport(HttpOptions(type="x"), http2=True)
+    async with serving(keeps_answering(seen)) as port:
+        assert (await transport.send(Request(f"http://127.0.0.1:{port}/a", b"x"))).status == 200
+        await transport.close()
+    assert seen[0].startswith(b"POST /a HTTP/1.1\r\n")
 
 
-async def test_over_plain_http_providers_share_connections(echo: str) -> None:
-    async with routed() as one, routed() as other:
-        assert await port_of(one, echo) == await port_of(other, echo)
+async def test_a_guarded_request_shares_no_connection_with_others() -> None:
+    connections = 0
 
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await keeps_answering([])(reader, writer)
 
-async def test_those_with_another_time_out_do_not(echo: str) -> None:
-    async with routed(timeout=5) as one, routed(timeout=6) as other:
-        assert await port_of(one, echo) != await port_of(other, echo)
-
-
-async def test_what_is_shared_lives_as_long_as_anyone_uses_it(echo: str) -> None:
-    async with routed() as other:
-        async with routed() as one:
-            port = await port_of(one, echo)
-            assert await port_of(other, echo) == port
-        assert await port_of(other, echo) == port
-    async with routed() as later:
-        assert await port_of(later, echo) != port
-
-
-async def test_a_provider_with_a_proxy_shares_nothing(echo: str) -> None:
-    async with routed() as one, routed(proxy=echo) as other:
-        assert await port_of(one, echo) != await port_of(other, echo)
+    transport = open_transport(HttpOptions(type="x"), allowed=[ip_network("127.0.0.0/8")])
+    async with serving(handler) as port:
+        for public_only in (False, True, False, True):
+            request = Request(f"http://127.0.0.1:{port}/", b"x", public_only=public_only)
+            assert (await transport.send(request)).status == 200
+        await transport.close()
+    assert connections == 2

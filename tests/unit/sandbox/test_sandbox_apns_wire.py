@@ -50,7 +50,7 @@ class Sender:
         assert chosen.ca is not None
         identity = None
         if chosen.client_cert and chosen.client_key:
-            identity = f"{chosen.client_cert.get_secret_value()}\n{chosen.client_key.get_secret_value()}"
+            identity = (chosen.client_cert.get_secret_value(), chosen.client_key.get_secret_value())
         self.transport = ReqwestTransport(
             timeout=timeout,
             concurrency=concurrency,
