@@ -1,7 +1,7 @@
 """Transfers of libcurl in the event loop, over its multi-socket interface (libcurl-multi(3)).
 
-pycurl brings `AsyncCurlMulti` for this, which is used where there is no epoll. It watches each connection anew
-for each request, at six system calls of the event loop's; that is half of what a request costs.
+pycurl brings `AsyncCurlMulti` for this, which is used where there is no epoll. It watches each connection
+anew for each request, at six system calls of the event loop's; that is half of what a request costs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Multi(Protocol):
         """One of libcurl's M_ options."""
 
     async def perform(self, curl: pycurl.Curl) -> object:
-        """Return when the transfer has ended. Raises pycurl.error. Where it is cancelled, so is the transfer."""
+        """Return when the transfer has ended; it is cancelled with its task. Raises pycurl.error."""
 
     async def aclose(self) -> None:
         """Close all connections; transfers under way are cancelled."""
@@ -36,8 +36,8 @@ def open_multi() -> Multi:
 
 
 class _EpollMulti:
-    """The event loop watches an epoll of our own, which goes on watching connections that are idle: most serve
-    another request at once. Those that were closed the kernel forgets by itself."""
+    """The event loop watches an epoll of our own, which goes on watching connections that are idle: most
+    serve another request at once. Those that were closed the kernel forgets by itself."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -65,6 +65,8 @@ class _EpollMulti:
             raise
 
     async def aclose(self) -> None:
+        if self._epoll.closed:
+            return
         if self._timer is not None:
             self._timer.cancel()
         for curl, future in list(self._futures.items()):

@@ -45,10 +45,14 @@ class CurlTransport:
         ca: str | None = None,
         identity: tuple[str, str] | None = None,
         proxy: str | None = None,
+        connections: int | None = None,
     ) -> None:
-        """`timeout` in seconds for a whole exchange. `ca` and `identity` (certificate, key) are PEM."""
+        """`timeout` in seconds for a whole exchange. `ca` and `identity` (certificate, key) are PEM.
+
+        `connections`: the most at a time, for which requests then wait; None: `concurrency`.
+        """
         self._seconds = timeout
-        self._concurrency = concurrency
+        self._most = min(connections or concurrency, concurrency)
         self._ca = ca
         self._identity = identity
         self._proxy = proxy
@@ -87,7 +91,8 @@ class CurlTransport:
 
     def _open(self) -> Multi:
         self._multi = open_multi()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, self._concurrency)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self._most)
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._most)
         self._reaper = asyncio.create_task(self._reap())
         return self._multi
 

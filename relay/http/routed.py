@@ -78,6 +78,7 @@ def _over_http1(options: ProviderOptions) -> Transport:
         ca=options.ca.get_secret_value() if options.ca else None,
         identity=_identity(options),
         proxy=options.proxy.get_secret_value() if options.proxy else None,
+        connections=options.connections,
     )
 
 

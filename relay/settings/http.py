@@ -26,7 +26,8 @@ class HttpOptions(ProviderOptions):
     proxy: Secret | None = None
     """http://HOST:PORT of a proxy, with USER:PASSWORD@ where it wants them. Absent: none at all."""
     connections: Annotated[Count, Field(le=1000)] | None = None
-    """The most HTTP/2 connections, per process. Absent: one for each 100 of `concurrency`."""
+    """The most connections, per process. Absent: over HTTP/2 one for each 100 of `concurrency`, over HTTP/1.1
+    as many as `concurrency`."""
 
     @field_validator("ca")
     @classmethod

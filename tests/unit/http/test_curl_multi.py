@@ -1,0 +1,115 @@
+"""Transfers of libcurl side by side: what the event loop sees of them, with both drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import pycurl
+import pytest
+
+from relay.http import curl_multi
+from relay.http.curl_multi import Multi, open_multi
+from tests.support.raw_server import hang, keeps_answering, read_request, serving
+
+pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux", reason="one driver only, without epoll")
+
+
+@pytest.fixture(params=["epoll", "the library's"])
+async def multi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Multi]:
+    if request.param != "epoll":
+        monkeypatch.delattr(curl_multi.select, "epoll")
+    multi = open_multi()
+    assert isinstance(multi, pycurl.AsyncCurlMulti) == (request.param != "epoll")
+    yield multi
+    await multi.aclose()
+
+
+def transfer(port: int, *, timeout: float = 30) -> pycurl.Curl:
+    curl = pycurl.Curl()
+    curl.setopt(pycurl.URL, f"http://127.0.0.1:{port}/")
+    curl.setopt(pycurl.WRITEFUNCTION, lambda part: None)
+    curl.setopt(pycurl.TIMEOUT_MS, round(timeout * 1000))
+    return curl
+
+
+async def test_a_handle_serves_many_requests_over_one_connection(multi: Multi) -> None:
+    connections = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await keeps_answering([])(reader, writer)
+
+    async with serving(handler) as port:
+        curl = transfer(port)
+        for _ in range(20):
+            await multi.perform(curl)
+            assert curl.getinfo(pycurl.RESPONSE_CODE) == 200
+    assert connections == 1
+
+
+async def test_many_side_by_side(multi: Multi) -> None:
+    async with serving(keeps_answering([])) as port:
+        for _ in range(3):
+            await asyncio.gather(*(multi.perform(transfer(port)) for _ in range(100)))
+
+
+async def test_numbers_of_sockets_come_back(multi: Multi) -> None:
+    """A connection that was closed leaves its number to the next one, which has to be watched anew."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+
+    async with serving(handler) as port:
+        for _ in range(30):
+            await multi.perform(transfer(port))
+            descriptor = os.open(os.devnull, os.O_RDONLY)
+            await multi.perform(transfer(port))
+            os.close(descriptor)
+
+
+async def test_a_time_out(multi: Multi) -> None:
+    async with serving(hang) as port:
+        with pytest.raises(pycurl.error) as caught:
+            await multi.perform(transfer(port, timeout=0.1))
+    assert caught.value.args[0] == pycurl.E_OPERATION_TIMEDOUT
+
+
+async def test_one_that_is_cancelled_ends_at_once_and_its_handle_serves_again(multi: Multi) -> None:
+    here, ended = asyncio.Event(), asyncio.Event()
+    first = True
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal first
+        if not first:
+            await keeps_answering([])(reader, writer)
+        first = False
+        await read_request(reader)
+        here.set()
+        await reader.read()
+        ended.set()
+
+    async with serving(handler) as port:
+        curl = transfer(port)
+        task = asyncio.ensure_future(multi.perform(curl))
+        await here.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(30):
+            await ended.wait()
+        await multi.perform(curl)
+        assert curl.getinfo(pycurl.RESPONSE_CODE) == 200
+
+
+async def test_to_close_cancels_what_is_under_way(multi: Multi) -> None:
+    async with serving(hang) as port:
+        tasks = [asyncio.ensure_future(multi.perform(transfer(port))) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        await multi.aclose()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(answer, asyncio.CancelledError) for answer in answers)
