@@ -37,6 +37,9 @@ be lost, though seldom."""
 GATHER = 0.004
 """Seconds to wait for more while others are under way: a script for each one would cost more than it."""
 
+SETTLE_PAUSE = 0.1
+"""Seconds before outcomes that Redis did not take are offered again."""
+
 UNKNOWN_WAIT = 1.0
 """Seconds for which to stop at once where the provider does not say how long; then Redis knows."""
 
@@ -338,7 +341,13 @@ class Dispatcher:
                 await asyncio.sleep(GATHER)
             entries, hold = self._entries[:SETTLE_MOST], self._hold
             self._hold = None
-            self._apply(await forever(self.lane.settle, entries, hold))
+            try:
+                settled = await self.lane.settle(entries, hold)
+            except StoreError as error:
+                self._log.warning("cannot settle", error=str(error))
+                await asyncio.sleep(SETTLE_PAUSE)
+                settled = await forever(self.lane.settle, entries, hold)
+            self._apply(settled)
             if any(entry[2] == "r" for entry in entries):
                 # The claimer has to hear when the retries are due.
                 self._arrived.set()
@@ -377,9 +386,9 @@ class Dispatcher:
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, but not longer than so many seconds."""
+    """Wait for the event, which is set after so many seconds at the latest."""
+    timer = asyncio.get_running_loop().call_later(seconds, event.set)
     try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
+        await event.wait()
+    finally:
+        timer.cancel()

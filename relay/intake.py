@@ -269,6 +269,10 @@ class Intake:
             self._log.warning("went ahead of an earlier batch that nobody finishes", batches=earlier)
 
     async def _enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], number: str) -> None:
+        if len(by_lane) == 1:
+            ((provider, items),) = by_lane.items()
+            await self._enqueue(provider, items, number)
+            return
         results = await asyncio.gather(
             *(self._enqueue(provider, items, number) for provider, items in by_lane.items()),
             return_exceptions=True,

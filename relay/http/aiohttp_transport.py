@@ -18,9 +18,9 @@ from yarl import URL
 
 from relay import __version__
 from relay.errors import TransportError
+from relay.http.aiohttp_reasons import explain
 from relay.http.guard import Network
 from relay.http.guarded import GuardedResolver, guarded_sockets
-from relay.http.reasons import explain
 from relay.http.resolver import ThreadResolver
 from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, ForbiddenAddress, Unsendable
 from relay.provider import Request, Response

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pycurl
-from yarl import URL
 
 from relay import __version__
 from relay.http.curl_multi import Multi, open_multi
@@ -256,7 +255,11 @@ def _lines_of(headers: Mapping[str, str]) -> list[str | bytes]:
 
 def _wire(url: str) -> str:
     """As it was written, byte for byte; only what no URL may hold is quoted."""
-    return url if _EXACT.fullmatch(url) else str(URL(url))
+    if _EXACT.fullmatch(url):
+        return url
+    from yarl import URL  # what is configured seldom needs it
+
+    return str(URL(url))
 
 
 @lru_cache(maxsize=1)

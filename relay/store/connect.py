@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from relay.errors import StoreError, UsageError
 from relay.settings.words import mask_url
 from relay.store.embedded import EmbeddedRedis
-from relay.store.scripting import TROUBLE, Client, describe
+from relay.store.scripting import TROUBLE, Client, channel_of, describe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -202,6 +202,8 @@ async def follow_master(client: Client) -> bool:
 
 
 async def _close(client: Client) -> None:
+    if isinstance(client, Redis):
+        await channel_of(client).close()
     await client.aclose()
     pool = client.connection_pool if isinstance(client, Redis) else None
     if isinstance(pool, SentinelConnectionPool):

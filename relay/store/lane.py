@@ -14,7 +14,7 @@ from relay.message import Message
 from relay.settings.provider import ProviderOptions
 from relay.store.keys import LaneKeys
 from relay.store.record import pack, unpack
-from relay.store.scripting import TROUBLE, Client, describe, script
+from relay.store.scripting import TROUBLE, Client, ask, describe, script
 
 POISON = 3
 """A message that so many workers died with is a dead letter."""
@@ -316,7 +316,7 @@ class Lane:
 
     async def _command(self, *words: str | int) -> Any:
         try:
-            return await self._client.execute_command(*words)
+            return await ask(self._client, *words)
         except TROUBLE as error:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
 

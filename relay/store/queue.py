@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
+from relay.store.channel import Channel
 from relay.store.keys import QueueKeys
 from relay.store.scripting import TROUBLE, Client, describe, heed_cancellation, script
 
@@ -54,6 +56,8 @@ class Queue:
         self.keys = QueueKeys.of(prefix, name)
         self._client = client
         self._worker = worker
+        # A wait would hold up whatever else goes over its connection.
+        self._waits = Channel(client) if isinstance(client, Redis) else None
 
     async def wait(self, seconds: float) -> bool:
         """Whether there is something to take; False if nothing came within `seconds`.
@@ -61,14 +65,21 @@ class Queue:
         The element is moved aside, from where whoever takes next takes first: it keeps its place, and this
         worker may die or be cut off without holding it.
         """
+        ask = self._client.execute_command if self._waits is None else self._waits.ask
         try:
-            element: bytes | None = await self._client.execute_command(
-                "BLMOVE", self.name, self.keys.staged, "LEFT", "RIGHT", seconds
-            )
+            element: bytes | None = await ask("BLMOVE", self.name, self.keys.staged, "LEFT", "RIGHT", seconds)
         except TROUBLE as error:
             raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         heed_cancellation()
         return element is not None
+
+    async def close(self) -> None:
+        """Wait no more: Redis hears of it."""
+        if self._waits is not None:
+            await self._waits.close()
 
     async def take(self, done: Done = NOTHING, *, most: int = BATCH) -> Batch:
         """Forget what is done, and get the next batch of up to `most` elements.

@@ -21,6 +21,7 @@ from redis.exceptions import (
 )
 
 from relay.errors import StoreError
+from relay.store.channel import Channel
 
 Client = Redis | RedisCluster
 Argument = str | bytes | int | float
@@ -35,9 +36,11 @@ between its look whether it is open and the write.
 """
 
 AT_ONCE = 64
-"""Scripts under way at once, each on a connection of its own: a thousand lanes do not need a thousand."""
+"""Scripts under way at once in a cluster, each on a connection of its own: a thousand lanes do not need a
+thousand."""
 
-_slots_by_client: WeakKeyDictionary[Client, asyncio.Semaphore] = WeakKeyDictionary()
+_channels: WeakKeyDictionary[Redis, Channel] = WeakKeyDictionary()
+_slots_by_client: WeakKeyDictionary[RedisCluster, asyncio.Semaphore] = WeakKeyDictionary()
 
 FORBIDDEN = (AuthenticationError, NoPermissionError)
 """What of it waiting does not mend."""
@@ -54,18 +57,33 @@ class Script:
     async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
         """The reply. Raises StoreError; the script may or may not have run in that case."""
         try:
-            async with _slots(client):
-                try:
-                    reply = await client.execute_command("EVALSHA", self.digest, len(keys), *keys, *arguments)
-                except NoScriptError:
-                    reply = await client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+            try:
+                reply = await ask(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)
+            except NoScriptError:
+                reply = await ask(client, "EVAL", self.text, len(keys), *keys, *arguments)
         except TROUBLE as error:
             raise StoreError(f"{self.name}: {describe(error)}") from error
         heed_cancellation()
         return reply
 
 
-def _slots(client: Client) -> asyncio.Semaphore:
+async def ask(client: Client, *words: Argument) -> Any:
+    """The answer to one short command; never to one that blocks. Raises what is in `TROUBLE`."""
+    if isinstance(client, Redis):
+        return await channel_of(client).ask(*words)
+    async with _slots(client):
+        return await client.execute_command(*words)
+
+
+def channel_of(client: Redis) -> Channel:
+    """What all scripts go over that are run on one Redis."""
+    channel = _channels.get(client)
+    if channel is None:
+        channel = _channels[client] = Channel(client)
+    return channel
+
+
+def _slots(client: RedisCluster) -> asyncio.Semaphore:
     slots = _slots_by_client.get(client)
     if slots is None:
         slots = _slots_by_client[client] = asyncio.Semaphore(AT_ONCE)

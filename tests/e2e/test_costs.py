@@ -2,9 +2,8 @@
 
 A guard against regressions that says the same on any machine. Worker, client and receiver share one event
 loop, so that what is sent in one round of it is answered in the next, however slow the machine is: requests
-leave and end in waves of as many as there are slots, and with them claims and settles. (pyreqwest's thread
-would have time decide; the engine does not know which client it is.) What is left to time is when Redis
-answers, and the moment for which outcomes are gathered.
+leave and end in waves of as many as there are slots, and with them claims and settles. What is left to time
+is when Redis answers, and the moment for which outcomes are gathered.
 """
 
 from __future__ import annotations
@@ -22,10 +21,8 @@ import pytest
 from redis.asyncio import Redis
 
 from bench.receiver import Receiver as AnswersAtOnce
-from relay.http.aiohttp_transport import AiohttpTransport
 from relay.provider import discover
 from relay.settings.load import load
-from relay.settings.provider import ProviderOptions
 from relay.store.connect import connect
 from relay.store.scripting import script
 from relay.worker import Worker
@@ -138,10 +135,6 @@ class AnswersOneByOne(AnswersAtOnce):
             asyncio.get_running_loop().call_soon(self._answer_one)
 
 
-def in_this_loop(options: ProviderOptions, *, http2: bool) -> AiohttpTransport:
-    return AiohttpTransport(timeout=options.timeout, concurrency=options.concurrency)
-
-
 @asynccontextmanager
 async def running(
     folder: Path,
@@ -151,7 +144,6 @@ async def running(
     receiver: type[AnswersAtOnce] = AnswersAtOnce,
 ) -> AsyncIterator[Counts]:
     """A worker in this process that has nothing to do, and the receiver that it sends to."""
-    monkeypatch.setattr("relay.http.routed._fixed", in_this_loop)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(receiver, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -1,0 +1,139 @@
+"""One connection to Redis that all scripts of a process share: commands go out as they come.
+
+redis-py lends a connection to each command until its answer is there. To borrow, to look whether it still
+lives, to write with a time limit and to give it back costs more than all else; and Redis runs one script at a
+time, whatever they come over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import Any
+
+import hiredis
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
+
+Word = str | bytes | int | float
+
+
+class Channel:
+    """Connects at the first command, and anew after any trouble."""
+
+    def __init__(self, client: Redis) -> None:
+        self._pool: Any = client.connection_pool
+        self._link: _Link | None = None
+        self._opening = asyncio.Lock()
+
+    async def ask(self, *words: Word) -> Any:
+        """The answer. Raises what redis-py does; the command may or may not have run in that case."""
+        command = hiredis.pack_command(words)  # type: ignore[arg-type]  # it says "a tuple of one"
+        link = self._link
+        if link is None or not link.is_open:
+            link = await self._open()
+        return await link.ask(command)
+
+    async def _open(self) -> _Link:
+        async with self._opening:
+            if self._link is None or not self._link.is_open:
+                self._link = _Link(self._pool, await self._pool.get_connection())
+            return self._link
+
+    async def close(self) -> None:
+        """What is under way fails."""
+        if self._link is not None:
+            await self._link.close()
+
+
+class _Link:
+    """One connection, from its opening to its end."""
+
+    def __init__(self, pool: Any, connection: Any) -> None:
+        self._pool = pool
+        self._connection = connection
+        self._asked: deque[tuple[asyncio.Future[Any], float]] = deque()
+        # There is one time limit for all that is under way, and it is ours.
+        self._patience: float | None = connection.socket_timeout
+        connection.socket_timeout = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._end: Exception | None = None
+        self._reader = self._loop.create_task(self._read())
+
+    @property
+    def is_open(self) -> bool:
+        return self._end is None and bool(self._connection.is_connected)
+
+    async def ask(self, command: bytes) -> Any:
+        """To be called in the step that found it open: answers come in the order of the questions."""
+        answer = self._loop.create_future()
+        self._asked.append((answer, self._loop.time()))
+        if self._timer is None and self._patience is not None:
+            self._timer = self._loop.call_later(self._patience, self._look)
+        try:
+            await self._connection.send_packed_command([command], check_health=False)
+        except BaseException:
+            # The client has closed the connection, and the reader hears of it.
+            answer.cancel()
+            raise
+        return await answer
+
+    async def close(self, why: Exception | None = None) -> None:
+        """All that is under way fails."""
+        self._end = self._end or why or ConnectionError("the connection was closed")
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                reply = await self._reply()
+                answer, _ = self._asked.popleft()
+                if answer.done():
+                    continue  # its task was cancelled
+                if isinstance(reply, ResponseError):
+                    answer.set_exception(reply)
+                else:
+                    answer.set_result(reply)
+        except RedisError as error:
+            self._end = self._end or error
+        except Exception as error:
+            # The client's words for a connection that is closed while it reads.
+            self._end = self._end or ConnectionError(f"the connection was closed: {error!r}")
+        finally:
+            self._fail_all(self._end or ConnectionError("the connection was closed"))
+            await self._leave()
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response(timeout=math.inf)
+        except ResponseError as error:
+            return error
+
+    def _fail_all(self, end: Exception) -> None:
+        self._end = end
+        if self._timer is not None:
+            self._timer.cancel()
+        for answer, _ in self._asked:
+            if not answer.done():
+                answer.set_exception(type(end)(*end.args))
+        self._asked.clear()
+
+    async def _leave(self) -> None:
+        await self._connection.disconnect(nowait=True)
+        self._connection.socket_timeout = self._patience
+        await self._pool.release(self._connection)
+
+    def _look(self) -> None:
+        """Give the connection up if an answer takes too long."""
+        self._timer = None
+        if not self._asked or self._patience is None:
+            return
+        left = self._asked[0][1] + self._patience - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._end = TimeoutError(f"no answer within {self._patience:g} s")
+            self._reader.cancel()
