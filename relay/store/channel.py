@@ -80,9 +80,9 @@ class _Link:
             raise
         return await answer
 
-    async def close(self, why: Exception | None = None) -> None:
+    async def close(self) -> None:
         """All that is under way fails."""
-        self._end = self._end or why or ConnectionError("the connection was closed")
+        self._end = self._end or ConnectionError("the connection was closed")
         self._reader.cancel()
         await asyncio.wait([self._reader])
 
