@@ -6,9 +6,8 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -204,15 +203,15 @@ class _Exchange:
     @property
     def answering(self) -> bool:
         """Whether the head of an answer has come to its end."""
-        return _head(self._lines)[0] >= HTTPStatus.OK
+        return any(line in _END for line in _last_head(self._lines))
 
     def response(self) -> Response:
         """Raises pycurl.error where the head of the answer has no end, with which the library is content."""
-        status, headers = _head(self._lines)
-        if not status:
+        if not (self._lines and self._lines[-1] in _END) and not self.answering:
             raise pycurl.error(Code.GOT_NOTHING, "")
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        return Response(status, headers, body[:BODY_LIMIT])
+        status = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        return Response(status, _Headers(self._lines), body[:BODY_LIMIT])
 
     def _take(self, part: bytes) -> int | None:
         self._parts.append(part)
@@ -223,21 +222,38 @@ class _Exchange:
         return None
 
 
-def _head(lines: list[bytes]) -> tuple[int, dict[str, str]]:
-    """Status and headers of the last head that came, with trailers; (0, {}) where it has no end.
+class _Headers(Mapping[str, str]):
+    """Those of the last of the heads that came, with trailers. Few are ever looked at, so few are parsed."""
 
-    Heads before it are informational, or a proxy's answer to CONNECT.
-    """
-    status, headers, ended = 0, dict[str, str](), False
-    for line in lines:
-        if line[:5] == b"HTTP/":
-            status, headers, ended = int(line.split(None, 2)[1]), {}, False
-        elif line in _END:
-            ended = True
-        else:
-            name, _, value = line.partition(b":")
-            headers[name.decode("latin-1").lower()] = value.strip().decode("utf-8", "replace")
-    return (status, headers) if ended else (0, {})
+    __slots__ = ("_lines", "_parsed")
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = tuple(lines)
+        self._parsed: dict[str, str] | None = None
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, str]:
+        if self._parsed is None:
+            self._parsed = {}
+            for line in _last_head(self._lines)[1:]:
+                name, colon, value = line.partition(b":")
+                if colon:
+                    self._parsed[name.decode("latin-1").lower()] = value.strip().decode("utf-8", "replace")
+        return self._parsed
+
+
+def _last_head(lines: Sequence[bytes]) -> Sequence[bytes]:
+    """From the last status on: heads before it are informational, or a proxy's answer to CONNECT."""
+    first = max((index for index, line in enumerate(lines) if line[:5] == b"HTTP/"), default=0)
+    return lines[first:]
 
 
 def _lines_of(headers: Mapping[str, str]) -> list[str | bytes]:
