@@ -1,8 +1,9 @@
 """The lane path with nothing else: what relay's features cost is told beside it.
 
 A batch of elements goes into a hash and a list by one script; a claim hands some out under a lease; fixed
-senders sign and POST them over relay's own transport; a settle forgets them. No rate, retry, priority,
-receipt, expiry, order or recovery, and one provider. What to do stands in the environment, as for the peers.
+senders sign and POST them; a settle forgets them. All goes over relay's own channel and transport. No rate,
+retry, priority, receipt, expiry, order or recovery, and one provider. What to do stands in the environment,
+as for the peers.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import hmac
 import os
 import time
 from collections import deque
-from hashlib import sha256
+from collections.abc import Sequence
+from hashlib import sha1, sha256
+from typing import Any
 
 import msgspec
 import uvloop
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from relay.http.curl_transport import CurlTransport
 from relay.provider import Request
+from relay.store.channel import Channel
 
 CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
 URL = os.environ["BENCH_URL"] + "/hook"
@@ -69,11 +72,7 @@ class Lane:
     """One queue, one provider, one worker."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._take = self._script(TAKE)
-        self._enqueue = self._script(ENQUEUE)
-        self._claim = self._script(CLAIM_SCRIPT)
-        self._settle = self._script(SETTLE)
+        self._channel = Channel(redis)
         self._transport = CurlTransport(timeout=10, concurrency=CONCURRENCY)
         self._mac = hmac.new(KEY, digestmod=sha256)
         self._ready: deque[tuple[bytes, bytes]] = deque()
@@ -82,18 +81,21 @@ class Lane:
         self._arrived, self._freed, self._finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle: deque[asyncio.Future[None]] = deque()
 
-    def _script(self, text: str) -> AsyncScript:
-        return self._redis.register_script(text)
-
     async def run(self) -> None:
+        for text in (TAKE, ENQUEUE, CLAIM_SCRIPT, SETTLE):
+            await self._channel.ask("SCRIPT", "LOAD", text)
         async with asyncio.TaskGroup() as group:
             for loop in (self.take, self.claim, self.settle, *[self.send] * CONCURRENCY):
                 group.create_task(loop())
 
+    async def _run(self, text: str, keys: list[str], arguments: Sequence[Any]) -> Any:
+        digest = sha1(text.encode()).hexdigest()
+        return await self._channel.ask("EVALSHA", digest, len(keys), *keys, *arguments)
+
     async def take(self) -> None:
         done = 0
         while True:
-            batch = await self._take(keys=["bench", "taken"], args=[done, BATCH])
+            batch = await self._run(TAKE, ["bench", "taken"], [done, BATCH])
             done = 0
             if not batch:
                 await asyncio.sleep(0.001)
@@ -102,7 +104,7 @@ class Lane:
             for element in batch:
                 msgspec.json.decode(element)
                 records.append(msgspec.msgpack.encode((time.time(), element)))
-            await self._enqueue(keys=["number", "bodies", "ready"], args=records)
+            await self._run(ENQUEUE, ["number", "bodies", "ready"], records)
             done = 1
             self._arrived.set()
 
@@ -114,7 +116,7 @@ class Lane:
                 await self._freed.wait()
                 continue
             self._arrived.clear()
-            tickets, records = await self._claim(keys=["ready", "bodies", "leases"], args=[room])
+            tickets, records = await self._run(CLAIM_SCRIPT, ["ready", "bodies", "leases"], [room])
             if not tickets:
                 await self._arrived.wait()
                 continue
@@ -154,7 +156,7 @@ class Lane:
             await asyncio.sleep(GATHER)
             self._finished.clear()
             done, self._done = self._done, []
-            await self._settle(keys=["bodies", "leases", "control"], args=done)
+            await self._run(SETTLE, ["bodies", "leases", "control"], done)
 
 
 async def main() -> None:

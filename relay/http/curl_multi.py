@@ -46,6 +46,10 @@ class _EpollMulti:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._futures: dict[pycurl.Curl, asyncio.Future[None]] = {}
         self._timer: asyncio.Handle | None = None
+        self._at_once = False
+        """Whether the timer goes off in the next round of the loop."""
+        self._afterwards = 0
+        """Milliseconds that it was to be set to meanwhile."""
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._active: set[int] = set()
@@ -93,18 +97,28 @@ class _EpollMulti:
         self._watched.add(socket)
 
     def _on_timer(self, milliseconds: int) -> None:
+        if self._at_once:
+            # As for each of many requests that are added in a row.
+            self._afterwards = milliseconds
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if milliseconds == 0:
             # Not within a call of the library.
+            self._at_once = True
             self._timer = self._loop.call_soon(self._on_time)
         elif milliseconds > 0:
             self._timer = self._loop.call_later(milliseconds / 1000, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None
+        self._at_once = False
         self._act(pycurl.SOCKET_TIMEOUT, 0)
+        if self._timer is None and self._afterwards > 0:
+            # The library does not say it twice.
+            self._on_timer(self._afterwards)
+        self._afterwards = 0
         self._collect()
 
     def _on_events(self) -> None:

@@ -113,3 +113,18 @@ async def test_to_close_cancels_what_is_under_way(multi: Multi) -> None:
         await multi.aclose()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(answer, asyncio.CancelledError) for answer in answers)
+
+
+async def test_a_time_out_is_kept_whatever_begins_and_is_cancelled_meanwhile(multi: Multi) -> None:
+    """The library says once when it wants to be called, be it while another call is due at once."""
+    async with serving(hang) as slow, serving(keeps_answering([])) as quick:
+        waiting = [asyncio.ensure_future(multi.perform(transfer(slow, timeout=0.3))) for _ in range(5)]
+        for _ in range(20):
+            begun = [asyncio.ensure_future(multi.perform(transfer(quick))) for _ in range(3)]
+            await asyncio.sleep(0)
+            begun[0].cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
+        async with asyncio.timeout(30):
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
+        codes = [answer.args[0] for answer in answers if isinstance(answer, pycurl.error)]
+        assert codes == [pycurl.E_OPERATION_TIMEDOUT] * 5
