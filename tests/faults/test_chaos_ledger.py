@@ -323,6 +323,24 @@ def test_a_repetition_after_a_later_one_is_an_inversion_too(story: Story) -> Non
     assert story.rules == ["inversion"]
 
 
+def test_what_a_failover_undid_goes_out_again_in_its_order(story: Story) -> None:
+    first, second = (delivered(story, Kind.ORDERED, ordering_key="k", at=at) for at in (0.0, 1.0))
+    story.fault("fail over", 1, 2)
+    story.arrive(first, after=2.0)
+    story.arrive(second, after=1.5)
+    assert story.rules == []
+
+
+def test_a_failover_does_not_excuse_what_had_not_gone_out_in_order_before(story: Story) -> None:
+    first, second = (story.push(Kind.ORDERED, ordering_key="k", at=0.0) for _ in range(2))
+    story.fault("fail over", 0, 1)
+    story.arrive(second, after=0.1)
+    story.arrive(first, after=0.2)
+    for push in (first, second):
+        story.end(push)
+    assert story.rules == ["inversion"]
+
+
 def burst(story: Story, total: int, seconds: float) -> None:
     for number in range(total):
         delivered(story, Kind.NAMED, provider="limited", at=number * seconds / total)

@@ -64,6 +64,14 @@ class Account:
                 return window
         return None
 
+    def undone(self, arrival: Arrival, later: Arrival) -> bool:
+        """Whether a message had been taken before a `later` one, and a failover may have undone that."""
+        first = next(iter(self.accepted(arrival.number)), arrival)
+        return first.at < later.at and any(
+            KINDS[window.kind].fails_over and window.start - REACH <= arrival.at <= window.end + REACH
+            for window in self.evidence.windows
+        )
+
     def clock_was_off(self, start: float, end: float) -> bool:
         """Whether somebody's clock was set in that time."""
         return any(

@@ -11,7 +11,8 @@ from tests.faults.chaos.ledger.verdict import Violation
 
 
 def check_order(account: Account) -> Iterator[Violation]:
-    """Within a key no message arrives after a later one did, not even as a repetition."""
+    """Within a key no message arrives after a later one did, not even as a repetition, unless a failover
+    undid that they had been taken in their order: then they go out again."""
     by_key: dict[str, list[Arrival]] = defaultdict(list)
     for arrival in sorted(account.evidence.arrivals, key=lambda arrival: arrival.at):
         push = account.evidence.pushes[arrival.number]
@@ -21,6 +22,8 @@ def check_order(account: Account) -> Iterator[Violation]:
         newest: Arrival | None = None
         for arrival in arrivals:
             if newest is not None and arrival.number < newest.number:
+                if account.undone(arrival, newest):
+                    continue
                 earlier = (
                     account.evidence.pushed[newest.number].at - account.evidence.pushed[arrival.number].at
                 )
