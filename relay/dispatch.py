@@ -191,7 +191,7 @@ class Dispatcher:
     async def _room(self) -> int:
         while True:
             room = min(CLAIM_MOST, self.slots + self._ahead - len(self._held))
-            if room > 0 and self._held and room < self.slots // 4:
+            if room > 0 and self._held and room < min(CLAIM_MOST, self.slots // 4):
                 await asyncio.sleep(GATHER)
                 room = min(CLAIM_MOST, self.slots + self._ahead - len(self._held))
             if room > 0:
