@@ -51,9 +51,12 @@ async def compare(url: str, ca: str | None, count: int, repeat: int) -> None:
 
     networks = [ipaddress.ip_network("127.0.0.0/8")]
     print(f"{'':24}{'requests/s':>12}{'CPU, µs each':>14}")
-    for name, public_only in (("pyreqwest", False), ("aiohttp, guarded", True)):
+    ways = [("libcurl", False, False), ("aiohttp, guarded", False, True)]
+    if url.startswith("https:"):
+        ways.append(("pyreqwest, HTTP/2", True, False))
+    for name, http2, public_only in ways:
         options = HttpOptions.model_validate({"type": "x", "concurrency": IN_FLIGHT, "ca": ca})
-        transport = open_transport(options, allowed=networks)
+        transport = open_transport(options, allowed=networks, http2=http2)
         request = Request(url, BODY, HEADERS, public_only=public_only)
         runs = [await run(transport, request, count) for _ in range(repeat)]
         rate, cpu = (median(column) for column in zip(*runs, strict=True))

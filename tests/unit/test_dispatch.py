@@ -90,6 +90,23 @@ async def test_what_waits_together_goes_out_together(redis: Redis) -> None:
     assert sorted(len(batch) for batch in provider.batches) == [5, 10, 10]
 
 
+async def test_what_comes_goes_out_at_once_beside_others_where_slots_are_many(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim asks for 100 at most: with 640 slots it would wait for ever for a quarter of them."""
+    monkeypatch.setattr("relay.dispatch.GATHER", 3600)
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=64), batch_size=10)
+    provider.gate.clear()
+    await lane.enqueue([plain_message("first")])
+    async with serving(lane, provider) as dispatcher:
+        await provider.until(lambda: provider.in_flight == 1)
+        await lane.enqueue([plain_message("second")])
+        dispatcher.arrived()
+        await provider.until(lambda: provider.in_flight == 2)
+        provider.gate.set()
+
+
 async def test_messages_of_different_groups_do_not_share_a_batch(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options(), batch_size=10)
