@@ -329,9 +329,7 @@ class Dispatcher:
         forever = AsyncRetrying(
             retry=retry_if_exception_type(StoreError),
             wait=wait_random_exponential(multiplier=0.1, max=2),
-            before_sleep=lambda state: self._log.warning(
-                "cannot settle", error=str(state.outcome.exception()) if state.outcome else ""
-            ),
+            before_sleep=lambda state: self._warn(state.outcome.exception() if state.outcome else None),
         )
         while True:
             if not self._entries:
@@ -344,7 +342,7 @@ class Dispatcher:
             try:
                 settled = await self.lane.settle(entries, hold)
             except StoreError as error:
-                self._log.warning("cannot settle", error=str(error))
+                self._warn(error)
                 await asyncio.sleep(SETTLE_PAUSE)
                 settled = await forever(self.lane.settle, entries, hold)
             self._apply(settled)
@@ -353,6 +351,9 @@ class Dispatcher:
                 self._arrived.set()
             del self._entries[: len(entries)]
             self._settled.set()
+
+    def _warn(self, error: BaseException | None) -> None:
+        self._log.warning("cannot settle", error=str(error))
 
     def _apply(self, settled: Settled) -> None:
         if settled.stale:

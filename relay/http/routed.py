@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -70,38 +70,26 @@ class RoutedTransport:
 def _over_http1(options: ProviderOptions) -> Transport:
     from relay.http.curl_transport import CurlTransport
 
-    if not isinstance(options, HttpOptions):
-        return CurlTransport(timeout=options.timeout, concurrency=options.concurrency)
-    return CurlTransport(
-        timeout=options.timeout,
-        concurrency=options.concurrency,
-        ca=options.ca.get_secret_value() if options.ca else None,
-        identity=_identity(options),
-        proxy=options.proxy.get_secret_value() if options.proxy else None,
-        connections=options.connections,
-    )
+    return CurlTransport(**_way(options))
 
 
 def _over_http2(options: ProviderOptions, *, only: bool) -> Transport:
     from relay.http.reqwest_transport import ReqwestTransport
 
-    if not isinstance(options, HttpOptions):
-        return ReqwestTransport(timeout=options.timeout, concurrency=options.concurrency, http2=only)
-    return ReqwestTransport(
-        timeout=options.timeout,
-        concurrency=options.concurrency,
-        ca=options.ca.get_secret_value() if options.ca else None,
-        identity=_identity(options),
-        proxy=options.proxy.get_secret_value() if options.proxy else None,
-        http2=only,
-        connections=options.connections,
-    )
+    return ReqwestTransport(**_way(options), http2=only)
 
 
-def _identity(options: HttpOptions) -> tuple[str, str] | None:
-    """Certificate and key."""
-    certificate, key = options.client_cert, options.client_key
-    return (certificate.get_secret_value(), key.get_secret_value()) if certificate and key else None
+def _way(options: ProviderOptions) -> dict[str, Any]:
+    """How a provider is reached, as both clients of fixed hosts take it."""
+    way: dict[str, Any] = {"timeout": options.timeout, "concurrency": options.concurrency}
+    if isinstance(options, HttpOptions):
+        certificate, key = options.client_cert, options.client_key
+        if certificate and key:
+            way["identity"] = (certificate.get_secret_value(), key.get_secret_value())
+        way["ca"] = options.ca.get_secret_value() if options.ca else None
+        way["proxy"] = options.proxy.get_secret_value() if options.proxy else None
+        way["connections"] = options.connections
+    return way
 
 
 def _guarded(options: ProviderOptions, allowed: tuple[Network, ...]) -> Transport:

@@ -71,15 +71,11 @@ class Queue:
         except TROUBLE as error:
             raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
         except asyncio.CancelledError:
-            await self.close()
+            if self._waits is not None:
+                await self._waits.close()  # Redis hears that nobody waits
             raise
         heed_cancellation()
         return element is not None
-
-    async def close(self) -> None:
-        """Wait no more: Redis hears of it."""
-        if self._waits is not None:
-            await self._waits.close()
 
     async def take(self, done: Done = NOTHING, *, most: int = BATCH) -> Batch:
         """Forget what is done, and get the next batch of up to `most` elements.
