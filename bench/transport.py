@@ -56,7 +56,7 @@ async def compare(url: str, ca: str | None, count: int, repeat: int) -> None:
         ways.append(("pyreqwest, HTTP/2", True, False))
     for name, http2, public_only in ways:
         options = HttpOptions.model_validate({"type": "x", "concurrency": IN_FLIGHT, "ca": ca})
-        transport = open_transport(options, allowed=networks, http2=http2)
+        transport = open_transport(options, allowed=networks, prefers_http2=http2)
         request = Request(url, BODY, HEADERS, public_only=public_only)
         runs = [await run(transport, request, count) for _ in range(repeat)]
         rate, cpu = (median(column) for column in zip(*runs, strict=True))

@@ -107,7 +107,7 @@ class Apns(HttpProvider[ApnsOptions]):
 
     Options = ApnsOptions
     target_field = "device_token"
-    http2_only = True
+    http2 = True
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)

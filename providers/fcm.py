@@ -92,7 +92,7 @@ class Fcm(HttpProvider[FcmOptions]):
 
     Options = FcmOptions
     target_field = "token"
-    http2 = True
+    prefers_http2 = True
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)

@@ -70,10 +70,10 @@ class Provider(ABC, Generic[OptionsT]):
     Empty: this provider knows no fan-out, and `targets` is a field like any other."""
 
     http2: bool = False
-    """Whether HTTP/2 is spoken over TLS where the other side knows it. Otherwise it is HTTP/1.1."""
-
-    http2_only: bool = False
     """Whether nothing but HTTP/2 will do."""
+
+    prefers_http2: bool = False
+    """Whether HTTP/2 is spoken over TLS where the other side knows it. Without either it is HTTP/1.1."""
 
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where `public_only` requests may go beside public addresses."""

@@ -257,8 +257,8 @@ def transport_of(adapter: Provider[ProviderOptions]) -> Transport:
     return open_transport(
         adapter.options,
         allowed=adapter.allowed_networks,
+        prefers_http2=adapter.prefers_http2,
         http2=adapter.http2,
-        http2_only=adapter.http2_only,
     )
 
 

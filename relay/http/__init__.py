@@ -14,12 +14,12 @@ def open_transport(
     options: ProviderOptions,
     *,
     allowed: Sequence[Network] = (),
+    prefers_http2: bool = False,
     http2: bool = False,
-    http2_only: bool = False,
 ) -> Transport:
     """A transport of one provider: its time-out, its number of connections, its TLS.
 
     Requests that are `public_only` reach public addresses and the `allowed` networks. HTTP/1.1 is spoken;
-    with `http2` HTTP/2 over TLS, where the other side knows it; with `http2_only` nothing else.
+    with `prefers_http2` HTTP/2 over TLS, where the other side knows it; with `http2` nothing else.
     """
-    return RoutedTransport(options, tuple(allowed), http2=http2, http2_only=http2_only)
+    return RoutedTransport(options, tuple(allowed), prefers_http2=prefers_http2, http2=http2)

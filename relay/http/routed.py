@@ -25,12 +25,12 @@ class RoutedTransport:
     """
 
     def __init__(
-        self, options: ProviderOptions, allowed: tuple[Network, ...], *, http2: bool, http2_only: bool
+        self, options: ProviderOptions, allowed: tuple[Network, ...], *, http2: bool, prefers_http2: bool
     ) -> None:
         self._options = options
         self._allowed = allowed
+        self._prefers_http2 = prefers_http2
         self._http2 = http2
-        self._http2_only = http2_only
         self._guarded: Transport | None = None
         self._over_http1: Transport | None = None
         self._over_http2: Transport | None = None
@@ -53,9 +53,9 @@ class RoutedTransport:
             if self._guarded is None:
                 self._guarded = _guarded(self._options, self._allowed)
             return self._guarded
-        if self._http2_only or (self._http2 and request.url.startswith("https:")):
+        if self._http2 or (self._prefers_http2 and request.url.startswith("https:")):
             if self._over_http2 is None:
-                self._over_http2 = _over_http2(self._options, only=self._http2_only)
+                self._over_http2 = _over_http2(self._options, only=self._http2)
             return self._over_http2
         if self._over_http1 is None:
             self._over_http1 = _over_http1(self._options)

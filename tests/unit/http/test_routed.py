@@ -23,10 +23,10 @@ BOTH = ["h2", "http/1.1"]
     ("wishes", "known", "agreed"),
     [
         ({}, BOTH, "http/1.1"),
+        ({"prefers_http2": True}, BOTH, "h2"),
+        ({"prefers_http2": True}, ["http/1.1"], "http/1.1"),
         ({"http2": True}, BOTH, "h2"),
-        ({"http2": True}, ["http/1.1"], "http/1.1"),
-        ({"http2_only": True}, BOTH, "h2"),
-        ({"http2_only": True}, ["http/1.1"], None),
+        ({"http2": True}, ["http/1.1"], None),
     ],
 )
 async def test_the_protocol_over_tls(
@@ -49,7 +49,7 @@ async def test_the_protocol_over_tls(
 
 async def test_without_tls_what_wants_http2_makes_do_with_the_other() -> None:
     seen: list[bytes] = []
-    transport = open_transport(HttpOptions(type="x"), http2=True)
+    transport = open_transport(HttpOptions(type="x"), prefers_http2=True)
     async with serving(keeps_answering(seen)) as port:
         assert (await transport.send(Request(f"http://127.0.0.1:{port}/a", b"x"))).status == 200
         await transport.close()
