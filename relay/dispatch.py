@@ -280,7 +280,8 @@ class Dispatcher:
 
     def _still_to_send(self, batch: Batch) -> Batch:
         """What is still ours and alive at the last moment, and goes where nothing asked us to wait."""
-        if not self._holds_lease(min([self._held[claim.ticket] for claim in batch])):
+        # One claim handed them all out.
+        if not self._holds_lease(self._held[batch[0].ticket]):
             # Others may have it by now. If not, it comes back.
             self._hand_back(batch)
             return []
@@ -346,7 +347,7 @@ class Dispatcher:
                 await asyncio.sleep(SETTLE_PAUSE)
                 settled = await forever(self.lane.settle, entries, hold)
             self._apply(settled)
-            if any(entry[2] == "r" for entry in entries):
+            if "r" in [entry[2] for entry in entries]:
                 # The claimer has to hear when the retries are due.
                 self._arrived.set()
             del self._entries[: len(entries)]

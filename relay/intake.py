@@ -68,6 +68,9 @@ class Router:
         self._providers = settings.providers
         self._priority = PRIORITIES.index(queue.priority)
         self._adapters = adapters
+        self._each_destination = frozenset(
+            name for name, options in settings.providers.items() if options.each_destination
+        )
         self._prefix = f"{settings.redis.prefix}:"
         self._queues = frozenset(queue.name for queue in settings.queues)
         self._clock = clock
@@ -125,7 +128,7 @@ class Router:
                 self._check_size(len(item.message.payload_json))
                 return provider, item
         self._check_size(len(element))
-        if adapter is not None and options.each_destination:
+        if adapter is not None and provider in self._each_destination:
             message = msgspec.structs.replace(message, destination=adapter.destination(message))
         return provider, message
 

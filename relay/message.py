@@ -34,7 +34,7 @@ PRIORITIES = ("high", "normal", "low")
 _MAX_TIME = 1e11  # Unix seconds; what is above is milliseconds in disguise
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_LOW_62 = (1 << 62) - 1
+_UUID_FIXED, _UUID_7 = 0xF << 76 | 0b11 << 62, 7 << 76 | 0b10 << 62  # version and variant
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -163,9 +163,8 @@ def provider_named(element: bytes) -> str | None:
 
 def uuid7() -> str:
     """A time-ordered random UUID (RFC 9562, section 5.7): unique, no secret."""
-    random = getrandbits(74)
-    number = (time.time_ns() // 1_000_000) << 80 | 7 << 76 | (random >> 62) << 64 | 2 << 62 | random & _LOW_62
-    text = f"{number:032x}"
+    number = (time.time_ns() // 1_000_000) << 80 | getrandbits(80) & ~_UUID_FIXED | _UUID_7
+    text = number.to_bytes(16, "big").hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from contextlib import suppress
+from functools import cache
 from typing import Protocol
 
 import pycurl
@@ -87,12 +87,13 @@ class _EpollMulti:
             self._active.discard(socket)
             return
         self._active.add(socket)
-        events = select.EPOLLIN * bool(what & pycurl.POLL_IN) | select.EPOLLOUT * bool(what & pycurl.POLL_OUT)
+        events = _interest(what)
         if socket in self._watched:
-            # It may be another one by now that has the same number.
-            with suppress(FileNotFoundError):
+            try:
                 self._epoll.modify(socket, events)
                 return
+            except FileNotFoundError:
+                pass  # it is another one by now that has the same number
         self._epoll.register(socket, events)
         self._watched.add(socket)
 
@@ -125,11 +126,13 @@ class _EpollMulti:
         for socket, events in self._epoll.poll(0, _EVENTS):
             if socket in self._active:
                 self._act(socket, _ready(events))
-            else:
-                # Idle, and closed by the other side: the library sees that before it uses it.
-                self._watched.discard(socket)
-                with suppress(OSError):
-                    self._epoll.unregister(socket)
+                continue
+            # Idle, and closed by the other side: the library sees that before it uses it.
+            self._watched.discard(socket)
+            try:
+                self._epoll.unregister(socket)
+            except OSError:
+                pass  # and by the library, too
         self._collect()
 
     def _act(self, socket: int, ready: int) -> None:
@@ -157,7 +160,15 @@ class _EpollMulti:
             future.set_exception(error)
 
 
+@cache
+def _interest(what: int) -> int:
+    """What libcurl waits for, in the words of epoll."""
+    return select.EPOLLIN * bool(what & pycurl.POLL_IN) | select.EPOLLOUT * bool(what & pycurl.POLL_OUT)
+
+
+@cache
 def _ready(events: int) -> int:
+    """What epoll tells, in the words of libcurl."""
     ready = 0
     if events & (select.EPOLLIN | select.EPOLLHUP):
         ready |= pycurl.CSELECT_IN
