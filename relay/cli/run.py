@@ -69,6 +69,8 @@ async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool)
 
     # What is imported stays: the collector need not look at it again and again.
     gc.freeze()
+    # What a message leaves behind goes by its count of references.
+    gc.set_threshold(10_000)
     stop, changed, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
