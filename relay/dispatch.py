@@ -37,6 +37,9 @@ be lost, though seldom."""
 GATHER = 0.004
 """Seconds to wait for more while others are under way: a script for each one would cost more than it."""
 
+LATELY = 0.02
+"""Seconds since a settle within which more is under way, even where nothing is in flight just now."""
+
 SETTLE_PAUSE = 0.1
 """Seconds before outcomes that Redis did not take are offered again."""
 
@@ -85,6 +88,8 @@ class Dispatcher:
         self._held: dict[str, float] = {}
         self._entries: list[tuple[object, ...]] = []
         self._hold: Hold | None = None
+        self._awaited = False
+        """Whether what is to be settled lets another message go."""
         self._state = ""
         self._held_until = 0.0
         self._waiting_for: dict[str, float] = {}
@@ -103,7 +108,7 @@ class Dispatcher:
             self._tasks.create_task(self._settle_forever())
 
     def arrived(self) -> None:
-        """Something was put into the lane: look at once if it was empty."""
+        """A script that is asked now finds something in the lane: look at once if it was empty."""
         self._arrived.set()
 
     def kick(self) -> None:
@@ -270,6 +275,7 @@ class Dispatcher:
             settlement = self._settler.settle(claim, outcome, now)
             entries.append(settlement.entry)
             hold = hold or settlement.hold
+            self._awaited = self._awaited or claim.message.ordering_key != ""
             if isinstance(outcome, Throttled) and claim.message.destination:
                 # Redis stops the rest of the fleet; what we have in hand stops here.
                 wait = UNKNOWN_WAIT if outcome.after is None else min(outcome.after, LONGEST_HOLD)
@@ -332,20 +338,23 @@ class Dispatcher:
             wait=wait_random_exponential(multiplier=0.1, max=2),
             before_sleep=lambda state: self._warn(state.outcome.exception() if state.outcome else None),
         )
+        last = 0.0
         while True:
             if not self._entries:
                 self._outcomes.clear()
                 await self._outcomes.wait()
-            if self._held and len(self._entries) < SETTLE_MOST:
+            more = self._held or (time.monotonic() - last < LATELY and not self._awaited)
+            if more and len(self._entries) < SETTLE_MOST:
                 await asyncio.sleep(GATHER)
             entries, hold = self._entries[:SETTLE_MOST], self._hold
-            self._hold = None
+            self._hold, self._awaited = None, False
             try:
                 settled = await self.lane.settle(entries, hold)
             except StoreError as error:
                 self._warn(error)
                 await asyncio.sleep(SETTLE_PAUSE)
                 settled = await forever(self.lane.settle, entries, hold)
+            last = time.monotonic()
             self._apply(settled)
             if "r" in [entry[2] for entry in entries]:
                 # The claimer has to hear when the retries are due.

@@ -17,7 +17,7 @@ from relay.message import PRIORITIES, Message, parse_bare, parse_envelope, provi
 from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
-from relay.store.lane import Lane, Malformed
+from relay.store.lane import Enqueued, Lane, Malformed
 from relay.store.queue import BATCH, NOTHING, Batch, Done, Queue
 from relay.store.replication import Replicas
 from relay.store.scripting import is_refusal
@@ -33,6 +33,12 @@ WAIT = 5.0
 WAITS = 3
 """Waits in vain after which a look is taken all the same: who waited beside us may have died and left what it
 had moved aside."""
+
+STRAIGHT_SIZE = 16 * 1024
+"""Bytes that an element may have which comes alone, to go straight into its lane."""
+
+FEW = 1
+"""Elements that may be left in the queue, for the next one to come alone: more are a batch."""
 
 PLENTY, GIVE_WAY = 10_000, 2.0
 """Messages that wait in each lane of a full batch, from which on an intake leaves senders so many times
@@ -164,17 +170,20 @@ class Intake:
         *,
         worker: str,
         replicas: Replicas,
-        on_arrival: Callable[[str, int], None],
+        on_arrival: Callable[[str], None],
+        on_waiting: Callable[[str, int], None],
         on_letters: Callable[[str], None],
     ) -> None:
-        """`on_arrival` hears the provider and how many messages now wait in its lane; `on_letters` hears
-        the provider when there are receipts in its outbox."""
+        """`on_arrival` hears the provider into whose lane something comes before any script that is run from
+        then on; `on_waiting` how many messages then wait in it; `on_letters` the provider when there are
+        receipts in its outbox."""
         self.queue = queue
         self.router = router
         self._lanes = lanes
         self._replicas = replicas
         self.mark = batch_mark(worker, queue.name)
         self._on_arrival = on_arrival
+        self._on_waiting = on_waiting
         self._on_letters = on_letters
         self._log = logger.bind(queue=queue.name)
         self._done = NOTHING
@@ -211,7 +220,7 @@ class Intake:
             await self.queue.take(self._done, most=0)
 
     async def _advance(self) -> None:
-        """One batch, or a wait for one."""
+        """One batch, or a wait for one. What comes alone meanwhile needs none."""
         began = time.monotonic()
         batch = await self._take()
         if batch.elements:
@@ -219,19 +228,42 @@ class Intake:
             if self._plenty:
                 await self._give_way(GIVE_WAY * (time.monotonic() - began))
             return
-        for _ in range(WAITS):
-            if await self._wait(WAIT):
+        in_vain = 0
+        while in_vain < WAITS:
+            element = await self._wait(WAIT)
+            if element is None:
+                in_vain += 1
+            elif not await self._pass_on(element):
                 return
 
-    async def _wait(self, seconds: float) -> bool:
-        """Whether an element came."""
+    async def _wait(self, seconds: float) -> bytes | None:
+        """The element that came."""
         self.waiting = True
         try:
-            came = await self.queue.wait(seconds)
+            element = await self.queue.wait(seconds)
         finally:
             self.waiting = False
         self._heard()
-        return came
+        return element
+
+    async def _pass_on(self, element: bytes) -> bool:
+        """Put what came alone straight into its lane; False where there is a batch to take, of it or of others."""
+        if not self.queue.is_beside_lanes or len(element) > STRAIGHT_SIZE:
+            return False
+        provider, item = self.router.route(element)
+        if provider is None or isinstance(item, Malformed):
+            return False
+        in_order = is_ordered({provider: [item]})
+        self._on_arrival(provider)
+        enqueued = await self._lanes[provider].enqueue_straight(
+            item, self.queue.keys, element, in_order=in_order
+        )
+        self._heard()
+        if enqueued is None:
+            return False
+        self.taken += 1
+        self._tell(provider, enqueued)
+        return enqueued.left <= FEW
 
     async def _give_way(self, seconds: float) -> None:
         """Leave the time to senders, and hold nothing meanwhile: others may wait for what was taken."""
@@ -287,13 +319,21 @@ class Intake:
 
     async def _enqueue(self, provider: str, items: Sequence[Item], number: str) -> None:
         lane = self._lanes[provider]
+        if self.queue.is_beside_lanes:
+            # One connection: the claim comes right behind.
+            self._on_arrival(provider)
         enqueued = await lane.enqueue(items, self.mark, number)
         await self._replicas.follow(lane.keys.replicated)
         self._heard()
+        if not self.queue.is_beside_lanes:
+            self._on_arrival(provider)
         self._plenty = self._plenty and enqueued.waiting > PLENTY
+        self._tell(provider, enqueued)
+
+    def _tell(self, provider: str, enqueued: Enqueued) -> None:
         if enqueued.letters:
             self._on_letters(provider)
-        self._on_arrival(provider, enqueued.waiting)
+        self._on_waiting(provider, enqueued.waiting)
 
     def _was_frozen(self) -> bool:
         return time.monotonic() - self.answered > FROZEN

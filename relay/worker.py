@@ -87,6 +87,7 @@ class Worker:
                 worker=name,
                 replicas=self._replicas,
                 on_arrival=self._on_arrival,
+                on_waiting=self._on_waiting,
                 on_letters=self._courier.call,
             )
             for queue in settings.queues
@@ -218,8 +219,10 @@ class Worker:
         while await self._courier.carry(provider):
             pass
 
-    def _on_arrival(self, provider: str, waiting: int) -> None:
+    def _on_arrival(self, provider: str) -> None:
         self.dispatchers[provider].arrived()
+
+    def _on_waiting(self, provider: str, waiting: int) -> None:
         # More than we take ourselves: somebody else may have nothing to do.
         if waiting > self.dispatchers[provider].slots:
             self._shared[provider] = waiting

@@ -12,7 +12,7 @@ from relay.errors import StoreError
 from relay.fan_out import FanOut, expand
 from relay.message import Message
 from relay.settings.provider import ProviderOptions
-from relay.store.keys import LaneKeys
+from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.record import pack, unpack
 from relay.store.scripting import TROUBLE, Client, ask, describe, script
 
@@ -37,7 +37,8 @@ class Malformed:
 @dataclass(frozen=True, slots=True)
 class Enqueued:
     """What became of a batch, in numbers of messages. `waiting`: all that now waits in the lane;
-    `letters`: receipts to carry, where this batch wrote some."""
+    `letters`: receipts to carry, where this batch wrote some; `left`: elements in the queue that it was taken
+    straight from."""
 
     accepted: int
     duplicates: int
@@ -46,6 +47,7 @@ class Enqueued:
     malformed: int
     waiting: int
     letters: int
+    left: int
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -171,19 +173,28 @@ class Lane:
         self, batch: Iterable[Message | FanOut | Malformed], mark: str = "", number: str = ""
     ) -> Enqueued:
         """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
-        arguments: list[str | bytes | int] = []
-        for item in batch:
-            if isinstance(item, Malformed):
-                arguments += ("x", item.reason, item.queue, item.raw)
-            elif isinstance(item, FanOut):
-                arguments += ("f", pack(item.message), item.message.priority)
-                arguments += (item.size, len(item.chunks), *item.chunks)
-            else:
-                arguments += (item.priority, pack(item))
         reply = await script("enqueue").run(
-            self._client, self._shared, self._enqueue_policy, mark, number, *arguments
+            self._client, self._shared, self._enqueue_policy, mark, number, *_items(batch)
         )
         return Enqueued(*reply)
+
+    async def enqueue_straight(
+        self, item: Message | FanOut, queue: QueueKeys, element: bytes, *, in_order: bool
+    ) -> Enqueued | None:
+        """Take an element that a wait has moved off a queue, and put what it says into the lane, in one step.
+
+        None where it is not the first of those any more, or, if it is to go `in_order`, where batches that were
+        taken before it may not be in their lanes yet. Not for a cluster.
+        """
+        reply = await script("enqueue").run(
+            self._client,
+            (*self._shared, queue.staged, queue.out, queue.queue),
+            self._enqueue_policy,
+            "in order" if in_order else "",
+            element,
+            *_items([item]),
+        )
+        return None if reply is None else Enqueued(*reply)
 
     async def claim(self, wanted: int) -> Claimed:
         """Take up to `wanted` messages, as far as rate, pause and hold allow."""
@@ -319,6 +330,20 @@ class Lane:
             return await ask(self._client, *words)
         except TROUBLE as error:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
+
+
+def _items(batch: Iterable[Message | FanOut | Malformed]) -> list[str | bytes | int]:
+    """As `enqueue.lua` takes them."""
+    arguments: list[str | bytes | int] = []
+    for item in batch:
+        if isinstance(item, Malformed):
+            arguments += ("x", item.reason, item.queue, item.raw)
+        elif isinstance(item, FanOut):
+            arguments += ("f", pack(item.message), item.message.priority)
+            arguments += (item.size, len(item.chunks), *item.chunks)
+        else:
+            arguments += (item.priority, pack(item))
+    return arguments
 
 
 def _detach_bodies(entries: Sequence[Sequence[object]]) -> tuple[list[Sequence[object]], list[bytes]]:

@@ -56,11 +56,13 @@ class Queue:
         self.keys = QueueKeys.of(prefix, name)
         self._client = client
         self._worker = worker
+        self.is_beside_lanes = isinstance(client, Redis)
+        """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
         # A wait would hold up whatever else goes over its connection.
         self._waits = Channel(client) if isinstance(client, Redis) else None
 
-    async def wait(self, seconds: float) -> bool:
-        """Whether there is something to take; False if nothing came within `seconds`.
+    async def wait(self, seconds: float) -> bytes | None:
+        """The next element, which is still to be taken; None if none came within `seconds`.
 
         The element is moved aside, from where whoever takes next takes first: it keeps its place, and this
         worker may die or be cut off without holding it.
@@ -75,7 +77,7 @@ class Queue:
                 await self._waits.close()  # Redis hears that nobody waits
             raise
         heed_cancellation()
-        return element is not None
+        return element
 
     async def take(self, done: Done = NOTHING, *, most: int = BATCH) -> Batch:
         """Forget what is done, and get the next batch of up to `most` elements.

@@ -41,7 +41,8 @@ async def taking(redis: Redis, worker: str = "w2") -> AsyncIterator[Intake]:
         {"test": a_lane(redis, worker=worker)},
         worker=worker,
         replicas=Replicas(redis),
-        on_arrival=lambda provider, waiting: None,
+        on_arrival=lambda provider: None,
+        on_waiting=lambda provider, waiting: None,
         on_letters=lambda provider: None,
     )
     task = asyncio.create_task(intake.run())

@@ -1,23 +1,34 @@
 -- Puts a batch of messages into a lane.
 --
 -- KEYS   1..22 the lane
+--        23..25, to take one message straight from a queue, where one Redis holds all: elements that waits
+--        have moved off it, its batches that are out, and the queue itself
 -- ARGV   1 policy (MessagePack map): lifo, max_backlog (0 none), overflow, dedup (ms)
---        2 field of the batch mark in the control hash, '' for none
---        3 number of the batch: a repeated call with the same number changes nothing
+--        2 field of the batch mark in the control hash, '' for none; with KEYS 23: '' where it does not
+--          matter whether batches are out
+--        3 number of the batch: a repeated call with the same number changes nothing; with KEYS 23: the
+--          element, which has to be the first that was moved
 --        then for each message: kind, record
 --          kind 0..2  a message of that priority
 --          kind 'f'   a fan-out: next is its priority, then the number of targets in a chunk, then
 --                     the number of chunks, then the chunks
 --          kind 'x'   a malformed element, for the dead letters: next is its reason, then its
 --                     queue, then the raw bytes
--- reply  {accepted, duplicates, collapsed, dropped, malformed, waiting, letters in the outbox}; all 0 for a repeated batch
+-- reply  {accepted, duplicates, collapsed, dropped, malformed, waiting, letters in the outbox, elements that
+--        are left in the queue of KEYS 23}; all 0 for a repeated batch; nil where the element cannot be taken
 --
--- Atomic because an id must not become pending twice, and a batch must not be enqueued twice.
+-- Atomic because an id must not become pending twice, and a batch must not be enqueued twice; and an element
+-- is in its queue or in its lane.
 
 local policy = cmsgpack.unpack(ARGV[1])
 local lifo = policy.lifo
-if ARGV[2] ~= '' then
-  if call('HGET', CONTROL, ARGV[2]) == ARGV[3] then return {0, 0, 0, 0, 0, 0, 0} end
+local moved, out, queue = KEYS[23], KEYS[24], KEYS[25]
+if moved then
+  if call('LRANGE', moved, 0, 0)[1] ~= ARGV[3] then return false end
+  if ARGV[2] ~= '' and call('ZCARD', out) > 0 then return false end
+  call('LPOP', moved)
+elseif ARGV[2] ~= '' then
+  if call('HGET', CONTROL, ARGV[2]) == ARGV[3] then return {0, 0, 0, 0, 0, 0, 0, 0} end
   call('HSET', CONTROL, ARGV[2], ARGV[3])
 end
 
@@ -204,4 +215,5 @@ count('collapsed', collapsed)
 count('dropped', dropped)
 count('malformed', malformed)
 local letters = duplicates + collapsed + dropped > 0 and call('XLEN', OUTBOX) or 0
-return {accepted, duplicates, collapsed, dropped, malformed, waiting(), letters}
+local left = moved and call('LLEN', moved) + call('LLEN', queue) or 0
+return {accepted, duplicates, collapsed, dropped, malformed, waiting(), letters, left}
