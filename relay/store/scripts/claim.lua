@@ -29,15 +29,16 @@ local policy = cmsgpack.unpack(ARGV[2])
 local lifo, each = policy.lifo, policy.each
 local pop = lifo and 'RPOP' or 'LPOP'
 
-local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed'}
+local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed', 'claims'}
 local FIXED = #fields
 for index, rate in ipairs(policy.rates) do fields[FIXED + index] = 'bucket:' .. rate[1] end
 local control = call('HMGET', CONTROL, unpack(fields))
 local state, hold = control[2], tonumber(control[3] or 0)
 
 -- Time: what is due goes to the head, the earliest first.
-local due = call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, MOST_PROMOTED)
-if #due > 0 then
+local first = tonumber(call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2])
+if first and first <= NOW then
+  local due = call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, MOST_PROMOTED)
   call('ZREM', DUE, unpack(due))
   for index = #due, 1, -1 do to_head(due[index], lifo) end
 end
@@ -169,7 +170,7 @@ local limits = {allowed - for_normal - for_low, for_normal, for_low}
 
 local reply, fan_outs, taken = {'ok', 0, 0, {}, 0, 0}, {}, {0, 0, 0}
 local leases, given, scanned, passed_over = {}, 0, 0, 0
-local claim = reserve_numbers('claims', 1) + 1
+local claim = last_number(control[9]) + 1
 local some_tried = call('HLEN', TRIES) > 0
 
 local EXPIRED = 'its time to live was over before it could be sent'
@@ -250,9 +251,9 @@ local function take(level, most)
 end
 
 local exhausted = {}
-for level = 1, 3 do exhausted[level] = take(level, limits[level]) end
+for level = 1, 3 do exhausted[level] = lengths[level] == 0 or take(level, limits[level]) end
 for level = 1, 3 do
-  if given < allowed then exhausted[level] = take(level, allowed - given) end
+  if given < allowed and not exhausted[level] then exhausted[level] = take(level, allowed - given) end
 end
 
 -- Fan-outs, in turns: as many messages of others go out as of theirs, however long the backlog. They
@@ -290,10 +291,10 @@ if call('EXISTS', unpack(FAN_OUTS)) > 0 then
   end
 end
 
-if #leases > 0 then call('HSET', INFLIGHT, unpack(leases)) end
-if given > 0 then
-  call('HINCRBY', CONTROL, 'claimed', given)
-  if policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
+if #leases > 0 then
+  call('HSET', INFLIGHT, unpack(leases))
+  call('HSET', CONTROL, 'claims', string.format('%.0f', claim), 'claimed', string.format('%.0f', handed + given))
+  if given > 0 and policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
 end
 save_buckets(given)
 if each then save_destinations(each) end

@@ -34,10 +34,15 @@ local function header_of(record)
   return cmsgpack.unpack(string.sub(record, 3, 2 + high * 256 + low))
 end
 
--- The last of the numbers that are in use, before `total` new ones: never one that was used before.
+-- The last of the numbers that may be in use, where `stored` is the last that is known to be.
 local NUMBERS_A_MILLISECOND = 200
+local function last_number(stored)
+  return math.max(tonumber(stored or 0), NOW * NUMBERS_A_MILLISECOND)
+end
+
+-- The last of them, before `total` new ones.
 local function reserve_numbers(field, total)
-  local last = math.max(tonumber(call('HGET', CONTROL, field) or 0), NOW * NUMBERS_A_MILLISECOND)
+  local last = last_number(call('HGET', CONTROL, field))
   call('HSET', CONTROL, field, string.format('%.0f', last + total))
   return last
 end

@@ -36,7 +36,8 @@ local records = #tickets > 0 and call('HMGET', BODIES, unpack(tickets)) or {}
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
 local answered, last = 0, ''
 local released, ended, back = {}, {}, {}
-local failures, window = unpack(call('HMGET', CONTROL, 'failures', 'window'))
+local failures, window, state, hold, asked, throttles =
+    unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'asked', 'throttles'))
 failures, window = tonumber(failures or 0), window and tonumber(window)
 local failures_before, broken, throttled = failures, 0, 0
 
@@ -136,7 +137,6 @@ if policy.dedup > 0 and delivered > 0 then
 end
 
 -- The state of the lane, one for the whole fleet.
-local state, hold, asked = unpack(call('HMGET', CONTROL, 'state', 'hold', 'asked'))
 hold = tonumber(hold or 0)
 asked = tonumber(asked or 0) -- until when the provider wants to be left alone, whatever else holds
 
@@ -154,7 +154,7 @@ if answered > 0 then
     state, hold = false, 0
     if asked > NOW then enter('throttled', asked, 'the provider asked to wait') end
   end
-  if ARGV[3] == '' then call('HDEL', CONTROL, 'throttles') end
+  if ARGV[3] == '' and throttles then call('HDEL', CONTROL, 'throttles') end
 end
 
 if ARGV[3] == 'unauthorised' then
