@@ -25,6 +25,7 @@ from relay.outcome import (
 from relay.settings.provider import ProviderOptions
 from relay.settings.redaction import Redactor, one_line, secrets_in
 from relay.store.lane import Claim, Hold
+from relay.store.record import has_header
 
 LONGEST_HOLD = 3600.0
 """Seconds for which a provider can hold its lane by one answer."""
@@ -59,6 +60,8 @@ class Settler:
         message = claim.message
         attempts = message.attempts + 1
         if isinstance(outcome, Delivered):
+            if not has_header(message):
+                return Settlement((claim.ticket, claim.fence, "p"))
             return Settlement((claim.ticket, claim.fence, "d", attempts))
         match self._fit_to_be_told(outcome):
             case Retry() as failure:

@@ -35,6 +35,7 @@ from relay.settings.provider import DestinationOptions
 from relay.settings.types import parse_rate
 from relay.store.connect import open_client
 from relay.store.lane import POISON, Claim, Enqueued, Expansion, Hold, Lane
+from relay.store.record import has_header
 from tests.support.builders import plain_message
 from tests.support.clock import set_clock, settable_clock
 
@@ -69,6 +70,13 @@ class Known:
     parent: Known | None = None
     children: list[Known] = field(default_factory=list)
     tally: Counter[str] = field(default_factory=Counter)
+
+
+def delivered(claim: Claim) -> tuple[object, ...]:
+    """As a worker says it."""
+    if has_header(claim.message):
+        return claim.ticket, claim.fence, "d", claim.message.attempts + 1
+    return claim.ticket, claim.fence, "p"
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -472,14 +480,13 @@ class LaneMachine(RuleBasedStateMachine):
             assert claim is not None
             tries = claim.tries(attempts=claim.message.attempts + 1, alone=False)
             tail: dict[str, tuple[object, ...]] = {
-                "d": (1,),
                 "r": (2000, tries, "503"),
                 "b": (tries,),
                 "x": ("400", 400, b"no", 1, 1),
                 "u": ("410", "token", 0, "id", 1),
                 "e": (0,),
             }
-            entries.append((claim.ticket, claim.fence, kind, *tail[kind]))
+            entries.append(delivered(claim) if kind == "d" else (claim.ticket, claim.fence, kind, *tail[kind]))
             if kind in "rb":
                 if kind == "r":
                     known.due = self.clock + 2.0
@@ -571,7 +578,7 @@ class LaneMachine(RuleBasedStateMachine):
         worker, known, claim = data.draw(st.sampled_from(self.lost_claims))
         self.lost_claims.remove((worker, known, claim))
         holder, current = known.holder, known.claim
-        reply = self.run(self.lanes[worker].settle([(claim.ticket, claim.fence, "d", 1)]))
+        reply = self.run(self.lanes[worker].settle([delivered(claim)]))
         assert (reply.settled, reply.stale) == (0, 1)
         if known.ended:
             assert self.read_letters() == []

@@ -11,7 +11,7 @@ from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttle
 from relay.settings.provider import RetryOptions
 from relay.settlement import LONGEST_HOLD, Settler
 from relay.store.lane import Claim, Hold
-from tests.support.builders import a_message, options
+from tests.support.builders import a_message, options, plain_message
 
 NOW = 1_700_000_000.0
 
@@ -28,6 +28,11 @@ def test_a_delivery_is_the_end() -> None:
     settlement = settler().settle(a_claim(), Delivered(), NOW)
     assert settlement.entry == ("8", "3", "d", 1)
     assert settlement.hold is None
+
+
+def test_the_delivery_of_a_message_that_asks_for_nothing_needs_no_look_at_it() -> None:
+    claim = Claim("8", "3", plain_message("hello"), deliveries=0, crashes=0, alone=False)
+    assert settler().settle(claim, Delivered(), NOW).entry == ("8", "3", "p")
 
 
 def test_a_retry_spends_an_attempt_and_waits() -> None:

@@ -5,6 +5,7 @@
 --          share (0: none), window (ms), adaptive, each ([[name, per second, burst], …])
 --        2 outcomes (MessagePack array of arrays): [ticket, claim, kind, …]
 --          'd'  delivered; then attempts
+--          'p'  delivered, and a plain one: its record has no header
 --          'r'  retry; then delay (ms), tries, reason
 --          'b'  back to the head, no attempt spent; then tries
 --          'x'  dead letter; then reason, status, which ARGV is the body, attempts, whether the provider answered (0/1)
@@ -31,7 +32,16 @@ local lifo = policy.lifo
 local tickets = {}
 for index, entry in ipairs(outcomes) do tickets[index] = entry[1] end
 local claims = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
-local records = #tickets > 0 and call('HMGET', BODIES, unpack(tickets)) or {}
+
+-- Redis's Lua looks at every byte of a record: so only where it may be gone, or says something.
+local wanted, place = {}, {}
+for index, entry in ipairs(outcomes) do
+  if entry[3] ~= 'p' or claims[index] ~= entry[2] then
+    wanted[#wanted + 1] = entry[1]
+    place[index] = #wanted
+  end
+end
+local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
 
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
 local answered, last = 0, ''
@@ -55,8 +65,10 @@ local function hold_destination(name, wait, ticket)
 end
 
 for index, entry in ipairs(outcomes) do
-  local ticket, kind, record = entry[1], entry[3], records[index]
-  local held = claims[index] == entry[2]
+  local ticket, kind = entry[1], entry[3]
+  local held, plain = claims[index] == entry[2], not place[index]
+  local record = plain or records[place[index]]
+  if kind == 'p' then kind = 'd' end
   if held then
     settled = settled + 1
     released[#released + 1] = ticket
@@ -64,7 +76,7 @@ for index, entry in ipairs(outcomes) do
     stale = stale + 1
   end
   if record and (held or kind == 'd') then
-    local header = header_of(record)
+    local header = not plain and header_of(record)
     if kind == 'd' then
       delivered, answered, failures = delivered + 1, answered + 1, 0
       ended[#ended + 1] = ticket

@@ -38,12 +38,20 @@ local batch = redis.call('LRANGE', processing, 0, -1)
 if #batch == 0 then
   local size = 0
   for _, key in ipairs({staged, list}) do
-    local found = most > #batch and size < full and redis.call('LRANGE', key, 0, most - #batch - 1) or {}
-    local taken = 0
-    while taken < #found and size < full do
-      taken = taken + 1
-      batch[#batch + 1] = found[taken]
-      size = size + #found[taken]
+    local taken, more = 0, true
+    while more and #batch < most and size < full do
+      -- No more than is likely to fit: Redis's Lua looks at every byte of what it is given.
+      local fit = size > 0 and math.ceil((full - size) * #batch / size) or 1
+      fit = math.min(fit, most - #batch)
+      local found = redis.call('LRANGE', key, taken, taken + fit - 1)
+      more = #found == fit
+      for _, element in ipairs(found) do
+        if size < full then
+          taken = taken + 1
+          batch[#batch + 1] = element
+          size = size + #element
+        end
+      end
     end
     if taken > 0 then redis.call('LTRIM', key, taken, -1) end
   end
