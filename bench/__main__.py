@@ -1,6 +1,6 @@
 """Measures relay beside what else people use, or how it bears growth: `python -m bench [--growth]`.
 
-All on this machine: one Redis without persistence, nginx as the receiver, one worker process of each system.
+All on this machine: one Redis without persistence, nginx as the receiver, as many worker processes of each.
 A backlog is drained to its end or for --seconds; figures are medians of the rounds. Peers that are not
 installed are left out: `bench/peers/install`.
 """
@@ -36,7 +36,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--per-second", type=int, default=1000, help="the steady rate; default 1000")
-    parser.add_argument("--steady-seconds", type=float, default=8.0, help="default 8")
+    parser.add_argument(
+        "--steady-seconds", type=float, default=8.0, help="default 8; 0: backlogs only, no steady rate"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="of each system; default 1")
     parser.add_argument("--work", action="append", choices=[work.name for work in WORKS], help="these only")
     parser.add_argument("--system", action="append", help="relay and these only")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
@@ -83,6 +86,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 options.rounds,
                 options.per_second,
                 options.steady_seconds,
+                options.processes,
             )
             return results | suite.document(suite.run(place, plan, say))
         finally:

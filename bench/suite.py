@@ -27,6 +27,8 @@ class Plan:
     per_second: int
     """Messages, at the steady rate."""
     steady_seconds: float
+    processes: int = 1
+    """Of each system."""
     rest: float = 2.0
 
     def pairs(self) -> Iterator[tuple[Work, System]]:
@@ -46,7 +48,7 @@ class Found:
 def run(place: Place, plan: Plan, say: Say) -> Found:
     """All of it. What fails is said, and left out from there on."""
     found = Found()
-    for step in [_backlog] * plan.rounds + [_steady]:
+    for step in [_backlog] * plan.rounds + [_steady] * bool(plan.steady_seconds):
         for work, system in plan.pairs():
             if (work.name, system.name) in found.failed:
                 continue
@@ -59,7 +61,7 @@ def run(place: Place, plan: Plan, say: Say) -> Found:
 
 
 def _backlog(place: Place, plan: Plan, found: Found, work: Work, system: System) -> str:
-    one = place.backlog(system, work, plan.messages, plan.seconds)
+    one = place.backlog(system, work, plan.messages, plan.seconds, processes=plan.processes)
     found.backlogs.setdefault((work.name, system.name), []).append(one)
     return f"{one.messages_per_second:,.0f} messages/s"
 

@@ -1,4 +1,4 @@
-"""The systems that are measured: relay, and what else people use. One worker process each."""
+"""The systems that are measured: relay, and what else people use. As many worker processes of each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Setting:
     """Who issued its certificate, if it has one."""
     folder: Path
     processes: int = 1
-    """Of relay."""
+    """Workers. Where a system has no way to start several, so many are started."""
 
     @property
     def said(self) -> Path:
@@ -99,7 +99,8 @@ class Bare:
         return ""
 
     def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
-        return _run([sys.executable, "-m", "bench.bare"], setting, env=_environment(work, setting))
+        command = _copies([sys.executable, "-m", "bench.bare"], setting)
+        return _run(command, setting, env=_environment(work, setting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class Peer:
 
     def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
         command = [str(self._binary()), *self.words.split()[1:]]
-        return _run(command, setting, cwd=PEERS / self.folder, env=_environment(work, setting))
+        where = PEERS / self.folder
+        return _run(_copies(command, setting), setting, cwd=where, env=_environment(work, setting))
 
 
 def _environment(work: Work, setting: Setting) -> dict[str, str]:
@@ -139,6 +141,12 @@ def _environment(work: Work, setting: Setting) -> dict[str, str]:
         "BENCH_CA": str(setting.ca),
         "BENCH_CONCURRENCY": str(CONCURRENCY),
     }
+
+
+def _copies(command: list[str], setting: Setting) -> list[str]:
+    if setting.processes == 1:
+        return command
+    return [sys.executable, str(Path(__file__).parent / "copies.py"), str(setting.processes), *command]
 
 
 def _run(command: list[str], setting: Setting, **where: Any) -> subprocess.Popen[bytes]:
