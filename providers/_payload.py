@@ -16,13 +16,19 @@ PayloadT = TypeVar("PayloadT", bound=msgspec.Struct)
 def reader(kind: type[PayloadT], must_be: Mapping[str, str]) -> Callable[[Message], PayloadT]:
     """What reads the payload of a message as `kind`; `must_be` says of each field what belongs there.
 
-    It raises ValueError, one line, where a field has another type.
+    It raises ValueError, one line, where a field has another type. A message is read once: all who look share
+    it, and nobody changes it.
     """
     decode = msgspec.json.Decoder(kind).decode
+    place = f"_as_{kind.__module__}.{kind.__qualname__}"
 
     def read(message: Message) -> PayloadT:
+        seen = message.__dict__
         try:
-            return decode(message.payload_json)
+            payload: PayloadT | None = seen.get(place)
+            if payload is None:
+                payload = seen[place] = decode(message.payload_json)
+            return payload
         except msgspec.ValidationError as error:
             # msgspec names the field at the end: Expected `str`, got `int` - at `$.rooms[...]`
             name = re.split(r"[^a-z_]", str(error).rpartition("$.")[2], maxsplit=1)[0]

@@ -18,6 +18,9 @@ CHANNELS_PER_EVENT = 100
 LONGEST_NAME = 200
 """Characters of a channel's name, an event's name, and a user's id."""
 
+LONGER_AT_MOST = 5
+"""How many times as long as its payload an event's data can be: 1e15 may come out as 1000000000000000.0."""
+
 _CHANNEL = re.compile(r"[A-Za-z0-9_\-=@,.;]+")
 _TO_USER = "#server-to-user-"
 _ENCRYPTED = "private-encrypted-"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import md5, sha256
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -97,7 +98,8 @@ class Pusher(HttpProvider[PusherOptions]):
                 raise ValueError("event: missing, and the option `event` supplies none")
             limits.check_event(name)
             limits.check_socket_id(payload.socket_id)
-            limits.check_size(limits.data(message, payload), self.options.max_data)
+            if limits.LONGER_AT_MOST * len(message.payload_json) > self.options.max_data:
+                limits.check_size(limits.data(message, payload), self.options.max_data)
         except ValueError as error:
             return Rejected(str(error))
         return None
@@ -192,7 +194,12 @@ def signed_query(prepared: hmac.HMAC, method: str, path: str, query: Mapping[str
 
 
 def _escape(value: str) -> str:
-    return value if value.isascii() and value.isalnum() else quote(value, safe="")
+    return value if value.isascii() and value.isalnum() else _quoted(value)
+
+
+@lru_cache(maxsize=64)
+def _quoted(value: str) -> str:
+    return quote(value, safe="")
 
 
 def _advice(response: Response) -> str:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from random import getrandbits
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -34,7 +34,7 @@ PRIORITIES = ("high", "normal", "low")
 _MAX_TIME = 1e11  # Unix seconds; what is above is milliseconds in disguise
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_UUID_FIXED, _UUID_7 = 0xF << 76 | 0b11 << 62, 7 << 76 | 0b10 << 62  # version and variant
+_RANDOM, _VARIANT = ~(0b11 << 62), 0b10 << 62
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -163,9 +163,15 @@ def provider_named(element: bytes) -> str | None:
 
 def uuid7() -> str:
     """A time-ordered random UUID (RFC 9562, section 5.7): unique, no secret."""
-    number = (time.time_ns() // 1_000_000) << 80 | getrandbits(80) & ~_UUID_FIXED | _UUID_7
-    text = number.to_bytes(16, "big").hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    tail = f"{getrandbits(76) & _RANDOM | _VARIANT:019x}"
+    return f"{_uuid7_head(time.time_ns() // 1_000_000)}{tail[:3]}-{tail[3:7]}-{tail[7:]}"
+
+
+@lru_cache(maxsize=1)
+def _uuid7_head(milliseconds: int) -> str:
+    """Its time and version: the same for what comes in one batch."""
+    text = f"{milliseconds:012x}"
+    return f"{text[:8]}-{text[8:]}-7"
 
 
 def _decode(element: bytes) -> Any:
