@@ -46,6 +46,9 @@ SETTLE_PAUSE = 0.1
 UNKNOWN_WAIT = 1.0
 """Seconds for which to stop at once where the provider does not say how long; then Redis knows."""
 
+TICK = 0.001
+"""Seconds that a timer is off by: for a token it is better to look twice than to come too late."""
+
 NO_LEASE_PAUSE = 0.2
 """Seconds after which a worker that has claimed nothing, as it may count as dead, looks again."""
 
@@ -174,6 +177,8 @@ class Dispatcher:
             # Spreading what was claimed takes time that counts as waiting.
             poll = IDLE_POLL * random.uniform(0.5, 1)  # noqa: S311 - no secret
             wait = poll if claimed.wait is None else min(claimed.wait, poll)
+            if claimed.why == "rate":
+                wait -= min(TICK / 2, wait / 20)
             if (left := answered + wait - time.monotonic()) > 0:
                 await _pause(self._arrived if claimed.why == "empty" else self._kicked, left)
 

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from random import getrandbits
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -65,10 +65,13 @@ class Message(msgspec.Struct, frozen=True, array_like=True, dict=True):
     destination: str = ""
     """Where it goes, of a provider whose rate is one for each destination."""
 
-    @cached_property
+    @property
     def payload(self) -> dict[str, Any]:
         """The payload, decoded once: all who look share it, and nobody changes it."""
-        decoded: dict[str, Any] = msgspec.json.decode(self.payload_json)
+        # Before Python 3.12 `cached_property` takes a lock, which costs as much as to decode.
+        decoded: dict[str, Any] | None = self.__dict__.get("payload")
+        if decoded is None:
+            decoded = self.__dict__["payload"] = msgspec.json.decode(self.payload_json)
         return decoded
 
     def remaining(self, now: float) -> float | None:

@@ -211,7 +211,7 @@ class Lane:
             )
             for index in range(0, len(parts), 4)
         ]
-        wait = None if reply[1] < 0 else reply[1] / 1000
+        wait = None if reply[1] < 0 else reply[1] / 1_000_000
         return Claimed(
             reply[0].decode(), wait, claims, expansions, reply[4], reply[5] if len(reply) > 5 else 0
         )

@@ -9,7 +9,7 @@
 -- reply  {why, wait, claim, fan-outs, passed over, held, ticket, record, tries, ticket, record, tries, …}
 --        why    'ok', or what kept it from handing out all that was wanted: 'empty', 'rate',
 --               'paused', 'throttled', 'open', 'unauthorised'
---        wait   milliseconds until it is worth asking again; -1 for "when something new arrives"
+--        wait   microseconds until it is worth asking again; -1 for "when something new arrives"
 --        claim  the fencing token of all that is handed out here
 --        fan-outs  {ticket, record, first, targets, …}: messages of which the worker is to make one for
 --               each target of this chunk (a JSON array); `first` is the index of its first one. They
@@ -21,7 +21,7 @@
 -- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
 -- and no message is out without being on its worker's list.
 
-local MOST_PROMOTED, MOST_SCANNED, PACE_MS, SLOWEST = 200, 300, 50, 0.1
+local MOST_PROMOTED, MOST_SCANNED, PACE_MS, SLOWEST, SLOW = 200, 300, 50, 0.1, 100
 local MOST_DESTINATIONS, MOST_RELEASED = 50, 20
 
 local wanted = tonumber(ARGV[1])
@@ -47,7 +47,7 @@ if control[1] then return {'paused', -1, 0, {}, 0} end
 
 local probing = false
 if state then
-  if hold > NOW then return {state, hold - NOW, 0, {}, 0} end
+  if hold > NOW then return {state, (hold - NOW) * 1000, 0, {}, 0} end
   if state == 'throttled' then
     call('HDEL', CONTROL, 'state', 'hold', 'why', 'asked')
   else
@@ -94,20 +94,22 @@ for index, rate in ipairs(policy.rates) do
   allowed = math.min(allowed, math.floor(tokens + 1e-6))
 end
 
--- Milliseconds until some 50 ms worth of tokens is there, so that a limited fleet asks seldom.
+-- Microseconds until some 50 ms worth of tokens is there, so that a limited fleet asks seldom. What comes to a
+-- bucket that is full is lost: where that is all of a token, it is worth asking as soon as it is there.
 local function until_tokens()
-  local wait = 0
+  local wait, least = 0, 1000
   for _, bucket in ipairs(buckets) do
     local goal = math.max(1, math.min(bucket.burst, math.floor(bucket.rate * PACE_MS / 1000)))
-    wait = math.max(wait, (goal - bucket.tokens) / bucket.rate * 1000)
+    wait = math.max(wait, (goal - bucket.tokens) / bucket.rate * 1000000)
+    if bucket.burst < 2 and bucket.rate <= SLOW then least = 100 end
   end
-  return math.max(1, math.ceil(wait))
+  return math.max(least, math.ceil(wait))
 end
 
 -- The same, for a lane that has messages and no tokens: it is not idle meanwhile.
 local function wait_for_tokens()
   local wait = until_tokens()
-  if policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW + wait) end
+  if policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW + math.ceil(wait / 1000)) end
   return wait
 end
 
@@ -154,7 +156,7 @@ if allowed < 1 then
   save_buckets(0)
   if lengths[1] + lengths[2] + lengths[3] == 0 and call('EXISTS', unpack(FAN_OUTS)) == 0 then
     local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
-    return {'empty', first[2] and math.max(until_tokens(), tonumber(first[2]) - NOW) or -1, 0, {}, 0}
+    return {'empty', first[2] and math.max(until_tokens(), (tonumber(first[2]) - NOW) * 1000) or -1, 0, {}, 0}
   end
   return {'rate', wait_for_tokens(), 0, {}, 0}
 end
@@ -305,10 +307,10 @@ if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or put_aside 
   -- There may be more: behind what was looked at, or let go by what has expired.
   reply[1], reply[2] = 'ok', 0
 elseif probing and given > 0 then
-  reply[1], reply[2] = state, policy.probe
+  reply[1], reply[2] = state, policy.probe * 1000
 elseif given < allowed then
   local at = first_due()
-  reply[1], reply[2] = 'empty', at and math.max(1, at - NOW) or -1
+  reply[1], reply[2] = 'empty', at and math.max(1, at - NOW) * 1000 or -1
 elseif given < wanted then
   reply[1], reply[2] = 'rate', wait_for_tokens()
 end
