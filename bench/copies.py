@@ -1,4 +1,4 @@
-"""Runs so many copies of a command: `python -m bench.copies NUMBER COMMAND…`. SIGTERM goes to all of them."""
+"""Runs so many copies of a command: `python copies.py NUMBER COMMAND…`. SIGTERM goes to all of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import sys
 
 
 def main() -> None:
-    # Before the first one, so that none is left behind.
+    copies = [subprocess.Popen(sys.argv[2:]) for _ in range(int(sys.argv[1]))]
     signal.signal(signal.SIGTERM, lambda number, frame: [copy.terminate() for copy in copies])
-    copies: list[subprocess.Popen[bytes]] = []
-    for _ in range(int(sys.argv[1])):
-        copies.append(subprocess.Popen(sys.argv[2:]))
     sys.exit(max(copy.wait() for copy in copies))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 from pydantic import field_validator, model_validator
@@ -38,6 +38,7 @@ _LONGEST_LIFE = 30 * 86400
 _DEVICE = re.compile(r"[0-9a-fA-F]+")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SECONDS = re.compile(r"[0-9]{1,12}")
 _PRIORITIES = frozenset({"1", "5", "10"})
 _TOKEN_ONLY = frozenset({"location", "liveactivity"})
@@ -56,6 +57,9 @@ _SUFFIX = {
 }
 _PRIORITY = {0: "10", 2: "5"}
 """High and low; a normal message is left to Apple's default for its kind."""
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class ApnsOptions(HttpOptions):
@@ -151,8 +155,9 @@ class Apns(HttpProvider[ApnsOptions]):
             raise ValueError(f"headers.apns-push-type: {kind} needs a provider token (key_file)")
         if "apns-topic" not in headers and self.options.topic is None and self._key is not None:
             raise ValueError("headers.apns-topic: missing, and the configuration has no topic")
-        size, largest = len(_body(message)), LARGEST_VOIP if kind == "voip" else LARGEST
-        if size > largest:
+        largest = LARGEST_VOIP if kind == "voip" else LARGEST
+        # The body is a part of the payload.
+        if len(message.payload_json) > largest and (size := len(_body(message))) > largest:
             raise ValueError(f"{size} bytes of payload; APNs takes at most {largest}")
 
     def group(self, message: Message) -> Hashable:
@@ -267,7 +272,7 @@ def push_type(payload: dict[str, Any]) -> str:
 
 def apns_id(message_id: str) -> str:
     """A UUID of the message, the same at every attempt."""
-    return str(UUID(message_id)) if _is_uuid(message_id) else str(uuid5(NAMESPACE_URL, f"relay:{message_id}"))
+    return message_id.lower() if _is_uuid(message_id) else str(uuid5(NAMESPACE_URL, f"relay:{message_id}"))
 
 
 def read_key(text: str) -> Any:
@@ -285,13 +290,10 @@ def read_key(text: str) -> Any:
 
 
 def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False
+    return _UUID.fullmatch(text) is not None
 
 
 def _body(message: Message) -> bytes:
     """The payload without what became the path and the headers, each value as the application wrote it."""
-    fields = msgspec.json.decode(message.payload_json, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode({name: value for name, value in fields.items() if name not in _OUR_FIELDS})
+    fields = _decode(message.payload_json)
+    return _encode({name: value for name, value in fields.items() if name not in _OUR_FIELDS})

@@ -247,7 +247,7 @@ class Intake:
         return element
 
     async def _pass_on(self, element: bytes) -> bool:
-        """Put what came alone straight into its lane; False where there is a batch to take, of it or of others."""
+        """Put what came alone straight into its lane; False where there is a batch to take, be it of one."""
         if not self.queue.is_beside_lanes or len(element) > STRAIGHT_SIZE:
             return False
         provider, item = self.router.route(element)

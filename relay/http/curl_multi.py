@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from contextlib import suppress
 from functools import cache
 from typing import Protocol
 
@@ -89,11 +90,13 @@ class _EpollMulti:
         self._active.add(socket)
         events = _interest(what)
         if socket in self._watched:
+            # Not `suppress`, which takes longer than all this.
             try:
                 self._epoll.modify(socket, events)
-                return
             except FileNotFoundError:
                 pass  # it is another one by now that has the same number
+            else:
+                return
         self._epoll.register(socket, events)
         self._watched.add(socket)
 
@@ -129,10 +132,8 @@ class _EpollMulti:
                 continue
             # Idle, and closed by the other side: the library sees that before it uses it.
             self._watched.discard(socket)
-            try:
+            with suppress(OSError):
                 self._epoll.unregister(socket)
-            except OSError:
-                pass  # and by the library, too
         self._collect()
 
     def _act(self, socket: int, ready: int) -> None:

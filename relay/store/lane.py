@@ -183,8 +183,8 @@ class Lane:
     ) -> Enqueued | None:
         """Take an element that a wait has moved off a queue, and put what it says into the lane, in one step.
 
-        None where it is not the first of those any more, or, if it is to go `in_order`, where batches that were
-        taken before it may not be in their lanes yet. Not for a cluster.
+        None where it is not the first of those any more, or, if it is to go `in_order`, where batches that
+        were taken before it may not be in their lanes yet. Not for a cluster.
         """
         reply = await script("enqueue").run(
             self._client,

@@ -486,7 +486,8 @@ class LaneMachine(RuleBasedStateMachine):
                 "u": ("410", "token", 0, "id", 1),
                 "e": (0,),
             }
-            entries.append(delivered(claim) if kind == "d" else (claim.ticket, claim.fence, kind, *tail[kind]))
+            told = (claim.ticket, claim.fence, kind, *tail.get(kind, ()))
+            entries.append(delivered(claim) if kind == "d" else told)
             if kind in "rb":
                 if kind == "r":
                     known.due = self.clock + 2.0
