@@ -24,7 +24,7 @@ EMPTY = Batch("", 0, [])
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("push"), st.integers(1, 5)),
-        st.tuples(st.just("wait"), st.just(0)),
+        st.tuples(st.sampled_from(["wait", "straight", "straight, but another one"]), st.just(0)),
         st.tuples(st.sampled_from(["take", "take, but it never got there"]), st.integers(1, 4)),
         st.tuples(st.just("die"), st.just(0)),
     ),
@@ -50,7 +50,7 @@ def test_no_element_is_lost_or_doubled_whatever_happens(
 async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
     async with Redis.from_url(url, protocol=2) as redis:
         await redis.flushall()
-        queue = Queue(redis, "relay", name, "w1")
+        queue, lane = Queue(redis, "relay", name, "w1"), a_lane(redis)
         pushed: list[bytes] = []
         handled: list[bytes] = []
         batch = EMPTY
@@ -69,6 +69,20 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
                 assert await queue.take(most=number) == batch
             elif step == "take, but it never got there":
                 assert batch.elements == [] or await queue.take(most=number) == batch
+            elif step == "straight":
+                moved = await redis.lrange(queue.keys.staged, 0, -1)
+                first = moved[0] if moved else b"none"
+                item = plain_message(first.decode())
+                enqueued = await lane.enqueue_straight(item, queue.keys, first, in_order=True)
+                assert (enqueued is not None) == bool(moved and not batch.elements)
+                if enqueued is not None:
+                    assert enqueued.left == len(moved) - 1 + await redis.llen(name)
+                    assert texts((await lane.claim(10)).claims) == [first.decode()]
+                    handled.append(first)
+            elif step == "straight, but another one":
+                item = plain_message("another")
+                assert await lane.enqueue_straight(item, queue.keys, b"another", in_order=False) is None
+                assert (await lane.claim(10)).claims == []
             elif step == "die":
                 await Queue(redis, "relay", name, "w2").give_back("w1")
                 batch = EMPTY
@@ -103,6 +117,22 @@ async def test_what_a_wait_has_moved_keeps_its_place_whoever_takes_it(redis: Red
     for _ in range(2):
         assert await Queue(redis, "relay", "q", "w1").wait(1)
     assert (await Queue(redis, "relay", "q", "w2").take()).elements == [b"first", b"second", b"third"]
+
+
+async def test_what_goes_straight_waits_for_no_batch_unless_it_is_to_go_in_order(redis: Redis) -> None:
+    if not isinstance(redis, Redis):
+        pytest.skip("in a cluster the queue and the lane may lie on two nodes")
+    lane, queue = a_lane(redis), Queue(redis, "relay", "q", "w1")
+    await push_all(redis, "q", [b"first", b"second"])
+    await queue.take(most=1)
+    assert await queue.wait(1) == b"second"
+    message = plain_message("second")
+    assert await lane.enqueue_straight(message, queue.keys, b"second", in_order=True) is None
+    assert await queue.depth() == (1, 0)
+    enqueued = await lane.enqueue_straight(message, queue.keys, b"second", in_order=False)
+    assert enqueued is not None
+    assert (enqueued.accepted, enqueued.waiting, enqueued.left) == (1, 1, 0)
+    assert await queue.depth() == (0, 0)
 
 
 async def test_a_batch_knows_what_was_taken_before_it(redis: Redis) -> None:

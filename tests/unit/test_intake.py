@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from relay.intake import Intake, Router, finish_batch
+from relay.intake import STRAIGHT_SIZE, Intake, Router, finish_batch
 from relay.settings.models import QueueSettings, Settings
 from relay.store.queue import Queue, push_all
 from relay.store.replication import Replicas
@@ -59,6 +59,15 @@ async def eventually(read: Callable[[], Awaitable[object]], value: object) -> No
             await asyncio.sleep(0.005)
 
 
+async def waits(redis: Redis) -> int:
+    """How many wait for an element."""
+    return int((await redis.info("clients"))["blocked_clients"])
+
+
+async def counted(intake: Intake) -> int:
+    return intake.taken
+
+
 @pytest.mark.parametrize("key", ["ordering_key", "collapse_key"])
 async def test_what_was_pushed_later_waits_for_what_another_took_earlier(redis: Redis, key: str) -> None:
     lane = a_lane(redis, worker="w3")
@@ -101,6 +110,49 @@ async def test_what_it_had_taken_when_it_stopped_is_put_into_the_lanes_once(redi
     await intake.finish()
     assert sorted(texts((await lane.claim(10)).claims)) == ["0", "1", "2"]
     assert await intake.queue.holders() == []
+
+
+async def test_what_comes_alone_goes_straight_into_its_lane(redis: Redis) -> None:
+    lane = a_lane(redis, worker="w3")
+    async with taking(redis) as intake:
+        await eventually(lambda: waits(redis), 1)
+        for number in range(3):
+            await push_all(redis, "q", [element(str(number))])
+            await eventually(lane.size, number + 1)
+        assert not await redis.exists(intake.queue.keys.last), "no batch was taken"
+        await eventually(lambda: counted(intake), 3)
+    assert texts((await lane.claim(10)).claims) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("alone", "becomes"),
+    [
+        (element("x" * STRAIGHT_SIZE), 1),
+        (b'{"payload":1}', 0),
+        (b'{"payload":{},"provider":"nobody"}', 0),
+    ],
+    ids=["large", "malformed", "for nobody"],
+)
+async def test_what_comes_alone_and_is_no_plain_matter_goes_by_a_batch(
+    redis: Redis, alone: bytes, becomes: int
+) -> None:
+    lane = a_lane(redis, worker="w3")
+    async with taking(redis) as intake:
+        await eventually(lambda: waits(redis), 1)
+        await push_all(redis, "q", [alone])
+        await eventually(lambda: redis.exists(intake.queue.keys.last), 1)
+        await eventually(lambda: intake.queue.depth(["w2"]), (0, 0))
+        assert await lane.size() == becomes
+
+
+async def test_several_at_once_are_a_batch(redis: Redis) -> None:
+    lane = a_lane(redis, worker="w3")
+    async with taking(redis) as intake:
+        await eventually(lambda: waits(redis), 1)
+        await push_all(redis, "q", [element(str(number)) for number in range(10)])
+        await eventually(lane.size, 10)
+        assert await redis.exists(intake.queue.keys.last)
+    assert texts((await lane.claim(10)).claims) == [str(number) for number in range(10)]
 
 
 async def test_where_lanes_have_plenty_it_gives_way_and_holds_nothing_meanwhile(
