@@ -122,13 +122,29 @@ class Peer:
         return ""
 
     def _binary(self) -> str | None:
-        own = PEERS / self.folder / ".venv/bin"
-        return shutil.which(self.words.split()[0], path=f"{own}:{os.environ['PATH']}")
+        folder = PEERS / self.folder
+        return shutil.which(self.words.split()[0], path=f"{folder}/.venv/bin:{folder}:{os.environ['PATH']}")
 
     def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
         command = [str(self._binary()), *self.words.split()[1:]]
         where = PEERS / self.folder
         return _run(_copies(command, setting), setting, cwd=where, env=_environment(work, setting))
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """What people use, too, and is not set up here: that is said at each run."""
+
+    name: str
+    why: str
+    works: frozenset[str] = frozenset()
+    producer: Callable[[Redis, bool], Producer] = Lists
+
+    def missing(self) -> str:
+        return self.why
+
+    def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
+        raise AssertionError(self.why)
 
 
 def _environment(work: Work, setting: Setting) -> dict[str, str]:
@@ -158,14 +174,19 @@ def _run(command: list[str], setting: Setting, **where: Any) -> subprocess.Popen
 _CELERY = f"-P gevent -c {CONCURRENCY} --without-gossip --without-mingle --without-heartbeat"
 _TASKIQ = f"--workers 1 --max-async-tasks {CONCURRENCY} --max-prefetch {CONCURRENCY} --log-level WARNING"
 
+_NO_MODULE = "its Go modules could not be had where this was written; the plain Go loop stands in for it"
+
 SYSTEMS: tuple[System, ...] = (
     Relay(),
     Bare(),
     Peer("plain Node loop", "plain_node", "node worker.mjs", Lists, EVERY, "node_modules/undici"),
+    Peer("plain Go loop", "plain_go", "plain_go", Lists, EVERY - {"pusher", "pusher-single"}),
     Peer("plain Python loop", "plain_python", "python worker.py", Lists, HTTP_1, "plain_python/.venv"),
     Peer("BullMQ", "bullmq", "node worker.mjs", BullMq, WEBHOOK, "node_modules/bullmq"),
     Peer("arq", "arq", "arq worker.Settings", Arq),
     Peer("taskiq", "taskiq", f"taskiq worker worker:broker {_TASKIQ}", Taskiq),
     Peer("Celery", "celery", f"celery -A worker worker {_CELERY} --loglevel=WARNING", Celery),
     Peer("Sidekiq", "sidekiq", f"sidekiq -r ./worker.rb -c {CONCURRENCY} -q default", Sidekiq),
+    Absent("Redpanda Connect", _NO_MODULE),
+    Absent("gorush", _NO_MODULE),
 )
