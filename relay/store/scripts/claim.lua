@@ -133,7 +133,7 @@ if each then
       local prefix = #name .. ':' .. name .. ':'
       local members = call('ZRANGEBYLEX', ASIDE, '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, number)
       for index = #members, 1, -1 do
-        local ticket = string.format('%.0f', tonumber(string.sub(members[index], #prefix + 1)))
+        local ticket = whole(tonumber(string.sub(members[index], #prefix + 1)))
         found.released = math.max(found.released, tonumber(ticket))
         to_head(ticket, lifo)
       end
@@ -172,7 +172,7 @@ local limits = {allowed - for_normal - for_low, for_normal, for_low}
 
 local reply, fan_outs, taken = {'ok', 0, 0, {}, 0, 0}, {}, {0, 0, 0}
 local leases, given, scanned, passed_over = {}, 0, 0, 0
-local claim = last_number(control[9]) + 1
+local claim = whole(last_number(control[9]) + 1)
 local some_tried = call('HLEN', TRIES) > 0
 
 local EXPIRED = 'its time to live was over before it could be sent'
@@ -295,14 +295,14 @@ end
 
 if #leases > 0 then
   call('HSET', INFLIGHT, unpack(leases))
-  call('HSET', CONTROL, 'claims', string.format('%.0f', claim), 'claimed', string.format('%.0f', handed + given))
+  call('HSET', CONTROL, 'claims', claim, 'claimed', whole(handed + given))
   if given > 0 and policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
 end
 save_buckets(given)
 if each then save_destinations(each) end
 if probing and given > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
-reply[3], reply[4], reply[5], reply[6] = claim, fan_outs, passed_over, call('HLEN', INFLIGHT)
+reply[3], reply[4], reply[5], reply[6] = tonumber(claim), fan_outs, passed_over, call('HLEN', INFLIGHT)
 if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or put_aside > 0) then
   -- There may be more: behind what was looked at, or let go by what has expired.
   reply[1], reply[2] = 'ok', 0

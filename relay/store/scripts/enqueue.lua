@@ -114,7 +114,7 @@ local function next_ticket(level)
     sequence = reserve_numbers('sequence', total)
   end
   sequence = sequence + 1
-  return string.format('%.0f', sequence * 4 + level - 1)
+  return whole(sequence * 4 + level - 1)
 end
 
 -- Puts a new ticket where the older message waits. Whoever had that one out may still report its

@@ -17,7 +17,7 @@ local level = tonumber(ticket) % 4
 local sequence = reserve_numbers('sequence', total)
 local bodies, list = {}, {}
 for index = 1, total do
-  local child = string.format('%.0f', (sequence + index) * 4 + level)
+  local child = whole((sequence + index) * 4 + level)
   bodies[2 * index - 1], bodies[2 * index] = child, ARGV[3 + index]
   -- The last one that is pushed goes first.
   list[total + 1 - index] = child

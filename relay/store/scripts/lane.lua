@@ -27,6 +27,12 @@ local TIME = call('TIME')
 local NOW_US = tonumber(TIME[1]) * 1000000 + tonumber(TIME[2])
 local NOW = math.floor(NOW_US / 1000)
 
+-- As text; %d is a third of the work, where it takes what is above 32 bits.
+local WHOLE = string.format('%d', 2 ^ 40) == '1099511627776' and '%d' or '%.0f'
+local function whole(number)
+  return string.format(WHOLE, number)
+end
+
 -- The header of a record, or nil where the message asks for nothing special.
 local function header_of(record)
   local high, low = string.byte(record, 1, 2)
@@ -43,7 +49,7 @@ end
 -- The last of them, before `total` new ones.
 local function reserve_numbers(field, total)
   local last = last_number(call('HGET', CONTROL, field))
-  call('HSET', CONTROL, field, string.format('%.0f', last + total))
+  call('HSET', CONTROL, field, whole(last + total))
   return last
 end
 
@@ -109,7 +115,7 @@ local function pass_turn(ticket, header, lifo)
       return
     end
     call('ZREM', PARKED, member)
-    local next_ticket = string.format('%.0f', tonumber(string.sub(member, #prefix + 1)))
+    local next_ticket = whole(tonumber(string.sub(member, #prefix + 1)))
     local record = call('HGET', BODIES, next_ticket)
     if record then
       call('HSET', ORDERING, key, next_ticket)

@@ -16,7 +16,7 @@ for index = 1, #ARGV do
   if not record or (header and header[ID] ~= '' and call('HEXISTS', IDS, header[ID]) == 1) then
     passed = passed + 1
   else
-    local ticket = string.format('%.0f', (reserve_numbers('sequence', 1) + 1) * 4 + letter.ticket % 4)
+    local ticket = whole((reserve_numbers('sequence', 1) + 1) * 4 + letter.ticket % 4)
     if header and header[FAN] ~= 0 then
       -- It was part of a fan-out, which has had its receipt: now it stands for itself.
       local body = string.sub(record, 3 + string.byte(record, 1) * 256 + string.byte(record, 2))
