@@ -174,9 +174,9 @@ class Intake:
         on_waiting: Callable[[str, int], None],
         on_letters: Callable[[str], None],
     ) -> None:
-        """`on_arrival` hears the provider into whose lane something comes before any script that is run from
-        then on; `on_waiting` how many messages then wait in it; `on_letters` the provider when there are
-        receipts in its outbox."""
+        """`on_arrival` hears the provider into whose lane something comes before any script runs that is
+        asked for later; `on_waiting` how many messages then wait in it; `on_letters` the provider when there
+        are receipts in its outbox."""
         self.queue = queue
         self.router = router
         self._lanes = lanes
@@ -255,9 +255,14 @@ class Intake:
             return False
         in_order = is_ordered({provider: [item]})
         self._on_arrival(provider)
-        enqueued = await self._lanes[provider].enqueue_straight(
-            item, self.queue.keys, element, in_order=in_order
-        )
+        try:
+            enqueued = await self._lanes[provider].enqueue_straight(
+                item, self.queue.keys, element, in_order=in_order
+            )
+        except StoreError:
+            # It may be in its lane by now, and no batch will say so.
+            self._on_arrival(provider)
+            raise
         self._heard()
         if enqueued is None:
             return False
@@ -325,12 +330,12 @@ class Intake:
         enqueued = await lane.enqueue(items, self.mark, number)
         await self._replicas.follow(lane.keys.replicated)
         self._heard()
-        if not self.queue.is_beside_lanes:
-            self._on_arrival(provider)
         self._plenty = self._plenty and enqueued.waiting > PLENTY
         self._tell(provider, enqueued)
 
     def _tell(self, provider: str, enqueued: Enqueued) -> None:
+        if not enqueued.in_turn:
+            self._on_arrival(provider)
         if enqueued.letters:
             self._on_letters(provider)
         self._on_waiting(provider, enqueued.waiting)

@@ -36,10 +36,11 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of a batch, in numbers of messages. `waiting`: all that now waits in the lane;
-    `letters`: receipts to carry, where this batch wrote some; `left`: elements in the queue that it was taken
-    straight from."""
+    """What became of a batch, in numbers of messages. `in_turn`: a claim that was asked for later has seen it;
+    `waiting`: all that now waits in the lane; `letters`: receipts to carry, where this batch wrote some;
+    `left`: elements in the queue that it was taken straight from."""
 
+    in_turn: bool
     accepted: int
     duplicates: int
     collapsed: int
@@ -173,10 +174,10 @@ class Lane:
         self, batch: Iterable[Message | FanOut | Malformed], mark: str = "", number: str = ""
     ) -> Enqueued:
         """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
-        reply = await script("enqueue").run(
+        reply, in_turn = await script("enqueue").run_in_turn(
             self._client, self._shared, self._enqueue_policy, mark, number, *_items(batch)
         )
-        return Enqueued(*reply)
+        return Enqueued(in_turn, *reply)
 
     async def enqueue_straight(
         self, item: Message | FanOut, queue: QueueKeys, element: bytes, *, in_order: bool
@@ -186,7 +187,7 @@ class Lane:
         None where it is not the first of those any more, or, if it is to go `in_order`, where batches that
         were taken before it may not be in their lanes yet. Not for a cluster.
         """
-        reply = await script("enqueue").run(
+        reply, in_turn = await script("enqueue").run_in_turn(
             self._client,
             (*self._shared, queue.staged, queue.out, queue.queue),
             self._enqueue_policy,
@@ -194,7 +195,7 @@ class Lane:
             element,
             *_items([item]),
         )
-        return None if reply is None else Enqueued(*reply)
+        return None if reply is None else Enqueued(in_turn, *reply)
 
     async def claim(self, wanted: int) -> Claimed:
         """Take up to `wanted` messages, as far as rate, pause and hold allow."""

@@ -56,15 +56,27 @@ class Script:
 
     async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
         """The reply. Raises StoreError; the script may or may not have run in that case."""
+        reply, _ = await self.run_in_turn(client, keys, *arguments)
+        return reply
+
+    async def run_in_turn(
+        self, client: Client, keys: Sequence[str], *arguments: Argument
+    ) -> tuple[Any, bool]:
+        """The reply, and whether the script ran before all that was asked later.
+
+        Not in a cluster, and not where Redis had to be given the text first. Raises StoreError.
+        """
+        in_turn = isinstance(client, Redis)
         try:
             try:
                 reply = await ask(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)
             except NoScriptError:
+                in_turn = False
                 reply = await ask(client, "EVAL", self.text, len(keys), *keys, *arguments)
         except TROUBLE as error:
             raise StoreError(f"{self.name}: {describe(error)}") from error
         heed_cancellation()
-        return reply
+        return reply, in_turn
 
 
 async def ask(client: Client, *words: Argument) -> Any:

@@ -219,8 +219,8 @@ BACKLOGS = {
     "pusher": Cost({"take": 6.5, "enqueue": 6, "claim": 12, "settle": 9, "BLMOVE": 1}, 130, 730, 690),
 }
 
-# One by one: the wait for it, an enqueue that takes it, a claim, a settle. Each sends its keys and its policy.
-# (The push itself makes one of the tasks.)
+# One by one: the wait for it, an enqueue that takes it, a claim, a settle. Each sends its keys and its
+# policy. (The push itself makes one of the tasks.)
 ONE_BY_ONE = Cost({"BLMOVE": 1050, "enqueue": 1050, "claim": 1050, "settle": 1050}, 2_200, 3_500, 800)
 
 

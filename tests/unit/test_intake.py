@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from relay.intake import STRAIGHT_SIZE, Intake, Router, finish_batch
 from relay.settings.models import QueueSettings, Settings
+from relay.store.lane import Claimed
 from relay.store.queue import Queue, push_all
 from relay.store.replication import Replicas
 from tests.support.builders import a_lane, options, texts
@@ -33,7 +34,9 @@ def element(text: str, **fields: str) -> bytes:
 
 
 @asynccontextmanager
-async def taking(redis: Redis, worker: str = "w2") -> AsyncIterator[Intake]:
+async def taking(
+    redis: Redis, worker: str = "w2", on_arrival: Callable[[str], None] = lambda provider: None
+) -> AsyncIterator[Intake]:
     """A running intake."""
     intake = Intake(
         Queue(redis, "relay", "q", worker),
@@ -41,7 +44,7 @@ async def taking(redis: Redis, worker: str = "w2") -> AsyncIterator[Intake]:
         {"test": a_lane(redis, worker=worker)},
         worker=worker,
         replicas=Replicas(redis),
-        on_arrival=lambda provider: None,
+        on_arrival=on_arrival,
         on_waiting=lambda provider, waiting: None,
         on_letters=lambda provider: None,
     )
@@ -66,6 +69,10 @@ async def waits(redis: Redis) -> int:
 
 async def counted(intake: Intake) -> int:
     return intake.taken
+
+
+async def claimed(claims: list[asyncio.Task[Claimed]]) -> int:
+    return sum([len((await claim).claims) for claim in claims])
 
 
 @pytest.mark.parametrize("key", ["ordering_key", "collapse_key"])
@@ -122,6 +129,27 @@ async def test_what_comes_alone_goes_straight_into_its_lane(redis: Redis) -> Non
         assert not await redis.exists(intake.queue.keys.last), "no batch was taken"
         await eventually(lambda: counted(intake), 3)
     assert texts((await lane.claim(10)).claims) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("number", [1, 10])
+async def test_a_claim_that_is_asked_for_on_arrival_finds_what_came(redis: Redis, number: int) -> None:
+    """Be it that Redis has forgotten the script, so that it runs behind a claim that was asked for later."""
+    lane, claims = a_lane(redis, worker="w3"), list[asyncio.Task[Claimed]]()
+
+    def claim(provider: str) -> None:
+        claims.append(asyncio.ensure_future(lane.claim(100)))
+
+    await lane.claim(1)
+    async with taking(redis, on_arrival=claim):
+        for forgotten in (False, True, False):
+            await eventually(lambda: waits(redis), 1)
+            claims.clear()
+            if forgotten:
+                await redis.script_flush()
+                await lane.claim(1)
+            await push_all(redis, "q", [element(str(index)) for index in range(number)])
+            await eventually(lambda: claimed(claims), number)
+            assert number > 1 or len(claims) == (2 if forgotten else 1)
 
 
 @pytest.mark.parametrize(
