@@ -36,8 +36,8 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of a batch, in numbers of messages. `in_turn`: a claim that was asked for later has seen it;
-    `waiting`: all that now waits in the lane; `letters`: receipts to carry, where this batch wrote some;
+    """What became of a batch, in numbers of messages. `in_turn`: a claim that was asked for later has seen
+    it; `waiting`: all that now waits in the lane; `letters`: receipts to carry, where this batch wrote some;
     `left`: elements in the queue that it was taken straight from."""
 
     in_turn: bool
