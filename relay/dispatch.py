@@ -91,6 +91,7 @@ class Dispatcher:
         self._held: dict[str, float] = {}
         self._entries: list[tuple[object, ...]] = []
         self._hold: Hold | None = None
+        """What Redis has still to be told: until then nobody else knows that the lane holds."""
         self._awaited = False
         """Whether what is to be settled lets another message go."""
         self._state = ""
@@ -116,7 +117,8 @@ class Dispatcher:
 
     def kick(self) -> None:
         """The lane was resumed or refilled: look at once, whatever it said before."""
-        self._held_until = 0.0
+        if self._hold is None:
+            self._held_until = 0.0
         self._kicked.set()
         self._arrived.set()
 
@@ -352,7 +354,7 @@ class Dispatcher:
             if more and len(self._entries) < SETTLE_MOST:
                 await asyncio.sleep(GATHER)
             entries, hold = self._entries[:SETTLE_MOST], self._hold
-            self._hold, self._awaited = None, False
+            self._awaited = False
             try:
                 settled = await self.lane.settle(entries, hold)
             except StoreError as error:
@@ -360,6 +362,8 @@ class Dispatcher:
                 await asyncio.sleep(SETTLE_PAUSE)
                 settled = await forever(self.lane.settle, entries, hold)
             last = time.monotonic()
+            if self._hold is hold:
+                self._hold = None
             self._apply(settled)
             if "r" in [entry[2] for entry in entries]:
                 # The claimer has to hear when the retries are due.
@@ -382,7 +386,7 @@ class Dispatcher:
         if settled.state and settled.hold > 0:
             self._held_until = time.monotonic() + settled.hold
             self._hand_back_ready()
-        elif not settled.state:
+        elif not settled.state and self._hold is None:
             self._held_until = 0.0
         if settled.outbox:
             self._on_letters()

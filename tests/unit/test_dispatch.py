@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +16,7 @@ from relay.errors import StoreError, TransportError
 from relay.http.transport import ForbiddenAddress
 from relay.outcome import Isolate, Rejected, Retry, Throttled, Unauthorised
 from relay.store import dead
-from relay.store.lane import Lane
+from relay.store.lane import Hold, Lane, Settled
 from tests.support.builders import a_lane, a_message, options, plain_message
 from tests.support.fake_provider import FakeProvider
 
@@ -196,6 +196,32 @@ async def test_a_throttled_provider_gets_nothing_more_until_the_hold_is_over(red
     assert waited >= 0.3
     assert provider.messages == ["0", "0", "1", "2", "3", "4"]
     assert all(batch[0].attempts == 0 for batch in provider.batches)
+
+
+async def test_a_wake_up_call_lifts_no_hold_that_redis_does_not_know_of_yet(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=1))
+    provider.answers.append(Throttled("429", after=0.2))
+    asked, told, settle = asyncio.Event(), asyncio.Event(), lane.settle
+
+    async def late(entries: Sequence[Sequence[object]], hold: Hold | None = None) -> Settled:
+        asked.set()
+        await told.wait()
+        return await settle(entries, hold)
+
+    monkeypatch.setattr(lane, "settle", late)
+    await lane.enqueue([plain_message(str(number)) for number in range(3)])
+    async with serving(lane, provider) as dispatcher:
+        await asked.wait()
+        dispatcher.kick()
+        for _ in range(20):
+            await lane.size()
+        assert provider.messages == ["0"]
+        told.set()
+        await emptied(lane)
+    assert provider.messages == ["0", "0", "1", "2"]
 
 
 async def test_a_wrong_key_makes_no_dead_letters(redis: Redis) -> None:
