@@ -72,6 +72,23 @@ async def cancel_again(world: World) -> None:
         await client.aclose()
 
 
+async def resume_again(world: World) -> None:
+    """A failover may have undone a resume; nothing else may. An operator sees it in `relay status`."""
+    client = open_client(world.topology.url)
+    try:
+        for provider in PROVIDERS:
+            lane = Lane(client, PREFIX, provider, ProviderOptions(type=""), "operator")
+            if not await client.hexists(lane.keys.part("control"), "paused"):
+                continue
+            if not world.topology.acknowledged_by:
+                world.broken.append(f"the lane of {provider} had been resumed, and is paused again")
+            finished = await world.command("resume", provider)
+            if finished.code:
+                world.broken.append(f"relay resume: {finished.err[-500:]}")
+    finally:
+        await client.aclose()
+
+
 async def retry_dead(world: World) -> None:
     """The provider has been mended: its dead letters are sent again."""
     world.receivers.by_name["mending"].mended = True

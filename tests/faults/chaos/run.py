@@ -14,7 +14,14 @@ from tests.faults.chaos.collect import collect
 from tests.faults.chaos.evidence import Evidence, Window
 from tests.faults.chaos.faults import REGISTRY
 from tests.faults.chaos.faults.base import Skipped
-from tests.faults.chaos.finish import cancel_again, cancel_all, retry_dead, stop_all, until_empty
+from tests.faults.chaos.finish import (
+    cancel_again,
+    cancel_all,
+    resume_again,
+    retry_dead,
+    stop_all,
+    until_empty,
+)
 from tests.faults.chaos.ledger import Verdict, judge
 from tests.faults.chaos.plan import Plan
 from tests.faults.chaos.producer import Producer
@@ -47,6 +54,7 @@ async def run(plan: Plan, folder: Path, say: Say = lambda line: None) -> Result:
             group.create_task(_break(world, say))
         say("all is pushed and healed; waiting until all has ended")
         await cancel_again(world)
+        await resume_again(world)
         await until_empty(world)
         await retry_dead(world)
         await until_empty(world)
