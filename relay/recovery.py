@@ -13,7 +13,8 @@ import msgspec
 import structlog
 
 from relay.errors import StoreError
-from relay.intake import Router, batch_mark, finish_batch
+from relay.intake import batch_mark, finish_batch
+from relay.router import Router
 from relay.settings.provider import ProviderOptions
 from relay.store.fleet import LEASE, Fleet, Member, Profile
 from relay.store.lane import Lane

@@ -19,10 +19,11 @@ from relay.dispatch import Dispatcher
 from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
 from relay.http import Transport, open_transport
-from relay.intake import Intake, Router
+from relay.intake import Intake
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
 from relay.redis_provider import RedisProvider
+from relay.router import Router
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.fleet import Fleet, Profile

@@ -16,8 +16,8 @@ from rich.text import Text
 from relay.cli import common
 from relay.cli.lanes import lane_of
 from relay.errors import UsageError
-from relay.intake import Router
 from relay.message import PRIORITIES
+from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.redaction import HIDDEN, names_a_secret, printable
 from relay.store import dead

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from relay.cli import common
 from relay.errors import UsageError
 from relay.fan_out import FanOut, expand
-from relay.intake import Router
 from relay.message import Message
 from relay.provider import Provider
+from relay.router import Router
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.store.lane import Malformed

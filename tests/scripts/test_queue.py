@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.intake import Router, batch_mark, finish_batch
+from relay.intake import batch_mark, finish_batch
+from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
 from relay.store.queue import BATCH_BYTES, NOTHING, Batch, Done, Queue, push_all

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from relay.intake import STRAIGHT_SIZE, Intake, Router, finish_batch
+from relay.intake import STRAIGHT_SIZE, Intake, finish_batch
+from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
 from relay.store.lane import Claimed
 from relay.store.queue import Queue, push_all

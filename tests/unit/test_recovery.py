@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from relay.intake import Router, batch_mark
+from relay.intake import batch_mark
 from relay.recovery import GAP, REMEMBERED, Recovery, Silences
+from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
 from relay.store.fleet import LEASE, Fleet, Member, Profile
 from relay.store.queue import Done, Queue, push_all
