@@ -1,9 +1,9 @@
 """The lane path with nothing else: what relay's features cost is told beside it.
 
-A batch of elements goes into a hash and a list by one script; a claim hands some out under a lease; fixed
-senders sign and POST them; a settle forgets them. All goes over relay's own channel and transport. No rate,
-retry, priority, receipt, expiry, order or recovery, and one provider. What to do stands in the environment,
-as for the peers.
+A batch of elements goes into a hash and a list by one script; a claim hands some out under a lease; they are
+signed and POSTed; a settle forgets them. All goes over relay's own channel and transport. No rate, retry,
+priority, receipt, expiry, order or recovery, and one provider. What to do stands in the environment, as for
+the peers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha1, sha256
 from typing import Any
 
@@ -23,7 +24,8 @@ import uvloop
 from redis.asyncio import Redis
 
 from relay.http.curl_transport import CurlTransport
-from relay.provider import Request
+from relay.http.transport import Exchange
+from relay.provider import Request, Response
 from relay.store.channel import Channel
 
 CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
@@ -77,15 +79,14 @@ class Lane:
         self._mac = hmac.new(KEY, digestmod=sha256)
         self._ready: deque[tuple[bytes, bytes]] = deque()
         self._done: list[bytes] = []
-        self._held = 0
+        self._held = self._in_flight = 0
         self._arrived, self._freed, self._finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._idle: deque[asyncio.Future[None]] = deque()
 
     async def run(self) -> None:
         for text in (TAKE, ENQUEUE, CLAIM_SCRIPT, SETTLE):
             await self._channel.ask("SCRIPT", "LOAD", text)
         async with asyncio.TaskGroup() as group:
-            for loop in (self.take, self.claim, self.settle, *[self.send] * CONCURRENCY):
+            for loop in (self.take, self.claim, self.settle):
                 group.create_task(loop())
 
     async def _run(self, text: str, keys: list[str], arguments: Sequence[Any]) -> Any:
@@ -122,16 +123,11 @@ class Lane:
                 continue
             self._held += len(tickets)
             self._ready.extend(zip(tickets, records, strict=True))
-            while self._idle:
-                self._idle.popleft().set_result(None)
+            self.send()
 
-    async def send(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            while not self._ready:
-                called = loop.create_future()
-                self._idle.append(called)
-                await called
+    def send(self) -> None:
+        while self._ready and self._in_flight < CONCURRENCY:
+            self._in_flight += 1
             ticket, record = self._ready.popleft()
             _, body = msgspec.msgpack.decode(record)
             name, now = ticket.decode(), str(int(time.time()))
@@ -143,12 +139,16 @@ class Lane:
                 "webhook-timestamp": now,
                 "webhook-signature": "v1," + base64.b64encode(mac.digest()).decode(),
             }
-            response = await self._transport.send(Request(URL, body, headers))
-            assert response.status == 200, response
-            self._done.append(ticket)
-            self._held -= 1
-            self._freed.set()
-            self._finished.set()
+            self._transport.begin(Request(URL, body, headers), partial(self._answered, ticket))
+
+    def _answered(self, ticket: bytes, _: Exchange, answer: Response | Exception) -> None:
+        assert isinstance(answer, Response) and answer.status == 200, answer  # noqa: PT018
+        self._done.append(ticket)
+        self._held -= 1
+        self._in_flight -= 1
+        self._freed.set()
+        self._finished.set()
+        self.send()
 
     async def settle(self) -> None:
         while True:

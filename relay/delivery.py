@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from relay.deadlines import Deadlines
+from relay import tasks
 from relay.errors import TransportError
-from relay.http.transport import Unsendable
+from relay.http.transport import Exchange, Unsendable
 from relay.message import Message
 from relay.outcome import Outcome, Rejected, Retry
-from relay.provider import Provider
+from relay.provider import HttpProvider, Provider, Response
 from relay.settings.provider import ProviderOptions
 
 LATE = 1.0
 """Seconds that a delivery may take beyond its time-out before it is cut off from outside."""
 
+OnEnd = Callable[[Sequence[Outcome]], None]
+
+
+_UnderWay = tuple[Sequence[Message], OnEnd, float]
+"""What is delivered, who hears of its end, and its deadline by the loop's clock."""
+
 
 class Delivery:
-    """The deliveries of one provider."""
+    """The deliveries of one provider.
+
+    Answers come by a call: a task that waits for each takes an eighth of what a worker does for a webhook.
+    Only what an adapter does in a coroutine of its own has one.
+    """
 
     def __init__(self, provider: Provider[ProviderOptions], log: Any) -> None:
         """`log`: a bound logger, for what an adapter does wrong."""
         self._provider = provider
+        self._http: HttpProvider[ProviderOptions] | None = None
+        """The adapter, where a delivery is a request and what its answer means, and nothing else."""
+        if isinstance(provider, HttpProvider) and type(provider).deliver is HttpProvider.deliver:
+            self._http = provider
         self._timeout = provider.options.timeout
-        self._deadlines = Deadlines(self._timeout + LATE)
         self._log = log
+        self._under_way: dict[Exchange, _UnderWay] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def refusal(self, message: Message) -> Rejected | None:
         """Why the message can never be sent."""
@@ -36,24 +51,85 @@ class Delivery:
             self._log.exception("the adapter failed on a message", id=message.id)
             return Rejected(f"the adapter failed on it: {error!r}")
 
-    async def deliver(self, messages: Sequence[Message]) -> Sequence[Outcome]:
-        """How each of them ended, in their order. Raises nothing but CancelledError."""
-        task = self._deadlines.begin()
+    def begin(self, messages: Sequence[Message], on_end: OnEnd) -> None:
+        """`on_end` hears how each of them ended, in their order: once, after this has returned."""
+        loop = asyncio.get_running_loop()
+        exchange: Exchange
         try:
-            outcomes = await self._provider.deliver(messages)
-        except asyncio.CancelledError:
-            if not self._deadlines.end(task):
-                raise
-            return [Retry(f"no answer within {self._timeout:g} s")] * len(messages)
-        except Unsendable as error:
-            outcomes = [Rejected(str(error))] * len(messages)
-        except TransportError as error:
-            outcomes = [Retry(str(error))] * len(messages)
+            if self._http is not None:
+                exchange = self._http.begin(messages, self._answered)
+            else:
+                exchange = tasks.begin(self._deliver(messages), self._ended)
         except Exception as error:
-            self._log.exception("the adapter failed", ids=[message.id for message in messages])
-            outcomes = [Retry(f"the adapter failed: {error!r}")] * len(messages)
-        self._deadlines.end(task)
-        if len(outcomes) != len(messages):
-            self._log.error("the adapter lost count", expected=len(messages), got=len(outcomes))
-            return [Retry("the adapter did not say how each message ended")] * len(messages)
-        return outcomes
+            loop.call_soon(on_end, self._failed(messages, error))
+            return
+        # Each may take equally long, so what began first is due first, and one timer does for all.
+        deadline = loop.time() + self._timeout + LATE
+        self._under_way[exchange] = (messages, on_end, deadline)
+        if self._timer is None:
+            self._timer = loop.call_at(deadline, self._cut_off)
+
+    async def close(self) -> None:
+        """Take back what is under way: nobody hears of its end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        left, self._under_way = self._under_way, {}
+        for exchange in left:
+            exchange.cancel()
+        ending = [exchange for exchange in left if isinstance(exchange, asyncio.Task)]
+        if ending:
+            await asyncio.wait(ending)
+
+    async def _deliver(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        return await self._provider.deliver(messages)
+
+    def _answered(self, exchange: Exchange, answer: Response | Exception) -> None:
+        """The answer to a request is there; what it means is for the adapter to say."""
+        delivery = self._under_way.pop(exchange, None)
+        if delivery is None:
+            return
+        messages, on_end, _ = delivery
+        assert self._http is not None
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            outcomes = self._http.outcomes(messages, answer)
+        except Exception as error:
+            outcomes = self._failed(messages, error)
+        on_end(outcomes if len(outcomes) == len(messages) else self._miscounted(messages, outcomes))
+
+    def _ended(self, exchange: Exchange, outcomes: Sequence[Outcome] | Exception) -> None:
+        """A coroutine of the adapter's has ended."""
+        delivery = self._under_way.pop(exchange, None)
+        if delivery is None:
+            return
+        messages, on_end, _ = delivery
+        if isinstance(outcomes, Exception):
+            outcomes = self._failed(messages, outcomes)
+        on_end(outcomes if len(outcomes) == len(messages) else self._miscounted(messages, outcomes))
+
+    def _miscounted(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        self._log.error("the adapter lost count", expected=len(messages), got=len(outcomes))
+        return [Retry("the adapter did not say how each message ended")] * len(messages)
+
+    def _failed(self, messages: Sequence[Message], error: Exception) -> Sequence[Outcome]:
+        outcome: Outcome
+        if isinstance(error, Unsendable):
+            outcome = Rejected(str(error))
+        elif isinstance(error, TransportError):
+            outcome = Retry(str(error))
+        else:
+            self._log.error("the adapter failed", ids=[message.id for message in messages], exc_info=error)
+            outcome = Retry(f"the adapter failed: {error!r}")
+        return [outcome] * len(messages)
+
+    def _cut_off(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for exchange, (messages, on_end, deadline) in [*self._under_way.items()]:
+            if deadline > loop.time():
+                self._timer = loop.call_at(deadline, self._cut_off)
+                return
+            if self._under_way.pop(exchange, None) is not None:
+                exchange.cancel()
+                on_end([Retry(f"no answer within {self._timeout:g} s")] * len(messages))

@@ -1,8 +1,8 @@
 """Lanes to providers: claims what may go, sends it with a bounded set of senders, settles it.
 
-One `Dispatcher` serves one lane in one process; a slow provider costs another nothing. Three parts
-work side by side: the claimer takes messages from the lane as far as slots are free, the senders
-deliver them, and the settler tells Redis how they ended, many in one script.
+One `Dispatcher` serves one lane in one process; a slow provider costs another nothing. Two loops work
+side by side: the claimer takes messages from the lane as far as slots are free and has them delivered,
+and the settler tells Redis how they ended, many in one script. Between them, deliveries go on by calls.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NoReturn
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from relay.delivery import Delivery
 from relay.errors import StoreError
-from relay.outcome import Throttled
+from relay.outcome import Outcome, Throttled
 from relay.pacing import Pace
 from relay.provider import Provider
 from relay.settings.provider import ProviderOptions
@@ -75,9 +77,10 @@ class Dispatcher:
         self.provider = provider
         self._settler = Settler(options)
         # With a rate for each destination there is none for all, and Redis spaces what it lets go.
-        self._pace = Pace(() if options.each_destination else options.rate, provider.batch_size)
+        rates = () if options.each_destination else options.rate
+        self._pace = Pace(rates, provider.batch_size) if rates else None
         self._destination = provider.destination if options.each_destination else None
-        self._senders_most = options.concurrency
+        self._deliveries_most = options.concurrency
         self.slots = options.concurrency * provider.batch_size
         self._on_letters = on_letters
         self._holds_lease = holds_lease
@@ -85,7 +88,7 @@ class Dispatcher:
         self._delivery = Delivery(provider, self._log)
         self._tasks: asyncio.TaskGroup
         self._claimer: asyncio.Task[None] | None = None
-        self._senders = 0
+        self._deliveries = 0
         self._ready: deque[Batch] = deque()
         # Tickets by when their claim was asked for, in monotonic seconds.
         self._held: dict[str, float] = {}
@@ -107,9 +110,12 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Serve the lane until cancelled."""
-        async with asyncio.TaskGroup() as self._tasks:
-            self._claimer = self._tasks.create_task(self._claim_forever())
-            self._tasks.create_task(self._settle_forever())
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._claimer = self._tasks.create_task(self._claim_forever())
+                self._tasks.create_task(self._settle_forever())
+        finally:
+            await self._delivery.close()
 
     def arrived(self) -> None:
         """A script that is asked now finds something in the lane: look at once if it was empty."""
@@ -223,13 +229,12 @@ class Dispatcher:
         batches = deque(self._batches(claims))
         try:
             while batches:
-                await self._pace.wait(len(batches[0]))
+                if self._pace is not None:
+                    await self._pace.wait(len(batches[0]))
                 if time.monotonic() < self._held_until:
                     return
                 self._ready.append(batches.popleft())
-                if self._senders < self._senders_most:
-                    self._senders += 1
-                    self._tasks.create_task(self._send_all())
+                self._send_ready()
         finally:
             for batch in batches:
                 self._hand_back(batch)
@@ -262,19 +267,23 @@ class Dispatcher:
 
     # Sending
 
-    async def _send_all(self) -> None:
-        try:
-            while self._ready:
-                await self._send(self._ready.popleft())
-        finally:
-            # In the same step in which nothing was left: what comes later starts another sender.
-            self._senders -= 1
+    def _send_ready(self) -> None:
+        while self._ready and self._deliveries < self._deliveries_most:
+            batch = self._still_to_send(self._ready.popleft())
+            if batch:
+                self._deliveries += 1
+                self._delivery.begin([claim.message for claim in batch], partial(self._ended, batch))
 
-    async def _send(self, batch: Batch) -> None:
-        batch = self._still_to_send(batch)
-        if not batch:
-            return
-        outcomes = await self._delivery.deliver([claim.message for claim in batch])
+    def _ended(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        try:
+            self._deliveries -= 1
+            self._settle(batch, outcomes)
+            self._send_ready()
+        except Exception as error:
+            # A fault of ours: nobody else would hear of it, and the batch would be held for ever.
+            self._tasks.create_task(_fail(error))
+
+    def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         now = self.provider.clock()
         entries: list[tuple[object, ...]] = []
         hold: Hold | None = None
@@ -403,6 +412,10 @@ class Dispatcher:
             )
         else:
             self._log.warning("the lane holds", state=settled.state, seconds=settled.hold)
+
+
+async def _fail(error: Exception) -> NoReturn:
+    raise error
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

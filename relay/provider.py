@@ -22,7 +22,7 @@ from relay.outcome import Outcome, Rejected
 from relay.settings.provider import ProviderOptions
 
 if TYPE_CHECKING:
-    from relay.http.transport import Transport
+    from relay.http.transport import Exchange, OnAnswer, Transport
 
 ENTRY_POINTS = "relay.providers"
 
@@ -127,6 +127,10 @@ class HttpProvider(Provider[OptionsT]):
 
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
         return self.outcomes(batch, await self._transport.send(self.request(batch)))
+
+    def begin(self, batch: Sequence[Message], on_answer: OnAnswer) -> Exchange:
+        """As much of `deliver` as comes before the answer; `outcomes` is the rest. The engine's."""
+        return self._transport.begin(self.request(batch), on_answer)
 
     @abstractmethod
     def request(self, batch: Sequence[Message]) -> Request:

@@ -16,13 +16,20 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from relay import __version__
+from relay import __version__, tasks
 from relay.errors import TransportError
 from relay.http.aiohttp_reasons import explain
 from relay.http.guard import Network
 from relay.http.guarded import GuardedResolver, guarded_sockets
 from relay.http.resolver import ThreadResolver
-from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, ForbiddenAddress, Unsendable
+from relay.http.transport import (
+    BODY_LIMIT,
+    IDLE_TOO_LONG,
+    Exchange,
+    ForbiddenAddress,
+    OnAnswer,
+    Unsendable,
+)
 from relay.provider import Request, Response
 
 KEEP_ALIVE = 15.0
@@ -59,6 +66,9 @@ class AiohttpTransport:
         self._context = context or tls_context()
         self._resolver = resolver or ThreadResolver()
         self._sessions: dict[tuple[bool, bool], ClientSession] = {}
+
+    def begin(self, request: Request, on_answer: OnAnswer) -> Exchange:
+        return tasks.begin(self.send(request), on_answer)
 
     async def send(self, request: Request) -> Response:
         loop = asyncio.get_running_loop()

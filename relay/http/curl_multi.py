@@ -7,15 +7,22 @@ anew for each request, at six system calls of the event loop's; that is half of 
 from __future__ import annotations
 
 import asyncio
+import math
 import select
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 import pycurl
 
+_CLOSED = pycurl.error(pycurl.E_ABORTED_BY_CALLBACK, "closed meanwhile")
+
 _EVENTS = 256
 """Sockets that are dealt with before the event loop goes on."""
+
+
+OnEnd = Callable[[pycurl.error | None], None]
 
 
 class Multi(Protocol):
@@ -24,16 +31,56 @@ class Multi(Protocol):
     def setopt(self, option: int, value: int) -> None:
         """One of libcurl's M_ options."""
 
-    async def perform(self, curl: pycurl.Curl) -> object:
-        """Return when the transfer has ended; it is cancelled with its task. Raises pycurl.error."""
+    def start(self, curl: pycurl.Curl, on_end: OnEnd) -> None:
+        """Perform a transfer: the event loop calls `on_end` when it has ended, with what went wrong.
+
+        Raises pycurl.error."""
+
+    def stop(self, curl: pycurl.Curl) -> None:
+        """Take a transfer back: nobody is told of its end."""
 
     async def aclose(self) -> None:
-        """Close all connections; transfers under way are cancelled."""
+        """Close all connections; transfers under way end with an error."""
 
 
 def open_multi() -> Multi:
     """Where an event loop runs."""
-    return _EpollMulti() if hasattr(select, "epoll") else pycurl.AsyncCurlMulti()
+    return _EpollMulti() if hasattr(select, "epoll") else _LibraryMulti()
+
+
+class _LibraryMulti:
+    """pycurl's own driver, with a task for each transfer."""
+
+    def __init__(self) -> None:
+        self._multi = pycurl.AsyncCurlMulti()
+        self._tasks: dict[pycurl.Curl, asyncio.Task[object]] = {}
+
+    def setopt(self, option: int, value: int) -> None:
+        self._multi.setopt(option, value)
+
+    def start(self, curl: pycurl.Curl, on_end: OnEnd) -> None:
+        task = self._tasks[curl] = asyncio.get_running_loop().create_task(self._perform(curl))
+        task.add_done_callback(partial(self._ended, curl, on_end))
+
+    async def _perform(self, curl: pycurl.Curl) -> None:
+        await self._multi.perform(curl)
+
+    def stop(self, curl: pycurl.Curl) -> None:
+        task = self._tasks.pop(curl, None)
+        if task is not None:
+            task.cancel()
+
+    async def aclose(self) -> None:
+        await self._multi.aclose()
+
+    def _ended(self, curl: pycurl.Curl, on_end: OnEnd, task: asyncio.Task[object]) -> None:
+        if self._tasks.get(curl) is not task:
+            return
+        del self._tasks[curl]
+        error = _CLOSED if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, pycurl.error):
+            raise error
+        on_end(error)
 
 
 class _EpollMulti:
@@ -45,12 +92,14 @@ class _EpollMulti:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_interest)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
-        self._futures: dict[pycurl.Curl, asyncio.Future[None]] = {}
-        self._timer: asyncio.Handle | None = None
+        self._under_way: dict[pycurl.Curl, OnEnd] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = math.inf
+        """When the timer goes off, by the loop's clock."""
+        self._due = math.inf
+        """When the library wants to be called."""
         self._at_once = False
-        """Whether the timer goes off in the next round of the loop."""
-        self._afterwards = 0
-        """Milliseconds that it was to be set to meanwhile."""
+        """Whether it is called in the next round of the loop."""
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._active: set[int] = set()
@@ -59,25 +108,21 @@ class _EpollMulti:
     def setopt(self, option: int, value: int) -> None:
         self._multi.setopt(option, value)
 
-    async def perform(self, curl: pycurl.Curl) -> None:
-        future = self._futures[curl] = self._loop.create_future()
-        try:
-            self._multi.add_handle(curl)
-            await future
-        except BaseException:
-            if self._futures.pop(curl, None) is not None:
-                self._multi.remove_handle(curl)
-            raise
+    def start(self, curl: pycurl.Curl, on_end: OnEnd) -> None:
+        self._multi.add_handle(curl)
+        self._under_way[curl] = on_end
+
+    def stop(self, curl: pycurl.Curl) -> None:
+        if self._under_way.pop(curl, None) is not None:
+            self._multi.remove_handle(curl)
 
     async def aclose(self) -> None:
         if self._epoll.closed:
             return
         if self._timer is not None:
             self._timer.cancel()
-        for curl, future in list(self._futures.items()):
-            self._multi.remove_handle(curl)
-            future.cancel()
-        self._futures.clear()
+        for curl in list(self._under_way):
+            self._end(curl, _CLOSED)
         self._multi.close()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
@@ -101,29 +146,38 @@ class _EpollMulti:
         self._watched.add(socket)
 
     def _on_timer(self, milliseconds: int) -> None:
-        if self._at_once:
-            # As for each of many requests that are added in a row.
-            self._afterwards = milliseconds
+        """libcurl wants to be called after so long; -1: not at all. It does not say it twice."""
+        if milliseconds == 0:
+            self._due = math.inf
+            if not self._at_once:
+                # Not within a call of the library.
+                self._at_once = True
+                self._loop.call_soon(self._on_time)
             return
+        self._due = self._loop.time() + milliseconds / 1000 if milliseconds > 0 else math.inf
+        # What is due first changes with each answer, mostly to something later: then the timer stays.
+        if self._due < self._rings:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if milliseconds == 0:
-            # Not within a call of the library.
-            self._at_once = True
-            self._timer = self._loop.call_soon(self._on_time)
-        elif milliseconds > 0:
-            self._timer = self._loop.call_later(milliseconds / 1000, self._on_time)
+        self._rings = self._due
+        self._timer = self._loop.call_at(self._due, self._on_ring)
+
+    def _on_ring(self) -> None:
+        self._timer, self._rings = None, math.inf
+        if self._due <= self._loop.time():
+            self._due = math.inf
+            self._on_time()
+        elif self._due < math.inf:
+            self._set_timer()
 
     def _on_time(self) -> None:
-        self._timer = None
         self._at_once = False
-        self._act(pycurl.SOCKET_TIMEOUT, 0)
-        if self._timer is None and self._afterwards > 0:
-            # The library does not say it twice.
-            self._on_timer(self._afterwards)
-        self._afterwards = 0
-        self._collect()
+        if not self._epoll.closed:
+            self._act(pycurl.SOCKET_TIMEOUT, 0)
+            self._collect()
 
     def _on_events(self) -> None:
         for socket, events in self._epoll.poll(0, _EVENTS):
@@ -140,7 +194,7 @@ class _EpollMulti:
         try:
             self._multi.socket_action(socket, ready)
         except pycurl.error as error:
-            for curl in list(self._futures):
+            for curl in list(self._under_way):
                 self._end(curl, error)
 
     def _collect(self) -> None:
@@ -151,14 +205,17 @@ class _EpollMulti:
             self._end(curl, pycurl.error(code, words))
 
     def _end(self, curl: pycurl.Curl, error: pycurl.error | None) -> None:
+        # One of those that end together may have had another stopped.
+        on_end = self._under_way.pop(curl, None)
+        if on_end is None:
+            return
         self._multi.remove_handle(curl)
-        future = self._futures.pop(curl)
-        if future.done():
-            return  # its task was cancelled, and has not heard of it yet
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+        try:
+            on_end(error)
+        except Exception as failure:  # the others' ends must still be told
+            self._loop.call_exception_handler(
+                {"message": "a call at the end of a transfer failed", "exception": failure}
+            )
 
 
 @cache

@@ -6,18 +6,19 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import pycurl
 
 from relay import __version__
+from relay.errors import TransportError
 from relay.http.curl_multi import Multi, open_multi
 from relay.http.curl_reasons import Code, Failure, explain
 from relay.http.sendable import check_headers, check_origin
-from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG
+from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, OnAnswer
 from relay.provider import Request, Response
 
 KEEP_ALIVE = 15.0
@@ -60,27 +61,58 @@ class CurlTransport:
         self._used = 0.0
         self._reaper: asyncio.Task[None] | None = None
 
-    async def send(self, request: Request) -> Response:
-        check_origin(request.url)
+    def begin(self, request: Request, on_answer: OnAnswer) -> _Exchange:
         check_headers(request.headers)
-        exchange = self._idle.pop() if self._idle else _Exchange(self._options())
-        exchange.prepare(request)
-        multi = self._multi or self._open()
-        self._busy += 1
+        exchange = self._idle.pop() if self._idle else _Exchange(self._options(), self._ended, self._drop)
         try:
-            response = await _perform(multi, exchange)
-            if response.status == IDLE_TOO_LONG and not exchange.curl.getinfo(pycurl.NUM_CONNECTS):
-                # The first word on a connection that had served before: it had been idle for too long.
-                response = await _perform_anew(multi, exchange)
+            exchange.prepare(request, on_answer)
+            multi = exchange.multi = self._multi or self._open()
+            multi.start(exchange.curl, exchange.on_end)
         except pycurl.error as error:
-            failure = Failure.of(error, exchange.curl, answering=exchange.answering)
-            proxied = self._proxy is not None
-            raise explain(failure, request.url, seconds=self._seconds, proxied=proxied) from None
-        finally:
-            self._busy -= 1
+            raise self._explained(error, exchange) from None
+        self._busy += 1
+        return exchange
+
+    async def send(self, request: Request) -> Response:
+        answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        on_answer = partial(_tell, answered)
+        exchange = self.begin(request, on_answer)
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            # Otherwise it has ended, and serves another by now.
+            if exchange.on_answer is on_answer:
+                exchange.cancel()
+            raise
+
+    def _ended(self, exchange: _Exchange, error: pycurl.error | None) -> None:
+        answer = exchange.answer(error)
+        if isinstance(answer, Response) and answer.status == IDLE_TOO_LONG and exchange.is_reused():
+            # The first word on a connection that had served before: it had been idle for too long.
+            exchange.start_anew()
+            return
+        on_answer = exchange.on_answer
+        assert on_answer is not None
+        self._let_go(exchange)
+        if isinstance(answer, Response):
+            self._idle.append(exchange)
+            on_answer(exchange, answer)
+        else:
+            on_answer(exchange, self._explained(answer, exchange))
+
+    def _drop(self, exchange: _Exchange) -> None:
+        exchange.multi.stop(exchange.curl)
+        self._let_go(exchange)
+
+    def _let_go(self, exchange: _Exchange) -> None:
+        exchange.on_answer = None
+        self._busy -= 1
+        if not self._busy:
             self._used = time.monotonic()
-        self._idle.append(exchange)
-        return response
+
+    def _explained(self, error: pycurl.error, exchange: _Exchange) -> TransportError:
+        failure = Failure.of(error, exchange.curl, answering=exchange.answering)
+        return explain(failure, exchange.url, seconds=self._seconds, proxied=self._proxy is not None)
 
     async def close(self) -> None:
         if self._reaper is not None:
@@ -140,50 +172,66 @@ class CurlTransport:
         return options
 
 
-async def _perform(multi: Multi, exchange: _Exchange) -> Response:
-    """Raises pycurl.error."""
-    try:
-        await multi.perform(exchange.curl)
-    except pycurl.error:
-        if not exchange.cut:
-            raise
-    return exchange.response()
-
-
-async def _perform_anew(multi: Multi, exchange: _Exchange) -> Response:
-    """The same over a new connection. Raises pycurl.error."""
-    exchange.forget()
-    exchange.curl.setopt(pycurl.FRESH_CONNECT, 1)
-    try:
-        return await _perform(multi, exchange)
-    finally:
-        exchange.curl.setopt(pycurl.FRESH_CONNECT, 0)
+def _tell(answered: asyncio.Future[Response], _: object, answer: Response | Exception) -> None:
+    if answered.done():
+        return  # its task was cancelled, and has not heard of it yet
+    if isinstance(answer, Exception):
+        answered.set_exception(answer)
+    else:
+        answered.set_result(answer)
 
 
 class _Exchange:
     """An easy handle and what it has received. To set one up costs as much as a request: they are kept."""
 
-    __slots__ = ("_lines", "_parts", "_shape", "_size", "_url", "curl", "cut")
+    __slots__ = (
+        "_cancel",
+        "_is_fresh",
+        "_lines",
+        "_parts",
+        "_shape",
+        "_size",
+        "curl",
+        "cut",
+        "multi",
+        "on_answer",
+        "on_end",
+        "url",
+    )
 
-    def __init__(self, options: Mapping[int, Any]) -> None:
+    def __init__(
+        self,
+        options: Mapping[int, Any],
+        on_end: Callable[[_Exchange, pycurl.error | None], None],
+        cancel: Callable[[_Exchange], None],
+    ) -> None:
         self.curl = pycurl.Curl()
         for option, value in options.items():
             self.curl.setopt(option, value)
+        self.on_end = partial(on_end, self)
+        self._cancel = cancel
+        self.multi: Multi
+        """What performs it, once it was begun."""
+        self.on_answer: OnAnswer | None = None
+        """Who waits for the answer, while it is under way."""
         self.cut = False
         """Whether the answer's body was more than is of use."""
+        self.url = ""
         self._lines: list[bytes] = []
         self._parts: list[bytes] = []
         self._size = 0
-        self._url = ""
         self._shape = ("", False)
+        self._is_fresh = False
         self.curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._take)
 
-    def prepare(self, request: Request) -> None:
+    def prepare(self, request: Request, on_answer: OnAnswer) -> None:
+        """Raises Unsendable or pycurl.error."""
         curl = self.curl
-        if request.url != self._url:
+        if request.url != self.url:
+            check_origin(request.url)
             curl.setopt(pycurl.URL, _wire(request.url))
-            self._url = request.url
+            self.url = request.url
         has_body = bool(request.body) or request.method not in ("GET", "HEAD")
         if self._shape != (request.method, has_body):
             self._shape = (request.method, has_body)
@@ -193,10 +241,27 @@ class _Exchange:
         if has_body:
             curl.setopt(pycurl.POSTFIELDS, request.body)
         curl.setopt(pycurl.HTTPHEADER, _lines_of(request.headers))
-        self.forget()
+        if self._is_fresh:
+            self._is_fresh = False
+            curl.setopt(pycurl.FRESH_CONNECT, 0)
+        self._forget()
+        self.on_answer = on_answer
 
-    def forget(self) -> None:
-        """What came is not the answer."""
+    def cancel(self) -> None:
+        self._cancel(self)
+
+    def is_reused(self) -> bool:
+        """Whether it went over a connection that had served before."""
+        return not self.curl.getinfo(pycurl.NUM_CONNECTS)
+
+    def start_anew(self) -> None:
+        """The same, over a new connection: what came is not the answer."""
+        self._forget()
+        self._is_fresh = True
+        self.curl.setopt(pycurl.FRESH_CONNECT, 1)
+        self.multi.start(self.curl, self.on_end)
+
+    def _forget(self) -> None:
         self.cut = False
         self._lines.clear()
         self._parts = []
@@ -207,10 +272,12 @@ class _Exchange:
         """Whether the head of an answer has come to its end."""
         return any(line in _END for line in _last_head(self._lines))
 
-    def response(self) -> Response:
-        """Raises pycurl.error where the head of the answer has no end, with which the library is content."""
+    def answer(self, error: pycurl.error | None) -> Response | pycurl.error:
+        """What came, or why it is no answer: the library is content with a head that has no end."""
+        if error is not None and not self.cut:
+            return error
         if not (self._lines and self._lines[-1] in _END) and not self.answering:
-            raise pycurl.error(Code.GOT_NOTHING, "")
+            return pycurl.error(Code.GOT_NOTHING, "")
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         return Response(status, _Headers(self._lines), body[:BODY_LIMIT])
@@ -263,9 +330,7 @@ def _lines_of(headers: Mapping[str, str]) -> list[str | bytes]:
     lines: list[str | bytes] = ["expect:"]
     if not ("content-type" in headers or any(name.lower() == "content-type" for name in headers)):
         lines.append("content-type:")
-    for name, value in headers.items():
-        line = f"{name}: {value}" if value else f"{name};"
-        lines.append(line if line.isascii() else line.encode())
+    lines += [f"{name}: {value}".encode() if value else f"{name};" for name, value in headers.items()]
     return lines
 
 

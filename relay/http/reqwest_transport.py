@@ -13,13 +13,13 @@ from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import BuilderError, PyreqwestError, RequestError, RequestTimeoutError
 from pyreqwest.proxy import ProxyBuilder
 
-from relay import __version__
+from relay import __version__, tasks
 from relay.errors import TransportError
 from relay.http.reasons import cut, host_of
 from relay.http.reqwest_reasons import CONNECTING, PING_TIMED_OUT, causes_of, explain_causes, was_closed
 from relay.http.rests import Rests
 from relay.http.sendable import check_headers, check_origin
-from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, Unsendable
+from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, Exchange, OnAnswer, Unsendable
 from relay.provider import Request, Response
 
 if TYPE_CHECKING:
@@ -95,6 +95,9 @@ class ReqwestTransport:
         self._share = math.ceil(concurrency / self._most)
         self._connections: list[_Connection] = []
         self._fresh: Client | None = None
+
+    def begin(self, request: Request, on_answer: OnAnswer) -> Exchange:
+        return tasks.begin(self.send(request), on_answer)
 
     async def send(self, request: Request) -> Response:
         check_origin(request.url)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from relay.http.guard import Network
-from relay.http.transport import Transport, Unsendable
+from relay.http.transport import Exchange, OnAnswer, Transport, Unsendable
 from relay.settings.http import HttpOptions
 from relay.settings.provider import ProviderOptions
 from relay.settings.redaction import Redactor, secrets_in
@@ -35,6 +35,14 @@ class RoutedTransport:
         self._over_http1: Transport | None = None
         self._over_http2: Transport | None = None
         self._secrets = tuple(secrets_in(options))
+
+    def begin(self, request: Request, on_answer: OnAnswer) -> Exchange:
+        def pass_on(exchange: Exchange, answer: Response | Exception) -> None:
+            if not isinstance(answer, Exception) and answer.status >= 300:
+                answer = self._without_secrets(request, answer)
+            on_answer(exchange, answer)
+
+        return self._transport(request).begin(request, pass_on)
 
     async def send(self, request: Request) -> Response:
         response = await self._transport(request).send(request)

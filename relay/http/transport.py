@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from relay.errors import TransportError
@@ -25,8 +26,27 @@ class ForbiddenAddress(Unsendable):
     """A URL that came with a message leads to an address that it may not reach."""
 
 
+class Exchange(Protocol):
+    """A request under way."""
+
+    def cancel(self) -> object:
+        """Take it back: nobody hears of an answer any more."""
+
+
+OnAnswer = Callable[[Exchange, "Response | Exception"], None]
+"""Hears the answer to a request that was begun, or why none came, in words of `Transport.send`."""
+
+
 class Transport(Protocol):
     """One provider's connections."""
+
+    def begin(self, request: Request, on_answer: OnAnswer) -> Exchange:
+        """As `send`, for those who need no task to wait in.
+
+        `on_answer` is called once by the event loop, after this has returned. Raises Unsendable where it is
+        seen at once that the request can never be made.
+        """
+        ...
 
     async def send(self, request: Request) -> Response:
         """The answer, its body cut at `BODY_LIMIT`. Redirects are not followed.

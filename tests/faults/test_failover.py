@@ -75,6 +75,7 @@ async def test_a_drain_goes_on_at_the_new_master_that_sentinel_names(
         second = await asyncio.to_thread(sentinel.fail_over)
         push(second.port, range(100, 200))
         await delivered(receiver, 130)
+        await asyncio.to_thread(sentinel.until_all_follow, second)
         second.kill()
         third = await asyncio.to_thread(sentinel.until_master_is_not, second)
         push(third.port, range(200, 300))

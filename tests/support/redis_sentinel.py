@@ -135,6 +135,11 @@ class RedisSentinel:
         _until(ready, "no failover")
         return self.master()
 
+    def until_all_follow(self, master: RedisServer) -> None:
+        """While one does not, it may become the next master, and know little of what this one did."""
+        with Redis(port=master.port) as client:
+            _until(lambda: _synchronised(client) == self._replicas, "not all replicas follow")
+
     def stop(self) -> None:
         for sentinel in self.sentinels:
             sentinel.stop()

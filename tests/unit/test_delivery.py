@@ -7,10 +7,10 @@ import structlog
 from relay import delivery
 from relay.delivery import Delivery
 from relay.errors import TransportError
-from relay.http.transport import Unsendable
+from relay.http.transport import Exchange, OnAnswer, Unsendable
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry
-from relay.provider import Provider
+from relay.provider import HttpProvider, Provider, Request, Response
 from relay.settings.provider import ProviderOptions
 from tests.support.builders import a_message
 
@@ -40,7 +40,64 @@ def of(does: BaseException | Sequence[Outcome] | None, timeout: float = 10) -> D
     return Delivery(provider, structlog.get_logger())
 
 
+class Line:
+    """A transport that answers when a test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[OnAnswer, Exchange]] = []
+        self.cancelled: list[Exchange] = []
+
+    def begin(self, request: Request, on_answer: OnAnswer) -> Exchange:
+        line = self
+
+        class Waiting:
+            def cancel(self) -> None:
+                line.cancelled.append(self)
+
+        exchange = Waiting()
+        self.waiting.append((on_answer, exchange))
+        return exchange
+
+    def answer(self, answer: Response | Exception) -> None:
+        on_answer, exchange = self.waiting.pop(0)
+        on_answer(exchange, answer)
+
+    async def send(self, request: Request) -> Response:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+
+class Plain(HttpProvider[ProviderOptions]):
+    """A request, and what its answer means."""
+
+    def request(self, batch: Sequence[Message]) -> Request:
+        if batch[0].payload["text"] == "breaks the request":
+            raise KeyError("x")
+        return Request("http://127.0.0.1/")
+
+    def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
+        if response.status == 500:
+            raise KeyError("y")
+        return [Delivered()] * response.status
+
+
+async def over(line: Line, timeout: float = 10) -> Delivery:
+    provider = Plain("plain", ProviderOptions.model_validate({"type": "plain", "timeout": timeout}))
+    await provider.start(line)
+    return Delivery(provider, structlog.get_logger())
+
+
+async def outcomes_of(delivery: Delivery, messages: Sequence[Message]) -> Sequence[Outcome]:
+    ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+    delivery.begin(messages, ended.set_result)
+    assert not ended.done(), "who has begun it is not called before that"
+    return await ended
+
+
 MESSAGES = [a_message("a"), a_message("b")]
+MISCOUNTED = [Retry("the adapter did not say how each message ended")] * 2
 
 
 @pytest.mark.parametrize(
@@ -50,27 +107,74 @@ MESSAGES = [a_message("a"), a_message("b")]
         (TransportError("no answer"), [Retry("no answer")] * 2),
         (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
         (KeyError("x"), [Retry("the adapter failed: KeyError('x')")] * 2),
-        ([Delivered()], [Retry("the adapter did not say how each message ended")] * 2),
-        ([Delivered()] * 3, [Retry("the adapter did not say how each message ended")] * 2),
+        ([Delivered()], MISCOUNTED),
+        ([Delivered()] * 3, MISCOUNTED),
     ],
 )
 async def test_each_message_has_an_outcome(
     does: BaseException | Sequence[Outcome], outcomes: Sequence[Outcome]
 ) -> None:
-    assert list(await of(does).deliver(MESSAGES)) == outcomes
+    assert list(await outcomes_of(of(does), MESSAGES)) == outcomes
 
 
-async def test_an_adapter_that_hangs_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("answer", "outcomes"),
+    [
+        (Response(2), [Delivered()] * 2),
+        (TransportError("no answer"), [Retry("no answer")] * 2),
+        (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
+        (Response(500), [Retry("the adapter failed: KeyError('y')")] * 2),
+        (Response(1), MISCOUNTED),
+    ],
+)
+async def test_each_message_of_a_request_has_an_outcome(
+    answer: Response | Exception, outcomes: Sequence[Outcome]
+) -> None:
+    line = Line()
+    delivery = await over(line)
+    ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+    delivery.begin(MESSAGES, ended.set_result)
+    line.answer(answer)
+    assert list(await ended) == outcomes
+
+
+async def test_an_adapter_that_fails_before_anything_is_sent() -> None:
+    line = Line()
+    messages = [a_message("breaks the request")]
+    assert await outcomes_of(await over(line), messages) == [Retry("the adapter failed: KeyError('x')")]
+    assert line.waiting == []
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_what_hangs_is_cut_off_each_at_its_own_time(
+    monkeypatch: pytest.MonkeyPatch, *, plain: bool
+) -> None:
     monkeypatch.setattr(delivery, "LATE", 0.01)
-    assert await of(None, timeout=0.02).deliver(MESSAGES) == [Retry("no answer within 0.02 s")] * 2
+    line = Line()
+    one = await over(line, timeout=0.02) if plain else of(None, timeout=0.02)
+    for _ in range(2):
+        ends = await asyncio.gather(*(outcomes_of(one, MESSAGES) for _ in range(3)))
+        assert ends == [[Retry("no answer within 0.02 s")] * 2] * 3
+    assert len(line.cancelled) == 6 * plain
+    for _ in range(6 * plain):
+        line.answer(Response(2))  # comes too late, and is nobody's
 
 
-async def test_who_is_cancelled_while_it_delivers_is_cancelled() -> None:
-    task = asyncio.create_task(of(None).deliver(MESSAGES))
+@pytest.mark.parametrize("plain", [True, False])
+async def test_nobody_hears_of_the_end_of_what_is_taken_back(*, plain: bool) -> None:
+    line = Line()
+    one = await over(line) if plain else of(None)
+    told: list[Sequence[Outcome]] = []
+    for _ in range(3):
+        one.begin(MESSAGES, told.append)
     await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await one.close()
+    for _ in range(3 * plain):
+        line.answer(Response(2))
+    await asyncio.sleep(0)
+    assert told == []
+    assert len(line.cancelled) == 3 * plain
+    assert len(asyncio.all_tasks()) == 1
 
 
 def test_a_message_that_breaks_the_adapter_is_refused() -> None:

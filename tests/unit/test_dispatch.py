@@ -156,6 +156,17 @@ async def test_an_adapter_that_raises_or_miscounts_costs_an_attempt_and_no_messa
     assert provider.batches[-1][0].attempts == 4
 
 
+async def test_a_fault_of_ours_ends_the_dispatcher_and_not_a_message_in_silence(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    dispatcher = Dispatcher(lane, provider, on_letters=lambda: None)
+    dispatcher._settler.settle = None  # type: ignore[assignment,method-assign]
+    await lane.enqueue([plain_message("a")])
+    with pytest.raises(ExceptionGroup, match="unhandled errors in a TaskGroup"):
+        await dispatcher.run()
+    assert await lane.size() == 1
+
+
 async def test_a_forbidden_address_is_a_rejection(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options())
@@ -339,7 +350,7 @@ async def test_the_rate_spreads_messages_evenly(redis: Redis) -> None:
 async def test_what_was_claimed_before_the_lease_was_lost_is_not_sent(redis: Redis) -> None:
     """Somebody else may have sent it by now: it goes back, and out again under a new claim."""
     lane = a_lane(redis)
-    # One sender and two slots, for messages that do not travel together: one of two has to wait.
+    # One request at a time and two slots, for messages that do not travel together: one of two has to wait.
     provider = FakeProvider(options(concurrency=1), batch_size=2)
     provider.group_by = lambda message: message.id
     held_since = 0.0

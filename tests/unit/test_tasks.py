@@ -1,0 +1,28 @@
+import asyncio
+
+import pytest
+
+from relay import tasks
+
+
+async def ends(result: object) -> object:
+    await asyncio.sleep(0)
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+@pytest.mark.parametrize("result", [1, None, KeyError("x")])
+async def test_its_end_is_told(result: object) -> None:
+    told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    task = tasks.begin(ends(result), lambda task, end: told.set_result((task, end)))
+    assert await told == (task, result)
+
+
+async def test_the_end_of_one_that_is_cancelled_is_nobodys() -> None:
+    told: list[object] = []
+    task = tasks.begin(asyncio.Event().wait(), lambda task, end: told.append(end))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert told == []
