@@ -7,6 +7,7 @@ All checks raise ValueError with one line on what is wrong.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -91,17 +92,23 @@ def data(message: Message, payload: Payload) -> msgspec.Raw | str:
 def check_channels(names: list[str]) -> None:
     """Characters and lengths; encrypted channels stand alone."""
     for channel in names:
-        name = channel.removeprefix(_TO_USER)
-        if not name:
-            raise ValueError("channel: is empty")
-        if len(name) > LONGEST_NAME:
-            raise ValueError(f"channel: {len(name)} characters; at most {LONGEST_NAME} are allowed")
-        if not _CHANNEL.fullmatch(name):
-            raise ValueError(f"channel: {channel[:60]!r} may hold only letters, digits and _-=@,.;")
+        _check_channel(channel)
     if len(names) > 1 and any(name.startswith(_ENCRYPTED) for name in names):
         raise ValueError(f"channels: an encrypted channel ({_ENCRYPTED}…) must be alone")
 
 
+@lru_cache(maxsize=4096)
+def _check_channel(channel: str) -> None:
+    name = channel.removeprefix(_TO_USER)
+    if not name:
+        raise ValueError("channel: is empty")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"channel: {len(name)} characters; at most {LONGEST_NAME} are allowed")
+    if not _CHANNEL.fullmatch(name):
+        raise ValueError(f"channel: {channel[:60]!r} may hold only letters, digits and _-=@,.;")
+
+
+@lru_cache(maxsize=4096)
 def check_event(event: str) -> None:
     """Length, and names that belong to Pusher itself."""
     if not 1 <= len(event) <= LONGEST_NAME:

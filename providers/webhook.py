@@ -6,7 +6,6 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 from __future__ import annotations
 
 import hmac
-import re
 from binascii import b2a_base64
 from collections.abc import Hashable, Sequence
 from hashlib import sha256
@@ -31,7 +30,6 @@ Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
 
 _METHODS = get_args(Method)
 _FIELDS = ("url", "body", "headers", "method")
-_VISIBLE = re.compile(r"[!-~]+")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -225,4 +223,5 @@ def _header_id(identity: str) -> str:
     The specification forbids a full stop too, but its libraries take it, and the same id must go out as
     the application chose it.
     """
-    return identity if _VISIBLE.fullmatch(identity) else quote(identity, safe=_ASCII)
+    visible = identity.isascii() and identity.isprintable() and " " not in identity
+    return identity if visible else quote(identity, safe=_ASCII)

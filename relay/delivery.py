@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ OnEnd = Callable[[Sequence[Outcome]], None]
 
 
 _UnderWay = tuple[Sequence[Message], OnEnd, float]
-"""What is delivered, who hears of its end, and its deadline by the loop's clock."""
+"""What is delivered, who hears of its end, and its deadline in monotonic seconds."""
 
 
 class Delivery:
@@ -53,7 +54,6 @@ class Delivery:
 
     def begin(self, messages: Sequence[Message], on_end: OnEnd) -> None:
         """`on_end` hears how each of them ended, in their order: once, after this has returned."""
-        loop = asyncio.get_running_loop()
         exchange: Exchange
         try:
             if self._http is not None:
@@ -61,13 +61,13 @@ class Delivery:
             else:
                 exchange = tasks.begin(self._deliver(messages), self._ended)
         except Exception as error:
-            loop.call_soon(on_end, self._failed(messages, error))
+            asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error))
             return
         # Each may take equally long, so what began first is due first, and one timer does for all.
-        deadline = loop.time() + self._timeout + LATE
+        deadline = time.monotonic() + self._timeout + LATE
         self._under_way[exchange] = (messages, on_end, deadline)
         if self._timer is None:
-            self._timer = loop.call_at(deadline, self._cut_off)
+            self._watch(deadline)
 
     async def close(self) -> None:
         """Take back what is under way: nobody hears of its end."""
@@ -123,12 +123,15 @@ class Delivery:
             outcome = Retry(f"the adapter failed: {error!r}")
         return [outcome] * len(messages)
 
+    def _watch(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(left, self._cut_off)
+
     def _cut_off(self) -> None:
-        loop = asyncio.get_running_loop()
         self._timer = None
         for exchange, (messages, on_end, deadline) in [*self._under_way.items()]:
-            if deadline > loop.time():
-                self._timer = loop.call_at(deadline, self._cut_off)
+            if deadline > time.monotonic():
+                self._watch(deadline)
                 return
             if self._under_way.pop(exchange, None) is not None:
                 exchange.cancel()

@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from relay.delivery import Delivery
 from relay.errors import StoreError
-from relay.outcome import Outcome, Throttled
+from relay.outcome import Delivered, Outcome, Throttled
 from relay.pacing import Pace
 from relay.provider import Provider
 from relay.settings.provider import ProviderOptions
@@ -290,6 +290,8 @@ class Dispatcher:
         for claim, outcome in zip(batch, outcomes, strict=True):
             settlement = self._settler.settle(claim, outcome, now)
             entries.append(settlement.entry)
+            if claim.plain and isinstance(outcome, Delivered):
+                continue
             hold = hold or settlement.hold
             self._awaited = self._awaited or claim.message.ordering_key != ""
             if isinstance(outcome, Throttled) and claim.message.destination:
@@ -307,8 +309,11 @@ class Dispatcher:
             # Others may have it by now. If not, it comes back.
             self._hand_back(batch)
             return []
-        now = self.provider.clock()
-        return [claim for claim in batch if self._may_go(claim, now)]
+        for claim in batch:
+            if claim.message.expires_at or self._waiting_for:
+                now = self.provider.clock()
+                return [claim for claim in batch if self._may_go(claim, now)]
+        return batch
 
     def _may_go(self, claim: Claim, now: float) -> bool:
         if 0 < claim.message.expires_at <= now:
@@ -331,9 +336,10 @@ class Dispatcher:
         for claim in batch:
             del self._held[claim.ticket]
             self._finished += 1
+        if not self._entries:
+            self._outcomes.set()
         self._entries += entries
         self._freed.set()
-        self._outcomes.set()
 
     def _hold_here(self, hold: Hold) -> None:
         """Stop sending at once in this process; the settle stops the rest of the fleet."""

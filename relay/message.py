@@ -10,7 +10,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from random import getrandbits
@@ -34,7 +34,7 @@ PRIORITIES = ("high", "normal", "low")
 _MAX_TIME = 1e11  # Unix seconds; what is above is milliseconds in disguise
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_RANDOM, _VARIANT = ~(0b11 << 62), 0b10 << 62
+_VARIANT = 0b10 << 62
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -165,16 +165,21 @@ def provider_named(element: bytes) -> str | None:
 
 
 def uuid7() -> str:
-    """A time-ordered random UUID (RFC 9562, section 5.7): unique, no secret."""
-    tail = f"{getrandbits(76) & _RANDOM | _VARIANT:019x}"
-    return f"{_uuid7_head(time.time_ns() // 1_000_000)}{tail[:3]}-{tail[3:7]}-{tail[7:]}"
+    """A time-ordered UUID (RFC 9562, section 5.7): unique, no secret."""
+    return next(_uuids(time.time_ns() // 1_000_000))
 
 
 @lru_cache(maxsize=1)
-def _uuid7_head(milliseconds: int) -> str:
-    """Its time and version: the same for what comes in one batch."""
+def _uuids(milliseconds: int) -> Iterator[str]:
+    """Those of one millisecond: numbered (section 6.2, method 1), as bits of its own for each take
+    four times as long."""
     text = f"{milliseconds:012x}"
-    return f"{text[:8]}-{text[8:]}-7"
+    head = f"{text[:8]}-{text[8:]}-7"
+    while True:
+        tail = f"{getrandbits(62) | _VARIANT:016x}"
+        tail = f"-{tail[:4]}-{tail[4:]}"
+        for number in range(4096):
+            yield f"{head}{number:03x}{tail}"
 
 
 def _decode(element: bytes) -> Any:
@@ -188,8 +193,8 @@ def _decode(element: bytes) -> Any:
     except MemoryError:
         raise MessageError("too large to decode") from None
     keys = _count_keys(tree, 1)
-    # Strings may hold what looks like a key, so more matches than keys is only a suspicion.
-    if len(_KEY.findall(element)) != keys:
+    # Strings may hold colons, and what looks like a key, so more of them than keys is only a suspicion.
+    if element.count(b":") != keys and len(_KEY.findall(element)) != keys:
         json.loads(element, object_pairs_hook=_refuse_duplicates)
     return tree
 

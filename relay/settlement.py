@@ -25,7 +25,6 @@ from relay.outcome import (
 from relay.settings.provider import ProviderOptions
 from relay.settings.redaction import Redactor, one_line, secrets_in
 from relay.store.lane import Claim, Hold
-from relay.store.record import has_header
 
 LONGEST_HOLD = 3600.0
 """Seconds for which a provider can hold its lane by one answer."""
@@ -57,11 +56,11 @@ class Settler:
 
     def settle(self, claim: Claim, outcome: Outcome, now: float) -> Settlement:
         """`now` is in Unix seconds: a retry that would come after the message's end is none."""
+        if isinstance(outcome, Delivered) and claim.plain:
+            return Settlement((claim.ticket, claim.fence, "p"))
         message = claim.message
         attempts = message.attempts + 1
         if isinstance(outcome, Delivered):
-            if not has_header(message):
-                return Settlement((claim.ticket, claim.fence, "p"))
             return Settlement((claim.ticket, claim.fence, "d", attempts))
         match self._fit_to_be_told(outcome):
             case Retry() as failure:

@@ -13,7 +13,7 @@ from relay.fan_out import FanOut, expand
 from relay.message import Message
 from relay.settings.provider import ProviderOptions
 from relay.store.keys import LaneKeys, QueueKeys
-from relay.store.record import pack, unpack
+from relay.store.record import is_plain, pack, unpack
 from relay.store.scripting import TROUBLE, Client, ask, describe, script
 
 POISON = 3
@@ -60,9 +60,11 @@ class Claim(msgspec.Struct, frozen=True):
     ticket: str
     fence: str
     message: Message
-    deliveries: int
-    crashes: int
-    alone: bool
+    deliveries: int = 0
+    crashes: int = 0
+    alone: bool = False
+    plain: bool = False
+    """Whether the scripts need to know nothing of it when it was delivered."""
 
     def tries(self, *, attempts: int, alone: bool) -> str:
         """The counters to store when the message waits again."""
@@ -362,10 +364,10 @@ def _detach_bodies(entries: Sequence[Sequence[object]]) -> tuple[list[Sequence[o
 
 
 def _claim(ticket: bytes, fence: str, record: bytes, tries: bytes) -> Claim:
-    message = unpack(record)
+    message, plain = unpack(record), is_plain(record)
     if not tries:
-        return Claim(ticket.decode(), fence, message, 0, 0, False)
+        return Claim(ticket.decode(), fence, message, plain=plain)
     attempts, deliveries, crashes, alone = (int(part) for part in tries.split(b":"))
     if attempts:
         message = msgspec.structs.replace(message, attempts=attempts)
-    return Claim(ticket.decode(), fence, message, deliveries, crashes, bool(alone))
+    return Claim(ticket.decode(), fence, message, deliveries, crashes, bool(alone), plain)

@@ -15,6 +15,7 @@ import msgspec
 
 from relay.message import Message
 
+_NO_HEADER = b"\0\0"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
 
@@ -38,7 +39,7 @@ def pack(message: Message) -> bytes:
     """The record of a message."""
     body = _encode(message)
     if not has_header(message):
-        return b"\0\0" + body
+        return _NO_HEADER + body
     header = _encode(
         (
             round(message.expires_at * 1000),
@@ -56,6 +57,13 @@ def pack(message: Message) -> bytes:
     return len(header).to_bytes(2, "big") + header + body
 
 
+def is_plain(record: bytes) -> bool:
+    """Whether it has no header."""
+    return record.startswith(_NO_HEADER)
+
+
 def unpack(record: bytes) -> Message:
     """The message of a record."""
+    if record.startswith(_NO_HEADER):
+        return _decode(record[2:])
     return _decode(memoryview(record)[2 + int.from_bytes(record[:2], "big") :])

@@ -31,7 +31,7 @@ def test_a_delivery_is_the_end() -> None:
 
 
 def test_the_delivery_of_a_message_that_asks_for_nothing_needs_no_look_at_it() -> None:
-    claim = Claim("8", "3", plain_message("hello"), deliveries=0, crashes=0, alone=False)
+    claim = Claim("8", "3", plain_message("hello"), plain=True)
     assert settler().settle(claim, Delivered(), NOW).entry == ("8", "3", "p")
 
 
