@@ -1,7 +1,7 @@
 """The lane path with nothing else: what relay's features cost is told beside it.
 
 A batch of elements goes into a hash and a list by one script; a claim hands some out under a lease; they are
-signed and POSTed; a settle forgets them. All goes over relay's own channel and transport. No rate, retry,
+POSTed; a settle forgets them. All goes over relay's own channel and transport. No rate, retry,
 priority, receipt, expiry, order or recovery, and one provider. What to do stands in the environment, as for
 the peers.
 """
@@ -9,14 +9,12 @@ the peers.
 from __future__ import annotations
 
 import asyncio
-import base64
-import hmac
 import os
 import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from hashlib import sha1, sha256
+from hashlib import sha1
 from typing import Any
 
 import msgspec
@@ -31,7 +29,6 @@ from relay.store.channel import Channel
 CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
 URL = os.environ["BENCH_URL"] + "/hook"
 BATCH, CLAIM, GATHER = 200, 100, 0.002
-KEY = b"k" * 24
 
 TAKE = """
 local batch = redis.call('LRANGE', KEYS[2], 0, -1)
@@ -76,7 +73,6 @@ class Lane:
     def __init__(self, redis: Redis) -> None:
         self._channel = Channel(redis)
         self._transport = CurlTransport(timeout=10, concurrency=CONCURRENCY)
-        self._mac = hmac.new(KEY, digestmod=sha256)
         self._ready: deque[tuple[bytes, bytes]] = deque()
         self._done: list[bytes] = []
         self._held = self._in_flight = 0
@@ -131,13 +127,10 @@ class Lane:
             ticket, record = self._ready.popleft()
             _, body = msgspec.msgpack.decode(record)
             name, now = ticket.decode(), str(int(time.time()))
-            mac = self._mac.copy()
-            mac.update(f"{name}.{now}.".encode() + body)
             headers = {
                 "content-type": "application/json",
                 "webhook-id": name,
                 "webhook-timestamp": now,
-                "webhook-signature": "v1," + base64.b64encode(mac.digest()).decode(),
             }
             self._transport.begin(Request(URL, body, headers), partial(self._answered, ticket))
 

@@ -231,7 +231,7 @@ class Dispatcher:
             while batches:
                 if self._pace is not None:
                     await self._pace.wait(len(batches[0]))
-                if time.monotonic() < self._held_until:
+                if self._held_until and time.monotonic() < self._held_until:
                     return
                 self._ready.append(batches.popleft())
                 self._send_ready()
@@ -243,9 +243,8 @@ class Dispatcher:
         """Messages of one group travel together, in their order, as far as a batch goes."""
         size = self.provider.batch_size
         open_batches: dict[object, Batch] = {}
-        now = self.provider.clock()
         for claim in claims:
-            if self._refuse(claim, now):
+            if self._refuse(claim):
                 continue
             group = None if size == 1 or claim.alone else self.provider.group(claim.message)
             if group is None:
@@ -257,12 +256,12 @@ class Dispatcher:
                 yield open_batches.pop(group)
         yield from open_batches.values()
 
-    def _refuse(self, claim: Claim, now: float) -> bool:
+    def _refuse(self, claim: Claim) -> bool:
         """Settle at once what can never be sent."""
         refused = self._delivery.refusal(claim.message)
         if refused is None:
             return False
-        self._finish([claim], [self._settler.settle(claim, refused, now).entry])
+        self._finish([claim], [self._settler.settle(claim, refused).entry])
         return True
 
     # Sending
@@ -284,11 +283,10 @@ class Dispatcher:
             self._tasks.create_task(_fail(error))
 
     def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        now = self.provider.clock()
         entries: list[tuple[object, ...]] = []
         hold: Hold | None = None
         for claim, outcome in zip(batch, outcomes, strict=True):
-            settlement = self._settler.settle(claim, outcome, now)
+            settlement = self._settler.settle(claim, outcome)
             entries.append(settlement.entry)
             if claim.plain and isinstance(outcome, Delivered):
                 continue

@@ -54,8 +54,7 @@ class Settler:
         state.attempt_number = attempt
         return self._backoff(state)
 
-    def settle(self, claim: Claim, outcome: Outcome, now: float) -> Settlement:
-        """`now` is in Unix seconds: a retry that would come after the message's end is none."""
+    def settle(self, claim: Claim, outcome: Outcome) -> Settlement:
         if isinstance(outcome, Delivered) and claim.plain:
             return Settlement((claim.ticket, claim.fence, "p"))
         message = claim.message
@@ -64,7 +63,7 @@ class Settler:
             return Settlement((claim.ticket, claim.fence, "d", attempts))
         match self._fit_to_be_told(outcome):
             case Retry() as failure:
-                return Settlement(self._retry(claim, failure, attempts, now))
+                return Settlement(self._retry(claim, failure, attempts))
             case Throttled(reason=reason, after=after):
                 seconds = None if after is None else min(after, LONGEST_HOLD)
                 if message.destination:
@@ -103,7 +102,7 @@ class Settler:
         """The entry for a message whose life ended between claim and send."""
         return (claim.ticket, claim.fence, "e", claim.message.attempts)
 
-    def _retry(self, claim: Claim, outcome: Retry, attempts: int, now: float) -> tuple[object, ...]:
+    def _retry(self, claim: Claim, outcome: Retry, attempts: int) -> tuple[object, ...]:
         if attempts >= self._attempts:
             reason = f"gave up after {attempts} attempts: {outcome.reason}"
             return _dead(claim, reason, outcome.status, outcome.body, attempts, answered=0)

@@ -21,7 +21,7 @@ HOUR = 3600.0
 async def settle(lane: Lane, claims: list[Claim], outcome: object, **fields: object):
     """Settle all claims by one outcome, as the dispatcher would."""
     settler = Settler(options(**fields))
-    settlements = [settler.settle(claim, outcome, time.time()) for claim in claims]
+    settlements = [settler.settle(claim, outcome) for claim in claims]
     hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
     return await lane.settle([settlement.entry for settlement in settlements], hold)
 

@@ -140,7 +140,7 @@ async def test_feedback_comes_once(redis: Client) -> None:
     settler = Settler(options())
     while claims := (await lane.claim(50)).claims:
         gone = [Unregistered(f"token-{claim.message.id}", "410") for claim in claims]
-        entries = [settler.settle(claim, end, 0).entry for claim, end in zip(claims, gone, strict=True)]
+        entries = [settler.settle(claim, end).entry for claim, end in zip(claims, gone, strict=True)]
         await lane.settle(entries)
     await asyncio.gather(*(carry_all(a_courier(redis)) for _ in range(3)))
     entries = await redis.xrange("relay:feedback")
