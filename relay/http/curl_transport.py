@@ -95,14 +95,16 @@ class CurlTransport:
         assert on_answer is not None
         self._let_go(exchange)
         if isinstance(answer, Response):
-            self._idle.append(exchange)
             on_answer(exchange, answer)
+            # Not before: until then it is known as the one that has ended.
+            self._idle.append(exchange)
         else:
             on_answer(exchange, self._explained(answer, exchange))
 
     def _drop(self, exchange: _Exchange) -> None:
-        exchange.multi.stop(exchange.curl)
-        self._let_go(exchange)
+        if exchange.on_answer is not None:
+            exchange.multi.stop(exchange.curl)
+            self._let_go(exchange)
 
     def _let_go(self, exchange: _Exchange) -> None:
         exchange.on_answer = None
@@ -248,6 +250,7 @@ class _Exchange:
         self.on_answer = on_answer
 
     def cancel(self) -> None:
+        """Take it back; of one that has ended nothing is left to take."""
         self._cancel(self)
 
     def is_reused(self) -> bool:

@@ -9,9 +9,10 @@ import socket
 import pytest
 
 from relay.errors import TransportError
-from relay.http import Unsendable
-from relay.http.transport import BODY_LIMIT
-from relay.provider import Request
+from relay.http import Unsendable, open_transport
+from relay.http.transport import BODY_LIMIT, Exchange
+from relay.provider import Request, Response
+from relay.settings.http import HttpOptions
 from tests.support.raw_server import hang, keeps_answering, read_request, says, serving
 from tests.unit.http.conftest import Opener
 
@@ -235,3 +236,76 @@ async def test_cancelling_is_not_swallowed(opened: Opener) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+# Answers by a call
+
+
+async def test_who_begins_a_request_is_called_with_its_answer_and_may_begin_another(opened: Opener) -> None:
+    told: list[tuple[Exchange, Exchange, int]] = []
+    done = asyncio.Event()
+    async with serving(keeps_answering([])) as port, opened() as transport:
+        begun: list[Exchange] = []
+
+        def on_answer(exchange: Exchange, answer: Response | Exception) -> None:
+            assert isinstance(answer, Response)
+            told.append((exchange, begun[-1], answer.status))
+            if len(told) < 5:
+                begun.append(transport.begin(Request(f"http://127.0.0.1:{port}/", b"x"), on_answer))
+            else:
+                done.set()
+
+        begun.append(transport.begin(Request(f"http://127.0.0.1:{port}/", b"x"), on_answer))
+        assert told == []
+        await done.wait()
+    assert [status for _, _, status in told] == [200] * 5
+    assert all(ended is known for ended, known, _ in told)
+
+
+async def test_who_begins_a_request_is_told_why_there_is_no_answer(opened: Opener) -> None:
+    told: asyncio.Future[Response | Exception] = asyncio.get_running_loop().create_future()
+    async with serving(says(b"")) as port, opened() as transport:
+        url = f"http://127.0.0.1:{port}/"
+        transport.begin(Request(url, b"x"), lambda exchange, answer: told.set_result(answer))
+        answer = await told
+        assert isinstance(answer, TransportError)
+        assert "closed the connection before it answered" in str(answer)
+
+
+async def test_nobody_hears_of_a_request_that_was_taken_back(opened: Opener) -> None:
+    told: list[Response | Exception] = []
+    async with serving(hang) as slow, serving(keeps_answering([])) as quick, opened() as transport:
+        taken_back = transport.begin(
+            Request(f"http://127.0.0.1:{slow}/", b"x"), lambda exchange, answer: told.append(answer)
+        )
+        await asyncio.sleep(0.02)
+        taken_back.cancel()
+        ended: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
+        request = Request(f"http://127.0.0.1:{quick}/", b"x")
+        transport.begin(request, lambda exchange, answer: ended.set_result(exchange))
+        (await ended).cancel()  # nothing is left to take
+        answers = await asyncio.gather(*(transport.send(request) for _ in range(3)))
+        assert [answer.status for answer in answers] == [200] * 3
+    assert told == []
+
+
+@pytest.mark.parametrize("way", ["send", "begin"])
+async def test_a_receiver_that_echoes_our_secrets_does_not_spread_them(way: str) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_request(reader)
+        writer.write(b"HTTP/1.1 400 No\r\nContent-Length: %d\r\n\r\n" % len(request) + request)
+
+    options = HttpOptions.model_validate({"type": "x"})
+    async with serving(echo) as port:
+        transport = open_transport(options)
+        request = Request(f"http://127.0.0.1:{port}/", b"x", {"authorization": "Bearer very-secret-0123"})
+        if way == "send":
+            answer: Response | Exception = await transport.send(request)
+        else:
+            told: asyncio.Future[Response | Exception] = asyncio.get_running_loop().create_future()
+            transport.begin(request, lambda exchange, answer: told.set_result(answer))
+            answer = await told
+        await transport.close()
+    assert isinstance(answer, Response)
+    assert b"authorization" in answer.body.lower()
+    assert b"very-secret-0123" not in answer.body
