@@ -93,22 +93,28 @@ class Delivery:
         try:
             if isinstance(answer, Exception):
                 raise answer
-            outcomes = self._http.outcomes(messages, answer)
+            outcomes = self._one_each(messages, self._http.outcomes(messages, answer))
         except Exception as error:
             outcomes = self._failed(messages, error)
-        on_end(outcomes if len(outcomes) == len(messages) else self._miscounted(messages, outcomes))
+        on_end(outcomes)
 
-    def _ended(self, exchange: Exchange, outcomes: Sequence[Outcome] | Exception) -> None:
+    def _ended(self, exchange: Exchange, ends: Sequence[Outcome] | Exception) -> None:
         """A coroutine of the adapter's has ended."""
         delivery = self._under_way.pop(exchange, None)
         if delivery is None:
             return
         messages, on_end, _ = delivery
-        if isinstance(outcomes, Exception):
-            outcomes = self._failed(messages, outcomes)
-        on_end(outcomes if len(outcomes) == len(messages) else self._miscounted(messages, outcomes))
+        try:
+            if isinstance(ends, Exception):
+                raise ends
+            outcomes = self._one_each(messages, ends)
+        except Exception as error:
+            outcomes = self._failed(messages, error)
+        on_end(outcomes)
 
-    def _miscounted(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    def _one_each(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        if len(outcomes) == len(messages):
+            return outcomes
         self._log.error("the adapter lost count", expected=len(messages), got=len(outcomes))
         return [Retry("the adapter did not say how each message ended")] * len(messages)
 

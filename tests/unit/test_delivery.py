@@ -80,6 +80,8 @@ class Plain(HttpProvider[ProviderOptions]):
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         if response.status == 500:
             raise KeyError("y")
+        if response.status == 204:
+            return None  # type: ignore[return-value]
         return [Delivered()] * response.status
 
 
@@ -97,6 +99,8 @@ async def outcomes_of(delivery: Delivery, messages: Sequence[Message]) -> Sequen
 
 
 MESSAGES = [a_message("a"), a_message("b")]
+NOTHING = Retry("""the adapter failed: TypeError("object of type 'NoneType' has no len()")""")
+NOTHING_COUNTED = Retry("""the adapter failed: TypeError("object of type 'int' has no len()")""")
 MISCOUNTED = [Retry("the adapter did not say how each message ended")] * 2
 
 
@@ -109,6 +113,7 @@ MISCOUNTED = [Retry("the adapter did not say how each message ended")] * 2
         (KeyError("x"), [Retry("the adapter failed: KeyError('x')")] * 2),
         ([Delivered()], MISCOUNTED),
         ([Delivered()] * 3, MISCOUNTED),
+        (0, [NOTHING_COUNTED] * 2),
     ],
 )
 async def test_each_message_has_an_outcome(
@@ -125,6 +130,7 @@ async def test_each_message_has_an_outcome(
         (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
         (Response(500), [Retry("the adapter failed: KeyError('y')")] * 2),
         (Response(1), MISCOUNTED),
+        (Response(204), [NOTHING] * 2),
     ],
 )
 async def test_each_message_of_a_request_has_an_outcome(
