@@ -380,6 +380,9 @@ class LaneMachine(RuleBasedStateMachine):
         if self.paused or self.held_until > self.clock:
             assert reply.claims == [], "a lane that holds handed out messages"
             assert reply.expansions == []
+        elif self.held_until:
+            # Who finds it over lifts it, whatever the clock says later.
+            self.held_until = 0.0
         self.read_letters()
         for claim in reply.claims:
             self.take(worker, claim)
