@@ -1,9 +1,8 @@
 """The lane path with nothing else: what relay's features cost is told beside it.
 
 A batch of elements goes into a hash and a list by one script; a claim hands some out under a lease; they are
-POSTed; a settle forgets them. All goes over relay's own channel and transport. No rate, retry,
-priority, receipt, expiry, order or recovery, and one provider. What to do stands in the environment, as for
-the peers.
+POSTed; a settle forgets them. All goes over relay's own channel and transport. No rate, retry, priority,
+receipt, expiry, order or recovery, and one provider. What to do stands in the environment, as for the peers.
 """
 
 from __future__ import annotations

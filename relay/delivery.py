@@ -20,7 +20,6 @@ LATE = 1.0
 
 OnEnd = Callable[[Sequence[Outcome]], None]
 
-
 _UnderWay = tuple[Sequence[Message], OnEnd, float]
 """What is delivered, who hears of its end, and its deadline in monotonic seconds."""
 
