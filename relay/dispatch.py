@@ -24,7 +24,7 @@ from relay.outcome import Delivered, Outcome, Throttled
 from relay.pacing import Pace
 from relay.provider import Provider
 from relay.settings.provider import ProviderOptions
-from relay.settlement import LONGEST_HOLD, Settler
+from relay.settlement import LONGEST_HOLD, Entry, Settler
 from relay.store.lane import Claim, Expansion, Hold, Lane, Settled
 
 CLAIM_MOST = 100
@@ -92,7 +92,7 @@ class Dispatcher:
         self._ready: deque[Batch] = deque()
         # Tickets by when their claim was asked for, in monotonic seconds.
         self._held: dict[str, float] = {}
-        self._entries: list[tuple[object, ...]] = []
+        self._entries: list[Entry] = []
         self._hold: Hold | None = None
         """What Redis has still to be told: until then nobody else knows that the lane holds."""
         self._awaited = False
@@ -244,7 +244,9 @@ class Dispatcher:
         size = self.provider.batch_size
         open_batches: dict[object, Batch] = {}
         for claim in claims:
-            if self._refuse(claim):
+            refused = self._delivery.refusal(claim.message)
+            if refused is not None:
+                self._finish([claim], [self._settler.settle(claim, refused).entry])
                 continue
             group = None if size == 1 or claim.alone else self.provider.group(claim.message)
             if group is None:
@@ -255,14 +257,6 @@ class Dispatcher:
             if len(batch) == size:
                 yield open_batches.pop(group)
         yield from open_batches.values()
-
-    def _refuse(self, claim: Claim) -> bool:
-        """Settle at once what can never be sent."""
-        refused = self._delivery.refusal(claim.message)
-        if refused is None:
-            return False
-        self._finish([claim], [self._settler.settle(claim, refused).entry])
-        return True
 
     # Sending
 
@@ -283,15 +277,17 @@ class Dispatcher:
             self._tasks.create_task(_fail(error))
 
     def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        entries: list[tuple[object, ...]] = []
+        entries: list[Entry] = []
         hold: Hold | None = None
         for claim, outcome in zip(batch, outcomes, strict=True):
+            if not claim.plain and claim.message.ordering_key:
+                self._awaited = True
+            if isinstance(outcome, Delivered):
+                entries.append(self._settler.delivered(claim))
+                continue
             settlement = self._settler.settle(claim, outcome)
             entries.append(settlement.entry)
-            if claim.plain and isinstance(outcome, Delivered):
-                continue
             hold = hold or settlement.hold
-            self._awaited = self._awaited or claim.message.ordering_key != ""
             if isinstance(outcome, Throttled) and claim.message.destination:
                 # Redis stops the rest of the fleet; what we have in hand stops here.
                 wait = UNKNOWN_WAIT if outcome.after is None else min(outcome.after, LONGEST_HOLD)
@@ -330,10 +326,10 @@ class Dispatcher:
 
     # Settling
 
-    def _finish(self, batch: Iterable[Claim], entries: Iterable[tuple[object, ...]]) -> None:
+    def _finish(self, batch: Batch, entries: Iterable[Entry]) -> None:
         for claim in batch:
             del self._held[claim.ticket]
-            self._finished += 1
+        self._finished += len(batch)
         if not self._entries:
             self._outcomes.set()
         self._entries += entries

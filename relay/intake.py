@@ -29,6 +29,10 @@ STRAIGHT_SIZE = 16 * 1024
 FEW = 1
 """Elements that may be left in the queue, for the next one to come alone: more are a batch."""
 
+FOR_EACH_LANE, LARGEST_BATCH = 10, 400
+"""Elements to take for each lane that the last batch went into, as a script for one message costs almost as
+much as one for ten; and the most of a batch, which bounds a worker's memory."""
+
 PLENTY, GIVE_WAY = 10_000, 2.0
 """Messages that wait in each lane of a full batch, from which on an intake leaves senders so many times
 as long as it took itself: a long backlog would take half of their time."""
@@ -86,6 +90,7 @@ class Intake:
         """Elements that came from the queue so far."""
         self.waiting = False
         """Whether this is a blocking wait for the next element."""
+        self._most = BATCH
         self._plenty = False
 
     async def run(self) -> None:
@@ -115,7 +120,7 @@ class Intake:
     async def _advance(self) -> None:
         """One batch, or a wait for one. What comes alone meanwhile needs none."""
         began = time.monotonic()
-        batch = await self._take()
+        batch = await self._take(self._most)
         if batch.elements:
             await self._handle(batch)
             if self._plenty:
@@ -165,11 +170,11 @@ class Intake:
 
     async def _give_way(self, seconds: float) -> None:
         """Leave the time to senders, and hold nothing meanwhile: others may wait for what was taken."""
-        left = await self._take(most=0)
+        left = await self._take(0)
         if not left.elements:
             await asyncio.sleep(seconds)
 
-    async def _take(self, most: int = BATCH) -> Batch:
+    async def _take(self, most: int) -> Batch:
         done, self._done = self._done, NOTHING
         if self._was_frozen():
             # What Redis answered then may be undone.
@@ -186,7 +191,8 @@ class Intake:
         by_lane, rejected = self.router.sort(batch.elements)
         if batch.earlier and is_ordered(by_lane):
             await self._earlier_first(batch)
-        self._plenty = len(batch.elements) == BATCH
+        self._plenty = len(batch.elements) >= self._most
+        self._most = min(max(BATCH, FOR_EACH_LANE * len(by_lane)), LARGEST_BATCH)
         await self._enqueue_all(by_lane, batch.number)
         self._done = done_with(batch, by_lane, rejected, self._lanes, self.mark)
 

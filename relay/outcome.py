@@ -5,21 +5,19 @@ Adapters return these; `relay.settlement` decides what each one means for the me
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 BODY_LIMIT = 4096
 """Bytes of a provider's answer that are kept with a dead letter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True, gc=False):
     """The provider accepted the message. `provider_id` is its own name for it, where it gives one."""
 
     provider_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True, gc=False):
     """Worth another attempt later: network error, time-out, 408, 5xx. Spends an attempt.
 
     `after` (seconds) is the provider's own wish and wins over the backoff.
@@ -31,8 +29,7 @@ class Retry:
     after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Throttled:
+class Throttled(msgspec.Struct, frozen=True, gc=False):
     """The provider asks us to slow down: 429, or 503 with Retry-After. Spends no attempt.
 
     The whole fleet holds the provider for `after` seconds (None: the lane's own backoff).
@@ -44,8 +41,7 @@ class Throttled:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True, gc=False):
     """The provider will never accept this message: it becomes a dead letter at once."""
 
     reason: str
@@ -53,8 +49,7 @@ class Rejected:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Unregistered:
+class Unregistered(msgspec.Struct, frozen=True, gc=False):
     """The target (device token, subscription, endpoint) is gone: feedback, no dead letter.
 
     `since` is the Unix time in seconds from which the provider knows it, where it says so.
@@ -66,8 +61,7 @@ class Unregistered:
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unauthorised:
+class Unauthorised(msgspec.Struct, frozen=True, gc=False):
     """Our credentials or our account are refused: the lane holds, loudly. Spends no attempt."""
 
     reason: str
@@ -75,8 +69,7 @@ class Unauthorised:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Isolate:
+class Isolate(msgspec.Struct, frozen=True, gc=False):
     """The batch failed as a whole and one member may be to blame: send each one alone.
 
     Only for batches of two or more. Spends no attempt; each member passes the rate limit again.

@@ -37,12 +37,11 @@ class Router:
     ) -> None:
         """`adapters` by provider: they know about targets and destinations."""
         self._queue = queue
-        self._providers = settings.providers
+        self._is_bare = queue.format == "bare"
         self._priority = PRIORITIES.index(queue.priority)
-        self._adapters = adapters
-        self._each_destination = frozenset(
-            name for name, options in settings.providers.items() if options.each_destination
-        )
+        self._rules = {
+            name: _Rules(options, adapters.get(name)) for name, options in settings.providers.items()
+        }
         self._prefix = f"{settings.redis.prefix}:"
         self._queues = frozenset(queue.name for queue in settings.queues)
         self._clock = clock
@@ -52,9 +51,9 @@ class Router:
         try:
             return self._message(element)
         except MessageError as error:
-            named = provider_named(element) if self._queue.format == "envelope" else None
+            named = None if self._is_bare else provider_named(element)
             provider = named or self._queue.provider
-            known = provider if provider in self._providers else None
+            known = provider if provider in self._rules else None
             return known, Malformed(element, str(error), self._queue.name)
 
     def sort(self, batch: Sequence[bytes]) -> tuple[dict[str, list[Item]], list[tuple[str, bytes]]]:
@@ -77,31 +76,30 @@ class Router:
             # The targets of a fan-out do not count, but somewhere it has to end.
             self._check_size(len(element) - TARGETS_SIZE if b'"targets"' in element else len(element))
         named: str | None = None
-        if queue.format == "bare":
+        if self._is_bare:
             message = parse_bare(element, queue.name, now, self._priority)
         else:
             named, message = parse_envelope(element, queue.name, now, self._priority)
         provider = named or queue.provider
         if provider is None:
             raise MessageError(f"provider: missing, and the queue {queue.name!r} names none")
-        options = self._providers.get(provider)
-        if options is None:
+        rules = self._rules.get(provider)
+        if rules is None:
             raise MessageError(
-                f"provider: {provider!r} is not configured; there are {', '.join(self._providers)}"
+                f"provider: {provider!r} is not configured; there are {', '.join(self._rules)}"
             )
-        if options.ttl is not None and not message.expires_at:
-            message = _with_expiry(message, options.ttl)
         if message.reply_to:
             self._check_reply_to(message.reply_to)
-        adapter = self._adapters.get(provider)
-        if adapter is not None and adapter.target_field:
-            item = split(message, adapter.target_field, chunk_size(options))
+        if rules.ttl is not None and not message.expires_at:
+            message = _with_expiry(message, rules.ttl)
+        if rules.target_field:
+            item = split(message, rules.target_field, rules.chunk_size)
             if isinstance(item, FanOut):
                 self._check_size(len(item.message.payload_json))
                 return provider, item
         self._check_size(len(element))
-        if adapter is not None and provider in self._each_destination:
-            message = msgspec.structs.replace(message, destination=adapter.destination(message))
+        if rules.destination is not None:
+            message = msgspec.structs.replace(message, destination=rules.destination(message))
         return provider, message
 
     def _check_size(self, size: int) -> None:
@@ -115,6 +113,18 @@ class Router:
             raise MessageError(f"reply_to: {key!r} is a queue; its receipts would be taken for messages")
         if key.startswith(self._prefix):
             raise MessageError(f"reply_to: keys that start with {self._prefix!r} are relay's own")
+
+
+class _Rules:
+    """What a provider's options and its adapter ask of messages."""
+
+    __slots__ = ("chunk_size", "destination", "target_field", "ttl")
+
+    def __init__(self, options: ProviderOptions, adapter: Provider[ProviderOptions] | None) -> None:
+        self.ttl = options.ttl
+        self.target_field = adapter.target_field if adapter else ""
+        self.chunk_size = chunk_size(options)
+        self.destination = adapter.destination if adapter and options.each_destination else None
 
 
 def _with_expiry(message: Message, ttl: float) -> Message:

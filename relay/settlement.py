@@ -5,9 +5,8 @@ Each entry is an array that `settle.lua` understands; its header names the shape
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
+from msgspec.structs import replace
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from relay.outcome import (
@@ -29,11 +28,13 @@ from relay.store.lane import Claim, Hold
 LONGEST_HOLD = 3600.0
 """Seconds for which a provider can hold its lane by one answer."""
 
+Entry = tuple[object, ...]
+
 
 class Settlement(msgspec.Struct, frozen=True):
     """One line for the settle script, and what the lane as a whole should do."""
 
-    entry: tuple[object, ...]
+    entry: Entry
     hold: Hold | None = None
 
 
@@ -54,13 +55,17 @@ class Settler:
         state.attempt_number = attempt
         return self._backoff(state)
 
+    def delivered(self, claim: Claim) -> Entry:
+        """The entry for a message that the provider accepted."""
+        if claim.plain:
+            return (claim.ticket, claim.fence, "p")
+        return (claim.ticket, claim.fence, "d", claim.message.attempts + 1)
+
     def settle(self, claim: Claim, outcome: Outcome) -> Settlement:
-        if isinstance(outcome, Delivered) and claim.plain:
-            return Settlement((claim.ticket, claim.fence, "p"))
+        if isinstance(outcome, Delivered):
+            return Settlement(self.delivered(claim))
         message = claim.message
         attempts = message.attempts + 1
-        if isinstance(outcome, Delivered):
-            return Settlement((claim.ticket, claim.fence, "d", attempts))
         match self._fit_to_be_told(outcome):
             case Retry() as failure:
                 return Settlement(self._retry(claim, failure, attempts))
@@ -94,15 +99,15 @@ class Settler:
     def _told(self, reason: str) -> str:
         return one_line(self._redactor.text(reason))
 
-    def hand_back(self, claim: Claim) -> tuple[object, ...]:
+    def hand_back(self, claim: Claim) -> Entry:
         """The entry for a message that was never sent."""
         return _back(claim, alone=claim.alone)
 
-    def expired(self, claim: Claim) -> tuple[object, ...]:
+    def expired(self, claim: Claim) -> Entry:
         """The entry for a message whose life ended between claim and send."""
         return (claim.ticket, claim.fence, "e", claim.message.attempts)
 
-    def _retry(self, claim: Claim, outcome: Retry, attempts: int) -> tuple[object, ...]:
+    def _retry(self, claim: Claim, outcome: Retry, attempts: int) -> Entry:
         if attempts >= self._attempts:
             reason = f"gave up after {attempts} attempts: {outcome.reason}"
             return _dead(claim, reason, outcome.status, outcome.body, attempts, answered=0)
@@ -111,18 +116,16 @@ class Settler:
         return (claim.ticket, claim.fence, "r", max(1, round(delay * 1000)), tries, outcome.reason)
 
 
-def _held(claim: Claim, seconds: float | None) -> tuple[object, ...]:
+def _held(claim: Claim, seconds: float | None) -> Entry:
     """Its destination alone is held: for so long, or for its own growing wait."""
     milliseconds = 0 if seconds is None else max(1, round(seconds * 1000))
     tries = claim.tries(attempts=claim.message.attempts, alone=claim.alone)
     return (claim.ticket, claim.fence, "h", milliseconds, tries)
 
 
-def _back(claim: Claim, *, alone: bool) -> tuple[object, ...]:
+def _back(claim: Claim, *, alone: bool) -> Entry:
     return (claim.ticket, claim.fence, "b", claim.tries(attempts=claim.message.attempts, alone=alone))
 
 
-def _dead(
-    claim: Claim, reason: str, status: int, body: bytes, attempts: int, *, answered: int
-) -> tuple[object, ...]:
+def _dead(claim: Claim, reason: str, status: int, body: bytes, attempts: int, *, answered: int) -> Entry:
     return (claim.ticket, claim.fence, "x", reason, status, body[:BODY_LIMIT], attempts, answered)

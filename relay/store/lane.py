@@ -339,13 +339,13 @@ def _items(batch: Iterable[Message | FanOut | Malformed]) -> list[str | bytes | 
     """As `enqueue.lua` takes them."""
     arguments: list[str | bytes | int] = []
     for item in batch:
-        if isinstance(item, Malformed):
-            arguments += ("x", item.reason, item.queue, item.raw)
+        if isinstance(item, Message):
+            arguments += (item.priority, pack(item))
         elif isinstance(item, FanOut):
             arguments += ("f", pack(item.message), item.message.priority)
             arguments += (item.size, len(item.chunks), *item.chunks)
         else:
-            arguments += (item.priority, pack(item))
+            arguments += ("x", item.reason, item.queue, item.raw)
     return arguments
 
 

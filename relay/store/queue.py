@@ -15,7 +15,7 @@ from relay.store.keys import QueueKeys
 from relay.store.scripting import TROUBLE, Client, describe, heed_cancellation, script
 
 BATCH = 200
-"""Elements that one take hands out at most."""
+"""Elements that one take hands out, where it is not asked for another number."""
 
 BATCH_BYTES = 1 << 20
 """Bytes after which a batch is full: bounds a worker's memory, whatever lies on the list."""

@@ -4,7 +4,7 @@
     header    MessagePack array: [expires_ms, id, collapse_key, ordering_key, reply_to, deliver_ms,
               fan, destination]; fan: 0, the number of targets of a fan-out, or the ticket of the one
               it is part of; destination: '' where the rate is not one for each
-    message   MessagePack array of `Message`
+    message   MessagePack array of `Message`; what is not there at its end has its default
 
 A message that asks for nothing special has no header, and costs the scripts one byte comparison.
 """
@@ -37,9 +37,8 @@ def has_header(message: Message) -> bool:
 
 def pack(message: Message) -> bytes:
     """The record of a message."""
-    body = _encode(message)
     if not has_header(message):
-        return _NO_HEADER + body
+        return _NO_HEADER + _encode(message if message.traceparent else _start(message))
     header = _encode(
         (
             round(message.expires_at * 1000),
@@ -54,7 +53,12 @@ def pack(message: Message) -> bytes:
             message.destination,
         )
     )
-    return len(header).to_bytes(2, "big") + header + body
+    return len(header).to_bytes(2, "big") + header + _encode(message)
+
+
+def _start(message: Message) -> tuple[object, ...]:
+    """The fields that each message has."""
+    return message.id, message.queue, message.payload_json, message.priority, message.created_at
 
 
 def is_plain(record: bytes) -> bool:

@@ -160,10 +160,11 @@ async def test_a_fault_of_ours_ends_the_dispatcher_and_not_a_message_in_silence(
     lane = a_lane(redis)
     provider = FakeProvider(options())
     dispatcher = Dispatcher(lane, provider, on_letters=lambda: None)
-    dispatcher._settler.settle = None  # type: ignore[assignment,method-assign]
+    dispatcher._settler.delivered = None  # type: ignore[assignment,method-assign]
     await lane.enqueue([plain_message("a")])
     with pytest.raises(ExceptionGroup, match="unhandled errors in a TaskGroup"):
-        await dispatcher.run()
+        async with asyncio.timeout(20):
+            await dispatcher.run()
     assert await lane.size() == 1
 
 

@@ -13,7 +13,7 @@ from relay.intake import STRAIGHT_SIZE, Intake, finish_batch
 from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
 from relay.store.lane import Claimed
-from relay.store.queue import Queue, push_all
+from relay.store.queue import BATCH, NOTHING, Batch, Done, Queue, push_all
 from relay.store.replication import Replicas
 from tests.support.builders import a_lane, options, texts
 from tests.support.redis_server import RedisServer
@@ -182,6 +182,41 @@ async def test_several_at_once_are_a_batch(redis: Redis) -> None:
         await eventually(lane.size, 10)
         assert await redis.exists(intake.queue.keys.last)
     assert texts((await lane.claim(10)).claims) == [str(number) for number in range(10)]
+
+
+async def test_batches_are_larger_where_they_go_into_many_lanes(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"p{number}" for number in range(30)]
+    queue = QueueSettings(name="q")
+    settings = Settings(queues=[queue], providers={name: options() for name in names})
+    intake = Intake(
+        Queue(redis, "relay", "q", "w2"),
+        Router(queue, settings),
+        {name: a_lane(redis, name=name, worker="w2") for name in names},
+        worker="w2",
+        replicas=Replicas(redis),
+        on_arrival=lambda provider: None,
+        on_waiting=lambda provider, waiting: None,
+        on_letters=lambda provider: None,
+    )
+    sizes = []
+    take = intake.queue.take
+
+    async def noted(done: Done = NOTHING, *, most: int = BATCH) -> Batch:
+        batch = await take(done, most=most)
+        sizes.append(len(batch.elements))
+        return batch
+
+    monkeypatch.setattr(intake.queue, "take", noted)
+    await push_all(redis, "q", [element("x", provider=names[number % 30]) for number in range(600)])
+    await push_all(redis, "q", [element("x", provider="p0") for _ in range(700)])
+    task = asyncio.create_task(intake.run())
+    await eventually(lambda: counted(intake), 1300)
+    await eventually(lambda: waits(redis), 1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert sizes == [200, 300, 300, 300, 200, 0]
 
 
 async def test_where_lanes_have_plenty_it_gives_way_and_holds_nothing_meanwhile(
