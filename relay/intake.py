@@ -34,7 +34,7 @@ FOR_EACH_LANE, LARGEST_BATCH = 10, 400
 much as one for ten; and the most of a batch, which bounds a worker's memory."""
 
 PLENTY, GIVE_WAY = 10_000, 2.0
-"""Messages that wait in each lane of a full batch, from which on an intake leaves senders so many times
+"""Messages that may go in each lane of a full batch, from which on an intake leaves senders so many times
 as long as it took itself: a long backlog would take half of their time."""
 
 PAUSE = 0.5
@@ -68,11 +68,11 @@ class Intake:
         worker: str,
         replicas: Replicas,
         on_arrival: Callable[[str], None],
-        on_waiting: Callable[[str, int], None],
+        on_ready: Callable[[str, int], None],
         on_letters: Callable[[str], None],
     ) -> None:
         """`on_arrival` hears the provider into whose lane something comes before any script runs that is
-        asked for later; `on_waiting` how many messages then wait in it; `on_letters` the provider when there
+        asked for later; `on_ready` how many messages in it then may go; `on_letters` the provider when there
         are receipts in its outbox."""
         self.queue = queue
         self.router = router
@@ -80,7 +80,7 @@ class Intake:
         self._replicas = replicas
         self.mark = batch_mark(worker, queue.name)
         self._on_arrival = on_arrival
-        self._on_waiting = on_waiting
+        self._on_ready = on_ready
         self._on_letters = on_letters
         self._log = logger.bind(queue=queue.name)
         self._done = NOTHING
@@ -229,7 +229,7 @@ class Intake:
         enqueued = await lane.enqueue(items, self.mark, number)
         await self._replicas.follow(lane.keys.replicated)
         self._heard()
-        self._plenty = self._plenty and enqueued.waiting > PLENTY
+        self._plenty = self._plenty and enqueued.ready > PLENTY
         self._tell(provider, enqueued)
 
     def _tell(self, provider: str, enqueued: Enqueued) -> None:
@@ -237,7 +237,7 @@ class Intake:
             self._on_arrival(provider)
         if enqueued.letters:
             self._on_letters(provider)
-        self._on_waiting(provider, enqueued.waiting)
+        self._on_ready(provider, enqueued.ready)
 
     def _was_frozen(self) -> bool:
         return time.monotonic() - self.answered > FROZEN

@@ -88,7 +88,7 @@ class Worker:
                 worker=name,
                 replicas=self._replicas,
                 on_arrival=self._on_arrival,
-                on_waiting=self._on_waiting,
+                on_ready=self._on_ready,
                 on_letters=self._courier.call,
             )
             for queue in settings.queues
@@ -223,10 +223,10 @@ class Worker:
     def _on_arrival(self, provider: str) -> None:
         self.dispatchers[provider].arrived()
 
-    def _on_waiting(self, provider: str, waiting: int) -> None:
+    def _on_ready(self, provider: str, ready: int) -> None:
         # More than we take ourselves: somebody else may have nothing to do.
-        if waiting > self.dispatchers[provider].slots:
-            self._shared[provider] = waiting
+        if ready > self.dispatchers[provider].slots:
+            self._shared[provider] = ready
             self._share_out.set()
 
     async def _call_others(self) -> None:

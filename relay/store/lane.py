@@ -37,8 +37,8 @@ class Malformed:
 @dataclass(frozen=True, slots=True)
 class Enqueued:
     """What became of a batch, in numbers of messages. `in_turn`: a claim that was asked for later has seen
-    it; `waiting`: all that now waits in the lane; `letters`: receipts to carry, where this batch wrote some;
-    `left`: elements in the queue that it was taken straight from."""
+    it; `ready`: all in the lane that may go now, as far as rate and holds allow; `letters`: receipts to
+    carry, where this batch wrote some; `left`: elements in the queue that it was taken straight from."""
 
     in_turn: bool
     accepted: int
@@ -46,7 +46,7 @@ class Enqueued:
     collapsed: int
     dropped: int
     malformed: int
-    waiting: int
+    ready: int
     letters: int
     left: int
 

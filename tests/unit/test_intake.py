@@ -46,7 +46,7 @@ async def taking(
         worker=worker,
         replicas=Replicas(redis),
         on_arrival=on_arrival,
-        on_waiting=lambda provider, waiting: None,
+        on_ready=lambda provider, ready: None,
         on_letters=lambda provider: None,
     )
     task = asyncio.create_task(intake.run())
@@ -197,7 +197,7 @@ async def test_batches_are_larger_where_they_go_into_many_lanes(
         worker="w2",
         replicas=Replicas(redis),
         on_arrival=lambda provider: None,
-        on_waiting=lambda provider, waiting: None,
+        on_ready=lambda provider, ready: None,
         on_letters=lambda provider: None,
     )
     sizes = []
@@ -230,6 +230,15 @@ async def test_where_lanes_have_plenty_it_gives_way_and_holds_nothing_meanwhile(
         await eventually(lambda: intake.queue.depth(["w2"]), (600, 0))
         assert await intake.queue.holders() == []
         assert await lane.size() == 400
+
+
+async def test_what_cannot_go_yet_is_not_plenty(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.intake.PLENTY", 300)
+    monkeypatch.setattr("relay.intake.GIVE_WAY", 1e6)
+    lane = a_lane(redis, worker="w3")
+    await push_all(redis, "q", [element(str(number), delay="1h") for number in range(1000)])
+    async with taking(redis):
+        await eventually(lane.size, 1000)
 
 
 async def test_a_batch_that_is_not_full_gives_way_to_nobody(

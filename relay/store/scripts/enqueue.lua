@@ -14,7 +14,7 @@
 --                     the number of chunks, then the chunks
 --          kind 'x'   a malformed element, for the dead letters: next is its reason, then its
 --                     queue, then the raw bytes
--- reply  {accepted, duplicates, collapsed, dropped, malformed, waiting, letters in the outbox, elements that
+-- reply  {accepted, duplicates, collapsed, dropped, malformed, ready, letters in the outbox, elements that
 --        are left in the queue of KEYS 23}; all 0 for a repeated batch; nil where the element cannot be taken
 --
 -- Atomic because an id must not become pending twice, and a batch must not be enqueued twice; and an element
@@ -216,4 +216,4 @@ count('dropped', dropped)
 count('malformed', malformed)
 local letters = duplicates + collapsed + dropped > 0 and call('XLEN', OUTBOX) or 0
 local left = moved and call('LLEN', moved) + call('LLEN', queue) or 0
-return {accepted, duplicates, collapsed, dropped, malformed, waiting(), letters, left}
+return {accepted, duplicates, collapsed, dropped, malformed, ready(), letters, left}

@@ -215,9 +215,13 @@ local function bury(ticket, record, reason, status, body, attempts)
        'status', status, 'body', body, 'attempts', attempts)
 end
 
-local function waiting()
+-- Those that may go now, as far as rate and holds allow.
+local function ready()
   return call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])
-      + call('ZCARD', DUE) + call('ZCARD', PARKED) + call('ZCARD', ASIDE)
+end
+
+local function waiting()
+  return ready() + call('ZCARD', DUE) + call('ZCARD', PARKED) + call('ZCARD', ASIDE)
 end
 
 -- Destinations, where the rate is one for each. DESTINATIONS holds for each that was used lately

@@ -224,5 +224,4 @@ if policy.failures > 0 and failures >= policy.failures and failures > failures_b
   enter('open', NOW + policy.cooldown, failures .. ' failures in a row' .. last)
 end
 
-return {settled, stale, state or '', math.max(0, hold - NOW), call('XLEN', OUTBOX),
-        call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])}
+return {settled, stale, state or '', math.max(0, hold - NOW), call('XLEN', OUTBOX), ready()}
