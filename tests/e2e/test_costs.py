@@ -214,13 +214,13 @@ EVENTS = {**PUSHER, "event": "hit"}
 # elements are one batch of an intake. 64 webhooks are under way at once, and about so many are one claim, and
 # twice as many one settle; of the 640 slots of Pusher, 100 are.
 BACKLOGS = {
-    "webhook": Cost({"take": 6.5, "enqueue": 6, "claim": 20, "settle": 10, "BLMOVE": 1}, 10, 730, 690),
-    "pusher": Cost({"take": 6.5, "enqueue": 6, "claim": 12, "settle": 9, "BLMOVE": 1}, 10, 730, 690),
+    "webhook": Cost({"take": 6.5, "enqueue": 6, "claim": 20, "settle": 10, "BLMOVE": 1}, 10, 695, 655),
+    "pusher": Cost({"take": 6.5, "enqueue": 6, "claim": 12, "settle": 9, "BLMOVE": 1}, 10, 690, 655),
 }
 
 # One by one: the wait for it, an enqueue that takes it, a claim, a settle. Each sends its keys and its
 # policy. (The push itself makes one of the tasks.)
-ONE_BY_ONE = Cost({"BLMOVE": 1050, "enqueue": 1050, "claim": 1050, "settle": 1050}, 1_050, 3_500, 800)
+ONE_BY_ONE = Cost({"BLMOVE": 1050, "enqueue": 1050, "claim": 1050, "settle": 1050}, 1_050, 3_500, 785)
 
 
 @pytest.mark.parametrize(("name", "provider"), [("webhook", WEBHOOK), ("pusher", EVENTS)])
