@@ -132,7 +132,7 @@ async def test_what_goes_straight_waits_for_no_batch_unless_it_is_to_go_in_order
     assert await queue.depth() == (1, 0)
     enqueued = await lane.enqueue_straight(message, queue.keys, b"second", in_order=False)
     assert enqueued is not None
-    assert (enqueued.accepted, enqueued.waiting, enqueued.left) == (1, 1, 0)
+    assert (enqueued.accepted, enqueued.ready, enqueued.left) == (1, 1, 0)
     assert await queue.depth() == (0, 0)
 
 
