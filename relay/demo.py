@@ -44,12 +44,14 @@ QUEUES = {"pusher": "hits", "webhook": "orders"}
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the view shows: `pushed` and `accepted` by provider, `history` in messages a second."""
+    """What the view shows: `pushed` and `accepted` by provider; in messages a second the `history` of the
+    last minute, and the `busiest` of all."""
 
     seconds: float
     pushed: Mapping[str, int]
     accepted: Mapping[str, int]
     history: Mapping[str, list[int]]
+    busiest: Mapping[str, int]
     overview: Overview
 
 
@@ -71,6 +73,7 @@ class Demo:
             pushed=dict(self.pushed),
             accepted={provider: journal.accepted(provider) for provider in QUEUES},
             history={provider: journal.history(provider) for provider in QUEUES},
+            busiest={provider: journal.busiest(provider) for provider in QUEUES},
             overview=await look(self._client, self.settings),
         )
 

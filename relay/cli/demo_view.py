@@ -79,7 +79,7 @@ def _picture(demo: Demo, moment: Moment) -> RenderableType:
 
 
 def _panel(moment: Moment, provider: str, state: str) -> Panel:
-    rate, history = RATES[provider], moment.history[provider]
+    rate, history, busiest = RATES[provider], moment.history[provider], moment.busiest[provider]
     held = _waiting(moment, provider)
     numbers = Table.grid(padding=(0, 3))
     for _ in range(4):
@@ -100,7 +100,7 @@ def _panel(moment: Moment, provider: str, state: str) -> Panel:
         numbers,
         bar,
         Text(levels, style="cyan")
-        + Text(f"  a second each; busiest {max(history)}; {rate} and the burst are allowed", style="dim"),
+        + Text(f"  a second each; busiest {busiest}; {rate} and the burst are allowed", style="dim"),
     )
     return Panel(
         body, title=f"{provider}: {rate}/s", title_align="left", subtitle=state, subtitle_align="right"
@@ -113,15 +113,13 @@ def _summary(moment: Moment) -> RenderableType:
     for name in ("pushed", "delivered", "still waiting", "rate allowed", "mean rate", "busiest second"):
         table.add_column(name, justify="right")
     for provider, rate in RATES.items():
-        busy = [count for count in moment.history[provider] if count]
-        mean = sum(busy) / len(busy) if busy else 0
         table.add_row(
             provider,
             f"{moment.pushed[provider]:,}",
             f"{moment.accepted[provider]:,}",
             f"{_waiting(moment, provider):,}",
             f"{rate}/s",
-            f"{mean:.0f}/s",
-            f"{max(busy, default=0)}",
+            f"{moment.accepted[provider] / max(1.0, moment.seconds):.0f}/s",
+            f"{moment.busiest[provider]}",
         )
     return table

@@ -57,6 +57,7 @@ class Journal:
         self.statuses: dict[str, Counter[int]] = {}
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._seconds: dict[str, deque[tuple[int, int]]] = {}
+        self._busiest: dict[str, int] = {}
 
     def note(self, provider: str, status: int, messages: Sequence[Received]) -> None:
         """One request that was answered with `status`."""
@@ -93,6 +94,7 @@ class Journal:
         if seconds and seconds[-1][0] == second:
             messages += seconds.pop()[1]
         seconds.append((second, messages))
+        self._busiest[provider] = max(messages, self.busiest(provider))
 
     def accepted(self, provider: str) -> int:
         """Messages that were accepted."""
@@ -103,6 +105,10 @@ class Journal:
         by_second = dict(self._seconds.get(provider, ()))
         now = int(self._clock())
         return [by_second.get(second, 0) for second in range(now - SECONDS, now)]
+
+    def busiest(self, provider: str) -> int:
+        """The most messages that were accepted in one second, of all that ever were."""
+        return self._busiest.get(provider, 0)
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """The counters of every provider, with the rate of the last whole second and its history."""

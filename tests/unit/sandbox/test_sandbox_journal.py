@@ -45,6 +45,20 @@ def test_rates_are_those_of_whole_seconds() -> None:
     assert journal.history("nobody") == [0] * SECONDS
 
 
+def test_the_busiest_second_is_remembered_beyond_the_history() -> None:
+    now = 1000.0
+    journal = Journal(clock=lambda: now)
+    journal.note("webhook", 200, [a_message()] * 30)
+    journal.note("webhook", 200, [a_message()] * 20)
+    journal.note("webhook", 503, [a_message()] * 7)
+    now += 1000
+    journal.note("webhook", 200, [a_message()] * 40)
+    assert journal.busiest("webhook") == 50
+    assert journal.busiest("nobody") == 0
+    journal.clear()
+    assert journal.busiest("webhook") == 0
+
+
 def test_both_clocks_are_noted() -> None:
     journal = Journal(clock=lambda: 5.0, wall=lambda: 1700000000.0)
     journal.note("webhook", 200, [a_message("a")])
