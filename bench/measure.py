@@ -114,8 +114,8 @@ class Place:
             last = watch.until(requests, seconds)
         arrivals.close()
         done = (last.requests - first.requests) * work.per_request
-        if done <= 0:
-            raise Unfinished(f"{last.requests} requests of {requests}")
+        if done <= 0 or last.at <= first.at:
+            raise Unfinished(f"{last.requests} requests of {requests}, too few or too soon to tell a rate")
         return Backlog(
             done / (last.at - first.at),
             (last.usage.cpu - first.usage.cpu) * 100_000 / done,

@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def test_a_backlog_is_drained_to_its_end(place: Place) -> None:
-    found = place.backlog(Relay(), WEBHOOK, 200, 10)
+    found = place.backlog(Relay(), WEBHOOK, 5000, 30)
     assert found.messages_per_second > 0
     assert found.peak > 1
     assert place.redis.llen("bench") == 0
