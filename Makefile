@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Most tests wait for something: three at a time fill two cores. A file stays together, with its servers.
-PARALLEL := --numprocesses 3 --dist loadfile
+# tests/conftest.py chooses the number of processes, and which files come first. A file stays together, with
+# its servers.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check bench chaos clean
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tests.support.http2_server import certificates
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 _CONFIG = """
 worker_processes 1;

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,13 +15,28 @@ from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer, binaries
 
 BINARIES = binaries()
 
+TESTS = Path(__file__).parent
+LONGEST = {folder: place for place, folder in enumerate(("faults", "e2e", "examples", "scripts"))}
+"""Folders whose tests start processes, by the time that their files take."""
+
 # A busy machine is no mistake of a test's.
 settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("relay")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two more than this process has cores: most tests wait for something."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: LONGEST.get(item.path.relative_to(TESTS).parts[0], len(LONGEST)))
+
+
 @pytest.fixture(scope="session", params=sorted(BINARIES), ids=lambda version: f"redis-{version}")
-def redis_server(
+def every_redis_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisServer]:
     """One server of each version that this machine has."""
@@ -30,16 +48,23 @@ def redis_server(
 
 @pytest.fixture(scope="session")
 def newest_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One server, for modules about what is the same on every Redis: they make it their `redis_server`."""
+    """One server, for what is the same on every Redis."""
     server = RedisServer(BINARIES[max(BINARIES)], tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def redis_server(every_redis_server: RedisServer) -> RedisServer:
+    """Folders and modules override it with `newest_redis_server`."""
+    return every_redis_server
+
+
 @pytest.fixture
 async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
     """A client of an empty database."""
+    await asyncio.to_thread(redis_server.ensure_answers)
     url, wait = redis_server.url, BLOCKING_TIMEOUT
     async with Redis.from_url(url, protocol=2, socket_timeout=wait) as client:
         await client.flushall()

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from tests.support.receiver import Receiver, receiving
+from tests.support.redis_server import RedisServer
 
 PUSHER = {"type": "pusher", "app_id": "3", "key": "278d425bdf160c739803", "secret": "7ad3773142a6692b25b8"}
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture(scope="session")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from tests.e2e.conftest import webhook
+from tests.support.ports import free_port
 from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.relay_process import worker, write_config
 
 

@@ -16,8 +16,9 @@ from redis import Redis
 from tests.conftest import BINARIES
 from tests.e2e.conftest import webhook
 from tests.support.http2_server import certificates
+from tests.support.ports import free_port
 from tests.support.receiver import Answer, Receiver
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.relay_process import relay, worker, write_config
 
 BINARY = BINARIES[max(BINARIES)]
@@ -119,7 +120,7 @@ async def test_everything_works_over_tls_for_the_user_that_the_documentation_nam
             pushed = await relay("push", "notifications", "-", "-c", config, stdin=lines.encode())
             assert pushed.code == 0, pushed.err
             await receiver.until(5)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while redis.llen("receipts:1") < 3:
                     await asyncio.sleep(0.02)
             for command in ("cancel hook c", "dead retry hook", "dead purge hook", "status"):

@@ -10,7 +10,8 @@ import yaml
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.relay_process import RELAY, environment, relay, worker, write_config
 
 
@@ -50,7 +51,7 @@ async def test_the_sandbox_s_own_block_of_yaml_works_as_it_is(
     assert process.stdout is not None
     assert process.stderr is not None
     lines: list[bytes] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while b"whsec_" not in b"".join(lines):
             lines.append(await process.stderr.readline())
     block = b"".join(lines).decode()
@@ -63,7 +64,7 @@ async def test_the_sandbox_s_own_block_of_yaml_works_as_it_is(
             '{"provider": "pusher", "payload": {"channel": "site-1", "event": "hit", "data": {"hits": 3}}}',
             '{"provider": "webhook", "id": "order-17", "payload": {"body": {"type": "order.paid"}}}',
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             said = sorted([(await process.stdout.readline()).decode() for _ in range(2)])
     assert said[0].startswith('200 pusher site-1 hit {"hits": 3}')
     assert said[1].startswith("200 webhook /webhook/demo POST")

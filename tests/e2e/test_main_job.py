@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pusher.signature import sign
 from redis.asyncio import Redis
 from standardwebhooks import Webhook
@@ -14,6 +15,11 @@ from tests.e2e.conftest import PUSHER, WEBHOOK_SECRET, pusher, webhook
 from tests.support.receiver import Received, Receiver
 from tests.support.redis_server import RedisServer
 from tests.support.relay_process import relay, worker, write_config
+
+
+@pytest.fixture(scope="session")
+def redis_server(every_redis_server: RedisServer) -> RedisServer:
+    return every_redis_server
 
 
 def check_pusher_signature(request: Received) -> None:

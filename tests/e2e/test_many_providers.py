@@ -79,7 +79,7 @@ async def cost(settings: Settings, url: str, redis: Redis) -> Cost:
         worker = Worker(settings, discover(), client)
         stop = asyncio.Event()
         running = asyncio.create_task(worker.run(stop))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not claimed == carried == settings.providers.keys():
                 entry = await monitor.next_command()
                 lane = re.search(r"relay:\{(p\d+)\}:", entry["command"])

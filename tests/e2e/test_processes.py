@@ -138,7 +138,7 @@ async def test_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(
 async def write_once_asked(pipe: Path, text: str, then: Callable[[], None]) -> None:
     """Write into a named pipe when somebody has opened it to read; `then` happens just before."""
     descriptor = None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while descriptor is None:
             with suppress(OSError):  # ENXIO: nobody reads
                 descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)

@@ -18,7 +18,8 @@ import pytest
 from aiohttp import ClientError, ClientSession, ClientWebSocketResponse
 from redis.asyncio import Redis
 
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.relay_process import relay, worker, write_config
 
 
@@ -61,7 +62,7 @@ async def sockudo(folder: Path) -> AsyncIterator[str]:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(20), ClientSession() as session:
+        async with asyncio.timeout(120), ClientSession() as session:
             while True:
                 try:
                     async with session.get(f"http://127.0.0.1:{port}/up") as answer:
@@ -76,7 +77,7 @@ async def sockudo(folder: Path) -> AsyncIterator[str]:
 
 
 async def next_event(socket: ClientWebSocketResponse, name: str) -> dict[str, str]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             event: dict[str, str] = await socket.receive_json()
             if event["event"] == name:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.relay_process import relay, worker, write_config
 
 
@@ -27,10 +28,10 @@ async def test_who_was_away_reads_in_the_stream_what_the_others_heard(
     config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis", "stream": "news"}})
     async with redis.pubsub() as subscriber, worker(config):
         await subscriber.subscribe("news")
-        assert (await subscriber.get_message(timeout=30))["type"] == "subscribe"
+        assert (await subscriber.get_message(timeout=120))["type"] == "subscribe"
 
         async def hears() -> bytes:
-            return (await subscriber.get_message(timeout=30))["data"]
+            return (await subscriber.get_message(timeout=120))["data"]
 
         await push(redis, {"channel": "news", "data": "one"}, id="m-1", reply_to="ends")
         assert await hears() == b"one"
@@ -38,7 +39,7 @@ async def test_who_was_away_reads_in_the_stream_what_the_others_heard(
         ((last_seen, _),) = await redis.xrange("news")
         assert json.loads(receipt)["outcome"] == "delivered"
         await subscriber.unsubscribe("news")
-        assert (await subscriber.get_message(timeout=30))["type"] == "unsubscribe"
+        assert (await subscriber.get_message(timeout=120))["type"] == "unsubscribe"
         for number, word in enumerate(("two", "three"), start=2):
             await push(redis, {"channel": "news", "data": word}, id=f"m-{number}", reply_to="ends")
             await redis.blpop(["ends"], 30)
@@ -56,9 +57,9 @@ async def test_a_fan_out_is_a_message_for_each_channel(
     channels = [f"user-{number}" for number in range(250)]
     async with redis.pubsub() as subscriber, worker(config):
         await subscriber.psubscribe("user-*")
-        await subscriber.get_message(timeout=30)
+        await subscriber.get_message(timeout=120)
         await push(redis, {"targets": channels, "data": "x"}, reply_to="ends")
-        heard = [(await subscriber.get_message(timeout=30))["channel"].decode() for _ in channels]
+        heard = [(await subscriber.get_message(timeout=120))["channel"].decode() for _ in channels]
         _, receipt = await redis.blpop(["ends"], 30)
     assert sorted(heard) == sorted(channels)
     assert json.loads(receipt)["outcome"] == "delivered"

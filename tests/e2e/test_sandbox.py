@@ -17,7 +17,8 @@ import yaml
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.relay_process import RELAY, environment, relay, worker, write_config
 
 EACH = 250
@@ -60,7 +61,7 @@ async def sandbox(folder: Path, *words: str) -> AsyncIterator[Running]:
     assert process.stderr is not None
     try:
         said = ""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while "subscription to push to" not in said:
                 said += (await process.stderr.readline()).decode()
         found = re.search(r"http://[0-9.:]+", said)
@@ -146,7 +147,7 @@ async def test_a_sandbox_that_starts_again_knows_tokens_and_browsers_of_before(
             element = {"provider": name, "reply_to": "receipts", "payload": payload}
             await redis.rpush("notifications", json.dumps(element))
         for _ in range(3):
-            _, text = await redis.blpop(["receipts"], timeout=20)
+            _, text = await redis.blpop(["receipts"], timeout=120)
             assert json.loads(text)["outcome"] == "delivered", text
 
     async with sandbox(tmp_path / "keys", *words) as first:

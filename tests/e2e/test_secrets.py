@@ -23,8 +23,9 @@ from relay.errors import ConfigError
 from relay.provider import discover
 from relay.settings.load import load
 from tests.e2e.conftest import PUSHER
+from tests.support.ports import free_port
 from tests.support.receiver import Answer, Received, Receiver
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.relay_process import RELAY, environment, relay, worker, write_config
 
 

@@ -103,7 +103,7 @@ async def servers(
         node("server.js", cwd=folder, **environment) as first,
         node("server.js", cwd=folder, **environment) as second,
     ):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             urls = [(await server.readline()).decode().strip() for server in (first, second)]
         yield urls
 
@@ -126,7 +126,7 @@ async def browsers(servers: list[str], room: str) -> AsyncIterator[asyncio.Strea
 
 async def events(heard: asyncio.StreamReader) -> list[Any]:
     """What all of one process's connections hear next."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         return [json.loads(await heard.readline()) for _ in range(PER_CLIENT)]
 
 

@@ -16,7 +16,6 @@ import pytest
 import yaml
 from redis.asyncio import Redis
 
-from tests.conftest import BINARIES
 from tests.support.postgres import Postgres, binaries, running_postgres
 from tests.support.receiver import Receiver, receiving
 from tests.support.redis_server import RedisServer
@@ -27,11 +26,12 @@ POSTGRES = binaries()
 BLOCKED = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 INSERT = "INSERT INTO relay_outbox (message) VALUES (%s)"
 NEVER = '{"payload":{"body":{"text":"never"}}}'
-pytestmark = [
-    pytest.mark.skipif(POSTGRES is None, reason="no PostgreSQL server on this machine"),
-    # The recipe is about PostgreSQL; what Redis does in it is the same in all versions.
-    pytest.mark.parametrize("redis_server", [max(BINARIES)], indirect=True),
-]
+pytestmark = pytest.mark.skipif(POSTGRES is None, reason="no PostgreSQL server on this machine")
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ async def emptied(db: psycopg.Connection) -> None:
 
 async def found(db: psycopg.Connection, query: str) -> None:
     """Wait until the query has a row."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not db.execute(query).fetchall():
             await asyncio.sleep(0.01)
 
@@ -117,7 +117,7 @@ async def found(db: psycopg.Connection, query: str) -> None:
 async def warned(process: asyncio.subprocess.Process) -> None:
     """Wait until the forwarder says that it tries again."""
     assert process.stderr is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async for line in process.stderr:
             if b"trying again" in line:
                 return

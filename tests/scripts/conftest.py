@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -18,23 +19,31 @@ SERVERS = [*(f"redis-{version}" for version in sorted(BINARIES)), f"cluster-{NEW
 
 
 @pytest.fixture(scope="session", params=SERVERS)
-def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer | RedisCluster]:
     """One server of each version that this machine has, and a cluster of three masters."""
     kind, _, version = request.param.partition("-")
     folder = tmp_path_factory.mktemp(request.param)
     binary = BINARIES[version]
-    server: RedisServer | RedisCluster = (
+    running: RedisServer | RedisCluster = (
         RedisCluster(binary, folder) if kind == "cluster" else RedisServer(binary, folder)
     )
-    server.start()
-    yield server.url
-    server.stop()
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def server_url(server: RedisServer | RedisCluster) -> str:
+    return server.url
 
 
 @pytest.fixture
-async def redis(server_url: str) -> AsyncIterator[Client]:
+async def redis(server: RedisServer | RedisCluster) -> AsyncIterator[Client]:
     """A client of an empty database."""
-    client = open_client(server_url)
+    await asyncio.to_thread(server.ensure_answers)
+    client = open_client(server.url)
     if isinstance(client, Redis):
         await client.flushall()
     else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from redis.asyncio import Redis
 
-from relay.store.scripting import script
+from tests.support.script_text import changed_script
 
 KEY = "test:clock:{test}"
 """In the slot of the lane `test`, which is where scripts on a cluster may look."""
@@ -19,18 +18,10 @@ SCRIPTS = ("enqueue", "claim", "expand", "settle", "release", "cancel", "revive"
 @contextmanager
 def settable_clock() -> Iterator[None]:
     """While inside, every lane script takes the time from the list `KEY`: seconds, microseconds."""
-    originals = {}
-    for name in SCRIPTS:
-        loaded = script(name)
-        originals[name] = (loaded.text, loaded.digest)
-        assert "call('TIME')" in loaded.text
-        loaded.text = loaded.text.replace("call('TIME')", f"call('LRANGE', '{KEY}', 0, 1)")
-        loaded.digest = hashlib.sha1(loaded.text.encode(), usedforsecurity=False).hexdigest()
-    try:
+    with ExitStack() as stack:
+        for name in SCRIPTS:
+            stack.enter_context(changed_script(name, "call('TIME')", f"call('LRANGE', '{KEY}', 0, 1)"))
         yield
-    finally:
-        for name, (text, digest) in originals.items():
-            script(name).text, script(name).digest = text, digest
 
 
 async def set_clock(redis: Redis, seconds: int, micros: int = 0) -> None:

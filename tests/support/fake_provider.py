@@ -58,5 +58,5 @@ class FakeProvider(Provider[ProviderOptions]):
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when the condition holds; it is looked at after each arrival."""
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(120), self._changed:
             await self._changed.wait_for(condition)

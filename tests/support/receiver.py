@@ -60,7 +60,7 @@ class Receiver:
         answer = self.answers.popleft() if self.answers else self.answer(received)
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
-    async def until(self, number: int, seconds: float = 30) -> list[Received]:
+    async def until(self, number: int, seconds: float = 120) -> list[Received]:
         """The requests, once there are so many."""
         async with asyncio.timeout(seconds), self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= number)

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.support.ports import free_port_with_bus
 from tests.support.redis_server import RedisServer
 
 SLOTS = 16384
-START_TIMEOUT = 60
-
-
-def free_port_with_bus() -> int:
-    """A free port whose cluster bus port, 10,000 above it, is free as well."""
-    while True:
-        with socket.socket() as probe, socket.socket() as bus:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            if port > 55_000:
-                continue
-            try:
-                bus.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            return port
+START_TIMEOUT = 120
 
 
 class RedisCluster:
@@ -78,6 +63,11 @@ class RedisCluster:
         finally:
             for client in clients:
                 client.close()
+
+    def ensure_answers(self) -> None:
+        """End what the test before has left running."""
+        for node in self.nodes:
+            node.ensure_answers()
 
     def master_of(self, key: str, dead: RedisServer | None = None) -> RedisServer:
         """The node that has the slot of a key, as the living ones see it."""

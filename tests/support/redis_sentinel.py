@@ -11,9 +11,10 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
-START_TIMEOUT = 60
+START_TIMEOUT = 120
 NAME = "main"
 
 _CONFIG = """\

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import socket
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError
+from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, ResponseError
 from redis.retry import Retry
 
-START_TIMEOUT = 30
+from tests.support.ports import free_port
+
+START_TIMEOUT = 120
+STOP_TIMEOUT = 20
 
 BLOCKING_TIMEOUT = 60.0
 """The `socket_timeout` of clients that wait in Redis (BLPOP, XREAD BLOCK, MONITOR): beyond any such wait of
@@ -35,13 +39,6 @@ def binaries() -> dict[str, str]:
             version = text.partition("v=")[2].partition(" ")[0]
             found.setdefault(".".join(version.split(".")[:2]), path)
     return found
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:
@@ -84,6 +81,21 @@ class RedisServer:
                 else:
                     return self
 
+    def ensure_answers(self) -> None:
+        """End what the test before has left running: a script, or a stop of the process."""
+        self.signal(signal.SIGCONT)
+        with Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=BLOCKING_TIMEOUT) as client:
+            try:
+                client.ping()
+            except RedisError:
+                with suppress(ResponseError):
+                    client.script_kill()
+                try:
+                    client.ping()
+                except RedisError:
+                    self.kill()
+                    self.start()
+
     def signal(self, number: int) -> None:
         if self._process is not None:
             self._process.send_signal(number)
@@ -97,4 +109,7 @@ class RedisServer:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait()
+            try:
+                self._process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.kill()  # it is stopped, or runs a script

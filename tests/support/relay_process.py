@@ -53,7 +53,7 @@ async def relay(*words: str, stdin: bytes | None = None, cwd: Path | None = None
         env=environment(**env),
     )
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             out, err = await process.communicate(stdin)
     except BaseException:
         process.kill()
@@ -84,7 +84,7 @@ class Worker:
         async with self._heard:
             self._heard.notify_all()
 
-    async def says(self, event: str, times: int = 1, seconds: float = 30) -> dict[str, Any]:
+    async def says(self, event: str, times: int = 1, seconds: float = 120) -> dict[str, Any]:
         """Wait for a log line that contains the text; the last such line."""
 
         def heard() -> list[dict[str, Any]]:
@@ -101,7 +101,7 @@ class Worker:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    async def ended(self, seconds: float = 40) -> int:
+    async def ended(self, seconds: float = 120) -> int:
         """The exit code, once there is one."""
         async with asyncio.timeout(seconds):
             code = await self.process.wait()

@@ -40,7 +40,7 @@ async def emptied(lane: Lane) -> None:
 
 
 async def eventually(read: Callable[[], object], value: object) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while (await read()) != value:  # type: ignore[misc]
             await asyncio.sleep(0.005)
 
@@ -163,7 +163,7 @@ async def test_a_fault_of_ours_ends_the_dispatcher_and_not_a_message_in_silence(
     dispatcher._settler.delivered = None  # type: ignore[assignment,method-assign]
     await lane.enqueue([plain_message("a")])
     with pytest.raises(ExceptionGroup, match="unhandled errors in a TaskGroup"):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await dispatcher.run()
     assert await lane.size() == 1
 
@@ -280,7 +280,7 @@ async def test_draining_finishes_what_is_in_flight_and_hands_back_the_rest(redis
         drained = asyncio.create_task(dispatcher.drain())
         await asyncio.sleep(0)
         provider.gate.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await drained
         assert await redis.hlen(lane.keys.inflight("w1")) == 0
         assert await lane.size() == 8

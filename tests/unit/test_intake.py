@@ -58,7 +58,7 @@ async def taking(
 
 
 async def eventually(read: Callable[[], Awaitable[object]], value: object) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while await read() != value:
             await asyncio.sleep(0.005)
 

@@ -25,7 +25,7 @@ async def test_a_child_that_a_hangup_finds_without_a_handler_is_started_again_at
     supervisor = Supervisor([sys.executable, "-c", CHILD, str(port)], 1, 20)
     with capture_logs() as said:
         running = asyncio.create_task(supervisor.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             first = await started.get()
             for _ in range(3):
                 supervisor.forward(signal.SIGHUP)
@@ -42,11 +42,11 @@ async def test_a_stop_that_comes_before_the_children_is_not_lost_on_them() -> No
     """They would be waited for, and then be killed."""
     supervisor = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], 2, 20)
     supervisor.forward(signal.SIGTERM)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         assert await supervisor.run() == 0
     supervisor = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], 2, 20)
     running = asyncio.create_task(supervisor.run())
     await asyncio.sleep(0)  # it has begun to start them
     supervisor.forward(signal.SIGTERM)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         assert await running == 0

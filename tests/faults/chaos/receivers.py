@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.faults.chaos.evidence import OK, Arrival
 from tests.faults.chaos.setting import WEBHOOKS
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 LONGEST_SLOW = 1.2
 """Seconds that a slow answer takes at most: less than the time-out."""

@@ -108,7 +108,7 @@ async def test_no_connection_is_a_retry_that_says_so() -> None:
 
 async def test_a_service_that_says_nothing_is_given_up_within_the_time_out(receiver: Receiver) -> None:
     receiver.gate.clear()
-    async with an_apprise(json_url(receiver), timeout=0.4) as adapter, asyncio.timeout(30):
+    async with an_apprise(json_url(receiver), timeout=0.4) as adapter, asyncio.timeout(120):
         assert isinstance(await deliver(adapter, {"body": "a"}), Retry)
 
 

@@ -67,16 +67,16 @@ async def listening(redis: Redis, *patterns: str) -> AsyncIterator[PubSub]:
     async with redis.pubsub() as subscriber:
         await subscriber.psubscribe(*patterns)
         for _ in patterns:
-            await subscriber.get_message(timeout=30)
+            await subscriber.get_message(timeout=120)
         yield subscriber
 
 
 async def heard(subscriber: PubSub, count: int) -> list[tuple[bytes, bytes]]:
     """The next so many messages: channel and content."""
     found = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while len(found) < count:
-            message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=30)
+            message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=120)
             if message is not None:
                 found.append((message["channel"], message["data"]))
     return found

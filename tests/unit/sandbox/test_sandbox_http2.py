@@ -63,7 +63,7 @@ class Client:
 
     async def until(self, condition: Callable[[Event], bool]) -> Event:
         """The first event that meets the condition. EOFError where the server closes before."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not (found := [event for event in self.events if condition(event)]):
                 await self.read()
         return found[0]
@@ -84,13 +84,13 @@ class Client:
         self.flush()
 
     async def goodbye(self) -> GoAwayFrame:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not self.goodbyes:
                 await self.read()
         return self.goodbyes[0]
 
     async def closed(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             with suppress(EOFError):
                 while True:
                     await self.read()
@@ -261,7 +261,7 @@ async def test_a_stream_that_the_client_resets_is_given_up(identity: Identity) -
         await began.wait()
         client.h2.reset_stream(stream, ErrorCodes.CANCEL)
         client.flush()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await ended.wait()
 
 
@@ -284,7 +284,7 @@ async def test_what_is_no_http2_is_shown_the_door(identity: Identity) -> None:
         context = ssl.create_default_context(cadata=identity.ca.decode())
         reader, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await reader.read()
         writer.close()
 
