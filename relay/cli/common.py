@@ -95,7 +95,9 @@ async def redis(settings: Settings) -> AsyncIterator[Client]:
     """A client for the Redis of the settings. Raises StoreError where it cannot be reached."""
     async with AsyncExitStack() as stack:
         try:
-            client = await stack.enter_async_context(connect(settings.redis.url.get_secret_value()))
+            client = await stack.enter_async_context(
+                connect(settings.redis.url.get_secret_value(), settings.redis.read_url)
+            )
         except StoreError as error:
             hint = f"is it running, and is `redis.url` in {settings.path} right?"
             raise StoreError(f"{str(error).rstrip('.')}; {hint}") from error

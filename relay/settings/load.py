@@ -15,6 +15,7 @@ from relay.settings.checks import check
 from relay.settings.document import MAX_SOURCE, parse
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
+from relay.settings.redaction import SHORTEST, secrets_in
 from relay.settings.secrets import read_secret_files
 from relay.settings.template import read_templates, refuse_templates
 from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, child, to_data
@@ -65,19 +66,23 @@ def loads(
     """
     problems = Problems(str(filename))
     root = parse(text, env, problems)
-    settings = None
+    settings, files = None, dict[Location, Path]()
     if isinstance(root, Mapping):
-        settings = _read(root, adapters, Path(filename).parent, problems)
+        settings, files = _read(root, adapters, Path(filename).parent, problems)
     elif root is not None and not problems.found:
         what = "is empty" if to_data(root) is None else f"is {_kind(root)}"
         problems.add(root.position, (), f"the file {what}; expected a mapping with `queues` and `providers`")
     if settings is None or problems.found:
         raise ConfigError(problems.lines())
-    return settings.at(Path(filename))
+    holds_secrets = any(secret in text for secret in secrets_in(settings) if len(secret) >= SHORTEST)
+    return settings.read_from(Path(filename), files, holds_secrets=holds_secrets)
 
 
-def _read(root: Mapping, adapters: Adapters, folder: Path, problems: Problems) -> Settings | None:
-    read_secret_files(Settings, root, (), folder, problems)
+def _read(
+    root: Mapping, adapters: Adapters, folder: Path, problems: Problems
+) -> tuple[Settings | None, dict[Location, Path]]:
+    """The settings, and the files that their secrets come from."""
+    files = read_secret_files(Settings, root, (), folder, problems)
     for name, entry in root.entries.items():
         if name != "providers":
             refuse_templates(entry.node, (name,), problems)
@@ -85,7 +90,7 @@ def _read(root: Mapping, adapters: Adapters, folder: Path, problems: Problems) -
     options: dict[str, ProviderOptions] = {}
     if isinstance(providers, Mapping):
         for name, entry in providers.entries.items():
-            options[name] = _provider(entry, ("providers", name), adapters, folder, problems)
+            options[name] = _provider(entry, ("providers", name), adapters, folder, problems, files)
 
     def data(node: Node) -> object:
         mapping = to_data(node)
@@ -95,11 +100,16 @@ def _read(root: Mapping, adapters: Adapters, folder: Path, problems: Problems) -
 
     settings = validate(Settings, root, (), problems, data)
     check(root, problems)
-    return settings
+    return settings, files
 
 
 def _provider(
-    entry: Entry, location: Location, adapters: Adapters, folder: Path, problems: Problems
+    entry: Entry,
+    location: Location,
+    adapters: Adapters,
+    folder: Path,
+    problems: Problems,
+    files: dict[Location, Path],
 ) -> ProviderOptions:
     """The options of one provider; where they are wrong, a stand-in, so that the rest can be looked at."""
     node = entry.node
@@ -113,7 +123,7 @@ def _provider(
     if model is None:
         _check_common(node, location, problems)
         return _STAND_IN
-    read_secret_files(model, node, location, folder, problems)
+    files |= read_secret_files(model, node, location, folder, problems)
     read_templates(model, node, location, problems)
     return validate(model, node, location, problems) or _STAND_IN
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Serial
 
 from relay.settings.provider import Options, ProviderOptions
 from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url
+from relay.settings.secrets import read_secret
 from relay.settings.types import Count, Duration, Secret, Size
 from relay.settings.words import describe, mask_url
 
@@ -77,10 +79,18 @@ class RedisSettings(Options):
     ] = "relay"
     """What the names of all of relay's own keys begin with."""
 
+    _url_file: Path | None = PrivateAttr(default=None)
+
     @property
     def safe_url(self) -> str:
         """The URL with its passwords masked."""
         return mask_url(self.url.get_secret_value())
+
+    def read_url(self) -> str:
+        """The URL as `url_file` holds it now. Raises ValueError if there is none."""
+        if self._url_file is None:
+            return self.url.get_secret_value()
+        return check_redis_url(Secret(read_secret(self._url_file))).get_secret_value()
 
 
 class QueueSettings(Options):
@@ -155,16 +165,26 @@ class Settings(Options):
     """What goes to standard error."""
 
     _path: Path | None = PrivateAttr(default=None)
+    _secret_files: tuple[Path, ...] = PrivateAttr(default=())
 
     @property
     def path(self) -> Path | None:
         """The file that these settings come from; None where no file was read."""
         return self._path
 
-    def at(self, path: Path) -> Settings:
-        """The same settings, read from `path`."""
-        settings = self.model_copy()
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """The files that hold secrets: each `X_file`, and the configuration itself if it holds one."""
+        return self._secret_files
+
+    def read_from(
+        self, path: Path, files: Mapping[tuple[str | int, ...], Path], *, holds_secrets: bool
+    ) -> Settings:
+        """The same settings, read from `path` and from the `files` of their secrets."""
+        settings = self.model_copy(update={"redis": self.redis.model_copy()})
         settings._path = path
+        settings._secret_files = (*([path] if holds_secrets else []), *dict.fromkeys(files.values()))
+        settings.redis._url_file = files.get(("redis", "url"))
         return settings
 
 

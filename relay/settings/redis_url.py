@@ -1,9 +1,12 @@
-"""The URL of Redis: which schemes there are, and what each one must have."""
+"""The URL of Redis: its schemes, what each one must have, and its options."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote, urlsplit
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from relay.settings.types import Secret
 from relay.settings.words import describe, listing, near_miss
@@ -20,13 +23,22 @@ FORMS = {
 }
 """Each scheme with an example."""
 
-_DATABASE = re.compile(r"[0-9]{0,9}")
-
 REDIS_URL_PATTERN = "^(redis|rediss|unix|rediss?\\+sentinel|rediss?\\+cluster|embedded)://"
+
+CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""Options that name files."""
+
+TLS = (*CERTIFICATES, "ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers")
+
+_VERIFIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+"""Options with a single value each: the server is always verified."""
+
+_DATABASE = re.compile(r"[0-9]{0,9}")
+_OPTION = re.compile(r"[a-z_]{1,30}")
 
 
 def check_redis_url(value: Secret) -> Secret:
-    """The same URL. Raises ValueError, without a word of what the URL holds beyond its scheme."""
+    """The same URL. Raises ValueError, without a word of what the URL holds beyond its scheme and options."""
     url = value.get_secret_value()
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -37,7 +49,66 @@ def check_redis_url(value: Secret) -> Secret:
         raise ValueError(f"has the unknown scheme {describe(scheme)}; {hint}allowed are {listing(FORMS)}")
     if any(char.isspace() for char in url) or not _is_complete(scheme, rest, url):
         raise ValueError(f"is not complete or not well-formed; write it as {FORMS[scheme]}")
+    if scheme != "embedded":
+        url_options(url)
     return value
+
+
+def url_options(url: str) -> Mapping[str, Any]:
+    """The options in the query of a URL, typed for the Redis client.
+
+    Raises ValueError for an unknown option, and for one that would leave the server unverified.
+    """
+    parts = urlsplit(url)
+    scheme, _, kind = parts.scheme.partition("+")
+    allowed = _allowed(scheme, kind)
+    options: dict[str, Any] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in TLS and scheme != "rediss":
+            raise ValueError(f"{name} needs TLS: write rediss instead of redis")
+        if name not in allowed:
+            # A password with a `?` in it ends here as well: only a name that looks like one is shown.
+            shown = f" {name}" if _OPTION.fullmatch(name) and "@" not in parts.query else ""
+            raise ValueError(f"unknown option{shown}; allowed are {', '.join(allowed)}")
+        options[name] = _typed(name, value)
+    return options
+
+
+def _allowed(scheme: str, kind: str) -> tuple[str, ...]:
+    allowed: tuple[str, ...] = ("client_name", *(TLS if scheme == "rediss" else ()))
+    if kind == "sentinel":
+        allowed += ("sentinel_username", "sentinel_password")
+    return allowed if kind else (*allowed, "db")
+
+
+def _typed(name: str, value: str) -> str | int | bool:
+    if name in _VERIFIED and value != _VERIFIED[name]:
+        raise ValueError(
+            f"{name}={value[:20]}: the server's certificate is always verified; leave the option out, "
+            "and name a private authority by ssl_ca_certs=/path/ca.pem"
+        )
+    if name == "ssl_ciphers":
+        _check_ciphers(value)
+    if name == "db":
+        if not value.isdecimal():
+            raise ValueError("db: write the number of a database")
+        return int(value)
+    return value == "true" if name == "ssl_check_hostname" else value
+
+
+def _check_ciphers(value: str) -> None:
+    """Raise ValueError for unknown ciphers, and for those that verify or encrypt nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.set_ciphers(value)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("ssl_ciphers: OpenSSL knows no such cipher; see `openssl ciphers`") from None
+    for cipher in context.get_ciphers():
+        if cipher.get("auth") == "auth-null" or not cipher["strength_bits"]:
+            raise ValueError(
+                f"ssl_ciphers: {cipher['name']} leaves the server unverified or the connection in clear "
+                "text; write for example ECDHE+AESGCM"
+            )
 
 
 def _is_complete(scheme: str, rest: str, url: str) -> bool:

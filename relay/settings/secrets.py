@@ -21,15 +21,40 @@ MAX_SECRET = 64 * 1024
 
 def read_secret_files(
     model: type[BaseModel], node: Node, location: Location, folder: Path, problems: Problems
-) -> None:
-    """Put what the files hold in place of each `X_file` below `node`. Relative paths begin at `folder`."""
-    _Reader(folder, problems).visit(model, node, location)
+) -> dict[Location, Path]:
+    """Replace each `X_file` below `node` by the content of that file. Relative paths begin at `folder`.
+
+    Returns the files by the field that they fill.
+    """
+    reader = _Reader(folder, problems)
+    reader.visit(model, node, location)
+    return reader.files
+
+
+def read_secret(path: Path) -> str:
+    """The content without the newline at its end. Raises ValueError, which names the file."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SECRET + 1)
+        text = content.decode("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"cannot read the file {quote(str(path))}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {quote(str(path))} is not UTF-8") from None
+    except ValueError:  # a NUL in the path
+        raise ValueError(f"{quote(str(path))} is not a path") from None
+    if len(content) > MAX_SECRET:
+        raise ValueError(f"the file {quote(str(path))} is larger than {MAX_SECRET // 1024} KiB")
+    if not text.strip():
+        raise ValueError(f"the file {quote(str(path))} is empty")
+    return text
 
 
 class _Reader:
     def __init__(self, folder: Path, problems: Problems) -> None:
         self._folder = folder
         self._problems = problems
+        self.files: dict[Location, Path] = {}
 
     def visit(self, model: type[BaseModel], node: Node, location: Location) -> None:
         """Replace the twins of this mapping and of all that is below it."""
@@ -54,6 +79,8 @@ class _Reader:
             text = f"`{name}` and `{twin}` are both there; keep one"
             self._problems.add(entry.key_position, (*location, twin), text)
             return
+        if isinstance(entry.node, Scalar) and not entry.node.broken:
+            self.files[(*location, name)] = self._folder / entry.node.text
         many = secret_kind(fields(model)[name].annotation) == "many"
         node.entries[name] = Entry(entry.key_position, self._content(entry.node, (*location, twin), many))
 
@@ -63,7 +90,9 @@ class _Reader:
         if isinstance(value, Scalar) and value.broken:
             return broken
         try:
-            text = _read(value, self._folder)
+            if not isinstance(value, Scalar):
+                raise ValueError("expected the path of a file that holds the secret")
+            text = read_secret(self._folder / value.text)
         except ValueError as error:
             self._problems.add(position, location, str(error))
             return broken
@@ -92,25 +121,3 @@ def _is_empty(node: Node) -> bool:
             return not node.items
         case _:
             return False
-
-
-def _read(value: Node, folder: Path) -> str:
-    """The content without the newline at its end. Raises ValueError, which names the file."""
-    if not isinstance(value, Scalar):
-        raise ValueError("expected the path of a file that holds the secret")
-    path = folder / value.text
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SECRET + 1)
-        text = content.decode("utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise ValueError(f"cannot read the file {quote(str(path))}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"the file {quote(str(path))} is not UTF-8") from None
-    except ValueError:  # a NUL in the path
-        raise ValueError(f"{quote(str(path))} is not a path") from None
-    if len(content) > MAX_SECRET:
-        raise ValueError(f"the file {quote(str(path))} is larger than {MAX_SECRET // 1024} KiB")
-    if not text.strip():
-        raise ValueError(f"the file {quote(str(path))} is empty")
-    return text

@@ -6,16 +6,19 @@ import os
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 
 from relay.errors import StoreError, UsageError
+from relay.settings.redis_url import CERTIFICATES, TLS, url_options
 from relay.settings.words import mask_url
+from relay.store.credentials import ReadUrl, SentinelTlsConnection, TlsConnection, UrlCredentials
 from relay.store.embedded import EmbeddedRedis
 from relay.store.scripting import TROUBLE, Client, channel_of, describe
 
@@ -44,19 +47,15 @@ _OPTIONS: dict[str, Any] = {
     "driver_info": None,
 }
 
-_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_TLS = (*_FILES, "ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers")
-_CERT_REQS = ("required", "optional", "none")
-
 
 @asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Client]:
+async def connect(url: str, read_url: ReadUrl | None = None) -> AsyncIterator[Client]:
     """A client for `url`, checked by one round trip; an embedded server lives as long as it does.
 
-    Raises StoreError where Redis cannot be reached, UsageError where it is too old.
+    `read_url`: see `open_client`. Raises StoreError if Redis cannot be reached, UsageError if it is too old.
     """
     async with embedded(url) as real_url:
-        client = open_client(real_url)
+        client = open_client(real_url, read_url)
         try:
             await _check(client, real_url)
             yield client
@@ -74,52 +73,39 @@ async def embedded(url: str) -> AsyncIterator[str]:
         yield server.url
 
 
-def open_client(url: str) -> Client:
-    """A client for any of the schemes, not connected yet. Raises UsageError for a malformed URL."""
+def open_client(url: str, read_url: ReadUrl | None = None) -> Client:
+    """A client for any of the schemes, not connected yet. Raises UsageError for a malformed URL.
+
+    `read_url` returns the URL as it is now; each new connection takes user and password from it, and reads
+    the certificates again. Address and options stay those of `url`.
+    """
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
-    options = _query(url, kind, tls=scheme == "rediss")
     try:
+        options = dict(url_options(url))
+        for name in CERTIFICATES:
+            if name in options and not os.access(options[name], os.R_OK):
+                raise ValueError(f"{name}: cannot read the file {options[name]}")
+        if scheme == "rediss":
+            options = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **options}
+        credentials = {"credential_provider": UrlCredentials(read_url or (lambda: url))}
+        options = {**_OPTIONS, **credentials, **options}
         if kind == "sentinel":
             return _sentinel(url, options, tls=scheme == "rediss")
         if kind == "cluster":
             return _cluster(url, options, tls=scheme == "rediss")
-        return Redis.from_url(url.partition("?")[0], **{**_OPTIONS, **options})
+        return _one(url, options)
     except ValueError as error:
         raise UsageError(f"redis.url: {error}") from error
 
 
-def _query(url: str, kind: str, *, tls: bool) -> dict[str, Any]:
-    """The options behind the `?` of a URL, typed. Raises UsageError for what is unknown or cannot work."""
-    allowed = ("client_name", *(_TLS if tls else ()))
-    if kind == "sentinel":
-        allowed += ("sentinel_username", "sentinel_password")
-    if not kind:
-        allowed += ("db",)
-    options: dict[str, Any] = {}
-    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
-        if name in _TLS and not tls:
-            raise UsageError(f"redis.url: {name} needs TLS: write rediss in place of redis")
-        if name not in allowed:
-            raise UsageError(f"redis.url: unknown option {name}; allowed are {', '.join(allowed)}")
-        options[name] = _typed(name, value)
-    return options
-
-
-def _typed(name: str, value: str) -> str | int | bool:
-    if name in _FILES and not os.access(value, os.R_OK):
-        raise UsageError(f"redis.url: {name}: cannot read the file {value}")
-    if name == "ssl_cert_reqs" and value not in _CERT_REQS:
-        raise UsageError(f"redis.url: {name}: write one of {', '.join(_CERT_REQS)}")
-    if name == "ssl_check_hostname":
-        if value not in ("true", "false"):
-            raise UsageError(f"redis.url: {name}: write true or false")
-        return value == "true"
-    if name == "db":
-        if not value.isdecimal():
-            raise UsageError("redis.url: db: write the number of a database")
-        return int(value)
-    return value
+def _one(url: str, options: dict[str, Any]) -> Redis:
+    # The client takes credentials from the URL or from the provider, not from both.
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    client = Redis.from_url(f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}", **options)
+    _read_certificates_again(client)
+    return client
 
 
 def _nodes(netloc: str, port: int) -> list[tuple[str, int]]:
@@ -130,27 +116,19 @@ def _nodes(netloc: str, port: int) -> list[tuple[str, int]]:
     return nodes
 
 
-def _credentials(netloc: str) -> dict[str, Any]:
-    user, _, password = netloc.rpartition("@")[0].partition(":")
-    found = {"username": unquote(user), "password": unquote(password)}
-    return {name: value for name, value in found.items() if value}
-
-
 def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Client:
     parts = urlsplit(url)
     name, _, database = parts.path.lstrip("/").partition("/")
     if not name:
-        raise UsageError(
-            "redis.url: write redis+sentinel://host:port,host:port/NAME/0 with the master's NAME"
-        )
+        raise ValueError("write redis+sentinel://host:port,host:port/NAME/0 with the master's NAME")
     prefix = "sentinel_"
     of_sentinels = {
         key.removeprefix(prefix): options.pop(key) for key in [*options] if key.startswith(prefix)
     }
-    certificates = {key: value for key, value in options.items() if key in _TLS}
+    certificates = {key: value for key, value in options.items() if key in TLS}
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         _nodes(parts.netloc, 26379),
-        # The next sentinel is asked at once where one does not answer.
+        # If a sentinel does not answer, the next one is asked at once.
         sentinel_kwargs={
             **_OPTIONS,
             "socket_timeout": CONNECT_TIMEOUT,
@@ -160,18 +138,32 @@ def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Client:
         },
         ssl=tls,
     )
-    client: Redis = sentinel.master_for(
-        name, db=int(database or 0), **_credentials(parts.netloc), **_OPTIONS, **options
-    )
+    client: Redis = sentinel.master_for(name, db=int(database or 0), **options)
+    for each in (client, *sentinel.sentinels):
+        _read_certificates_again(each)
     return client
 
 
 def _cluster(url: str, options: dict[str, Any], *, tls: bool) -> Client:
     parts = urlsplit(url)
     if parts.path.strip("/") not in ("", "0"):
-        raise UsageError("redis.url: a cluster has database 0 alone; leave the number out")
+        raise ValueError("a cluster has database 0 alone; leave the number out")
     nodes = [ClusterNode(host, port) for host, port in _nodes(parts.netloc, 6379)]
-    return RedisCluster(startup_nodes=nodes, ssl=tls, **_credentials(parts.netloc), **_OPTIONS, **options)
+    client = RedisCluster(startup_nodes=nodes, ssl=tls, **options)
+    if tls:
+        client.connection_kwargs["connection_class"] = TlsConnection
+        for node in client.startup_nodes:
+            node.connection_class = TlsConnection
+    return client
+
+
+def _read_certificates_again(client: Redis) -> None:
+    """Let every new connection of this client's read the certificates from their files."""
+    pool = client.connection_pool
+    if issubclass(pool.connection_class, SentinelManagedSSLConnection):
+        pool.connection_class = SentinelTlsConnection
+    elif issubclass(pool.connection_class, SSLConnection):
+        pool.connection_class = TlsConnection
 
 
 async def drop_connections(client: Client) -> None:

@@ -44,8 +44,9 @@ def binaries() -> dict[str, str]:
 class RedisServer:
     """One redis-server process. `kill` and `start` again is a crash with its data kept."""
 
-    def __init__(self, binary: str, folder: Path, *options: str) -> None:
+    def __init__(self, binary: str, folder: Path, *options: str, password: str | None = None) -> None:
         self.binary = binary
+        self.password = password
         self.folder = folder
         self.options = options
         self.port = free_port()
@@ -70,7 +71,7 @@ class RedisServer:
         )
         deadline = time.monotonic() + START_TIMEOUT
         # The client's own waits between attempts would be longer than a start takes.
-        with Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
+        with Redis(port=self.port, password=self.password, retry=Retry(NoBackoff(), 0)) as client:
             while True:
                 try:
                     client.ping()

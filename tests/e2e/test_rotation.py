@@ -1,0 +1,79 @@
+"""A new password and a new authority for Redis, while a worker runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+from redis import Redis
+
+from tests.e2e.conftest import webhook
+from tests.e2e.test_connections import BINARY, needs_tls
+from tests.support.http2_server import certificates
+from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.relay_process import worker, write_config
+
+
+@needs_tls
+async def test_a_new_password_and_a_new_authority_are_used_without_a_restart(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    authority, certificate, key = certificates(tmp_path)
+    (tmp_path / "later").mkdir()
+    later = certificates(tmp_path / "later")
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(authority))
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--requirepass", "first-word")
+    server = RedisServer(BINARY, tmp_path / "redis", *options, *files, password="first-word").start()
+    url_file = tmp_path / "redis.url"
+
+    def write_url(password: str) -> None:
+        url_file.write_text(f"rediss://:{password}@127.0.0.1:{port}/0?ssl_ca_certs={authority}\n")
+
+    write_url("first-word")
+    config = write_config(tmp_path, "", {"hook": webhook(receiver)}, redis={"url_file": str(url_file)})
+    try:
+        # Authenticated once and for all: this connection is not cut.
+        with Redis(port=server.port, password="first-word") as operator:
+
+            def push(number: int) -> None:
+                operator.rpush("notifications", json.dumps({"payload": {"body": number}}))
+
+            async with worker(config) as running:
+                push(1)
+                await receiver.until(1)
+
+                operator.config_set("requirepass", "second-word")
+                write_url("second-word")
+                operator.client_kill_filter(_type="normal", skipme=True)
+                operator.client_kill_filter(_type="pubsub", skipme=True)
+                push(2)
+                await receiver.until(2)
+
+                for new, old in zip(later, (authority, certificate, key), strict=True):
+                    old.write_bytes(new.read_bytes())
+                certificate_files = {"tls-cert-file": str(certificate), "tls-key-file": str(key)}
+                operator.execute_command(
+                    "CONFIG SET", *(word for pair in certificate_files.items() for word in pair)
+                )
+                operator.client_kill_filter(_type="normal", skipme=True)
+                operator.client_kill_filter(_type="pubsub", skipme=True)
+                push(3)
+                await receiver.until(3)
+
+                url_file.write_text("half a u")
+                operator.client_kill_filter(_type="normal", skipme=True)
+                push(4)
+                await receiver.until(4)
+                await running.says("cannot read `redis.url_file` again")
+
+                write_url("second-word")
+                running.signal(signal.SIGHUP)
+                await running.says("ready", 2)
+                push(5)
+                await receiver.until(5)
+                assert not [line for line in running.lines if "second-word" in str(line)]
+    finally:
+        server.stop()
