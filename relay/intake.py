@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
@@ -52,6 +53,14 @@ LONGEST_DELAY = 0.05
 logger = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What Redis says no to, and since when in monotonic seconds."""
+
+    since: float
+    text: str
+
+
 class Intake:
     """The loop of one queue in one process.
 
@@ -86,6 +95,8 @@ class Intake:
         self._done = NOTHING
         self.answered = time.monotonic()
         """When Redis last answered, be it by a refusal, in monotonic seconds."""
+        self.refused: Refused | None = None
+        """Set from the first refusal by Redis until elements move or a wait for them ends again."""
         self.taken = 0
         """Elements that came from the queue so far."""
         self.waiting = False
@@ -123,6 +134,7 @@ class Intake:
         batch = await self._take(self._most)
         if batch.elements:
             await self._handle(batch)
+            self.refused = None
             if self._plenty:
                 await self._give_way(GIVE_WAY * (time.monotonic() - began))
             return
@@ -142,6 +154,7 @@ class Intake:
         finally:
             self.waiting = False
         self._heard()
+        self.refused = None
         return element
 
     async def _pass_on(self, element: bytes) -> bool:
@@ -248,6 +261,8 @@ class Intake:
     def _report(self, error: BaseException | None) -> None:
         if isinstance(error, StoreError) and is_refusal(error):
             self._heard()
+            since = self.refused.since if self.refused else time.monotonic()
+            self.refused = Refused(since, str(error))
         self._log.warning("Redis is in trouble", error=str(error))
 
 

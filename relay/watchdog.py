@@ -65,14 +65,27 @@ class Watchdog:
         if self._looks % QUEUES_INTERVAL == 0:
             await self._look_at_queues()
         self._looks += 1
-        troubles = self.troubles()
+        troubles = self._stalls()
         if troubles and time.monotonic() - self._dropped > self._patience:
             logger.warning("connections give nothing: connecting anew", troubles=troubles)
             await drop_connections(self._client)
             self._note()
 
     def troubles(self) -> list[str]:
-        """What has not moved for longer than `patience`, in words."""
+        """What has not moved, or what Redis has refused, for longer than `patience`."""
+        now = time.monotonic()
+        refused = ((intake.queue.name, intake.refused) for intake in self._intakes)
+        return [
+            *self._stalls(),
+            *(
+                f"queue {name}: Redis refuses it for {now - refusal.since:.0f} s: {refusal.text}"
+                for name, refusal in refused
+                if refusal and now - refusal.since > self._patience
+            ),
+        ]
+
+    def _stalls(self) -> list[str]:
+        """What has not moved for longer than `patience`: new connections may help."""
         now = time.monotonic()
         found = []
         if (silent := now - self._last_beat()) > self._patience:

@@ -26,6 +26,7 @@ from relay.redis_provider import RedisProvider
 from relay.router import Router
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
+from relay.store import registry
 from relay.store.fleet import Fleet, Profile
 from relay.store.lane import Lane
 from relay.store.outbox import Outboxes
@@ -106,6 +107,7 @@ class Worker:
         """
         if not await self._join(stop):
             return
+        await self._register()
         log = logger.bind(worker=self.profile.worker)
         async with AsyncExitStack() as stack:
             for adapter in self.providers.values():
@@ -166,6 +168,14 @@ class Worker:
             else:
                 return True
         return False
+
+    async def _register(self) -> None:
+        """Make the names of our lanes and queues known to those who look after them."""
+        names = registry.Names(self.profile.lanes, self.profile.queues)
+        try:
+            await registry.register(self.client, self.settings.redis.prefix, names)
+        except StoreError as error:
+            logger.warning("cannot register the names of lanes and queues", error=str(error))
 
     async def _wait(self, stop: asyncio.Event, *, until_empty: bool) -> None:
         while not stop.is_set():

@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from relay.errors import StoreError
 from relay.heartbeat import Heartbeat
 from relay.settings.models import Settings, is_loopback
-from relay.store.overview import Overview, look
+from relay.store.overview import LaneStatus, Overview, look
 from relay.store.scripting import Client
 from relay.watchdog import Watchdog
 
@@ -169,6 +169,24 @@ class _Snapshot:
         for entry in self._overview.queues:
             queue.add_metric([entry.name], entry.waiting + entry.taken)
         yield queue
+        yield from self._faults()
         yield GaugeMetricFamily(
             "relay_workers", "Workers whose heart beats.", value=len(self._overview.alive)
         )
+
+    def _faults(self) -> Iterable[Metric]:
+        """1 for each row that could not be read, and for each that the file does not name."""
+        families = (("lane", "provider", self._overview.lanes), ("queue", "queue", self._overview.queues))
+        for kind, label, rows in families:
+            error = GaugeMetricFamily(
+                f"relay_{kind}_error", "1 if Redis refuses to read some of its keys.", labels=[label]
+            )
+            unconfigured = GaugeMetricFamily(
+                f"relay_{kind}_unconfigured", "1 if it holds messages and is not in the file.", labels=[label]
+            )
+            for row in rows:
+                name = row.provider if isinstance(row, LaneStatus) else row.name
+                error.add_metric([name], float(bool(row.error)))
+                unconfigured.add_metric([name], float(not row.configured))
+            yield error
+            yield unconfigured

@@ -77,6 +77,8 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
 
 def rate_text(settings: Settings, provider: str) -> str:
     """The configured rate, as an operator wrote it or nearly so."""
+    if provider not in settings.providers:
+        return ""
     rates = settings.providers[provider].rate
     return ", ".join(str(rate) for rate in rates) or "unlimited"
 
@@ -86,7 +88,15 @@ def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
     return {
         "at": overview.at,
         "queues": [
-            {"name": queue.name, "waiting": queue.waiting, "taken": queue.taken, "dead": queue.rejected}
+            {
+                "name": queue.name,
+                "waiting": queue.waiting,
+                "taken": queue.taken,
+                "dead": queue.rejected,
+                "oldest_seconds": None,
+                "error": queue.error or None,
+                "configured": queue.configured,
+            }
             for queue in overview.queues
         ],
         "lanes": [
@@ -100,6 +110,8 @@ def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
                 "delayed": lane.delayed,
                 "in_flight": lane.in_flight,
                 "dead": lane.dead,
+                "configured": lane.configured,
+                "error": lane.error or None,
                 **lane.totals,
             }
             for lane in overview.lanes
@@ -116,6 +128,7 @@ def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
             }
             for member in overview.workers
         ],
+        "errors": list(overview.errors),
     }
 
 
@@ -126,6 +139,7 @@ def tables(settings: Settings, overview: Overview, before: Overview | None) -> R
         *(_queues(overview), ""),
         _workers(overview),
     ]
+    parts += [Text(printable(f"Redis refuses {error}"), style="red") for error in overview.errors]
     if not overview.alive:
         parts.append(Text("No worker is alive: start one with `relay run`.", style="bold red"))
     return Group(*parts)
@@ -171,6 +185,10 @@ def _lanes(settings: Settings, overview: Overview, before: Overview | None) -> T
 
 
 def _state(lane: LaneStatus) -> Text:
+    if lane.error:
+        return Text(printable(lane.error), style="bold red")
+    if not lane.configured:
+        return Text("not in the file", style="bold red")
     text = lane.state
     if lane.hold:
         text += f" {lane.hold:.0f}s"
@@ -190,8 +208,11 @@ def _queues(overview: Overview) -> Table:
     for name in ("waiting", "taken", "dead"):
         table.add_column(name, justify="right", no_wrap=True)
     for queue in overview.queues:
+        problem = queue.error or ("" if queue.configured else "not in the file")
         table.add_row(
-            Text(printable(queue.name)),
+            Text(printable(f"{queue.name}: {problem}"), style="bold red")
+            if problem
+            else Text(printable(queue.name)),
             *(f"{number:,}" for number in (queue.waiting, queue.taken, queue.rejected)),
         )
     return table

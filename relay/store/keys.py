@@ -128,6 +128,16 @@ class FleetKeys:
         return f"{self.prefix}:{{fleet}}:profiles"
 
     @property
+    def lanes(self) -> str:
+        """Hash: every provider that a worker has served, until its lane is empty and no file names it."""
+        return f"{self.prefix}:{{fleet}}:lanes"
+
+    @property
+    def queues(self) -> str:
+        """Hash: the same for queues."""
+        return f"{self.prefix}:{{fleet}}:queues"
+
+    @property
     def recovery_lock(self) -> str:
         """Held for a few seconds by the process that buries the dead."""
         return f"{self.prefix}:{{fleet}}:recovery"

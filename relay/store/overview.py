@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
 from relay.settings.models import Settings
+from relay.store import registry
 from relay.store.fleet import LEASE, Fleet, Member
 from relay.store.keys import LaneKeys, QueueKeys
-from relay.store.scripting import TROUBLE, Client, describe
+from relay.store.registry import NO_NAMES, Names
+from relay.store.scripting import TROUBLE, Client, describe, is_refusal
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """`waiting` lie on the application's list, `taken` on processing lists, `rejected` are dead."""
+    """`waiting` lie on the application's list, `taken` on processing lists, `rejected` are dead.
+
+    `error` is why some of the numbers could not be read; they are 0 then. `configured` is False if the file
+    does not name the queue.
+    """
 
     name: str
     waiting: int
     taken: int
     rejected: int
+    error: str = ""
+    configured: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.error or self.waiting or self.taken or self.rejected)
 
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
     """What an operator sees of one lane. Totals count since the lane exists.
 
-    `waiting` counts the targets of fan-outs, too.
+    `waiting` counts the targets of fan-outs, too. `error` and `configured`: see `QueueStatus`.
     """
 
     provider: str
@@ -39,6 +57,12 @@ class LaneStatus:
     in_flight: int
     dead: int
     totals: Mapping[str, int]
+    error: str = ""
+    configured: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.error or self.waiting or self.delayed or self.in_flight or self.dead)
 
 
 TOTALS = (
@@ -61,12 +85,18 @@ TOTALS = (
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One look at all of it. `at` is Redis's clock in Unix seconds."""
+    """One look at all of it. `at` is Redis's clock in Unix seconds.
+
+    `errors` says what could not be read of the fleet as a whole. `abandoned` are registered names that hold
+    nothing, and that neither the file nor a living worker names.
+    """
 
     at: float
     queues: Sequence[QueueStatus]
     lanes: Sequence[LaneStatus]
     workers: Sequence[Member]
+    errors: Sequence[str] = ()
+    abandoned: Names = NO_NAMES
 
     @property
     def alive(self) -> list[Member]:
@@ -75,65 +105,131 @@ class Overview:
 
 
 async def look(client: Client, settings: Settings) -> Overview:
-    """Read everything about the queues and providers of the settings. Raises StoreError."""
+    """Read everything about the queues and providers of the settings, and about others that hold messages.
+
+    A key that cannot be read spoils its own row alone. Raises StoreError if Redis cannot be reached.
+    """
     prefix = settings.redis.prefix
     fleet = Fleet(client, prefix)
-    members, now = await fleet.members(), await fleet.now()
+    errors: list[str] = []
+    members: list[Member] = await _tolerant(fleet.members(), [], errors)
+    now = await _tolerant(fleet.now(), time.time(), errors)
+    known = await _tolerant(registry.known(client, prefix), NO_NAMES, errors)
     workers = [member.profile.worker for member in members]
     queues = await asyncio.gather(*(_queue(client, prefix, queue.name, workers) for queue in settings.queues))
     lanes = await asyncio.gather(
         *(read_lane(client, prefix, provider, workers, now) for provider in settings.providers)
     )
-    return Overview(now, queues, lanes, members)
+    other_queues = await asyncio.gather(
+        *(
+            _queue(client, prefix, name, workers)
+            for name in sorted({*known.queues}.difference(queue.name for queue in settings.queues))
+        )
+    )
+    other_lanes = await asyncio.gather(
+        *(
+            read_lane(client, prefix, name, workers, now)
+            for name in sorted({*known.lanes}.difference(settings.providers))
+        )
+    )
+    served = [member.profile for member in members if member.silent <= LEASE]
+    abandoned = Names(
+        tuple(
+            lane.provider
+            for lane in other_lanes
+            if lane.is_empty and not any(lane.provider in profile.lanes for profile in served)
+        ),
+        tuple(
+            queue.name
+            for queue in other_queues
+            if queue.is_empty and not any(queue.name in profile.queues for profile in served)
+        ),
+    )
+    return Overview(
+        now,
+        [*queues, *(replace(queue, configured=False) for queue in other_queues if not queue.is_empty)],
+        [*lanes, *(replace(lane, configured=False) for lane in other_lanes if not lane.is_empty)],
+        members,
+        errors,
+        abandoned,
+    )
 
 
 async def read_lane(
     client: Client, prefix: str, provider: str, workers: Sequence[str], now: float
 ) -> LaneStatus:
-    """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds."""
+    """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     keys = LaneKeys.of(prefix, provider)
-    try:
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.hmget(keys.part("control"), ["paused", "state", "hold", "why", "unexpanded", *TOTALS])
-            pipe.hlen(keys.part("bodies"))
-            pipe.zcard(keys.part("due"))
-            pipe.xlen(keys.part("dead"))
-            for worker in workers:
-                pipe.hlen(keys.inflight(worker))
-            control, bodies, delayed, dead, *inflight = await pipe.execute()
-    except TROUBLE as error:
-        raise StoreError(describe(error)) from error
-    texts = (None if value is None else value.decode() for value in control)
+    fields = ("paused", "state", "hold", "why", "unexpanded", *TOTALS)
+    (control, bodies, delayed, dead, *inflight), error = await _ask(
+        client,
+        ("HMGET", keys.part("control"), *fields),
+        ("HLEN", keys.part("bodies")),
+        ("ZCARD", keys.part("due")),
+        ("XLEN", keys.part("dead")),
+        *(("HLEN", keys.inflight(worker)) for worker in workers),
+    )
+    texts = [None if value is None else value.decode() for value in control or [None] * len(fields)]
     paused, state, hold, why, unexpanded, *totals = texts
     left = max(0.0, int(hold or 0) / 1000 - now)
     if paused:
         state, why, left = "paused", "by an operator", 0.0
     elif state == "throttled" and not left:
         state = why = None
-    in_flight = sum(inflight)
+    in_flight = sum(number or 0 for number in inflight)
     return LaneStatus(
         provider=provider,
-        state=state or "running",
+        state="unknown" if control is None else state or "running",
         why=why or "",
         hold=left,
-        waiting=max(0, bodies - delayed - in_flight) + int(unexpanded or 0),
-        delayed=delayed,
+        waiting=max(0, (bodies or 0) - (delayed or 0) - in_flight) + int(unexpanded or 0),
+        delayed=delayed or 0,
         in_flight=in_flight,
-        dead=dead,
+        dead=dead or 0,
         totals={name: int(total or 0) for name, total in zip(TOTALS, totals, strict=True)},
+        error=error,
     )
 
 
 async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str]) -> QueueStatus:
     keys = QueueKeys.of(prefix, name)
+    (waiting, staged, rejected, *taken), error = await _ask(
+        client,
+        ("LLEN", name),
+        ("LLEN", keys.staged),
+        ("XLEN", keys.rejected),
+        *(("LLEN", keys.processing(worker)) for worker in workers),
+    )
+    return QueueStatus(
+        name, (waiting or 0) + (staged or 0), sum(number or 0 for number in taken), rejected or 0, error
+    )
+
+
+async def _ask(client: Client, *commands: tuple[str, ...]) -> tuple[list[Any], str]:
+    """The replies, None for what Redis refuses, and one line about all that it refuses. Raises StoreError."""
     try:
         async with client.pipeline(transaction=False) as pipe:
-            pipe.llen(name)
-            pipe.llen(keys.staged)
-            pipe.xlen(keys.rejected)
-            for worker in workers:
-                pipe.llen(keys.processing(worker))
-            waiting, staged, rejected, *taken = await pipe.execute()
+            for words in commands:
+                pipe.execute_command(*words)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
     except TROUBLE as error:
         raise StoreError(describe(error)) from error
-    return QueueStatus(name, waiting + staged, sum(taken), rejected)
+    refusals = []
+    for words, reply in zip(commands, replies, strict=True):
+        if isinstance(reply, ResponseError):
+            refusals.append(f"{words[0]} {words[1]}: {describe(reply)}")
+        elif isinstance(reply, Exception):
+            raise StoreError(describe(reply)) from reply
+    replies = [None if isinstance(reply, ResponseError) else reply for reply in replies]
+    return replies, "; ".join(refusals)
+
+
+async def _tolerant(reading: Awaitable[ResultT], default: ResultT, errors: list[str]) -> ResultT:
+    """The result, or the default if Redis refuses the command; then the reason is in `errors`."""
+    try:
+        return await reading
+    except StoreError as error:
+        if not is_refusal(error):
+            raise
+        errors.append(str(error))
+        return default

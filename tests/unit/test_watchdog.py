@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from relay.intake import Refused
 from relay.store.queue import Queue
 from relay.watchdog import QUEUES_INTERVAL, Watchdog
 from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer
@@ -24,6 +25,7 @@ class AnIntake:
     answered: float = field(default_factory=time.monotonic)
     taken: int = 0
     waiting: bool = True
+    refused: Refused | None = None
 
 
 @pytest.fixture
@@ -51,6 +53,16 @@ async def test_a_heart_that_does_not_beat_is_said(redis: Redis) -> None:
 async def test_a_queue_that_gives_no_answer_is_said(redis: Redis) -> None:
     intake = AnIntake(Queue(redis, "relay", "q", "w1"), answered=time.monotonic() - 30, waiting=False)
     assert a_watchdog(redis, intake).troubles() == ["queue q: no answer for 30 s"]
+
+
+async def test_a_queue_that_redis_refuses_is_trouble_that_new_connections_do_not_help(redis: Redis) -> None:
+    queue = Queue(redis, "relay", "q", "w1")
+    refused = Refused(time.monotonic() - 30, "take: WRONGTYPE")
+    watchdog = a_watchdog(redis, AnIntake(queue, refused=refused))
+    await watchdog.look()
+    assert watchdog.troubles() == ["queue q: Redis refuses it for 30 s: take: WRONGTYPE"]
+    assert watchdog.reconnections == 0
+    assert a_watchdog(redis, AnIntake(queue, refused=refused), patience=60).troubles() == []
 
 
 async def test_a_queue_that_fills_while_nothing_comes_is_said_until_something_comes(redis: Redis) -> None:

@@ -1,0 +1,71 @@
+"""The lanes and queues that exist in Redis, also those that no configuration names any more.
+
+Workers write the names of theirs when they start. So `relay status` finds messages whose provider has left
+the file without a search through all keys.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from relay.errors import StoreError
+from relay.store.keys import FleetKeys
+from relay.store.scripting import TROUBLE, Client, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Providers that have a lane, and queues."""
+
+    lanes: tuple[str, ...]
+    queues: tuple[str, ...]
+
+
+NO_NAMES = Names((), ())
+
+
+async def known(client: Client, prefix: str) -> Names:
+    """All names that workers have registered, sorted. Raises StoreError."""
+    keys = FleetKeys(prefix)
+    try:
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.hkeys(keys.lanes)
+            pipe.hkeys(keys.queues)
+            lanes, queues = await pipe.execute()
+    except TROUBLE as error:
+        raise StoreError(f"registry: {describe(error)}") from error
+    return Names(_sorted(lanes), _sorted(queues))
+
+
+async def register(client: Client, prefix: str, names: Names) -> None:
+    """Remember these names. Raises StoreError."""
+    keys = FleetKeys(prefix)
+    now = int(time.time())
+    try:
+        async with client.pipeline(transaction=False) as pipe:
+            for key, found in ((keys.lanes, names.lanes), (keys.queues, names.queues)):
+                if found:
+                    pipe.hset(key, mapping=dict.fromkeys(found, now))
+            await pipe.execute()
+    except TROUBLE as error:
+        raise StoreError(f"registry: {describe(error)}") from error
+
+
+async def unregister(client: Client, prefix: str, names: Names) -> None:
+    """Forget these names. Raises StoreError."""
+    keys = FleetKeys(prefix)
+    try:
+        async with client.pipeline(transaction=False) as pipe:
+            for key, found in ((keys.lanes, names.lanes), (keys.queues, names.queues)):
+                if found:
+                    pipe.hdel(key, *found)
+            await pipe.execute()
+    except TROUBLE as error:
+        raise StoreError(f"registry: {describe(error)}") from error
+
+
+def _sorted(names: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(sorted(name.decode("utf-8", "replace") for name in names))

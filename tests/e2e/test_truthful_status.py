@@ -1,0 +1,114 @@
+"""`relay status` and `/metrics` when keys cannot be read, and when the file no longer names what is there."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.e2e.conftest import webhook
+from tests.e2e.test_admin import get
+from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.relay_process import relay, worker, write_config
+
+
+@pytest.fixture
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+async def test_a_key_of_a_wrong_type_spoils_one_row_and_the_rest_goes_on(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    queues = [{"name": name, "provider": "hook"} for name in ("good", "text", "forbidden")]
+    providers = {"hook": webhook(receiver), "broken": webhook(receiver)}
+    await redis.set("text", "not a list")
+    await redis.set("relay:{broken}:due", "not a sorted set")
+    rules = ("on", "nopass", "resetkeys", "~relay:*", "~good", "~text", "resetchannels", "&relay:*", "+@all")
+    await redis.execute_command("ACL SETUSER", "narrow", *rules)
+    url = redis_server.url.replace("redis://", "redis://narrow:any@")
+    config = write_config(tmp_path, url, providers, queues, admin={"listen": address})
+    try:
+        async with worker(config):
+            await redis.rpush("good", '{"payload": {"body": 1}}')
+            await receiver.until(1)
+            status = await relay("status", "--json", "-c", str(config))
+            assert status.code == 0, status.err
+            rows = {row["name"]: row for row in status.json["queues"]}
+            assert rows["good"]["error"] is None
+            assert rows["text"]["error"].startswith("LLEN text: WRONGTYPE")
+            assert "LLEN forbidden" in rows["forbidden"]["error"]
+            lanes = {row["provider"]: row for row in status.json["lanes"]}
+            assert lanes["hook"]["error"] is None
+            assert lanes["hook"]["delivered"] == 1
+            assert lanes["broken"]["error"].startswith("ZCARD relay:{broken}:due: WRONGTYPE")
+            table = (await relay("status", "-c", str(config))).out
+            assert "text: LLEN text: WRONGTYPE" in table
+            code, metrics = await get(f"http://{address}/metrics")
+            assert code == 200
+            assert 'relay_queue_error{queue="text"} 1.0' in metrics
+            assert 'relay_queue_error{queue="good"} 0.0' in metrics
+            assert 'relay_lane_error{provider="broken"} 1.0' in metrics
+            async with asyncio.timeout(60):
+                while (await get(f"http://{address}/healthz"))[0] == 200:
+                    await asyncio.sleep(0.2)
+            health = (await get(f"http://{address}/healthz"))[1]
+            assert "queue text: Redis refuses it" in health or "queue forbidden: Redis refuses it" in health
+    finally:
+        await redis.execute_command("ACL DELUSER", "narrow")
+
+
+async def test_keys_of_the_fleet_that_cannot_be_read_leave_the_rest_to_be_seen(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    await redis.set("relay:{fleet}:workers", "not a sorted set")
+    await redis.rpush("notifications", "one")
+    config = str(write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}))
+    status = await relay("status", "--json", "-c", config)
+    assert status.code == 0, status.err
+    assert "WRONGTYPE" in status.json["errors"][0]
+    assert status.json["queues"][0]["waiting"] == 1
+
+
+async def test_a_provider_and_a_queue_that_left_the_file_stay_visible(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    queues = [{"name": "left", "provider": "gone"}, {"name": "kept", "provider": "hook"}]
+    providers = {"gone": webhook(receiver), "hook": webhook(receiver), "empty": webhook(receiver)}
+    before = write_config(old, redis_server.url, providers, queues)
+    await redis.rpush("left", '{"payload": {"body": 1}, "delay": 3600}')
+    async with worker(before):
+        async with asyncio.timeout(30):
+            while not await redis.zcard("relay:{gone}:due"):
+                await asyncio.sleep(0.02)
+    await redis.rpush("left", '{"payload": {"body": 2}}')
+
+    address = f"127.0.0.1:{free_port()}"
+    config = write_config(
+        tmp_path, redis_server.url, {"hook": webhook(receiver)}, queues[1:], admin={"listen": address}
+    )
+    async with worker(config) as running:
+        lane = await running.says("provider gone is not in the file")
+        assert lane["delayed"] == 1
+        queue = await running.says("queue left is not in the file")
+        assert queue["waiting"] == 1
+        metrics = (await get(f"http://{address}/metrics"))[1]
+        assert 'relay_lane_delayed{provider="gone"} 1.0' in metrics
+        assert 'relay_lane_unconfigured{provider="gone"} 1.0' in metrics
+        status = (await relay("status", "--json", "-c", str(config))).json
+        assert [(row["provider"], row["configured"]) for row in status["lanes"]] == [
+            ("hook", True),
+            ("gone", False),
+        ]
+        assert [(row["name"], row["configured"], row["waiting"]) for row in status["queues"]] == [
+            ("kept", True, 0),
+            ("left", False, 1),
+        ]
+        assert "not in the file" in (await relay("status", "-c", str(config))).out
+        assert b"empty" not in await redis.hkeys("relay:{fleet}:lanes"), "a lane that holds nothing is forgotten"
