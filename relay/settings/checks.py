@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relay.settings.models import is_loopback
+from relay.names import hashed_part, is_reserved, key_beside
+from relay.settings.models import DEFAULT_PREFIX, is_loopback
 from relay.settings.tree import Location, Mapping, Node, Problems, Scalar, Sequence, child
 from relay.settings.words import listing, near_miss, quote
 
@@ -18,6 +19,7 @@ def check(root: Mapping, problems: Problems) -> None:
 
 def _check_queues(root: Mapping, problems: Problems) -> None:
     providers = child(root, "providers")
+    names = _QueueNames(root, problems)
     first: dict[str, int] = {}
     for location, queue in _queues(root):
         name = _text(queue, "name")
@@ -28,7 +30,46 @@ def _check_queues(root: Mapping, problems: Problems) -> None:
             problems.add(name.position, (*location, "name"), text)
         elif name is not None:
             first[name.text] = name.position.line
+            names.check(name, (*location, "name"))
         _check_provider(queue, location, providers, problems)
+
+
+class _QueueNames:
+    """What the name of a queue must not be, because of the keys that relay makes from it."""
+
+    def __init__(self, root: Mapping, problems: Problems) -> None:
+        redis = child(root, "redis")
+        prefix = _text(redis, "prefix") if isinstance(redis, Mapping) else None
+        url = _text(redis, "url") if isinstance(redis, Mapping) else None
+        self._prefix = prefix.text if prefix else DEFAULT_PREFIX
+        self._is_cluster = url is not None and "+cluster:" in url.text[:20]
+        self._problems = problems
+        self._first: dict[str, Scalar] = {}
+
+    def check(self, name: Scalar, location: Location) -> None:
+        if problem := self._problem(name):
+            self._problems.add(name.position, location, problem)
+
+    def _problem(self, name: Scalar) -> str | None:
+        shown = quote(name.text)
+        if is_reserved(self._prefix, name.text):
+            return (
+                f"{shown} is one of relay's own keys, which begin with {quote(self._prefix + ':')} "
+                "(`redis.prefix`); rename the queue, or choose another prefix"
+            )
+        own = key_beside(self._prefix, name.text)
+        other = self._first.setdefault(own, name)
+        if other is not name:
+            return (
+                f"the queue {shown} has the same keys in Redis as the queue {quote(other.text)} "
+                f"(line {other.position.line}); rename one"
+            )
+        if self._is_cluster and hashed_part(own) != hashed_part(name.text):
+            return (
+                f"{shown} has braces that are no hash tag, so a cluster keeps relay's keys for it on another "
+                "node; write a pair such as {tag}, or no brace"
+            )
+        return None
 
 
 def _check_provider(queue: Mapping, location: Location, providers: Node | None, problems: Problems) -> None:

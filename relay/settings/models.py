@@ -21,6 +21,7 @@ from relay.settings.words import describe, mask_url
 
 PROVIDER_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 PREFIX_PATTERN = r"^[^\s{}]+$"
+DEFAULT_PREFIX = "relay"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
 _LISTEN = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.*-]+):([0-9]{1,5})$")
@@ -76,7 +77,7 @@ class RedisSettings(Options):
     """redis://, rediss://, unix://, redis+sentinel://h1:p,h2:p/NAME/0, redis+cluster://h1:p,h2:p or embedded://DIR."""
     prefix: Annotated[
         str, AfterValidator(_check_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})
-    ] = "relay"
+    ] = DEFAULT_PREFIX
     """What the names of all of relay's own keys begin with."""
 
     _url_file: Path | None = PrivateAttr(default=None)

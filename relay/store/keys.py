@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from relay.names import key_beside
+
 LANE_PARTS = (
     "control",  # hash: sequence, buckets, pause, hold, breaker, counters
     "bodies",  # hash: ticket -> record
@@ -32,13 +34,6 @@ LANE_PARTS = (
     "destinations:due",  # sorted set: destination by the millisecond from which to look at it again
     "aside",  # sorted set by name: what waits for its destination
 )
-
-
-def beside(prefix: str, key: str, part: str) -> str:
-    """A key of ours in the slot of a key of the application's."""
-    # A name that has a hash tag of its own keeps it.
-    tagged = key if "{" in key else f"{{{key}}}"
-    return f"{prefix}:{tagged}:{part}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ class QueueKeys:
 
     @classmethod
     def of(cls, prefix: str, queue: str) -> QueueKeys:
-        return cls(queue, beside(prefix, queue, ""))
+        return cls(queue, key_beside(prefix, queue))
 
     @property
     def rejected(self) -> str:

@@ -14,7 +14,8 @@ from typing import Literal
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
-from relay.store.keys import LaneKeys, beside
+from relay.names import key_beside
+from relay.store.keys import LaneKeys
 from relay.store.scripting import TROUBLE, Client, describe, script
 
 LIMIT = 100_000
@@ -72,7 +73,7 @@ class Outbox:
 
     def replicated(self, target: str) -> str:
         """A key of ours in the slot of `target`, to see what was carried there arrive at a replica."""
-        return beside(self._prefix, target, "replicated")
+        return key_beside(self._prefix, target, "replicated")
 
     async def forget(self, last: str, carried: Mapping[str, str]) -> bool:
         """Drop the letters up to `last`; `carried` says which letter was the last one that each target got.
@@ -83,7 +84,7 @@ class Outbox:
         known = carried if self._one_redis else {}
         reply: int = await script("forget").run(
             self._client,
-            (self.key, *(beside(self._prefix, target, "carried") for target in known)),
+            (self.key, *(key_beside(self._prefix, target, "carried") for target in known)),
             f"{milliseconds}-{int(sequence) + 1}",
             self._provider,
             *known.values(),
@@ -93,7 +94,7 @@ class Outbox:
     async def _run(
         self, target: str, kind: str, deadline: int, mode: str, words: Sequence[str | bytes]
     ) -> str:
-        keys = (target, beside(self._prefix, target, "carried"), *([self.key] if self._one_redis else []))
+        keys = (target, key_beside(self._prefix, target, "carried"), *([self.key] if self._one_redis else []))
         reply: bytes = await script("carry").run(
             self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
         )

@@ -111,4 +111,6 @@ async def test_a_provider_and_a_queue_that_left_the_file_stay_visible(
             ("left", False, 1),
         ]
         assert "not in the file" in (await relay("status", "-c", str(config))).out
-        assert b"empty" not in await redis.hkeys("relay:{fleet}:lanes"), "a lane that holds nothing is forgotten"
+        assert b"empty" not in await redis.hkeys("relay:{fleet}:lanes"), (
+            "a lane that holds nothing is forgotten"
+        )
