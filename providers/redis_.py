@@ -6,6 +6,7 @@ Sources: https://redis.io/docs/latest/commands/publish/ and …/xadd/, the npm p
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator
@@ -13,11 +14,12 @@ from pydantic import AfterValidator, Field, field_validator
 from providers import _redis_payload as payloads
 from providers._redis_answers import outcome
 from relay.message import Message
+from relay.names import matches
 from relay.outcome import Outcome, Rejected
 from relay.redis_provider import Answer, Argument, RedisProvider, Transaction
 from relay.settings.provider import ProviderOptions
 from relay.settings.redis_url import FORMS, check_redis_url
-from relay.settings.types import Count, Secret, Switch
+from relay.settings.types import Count, Patterns, Secret, Switch
 
 MOST_AT_ONCE = 100
 """Messages in one pipeline."""
@@ -40,6 +42,12 @@ class RedisOptions(ProviderOptions):
     """The stream of messages that name none. Absent: they are published only."""
     maxlen: Annotated[Count, Field(le=LONGEST_STREAM)] | None = None
     """About how many entries a stream keeps, where the message does not say. Absent: all of them."""
+    min_maxlen: Annotated[Count, Field(le=LONGEST_STREAM)] = 1
+    """The smallest `maxlen` that a message may ask for: less would let it trim what other messages wrote."""
+    channels: Patterns = ("*",)
+    """The channels that messages may name, as glob patterns; relay's own and the queues never match."""
+    streams: Patterns = ("*",)
+    """The streams that messages may name, as glob patterns; relay's own keys and the queues never match."""
     socketio: Switch = False
     """Whether messages that do not say so themselves are for Socket.IO servers."""
     event: _Name | None = None
@@ -48,6 +56,10 @@ class RedisOptions(ProviderOptions):
     """The Socket.IO namespace of messages that name none."""
     prefix: _Name = "socket.io"
     """What Socket.IO's channels begin with: the `key` of its Redis adapter."""
+
+    def redis_names(self) -> Mapping[str, str]:
+        named = {"channel": self.channel, "stream": self.stream, "prefix": f"{self.prefix}#"}
+        return {option: name for option, name in named.items() if name is not None}
 
     @field_validator("url")
     @classmethod
@@ -97,6 +109,8 @@ class RedisPublisher(RedisProvider[RedisOptions]):
         stream = payload.stream if payload.stream is not None else self.options.stream
         if stream == "":
             raise ValueError("stream: is empty")
+        if stream is not None and stream != self.options.stream:
+            self._check_name("stream", stream, self.options.streams)
         if stream is None:
             if payload.maxlen is not None:
                 raise ValueError("maxlen: is for a stream, and there is none")
@@ -112,6 +126,8 @@ class RedisPublisher(RedisProvider[RedisOptions]):
         channel = payload.channel if payload.channel is not None else self.options.channel
         if channel == "":
             raise ValueError("channel: is empty")
+        if channel is not None and channel != self.options.channel:
+            self._check_name("channel", channel, self.options.channels)
         content = payloads.text(encoded)
         if channel is None:
             return None, ("data", content)
@@ -128,6 +144,7 @@ class RedisPublisher(RedisProvider[RedisOptions]):
         where = payload.namespace if payload.namespace is not None else self.options.namespace
         where = payloads.namespace(where)
         channel = payloads.channel(self.options.prefix, where, rooms)
+        self._check_name("channel", channel, self.options.channels)
         packet = payloads.packet(payload, event, where, rooms, encoded)
         entry: list[Argument] = ["namespace", where, "rooms", payloads.json_text(rooms), "event", event]
         if payload.args is not None:
@@ -136,12 +153,21 @@ class RedisPublisher(RedisProvider[RedisOptions]):
             entry += ["data", encoded]
         return ("PUBLISH", channel, packet), tuple(entry)
 
+    def _check_name(self, field: str, name: str, allowed: Sequence[str]) -> None:
+        """Raises ValueError for a name that is relay's own, a queue, or outside the option `FIELDs`."""
+        if refusal := self.own_names.refusal(name):
+            raise ValueError(f"{field}: {refusal}")
+        if not matches(allowed, name):
+            raise ValueError(f"{field}: {name[:60]!r} matches none of the option `{field}s`")
+
     def _append(self, stream: str, payload: payloads.Payload) -> _Command:
         most = payload.maxlen if payload.maxlen is not None else self.options.maxlen
         if most is None:
             return ("XADD", stream, "*")
         if not 1 <= most <= LONGEST_STREAM:
             raise ValueError("maxlen: must be a whole number of at least 1")
+        if payload.maxlen is not None and most < self.options.min_maxlen:
+            raise ValueError(f"maxlen: must be at least {self.options.min_maxlen}, the option `min_maxlen`")
         return ("XADD", stream, "MAXLEN", "~", most, "*")
 
     def outcome(self, message: Message, answer: Answer) -> Outcome:

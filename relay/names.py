@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
 
 def is_reserved(prefix: str, name: str) -> bool:
     """Whether a key or a channel belongs to relay, given the `redis.prefix` of the configuration.
@@ -23,3 +27,25 @@ def hashed_part(key: str) -> str:
     _, opened, rest = key.partition("{")
     tag, closed, _ = rest.partition("}")
     return tag if opened and closed and tag else key
+
+
+def matches(patterns: Iterable[str], name: str) -> bool:
+    """Whether a name matches one of these glob patterns (`*`, `?`, `[abc]`, `[!abc]`), case included."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnNames:
+    """The names that messages of one configuration may not write to: relay's own, and the queues."""
+
+    prefix: str = "relay"
+    queues: frozenset[str] = frozenset()
+
+    def refusal(self, name: str) -> str:
+        """Why a message may not name this key or channel. Empty: it may."""
+        if is_reserved(self.prefix, name):
+            return f"keys and channels that start with {self.prefix + ':'!r} are relay's own"
+        # relay keeps the same keys of its own beside `hits` and beside `{hits}`.
+        if not self.queues.isdisjoint((name, f"{{{name}}}", name.removeprefix("{").removesuffix("}"))):
+            return f"{name[:60]!r} is a queue"
+        return ""

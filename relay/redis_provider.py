@@ -7,13 +7,15 @@ pipeline (`relay.store.transactions`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from relay.message import Message
+from relay.names import OwnNames
 from relay.outcome import Outcome
 from relay.provider import OptionsT, Provider
+from relay.settings.provider import ProviderOptions
 
 Argument = str | bytes | int
 
@@ -74,6 +76,10 @@ class RedisProvider(Provider[OptionsT]):
 
     redis: RedisLink
 
+    own_names: OwnNames = OwnNames()
+    """Names that `transaction` must refuse, on every Redis: another URL may lead to relay's own Redis, and
+    channels span all databases of a server. The engine sets those of the configuration."""
+
     @property
     def redis_url(self) -> str | None:
         """Which Redis; None: relay's own."""
@@ -97,3 +103,10 @@ class RedisProvider(Provider[OptionsT]):
     @abstractmethod
     def outcome(self, message: Message, answer: Answer) -> Outcome:
         """What the answer means for the message. Pure."""
+
+
+def keep_out(providers: Iterable[Provider[ProviderOptions]], own: OwnNames) -> None:
+    """Make the providers that write to a Redis refuse these names."""
+    for provider in providers:
+        if isinstance(provider, RedisProvider):
+            provider.own_names = own

@@ -22,7 +22,7 @@ from relay.http import Transport, open_transport
 from relay.intake import Intake
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
-from relay.redis_provider import RedisProvider
+from relay.redis_provider import RedisProvider, keep_out
 from relay.router import Router
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
@@ -66,6 +66,7 @@ class Worker:
             provider: adapters[options.type](provider, options)
             for provider, options in settings.providers.items()
         }
+        keep_out(self.providers.values(), settings.own_names)
         self.lanes = {
             provider: Lane(client, prefix, provider, options, name)
             for provider, options in settings.providers.items()

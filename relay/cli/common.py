@@ -17,6 +17,7 @@ from rich.console import Console
 
 from relay.errors import StoreError, UsageError
 from relay.provider import Provider, discover
+from relay.redis_provider import keep_out
 from relay.settings.load import load
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
@@ -87,7 +88,9 @@ def load_settings(context: typer.Context, config: Path | None) -> Settings:
 def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
     """The providers of the file by name, not started."""
     adapters = discover()
-    return {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
+    found = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
+    keep_out(found.values(), settings.own_names)
+    return found
 
 
 @asynccontextmanager

@@ -4,17 +4,39 @@ problems also where other parts of the file are wrong."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping as AnyMapping
 
-from relay.names import hashed_part, is_reserved, key_beside
+from relay.names import OwnNames, hashed_part, is_reserved, key_beside
 from relay.settings.models import DEFAULT_PREFIX, is_loopback
+from relay.settings.provider import ProviderOptions
 from relay.settings.tree import Location, Mapping, Node, Problems, Scalar, Sequence, child
 from relay.settings.words import listing, near_miss, quote
 
 
-def check(root: Mapping, problems: Problems) -> None:
-    """Queues against providers, queues against each other, the admin server against the world."""
+def check(root: Mapping, options: AnyMapping[str, ProviderOptions], problems: Problems) -> None:
+    """Queues against providers, queues against each other, the admin server against the world.
+
+    `options` by provider: the names in Redis that they give, against relay's own.
+    """
     _check_queues(root, problems)
     _check_admin(root, problems)
+    _check_names(root, options, problems)
+
+
+def _check_names(root: Mapping, options: AnyMapping[str, ProviderOptions], problems: Problems) -> None:
+    redis = child(root, "redis")
+    prefix = _text(redis, "prefix") if isinstance(redis, Mapping) else None
+    queues = frozenset(name.text for _, queue in _queues(root) if (name := _text(queue, "name")))
+    own = OwnNames(prefix.text, queues) if prefix else OwnNames(queues=queues)
+    providers = child(root, "providers")
+    if not isinstance(providers, Mapping):
+        return
+    for provider, entry in providers.entries.items():
+        for option, target in options[provider].redis_names().items():
+            named = _text(entry.node, option)
+            if named and (refusal := own.refusal(target)):
+                text = f"{quote(named.text)} cannot be used: {refusal}; choose another name"
+                problems.add(named.position, ("providers", provider, option), text)
 
 
 def _check_queues(root: Mapping, problems: Problems) -> None:

@@ -99,7 +99,7 @@ def _read(
         return mapping
 
     settings = validate(Settings, root, (), problems, data)
-    check(root, problems)
+    check(root, options, problems)
     return settings, files
 
 

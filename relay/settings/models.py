@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SerializeAsAny, WithJsonSchema
 
+from relay.names import OwnNames
 from relay.settings.provider import Options, ProviderOptions
 from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url
 from relay.settings.secrets import read_secret
@@ -167,6 +168,11 @@ class Settings(Options):
 
     _path: Path | None = PrivateAttr(default=None)
     _secret_files: tuple[Path, ...] = PrivateAttr(default=())
+
+    @property
+    def own_names(self) -> OwnNames:
+        """The names in Redis that no message may write to."""
+        return OwnNames(self.redis.prefix, frozenset(queue.name for queue in self.queues))
 
     @property
     def path(self) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
@@ -93,6 +94,10 @@ class ProviderOptions(Options):
     def each_destination(self) -> bool:
         """Whether the rate is one for each destination, and not one for all."""
         return False
+
+    def redis_names(self) -> Mapping[str, str]:
+        """The options that name a key or a channel in Redis, each with that name: none may be relay's own."""
+        return {}
 
     def bursts(self) -> tuple[int, ...]:
         """The bucket's size in messages, one for each rate."""

@@ -167,6 +167,10 @@ def _as_rates(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 class Secret(SecretStr):
     """A text that is never shown: not by repr, not by str, not in a dump, not in an error.
 
@@ -219,6 +223,21 @@ Size = Annotated[
     ),
 ]
 """Bytes."""
+
+Patterns = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(_as_list),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}},
+            ],
+            "examples": ["feed:*", ["news", "feed:*"]],
+        }
+    ),
+]
+"""Glob patterns of names (see `relay.names.matches`): one, or a list of them. An empty list: no name."""
 
 Count = Annotated[int, Strict(), Field(ge=1)]
 """A whole number of at least 1. Strict: `true` and "20" are no numbers."""

@@ -117,3 +117,37 @@ async def test_check_connect_says_whether_it_answers(tmp_path: Path, redis_serve
     checked = await relay("check", "--connect", "-c", config)
     assert checked.code == 1
     assert "own: relay's own Redis cannot be reached" in checked.out
+
+
+async def test_own_keys_are_out_of_reach_by_whatever_name_the_server_goes(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    """Another host name and another database lead to relay's own Redis: channels span all databases."""
+    elsewhere = f"redis://localhost:{redis_server.port}/1"
+    config = write_config(
+        tmp_path,
+        redis_server.url,
+        {"live": {"type": "redis"}, "elsewhere": {"type": "redis", "url": elsewhere}},
+        [{"name": "notifications", "provider": "live"}, {"name": "hits", "provider": "live"}],
+    )
+    own = [
+        "relay:{live}:outbox",
+        "relay:{live}:ready:normal",
+        "relay:{fleet}:recovery",
+        "relay:feedback",
+        "hits",
+    ]
+    payloads = [{"stream": name, "data": "x", "maxlen": 1} for name in own] + [{"channel": "relay:wake"}]
+    async with worker(config) as running:
+        for provider in ("live", "elsewhere"):
+            for payload in payloads:
+                await push(redis, payload, provider=provider, reply_to="ends")
+        for _ in payloads * 2:
+            receipt = json.loads((await redis.blpop(["ends"], 30))[1])
+            assert receipt["outcome"] == "rejected"
+            assert "relay's own" in receipt["reason"] or "is a queue" in receipt["reason"]
+        # The queue is still a queue, and the lane still delivers.
+        await redis.rpush("hits", json.dumps({"payload": {"stream": "s", "data": 1}, "reply_to": "ends"}))
+        assert json.loads((await redis.blpop(["ends"], 30))[1])["outcome"] == "delivered"
+    assert await running.ended() == 0
+    assert await redis.exists("relay:feedback", "relay:{fleet}:recovery") == 0

@@ -21,10 +21,12 @@ from redis.asyncio.client import PubSub
 from providers._redis_answers import outcome
 from providers._redis_payload import Payload
 from providers.redis_ import RedisOptions, RedisPublisher
-from relay.errors import MessageError, UsageError
+from relay.errors import ConfigError, MessageError, UsageError
 from relay.message import Message, parse_bare, parse_envelope
+from relay.names import OwnNames
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
-from relay.redis_provider import Answer, Refused, Replied, Unanswered
+from relay.redis_provider import Answer, Refused, Replied, Unanswered, keep_out
+from relay.settings.load import loads
 from relay.store.transactions import linked
 from tests.support.redis_server import RedisServer
 
@@ -145,6 +147,104 @@ def test_the_configuration_supplies_what_a_message_does_not_say() -> None:
 )
 def test_what_could_never_be_published_is_refused(payload: Any, reason: str) -> None:
     assert refusal(a_publisher(), payload) == reason
+
+
+RELAY_S_OWN = OwnNames("relay", frozenset({"hits", "{tagged}"}))
+
+
+def a_confined_publisher(**fields: Any) -> RedisPublisher:
+    publisher = a_publisher(**fields)
+    keep_out([publisher], RELAY_S_OWN)
+    return publisher
+
+
+@pytest.mark.parametrize("field", ["channel", "stream"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("relay:{live}:outbox", "start with 'relay:' are relay's own"),
+        ("relay:wake", "start with 'relay:' are relay's own"),
+        ("relay:feedback", "start with 'relay:' are relay's own"),
+        ("relay", "start with 'relay:' are relay's own"),
+        ("hits", "'hits' is a queue"),
+        ("{hits}", "'{hits}' is a queue"),
+        ("tagged", "'tagged' is a queue"),
+        ("{tagged}", "'{tagged}' is a queue"),
+    ],
+)
+def test_own_names_are_out_of_reach(field: str, name: str, reason: str) -> None:
+    refused = refusal(a_confined_publisher(), {field: name, "data": 1})
+    assert refused.startswith(f"{field}: ")
+    assert reason in refused
+
+
+@pytest.mark.parametrize("name", ["relayed", "hits:1", "relax:wake", "RELAY:wake", "hit"])
+def test_names_that_only_resemble_own_ones_are_free(name: str) -> None:
+    assert a_confined_publisher().check(a_message({"channel": name, "stream": name})) is None
+
+
+def test_own_names_are_out_of_reach_of_a_socketio_message() -> None:
+    publisher = a_confined_publisher(socketio=True, event="e")
+    keep_out([publisher], OwnNames("socket.io#/#a"))
+    assert "relay's own" in refusal(publisher, {"room": "a:wake"})
+    assert publisher.check(a_message({"room": "b:wake"})) is None
+
+
+CONFINED = {"channels": ["news", "chat:[0-9]*"], "streams": "feed:?", "channel": "own", "stream": "kept"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({"channel": "news", "stream": "feed:1"}, None),
+        ({"channel": "chat:7:x"}, None),
+        ({}, None),
+        ({"channel": "own", "stream": "kept"}, None),
+        ({"channel": "News"}, "channel: 'News' matches none of the option `channels`"),
+        ({"channel": "chat:x"}, "channel: 'chat:x' matches none of the option `channels`"),
+        ({"stream": "feed:12"}, "stream: 'feed:12' matches none of the option `streams`"),
+        ({"stream": "a" * 999}, f"stream: {'a' * 60!r} matches none of the option `streams`"),
+        (
+            {"socketio": True, "event": "e", "room": "r"},
+            "channel: 'socket.io#/#r#' matches none of the option `channels`",
+        ),
+    ],
+)
+def test_messages_name_only_those_that_the_file_allows(payload: Any, reason: str | None) -> None:
+    refused = a_confined_publisher(**CONFINED).check(a_message({"data": 1, **payload}))
+    assert (refused and refused.reason) == reason
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("channel: relay:wake", "keys and channels that start with 'relay:' are relay's own"),
+        ("stream: relay:{live}:outbox", "keys and channels that start with 'relay:' are relay's own"),
+        ("stream: hits", "'hits' is a queue"),
+        ("prefix: relay:sockets", "keys and channels that start with 'relay:' are relay's own"),
+    ],
+)
+def test_the_file_cannot_name_own_names_either(option: str, why: str) -> None:
+    text = f"queues: [{{name: hits, provider: live}}]\nproviders:\n  live:\n    type: redis\n    {option}\n"
+    with pytest.raises(ConfigError) as caught:
+        loads(text, "relay.yaml", {"redis": RedisOptions}, {})
+    key, _, name = option.partition(": ")
+    assert list(caught.value.problems) == [
+        f"relay.yaml:5:{len(key) + 7}: providers.live.{key}: "
+        f'"{name}" cannot be used: {why}; choose another name'
+    ]
+    loads(
+        f"redis: {{prefix: other}}\n{text.replace('name: hits', 'name: q')}", "", {"redis": RedisOptions}, {}
+    )
+
+
+def test_a_message_cannot_trim_below_the_least_maxlen() -> None:
+    publisher = a_publisher(maxlen=5, min_maxlen=100)
+    assert refusal(publisher, {"stream": "s", "maxlen": 99}) == (
+        "maxlen: must be at least 100, the option `min_maxlen`"
+    )
+    assert commands(publisher, {"stream": "s", "maxlen": 100})[0][4] == 100
+    assert commands(publisher, {"stream": "s"})[0][4] == 5
 
 
 OURS = [*Payload.__struct_encode_fields__, "hits"]
