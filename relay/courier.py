@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import Literal, TypeVar
+import time
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
+from relay import letters
 from relay.errors import StoreError
-from relay.store.outbox import Outboxes
+from relay.store.outbox import Carried, Kind, Outbox, Outboxes
 from relay.store.replication import Replicas
 
 INTERVAL = 15.0
 """Seconds between two looks at outboxes that nobody called us to: those of workers that died."""
 
+LOG_INTERVAL = 30.0
+"""Seconds between two log lines about letters of one provider that are lost for the same reason."""
+
+LOST: Final[Mapping[Carried, str]] = {
+    "wrong type": "the key holds something else",
+    "no right": "the user of redis.url may not write to this key",
+    "wrong slot": "braces in this key's name put it where a cluster cannot update it in one step",
+}
+"""Why the letters for a target go nowhere: waiting would hold up those for all others."""
+
 ResultT = TypeVar("ResultT")
 
 logger = structlog.get_logger()
-_unpack = msgspec.msgpack.Decoder(list).decode
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -34,6 +45,7 @@ class Courier:
         self._calls: set[str] = set(outboxes)
         self._called = asyncio.Event()
         self._called.set()
+        self._losses = _Losses()
 
     def call(self, provider: str) -> None:
         """There are letters in this lane's outbox."""
@@ -50,12 +62,15 @@ class Courier:
                 await self._look()
             self._called.clear()
             calls, self._calls = self._calls, set()
-            for provider in calls:
-                try:
-                    while await self.carry(provider):
-                        pass
-                except StoreError as error:
-                    logger.warning("cannot carry receipts", provider=provider, error=str(error))
+            while calls:
+                # In turns: a lane whose outbox fills as fast as it is emptied holds up no other.
+                for provider in sorted(calls):
+                    try:
+                        if not await self.carry(provider):
+                            calls.discard(provider)
+                    except StoreError as error:
+                        calls.discard(provider)
+                        logger.warning("cannot carry receipts", provider=provider, error=str(error))
 
     async def _look(self) -> None:
         try:
@@ -70,67 +85,73 @@ class Courier:
         if not read.letters:
             return 0
         # Each list gets its own in their order; which list is first does not matter.
-        by_target: dict[tuple[str, Literal["list", "stream"]], list[tuple[str, bytes]]] = {}
+        by_target: dict[tuple[str, Kind], list[tuple[str, bytes]]] = {}
+        unreadable: list[tuple[str, bytes]] = []
         for letter_id, packed in read.letters:
-            letter = _unpack(packed)
-            if letter[0] == "receipt":
-                text = msgspec.json.encode(receipt(provider, letter))
-                by_target.setdefault((letter[1], "list"), []).append((letter_id, text))
-            else:
-                text = _pack([part for pair in feedback(provider, letter).items() for part in pair])
-                by_target.setdefault((self._feedback, "stream"), []).append((letter_id, text))
+            match letter := letters.read(packed):
+                case letters.ReceiptLetter():
+                    text = msgspec.json.encode(letters.receipt(provider, letter))
+                    by_target.setdefault((letter.reply_to, "list"), []).append((letter_id, text))
+                case letters.FeedbackLetter():
+                    fields = letters.feedback(provider, letter)
+                    text = _pack([part for pair in fields.items() for part in pair])
+                    by_target.setdefault((self._feedback, "stream"), []).append((letter_id, text))
+                case None:
+                    unreadable.append((letter_id, packed))
+        if unreadable:
+            await self._set_aside(provider, outbox, unreadable)
         results = await _all(
-            outbox.carry(target, kind, read.deadline, letters)
-            for (target, kind), letters in by_target.items()
+            outbox.carry(target, kind, read.deadline, its_letters)
+            for (target, kind), its_letters in by_target.items()
         )
-        for (target, _), result in zip(by_target, results, strict=True):
-            if result == "late":
-                return 0
-            if result == "stale":
-                return 1
-            if result == "wrong type":
-                logger.warning("the key that receipts go to holds something else: they are lost", key=target)
-        await _all(self._replicas.follow(outbox.replicated(target)) for target, _ in by_target)
-        came = {
-            (target, kind): letters[-1][0]
-            for ((target, kind), letters), result in zip(by_target.items(), results, strict=True)
-            if result == "ok"
-        }
-        if await outbox.forget(read.letters[-1][0], {target: last for (target, _), last in came.items()}):
-            await _all(
-                outbox.carried(target, kind, read.deadline, last) for (target, kind), last in came.items()
-            )
+        came: list[tuple[str, Kind, str]] = []
+        lost = 0
+        for ((target, kind), its_letters), result in zip(by_target.items(), results, strict=True):
+            match result:
+                case "late":
+                    return 0
+                case "stale":
+                    return 1
+                case "ok":
+                    came.append((target, kind, its_letters[-1][0]))
+                case _:
+                    lost += len(its_letters)
+                    self._losses.note(provider, LOST[result], len(its_letters), key=target)
+        await _all(self._replicas.follow(outbox.replicated(target)) for target, _, _ in came)
+        if await outbox.forget(read.letters[-1][0], {target: last for target, _, last in came}, lost):
+            await _all(outbox.carried(target, kind, read.deadline, last) for target, kind, last in came)
         return len(read.letters)
 
-
-def receipt(provider: str, letter: list[object]) -> dict[str, object]:
-    """What an application reads of a message that ended. `at` is in Unix seconds."""
-    _, _, message_id, outcome, reason, attempts, at, *fan_out = letter
-    told: dict[str, object] = {
-        "id": message_id,
-        "provider": provider,
-        "outcome": outcome,
-        "reason": reason,
-        "attempts": attempts,
-        "at": int(str(at)) / 1000,
-    }
-    if fan_out and isinstance(fan_out[0], dict):
-        ended = dict(sorted(fan_out[0].items(), key=lambda item: -item[1]))
-        told["reason"] = ", ".join(f"{number} {name}" for name, number in ended.items())
-        told["targets"] = ended
-    return told
+    async def _set_aside(
+        self, provider: str, outbox: Outbox, unreadable: Sequence[tuple[str, bytes]]
+    ) -> None:
+        await outbox.set_aside([letter_id for letter_id, _ in unreadable])
+        letter_id, packed = unreadable[0]
+        self._losses.note(
+            provider,
+            "an entry of the outbox holds no letter that this version can read",
+            len(unreadable),
+            entry=letter_id,
+            letter=repr(packed[:200]),
+            moved_to=outbox.unreadable,
+        )
 
 
-def feedback(provider: str, letter: list[object]) -> dict[str, str]:
-    """The fields of an entry of the feedback stream: a target that is gone."""
-    _, target, reason, since, message_id = letter
-    return {
-        "provider": provider,
-        "target": str(target),
-        "reason": str(reason),
-        "id": str(message_id),
-        "since": str(since),
-    }
+class _Losses:
+    """Logs letters that are lost: the first of each kind at once, those that follow with their number."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def note(self, provider: str, why: str, number: int, **example: str) -> None:
+        logged, silent = self._kinds.get((provider, why), (-LOG_INTERVAL, 0))
+        silent += number
+        if time.monotonic() - logged >= LOG_INTERVAL:
+            logger.error(
+                "receipts or feedback are lost", provider=provider, why=why, number=silent, **example
+            )
+            logged, silent = time.monotonic(), 0
+        self._kinds[provider, why] = logged, silent
 
 
 async def _all(calls: Iterable[Awaitable[ResultT]]) -> list[ResultT]:

@@ -31,6 +31,7 @@ _GAUGES: Final = {
     "delayed": "Messages that wait for their time or their next attempt.",
     "in_flight": "Messages that a worker holds.",
     "dead": "Dead letters.",
+    "outbox": "Receipts and feedback on their way to the application.",
     "hold": "Seconds for which the lane still holds.",
 }
 
@@ -153,15 +154,20 @@ class _Snapshot:
         state = GaugeMetricFamily(
             "relay_lane_state", "1 for the state of the lane.", labels=["provider", "state"]
         )
+        lost = CounterMetricFamily(
+            "relay_lane_outbox_lost", "Receipts and feedback that could go nowhere.", labels=["provider"]
+        )
         ended = CounterMetricFamily(
             "relay_messages", "Messages by what became of them.", labels=["provider", "outcome"]
         )
         for lane in lanes:
             for known in STATES:
                 state.add_metric([lane.provider, known], float(lane.state == known))
+            lost.add_metric([lane.provider], lane.outbox_lost)
             for outcome, total in lane.totals.items():
                 ended.add_metric([lane.provider, outcome], total)
         yield state
+        yield lost
         yield ended
         queue = GaugeMetricFamily(
             "relay_queue_waiting", "Elements on an application's list.", labels=["queue"]

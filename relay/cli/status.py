@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,9 @@ from relay.store.overview import LaneStatus, Overview, look
 
 REFRESH = 1.0
 """Seconds between two looks with `--watch`."""
+
+OUTBOX_BACKLOG = 1000
+"""Receipts and feedback that may wait for a lane before the table says so: workers forward them at once."""
 
 _COLOURS = {
     "running": "green",
@@ -112,6 +116,8 @@ def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
                 "dead": lane.dead,
                 "configured": lane.configured,
                 "error": lane.error or None,
+                "outbox": lane.outbox,
+                "outbox_lost": lane.outbox_lost,
                 **lane.totals,
             }
             for lane in overview.lanes
@@ -140,9 +146,17 @@ def tables(settings: Settings, overview: Overview, before: Overview | None) -> R
         _workers(overview),
     ]
     parts += [Text(printable(f"Redis refuses {error}"), style="red") for error in overview.errors]
+    parts += [Text(note, style="bold red") for note in _outbox_notes(overview)]
     if not overview.alive:
         parts.append(Text("No worker is alive: start one with `relay run`.", style="bold red"))
     return Group(*parts)
+
+
+def _outbox_notes(overview: Overview) -> Iterator[str]:
+    """One line for each lane whose receipts and feedback pile up."""
+    for lane in overview.lanes:
+        if lane.outbox > OUTBOX_BACKLOG:
+            yield f"{lane.provider}: {lane.outbox:,} receipts or feedback entries wait; see the workers' log."
 
 
 def _table(title: str, *names: str) -> Table:

@@ -56,6 +56,11 @@ class LaneKeys:
         """String: written to see it arrive at a replica, and with it all that was written before."""
         return self.base + "replicated"
 
+    @property
+    def unreadable(self) -> str:
+        """Stream: entries of the outbox that hold no letter, the newest 1,000, cut to 4 KiB each."""
+        return self.base + "outbox:unreadable"
+
     def inflight(self, worker: str) -> str:
         """Hash: ticket -> the claim that handed it to this worker."""
         return f"{self.base}inflight:{worker}"

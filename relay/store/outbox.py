@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from relay.errors import StoreError
 from relay.names import key_beside
@@ -25,10 +26,16 @@ PATIENCE = 30.0
 """Seconds after reading a letter within which it may be carried."""
 
 
+Kind = Literal["list", "stream"]
+Carried = Literal["ok", "late", "stale", "wrong type", "no right", "wrong slot"]
+"""The result of carrying letters to one target. `late` and `stale`: nothing was done, read again. The last
+three: the target cannot be written, and waiting does not change that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Letters:
-    """The oldest letters of an outbox, as (id, packed text). They may be carried until `deadline`, in
-    Unix milliseconds by Redis's clock."""
+    """The oldest entries of an outbox, as (id, packed letter; empty if the entry has none). They may be
+    carried until `deadline`, in Unix milliseconds by Redis's clock."""
 
     deadline: int
     letters: Sequence[tuple[str, bytes]]
@@ -43,31 +50,37 @@ class Outbox:
         self._provider = provider
         # In a cluster the target may lie on another node; then replicas are waited for.
         self._one_redis = isinstance(client, Redis)
-        self.key = LaneKeys.of(prefix, provider).part("outbox")
+        self._keys = LaneKeys.of(prefix, provider)
+        self.key = self._keys.part("outbox")
+        self.unreadable = self._keys.unreadable
 
     async def read(self, most: int = 100) -> Letters:
         """The oldest letters."""
         now, entries = await script("outbox").run(self._client, (self.key,), most)
         return Letters(
-            now + round(PATIENCE * 1000), [(entry.decode(), fields[1]) for entry, fields in entries]
+            now + round(PATIENCE * 1000), [(entry.decode(), _packed(fields)) for entry, fields in entries]
         )
 
+    async def set_aside(self, entries: Sequence[str]) -> None:
+        """Move entries that hold no letter into a stream beside the outbox, where people can look at them."""
+        keys = (self.key, self.unreadable, self._keys.part("control"))
+        await script("set_aside").run(self._client, keys, *entries)
+
     async def carry(
-        self,
-        target: str,
-        kind: Literal["list", "stream"],
-        deadline: int,
-        letters: Sequence[tuple[str, bytes]],
-    ) -> str:
-        """Put letters, the oldest first, into `target`; those that came before change nothing.
-
-        Returns 'ok', 'late' or 'stale' (nothing was done: read again), or 'wrong type' (they cannot be put
-        there).
-        """
+        self, target: str, kind: Kind, deadline: int, letters: Sequence[tuple[str, bytes]]
+    ) -> Carried:
+        """Put letters, the oldest first, into `target`; those that came before change nothing."""
+        if not self._fits(target):
+            return "wrong slot"
         words = [part for letter in letters for part in letter]
-        return await self._run(target, kind, deadline, "keep", words)
+        try:
+            return await self._run(target, kind, deadline, "keep", words)
+        except StoreError as error:
+            if _forbids_a_key(error):
+                return "no right"
+            raise
 
-    async def carried(self, target: str, kind: Literal["list", "stream"], deadline: int, last: str) -> None:
+    async def carried(self, target: str, kind: Kind, deadline: int, last: str) -> None:
         """Tell the target that its letters up to `last` have left the outbox."""
         await self._run(target, kind, deadline, "done", [last])
 
@@ -75,30 +88,55 @@ class Outbox:
         """A key of ours in the slot of `target`, to see what was carried there arrive at a replica."""
         return key_beside(self._prefix, target, "replicated")
 
-    async def forget(self, last: str, carried: Mapping[str, str]) -> bool:
-        """Drop the letters up to `last`; `carried` says which letter was the last one that each target got.
+    async def forget(self, last: str, carried: Mapping[str, str], lost: int = 0) -> bool:
+        """Drop the letters up to `last`; `carried` has the last letter that each target got, and `lost` of
+        them could go nowhere.
 
-        False where a failover has undone that. Repeating it changes nothing.
+        Returns False if a failover has undone that. Repeating it changes nothing.
         """
         milliseconds, _, sequence = last.partition("-")
         known = carried if self._one_redis else {}
         reply: int = await script("forget").run(
             self._client,
-            (self.key, *(key_beside(self._prefix, target, "carried") for target in known)),
+            (
+                self.key,
+                self._keys.part("control"),
+                *(key_beside(self._prefix, target, "carried") for target in known),
+            ),
             f"{milliseconds}-{int(sequence) + 1}",
             self._provider,
+            lost,
             *known.values(),
         )
         return bool(reply)
 
+    def _fits(self, target: str) -> bool:
+        """Whether a key beside `target` lies in its slot: braces in odd places make that impossible."""
+        if isinstance(self._client, Redis):
+            return True
+        slot_of = self._client.keyslot
+        return bool(slot_of(target) == slot_of(key_beside(self._prefix, target, "carried")))
+
     async def _run(
-        self, target: str, kind: str, deadline: int, mode: str, words: Sequence[str | bytes]
-    ) -> str:
+        self, target: str, kind: Kind, deadline: int, mode: str, words: Sequence[str | bytes]
+    ) -> Carried:
         keys = (target, key_beside(self._prefix, target, "carried"), *([self.key] if self._one_redis else []))
         reply: bytes = await script("carry").run(
             self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
         )
-        return reply.decode()
+        result: Carried = reply.decode()  # type: ignore[assignment]  # the script has no other replies
+        return result
+
+
+def _packed(fields: Sequence[bytes]) -> bytes:
+    """The letter among the fields of an entry; empty if there is none."""
+    return dict(zip(fields[::2], fields[1::2], strict=False)).get(b"letter", b"")
+
+
+def _forbids_a_key(error: StoreError) -> bool:
+    """Whether the user of `redis.url` may run the script, and may not touch one of its keys."""
+    cause = error.__cause__
+    return isinstance(cause, NoPermissionError) and "command" not in str(cause)
 
 
 class Outboxes(Mapping[str, Outbox]):
@@ -123,7 +161,8 @@ class Outboxes(Mapping[str, Outbox]):
             async with self._client.pipeline(transaction=False) as pipe:
                 for outbox in self._outboxes.values():
                     pipe.xlen(outbox.key)
-                lengths = await pipe.execute()
+                # An outbox that cannot be asked counts as filled: who carries it finds out why.
+                lengths = await pipe.execute(raise_on_error=False)
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         return [provider for provider, length in zip(self._outboxes, lengths, strict=True) if length]

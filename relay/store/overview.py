@@ -56,6 +56,10 @@ class LaneStatus:
     delayed: int
     in_flight: int
     dead: int
+    outbox: int
+    """Receipts and feedback that wait for their way to the application."""
+    outbox_lost: int
+    """Receipts and feedback that could go nowhere, since the lane exists."""
     totals: Mapping[str, int]
     error: str = ""
     configured: bool = True
@@ -160,17 +164,18 @@ async def read_lane(
 ) -> LaneStatus:
     """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     keys = LaneKeys.of(prefix, provider)
-    fields = ("paused", "state", "hold", "why", "unexpanded", *TOTALS)
-    (control, bodies, delayed, dead, *inflight), error = await _ask(
+    fields = ("paused", "state", "hold", "why", "unexpanded", "outbox_lost", *TOTALS)
+    (control, bodies, delayed, dead, outbox, *inflight), error = await _ask(
         client,
         ("HMGET", keys.part("control"), *fields),
         ("HLEN", keys.part("bodies")),
         ("ZCARD", keys.part("due")),
         ("XLEN", keys.part("dead")),
+        ("XLEN", keys.part("outbox")),
         *(("HLEN", keys.inflight(worker)) for worker in workers),
     )
     texts = [None if value is None else value.decode() for value in control or [None] * len(fields)]
-    paused, state, hold, why, unexpanded, *totals = texts
+    paused, state, hold, why, unexpanded, outbox_lost, *totals = texts
     left = max(0.0, int(hold or 0) / 1000 - now)
     if paused:
         state, why, left = "paused", "by an operator", 0.0
@@ -186,6 +191,8 @@ async def read_lane(
         delayed=delayed or 0,
         in_flight=in_flight,
         dead=dead or 0,
+        outbox=outbox or 0,
+        outbox_lost=int(outbox_lost or 0),
         totals={name: int(total or 0) for name, total in zip(TOTALS, totals, strict=True)},
         error=error,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import msgspec
 import pytest
@@ -12,13 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.courier import Courier, receipt
+from relay.courier import Courier
+from relay.errors import StoreError
+from relay.letters import ReceiptLetter, read, receipt
 from relay.outcome import Unregistered
 from relay.settlement import Settler
 from relay.store import outbox as outbox_module
 from relay.store.connect import open_client
 from relay.store.lane import Lane
 from relay.store.outbox import Outbox, Outboxes
+from relay.store.overview import read_lane
 from relay.store.replication import Replicas
 from relay.store.scripting import Client
 from tests.support.builders import a_lane, a_message, options
@@ -64,15 +66,15 @@ async def test_a_courier_that_dies_before_it_forgets_repeats_nothing(redis: Clie
     lane = a_lane(redis)
     outbox = Outbox(redis, "relay", "test")
     await deliver(lane, range(20))
-    read = await outbox.read()
+    found = await outbox.read()
     # It carried some of them, and of one list only a part.
     for target in LISTS[:3]:
         mine = [
-            (letter_id, msgspec.json.encode(receipt("test", msgspec.msgpack.decode(packed))))
-            for letter_id, packed in read.letters
-            if msgspec.msgpack.decode(packed)[1] == target
+            (letter_id, msgspec.json.encode(receipt("test", letter)))
+            for letter_id, packed in found.letters
+            if isinstance(letter := read(packed), ReceiptLetter) and letter.reply_to == target
         ]
-        assert await outbox.carry(target, "list", read.deadline, mine[:2]) == "ok"
+        assert await outbox.carry(target, "list", found.deadline, mine[:2]) == "ok"
     await carry_all(a_courier(redis))
     assert await arrived(redis) == expected(range(20))
 
@@ -80,8 +82,8 @@ async def test_a_courier_that_dies_before_it_forgets_repeats_nothing(redis: Clie
 async def test_a_frozen_courier_that_wakes_does_nothing(redis: Client) -> None:
     outbox = Outbox(redis, "relay", "test")
     await deliver(a_lane(redis), range(1))
-    read = await outbox.read()
-    assert await outbox.carry(LISTS[0], "list", 1, [(read.letters[0][0], b"{}")]) == "late"
+    found = await outbox.read()
+    assert await outbox.carry(LISTS[0], "list", 1, [(found.letters[0][0], b"{}")]) == "late"
     assert await redis.exists(LISTS[0]) == 0
 
 
@@ -91,8 +93,8 @@ async def test_what_a_failover_has_undone_is_not_forgotten(redis: Client) -> Non
         pytest.skip("in a cluster a replica is waited for")
     outbox = Outbox(redis, "relay", "test")
     await deliver(a_lane(redis), range(1))
-    ((letter, _),) = (read := await outbox.read()).letters
-    assert await outbox.carry(LISTS[0], "list", read.deadline, [(letter, b"{}")]) == "ok"
+    ((letter, _),) = (found := await outbox.read()).letters
+    assert await outbox.carry(LISTS[0], "list", found.deadline, [(letter, b"{}")]) == "ok"
     await redis.delete(LISTS[0], f"relay:{{{LISTS[0]}}}:carried")
     assert not await outbox.forget(letter, {LISTS[0]: letter})
     await carry_all(a_courier(redis))
@@ -105,9 +107,9 @@ async def test_letters_that_a_failover_has_undone_are_not_carried(redis: Client)
         pytest.skip("in a cluster a replica is waited for")
     outbox = Outbox(redis, "relay", "test")
     await deliver(a_lane(redis), range(1))
-    read = await outbox.read()
+    found = await outbox.read()
     await redis.delete(outbox.key)
-    assert await outbox.carry(LISTS[0], "list", read.deadline, [(read.letters[0][0], b"{}")]) == "stale"
+    assert await outbox.carry(LISTS[0], "list", found.deadline, [(found.letters[0][0], b"{}")]) == "stale"
     assert not await redis.exists(LISTS[0])
 
 
@@ -132,6 +134,153 @@ async def test_a_key_that_is_no_list_holds_up_nobody(redis: Client) -> None:
     await carry_all(courier)
     assert await redis.get(LISTS[1]) == b"mine"
     assert await redis.lrange(LISTS[2], 0, -1)
+
+
+async def test_a_list_of_another_program_is_never_trimmed(
+    redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "LIMIT", 3)
+    foreign = [b"task", b'{"id": 7}', b"[" * 99, b"\xff", b"x" * 70_000]
+    await redis.rpush(LISTS[0], *foreign)
+    await deliver(a_lane(redis), range(25))
+    await carry_all(a_courier(redis))
+    assert await redis.lrange(LISTS[0], 0, 4) == foreign
+    assert await redis.llen(LISTS[0]) == 10
+
+
+async def test_receipts_in_front_of_foreign_entries_are_trimmed_alone(
+    redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "LIMIT", 3)
+    await deliver(a_lane(redis), range(10))
+    await carry_all(a_courier(redis))
+    await redis.rpush(LISTS[0], b"task")
+    await deliver(a_lane(redis), range(10, 60))
+    await carry_all(a_courier(redis))
+    assert await redis.lindex(LISTS[0], 0) == b"task"
+
+
+RECEIPT = msgspec.msgpack.encode(["receipt", "answers:1", "m", "delivered", "", 1, 2])
+UNREADABLE: dict[str, dict[bytes, bytes]] = {
+    "without a letter": {b"x": b"1", b"y": b"2"},
+    "an empty letter": {b"letter": b""},
+    "text": {b"letter": b"hello"},
+    "broken MessagePack": {b"letter": b"\x97\xa7receipt\xa9ans"},
+    "no array": {b"letter": msgspec.msgpack.encode({"receipt": 1})},
+    "an unknown kind": {b"letter": msgspec.msgpack.encode(["farewell", "answers:1", "m"])},
+    "too few fields": {b"letter": msgspec.msgpack.encode(["receipt", "answers:1", "m", "delivered"])},
+    "a wrong type": {b"letter": msgspec.msgpack.encode(["receipt", 5, "m", "delivered", "", 1, 2])},
+    "feedback without an id": {b"letter": msgspec.msgpack.encode(["feedback", "token", "410", 0])},
+    "bad UTF-8": {b"letter": b"\x95\xa8feedback\xa1\xff\xa1r\x00\xa1i"},
+    "deep nesting": {b"letter": b"\x98" + RECEIPT[1:] + b"\x91" * 100_000},
+    "much": {b"letter": b"z" * 1_000_000},
+}
+
+
+async def test_an_entry_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(redis: Client) -> None:
+    lane, outbox = a_lane(redis), Outbox(redis, "relay", "test")
+    for number, fields in enumerate(UNREADABLE.values()):
+        await redis.xadd(outbox.key, fields)  # type: ignore[arg-type]
+        await deliver(lane, range(10 * number, 10 * number + 10))
+    await asyncio.gather(*(carry_all(a_courier(redis)) for _ in range(2)))
+    assert await arrived(redis) == expected(range(10 * len(UNREADABLE)))
+    assert await redis.xlen(outbox.key) == 0
+    entries = [fields for _, fields in await redis.xrange(outbox.unreadable)]
+    assert len(entries) == len(UNREADABLE)
+    assert entries[0][b"fields"] == b"x 1 y 2"
+    assert max(len(fields[b"fields"]) for fields in entries) == 4096
+    assert await lost(redis) == len(UNREADABLE)
+
+
+async def test_something_else_in_place_of_the_unreadable_stream_stops_nothing(redis: Client) -> None:
+    outbox = Outbox(redis, "relay", "test")
+    await redis.set(outbox.unreadable, "mine")
+    await redis.xadd(outbox.key, {"x": "y"})
+    await deliver(a_lane(redis), range(5))
+    await carry_all(a_courier(redis))
+    assert await arrived(redis) == expected(range(5))
+
+
+async def lost(redis: Client) -> int:
+    return (await read_lane(redis, "relay", "test", [], 0.0)).outbox_lost
+
+
+async def as_a_user(redis: Client, server_url: str, *rules: str) -> Client:
+    words = ("ACL", "SETUSER", "relay", "reset", "on", ">word", "+@all", "&*", *rules)
+    if isinstance(redis, Redis):
+        await redis.execute_command(*words)
+    else:
+        for node in redis.get_primaries():
+            await node.execute_command(*words)
+    return open_client(server_url.replace("//", "//relay:word@"))
+
+
+async def test_a_list_without_the_right_to_write_it_costs_its_own_receipts_alone(
+    redis: Client, server_url: str
+) -> None:
+    lane = a_lane(redis)
+    await deliver(lane, range(20))
+    await lane.enqueue([a_message("gone", reply_to=LISTS[2])])
+    (claim,) = (await lane.claim(1)).claims
+    await lane.settle([Settler(options()).settle(claim, Unregistered("token", "410")).entry])
+    user = await as_a_user(redis, server_url, "~relay:*", *(f"~{key}" for key in LISTS if key != LISTS[1]))
+    try:
+        assert (await read_lane(user, "relay", "test", [], 0.0)).outbox == 22
+        await asyncio.gather(*(carry_all(a_courier(user)) for _ in range(2)))
+    finally:
+        await user.aclose()
+    assert await arrived(redis) == {
+        **expected(range(20)),
+        LISTS[1]: [],
+        LISTS[2]: [*expected(range(20))[LISTS[2]], "gone"],
+    }
+    assert await redis.xlen("relay:feedback") == 1
+    assert (await read_lane(redis, "relay", "test", [], 0.0)).outbox == 0
+    assert await lost(redis) == 4
+
+
+async def test_a_user_that_may_run_no_scripts_loses_nothing(redis: Client, server_url: str) -> None:
+    await deliver(a_lane(redis), range(5))
+    user = await as_a_user(redis, server_url, "~*", "-rpush")
+    try:
+        with pytest.raises(StoreError):
+            await carry_all(a_courier(user))
+        assert await lost(redis) == 0
+        await as_a_user(redis, server_url, "~*", "+rpush")
+        await carry_all(a_courier(redis))
+    finally:
+        await user.aclose()
+    assert await arrived(redis) == expected(range(5))
+
+
+@pytest.mark.parametrize("target", ["odd}brace", "odd{}braces", "odd{brace", "{odd}{braces}"])
+async def test_a_list_with_odd_braces_in_its_name_holds_up_nobody(redis: Client, target: str) -> None:
+    """In a cluster a key of relay's cannot lie beside each of them."""
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("odd", reply_to=target)])
+    await deliver(lane, range(5))
+    await carry_all(a_courier(redis))
+    assert await arrived(redis) == expected(range(5))
+    assert await redis.llen(target) + await lost(redis) == 1
+
+
+async def test_something_else_in_place_of_the_bookkeeping_loses_no_receipt(redis: Client) -> None:
+    for key in LISTS:
+        await redis.set(f"relay:{{{key}}}:carried", "mine")
+    await deliver(a_lane(redis), range(10))
+    await carry_all(a_courier(redis))
+    assert await arrived(redis) == expected(range(10))
+    await redis.hset(f"relay:{{{LISTS[0]}}}:carried", "test", "nonsense")
+    await deliver(a_lane(redis), range(10, 20))
+    await carry_all(a_courier(redis))
+    assert await arrived(redis) == expected(range(20))
+
+
+async def test_an_outbox_that_is_no_stream_hides_no_other(redis: Client) -> None:
+    await redis.set("relay:{broken}:outbox", "mine")
+    await deliver(a_lane(redis), range(5))
+    outboxes = Outboxes(redis, "relay", ["broken", "empty", "test"])
+    assert await outboxes.filled() == ["broken", "test"]
 
 
 async def test_feedback_comes_once(redis: Client) -> None:
@@ -177,13 +326,14 @@ def test_whatever_couriers_do_each_receipt_comes_once_and_in_order(
                 if step == "deliver":
                     await deliver(lane, range(sent, sent + number))
                     sent += number
-                elif step == "read" and (read := await outbox.read(5)).letters:
+                elif step == "read" and (found := await outbox.read(5)).letters:
                     by_target: dict[str, list[tuple[str, bytes]]] = {}
-                    for letter_id, packed in read.letters:
-                        letter = msgspec.msgpack.decode(packed)
+                    for letter_id, packed in found.letters:
+                        letter = read(packed)
+                        assert isinstance(letter, ReceiptLetter)
                         text = msgspec.json.encode(receipt("test", letter))
-                        by_target.setdefault(letter[1], []).append((letter_id, text))
-                    hands[number] = read.deadline, read.letters[-1][0], by_target, {}
+                        by_target.setdefault(letter.reply_to, []).append((letter_id, text))
+                    hands[number] = found.deadline, found.letters[-1][0], by_target, {}
                 elif step == "carry" and number in hands and hands[number][2]:
                     target, letters = hands[number][2].popitem()
                     hands[number][3][target] = letters[-1][0]
@@ -206,7 +356,6 @@ def test_whatever_couriers_do_each_receipt_comes_once_and_in_order(
     counts=st.dictionaries(st.sampled_from(["delivered", "dead", "expired"]), st.integers(1, 9), min_size=1)
 )
 def test_the_receipt_of_a_fan_out_says_how_its_targets_ended(counts: dict[str, int]) -> None:
-    letter: list[Any] = ["receipt", "answers", "a", "partial", "", 0, 1_000, counts]
-    told = receipt("test", letter)
+    told = receipt("test", ReceiptLetter("answers", "a", "partial", "", 0, 1_000, counts))
     assert told["targets"] == counts
     assert sum(int(part.split()[0]) for part in str(told["reason"]).split(", ")) == sum(counts.values())

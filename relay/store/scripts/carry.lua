@@ -2,28 +2,33 @@
 --
 -- KEYS   1 the application's list, or the feedback stream
 --        2 hash beside it: lane -> id of the last letter that came from there
---        3 where one Redis holds all: the outbox that they were read from
+--        3 if one Redis holds all: the outbox that they were read from
 -- ARGV   1 the lane
---        2 Unix milliseconds after which it is too late: somebody else may have carried them, and what
---          is in KEYS[2] be forgotten
---        3 the most entries to keep
+--        2 Unix milliseconds after which it is too late: somebody else may have carried them, and the
+--          id in KEYS[2] may be forgotten
+--        3 the most receipts to keep, or entries of the stream
 --        4 'list' or 'stream'
 --        5 'keep', or 'done' when the letters have left the outbox: KEYS[2] is soon not needed any more
---        then for each letter, the oldest first: id, text; of a stream a MessagePack array of its fields
--- reply  'ok', 'late', 'stale' where they are no longer in the outbox (somebody else has carried them, or a
---        failover has undone them), or 'wrong type' where the application keeps something else there
+--        then for each letter, the oldest first: id, text; for a stream a MessagePack array of its fields
+-- reply  'ok', 'late', 'stale' if they are no longer in the outbox (somebody else has carried them, or a
+--        failover has undone them), or 'wrong type' if KEYS[1] holds something else
 --
 -- Atomic because a letter must not be there twice, and none be passed over.
 
-local KEEP, SOON = 86400, 120
+local call = redis.call
+local KEEP, SOON, LONGEST = 86400, 120, 65536
+
+local kind = call('TYPE', KEYS[1]).ok
+if kind ~= 'none' and kind ~= ARGV[4] then return 'wrong type' end
+-- The hash is relay's own and lives for a day at most: anything else in its place is worth nothing.
+local beside = call('TYPE', KEYS[2]).ok
+if beside ~= 'none' and beside ~= 'hash' then call('DEL', KEYS[2]) end
 
 -- See lane.lua: under maxmemory, too.
-redis.call('HDEL', KEYS[2], '')
+call('HDEL', KEYS[2], '')
 
-local time = redis.call('TIME')
+local time = call('TIME')
 if tonumber(time[1]) * 1000 > tonumber(ARGV[2]) then return 'late' end
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'none' and kind ~= ARGV[4] then return 'wrong type' end
 
 local function at_or_before(one, other)
   local ms, sequence = string.match(one, '^(%d+)-(%d+)$')
@@ -32,29 +37,52 @@ local function at_or_before(one, other)
   return ms < other_ms or (ms == other_ms and tonumber(sequence) <= tonumber(other_sequence))
 end
 
-local last = redis.call('HGET', KEYS[2], ARGV[1]) or '0-0'
+local last = call('HGET', KEYS[2], ARGV[1]) or '0-0'
+if not string.match(last, '^%d+%-%d+$') then last = '0-0' end
 if ARGV[5] == 'done' then
   -- Unless a later letter came meanwhile, which may not have left the outbox.
-  if last == ARGV[6] then redis.call('EXPIRE', KEYS[2], SOON) end
+  if last == ARGV[6] then call('EXPIRE', KEYS[2], SOON) end
   return 'ok'
 end
 if KEYS[3] then
   for index = 6, #ARGV, 2 do
-    if #redis.call('XRANGE', KEYS[3], ARGV[index], ARGV[index]) == 0 then return 'stale' end
+    if #call('XRANGE', KEYS[3], ARGV[index], ARGV[index]) == 0 then return 'stale' end
   end
 end
+
+-- Receipts have these fields. The list may be another program's, and only receipts are relay's to remove.
+local function is_receipt(text)
+  if #text > LONGEST then return false end
+  local good, told = pcall(cjson.decode, text)
+  return good and type(told) == 'table' and told.id and told.provider and told.outcome and told.at
+end
+
+-- Removes the oldest receipts beyond the limit, up to the first entry that is none.
+local function trim(surplus)
+  local removed = 0
+  while removed < surplus and is_receipt(call('LRANGE', KEYS[1], removed, removed)[1]) do
+    removed = removed + 1
+  end
+  -- A user without this right still gets the letters.
+  if removed > 0 then redis.pcall('LTRIM', KEYS[1], removed, -1) end
+end
+
+-- Before the first letter, so that a user without the right to note them cannot write them either.
+call('HSET', KEYS[2], ARGV[1], last)
+call('EXPIRE', KEYS[2], KEEP)
+local length, pushed = 0, 0
 for index = 6, #ARGV, 2 do
   local id, text = ARGV[index], ARGV[index + 1]
   if not at_or_before(id, last) then
     last = id
     if ARGV[4] == 'list' then
-      redis.call('RPUSH', KEYS[1], text)
+      length, pushed = call('RPUSH', KEYS[1], text), pushed + 1
     else
-      redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', unpack(cmsgpack.unpack(text)))
+      call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', unpack(cmsgpack.unpack(text)))
     end
   end
 end
-if ARGV[4] == 'list' then redis.call('LTRIM', KEYS[1], -ARGV[3], -1) end
-redis.call('HSET', KEYS[2], ARGV[1], last)
-redis.call('EXPIRE', KEYS[2], KEEP)
+call('HSET', KEYS[2], ARGV[1], last)
+-- Twice as many as came, so that a list that was too long gets shorter; never more, to be quick.
+trim(math.min(length - ARGV[3], 2 * pushed))
 return 'ok'

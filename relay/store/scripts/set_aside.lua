@@ -1,0 +1,27 @@
+-- Moves entries out of an outbox that hold no letter, so that they hold up no other.
+--
+-- KEYS   1 the outbox, 2 the stream of unreadable entries beside it, 3 the lane's control hash
+-- ARGV   1.. ids of the entries
+-- reply  how many were moved
+--
+-- Atomic because an entry must be in one of the two streams.
+
+local MOST, LONGEST = 1000, 4096
+local call = redis.call
+
+local kind = call('TYPE', KEYS[2]).ok
+local moved = 0
+for _, id in ipairs(ARGV) do
+  local entry = call('XRANGE', KEYS[1], id, id)[1]
+  if entry then
+    -- First, so that under maxmemory the rest is not refused (see lane.lua).
+    call('XDEL', KEYS[1], id)
+    if kind == 'none' or kind == 'stream' then
+      local text = string.sub(table.concat(entry[2], ' '), 1, LONGEST)
+      call('XADD', KEYS[2], 'MAXLEN', '~', MOST, '*', 'entry', id, 'fields', text)
+    end
+    moved = moved + 1
+  end
+end
+if moved > 0 then redis.pcall('HINCRBY', KEYS[3], 'outbox_lost', moved) end
+return moved
