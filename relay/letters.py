@@ -14,8 +14,9 @@ class ReceiptLetter(msgspec.Struct, frozen=True, array_like=True, tag="receipt")
     reason: str
     attempts: int
     at: int
-    ended: dict[str, int] | None = None
-    """Of a fan-out: how many targets ended in which way."""
+    detail: dict[str, int] | str | None = None
+    """Of a fan-out: how many targets ended in which way. Of an element that named a provider without a lane:
+    that provider."""
 
 
 class FeedbackLetter(msgspec.Struct, frozen=True, array_like=True, tag="feedback"):
@@ -45,14 +46,14 @@ def receipt(provider: str, letter: ReceiptLetter) -> dict[str, object]:
     """The receipt that an application reads. `at` is in Unix seconds."""
     told: dict[str, object] = {
         "id": letter.id,
-        "provider": provider,
+        "provider": letter.detail if isinstance(letter.detail, str) else provider,
         "outcome": letter.outcome,
         "reason": letter.reason,
         "attempts": letter.attempts,
         "at": letter.at / 1000,
     }
-    if letter.ended:
-        ended = dict(sorted(letter.ended.items(), key=lambda item: -item[1]))
+    if isinstance(letter.detail, dict):
+        ended = dict(sorted(letter.detail.items(), key=lambda item: -item[1]))
         told["reason"] = ", ".join(f"{number} {name}" for name, number in ended.items())
         told["targets"] = ended
     return told

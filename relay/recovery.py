@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -20,7 +22,7 @@ from relay.store.fleet import LEASE, Fleet, Member, Profile
 from relay.store.lane import Lane
 from relay.store.queue import Queue
 from relay.store.replication import Replicas
-from relay.store.scripting import Client
+from relay.store.scripting import Client, is_refusal
 
 INTERVAL = 2.0
 """Seconds between two looks at the heartbeats."""
@@ -31,10 +33,24 @@ GAP = 5.0
 SWEEP_INTERVAL = 10.0
 """Seconds between two looks at what workers hold that are gone."""
 
+LOG_INTERVAL = 30.0
+"""Seconds between two log lines about the same failure of the same part."""
+
 REMEMBERED = 600.0
 """Seconds for which a worker that is gone is remembered."""
 
+ResultT = TypeVar("ResultT")
+
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error of one part; when it last happened and when it was logged, in monotonic seconds."""
+
+    text: str
+    at: float
+    logged: float
 
 
 class Silences:
@@ -88,6 +104,12 @@ class Recovery:
         self._silences = Silences()
         self._swept = time.monotonic()
         self._unknown: set[str] = set()
+        self._failures: dict[str, _Failure] = {}
+
+    def troubles(self) -> list[str]:
+        """One line for each part that recovery has failed on within the last `LOG_INTERVAL`."""
+        since = time.monotonic() - LOG_INTERVAL
+        return [f"recovery: {part}: {one.text}" for part, one in self._failures.items() if one.at > since]
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -99,7 +121,7 @@ class Recovery:
                     await self.sweep()
             except StoreError as error:
                 self._silences.clear()
-                logger.warning("cannot look for dead workers", error=str(error))
+                self._note("fleet", str(error))
             await asyncio.sleep(INTERVAL)
 
     async def bury_dead(self) -> int:
@@ -126,15 +148,10 @@ class Recovery:
         gone = [*await self._fleet.gone(), *await self._strangers()]
         found = 0
         workers = [member.profile.worker for member in gone]
-        for name in sorted({name for member in gone for name in member.profile.queues}):
-            for worker in set(await self._queue(name).holders()).intersection(workers):
-                found += (await self._queue(name).depth([worker]))[1]
-                await self._finish(name, worker)
-        for name in sorted({name for member in gone for name in member.profile.lanes}):
-            lane = self._lane(name)
-            for worker, messages in zip(workers, await lane.in_flight(workers), strict=True):
-                if messages:
-                    found += await lane.recover(worker)
+        for name in sorted({name for member in gone for name in self._queues_of(member.profile)}):
+            found += await self._contained(f"queue {name}", self._sweep_queue(name, workers)) or 0
+        for name in sorted({name for member in gone for name in self._lanes_of(member.profile)}):
+            found += await self._contained(f"lane {name}", self._sweep_lane(name, workers)) or 0
         if found:
             logger.warning("gave back what had come to workers that are gone", number=found)
         for member in gone:
@@ -142,9 +159,25 @@ class Recovery:
                 await self._forget(member.profile)
         return found
 
+    async def _sweep_queue(self, name: str, workers: Collection[str]) -> int:
+        found = 0
+        for worker in set(await self._queue(name).holders()).intersection(workers):
+            found += (await self._queue(name).depth([worker]))[1]
+            await self._finish(name, worker)
+        return found
+
+    async def _sweep_lane(self, name: str, workers: Sequence[str]) -> int:
+        lane, found = self._lane(name), 0
+        for worker, messages in zip(workers, await lane.in_flight(workers), strict=True):
+            if messages:
+                found += await lane.recover(worker)
+        return found
+
     async def _strangers(self) -> list[Member]:
         """Workers that hold batches of our queues, and that the fleet has not known since the last look."""
-        holders = {worker for name in self._routers for worker in await self._queue(name).holders()}
+        holders: set[str] = set()
+        for name in self._routers:
+            holders.update(await self._contained(f"queue {name}", self._queue(name).holders()) or ())
         known = [*await self._fleet.members(), *await self._fleet.gone()]
         unknown = holders.difference(member.profile.worker for member in known)
         strangers, self._unknown = unknown & self._unknown, unknown
@@ -161,19 +194,26 @@ class Recovery:
         return bool(profile.machine) and profile.machine == self._profile.machine and not _runs(profile.pid)
 
     async def _bury(self, profile: Profile) -> bool:
-        """False where something of it has to wait for another worker."""
+        """Returns False if something of it has to wait for another worker, or cannot be recovered now."""
+        worker, is_done = profile.worker, True
         recovered: dict[str, int] = {}
-        for name in profile.queues:
-            if not await self._finish(name, profile.worker):
+        for name in self._queues_of(profile):
+            finished = await self._contained(f"queue {name} of {worker}", self._finish(name, worker))
+            if finished is False:
                 return False
-        for name in profile.lanes:
-            if messages := await self._lane(name).recover(profile.worker):
+            is_done = is_done and finished is not None
+        for name in self._lanes_of(profile):
+            messages = await self._contained(f"lane {name} of {worker}", self._lane(name).recover(worker))
+            is_done = is_done and messages is not None
+            if messages:
                 recovered[name] = messages
-        await self._fleet.leave(profile.worker)
-        # All of its lanes: what is due in them later may be known to nobody else.
-        await self._fleet.wake(profile.lanes)
-        logger.warning("recovered what a dead worker held", worker=profile.worker, messages=recovered)
-        return True
+        if is_done:
+            await self._fleet.leave(worker)
+        if is_done or recovered:
+            # All of its lanes: nobody else may know of messages in them that are due later.
+            await self._fleet.wake(self._lanes_of(profile))
+            logger.warning("recovered what a dead worker held", worker=worker, messages=recovered)
+        return is_done
 
     async def _finish(self, name: str, worker: str) -> bool:
         """Put what a worker had taken from a queue into the lanes; False where it has to wait for others."""
@@ -189,10 +229,44 @@ class Recovery:
 
     async def _forget(self, profile: Profile) -> None:
         # Not when it is buried: if it wakes it must not put a batch into a lane for a second time.
-        marks = [batch_mark(profile.worker, queue) for queue in profile.queues]
-        for name in profile.lanes:
-            await self._lane(name).forget_marks(marks)
+        marks = [batch_mark(profile.worker, queue) for queue in self._queues_of(profile)]
+        for name in self._lanes_of(profile):
+            await self._contained(f"lane {name}", self._lane(name).forget_marks(marks))
         await self._fleet.forget(profile.worker)
+
+    def _queues_of(self, profile: Profile) -> Sequence[str]:
+        """The worker's queues; ours if its profile cannot be read."""
+        return profile.queues or tuple(self._routers)
+
+    def _lanes_of(self, profile: Profile) -> Sequence[str]:
+        return profile.lanes or tuple(self._lanes)
+
+    async def _contained(self, part: str, step: Awaitable[ResultT]) -> ResultT | None:
+        """The result of a step for one queue or lane; None if it fails, so that the others get their turn.
+
+        Raises StoreError for trouble with Redis itself.
+        """
+        try:
+            return await step
+        except StoreError as error:
+            if not is_refusal(error):
+                raise
+            self._note(part, str(error))
+        except Exception as error:
+            self._note(part, repr(error), error)
+        return None
+
+    def _note(self, part: str, text: str, error: Exception | None = None) -> None:
+        now = time.monotonic()
+        self._failures = {
+            name: one for name, one in self._failures.items() if now - one.at < 2 * LOG_INTERVAL
+        }
+        known = self._failures.get(part)
+        if known and known.text == text and now - known.logged < LOG_INTERVAL:
+            self._failures[part] = replace(known, at=now)
+            return
+        self._failures[part] = _Failure(text, at=now, logged=now)
+        logger.warning("cannot recover", part=part, error=text, exc_info=error)
 
     def _lane(self, name: str) -> Lane:
         # A lane that this file no longer names keeps what it has, in the order it came.

@@ -258,9 +258,9 @@ class Worker:
         while True:
             try:
                 async for called in self.fleet.calls():
-                    for provider, dispatcher in self.dispatchers.items():
-                        if called == provider or (called is None and not first):
-                            dispatcher.kick()
+                    lanes = called if called is not None else () if first else self.dispatchers
+                    for provider in self.dispatchers.keys() & lanes:
+                        self.dispatchers[provider].kick()
                     first = False
             except StoreError as error:
                 logger.warning("cannot hear wake-up calls", error=str(error))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,15 @@ LEASE = 10.0
 SILENCE = 5.0
 """Seconds without a call after which a connection is asked whether it is alive, and for the answer."""
 
+GATHER = 0.05
+"""Seconds after a wake-up call in which further ones are gathered."""
+
+TOGETHER = 200
+"""Wake-up calls that are read at a time."""
+
+LONGEST_NAME = 64
+"""Characters of a provider's name."""
+
 
 class Profile(msgspec.Struct, frozen=True):
     """What a worker says about itself. `machine` names the kernel and process namespace that `pid`
@@ -33,6 +43,7 @@ class Profile(msgspec.Struct, frozen=True):
     version: str
     started: float
     lanes: tuple[str, ...] = ()
+    """Empty: unknown. So are the queues: every worker has at least one of each."""
     queues: tuple[str, ...] = ()
 
 
@@ -105,9 +116,9 @@ class Fleet:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         return [
-            Member(msgspec.json.decode(profile, type=Profile), max(0.0, now - beat / 1000), beat)
-            for (_, beat), profile in zip(beats, profiles, strict=True)
-            if profile is not None
+            Member(_profile(worker.decode(), profile), max(0.0, now - beat / 1000), beat)
+            for (worker, beat), profile in zip(beats, profiles, strict=True)
+            if worker.isascii()
         ]
 
     async def now(self) -> float:
@@ -140,10 +151,12 @@ class Fleet:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
-    async def calls(self) -> AsyncIterator[str | None]:
-        """The lanes that `wake` names, as they are called. None at first: what came before is not heard.
+    async def calls(self) -> AsyncIterator[frozenset[str] | None]:
+        """The lanes that `wake` names, as they are called; anybody may name others. None at first: earlier
+        calls are not heard.
 
-        Nothing comes for hours where nobody calls, so silence is asked whether it is alive.
+        The first call is passed on at once, those within the next `GATHER` seconds together: a flood of them
+        costs little. Nothing comes for hours if nobody calls: then a ping must be answered.
         """
         try:
             async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
@@ -157,7 +170,31 @@ class Fleet:
                     asked = call is None
                     if asked:
                         await pubsub.ping()
-                    elif call["type"] == "message":
-                        yield call["data"].decode()
+                        continue
+                    called = _named(call)
+                    for _ in range(TOGETHER):
+                        if (call := await pubsub.get_message(timeout=0)) is None:
+                            break
+                        called |= _named(call)
+                    if called:
+                        yield called
+                    await asyncio.sleep(GATHER)
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
+
+
+def _named(call: Mapping[str, Any]) -> frozenset[str]:
+    """The lane that a message of the channel names; whatever is no name of a lane names none."""
+    data = call["data"]
+    if call["type"] != "message" or len(data) > LONGEST_NAME or not data.isascii():
+        return frozenset()
+    return frozenset((data.decode(),))
+
+
+def _profile(worker: str, encoded: bytes | None) -> Profile:
+    """The profile of a worker; if nobody can read it, one that knows its name alone."""
+    try:
+        profile = msgspec.json.decode(encoded or b"", type=Profile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Profile(worker, host="", machine="", pid=0, version="", started=0.0)
+    return msgspec.structs.replace(profile, worker=worker)

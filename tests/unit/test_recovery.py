@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
 
 import pytest
 from redis.asyncio import Redis
 
+from relay.errors import StoreError
 from relay.intake import batch_mark
-from relay.recovery import GAP, REMEMBERED, Recovery, Silences
+from relay.recovery import GAP, REMEMBERED, Recovery, Silences, machine
 from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
 from relay.store.fleet import LEASE, Fleet, Member, Profile
@@ -16,6 +17,7 @@ from relay.store.queue import Done, Queue, push_all
 from tests.support.builders import a_lane, options, plain_message, texts
 
 DEAD_PID = 2**22 + 1
+OURS = machine()
 
 
 def a_profile(worker: str, **fields: object) -> Profile:
@@ -66,8 +68,7 @@ def recovery(redis: Redis, worker: str = "w2") -> Recovery:
     queue = QueueSettings(name="q", provider="test")
     settings = Settings(queues=[queue], providers={"test": options()})
     lanes = {"test": a_lane(redis, worker=worker)}
-    machine = Path("/proc/sys/kernel/random/boot_id").read_text()
-    profile = a_profile(worker, machine=machine)
+    profile = a_profile(worker, machine=OURS)
     fleet = Fleet(redis, "relay")
     return Recovery(redis, "relay", fleet, profile, lanes, {"q": Router(queue, settings)})
 
@@ -133,7 +134,7 @@ async def test_a_batch_that_is_enqueued_after_its_worker_was_buried_counts_once(
 ) -> None:
     fleet = Fleet(redis, "relay")
     burier = recovery(redis)
-    await fleet.beat(a_profile("w1", machine=burier._profile.machine, pid=DEAD_PID))
+    await fleet.beat(a_profile("w1", machine=OURS, pid=DEAD_PID))
     await push_all(redis, "q", [b'{"payload":{"text":"once"}}'])
     frozen = Queue(redis, "relay", "q", "w1")
     batch = await frozen.take()
@@ -144,3 +145,121 @@ async def test_a_batch_that_is_enqueued_after_its_worker_was_buried_counts_once(
     await a_lane(redis, worker="w1").enqueue(by_lane["test"], batch_mark("w1", "q"), batch.number)
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["once"]
     assert (await frozen.take(Done(batch.number))).elements == []
+
+
+async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis: Redis) -> None:
+    """Somebody wrote to keys of relay's: a batch is no list any more, and messages in flight are no hash."""
+    fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
+    profile = a_profile("w1", queues=("broken", "q"), lanes=("broken", "test"), machine=OURS, pid=DEAD_PID)
+    await fleet.beat(profile)
+    await fleet.beat(a_profile("w3", machine=OURS, pid=DEAD_PID))
+    await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
+    await Queue(redis, "relay", "q", "w1").take()
+    await lane.enqueue([plain_message("held")])
+    await lane.claim(10)
+    await redis.set("relay:{broken}:processing:w1", "mine")
+    await redis.set("relay:{broken}:inflight:w1", "mine")
+    burier = recovery(redis)
+    assert await burier.bury_dead() == 1, "the other one has nothing that is broken"
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held", "taken"]
+    assert {member.profile.worker for member in await fleet.members()} == {"w1"}
+    assert any("broken" in trouble and "WRONGTYPE" in trouble for trouble in burier.troubles())
+    await redis.delete("relay:{broken}:processing:w1", "relay:{broken}:inflight:w1", fleet.keys.recovery_lock)
+    assert await burier.bury_dead() == 1
+    assert await fleet.members() == []
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [b"", b"{", b"[]", b'{"worker": 1}', b"\xff\xfe", b'{"worker":"\xff"}', b"[" * 200_000, None],
+    ids=["empty", "cut", "list", "wrong type", "no UTF-8", "bad text", "deep", "absent"],
+)
+async def test_a_worker_whose_profile_nobody_can_read_is_recovered(
+    redis: Redis, profile: bytes | None
+) -> None:
+    fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
+    for worker in ("w1", "other"):
+        await fleet.beat(a_profile(worker))
+    await redis.hdel(fleet.keys.profiles, "w1")
+    if profile is not None:
+        await redis.hset(fleet.keys.profiles, "w1", profile)
+    await lane.enqueue([plain_message("held")])
+    await lane.claim(10)
+    assert {member.profile.worker for member in await fleet.members()} == {"w1", "other"}
+    burier = recovery(redis)
+    await fleet.leave("w1")
+    assert [member.profile.worker for member in await fleet.gone()] == ["w1"]
+    assert await burier.sweep() == 1
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
+
+
+async def test_a_member_without_a_worker_s_name_is_passed_over(redis: Redis) -> None:
+    fleet = Fleet(redis, "relay")
+    await fleet.beat(a_profile("w1"))
+    await redis.zadd(fleet.keys.workers, {b"\xff\xfe": 1})
+    assert [member.profile.worker for member in await fleet.members()] == ["w1"]
+
+
+@pytest.mark.parametrize("key", ["workers", "profiles", "gone"])
+async def test_a_heartbeat_writes_nothing_if_a_key_holds_something_else(redis: Redis, key: str) -> None:
+    fleet = Fleet(redis, "relay")
+    await redis.set(f"relay:{{fleet}}:{key}", "mine")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await fleet.beat(a_profile("w1"))
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await fleet.beat(a_profile("w1"))
+    assert await redis.keys() == [f"relay:{{fleet}}:{key}".encode()]
+    await redis.delete(f"relay:{{fleet}}:{key}")
+    assert await fleet.beat(a_profile("w1")) is False
+
+
+@pytest.mark.parametrize("lock", ["stream", "without an end"])
+async def test_a_recovery_lock_that_never_ends_is_trouble_and_not_silence(redis: Redis, lock: str) -> None:
+    fleet = Fleet(redis, "relay")
+    await fleet.beat(a_profile("w1", machine=OURS, pid=DEAD_PID))
+    if lock == "stream":
+        await redis.xadd(fleet.keys.recovery_lock, {"x": "y"})
+    else:
+        await redis.set(fleet.keys.recovery_lock, "mine")
+    burier = recovery(redis)
+    loop = asyncio.create_task(burier.run())
+    try:
+        async with asyncio.timeout(30):
+            while not any(fleet.keys.recovery_lock in trouble for trouble in burier.troubles()):
+                await asyncio.sleep(0.01)
+            await redis.delete(fleet.keys.recovery_lock)
+            while await fleet.members():
+                await asyncio.sleep(0.01)
+    finally:
+        loop.cancel()
+
+
+async def test_wake_up_calls_of_anybody_are_bounded_work(redis: Redis) -> None:
+    """Garbage and floods on the channel: lanes that are called come through, a few times a second."""
+    fleet = Fleet(redis, "relay")
+    heard: list[frozenset[str]] = []
+
+    async def listen() -> None:
+        async for called in fleet.calls():
+            if called is None:
+                listening.set()
+            else:
+                heard.append(called)
+
+    listening = asyncio.Event()
+    listener = asyncio.create_task(listen())
+    try:
+        async with asyncio.timeout(60):
+            await listening.wait()
+            for garbage in (b"\xff\xfe", b"", b"x" * 1_000_000, b"\x00"):
+                await redis.publish(fleet.keys.wake, garbage)
+            async with redis.pipeline(transaction=False) as pipe:
+                for _ in range(2000):
+                    pipe.publish(fleet.keys.wake, "a")
+                pipe.publish(fleet.keys.wake, "last")
+                await pipe.execute()
+            while not any("last" in called for called in heard):
+                await asyncio.sleep(0.01)
+    finally:
+        listener.cancel()
+    assert len(heard) < 200

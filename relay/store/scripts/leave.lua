@@ -8,6 +8,7 @@
 
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
-redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[1], '')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1])
 return 1
