@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
+
+import msgspec
 
 from relay import tasks
 from relay.errors import TransportError
 from relay.http.transport import Exchange, Unsendable
 from relay.message import Message
-from relay.outcome import Outcome, Rejected, Retry
+from relay.outcome import Delivered, Failure, Isolate, Outcome, Rejected, Retry
 from relay.provider import HttpProvider, Provider, Response
 from relay.settings.provider import ProviderOptions
 
 LATE = 1.0
 """Seconds that a delivery may take beyond its time-out before it is cut off from outside."""
+
+UNKNOWN_DESTINATION = "?"
+"""Where messages go whose destination the adapter failed to name: they share one rate."""
+
+FAULTS = (Exception, SystemExit, asyncio.CancelledError)
+"""What a call of an adapter may raise. In a callback nobody can have cancelled it: that leaked from a
+library."""
 
 OnEnd = Callable[[Sequence[Outcome]], None]
 
@@ -47,9 +57,27 @@ class Delivery:
         """Why the message can never be sent."""
         try:
             return self._provider.check(message)
-        except Exception as error:
+        except FAULTS as error:
             self._log.exception("the adapter failed on a message", id=message.id)
             return Rejected(f"the adapter failed on it: {error!r}")
+
+    def group(self, message: Message) -> Hashable:
+        """Which messages it may share a batch with; None if it travels alone."""
+        try:
+            group = self._provider.group(message)
+            hash(group)
+        except FAULTS:
+            self._log.exception("the adapter failed to group a message: it travels alone", id=message.id)
+            return None
+        return group
+
+    def destination(self, message: Message) -> str:
+        """The host that the message goes to."""
+        try:
+            return str(self._provider.destination(message))
+        except FAULTS:
+            self._log.exception("the adapter failed to name a message's destination", id=message.id)
+            return UNKNOWN_DESTINATION
 
     def begin(self, messages: Sequence[Message], on_end: OnEnd) -> None:
         """`on_end` hears how each of them ended, in their order: once, after this has returned."""
@@ -59,7 +87,7 @@ class Delivery:
                 exchange = self._http.begin(messages, self._answered)
             else:
                 exchange = tasks.begin(self._deliver(messages), self._ended)
-        except Exception as error:
+        except FAULTS as error:
             asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error))
             return
         # Each may take equally long, so what began first is due first, and one timer does for all.
@@ -80,7 +108,13 @@ class Delivery:
             await asyncio.wait(ending)
 
     async def _deliver(self, messages: Sequence[Message]) -> Sequence[Outcome]:
-        return await self._provider.deliver(messages)
+        try:
+            return await self._provider.deliver(messages)
+        except (SystemExit, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RuntimeError(f"the adapter raised {error!r}") from error
 
     def _answered(self, exchange: Exchange, answer: Response | Exception) -> None:
         """The answer to a request is there; what it means is for the adapter to say."""
@@ -93,7 +127,7 @@ class Delivery:
             if isinstance(answer, Exception):
                 raise answer
             outcomes = self._one_each(messages, self._http.outcomes(messages, answer))
-        except Exception as error:
+        except FAULTS as error:
             outcomes = self._failed(messages, error)
         on_end(outcomes)
 
@@ -113,11 +147,33 @@ class Delivery:
 
     def _one_each(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         if len(outcomes) == len(messages):
+            for outcome in outcomes:
+                if type(outcome) is not Delivered:
+                    return [self._well_formed(one, messages) for one in outcomes]
             return outcomes
         self._log.error("the adapter lost count", expected=len(messages), got=len(outcomes))
         return [Retry("the adapter did not say how each message ended")] * len(messages)
 
-    def _failed(self, messages: Sequence[Message], error: Exception) -> Sequence[Outcome]:
+    def _well_formed(self, outcome: Outcome, messages: Sequence[Message]) -> Outcome:
+        """The outcome, unless Redis could not be told of it: types are the adapter's word only."""
+        try:
+            if not isinstance(outcome, Delivered | Failure):
+                raise TypeError(f"{type(outcome).__name__} is no outcome")
+            if isinstance(outcome, Isolate) and len(messages) == 1:
+                raise ValueError("Isolate is for batches of two or more")
+            for name in ("after", "since"):
+                if not math.isfinite(getattr(outcome, name, None) or 0):
+                    raise ValueError(f"{name}: must be finite")
+            return msgspec.msgpack.decode(msgspec.msgpack.encode(outcome), type=type(outcome))
+        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+            self._log.error(
+                "the adapter returned a malformed outcome",
+                ids=[message.id for message in messages],
+                error=str(error),
+            )
+            return Retry(f"the adapter returned a malformed outcome: {error}")
+
+    def _failed(self, messages: Sequence[Message], error: BaseException) -> Sequence[Outcome]:
         outcome: Outcome
         if isinstance(error, Unsendable):
             outcome = Rejected(str(error))

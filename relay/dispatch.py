@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NoReturn
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
@@ -22,6 +21,7 @@ from relay.delivery import Delivery
 from relay.errors import StoreError
 from relay.outcome import Delivered, Outcome, Throttled
 from relay.pacing import Pace
+from relay.parts import Parts
 from relay.provider import Provider
 from relay.settings.provider import ProviderOptions
 from relay.settlement import LONGEST_HOLD, Entry, Settler
@@ -31,6 +31,10 @@ CLAIM_MOST = 100
 """Messages that one claim asks for at most: keeps the script well under a millisecond."""
 
 SETTLE_MOST = 200
+
+UNSETTLED_MOST = 2000
+"""Outcomes that may wait until Redis takes them: with more, nothing is claimed. If claims work and settles do
+not, each message that goes out will go out again."""
 
 IDLE_POLL = 30.0
 """Seconds between two looks at a lane that nobody called us to, up to half as many less: wake-up calls can
@@ -69,9 +73,11 @@ class Dispatcher:
         *,
         on_letters: Callable[[], None],
         holds_lease: Callable[[float], bool] = lambda since: True,
+        parts: Parts | None = None,
     ) -> None:
         """`on_letters` is called when there are receipts or feedback in the lane's outbox. `holds_lease` says
-        whether nobody can have taken this worker for dead since a moment (monotonic seconds)."""
+        whether nobody can have taken this worker for dead since a moment (monotonic seconds). `parts` starts
+        a loop that fails again."""
         options = provider.options
         self.lane = lane
         self.provider = provider
@@ -79,17 +85,22 @@ class Dispatcher:
         # With a rate for each destination there is none for all, and Redis spaces what it lets go.
         rates = () if options.each_destination else options.rate
         self._pace = Pace(rates, provider.batch_size) if rates else None
-        self._destination = provider.destination if options.each_destination else None
         self._deliveries_most = options.concurrency
         self.slots = options.concurrency * provider.batch_size
         self._on_letters = on_letters
         self._holds_lease = holds_lease
         self._log = logger.bind(provider=provider.name)
         self._delivery = Delivery(provider, self._log)
-        self._tasks: asyncio.TaskGroup
+        self._destination = self._delivery.destination if options.each_destination else None
+        self._part = f"lane {provider.name}"
+        self._parts = parts or Parts()
         self._claimer: asyncio.Task[None] | None = None
-        self._deliveries = 0
         self._ready: deque[Batch] = deque()
+        self._under_way: dict[str, Batch] = {}
+        """By the ticket of its first message."""
+        self._fault: Exception | None = None
+        """A failure in a callback, which the claimer raises in its place: so it is logged, and followed by a
+        wait that grows."""
         # Tickets by when their claim was asked for, in monotonic seconds.
         self._held: dict[str, float] = {}
         self._entries: list[Entry] = []
@@ -102,6 +113,8 @@ class Dispatcher:
         self._waiting_for: dict[str, float] = {}
         self._finished = 0
         self._unsure = False
+        self._suspects = 0
+        """How many of the first entries go to Redis one at a time: one of them cannot be settled."""
         self._arrived = asyncio.Event()
         self._kicked = asyncio.Event()
         self._freed = asyncio.Event()
@@ -111,9 +124,9 @@ class Dispatcher:
     async def run(self) -> None:
         """Serve the lane until cancelled."""
         try:
-            async with asyncio.TaskGroup() as self._tasks:
-                self._claimer = self._tasks.create_task(self._claim_forever())
-                self._tasks.create_task(self._settle_forever())
+            async with asyncio.TaskGroup() as tasks:
+                self._claimer = tasks.create_task(self._parts.keep(self._part, self._claim_forever))
+                tasks.create_task(self._parts.keep(self._part, self._settle_forever))
         finally:
             await self._delivery.close()
 
@@ -142,6 +155,21 @@ class Dispatcher:
     # Claiming
 
     async def _claim_forever(self) -> None:
+        """May be run again after it has failed: deliveries under way are not affected."""
+        try:
+            await self._claim_on_and_on()
+        finally:
+            self._drop_strays()
+
+    def _drop_strays(self) -> None:
+        """Let go of messages that a failed step had in hand: the next claim hands them back first."""
+        known = {claim.ticket for batch in (*self._ready, *self._under_way.values()) for claim in batch}
+        if len(known) < len(self._held):
+            self._held = {ticket: asked for ticket, asked in self._held.items() if ticket in known}
+            self._unsure = True
+            self._settled.set()
+
+    async def _claim_on_and_on(self) -> None:
         while True:
             finished = self._finished
             room = await self._room()
@@ -165,7 +193,7 @@ class Dispatcher:
                 self._log.warning("cannot claim", error=str(error))
                 await _pause(self._kicked, 1.0)
                 continue
-            except asyncio.CancelledError:
+            except BaseException:
                 self._unsure = True
                 raise
             answered = time.monotonic()
@@ -199,7 +227,7 @@ class Dispatcher:
             self._unsure = True
             self._log.warning("cannot expand a fan-out", error=str(error))
             await _pause(self._kicked, 1.0)
-        except asyncio.CancelledError:
+        except BaseException:
             self._unsure = True
             raise
 
@@ -208,6 +236,12 @@ class Dispatcher:
 
     async def _room(self) -> int:
         while True:
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                raise fault
+            while len(self._entries) > max(UNSETTLED_MOST, self.slots):
+                self._settled.clear()
+                await self._settled.wait()
             room = min(CLAIM_MOST, self.slots + self._ahead - len(self._held))
             if room > 0 and self._held and room < min(CLAIM_MOST, self.slots // 4):
                 await asyncio.sleep(GATHER)
@@ -248,7 +282,7 @@ class Dispatcher:
             if refused is not None:
                 self._finish([claim], [self._settler.settle(claim, refused).entry])
                 continue
-            group = None if size == 1 or claim.alone else self.provider.group(claim.message)
+            group = None if size == 1 or claim.alone else self._delivery.group(claim.message)
             if group is None:
                 yield [claim]
                 continue
@@ -261,20 +295,33 @@ class Dispatcher:
     # Sending
 
     def _send_ready(self) -> None:
-        while self._ready and self._deliveries < self._deliveries_most:
+        while self._ready and len(self._under_way) < self._deliveries_most:
             batch = self._still_to_send(self._ready.popleft())
             if batch:
-                self._deliveries += 1
-                self._delivery.begin([claim.message for claim in batch], partial(self._ended, batch))
+                self._under_way[batch[0].ticket] = batch
+                try:
+                    self._delivery.begin([claim.message for claim in batch], partial(self._ended, batch))
+                except Exception:
+                    del self._under_way[batch[0].ticket]
+                    raise
 
     def _ended(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        del self._under_way[batch[0].ticket]
         try:
-            self._deliveries -= 1
             self._settle(batch, outcomes)
             self._send_ready()
         except Exception as error:
-            # A fault of ours: nobody else would hear of it, and the batch would be held for ever.
-            self._tasks.create_task(_fail(error))
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """A bug of ours in a callback, where nobody would notice it."""
+        if self._claimer is None or self._claimer.done():
+            self._drop_strays()
+            self._parts.failed(self._part, error, 0)
+        else:
+            self._fault = error
+            for event in (self._freed, self._arrived, self._kicked):
+                event.set()
 
     def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         entries: list[Entry] = []
@@ -362,7 +409,7 @@ class Dispatcher:
             more = self._held or (time.monotonic() - last < LATELY and not self._awaited)
             if more and len(self._entries) < SETTLE_MOST:
                 await asyncio.sleep(GATHER)
-            entries, hold = self._entries[:SETTLE_MOST], self._hold
+            entries, hold = self._entries[: 1 if self._suspects else SETTLE_MOST], self._hold
             self._awaited = False
             try:
                 settled = await self.lane.settle(entries, hold)
@@ -370,15 +417,30 @@ class Dispatcher:
                 self._warn(error)
                 await asyncio.sleep(SETTLE_PAUSE)
                 settled = await forever(self.lane.settle, entries, hold)
+            except Exception:
+                self._suspect(entries)
+                raise
             last = time.monotonic()
             if self._hold is hold:
                 self._hold = None
-            self._apply(settled)
+            del self._entries[: len(entries)]
+            self._suspects = max(0, self._suspects - 1)
+            self._settled.set()
             if "r" in [entry[2] for entry in entries]:
                 # The claimer has to hear when the retries are due.
                 self._arrived.set()
-            del self._entries[: len(entries)]
-            self._settled.set()
+            self._apply(settled)
+
+    def _suspect(self, entries: Sequence[Entry]) -> None:
+        """Find the entry that cannot be settled. Its message goes back to the lane."""
+        if len(entries) > 1:
+            self._suspects = len(entries)
+            return
+        del self._entries[: len(entries)]
+        self._suspects = max(0, self._suspects - 1)
+        self._unsure = True
+        for event in (self._settled, self._arrived, self._kicked):
+            event.set()
 
     def _warn(self, error: BaseException | None) -> None:
         self._log.warning("cannot settle", error=str(error))
@@ -412,10 +474,6 @@ class Dispatcher:
             )
         else:
             self._log.warning("the lane holds", state=settled.state, seconds=settled.hold)
-
-
-async def _fail(error: Exception) -> NoReturn:
-    raise error
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

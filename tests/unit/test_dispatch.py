@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -14,17 +15,40 @@ from relay import delivery
 from relay.dispatch import Dispatcher
 from relay.errors import StoreError, TransportError
 from relay.http.transport import ForbiddenAddress
-from relay.outcome import Isolate, Rejected, Retry, Throttled, Unauthorised
+from relay.outcome import Isolate, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.parts import Parts, Tuning
 from relay.store import dead
 from relay.store.lane import Hold, Lane, Settled
 from tests.support.builders import a_lane, a_message, options, plain_message
 from tests.support.fake_provider import FakeProvider
 
 
+def a_parts() -> Parts:
+    """Parts that start again at once."""
+    return Parts(Tuning(first=0.001, longest=0.01))
+
+
+def fails_once(owner: Any, name: str, error: BaseException | None = None) -> None:
+    """Its method raises at the first call."""
+    original, errors = getattr(owner, name), [error or ZeroDivisionError(name)]
+
+    def method(*arguments: Any, **keywords: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return original(*arguments, **keywords)
+
+    setattr(owner, name, method)
+
+
 @asynccontextmanager
 async def serving(lane: Lane, provider: FakeProvider) -> AsyncIterator[Dispatcher]:
     """A running dispatcher."""
-    dispatcher = Dispatcher(lane, provider, on_letters=lambda: None)
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None)) as dispatcher:
+        yield dispatcher
+
+
+@asynccontextmanager
+async def running(dispatcher: Dispatcher) -> AsyncIterator[Dispatcher]:
     task = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
     try:
@@ -156,16 +180,96 @@ async def test_an_adapter_that_raises_or_miscounts_costs_an_attempt_and_no_messa
     assert provider.batches[-1][0].attempts == 4
 
 
-async def test_a_fault_of_ours_ends_the_dispatcher_and_not_a_message_in_silence(redis: Redis) -> None:
+async def test_a_bug_costs_a_message_a_wait_and_the_others_nothing(redis: Redis) -> None:
+    """Each place at which a loop of the lane can fail: nothing is lost, nothing is held forever."""
     lane = a_lane(redis)
-    provider = FakeProvider(options())
-    dispatcher = Dispatcher(lane, provider, on_letters=lambda: None)
-    dispatcher._settler.delivered = None  # type: ignore[assignment,method-assign]
+    provider = FakeProvider(options(concurrency=2))
+    parts = a_parts()
+    dispatcher = Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)
+    fails_once(dispatcher._settler, "delivered")
+    fails_once(dispatcher, "_apply")
+    fails_once(dispatcher._delivery, "refusal")
+    fails_once(dispatcher._delivery, "begin")
+    fails_once(lane, "claim")
+    await lane.enqueue([plain_message(str(number)) for number in range(20)])
+    async with running(dispatcher):
+        await emptied(lane)
+    assert set(provider.messages) == {str(number) for number in range(20)}
+    assert len(provider.messages) <= 21, "at most the one whose outcome got lost goes out again"
+    assert parts.failures == {"lane test": 5}
+
+
+async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=10))
+    parts = a_parts()
+    settle, broken = lane.settle, 1
+
+    async def poisoned(entries: Sequence[Sequence[object]], hold: Hold | None = None) -> Settled:
+        nonlocal broken
+        if broken and poison in [entry[0] for entry in entries]:
+            broken -= len(entries) == 1
+            raise OverflowError("can't pack it")
+        return await settle(entries, hold)
+
+    lane.settle = poisoned  # type: ignore[method-assign]
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+        await provider.until(lambda: provider.in_flight == 10)
+        tickets = await redis.hkeys(lane.keys.inflight("w1"))  # type: ignore[misc]
+        poison = sorted(int(ticket) for ticket in tickets)[4]
+        poison = next(ticket.decode() for ticket in tickets if int(ticket) == poison)
+        provider.gate.set()
+        await emptied(lane)
+    assert sorted(set(provider.messages)) == [str(number) for number in range(10)]
+    assert len(provider.messages) == 11, "the poisoned one alone goes out again"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        None,
+        "delivered",
+        Rejected(None),  # type: ignore[arg-type]
+        Rejected("400", status="400"),  # type: ignore[arg-type]
+        Rejected("400", status=10**30),
+        Rejected("400", body="text"),  # type: ignore[arg-type]
+        Retry("503", after="30"),  # type: ignore[arg-type]
+        Retry("503", after=float("nan")),
+        Unregistered("\udcff"),
+        Isolate("a batch of one"),
+    ],
+    ids=repr,
+)
+async def test_a_malformed_outcome_costs_an_attempt_and_stops_no_lane(redis: Redis, outcome: Any) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(retry={"attempts": 2, "base": 0.001}))
+    provider.answers.append([outcome])
+    parts = a_parts()
     await lane.enqueue([plain_message("a")])
-    with pytest.raises(ExceptionGroup, match="unhandled errors in a TaskGroup"):
-        async with asyncio.timeout(120):
-            await dispatcher.run()
-    assert await lane.size() == 1
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+        await emptied(lane)
+    assert provider.messages == ["a", "a"]
+    assert provider.batches[-1][0].attempts == 1
+    assert parts.failures == {}
+
+
+@pytest.mark.parametrize("raised", [SystemExit(0), asyncio.CancelledError(), KeyError("x")], ids=repr)
+@pytest.mark.parametrize("where", ["check", "group", "deliver"])
+async def test_an_adapter_that_raises_anything_stops_no_lane(
+    redis: Redis, where: str, raised: BaseException
+) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(retry={"attempts": 2, "base": 0.001}), batch_size=2)
+    fails_once(provider, where, raised)
+    parts = a_parts()
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+        await emptied(lane)
+    failed = [letter.reason for letter in await letters(redis, lane)]
+    assert len(provider.messages) + len(failed) == 2
+    assert parts.failures == {}
 
 
 async def test_a_forbidden_address_is_a_rejection(redis: Redis) -> None:

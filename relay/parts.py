@@ -1,0 +1,94 @@
+"""Keeps each loop of a worker running: one that fails is logged, counted and started again, alone.
+
+A part is one loop, or one loop of one lane or queue. Trouble with Redis is no failure: the loops deal with it
+themselves. What arrives here is a bug, ours or an adapter's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from relay.settings.redaction import one_line
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """All in seconds."""
+
+    first: float = 0.5
+    """The wait before the first restart; each further one doubles it."""
+    longest: float = 30.0
+    healthy: float = 60.0
+    """A part that has run for this long has recovered: its next failure counts as the first one again."""
+
+
+class Parts:
+    """The parts of one process, and which of them keep failing."""
+
+    def __init__(self, tuning: Tuning = Tuning(), clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives monotonic seconds."""
+        self._tuning = tuning
+        self._clock = clock
+        self._failures: Counter[str] = Counter()
+        self._failing: dict[str, tuple[str, float]] = {}
+        """By name: the last error, and when the part may count as recovered."""
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """How often each part has failed."""
+        return self._failures
+
+    def troubles(self) -> list[str]:
+        """One line for each part that fails now, or failed a moment ago."""
+        now = self._clock()
+        return [f"{name}: {error}" for name, (error, until) in self._failing.items() if now < until]
+
+    async def keep(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
+        """Run it until it returns or this task is cancelled; after an exception, wait and run it again."""
+        failures = 0
+        while True:
+            started = self._clock()
+            try:
+                await run()
+            except asyncio.CancelledError as error:
+                if _is_cancelled():
+                    raise
+                # Nobody asked for it: it leaked from a library, and would end the loop without a word.
+                failure: BaseException = error
+            except (Exception, SystemExit) as error:
+                failure = error
+            else:
+                return
+            failures = 1 if self._clock() - started >= self._tuning.healthy else failures + 1
+            wait = min(self._tuning.longest, self._tuning.first * 2.0 ** min(failures - 1, 30))
+            wait *= random.uniform(0.5, 1)  # noqa: S311 - no secret
+            self.failed(name, failure, wait)
+            if _is_cancelled():
+                raise asyncio.CancelledError
+            await asyncio.sleep(wait)
+
+    def failed(self, name: str, failure: BaseException, wait: float) -> None:
+        """Note a failure of a part that starts again after `wait` seconds."""
+        self._failures[name] += 1
+        error = one_line(repr(failure), 300)
+        self._failing[name] = (error, self._clock() + wait + self._tuning.first)
+        logger.error(
+            "a part of this worker failed; it starts again, and everything else goes on",
+            part=name,
+            restart_in=f"{wait:.1f}s",
+            exc_info=failure,
+        )
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
