@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -12,8 +12,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from relay.errors import StoreError
 from relay.router import Item, Router, is_ordered
-from relay.store.lane import Enqueued, Lane, Malformed
-from relay.store.queue import BATCH, NOTHING, Batch, Done, Queue
+from relay.store.lane import POISON, Enqueued, Lane, Malformed, Refusal
+from relay.store.queue import BATCH, LONGEST_WAITED_FOR, NOTHING, Batch, Done, Queue
 from relay.store.replication import Replicas
 from relay.store.scripting import is_refusal
 
@@ -23,9 +23,6 @@ WAIT = 5.0
 WAITS = 3
 """Waits in vain after which a look is taken all the same: who waited beside us may have died and left what it
 had moved aside."""
-
-STRAIGHT_SIZE = 16 * 1024
-"""Bytes that an element may have which comes alone, to go straight into its lane."""
 
 FEW = 1
 """Elements that may be left in the queue, for the next one to come alone: more are a batch."""
@@ -49,6 +46,9 @@ PATIENCE = 30.0
 
 LONGEST_DELAY = 0.05
 """Seconds between two looks whether it is."""
+
+RETRY_DEFERRED = 1.0
+"""Seconds between two attempts to put elements into a lane that refuses messages."""
 
 logger = structlog.get_logger()
 
@@ -103,6 +103,8 @@ class Intake:
         """Whether this is a blocking wait for the next element."""
         self._most = BATCH
         self._plenty = False
+        self._deferred: frozenset[str] = frozenset()
+        self._retry_at = 0.0
 
     async def run(self) -> None:
         """Move elements until cancelled. What was taken and not moved stays on the processing list."""
@@ -131,8 +133,9 @@ class Intake:
     async def _advance(self) -> None:
         """One batch, or a wait for one. What comes alone meanwhile needs none."""
         began = time.monotonic()
+        await self._retry_deferred()
         batch = await self._take(self._most)
-        if batch.elements:
+        if batch.elements or batch.too_large:
             await self._handle(batch)
             self.refused = None
             if self._plenty:
@@ -140,9 +143,9 @@ class Intake:
             return
         in_vain = 0
         while in_vain < WAITS:
-            element = await self._wait(WAIT)
+            element = await self._wait(RETRY_DEFERRED if self._deferred else WAIT)
             if element is None:
-                in_vain += 1
+                in_vain = WAITS if self._deferred else in_vain + 1
             elif not await self._pass_on(element):
                 return
 
@@ -159,10 +162,10 @@ class Intake:
 
     async def _pass_on(self, element: bytes) -> bool:
         """Put what came alone straight into its lane; False where there is a batch to take, be it of one."""
-        if not self.queue.is_beside_lanes or len(element) > STRAIGHT_SIZE:
+        if not self.queue.is_beside_lanes or len(element) > LONGEST_WAITED_FOR:
             return False
         provider, item = self.router.route(element)
-        if provider is None or isinstance(item, Malformed):
+        if provider is None or isinstance(item, Malformed) or provider in self._deferred:
             return False
         in_order = is_ordered({provider: [item]})
         self._on_arrival(provider)
@@ -194,7 +197,10 @@ class Intake:
             done = NOTHING
         batch = await self.queue.take(done, most=most)
         self.taken += len(batch.elements)
+        self._deferred = batch.deferred
         self._heard()
+        for size in batch.too_large:
+            self._log.warning("dead letter", reason=f"too large: {size} bytes")
         return batch
 
     async def _handle(self, batch: Batch) -> None:
@@ -206,8 +212,13 @@ class Intake:
             await self._earlier_first(batch)
         self._plenty = len(batch.elements) >= self._most
         self._most = min(max(BATCH, FOR_EACH_LANE * len(by_lane)), LARGEST_BATCH)
-        await self._enqueue_all(by_lane, batch.number)
-        self._done = done_with(batch, by_lane, rejected, self._lanes, self.mark)
+        # Elements of one lane keep their order: behind those that wait for it.
+        waits = self._deferred.intersection(by_lane) if self.queue.is_beside_lanes else frozenset()
+        free = {provider: items for provider, items in by_lane.items() if provider not in waits}
+        refused = waits | await self._enqueue_all(free, batch.number)
+        taken = [provider for provider in by_lane if provider not in refused]
+        deferred = self.router.select(batch.elements, refused)
+        self._done = done_with(batch, taken, rejected, self._lanes, self.mark, deferred)
 
     async def _earlier_first(self, batch: Batch) -> None:
         """Return when what was taken before this batch, by whomever, is in its lanes."""
@@ -220,19 +231,48 @@ class Intake:
         if earlier:
             self._log.warning("went ahead of an earlier batch that nobody finishes", batches=earlier)
 
-    async def _enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], number: str) -> None:
-        if len(by_lane) == 1:
-            ((provider, items),) = by_lane.items()
-            await self._enqueue(provider, items, number)
-            return
+    async def _enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], number: str) -> frozenset[str]:
+        """Put a batch into its lanes; those that refuse it, while others may take it."""
         results = await asyncio.gather(
             *(self._enqueue(provider, items, number) for provider, items in by_lane.items()),
             return_exceptions=True,
         )
         # None of them goes on behind our back.
-        for result in results:
-            if isinstance(result, BaseException):
+        refused = []
+        for provider, result in zip(by_lane, results, strict=True):
+            if isinstance(result, StoreError) and refuses(self.queue, result):
+                report_refusal(self.queue, provider, result)
+                refused.append(provider)
+            elif isinstance(result, BaseException):
                 raise result
+        return frozenset(refused)
+
+    async def _retry_deferred(self) -> None:
+        """Put deferred elements into their lanes, in their order, if these take messages again."""
+        if not self._deferred or time.monotonic() < self._retry_at:
+            return
+        for provider in sorted(self._deferred):
+            try:
+                while elements := await self.queue.deferred(provider):
+                    for element in elements:
+                        await self._enqueue_deferred(provider, element)
+            except StoreError as error:
+                if not is_refusal(error):
+                    raise
+                report_refusal(self.queue, provider, error)
+        self._heard()
+        self._retry_at = time.monotonic() + RETRY_DEFERRED
+
+    async def _enqueue_deferred(self, waits_for: str, element: bytes) -> None:
+        provider, item = self.router.route(element)
+        if provider != waits_for or isinstance(item, Refusal):
+            await self.queue.undefer(waits_for)  # the configuration has changed
+            return
+        enqueued = await self._lanes[provider].enqueue_straight(
+            item, self.queue.keys, element, in_order=False, deferred=True
+        )
+        if enqueued is not None:
+            self._tell(provider, enqueued)
 
     async def _enqueue(self, provider: str, items: Sequence[Item], number: str) -> None:
         lane = self._lanes[provider]
@@ -267,25 +307,104 @@ class Intake:
 
 
 async def finish_batch(
-    queue: Queue, router: Router, lanes: Mapping[str, Lane], worker: str, replicas: Replicas
+    queue: Queue,
+    router: Router,
+    lanes: Mapping[str, Lane],
+    worker: str,
+    replicas: Replicas,
+    recoverer: str = "",
+    living: Collection[str] = (),
 ) -> bool:
     """Put what a worker had taken when it died into the lanes.
 
-    False where that has to wait until what was taken earlier is there. A lane that already has its part of
-    the batch takes nothing twice: the batch has a number. May be repeated, by anybody. `queue` is that
-    worker's view. Raises StoreError.
+    Returns False if that has to wait until what was taken earlier is there. A lane that already has its part
+    of the batch takes nothing twice: the batch has a number. May be repeated, by anybody. `queue` is that
+    worker's view. `recoverer` is the worker that does it, `living` are those whose heart beats: if others
+    have died while they finished the batch, its elements are handled one by one. Raises StoreError.
     """
+    deaths = 1
+    if recoverer:
+        deaths += len((await queue.begin_recovery(recoverer)).difference(living, [recoverer]))
     batch = await queue.take(most=0)
+    mark = batch_mark(worker, queue.name)
+    if deaths > 1 and batch.elements:
+        if batch.earlier:
+            return False
+        await _finish_one_by_one(queue, router, lanes, batch, mark, recoverer, deaths)
+        batch = Batch(batch.number, 0, [])
     by_lane, rejected = router.sort(batch.elements)
     if batch.earlier and is_ordered(by_lane):
         return False
+    taken, refused = [], set[str]()
     for provider, items in by_lane.items():
-        await lanes[provider].enqueue(items, batch_mark(worker, queue.name), batch.number)
-        await replicas.follow(lanes[provider].keys.replicated)
-    if batch.elements:
-        mark = batch_mark(worker, queue.name)
-        await queue.take(done_with(batch, by_lane, rejected, lanes, mark), most=0)
+        if provider in batch.deferred and queue.is_beside_lanes:
+            refused.add(provider)
+        elif await _takes(queue, lanes[provider], items, mark, batch.number):
+            await replicas.follow(lanes[provider].keys.replicated)
+            taken.append(provider)
+        else:
+            refused.add(provider)
+    if batch.number:
+        deferred = router.select(batch.elements, refused)
+        await queue.take(done_with(batch, taken, rejected, lanes, mark, deferred), most=0)
+    if recoverer:
+        await queue.end_recovery()
     return True
+
+
+async def _finish_one_by_one(
+    queue: Queue,
+    router: Router,
+    lanes: Mapping[str, Lane],
+    batch: Batch,
+    mark: str,
+    recoverer: str,
+    deaths: int,
+) -> None:
+    """Finish a batch that has killed more than one worker, so that the guilty element can be told apart."""
+    for index, element in enumerate(batch.elements):
+        reason = (
+            f"poison: {deaths} workers died while they took it from the queue" if deaths >= POISON else ""
+        )
+        if not reason:
+            by_lane, rejected = router.sort([element])
+            for provider, items in by_lane.items():
+                lane = lanes[provider]
+                # A lane has either all of the batch, or elements of it that were handled one by one.
+                number = f"{batch.number}/{len(batch.elements) - index}"
+                if not await lane.has_batch(mark, batch.number):
+                    await lane.enqueue(items, mark, number)
+            reason = rejected[0][0] if rejected else ""
+        else:
+            logger.warning("dead letter", reason=reason, filed_under=queue.name)
+        if not await queue.pop_first(element, [recoverer, "one by one"], reason):
+            return
+        deaths = 2
+
+
+async def _takes(queue: Queue, lane: Lane, items: Sequence[Item], mark: str, number: str) -> bool:
+    """Put a part of a batch into its lane; False if the lane refuses it while others may take theirs."""
+    try:
+        await lane.enqueue(items, mark, number)
+    except StoreError as error:
+        if not refuses(queue, error):
+            raise
+        report_refusal(queue, lane.provider, error)
+        return False
+    return True
+
+
+def refuses(queue: Queue, error: StoreError) -> bool:
+    """Whether the elements of a lane that answers so should wait for it, while other lanes go on.
+
+    If Redis refuses everything, the batch stays on the processing list, because `take` fails as well.
+    """
+    return queue.is_beside_lanes and is_refusal(error)
+
+
+def report_refusal(queue: Queue, provider: str, error: StoreError) -> None:
+    """Log that elements wait for a lane."""
+    logger.warning("lane refuses messages; they wait", queue=queue.name, provider=provider, error=str(error))
 
 
 def done_with(
@@ -294,10 +413,11 @@ def done_with(
     rejected: Sequence[tuple[str, bytes]],
     lanes: Mapping[str, Lane],
     mark: str,
+    deferred: Sequence[tuple[str, bytes]] = (),
 ) -> Done:
     """What a queue may forget, as long as these lanes have it."""
     controls = [lanes[provider].keys.part("control") for provider in by_lane]
-    return Done(batch.number, controls, mark, rejected)
+    return Done(batch.number, controls, mark, rejected, deferred)
 
 
 def batch_mark(worker: str, queue: str) -> str:

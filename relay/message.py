@@ -28,9 +28,25 @@ MAX_DEPTH = 64
 MAX_KEY = 512
 """Characters in `collapse_key`, `ordering_key` and `reply_to`."""
 
+MAX_ID = 128
+"""Characters in `id`."""
+
+MAX_PROVIDER = 64
+"""Characters in the name of a provider."""
+
+MAX_CONTAINERS = 100_000
+"""Opening brackets and braces that an element may have: bounds the time that it takes."""
+
+TARGETS_SIZE = 16 * 1024 * 1024
+"""Bytes that the targets of one message may have; `max_size` does not count them."""
+
+MAX_VALUES = 250_000
+"""Values in an element that is larger than `max_size` because of its targets: bounds its decoded form."""
+
 PRIORITIES = ("high", "normal", "low")
 """By number, as stored: 0 goes out first."""
 
+_LONGEST_NAME = 32  # characters of an unknown field's name that are compared with the known ones
 _MAX_TIME = 1e11  # Unix seconds; what is above is milliseconds in disguise
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -64,6 +80,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, dict=True):
     """The ticket of the fan-out that this message is one target of."""
     destination: str = ""
     """Where it goes, of a provider whose rate is one for each destination."""
+    scope: str = ""
+    """The queue within which the id and the keys count; empty: they count among all of the provider's."""
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -92,7 +110,7 @@ _Moment = float | str | None
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     payload: msgspec.Raw
     provider: str | None = None
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
     priority: Literal["high", "normal", "low"] | None = None
     created_at: _Moment = None
     expires_at: _Moment = None
@@ -125,6 +143,8 @@ def parse_envelope(element: bytes, queue: str, now: float, priority: int = 1) ->
         _explain(error, tree)
     if type(tree["payload"]) is not dict:
         raise MessageError(f"payload: must be an object, not {_kind(tree['payload'])}")
+    if b"\\u0000" in element:
+        _refuse_leading_nul(envelope)
     created = _moment(envelope.created_at, "created_at")
     base = created or now
     expires = _earliest(_moment(envelope.expires_at, "expires_at"), _after(base, envelope.ttl, "ttl"))
@@ -155,13 +175,64 @@ def parse_bare(element: bytes, queue: str, now: float, priority: int = 1) -> Mes
     return Message(id=uuid7(), queue=queue, payload_json=element.strip(), priority=priority, created_at=now)
 
 
-def provider_named(element: bytes) -> str | None:
-    """The provider that a malformed element seems to name, for filing its dead letter; else None."""
+class Hints(msgspec.Struct, frozen=True):
+    """The parts of a malformed element that can still be read; empty strings for the rest."""
+
+    provider: str = ""
+    id: str = ""
+    reply_to: str = ""
+
+
+class _RawHints(msgspec.Struct):
+    provider: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+    reply_to: msgspec.Raw = msgspec.Raw()
+
+
+_HINTS = msgspec.json.Decoder(_RawHints)
+_PROVIDER_HINT = msgspec.json.Decoder(Annotated[str, msgspec.Meta(max_length=MAX_PROVIDER)])
+_ID_HINT = msgspec.json.Decoder(Annotated[str, msgspec.Meta(max_length=MAX_ID)])
+_KEY_HINT = msgspec.json.Decoder(_Key)
+
+
+def hints(element: bytes) -> Hints:
+    """The provider, the id and the `reply_to` of a malformed element, as far as they are valid."""
     try:
-        named = msgspec.json.decode(element)["provider"]
-    except Exception:  # anything at all may be wrong with it
-        return None
-    return named if isinstance(named, str) else None
+        raw = _HINTS.decode(element)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError):
+        return Hints()
+    return Hints(_hint(raw.provider, _PROVIDER_HINT), _hint(raw.id, _ID_HINT), _hint(raw.reply_to, _KEY_HINT))
+
+
+def _hint(raw: msgspec.Raw, decoder: msgspec.json.Decoder[str]) -> str:
+    try:
+        text = decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    return "" if text.startswith("\0") else text
+
+
+class _Targets(msgspec.Struct, frozen=True):
+    targets: msgspec.Raw = msgspec.Raw()
+
+
+class _PayloadTargets(msgspec.Struct):
+    payload: _Targets = _Targets()
+
+
+_ENVELOPE_TARGETS = msgspec.json.Decoder(_PayloadTargets)
+_BARE_TARGETS = msgspec.json.Decoder(_Targets)
+
+
+def size_of_targets(element: bytes, *, bare: bool) -> int:
+    """Bytes of the payload's `targets`, found without decoding anything; 0 if there are none."""
+    if b'"targets"' not in element:
+        return 0
+    try:
+        found = _BARE_TARGETS.decode(element) if bare else _ENVELOPE_TARGETS.decode(element).payload
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
+    return len(memoryview(found.targets))
 
 
 def uuid7() -> str:
@@ -192,11 +263,19 @@ def _decode(element: bytes) -> Any:
         raise MessageError(_malformed(element, str(error))) from None
     except MemoryError:
         raise MessageError("too large to decode") from None
+    if len(element) > MAX_CONTAINERS:
+        _check_containers(element)
     keys = _count_keys(tree, 1)
     # Strings may hold colons, and what looks like a key, so more of them than keys is only a suspicion.
     if element.count(b":") != keys and len(_KEY.findall(element)) != keys:
         json.loads(element, object_pairs_hook=_refuse_duplicates)
     return tree
+
+
+def _check_containers(element: bytes) -> None:
+    found = element.count(b"[") + element.count(b"{")
+    if found > MAX_CONTAINERS:
+        raise MessageError(f"{found} opening brackets and braces; there may be {MAX_CONTAINERS}")
 
 
 def _malformed(element: bytes, reason: str) -> str:
@@ -242,7 +321,8 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
 def _explain(error: msgspec.ValidationError, tree: dict[str, Any]) -> NoReturn:
     for name in tree:
         if name not in FIELDS:
-            close = difflib.get_close_matches(name, FIELDS, 1)
+            # The comparison takes the square of the length, which a hostile element would choose.
+            close = difflib.get_close_matches(name[:_LONGEST_NAME], FIELDS, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(FIELDS)}"
             bare = "" if "payload" in tree else " (a queue with `format: bare` takes any object as payload)"
             raise MessageError(f"unknown field {_quote(name)}: {hint}{bare}") from None
@@ -252,6 +332,13 @@ def _explain(error: msgspec.ValidationError, tree: dict[str, Any]) -> NoReturn:
     field = path.strip("`").lstrip(".")
     text = text[0].lower() + text[1:].replace("`", "")
     raise MessageError(f"{field}: {text}" if field else text) from None
+
+
+def _refuse_leading_nul(envelope: _Envelope) -> None:
+    # Scoped ids and keys begin with a NUL in Redis, so that no unscoped one can be taken for one of them.
+    for name in ("id", "collapse_key", "ordering_key"):
+        if (getattr(envelope, name) or "").startswith("\0"):
+            raise MessageError(f"{name}: must not begin with a NUL character")
 
 
 def _moment(value: _Moment, name: str) -> float:
@@ -270,7 +357,7 @@ def _moment(value: _Moment, name: str) -> float:
     if not math.isfinite(value) or value < 0:
         raise MessageError(f"{name}: {value} is not a Unix time")
     if value >= _MAX_TIME:
-        raise MessageError(f"{name}: {value:.0f} is too large for Unix seconds; are these milliseconds?")
+        raise MessageError(f"{name}: {value:.15g} is too large for Unix seconds; are these milliseconds?")
     return float(value)
 
 

@@ -222,7 +222,16 @@ class Recovery:
             # This file no longer names the queue: others' do, or will.
             await self._queue(name, worker).give_back()
             return True
-        return await finish_batch(self._queue(name, worker), router, self._lanes, worker, self._replicas)
+        living = [member.profile.worker for member in await self._fleet.members() if member.silent <= LEASE]
+        return await finish_batch(
+            self._queue(name, worker),
+            router,
+            self._lanes,
+            worker,
+            self._replicas,
+            self._profile.worker,
+            living,
+        )
 
     def _queue(self, name: str, worker: str = "") -> Queue:
         return Queue(self._client, self._prefix, name, worker or self._profile.worker)

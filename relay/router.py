@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from fnmatch import translate
 from types import MappingProxyType
 
 import msgspec
@@ -11,18 +13,36 @@ import structlog
 
 from relay.errors import MessageError
 from relay.fan_out import FanOut, chunk_size, split
-from relay.message import PRIORITIES, Message, parse_bare, parse_envelope, provider_named
+from relay.message import (
+    MAX_VALUES,
+    PRIORITIES,
+    TARGETS_SIZE,
+    Hints,
+    Message,
+    hints,
+    parse_bare,
+    parse_envelope,
+    size_of_targets,
+)
+from relay.names import is_reserved
 from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
-from relay.store.lane import Malformed
+from relay.settings.types import format_duration
+from relay.store.lane import Malformed, Refusal
+from relay.store.queue import Limits
 
-Item = Message | FanOut | Malformed
+Item = Message | FanOut | Malformed | Refusal
 
-TARGETS_SIZE = 16 * 1024 * 1024
-"""Bytes that the targets of one message may have."""
+LONGEST_REASON = 500
+"""Characters of the reason of a dead letter."""
 
 logger = structlog.get_logger()
+
+
+def limits(queue: QueueSettings) -> Limits:
+    """The sizes above which an element of a queue need not be read to be refused."""
+    return Limits(queue.max_size, queue.max_size + TARGETS_SIZE, queue.provider)
 
 
 class Router:
@@ -38,23 +58,28 @@ class Router:
         """`adapters` by provider: they know about targets and destinations."""
         self._queue = queue
         self._is_bare = queue.format == "bare"
+        self._is_scoped = queue.scope == "queue"
         self._priority = PRIORITIES.index(queue.priority)
         self._rules = {
             name: _Rules(options, adapters.get(name)) for name, options in settings.providers.items()
         }
-        self._prefix = f"{settings.redis.prefix}:"
+        self._prefix = settings.redis.prefix
         self._queues = frozenset(queue.name for queue in settings.queues)
+        self._allowed = frozenset(name for name in settings.providers if queue.admits(name))
+        self._is_reply_list = re.compile("|".join(map(translate, queue.reply_to)) or "(?!)").match
+        # A receipt for an element without a provider needs an outbox, and any lane's will do.
+        self._any_provider = next(iter(settings.providers))
         self._clock = clock
 
     def route(self, element: bytes) -> tuple[str | None, Message | FanOut | Malformed]:
-        """The provider that the element is for (None: it has none) and what goes into its lane."""
+        """The provider that the element is for (None: it has none) and the item for its lane."""
         try:
             return self._message(element)
         except MessageError as error:
-            named = None if self._is_bare else provider_named(element)
-            provider = named or self._queue.provider
-            known = provider if provider in self._rules else None
-            return known, Malformed(element, str(error), self._queue.name)
+            return self._malformed(element, str(error))
+        except Exception as error:  # one element must not hold up the elements behind it
+            logger.exception("cannot read an element", queue=self._queue.name)
+            return self._malformed(element, f"relay failed to read it: {type(error).__name__}: {error}")
 
     def sort(self, batch: Sequence[bytes]) -> tuple[dict[str, list[Item]], list[tuple[str, bytes]]]:
         """A batch by provider, and as (reason, raw bytes) those elements that belong to none."""
@@ -68,13 +93,40 @@ class Router:
                 by_lane.setdefault(provider, []).append(item)
             elif isinstance(item, Malformed):
                 rejected.append((item.reason, item.raw))
+                if item.reply_to:
+                    receipt = Refusal(item.id, item.reply_to, item.reason, item.provider)
+                    by_lane.setdefault(self._any_provider, []).append(receipt)
         return by_lane, rejected
+
+    def select(self, batch: Sequence[bytes], providers: Collection[str]) -> list[tuple[str, bytes]]:
+        """The elements of a batch that are for some of the providers, as (provider, raw bytes)."""
+        if not providers:
+            return []
+        routed = ((self.route(element)[0], element) for element in batch)
+        return [(provider, element) for provider, element in routed if provider and provider in providers]
+
+    def _malformed(self, element: bytes, reason: str) -> tuple[str | None, Malformed]:
+        if len(reason) > LONGEST_REASON:
+            reason = f"{reason[:LONGEST_REASON]}…"
+        readable = Hints()
+        if len(element) <= self._queue.max_size and not self._is_bare:
+            readable = hints(element)
+        provider = readable.provider or self._queue.provider
+        has_receipt = readable.id and readable.reply_to and not self._refusal_of_reply_to(readable.reply_to)
+        malformed = Malformed(
+            element,
+            reason,
+            self._queue.name,
+            id=readable.id if has_receipt else "",
+            reply_to=readable.reply_to if has_receipt else "",
+            provider=provider or "",
+        )
+        return provider if provider in self._allowed else None, malformed
 
     def _message(self, element: bytes) -> tuple[str, Message | FanOut]:
         queue, now = self._queue, self._clock()
         if len(element) > queue.max_size:
-            # The targets of a fan-out do not count, but somewhere it has to end.
-            self._check_size(len(element) - TARGETS_SIZE if b'"targets"' in element else len(element))
+            self._check_large(element)
         named: str | None = None
         if self._is_bare:
             message = parse_bare(element, queue.name, now, self._priority)
@@ -86,10 +138,11 @@ class Router:
         rules = self._rules.get(provider)
         if rules is None:
             raise MessageError(
-                f"provider: {provider!r} is not configured; there are {', '.join(self._rules)}"
+                f"provider: {_short(provider)} is not configured; there are {', '.join(self._rules)}"
             )
-        if message.reply_to:
-            self._check_reply_to(message.reply_to)
+        self._check(provider, message, now)
+        if self._is_scoped and (message.named or message.collapse_key or message.ordering_key):
+            message = msgspec.structs.replace(message, scope=queue.name)
         if rules.ttl is not None and not message.expires_at:
             message = _with_expiry(message, rules.ttl)
         if rules.target_field:
@@ -102,17 +155,51 @@ class Router:
             message = msgspec.structs.replace(message, destination=rules.destination(message))
         return provider, message
 
+    def _check(self, provider: str, message: Message, now: float) -> None:
+        """Raise MessageError if the queue does not allow the provider, the receipt or the delay."""
+        queue = self._queue
+        if provider not in self._allowed:
+            raise MessageError(
+                f"provider: the queue {queue.name!r} does not admit {provider!r}, only "
+                f"{', '.join(sorted(self._allowed))} (`providers` of the queue)"
+            )
+        if message.reply_to and (refusal := self._refusal_of_reply_to(message.reply_to)):
+            raise MessageError(refusal)
+        if message.deliver_at > now + queue.max_delay:
+            days = (message.deliver_at - now) / 86400
+            raise MessageError(
+                f"deliver_at: {days:.1f} days ahead; the queue {queue.name!r} allows "
+                f"{format_duration(queue.max_delay)} (`max_delay` of the queue)"
+            )
+
     def _check_size(self, size: int) -> None:
         if size > self._queue.max_size:
             raise MessageError(
                 f"{size} bytes; the queue {self._queue.name!r} takes at most {self._queue.max_size}"
             )
 
-    def _check_reply_to(self, key: str) -> None:
+    def _check_large(self, element: bytes) -> None:
+        """Refuse what is too large even without its targets, and before anything of it is decoded."""
+        size, most = len(element), self._queue.max_size
+        targets = size_of_targets(element, bare=self._is_bare) if size <= most + TARGETS_SIZE else 0
+        self._check_size(size - targets)
+        values = element.count(b",") + element.count(b"[") + element.count(b"{")
+        if values > MAX_VALUES:
+            raise MessageError(f"payload.targets: {values} values or more; there may be {MAX_VALUES}")
+
+    def _refusal_of_reply_to(self, key: str) -> str:
+        """Why no receipt may go to a list; empty: it may."""
         if key in self._queues:
-            raise MessageError(f"reply_to: {key!r} is a queue; its receipts would be taken for messages")
-        if key.startswith(self._prefix):
-            raise MessageError(f"reply_to: keys that start with {self._prefix!r} are relay's own")
+            return f"reply_to: {_short(key)} is a queue; its receipts would be taken for messages"
+        if is_reserved(self._prefix, key):
+            return f"reply_to: keys that start with '{self._prefix}:' are relay's own"
+        if not self._is_reply_list(key):
+            allowed = ", ".join(self._queue.reply_to) or "none"
+            return (
+                f"reply_to: {_short(key)} is not among the lists that the queue {self._queue.name!r} allows: "
+                f"{allowed} (`reply_to` of the queue)"
+            )
+        return ""
 
 
 class _Rules:
@@ -125,6 +212,10 @@ class _Rules:
         self.target_field = adapter.target_field if adapter else ""
         self.chunk_size = chunk_size(options)
         self.destination = adapter.destination if adapter and options.each_destination else None
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 60 else f"{name[:60]}…")
 
 
 def _with_expiry(message: Message, ttl: float) -> Message:

@@ -23,7 +23,7 @@ from relay.intake import Intake
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
 from relay.redis_provider import RedisProvider, keep_out
-from relay.router import Router
+from relay.router import Router, limits
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.store import registry
@@ -84,7 +84,7 @@ class Worker:
         }
         self.intakes = [
             Intake(
-                Queue(client, prefix, queue.name, name),
+                Queue(client, prefix, queue.name, name, limits(queue)),
                 Router(queue, settings, self.providers),
                 self.lanes,
                 worker=name,

@@ -54,6 +54,7 @@ def _check_queues(root: Mapping, problems: Problems) -> None:
             first[name.text] = name.position.line
             names.check(name, (*location, "name"))
         _check_provider(queue, location, providers, problems)
+        _check_allowed_providers(queue, location, providers, problems)
 
 
 class _QueueNames:
@@ -108,6 +109,23 @@ def _check_provider(queue: Mapping, location: Location, providers: Node | None, 
     hint = near_miss(named.text, providers.entries) or f"there is {listing(providers.entries)}"
     text = f"no provider is named {quote(named.text)}; {hint}"
     problems.add(named.position, (*location, "provider"), text)
+
+
+def _check_allowed_providers(
+    queue: Mapping, location: Location, providers: Node | None, problems: Problems
+) -> None:
+    allowed = child(queue, "providers")
+    names = allowed.items if isinstance(allowed, Sequence) else [] if allowed is None else [allowed]
+    if not isinstance(providers, Mapping):
+        return
+    for index, name in enumerate(names):
+        if not isinstance(name, Scalar) or name.value is None or name.broken:
+            continue
+        if name.text == "*" or name.text in providers.entries:
+            continue
+        hint = near_miss(name.text, providers.entries) or f"there is {listing(providers.entries)}"
+        place = (*location, "providers", index) if isinstance(allowed, Sequence) else (*location, "providers")
+        problems.add(name.position, place, f"no provider is named {quote(name.text)}; {hint}")
 
 
 def _check_admin(root: Mapping, problems: Problems) -> None:

@@ -65,6 +65,24 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    BeforeValidator(_as_list),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}},
+            ]
+        }
+    ),
+]
+"""One name or a list of them."""
+
 RedisUrl = Annotated[Secret, AfterValidator(check_redis_url)]
 
 
@@ -102,12 +120,28 @@ class QueueSettings(Options):
     """The list's key in Redis."""
     provider: str | None = None
     """The provider of messages that name none."""
+    providers: Names | None = None
+    """The providers that messages may name besides `provider`; `*`: all. Default: all if the queue has no
+    `provider`, otherwise none."""
+    reply_to: Names = ["receipts:*"]
+    """Patterns (`*`, `?`, `[…]`) of the lists that messages may name for their receipts; []: no receipts."""
+    max_delay: Duration = 30 * 86400.0
+    """How far ahead `deliver_at` and `delay` may be; a message that goes beyond becomes a dead letter."""
+    scope: Literal["provider", "queue"] = "provider"
+    """Where ids, collapse keys and ordering keys count: among all messages of a provider, or only among those
+    that came from this queue."""
     format: Literal["envelope", "bare"] = "envelope"
     """envelope: the fields of section 1 of the contract. bare: the whole object is the payload."""
     priority: Literal["high", "normal", "low"] = "normal"
     """The priority of messages that name none."""
     max_size: Annotated[Size, Field(ge=1)] = 1024 * 1024
     """The largest element; a larger one becomes a dead letter."""
+
+    def admits(self, provider: str) -> bool:
+        """Whether messages of this queue may name a provider."""
+        if self.providers is None:
+            return self.provider in (None, provider)
+        return provider == self.provider or "*" in self.providers or provider in self.providers
 
 
 class AdminSettings(Options):

@@ -16,14 +16,22 @@ import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
+_PIECE = 1 << 16  # bytes to drop at once
+
 Word = str | bytes | int | float
 
 
 class Channel:
     """Connects at the first command, and anew after any trouble."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, longest: int | None = None) -> None:
+        """With `longest` (bytes), a longer text is read and dropped piece by piece, and b"" is returned.
+
+        Only for commands that answer by a text or nothing: a client library would hold the text in memory
+        several times over.
+        """
         self._pool: Any = client.connection_pool
+        self._longest = longest
         self._link: _Link | None = None
         self._opening = asyncio.Lock()
 
@@ -38,7 +46,7 @@ class Channel:
     async def _open(self) -> _Link:
         async with self._opening:
             if self._link is None or not self._link.is_open:
-                self._link = _Link(self._pool, await self._pool.get_connection())
+                self._link = _Link(self._pool, await self._pool.get_connection(), self._longest)
             return self._link
 
     async def close(self) -> None:
@@ -50,8 +58,9 @@ class Channel:
 class _Link:
     """One connection, from its opening to its end."""
 
-    def __init__(self, pool: Any, connection: Any) -> None:
+    def __init__(self, pool: Any, connection: Any, longest: int | None) -> None:
         self._pool = pool
+        self._longest = longest
         self._connection = connection
         self._asked: deque[tuple[asyncio.Future[Any], float]] = deque()
         # There is one time limit for all that is under way, and it is ours.
@@ -108,9 +117,32 @@ class _Link:
 
     async def _reply(self) -> Any:
         try:
+            if self._longest is not None:
+                return await self._bounded_reply(self._connection._reader, self._longest)
             return await self._connection.read_response(timeout=math.inf)
         except ResponseError as error:
             return error
+
+    async def _bounded_reply(self, stream: asyncio.StreamReader, longest: int) -> bytes | None:
+        """A text or nothing (RESP2)."""
+        line = (await stream.readuntil(b"\r\n"))[:-2]
+        kind, rest = line[:1], line[1:]
+        if kind == b"-":
+            raise self._connection._parser.parse_error(rest.decode("utf-8", "replace"))
+        if kind not in (b"$", b"*") or (kind == b"*" and rest != b"-1"):
+            raise ConnectionError(f"an answer that was not expected: {line[:80]!r}")
+        size = int(rest)
+        if size < 0:
+            return None
+        if size <= longest:
+            return (await stream.readexactly(size + 2))[:-2]
+        left = size + 2
+        while left:
+            part = await stream.read(min(left, _PIECE))
+            if not part:
+                raise ConnectionError("the connection was closed")
+            left -= len(part)
+        return b""
 
     def _fail_all(self, end: Exception) -> None:
         self._end = end

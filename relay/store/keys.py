@@ -97,6 +97,19 @@ class QueueKeys:
         return self.base + "out"
 
     @property
+    def deferred(self) -> str:
+        """Set: providers whose lanes refuse messages for now, and that have elements in `deferred_for`."""
+        return self.base + "deferred"
+
+    def deferred_for(self, provider: str) -> str:
+        """List: elements that wait until the lane of a provider takes messages again."""
+        return f"{self.base}deferred:{provider}"
+
+    def recoverers(self, worker: str) -> str:
+        """Set: the workers that have begun to finish what this one had taken when it died."""
+        return f"{self.base}recoverers:{worker}"
+
+    @property
     def last(self) -> str:
         """The number of the last batch that any worker took."""
         return self.base + "last"

@@ -27,11 +27,27 @@ _pack = msgspec.msgpack.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An element that is no message: it is filed as a dead letter with its raw bytes."""
+    """An element that is no message: it is filed as a dead letter with its raw bytes.
+
+    With an `id` and a `reply_to`, a receipt says so. `provider` is the one that the element names or gets.
+    """
 
     raw: bytes
     reason: str
     queue: str
+    id: str = ""
+    reply_to: str = ""
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The receipt of an element that belongs to no provider; any lane posts it."""
+
+    id: str
+    reply_to: str
+    reason: str
+    provider: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +189,7 @@ class Lane:
         )
 
     async def enqueue(
-        self, batch: Iterable[Message | FanOut | Malformed], mark: str = "", number: str = ""
+        self, batch: Iterable[Message | FanOut | Malformed | Refusal], mark: str = "", number: str = ""
     ) -> Enqueued:
         """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
         reply, in_turn = await script("enqueue").run_in_turn(
@@ -181,17 +197,34 @@ class Lane:
         )
         return Enqueued(in_turn, *reply)
 
+    async def has_batch(self, mark: str, number: str) -> bool:
+        """Whether a batch with this number was the last one that came under the mark."""
+        found = await self._command("HGET", self.keys.part("control"), mark)
+        return found is not None and bytes(found) == number.encode()
+
     async def enqueue_straight(
-        self, item: Message | FanOut, queue: QueueKeys, element: bytes, *, in_order: bool
+        self,
+        item: Message | FanOut | Malformed,
+        queue: QueueKeys,
+        element: bytes,
+        *,
+        in_order: bool,
+        deferred: bool = False,
     ) -> Enqueued | None:
         """Take an element that a wait has moved off a queue, and put what it says into the lane, in one step.
 
         None where it is not the first of those any more, or, if it is to go `in_order`, where batches that
-        were taken before it may not be in their lanes yet. Not for a cluster.
+        were taken before it may not be in their lanes yet. With `deferred`, the element is the first of those
+        that wait for this lane. Not for a cluster.
         """
         reply, in_turn = await script("enqueue").run_in_turn(
             self._client,
-            (*self._shared, queue.staged, queue.out, queue.queue),
+            (
+                *self._shared,
+                queue.deferred_for(self.provider) if deferred else queue.staged,
+                queue.out,
+                queue.queue,
+            ),
             self._enqueue_policy,
             "in order" if in_order else "",
             element,
@@ -335,7 +368,7 @@ class Lane:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
 
 
-def _items(batch: Iterable[Message | FanOut | Malformed]) -> list[str | bytes | int]:
+def _items(batch: Iterable[Message | FanOut | Malformed | Refusal]) -> list[str | bytes | int]:
     """As `enqueue.lua` takes them."""
     arguments: list[str | bytes | int] = []
     for item in batch:
@@ -344,8 +377,10 @@ def _items(batch: Iterable[Message | FanOut | Malformed]) -> list[str | bytes | 
         elif isinstance(item, FanOut):
             arguments += ("f", pack(item.message), item.message.priority)
             arguments += (item.size, len(item.chunks), *item.chunks)
+        elif isinstance(item, Refusal):
+            arguments += ("n", item.reason, item.id, item.reply_to, item.provider)
         else:
-            arguments += ("x", item.reason, item.queue, item.raw)
+            arguments += ("x", item.reason, item.queue, item.raw, item.id, item.reply_to)
     return arguments
 
 

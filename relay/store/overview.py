@@ -23,7 +23,8 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """`waiting` lie on the application's list, `taken` on processing lists, `rejected` are dead.
+    """`waiting` lie on the application's list or wait for a lane that refuses them; `taken` lie on processing
+    lists; `rejected` are dead.
 
     `error` is why some of the numbers could not be read; they are 0 then. `configured` is False if the file
     does not name the queue.
@@ -200,15 +201,25 @@ async def read_lane(
 
 async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str]) -> QueueStatus:
     keys = QueueKeys.of(prefix, name)
-    (waiting, staged, rejected, *taken), error = await _ask(
+    (waiting, staged, rejected, lanes, *taken), error = await _ask(
         client,
         ("LLEN", name),
         ("LLEN", keys.staged),
         ("XLEN", keys.rejected),
+        ("SMEMBERS", keys.deferred),
         *(("LLEN", keys.processing(worker)) for worker in workers),
     )
+    deferred: list[Any] = []
+    if lanes:
+        commands = [("LLEN", keys.deferred_for(lane.decode())) for lane in lanes]
+        deferred, refusals = await _ask(client, *commands)
+        error = "; ".join(filter(None, (error, refusals)))
     return QueueStatus(
-        name, (waiting or 0) + (staged or 0), sum(number or 0 for number in taken), rejected or 0, error
+        name,
+        waiting=(waiting or 0) + (staged or 0) + sum(number or 0 for number in deferred),
+        taken=sum(number or 0 for number in taken),
+        rejected=rejected or 0,
+        error=error,
     )
 
 

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 
 from relay.errors import StoreError
 from relay.store.channel import Channel
-from relay.store.keys import QueueKeys
-from relay.store.scripting import TROUBLE, Client, describe, heed_cancellation, script
+from relay.store.keys import LaneKeys, QueueKeys
+from relay.store.scripting import TROUBLE, Client, ask, describe, heed_cancellation, script
 
 BATCH = 200
 """Elements that one take hands out, where it is not asked for another number."""
@@ -24,11 +24,14 @@ BATCH_BYTES = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What is on a worker's processing list. `earlier` is how many batches of the queue that were taken
-    before it are not yet in their lanes; `number` is '' where there is nothing."""
+    before it are not yet in their lanes; `number` is '' if there is nothing. `deferred` are the providers
+    with elements that wait for their lanes; `too_large` the sizes of elements that became dead letters."""
 
     number: str
     earlier: int
     elements: Sequence[bytes]
+    deferred: frozenset[str] = frozenset()
+    too_large: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +39,43 @@ class Done:
     """A batch that is in its lanes: its number, their control hashes, and the field of these that says so.
 
     `rejected` are its elements that belong to no provider, as (reason, raw bytes): they are filed under the
-    queue's name.
+    queue's name. `deferred` are those whose lanes refuse messages, as (provider, raw bytes).
     """
 
     number: str
     lanes: Sequence[str] = ()
     mark: str = ""
     rejected: Sequence[tuple[str, bytes]] = ()
+    deferred: Sequence[tuple[str, bytes]] = ()
 
 
 NOTHING = Done("")
+
+LONGEST_WAITED_FOR = 16 * 1024
+"""Bytes of an element that `wait` returns: a longer one stays in Redis until it is taken."""
+
+TOO_LONG = b""
+"""Returned by `wait` for an element that is longer than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Larger elements become dead letters inside Redis: of `provider`, or of the queue if it is None.
+
+    `with_targets` is for an element that may have targets, which `max_size` does not count.
+    """
+
+    max_size: int
+    with_targets: int
+    provider: str | None = None
 
 
 class Queue:
     """A list and this worker's processing list. Every method raises StoreError."""
 
-    def __init__(self, client: Client, prefix: str, name: str, worker: str) -> None:
+    def __init__(
+        self, client: Client, prefix: str, name: str, worker: str, limits: Limits | None = None
+    ) -> None:
         self.name = name
         self.keys = QueueKeys.of(prefix, name)
         self._client = client
@@ -59,10 +83,18 @@ class Queue:
         self.is_beside_lanes = isinstance(client, Redis)
         """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
         # A wait would hold up whatever else goes over its connection.
-        self._waits = Channel(client) if isinstance(client, Redis) else None
+        self._waits = Channel(client, longest=LONGEST_WAITED_FOR) if isinstance(client, Redis) else None
+        self._limits = limits or Limits(0, 0)
+        self._too_large_in = (self.keys.rejected, self.keys.last)
+        self._counts_too_large = self.is_beside_lanes and self._limits.provider is not None
+        if self._counts_too_large:
+            lane = LaneKeys.of(prefix, str(self._limits.provider))
+            self._too_large_in = (lane.part("dead"), lane.part("control"))
 
     async def wait(self, seconds: float) -> bytes | None:
         """The next element, which is still to be taken; None if none came within `seconds`.
+
+        TOO_LONG for a long one, except in a cluster.
 
         The element is moved aside, from where whoever takes next takes first: it keeps its place, and this
         worker may die or be cut off without holding it.
@@ -88,7 +120,8 @@ class Queue:
         keys = self.keys
         # In a cluster the lanes may lie on other nodes; then replicas are waited for.
         lanes = done.lanes if isinstance(self._client, Redis) else ()
-        number, earlier, *elements = await script("take").run(
+        limits = self._limits
+        number, earlier, deferred, too_large, *elements = await script("take").run(
             self._client,
             (
                 self.name,
@@ -98,6 +131,8 @@ class Queue:
                 keys.rejected,
                 keys.out,
                 keys.last,
+                keys.deferred,
+                *self._too_large_in,
                 *lanes,
             ),
             self._worker,
@@ -105,9 +140,15 @@ class Queue:
             most,
             BATCH_BYTES,
             done.mark,
-            *(part for pair in done.rejected for part in pair),
+            limits.max_size,
+            limits.with_targets,
+            self.name,
+            int(self._counts_too_large),
+            len(done.rejected),
+            *(part for pair in (*done.rejected, *done.deferred) for part in pair),
         )
-        return Batch(number.decode(), earlier, elements)
+        lanes_that_refuse = frozenset(name.decode() for name in deferred)
+        return Batch(number.decode(), earlier, elements, lanes_that_refuse, too_large)
 
     async def earlier(self, number: str) -> int:
         """How many batches that were taken before this one are not yet in their lanes."""
@@ -124,6 +165,39 @@ class Queue:
         while await script("give_back").run(self._client, lists, worker, BATCH):
             pass
 
+    async def deferred(self, provider: str, most: int = 100) -> list[bytes]:
+        """The oldest elements that wait for a lane."""
+        return list(await self._command("LRANGE", self.keys.deferred_for(provider), 0, most - 1))
+
+    async def undefer(self, provider: str) -> None:
+        """Let the oldest element that waits for a lane be taken again like a new one."""
+        await self._command("LMOVE", self.keys.deferred_for(provider), self.keys.staged, "LEFT", "RIGHT")
+
+    async def begin_recovery(self, recoverer: str) -> set[str]:
+        """Remember that a worker begins to finish this worker's batch; all that have begun so far."""
+        key = self.keys.recoverers(self._worker)
+        await self._command("SADD", key, recoverer)
+        return {name.decode() for name in await self._command("SMEMBERS", key)}
+
+    async def end_recovery(self) -> None:
+        """Forget who has tried to finish this worker's batch."""
+        await self._command("DEL", self.keys.recoverers(self._worker))
+
+    async def pop_first(self, element: bytes, recoverers: Sequence[str], reason: str = "") -> bool:
+        """Take the first element off the processing list, with a `reason` to the dead letters.
+
+        False if it is no longer the first. `recoverers` have begun to finish the rest.
+        """
+        keys = self.keys
+        lists = (keys.processing(self._worker), keys.recoverers(self._worker), keys.rejected)
+        return bool(await script("pop_first").run(self._client, lists, element, reason, *recoverers))
+
+    async def _command(self, command: str, *words: str | bytes | int) -> Any:
+        try:
+            return await ask(self._client, command, *words)
+        except TROUBLE as error:
+            raise StoreError(f"{command}: {describe(error)}") from error
+
     async def holders(self) -> list[str]:
         """The workers that have batches out."""
         try:
@@ -133,17 +207,21 @@ class Queue:
             raise StoreError(describe(error)) from error
 
     async def depth(self, workers: Collection[str] = ()) -> tuple[int, int]:
-        """(elements that nobody has taken, elements that `workers` have taken and not yet put into lanes)."""
+        """(elements that wait for a worker or for their lane, elements that `workers` have taken)."""
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.llen(self.name)
                 pipe.llen(self.keys.staged)
                 for worker in workers:
                     pipe.llen(self.keys.processing(worker))
-                waiting, staged, *taken = await pipe.execute()
+                pipe.smembers(self.keys.deferred)
+                waiting, staged, *taken, lanes = await pipe.execute()
+                for lane in lanes:
+                    pipe.llen(self.keys.deferred_for(bytes(lane).decode()))
+                deferred = await pipe.execute()
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
-        return waiting + staged, sum(taken)
+        return waiting + staged + sum(deferred), sum(taken)
 
 
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:

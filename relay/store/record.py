@@ -2,8 +2,9 @@
 
     2 bytes   length of the header, big endian; 0 where the scripts need to know nothing
     header    MessagePack array: [expires_ms, id, collapse_key, ordering_key, reply_to, deliver_ms,
-              fan, destination]; fan: 0, the number of targets of a fan-out, or the ticket of the one
-              it is part of; destination: '' where the rate is not one for each
+              fan, destination, public_id]; fan: 0, the number of targets of a fan-out, or the ticket
+              of the one it is part of; destination: '' where the rate is not one for each
+              public_id: only if id and keys are scoped, the id that receipts show
     message   MessagePack array of `Message`; what is not there at its end has its default
 
 A message that asks for nothing special has no header, and costs the scripts one byte comparison.
@@ -39,21 +40,29 @@ def pack(message: Message) -> bytes:
     """The record of a message."""
     if not has_header(message):
         return _NO_HEADER + _encode(message if message.traceparent else _start(message))
+    # Without an id of the application's and a receipt, nobody ever asks for it.
+    message_id = message.id if message.named or message.reply_to else ""
+    # A part of a fan-out has been taken out already: it waits for its own target only.
+    collapse_key = "" if message.part_of else message.collapse_key
     header = _encode(
         (
             round(message.expires_at * 1000),
-            # Without an id of the application's and a receipt, nobody ever asks for it.
-            message.id if message.named or message.reply_to else "",
-            # What is part of a fan-out has been taken out already: it waits for its own target only.
-            "" if message.part_of else message.collapse_key,
-            message.ordering_key,
+            scoped(message_id, message.scope),
+            scoped(collapse_key, message.scope),
+            scoped(message.ordering_key, message.scope),
             message.reply_to,
             round(message.deliver_at * 1000),
             message.part_of or message.targets,
             message.destination,
+            *((message_id,) if message.scope else ()),
         )
     )
     return len(header).to_bytes(2, "big") + header + _encode(message)
+
+
+def scoped(name: str, scope: str) -> str:
+    """An id or a key as the scripts keep it: within a queue it begins with the queue's name."""
+    return f"\0{len(scope)}:{scope}:{name}" if scope and name else name
 
 
 def _start(message: Message) -> tuple[object, ...]:

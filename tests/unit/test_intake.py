@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from relay.intake import STRAIGHT_SIZE, Intake, finish_batch
+from relay.intake import LONGEST_WAITED_FOR, Intake, finish_batch
 from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
 from relay.store.lane import Claimed
@@ -156,7 +156,7 @@ async def test_a_claim_that_is_asked_for_on_arrival_finds_what_came(redis: Redis
 @pytest.mark.parametrize(
     ("alone", "becomes"),
     [
-        (element("x" * STRAIGHT_SIZE), 1),
+        (element("x" * LONGEST_WAITED_FOR), 1),
         (b'{"payload":1}', 0),
         (b'{"payload":{},"provider":"nobody"}', 0),
     ],

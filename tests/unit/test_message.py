@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import MessageError
-from relay.message import MAX_DEPTH, parse_bare, parse_envelope, provider_named, uuid7
+from relay.message import MAX_DEPTH, hints, parse_bare, parse_envelope, uuid7
 
 NOW = 1_700_000_000.0
 
@@ -214,7 +214,7 @@ def test_no_bytes_do_more_than_raise_a_message_error(element: bytes) -> None:
             parser(element, "q", NOW)
         except MessageError as error:
             assert "\n" not in str(error)  # noqa: PT017 - the property is about every error
-    provider_named(element)
+    hints(element)
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=4))

@@ -4,6 +4,8 @@
 -- ARGV   1 the application's id, 2 lifo ('1' or '0')
 -- reply  'cancelled', 'in flight' or 'unknown'
 
+check_types()
+
 local ticket = call('HGET', IDS, ARGV[1])
 if not ticket then return 'unknown' end
 local record = call('HGET', BODIES, ticket)

@@ -35,12 +35,27 @@ for index, rate in ipairs(policy.rates) do fields[FIXED + index] = 'bucket:' .. 
 local control = call('HMGET', CONTROL, unpack(fields))
 local state, hold = control[2], tonumber(control[3] or 0)
 
+-- Every key that a message without a header goes through is read before anything is moved (see lane.lua).
+local function lengths_of_ready()
+  return {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
+end
+local lengths = lengths_of_ready()
+local some_tried, held = call('HLEN', TRIES) > 0, call('HLEN', INFLIGHT)
+call('HLEN', BODIES)
+local some_fan_out = call('EXISTS', unpack(FAN_OUTS)) > 0
+local checked = false
+if each or some_fan_out then
+  check_types()
+  checked = true
+end
+
 -- Time: what is due goes to the head, the earliest first.
 local first = tonumber(call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2])
 if first and first <= NOW then
   local due = call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, MOST_PROMOTED)
   call('ZREM', DUE, unpack(due))
   for index = #due, 1, -1 do to_head(due[index], lifo) end
+  lengths = lengths_of_ready()
 end
 
 if control[1] then return {'paused', -1, 0, {}, 0} end
@@ -141,6 +156,7 @@ if each then
       found.aside = #members < number and 0 or math.max(0, found.aside - #members)
     end
   end
+  lengths = lengths_of_ready()
 end
 
 -- When something is due that waits for a time, in Unix milliseconds; nil: nothing does.
@@ -150,11 +166,9 @@ local function first_due()
   return at and of_destination and math.min(at, of_destination) or at or of_destination
 end
 
-local lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
-
 if allowed < 1 then
   save_buckets(0)
-  if lengths[1] + lengths[2] + lengths[3] == 0 and call('EXISTS', unpack(FAN_OUTS)) == 0 then
+  if lengths[1] + lengths[2] + lengths[3] == 0 and not some_fan_out then
     local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
     return {'empty', first[2] and math.max(until_tokens(), (tonumber(first[2]) - NOW) * 1000) or -1, 0, {}, 0}
   end
@@ -173,8 +187,6 @@ local limits = {allowed - for_normal - for_low, for_normal, for_low}
 local reply, fan_outs, taken = {'ok', 0, 0, {}, 0, 0}, {}, {0, 0, 0}
 local leases, given, scanned, passed_over = {}, 0, 0, 0
 local claim = whole(last_number(control[9]) + 1)
-local some_tried = call('HLEN', TRIES) > 0
-
 local EXPIRED = 'its time to live was over before it could be sent'
 
 -- How a message ends that must not go out any more, or nil.
@@ -199,12 +211,28 @@ local function spend(name, ticket)
   return true
 end
 
+-- Before the first message that has a header: it may touch any key. Messages without one that were popped
+-- before it go back if a key has a wrong type, because nothing else has been written for them yet.
+local popped = {}
+local function check_before_header()
+  if checked then return end
+  checked = true
+  local fine, problem = pcall(check_types)
+  if fine then return end
+  for round = #popped, 1, -1 do
+    local tickets = popped[round]
+    for index = #tickets, 1, -1 do to_head(tickets[index], lifo) end
+  end
+  error(problem)
+end
+
 -- Takes up to `most` live messages of one priority; true when its list is exhausted.
 local function take(level, most)
   while most > 0 and scanned < MOST_SCANNED do
     local tickets = call(pop, READY[level], most)
     if not tickets then return true end
     scanned = scanned + #tickets
+    if not checked then popped[#popped + 1] = tickets end
     local records = call('HMGET', BODIES, unpack(tickets))
     local tries = some_tried and call('HMGET', TRIES, unpack(tickets)) or {}
     local ended = {}
@@ -212,6 +240,7 @@ local function take(level, most)
       local record = records[index]
       if record then
         local header = header_of(record)
+        if header then check_before_header() end
         local stop = header and stopped(header)
         if stop then
           ended[#ended + 1] = ticket
@@ -230,6 +259,7 @@ local function take(level, most)
           end
           if fans_out then
             call('RPUSH', FAN_OUTS[level], ticket)
+            some_fan_out = true
           elseif aside then
             put_aside = put_aside + 1
           else
@@ -284,7 +314,7 @@ local function next_fan_out(level)
   end
 end
 
-if call('EXISTS', unpack(FAN_OUTS)) > 0 then
+if some_fan_out then
   for level = 1, 3 do
     -- Messages of this priority that go first, until the next chunk's turn.
     local before = tonumber(call('HGET', CONTROL, 'fan:' .. level) or 0) - taken[level]
@@ -294,7 +324,7 @@ if call('EXISTS', unpack(FAN_OUTS)) > 0 then
 end
 
 if #leases > 0 then
-  call('HSET', INFLIGHT, unpack(leases))
+  held = held + call('HSET', INFLIGHT, unpack(leases))
   call('HSET', CONTROL, 'claims', claim, 'claimed', whole(handed + given))
   if given > 0 and policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
 end
@@ -302,7 +332,7 @@ save_buckets(given)
 if each then save_destinations(each) end
 if probing and given > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
-reply[3], reply[4], reply[5], reply[6] = tonumber(claim), fan_outs, passed_over, call('HLEN', INFLIGHT)
+reply[3], reply[4], reply[5], reply[6] = tonumber(claim), fan_outs, passed_over, held
 if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or put_aside > 0) then
   -- There may be more: behind what was looked at, or let go by what has expired.
   reply[1], reply[2] = 'ok', 0

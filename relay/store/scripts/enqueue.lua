@@ -12,8 +12,10 @@
 --          kind 0..2  a message of that priority
 --          kind 'f'   a fan-out: next is its priority, then the number of targets in a chunk, then
 --                     the number of chunks, then the chunks
---          kind 'x'   a malformed element, for the dead letters: next is its reason, then its
---                     queue, then the raw bytes
+--          kind 'x'   a malformed element, for the dead letters: next is its reason, then its queue, the
+--                     raw bytes, its id and the list for its receipt ('' for none)
+--          kind 'n'   the receipt of an element that belongs to no lane: next is its reason, then its id, the
+--                     list for its receipt, and the provider that it names
 -- reply  {accepted, duplicates, collapsed, dropped, malformed, ready, letters in the outbox, elements that
 --        are left in the queue of KEYS 23}; all 0 for a repeated batch; nil where the element cannot be taken
 --
@@ -26,13 +28,30 @@ local moved, out, queue = KEYS[23], KEYS[24], KEYS[25]
 if moved then
   if call('LRANGE', moved, 0, 0)[1] ~= ARGV[3] then return false end
   if ARGV[2] ~= '' and call('ZCARD', out) > 0 then return false end
-  call('LPOP', moved)
 elseif ARGV[2] ~= '' then
   if call('HGET', CONTROL, ARGV[2]) == ARGV[3] then return {0, 0, 0, 0, 0, 0, 0, 0} end
-  call('HSET', CONTROL, ARGV[2], ARGV[3])
+end
+local left = moved and call('LLEN', moved) - 1 + call('LLEN', queue) or 0
+
+-- From here on the element is no longer in its queue, or the batch counts as taken: to be called when every
+-- key that this call may write is known to have its type.
+local begun = false
+local function begin()
+  begun = true
+  if moved then
+    call('LPOP', moved)
+  elseif ARGV[2] ~= '' then
+    call('HSET', CONTROL, ARGV[2], ARGV[3])
+  end
+end
+local function check_and_begin()
+  if begun then return end
+  check_types()
+  begin()
 end
 
-local accepted, duplicates, collapsed, dropped, malformed = 0, 0, 0, 0, 0
+local accepted, duplicates, collapsed, dropped, malformed, noted = 0, 0, 0, 0, 0, 0
+if policy.max_backlog > 0 then check_and_begin() end
 local capacity = policy.max_backlog > 0 and policy.max_backlog - waiting() or nil
 local lists, bodies, sequence = {{}, {}, {}}, {}, 0
 
@@ -163,9 +182,18 @@ while index <= #ARGV do
   local kind, record = ARGV[index], ARGV[index + 1]
   index = index + 2
   if kind == 'x' then
+    check_and_begin()
     call('XADD', DEAD, '*', 'raw', ARGV[index + 1], 'reason', record, 'queue', ARGV[index])
     malformed = malformed + 1
-    index = index + 2
+    if ARGV[index + 3] ~= '' then
+      post({'receipt', ARGV[index + 3], ARGV[index + 2], 'rejected', record, 0, NOW})
+    end
+    index = index + 4
+  elseif kind == 'n' then
+    check_and_begin()
+    post({'receipt', ARGV[index + 1], ARGV[index], 'rejected', record, 0, NOW, ARGV[index + 2]})
+    noted = noted + 1
+    index = index + 3
   else
     local size, chunks
     if kind == 'f' then
@@ -175,6 +203,7 @@ while index <= #ARGV do
       index = index + 3 + number
     end
     local header = header_of(record)
+    if header then check_and_begin() end
     if header and is_duplicate(header[ID]) then
       duplicates = duplicates + 1
       receipt(header, 'duplicate', 'a message with this id is pending or was delivered lately', 0)
@@ -207,6 +236,13 @@ while index <= #ARGV do
     end
   end
 end
+local before
+if not begun then
+  -- Only messages without a header, which go into these keys.
+  before = ready()
+  call('HLEN', BODIES)
+  begin()
+end
 flush()
 
 count('accepted', accepted)
@@ -214,6 +250,5 @@ count('duplicate', duplicates)
 count('collapsed', collapsed)
 count('dropped', dropped)
 count('malformed', malformed)
-local letters = duplicates + collapsed + dropped > 0 and call('XLEN', OUTBOX) or 0
-local left = moved and call('LLEN', moved) + call('LLEN', queue) or 0
-return {accepted, duplicates, collapsed, dropped, malformed, ready(), letters, left}
+local letters = duplicates + collapsed + dropped + malformed + noted > 0 and call('XLEN', OUTBOX) or 0
+return {accepted, duplicates, collapsed, dropped, malformed, before and before + accepted or ready(), letters, left}

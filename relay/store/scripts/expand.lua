@@ -9,6 +9,7 @@
 
 local lifo, ticket = ARGV[1] == '1', ARGV[2]
 if call('HGET', INFLIGHT, ticket) ~= ARGV[3] then return 0 end
+check_types()
 call('HDEL', INFLIGHT, ticket)
 local fan, total = fan_out(ticket), #ARGV - 3
 if not fan or fan.rest == 0 then return 0 end

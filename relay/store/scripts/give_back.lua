@@ -7,9 +7,11 @@
 --
 -- Atomic because an element must always be on one of the lists.
 
--- First, so that under maxmemory the rest is not refused (see lane.lua).
-redis.call('ZREM', KEYS[4], ARGV[1])
+-- Reads of all keys come before the first write that moves anything (see lane.lua); ZREM comes first of the
+-- writes, so that under maxmemory the rest is not refused.
 local elements = redis.call('LRANGE', KEYS[2], -tonumber(ARGV[2]), -1)
+redis.call('LLEN', KEYS[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
 if #elements > 0 then
   local reversed = {}
   for index = #elements, 1, -1 do reversed[#reversed + 1] = elements[index] end

@@ -24,6 +24,8 @@ for _, ticket in ipairs(call('HKEYS', INFLIGHT)) do
 end
 if #tickets == 0 then return {0, 0, 0} end
 
+check_types()
+
 -- The newest first: of several with one collapse_key it is the one that the next one replaces.
 table.sort(tickets, function(a, b) return tonumber(a) > tonumber(b) end)
 local records = call('HMGET', BODIES, unpack(tickets))

@@ -4,6 +4,8 @@
 -- ARGV   1.. ids of entries of the dead stream
 -- reply  {revived, passed over because the same id is pending again or the entry has no record}
 
+check_types()
+
 local revived, passed = 0, 0
 for index = 1, #ARGV do
   local entry = call('XRANGE', DEAD, ARGV[index], ARGV[index])[1]

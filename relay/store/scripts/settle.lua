@@ -43,6 +43,12 @@ for index, entry in ipairs(outcomes) do
 end
 local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
 
+-- See lane.lua: before anything moves. A batch of plain successes leaves what it reads here as it is.
+local all_plain = #wanted == 0
+if all_plain then call('HLEN', BODIES) else check_types() end
+local some_tried = call('HLEN', TRIES) > 0
+local letters, may_go = call('XLEN', OUTBOX), ready()
+
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
 local answered, last = 0, ''
 local released, ended, back = {}, {}, {}
@@ -130,7 +136,7 @@ end
 if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end
 if #ended > 0 then
   call('HDEL', BODIES, unpack(ended))
-  if call('HLEN', TRIES) > 0 then call('HDEL', TRIES, unpack(ended)) end
+  if some_tried then call('HDEL', TRIES, unpack(ended)) end
 end
 -- The oldest first in front, whatever the order in which they came back.
 table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
@@ -143,7 +149,7 @@ count('expired', expired)
 count('unregistered', unregistered)
 count('throttled', throttled)
 if throttled > 0 then save_destinations(policy.each) end
-if policy.dedup > 0 and delivered > 0 then
+if policy.dedup > 0 and delivered > 0 and not all_plain then
   call('ZREMRANGEBYSCORE', SEEN, '-inf', NOW)
   call('ZREMRANGEBYRANK', SEEN, 0, -MOST_SEEN - 1)
 end
@@ -224,4 +230,5 @@ if policy.failures > 0 and failures >= policy.failures and failures > failures_b
   enter('open', NOW + policy.cooldown, failures .. ' failures in a row' .. last)
 end
 
-return {settled, stale, state or '', math.max(0, hold - NOW), call('XLEN', OUTBOX), ready()}
+if not all_plain then letters, may_go = call('XLEN', OUTBOX), ready() end
+return {settled, stale, state or '', math.max(0, hold - NOW), letters, may_go}
