@@ -19,7 +19,7 @@ _TOPIC = re.compile(r"[a-zA-Z0-9\-_.~%]+")
 
 def check_message(payload: dict[str, Any]) -> None:
     """A message as FCM would refuse it for ever."""
-    named = [name for name in TARGETS if name in payload]
+    named = [name for name in TARGETS if payload.get(name) is not None]
     if len(named) != 1:
         found = f"not {' and '.join(named)}" if named else "none is there"
         raise ValueError(f"exactly one of {', '.join(TARGETS)} is needed; {found}")
@@ -28,13 +28,16 @@ def check_message(payload: dict[str, Any]) -> None:
         raise ValueError(f"{named[0]}: must be a text that is not empty")
     if named[0] == "topic" and not _TOPIC.fullmatch(target):
         raise ValueError("topic: only letters, digits and -_.~% (and no /topics/ in front)")
-    data = payload.get("data", {})
+    # Null means absent, as Google's own JSON parser reads it.
+    data = payload.get("data")
+    if data is None:
+        data = {}
     _check_data(data)
     for name in ("notification", "android", "apns", "webpush", "fcm_options"):
-        if not isinstance(payload.get(name, {}), dict):
+        if not isinstance(payload.get(name), dict | None):
             raise ValueError(f"{name}: must be an object")
     size = sum(len(key.encode()) + len(value.encode()) for key, value in data.items())
-    if "notification" in payload:
+    if payload.get("notification") is not None:
         size += len(msgspec.json.encode(payload["notification"]))
     largest = LARGEST if named[0] in {"token", "fid"} else LARGEST_TO_TOPIC
     if size > largest:

@@ -7,6 +7,7 @@ All checks raise ValueError with one line on what is wrong.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from functools import lru_cache
 
 import msgspec
@@ -28,6 +29,15 @@ _ENCRYPTED = "private-encrypted-"
 _SOCKET_ID = re.compile(r"[0-9]+\.[0-9]+")
 _RESERVED_EVENTS = ("pusher:", "pusher_internal:")
 _QUOTE = ord('"')
+_NONCE, _TAG = 24, 16
+"""Bytes of a NaCl secretbox's nonce, and of its authenticator in front of the ciphertext."""
+
+
+class _Box(msgspec.Struct):
+    """The data of an event to an encrypted channel."""
+
+    nonce: str
+    ciphertext: str
 
 
 class Payload(msgspec.Struct):
@@ -50,6 +60,7 @@ _MUST_BE = {
     "info": "a string, such as subscription_count",
 }
 
+_decode_box = msgspec.json.Decoder(_Box).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -119,8 +130,29 @@ def check_event(event: str) -> None:
 
 def check_socket_id(socket_id: str | None) -> None:
     """Two numbers with a full stop between them."""
-    if socket_id is not None and not _SOCKET_ID.fullmatch(socket_id):
+    # Client libraries give an empty text before they are connected.
+    if socket_id and not _SOCKET_ID.fullmatch(socket_id):
         raise ValueError(f"socket_id: must be {_MUST_BE['socket_id']}")
+
+
+def check_encrypted(message: Message, payload: Payload) -> None:
+    """An encrypted channel takes encrypted data only: plain data would be readable on its way.
+
+    Source: https://pusher.com/docs/channels/using_channels/encrypted-channels/
+    """
+    if not any(name.startswith(_ENCRYPTED) for name in channels(payload)):
+        return
+    content = data(message, payload)
+    try:
+        box = _decode_box(_decode_text(content) if isinstance(content, msgspec.Raw) else content)
+        nonce, ciphertext = b64decode(box.nonce, validate=True), b64decode(box.ciphertext, validate=True)
+    except (msgspec.DecodeError, ValueError):
+        nonce, ciphertext = b"", b""
+    if len(nonce) != _NONCE or len(ciphertext) <= _TAG:
+        raise ValueError(
+            f"data: a {_ENCRYPTED}… channel takes only encrypted data: "
+            '{"nonce": "…", "ciphertext": "…"}, both in base64, as the official libraries make it'
+        )
 
 
 def check_size(content: msgspec.Raw | str, most: int) -> None:

@@ -16,10 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
+    load_der_private_key,
     load_pem_private_key,
 )
 
+from relay.settings.http import pem_text
+
 CURVE = ec.SECP256R1()
+
+LONGEST_RAW_KEY = 44
+"""Characters of a key's 32 bytes in base64; longer text is a structure around the key."""
 
 RECORD = 4096
 """Bytes of the one record, which every push service takes."""
@@ -84,20 +90,25 @@ def encrypt(
 
 
 def read_private_key(text: str) -> ec.EllipticCurvePrivateKey:
-    """A VAPID key: PEM, or the 32 bytes in base64url that `web-push generate-vapid-keys` prints.
+    """A VAPID key: PEM, the same structure as base64 without its frame, or the bare 32 bytes in base64url, as
+    `web-push generate-vapid-keys` prints them.
 
-    Raises ValueError.
+    A PEM may have `\\n` for its line breaks, as in an environment variable. Raises ValueError.
     """
-    if "-----BEGIN" in text:
-        try:
+    text = pem_text(text).strip()
+    if "-----BEGIN" not in text and len(text) <= LONGEST_RAW_KEY:
+        return ec.derive_private_key(int.from_bytes(decoded(text, 32, "the key"), "big"), CURVE)
+    try:
+        if "-----BEGIN" in text:
             key = load_pem_private_key(text.encode(), None)
-        except Exception:
-            raise ValueError("must be a PEM private key or base64url; `relay vapid` makes one") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise ValueError("must be a P-256 key; `relay vapid` makes one")
-        return key
-    number = int.from_bytes(decoded(text.strip(), 32, "the key"), "big")
-    return ec.derive_private_key(number, CURVE)
+        else:
+            bare = text.replace("-", "+").replace("_", "/").rstrip("=")
+            key = load_der_private_key(base64.b64decode(bare + "=" * (-len(bare) % 4)), None)
+    except Exception:  # the library's own mix
+        raise ValueError("must be a PEM private key or base64url; `relay vapid` makes one") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("must be a P-256 key; `relay vapid` makes one")
+    return key
 
 
 def application_server_key(key: ec.EllipticCurvePrivateKey) -> str:
@@ -106,9 +117,15 @@ def application_server_key(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def origin(endpoint: str) -> str:
-    """The origin of an endpoint, which is the audience of a token."""
+    """The origin of an endpoint, which is the audience of a token: in lower case, without a default port.
+
+    Source: RFC 6454, section 6.2, which RFC 8292 names.
+    """
     parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc}"
+    host, port = (parts.hostname or "").lower(), parts.port
+    host = f"[{host}]" if ":" in host else host
+    default = {"https": 443, "http": 80}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
 
 
 class Vapid:

@@ -20,7 +20,7 @@ from relay.errors import TransportError, UsageError
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Unauthorised
 from relay.provider import HttpProvider, Request, Response
-from relay.settings.http import HttpOptions
+from relay.settings.http import HttpOptions, pem_text
 from relay.settings.types import Secret
 
 HOSTS = {"production": "https://api.push.apple.com", "sandbox": "https://api.sandbox.push.apple.com"}
@@ -54,7 +54,10 @@ _SUFFIX = {
     "location": ".location-query",
     "liveactivity": ".push-type.liveactivity",
     "pushtotalk": ".voip-ptt",
+    "widgets": ".push-type.widgets",
+    "controls": ".push-type.controls",
 }
+"""The suffix that each push type adds to the app's bundle id in the topic."""
 _PRIORITY = {0: "10", 2: "5"}
 """High and low; a normal message is left to Apple's default for its kind."""
 
@@ -81,9 +84,11 @@ class ApnsOptions(HttpOptions):
     @field_validator("key")
     @classmethod
     def _is_key(cls, value: Secret | None) -> Secret | None:
-        if value is not None:
-            read_key(value.get_secret_value())
-        return value
+        if value is None:
+            return None
+        text = pem_text(value.get_secret_value())
+        read_key(text)
+        return Secret(text)
 
     @field_validator("key_id", "team_id", "topic")
     @classmethod
@@ -133,31 +138,21 @@ class Apns(HttpProvider[ApnsOptions]):
         device = payload.get("device_token")
         if not isinstance(device, str) or not _DEVICE.fullmatch(device):
             raise ValueError("device_token: must be a text of hexadecimal digits")
-        if not isinstance(payload.get("aps"), dict):
-            raise ValueError("aps: must be an object")
-        headers = payload.get("headers", {})
-        if not isinstance(headers, dict):
-            raise ValueError("headers: must be an object")
-        for name, value in headers.items():
-            if name not in _HEADERS:
-                raise ValueError(
-                    f"headers.{name[:60]}: no such header; there are {', '.join(sorted(_HEADERS))}"
-                )
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, str | int)
-                or not _VALUE.fullmatch(str(value))
-            ):
-                raise ValueError(f"headers.{name}: must be a text of visible ASCII characters")
+        headers = _headers(payload)
         kind = push_type(payload)
-        _check_values({name: str(value) for name, value in headers.items()}, kind)
+        if kind == "mdm" and payload.get("aps") is None:
+            if not isinstance(payload.get("mdm"), str):
+                raise ValueError("mdm: must be the PushMagic text of the device")
+        elif not isinstance(payload.get("aps"), dict):
+            raise ValueError("aps: must be an object")
+        _check_values(headers, kind)
         if kind in _TOKEN_ONLY and self._key is None:
             raise ValueError(f"headers.apns-push-type: {kind} needs a provider token (key_file)")
         if "apns-topic" not in headers and self.options.topic is None and self._key is not None:
             raise ValueError("headers.apns-topic: missing, and the configuration has no topic")
-        largest = LARGEST_VOIP if kind == "voip" else LARGEST
+        largest = _largest(kind)
         # The body is a part of the payload.
-        if len(message.payload_json) > largest and (size := len(_body(message))) > largest:
+        if len(message.payload_json) > largest and (size := len(_body(message, largest))) > largest:
             raise ValueError(f"{size} bytes of payload; APNs takes at most {largest}")
 
     def group(self, message: Message) -> Hashable:
@@ -169,7 +164,9 @@ class Apns(HttpProvider[ApnsOptions]):
         kind = push_type(payload)
         headers = {"apns-id": apns_id(message.id), "apns-push-type": kind}
         if self.options.topic is not None:
-            headers["apns-topic"] = self.options.topic + _SUFFIX.get(kind, "")
+            # An operator may have written the topic with its suffix.
+            suffix = _SUFFIX.get(kind, "")
+            headers["apns-topic"] = self.options.topic.removesuffix(suffix) + suffix
         priority = "5" if kind == "background" else _PRIORITY.get(message.priority)
         if priority is not None:
             headers["apns-priority"] = priority
@@ -178,11 +175,13 @@ class Apns(HttpProvider[ApnsOptions]):
             headers["apns-expiration"] = str(int(min(message.expires_at, latest)))
         if message.collapse_key:
             headers["apns-collapse-id"] = collapse_id(message.collapse_key)
-        headers |= {name: str(value) for name, value in payload.get("headers", {}).items()}
+        headers |= _headers(payload)
         headers["apns-id"] = headers["apns-id"].lower()
         if self._key is not None:
             headers["authorization"] = f"bearer {self._provider_token()}"
-        return Request(f"{self._base}/3/device/{payload['device_token']}", _body(message), headers)
+        return Request(
+            f"{self._base}/3/device/{payload['device_token']}", _body(message, _largest(kind)), headers
+        )
 
     def _provider_token(self) -> str:
         """One token for all senders, and by its time of issue for all processes: of the same 40 minutes."""
@@ -227,7 +226,7 @@ class Apns(HttpProvider[ApnsOptions]):
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
         payload = message.payload
-        own_topic = "apns-topic" in payload.get("headers", {})
+        own_topic = "apns-topic" in _headers(payload)
         return [outcome(response, str(payload["device_token"]), own_topic=own_topic)]
 
     async def verify(self) -> str:
@@ -261,13 +260,39 @@ def _check_values(headers: dict[str, str], kind: str) -> None:
 
 
 def push_type(payload: dict[str, Any]) -> str:
-    """The push type that the message names, else background where it shows nothing, else alert."""
-    named = payload.get("headers", {}).get("apns-push-type")
+    """The push type that the headers name; otherwise mdm, background or alert, by the payload."""
+    headers = payload.get("headers")
+    named = headers.get("apns-push-type") if isinstance(headers, dict) else None
     if named is not None:
         return str(named)
-    aps = payload.get("aps", {})
-    shows = {"alert", "badge", "sound"} & aps.keys()
+    aps = payload.get("aps")
+    if not isinstance(aps, dict):
+        return "mdm" if "mdm" in payload else "alert"
+    shows = any(aps.get(name) is not None for name in ("alert", "badge", "sound"))
     return "background" if aps.get("content-available") == 1 and not shows else "alert"
+
+
+def _headers(payload: dict[str, Any]) -> dict[str, str]:
+    """The headers that the message brings; null is the same as absent. Raises ValueError."""
+    headers = payload.get("headers")
+    if headers is None:
+        return {}
+    if not isinstance(headers, dict):
+        raise ValueError("headers: must be an object")
+    found = {}
+    for name, value in headers.items():
+        if name not in _HEADERS:
+            raise ValueError(f"headers.{name[:60]}: no such header; there are {', '.join(sorted(_HEADERS))}")
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int) or not _VALUE.fullmatch(str(value)):
+            raise ValueError(f"headers.{name}: must be a text of visible ASCII characters")
+        found[name] = str(value)
+    return found
+
+
+def _largest(kind: str) -> int:
+    return LARGEST_VOIP if kind == "voip" else LARGEST
 
 
 def apns_id(message_id: str) -> str:
@@ -293,7 +318,14 @@ def _is_uuid(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
-def _body(message: Message) -> bytes:
-    """The payload without what became the path and the headers, each value as the application wrote it."""
+def _body(message: Message, largest: int) -> bytes:
+    """The payload without the fields that became the path and the headers.
+
+    Each value goes out as the application wrote it, unless it is too large that way: escapes such as
+    `\\u0436` take three times the bytes of the UTF-8 that they stand for.
+    """
     fields = _decode(message.payload_json)
-    return _encode({name: value for name, value in fields.items() if name not in _OUR_FIELDS})
+    body = _encode({name: value for name, value in fields.items() if name not in _OUR_FIELDS})
+    if len(body) <= largest:
+        return body
+    return _encode({name: value for name, value in message.payload.items() if name not in _OUR_FIELDS})

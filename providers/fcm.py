@@ -46,6 +46,12 @@ QUOTA_PAUSE = 60.0
 OTHER_PLATFORM_PAUSE = 60.0
 """Seconds until the next attempt where the project's APNs or Web Push key is wrong: Android goes on."""
 
+SHOWN = ("alert", "badge", "sound")
+"""The keys of `aps` that a device's owner sees or hears."""
+
+_NOT_A_TARGET = "registration token is not a valid FCM registration token"
+"""Google's words about a token that is none; some answers name no field besides."""
+
 _PRIORITY = {0: ("HIGH", "10", "high"), 2: ("NORMAL", "5", "low")}
 """For Android, APNs and Web Push. A normal message is left to FCM, which knows what kind it is."""
 
@@ -176,11 +182,12 @@ class Fcm(HttpProvider[FcmOptions]):
             apns["apns-collapse-id"] = collapse_id(message.collapse_key)
             webpush["Topic"] = topic(message.collapse_key)
         if priority is not None:
-            android["priority"], apns["apns-priority"], webpush["Urgency"] = priority
-        payload["android"] = _add(payload.get("android", {}), android)
+            android["priority"], for_apns, webpush["Urgency"] = priority
+            apns |= _apns_priority(payload, for_apns)
+        payload["android"] = _add(payload.get("android") or {}, android)
         for platform, headers in (("apns", apns), ("webpush", webpush)):
-            block = dict(payload.get(platform, {}))
-            block["headers"] = _add(block.get("headers", {}), headers)
+            block = dict(payload.get(platform) or {})
+            block["headers"] = _add(block.get("headers") or {}, headers)
             payload[platform] = block
         return msgspec.json.encode(payload)
 
@@ -198,7 +205,7 @@ class Fcm(HttpProvider[FcmOptions]):
         match code or name:
             case "UNREGISTERED" | "SENDER_ID_MISMATCH":
                 return Unregistered(target, why, status)
-            case "INVALID_ARGUMENT" if fields & {"message.token", "message.fid"}:
+            case "INVALID_ARGUMENT" if fields & {"message.token", "message.fid"} or _NOT_A_TARGET in why:
                 return Unregistered(target, why, status)
             case "QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED":
                 after = retry_after(response.headers, self.clock())
@@ -256,9 +263,23 @@ def _add(block: dict[str, Any], mapped: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _apns_priority(payload: dict[str, Any], wanted: str) -> dict[str, str]:
+    """The header `apns-priority`, as far as FCM takes one for this message.
+
+    A push that shows nothing must not have 10: FCM then answers that the token is invalid, which it is not.
+    """
+    content: object = payload.get("apns")
+    for name in ("payload", "aps"):
+        content = content.get(name) if isinstance(content, dict) else None
+    aps = content if isinstance(content, dict) else {}
+    if payload.get("notification") is not None or any(aps.get(name) is not None for name in SHOWN):
+        return {"apns-priority": wanted}
+    return {"apns-priority": "5"} if aps.get("content-available") == 1 else {}
+
+
 def _target(message: Message | None) -> str:
     payload = message.payload if message else {}
-    return next((str(payload[name]) for name in TARGETS if name in payload), "")
+    return next((str(payload[name]) for name in TARGETS if payload.get(name) is not None), "")
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from providers import _pusher_limits as limits
 from providers._answers import reason
@@ -45,8 +45,8 @@ class _Event(msgspec.Struct, omit_defaults=True):
 class PusherOptions(HttpOptions):
     """What `type: pusher` takes."""
 
-    app_id: Annotated[str, Field(pattern=r"^[0-9]+$")]
-    """The app's id: digits, in quotes."""
+    app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]+$")]
+    """The app's id, in quotes: digits at Pusher; a self-hosted server (`url`) may have letters, too."""
     key: Annotated[str, Field(min_length=1)]
     """The app's key."""
     secret: Secret
@@ -71,6 +71,12 @@ class PusherOptions(HttpOptions):
         if value is not None:
             limits.check_event(value)
         return value
+
+    @model_validator(mode="after")
+    def _is_an_app_of_pusher(self) -> PusherOptions:
+        if self.url is None and not (self.app_id.isascii() and self.app_id.isdecimal()):
+            raise ValueError("app_id: Pusher's are digits; a self-hosted server with another id needs `url`")
+        return self
 
 
 class Pusher(HttpProvider[PusherOptions]):
@@ -98,6 +104,7 @@ class Pusher(HttpProvider[PusherOptions]):
                 raise ValueError("event: missing, and the option `event` supplies none")
             limits.check_event(name)
             limits.check_socket_id(payload.socket_id)
+            limits.check_encrypted(message, payload)
             if limits.LONGER_AT_MOST * len(message.payload_json) > self.options.max_data:
                 limits.check_size(limits.data(message, payload), self.options.max_data)
         except ValueError as error:
@@ -124,7 +131,7 @@ class Pusher(HttpProvider[PusherOptions]):
             data=limits.data(message, payload),
             channels=None if in_batch else channels,
             channel=channels[0] if in_batch else None,
-            socket_id=payload.socket_id,
+            socket_id=payload.socket_id or None,
             info=payload.info,
         )
 

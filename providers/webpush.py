@@ -32,6 +32,7 @@ _FIELDS = ("subscription", "data", "ttl", "urgency", "topic")
 _KNOWN = re.compile(
     r"fcm\.googleapis\.com|(.+\.)?push\.services\.mozilla\.com|(.+\.)?push\.apple\.com|.+\.notify\.windows\.com"
 )
+_UNREACHABLE = (".local", ".localhost", ".localdomain", ".internal", ".invalid", ".test")
 _SUBJECT = re.compile(r"mailto:[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+|https://[^\s]+")
 
 
@@ -58,8 +59,12 @@ class WebPushOptions(DestinationOptions):
     @field_validator("subject")
     @classmethod
     def _is_subject(cls, value: str) -> str:
-        if not _SUBJECT.fullmatch(value) or value.endswith("@localhost"):
-            raise ValueError("must be mailto:somebody@example.com or https://…, as push services demand")
+        host = urlsplit(value).hostname or "" if value.startswith("https:") else value.rpartition("@")[2]
+        if not _SUBJECT.fullmatch(value) or "." not in host.strip(".") or host.endswith(_UNREACHABLE):
+            raise ValueError(
+                "must be mailto:somebody@example.com or https://example.com with a public name: "
+                "Apple refuses every push of a sender at localhost or a .local name"
+            )
         return value
 
 
@@ -98,10 +103,12 @@ class WebPush(HttpProvider[WebPushOptions]):
         check_url(endpoint)
         if self._guarded and urlsplit(endpoint).scheme != "https":
             raise ValueError("subscription.endpoint: must be https")
-        ttl = payload.get("ttl", 0)
+        ttl = payload.get("ttl")
+        if ttl is None:
+            ttl = 0
         if type(ttl) is not int or ttl < 0:
             raise ValueError("ttl: must be whole seconds, 0 or more")
-        if payload.get("urgency", "normal") not in URGENCIES:
+        if payload.get("urgency") not in (None, *URGENCIES):
             raise ValueError(f"urgency: must be one of {', '.join(URGENCIES)}")
         named = payload.get("topic")
         if named is not None and not (isinstance(named, str) and _TOPIC.fullmatch(named)):
@@ -127,7 +134,9 @@ class WebPush(HttpProvider[WebPushOptions]):
         endpoint = payload["subscription"]["endpoint"]
         receiver, auth = _keys(payload["subscription"])
         left = seconds_left(message, self.clock())
-        life = payload.get("ttl", self.options.default_ttl if left is None else left)
+        life = payload.get("ttl")
+        if life is None:
+            life = self.options.default_ttl if left is None else left
         headers = {
             "ttl": str(int(min(life, LONGEST_LIFE if left is None else left))),
             "urgency": payload.get("urgency") or _URGENCY[message.priority],
@@ -199,7 +208,13 @@ def _keys(subscription: object) -> tuple[bytes, bytes]:
 
 def _plaintext(message: Message, payload: dict[str, Any]) -> bytes:
     """Text as it is, anything else as the JSON that the application wrote."""
+    from providers._webpush_crypto import LARGEST
+
     if "data" not in payload:
         return b""
     data = payload["data"]
-    return data.encode() if isinstance(data, str) else message.raw("data") or msgspec.json.encode(data)
+    if isinstance(data, str):
+        return data.encode()
+    raw = message.raw("data")
+    # Escapes such as \\u0436 take three times the bytes of the UTF-8 that they stand for.
+    return raw if raw and len(raw) <= LARGEST else msgspec.json.encode(data)

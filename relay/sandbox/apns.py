@@ -32,9 +32,9 @@ CONNECTIONS = 10_000
 SUFFIXES = {
     "alert": "",
     "background": "",
-    "controls": "",
+    "controls": ".push-type.controls",
     "mdm": "",
-    "widgets": "",
+    "widgets": ".push-type.widgets",
     "voip": ".voip",
     "complication": ".complication",
     "fileprovider": ".pushkit.fileprovider",

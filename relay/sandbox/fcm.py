@@ -79,7 +79,9 @@ class FcmStandIn:
                 found = fcm_message.read(message)
             except fcm_message.Wrong as error:
                 raise Wrong(400, str(error), "INVALID_ARGUMENT", error.field) from None
-            if found.token is not None and not _TOKEN.fullmatch(found.token):
+            if found.token is not None and (
+                not _TOKEN.fullmatch(found.token) or fcm_message.is_silent_with_high_priority(found)
+            ):
                 text = "The registration token is not a valid FCM registration token"
                 raise Wrong(400, text, "INVALID_ARGUMENT", "message.token")
         except Wrong as error:

@@ -160,6 +160,17 @@ class FcmMessage(_Part):
         return size
 
 
+def is_silent_with_high_priority(message: FcmMessage) -> bool:
+    """Whether APNs would refuse the message for its priority. FCM answers that the token is invalid."""
+    headers = (message.apns.headers if message.apns else None) or {}
+    if {name.lower(): value for name, value in headers.items()}.get("apns-priority") != "10":
+        return False
+    payload = (message.apns.payload if message.apns else None) or {}
+    aps = payload.get("aps")
+    shown = isinstance(aps, dict) and any(aps.get(name) is not None for name in ("alert", "badge", "sound"))
+    return message.notification is None and not shown
+
+
 def read(document: Mapping[str, Any]) -> FcmMessage:
     """The message of a request. Raises Wrong."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,4 +109,16 @@ def _event(event: dict[str, Any], channels: tuple[str, ...]) -> Event:
         raise Refused(400, "Invalid info: names of attributes, separated by commas")
     if len(channels) > 1 and any(channel.startswith(_ENCRYPTED) for channel in channels):
         raise Refused(400, "You cannot trigger to multiple channels when using encrypted channels")
+    if channels[0].startswith(_ENCRYPTED) and not _is_encrypted(data):
+        raise Refused(400, "The data of an event to an encrypted channel must be encrypted")
     return Event(name, channels, data, info or "")
+
+
+def _is_encrypted(data: str) -> bool:
+    """Whether these are the nonce (24 bytes) and the ciphertext (16 bytes of tag and more) of a secretbox."""
+    try:
+        box = _decode(data)
+        nonce, ciphertext = (b64decode(box[name], validate=True) for name in ("nonce", "ciphertext"))
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return False
+    return len(nonce) == 24 and len(ciphertext) > 16

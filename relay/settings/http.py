@@ -29,6 +29,11 @@ class HttpOptions(ProviderOptions):
     """The most connections, per process. Absent: over HTTP/2 one for each 100 of `concurrency`, over HTTP/1.1
     as many as `concurrency`."""
 
+    @field_validator("ca", "client_cert", "client_key", mode="after")
+    @classmethod
+    def _has_line_breaks(cls, value: Secret | None) -> Secret | None:
+        return None if value is None else Secret(pem_text(value.get_secret_value()))
+
     @field_validator("ca")
     @classmethod
     def _are_authorities(cls, value: Secret | None) -> Secret | None:
@@ -68,6 +73,11 @@ class HttpOptions(ProviderOptions):
         ):
             raise ValueError("client_key is not the key of client_cert (of its first certificate)")
         return self
+
+
+def pem_text(text: str) -> str:
+    """A PEM with its line breaks: an environment variable often holds `\\n` for each of them."""
+    return text.replace("\\n", "\n") if "-----BEGIN" in text else text
 
 
 def _certificates(pem: Secret) -> list[bytes]:

@@ -106,6 +106,49 @@ def test_a_push_type_gives_its_topic_s_suffix_and_background_its_priority() -> N
     assert push_type({"aps": {"content-available": 1, "sound": "x"}}) == "alert"
 
 
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("widgets", ".push-type.widgets"), ("controls", ".push-type.controls")]
+)
+def test_widgets_and_controls_have_topics_of_their_own(kind: str, suffix: str) -> None:
+    assert headers({"headers": {"apns-push-type": kind}})["apns-topic"] == "com.example.app" + suffix
+
+
+def test_a_topic_that_has_its_suffix_already_gets_no_second_one() -> None:
+    apns = an_apns(topic="com.example.app.voip")
+    request = apns.request([a_message({"headers": {"apns-push-type": "voip"}})])
+    assert request.headers["apns-topic"] == "com.example.app.voip"
+
+
+def test_a_push_for_device_management_needs_no_aps() -> None:
+    message = a_message({"mdm": "A1B2", "aps": None})
+    assert an_apns().check(message) is None
+    assert an_apns().request([message]).headers["apns-push-type"] == "mdm"
+    refused = an_apns().check(a_message({"mdm": 7, "aps": None}))
+    assert refused is not None
+    assert "PushMagic" in refused.reason
+
+
+def test_null_means_absent() -> None:
+    plain = {name: value for name, value in headers().items() if name != "authorization"}
+    for absent in (None, {"apns-topic": None, "apns-priority": None}):
+        assert headers({"headers": absent}).items() >= plain.items()
+    assert push_type({"aps": {"content-available": 1, "alert": None}}) == "background"
+
+
+def test_escapes_do_not_count_against_the_size() -> None:
+    text = "\u0436" * 700
+    message = a_message({"aps": {"alert": text}})
+    assert rb"\u0436" in message.payload_json
+    assert len(message.payload_json) > LARGEST
+    assert an_apns().check(message) is None
+    assert an_apns().request([message]).body == f'{{"aps":{{"alert":"{text}"}}}}'.encode()
+
+
+def test_a_key_may_have_come_through_an_environment_variable() -> None:
+    text = KEY.replace("\n", "\\n")
+    assert read_key(an_apns(key=text).options.key.get_secret_value()) is not None
+
+
 def test_the_id_is_a_uuid_and_the_same_at_every_attempt() -> None:
     assert apns_id("order-17") == apns_id("order-17") != apns_id("order-18")
     assert UUID(apns_id("order-17")).version == 5
@@ -166,7 +209,7 @@ def test_what_apns_would_never_take_is_refused_before_it_is_sent(payload: dict[s
 
 
 def test_limits_to_the_byte() -> None:
-    frame = len(b'{"aps":{"alert": "Hi"},"text":""}')
+    frame = len(b'{"aps":{"alert":"Hi"},"text":""}')
     assert an_apns().check(a_message({"text": "x" * (LARGEST - frame)})) is None
     assert an_apns().check(a_message({"text": "x" * (LARGEST - frame + 1)})) is not None
     voip = {"headers": {"apns-push-type": "voip"}, "text": "x" * (LARGEST_VOIP - frame)}

@@ -76,7 +76,8 @@ def test_the_message_goes_out_as_the_application_wrote_it() -> None:
 
 
 def test_what_the_envelope_asks_for_is_said_in_fcm_s_words() -> None:
-    found = sent({"token": "abc"}, ttl="90.7s", collapse_key="score", priority="high")
+    payload = {"token": "abc", "notification": {"title": "Goal"}}
+    found = sent(payload, ttl="90.7s", collapse_key="score", priority="high")
     assert found["android"] == {"ttl": "90s", "collapse_key": "score", "priority": "HIGH"}
     assert found["apns"]["headers"] == {
         "apns-expiration": str(int(NOW + 90.7)),
@@ -84,6 +85,37 @@ def test_what_the_envelope_asks_for_is_said_in_fcm_s_words() -> None:
         "apns-priority": "10",
     }
     assert found["webpush"]["headers"] == {"TTL": "90", "Topic": topic("score"), "Urgency": "high"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "priority", "expected"),
+    [
+        ({"data": {"n": "1"}}, "high", None),
+        ({"data": {"n": "1"}}, "low", None),
+        ({"notification": None}, "high", None),
+        ({"notification": {"title": "Goal"}}, "low", "5"),
+        ({"apns": {"payload": {"aps": {"alert": "Goal"}}}}, "high", "10"),
+        ({"apns": {"payload": {"aps": {"content-available": 1}}}}, "high", "5"),
+        ({"apns": {"payload": {"aps": {"content-available": 1, "sound": "x"}}}}, "high", "10"),
+        ({"apns": {"payload": None}}, "high", None),
+        ({"apns": {"payload": "odd"}}, "high", None),
+    ],
+)
+def test_a_push_that_shows_nothing_has_no_high_priority_at_apns(
+    payload: dict[str, Any], priority: str, expected: str | None
+) -> None:
+    found = sent({"token": "abc", **payload}, priority=priority)
+    assert found["apns"]["headers"].get("apns-priority") == expected
+    assert found["android"]["priority"] in ("HIGH", "NORMAL")
+
+
+def test_null_means_absent() -> None:
+    absent = dict.fromkeys(("topic", "condition", "notification", "data", "android", "apns", "webpush"))
+    payload = {"token": "abc", **absent, "fcm_options": None}
+    assert a_fcm().check(a_message(payload)) is None
+    found = sent(payload, ttl=60, collapse_key="score", priority="high")
+    assert found["android"]["ttl"] == "60s"
+    assert found["webpush"]["headers"]["TTL"] == "60"
 
 
 def test_the_payload_wins_over_the_envelope_in_both_spellings() -> None:
@@ -184,8 +216,16 @@ def test_the_largest_message_is_taken() -> None:
 # Answers
 
 
+NOT_A_TOKEN = "The registration token is not a valid FCM registration token"
+
+
 def answer(
-    status: int, name: str = "", code: str = "", field: str = "", headers: dict[str, str] | None = None
+    status: int,
+    name: str = "",
+    code: str = "",
+    field: str = "",
+    headers: dict[str, str] | None = None,
+    text: str = "why",
 ) -> Response:
     details: list[dict[str, Any]] = []
     if code:
@@ -193,7 +233,7 @@ def answer(
     if field:
         violations = [{"field": field, "description": "bad"}]
         details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations})
-    error = {"code": status, "message": "why", "status": name, "details": details}
+    error = {"code": status, "message": text, "status": name, "details": details}
     return Response(status, headers or {}, json.dumps({"error": error}).encode())
 
 
@@ -202,6 +242,8 @@ ANSWERS: list[tuple[Response, type[Outcome]]] = [
     (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.token"), Unregistered),
     (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.android.ttl"), Rejected),
     (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), Rejected),
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", text=NOT_A_TOKEN), Unregistered),
+    (answer(400, "INVALID_ARGUMENT", text="Invalid JSON payload received."), Rejected),
     (answer(400, "FAILED_PRECONDITION"), Rejected),
     (answer(401, "UNAUTHENTICATED"), Unauthorised),
     (answer(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"), Retry),

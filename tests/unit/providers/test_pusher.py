@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
+from base64 import b64encode
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ def test_where_requests_go(fields: dict[str, str], base: str) -> None:
     "fields",
     [
         {"app_id": "3a"},
+        {"app_id": "3/a", "url": "http://127.0.0.1:6001"},
         {"app_id": ""},
         {"key": ""},
         {"secret": ""},
@@ -155,11 +157,51 @@ OK_CHANNELS = [
     "site-1",
     "private-x",
     "presence-x_y=@,.;",
-    "private-encrypted-x",
     "x" * 200,
     "#server-to-user-42",
     "#server-to-user-" + "x" * 200,
 ]
+
+
+def test_a_self_hosted_server_may_have_an_id_with_letters() -> None:
+    pusher = a_pusher(app_id="app-id", url="http://127.0.0.1:6001")
+    assert "/apps/app-id/events?" in pusher.request([an_event()]).url
+
+
+BOX = {"nonce": b64encode(b"n" * 24).decode(), "ciphertext": b64encode(b"c" * 17).decode()}
+
+
+@pytest.mark.parametrize("data", [BOX, json.dumps(BOX)])
+def test_an_encrypted_channel_takes_encrypted_data(data: object) -> None:
+    assert a_pusher().check(an_event(channel="private-encrypted-room", data=data)) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"n": 1},
+        "plain",
+        {**BOX, "nonce": b64encode(b"short").decode()},
+        {**BOX, "ciphertext": b64encode(b"c" * 16).decode()},
+        {**BOX, "ciphertext": "not base64"},
+        {**BOX, "ciphertext": 7},
+        {"nonce": BOX["nonce"]},
+    ],
+)
+def test_an_encrypted_channel_takes_no_plain_data(data: object) -> None:
+    for where in (
+        {"channel": "private-encrypted-room"},
+        {"channels": ["private-encrypted-room"], "channel": None},
+    ):
+        refused = a_pusher().check(an_event(data=data, **where))
+        assert refused is not None
+        assert "encrypted data" in refused.reason
+
+
+def test_an_empty_socket_id_is_none() -> None:
+    message = an_event(socket_id="")
+    assert a_pusher().check(message) is None
+    assert b"socket_id" not in a_pusher().request([message]).body
 
 
 @pytest.mark.parametrize("channel", OK_CHANNELS)

@@ -119,6 +119,7 @@ def test_one_token_for_each_origin_and_a_few_hours() -> None:
     other = token("https://web.push.apple.com:8443/c")
     claims = jwt.decode(other.removeprefix("vapid t=").partition(",")[0], options={"verify_signature": False})
     assert claims["aud"] == "https://web.push.apple.com:8443"
+    assert token("https://FCM.googleapis.com:443/fcm/send/c") == first
     now += VAPID_REUSE
     assert token("https://fcm.googleapis.com/fcm/send/a") != first
 
@@ -140,7 +141,11 @@ def test_keys_in_the_forms_that_people_have() -> None:
     key = read_private_key(VAPID["private_raw_b64url"])
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     sec1 = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
-    for text in (VAPID["private_raw_b64url"], VAPID["private_raw_b64url"] + "=\n", pem, sec1):
+    lines = [text.replace("\n", "\\n") for text in (pem, sec1)]
+    der = ["".join(text.splitlines()[1:-1]) for text in (pem, sec1)]
+    url_safe = [text.replace("+", "-").replace("/", "_").rstrip("=") for text in der]
+    raw = VAPID["private_raw_b64url"]
+    for text in (raw, raw + "=\n", pem, sec1, *lines, *der, *url_safe):
         assert application_server_key(read_private_key(text)) == VAPID["public_raw_b64url"]
 
 
@@ -153,6 +158,9 @@ def test_keys_in_the_forms_that_people_have() -> None:
         ({"subject": "mailto: ops@example.com"}, "mailto:"),
         ({"subject": "mailto:<ops@example.com>"}, "mailto:"),
         ({"subject": "mailto:ops@localhost"}, "mailto:"),
+        ({"subject": "mailto:ops@host.local"}, "Apple refuses"),
+        ({"subject": "https://localhost"}, "Apple refuses"),
+        ({"subject": "https://localhost:8443/about"}, "Apple refuses"),
         ({"allow_private": ["nonsense"]}, "network"),
     ],
 )
@@ -228,6 +236,20 @@ def test_what_can_never_be_sent_is_refused(payload: dict[str, Any], word: str) -
     refused = a_webpush().check(a_message(payload))
     assert isinstance(refused, Rejected)
     assert word in refused.reason
+
+
+def test_null_means_absent() -> None:
+    absent = dict.fromkeys(("ttl", "urgency", "topic"))
+    assert a_webpush().check(a_message(absent)) is None
+    sent = a_webpush().request([a_message(absent, ttl=90)]).headers
+    assert (sent["ttl"], sent["urgency"], "topic" in sent) == ("90", "normal", False)
+
+
+def test_escapes_do_not_count_against_the_size() -> None:
+    message = a_message({"data": {"text": "\u0436" * 700}})
+    assert len(message.payload_json) > LARGEST
+    assert a_webpush().check(message) is None
+    assert decrypted(a_webpush().request([message]).body) == f'{{"text":"{chr(0x436) * 700}"}}'.encode()
 
 
 def test_the_largest_data_is_taken() -> None:

@@ -298,6 +298,23 @@ def test_what_fcm_documents_is_taken(message: dict[str, Any]) -> None:
     fcm_message.read(message)
 
 
+@pytest.mark.parametrize(
+    ("part", "silent"),
+    [
+        ({"data": {"n": "1"}}, True),
+        ({"apns": {"payload": {"aps": {"content-available": 1}}}}, True),
+        ({"notification": {"title": "x"}}, False),
+        ({"apns": {"payload": {"aps": {"alert": "x"}}}}, False),
+    ],
+)
+def test_a_silent_push_must_not_have_apns_highest_priority(part: dict[str, Any], silent: bool) -> None:
+    block = {"apns": {**part.get("apns", {}), "headers": {"apns-priority": "10"}}}
+    message = fcm_message.read({"token": "a", **part, **block})
+    assert fcm_message.is_silent_with_high_priority(message) == silent
+    lower = {"apns": {**part.get("apns", {}), "headers": {"apns-priority": "5"}}}
+    assert not fcm_message.is_silent_with_high_priority(fcm_message.read({"token": "a", **part, **lower}))
+
+
 OFFICIAL = [
     messaging.Message(topic="a", notification=messaging.Notification("Hi", "There", "https://example.com/a")),
     messaging.Message(topic="news", data={"k": "v"}, fcm_options=messaging.FCMOptions("label")),

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import time
+from base64 import b64encode
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +23,8 @@ from relay.sandbox.pusher_events import events_of
 from relay.sandbox.server import Sandbox
 
 JSON = "application/json"
+BOX = json.dumps({"nonce": b64encode(b"n" * 24).decode(), "ciphertext": b64encode(b"c" * 17).decode()})
+"""The shape of encrypted data."""
 
 
 def client(sandbox: Sandbox, **fields: Any) -> pusher.Pusher:
@@ -178,6 +181,8 @@ def an_event(**fields: Any) -> bytes:
         (an_event(channels="c"), 400),
         (an_event(channels=["c"] * 101), 400),
         (an_event(channels=["c", "private-encrypted-c"]), 400),
+        (an_event(channels=["private-encrypted-c"], data="plain"), 400),
+        (an_event(channels=["private-encrypted-c"], data='{"nonce": "bm8=", "ciphertext": "bm8="}'), 400),
     ],
 )
 def test_a_single_event_beyond_the_limits_is_refused(body: bytes, status: int) -> None:
@@ -211,7 +216,7 @@ def test_events_at_their_limits_are_accepted() -> None:
         an_event(channel="c" * 200),
         an_event(channel="#server-to-user-" + "u" * 200),
         an_event(channels=[f"c-{number}" for number in range(100)]),
-        an_event(channels=["private-encrypted-c"]),
+        an_event(channels=["private-encrypted-c"], data=BOX),
     ):
         assert len(events_of("Application/JSON; charset=utf-8", body, batched=False)) == 1
     with pytest.raises(Refused, match="Content-Type"):
