@@ -25,7 +25,7 @@ class Story:
     def push(self, kind: Kind = Kind.NAMED, *, certain: bool = True, at: float = 0.0, **fields: Any) -> Push:
         number = len(self.evidence.pushes)
         if kind not in (Kind.PLAIN, Kind.BARE, Kind.MALFORMED):
-            fields = {"id": f"m{number}", "reply_to": "receipts-0", **fields}
+            fields = {"id": f"m{number}", "reply_to": "receipts:0", **fields}
         push = Push(number, at, kind, fields.pop("provider", "hook"), **fields)
         self.evidence.pushes = {**self.evidence.pushes, number: push}
         self.evidence.pushed[number] = Pushed(NOW + at, NOW + at, certain)
@@ -403,8 +403,8 @@ def test_keys_that_may_stay(story: Story) -> None:
         "relay:{fleet}:gone": 1,
         "relay:{notifications}:rejected": 2,
         "relay:{notifications}:last": 1,
-        "relay:{receipts-0}:carried": 1,
-        "receipts-0": 9,
+        "relay:{receipts:0}:carried": 1,
+        "receipts:0": 9,
     }
     assert story.rules == []
 

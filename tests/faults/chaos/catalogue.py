@@ -8,6 +8,9 @@ HOSTS = ("w0", "w1", "w2", "w3")
 """Worker hosts. The last one is a supervisor with two processes, the others are one process each."""
 
 SUPERVISED = "w3"
+LOG_FILE_HOSTS, LOG_PIPE_HOSTS = HOSTS[:2], HOSTS[2:]
+"""Hosts whose workers log into a file, and into a pipe that the run reads."""
+
 CLOCK_HOST = "w0"
 """The host whose clock can be set."""
 
@@ -54,8 +57,17 @@ def _kinds() -> list[FaultKind]:
         ),
         FaultKind("freeze worker", "host", (0.5, 4), targets=HOSTS[:3], doubles=True, late=True),
         FaultKind("freeze beyond lease", "host", (12, 14), targets=HOSTS[:3], doubles=True, late=True),
+        FaultKind(
+            "hang worker of supervisor", "host", (33, 36), targets=(SUPERVISED,), doubles=True, late=True
+        ),
         FaultKind("rolling restart", "host", instant, targets=HOSTS, late=True),
         FaultKind("add and remove a host", "fleet", short, late=True),
+        # The machine under a worker
+        FaultKind("full log disk", "host", short, targets=LOG_FILE_HOSTS),
+        FaultKind("closed log pipe", "host", short, targets=LOG_PIPE_HOSTS),
+        FaultKind("log pipe that nobody reads", "host", short, targets=LOG_PIPE_HOSTS),
+        FaultKind("few descriptors", "host", short, targets=HOSTS, late=True),
+        FaultKind("package replaced", "host", short, targets=HOSTS, late=True),
         # Redis
         FaultKind("kill Redis", "redis", brief, SINGLE, late=True),
         FaultKind("freeze Redis", "redis", short, SINGLE, late=True),
@@ -86,6 +98,9 @@ def _kinds() -> list[FaultKind]:
             weight=2,
         ),
         FaultKind("move slots", "redis", instant, frozenset({"cluster"}), late=True),
+        # Neighbours on the same Redis
+        FaultKind("wrong-type key", "provider", brief, SINGLE, targets=_RECEIVERS, late=True),
+        FaultKind("100 MB element", "fleet", instant, SINGLE, late=True),
         # Network between one host and Redis
         FaultKind("cut", "host", brief, SINGLE, targets=HOSTS, late=True),
         FaultKind("stall", "host", short, SINGLE, targets=HOSTS, late=True),
@@ -99,6 +114,9 @@ def _kinds() -> list[FaultKind]:
         FaultKind("hang", "provider", brief, targets=_RECEIVERS),
         FaultKind("garbage", "provider", brief, targets=_UNLIMITED),
         FaultKind("reset", "provider", brief, targets=_UNLIMITED),
+        FaultKind("endless early hints", "provider", brief, targets=_UNLIMITED),
+        FaultKind("endless headers", "provider", brief, targets=_UNLIMITED),
+        FaultKind("dripping answer", "provider", brief, targets=_UNLIMITED),
         FaultKind("refuse connections", "provider", brief, targets=_UNLIMITED),
         # Clocks
         FaultKind("step Redis clock", "redis", short, SINGLE, late=True, clock=True),
@@ -106,6 +124,7 @@ def _kinds() -> list[FaultKind]:
         # Operators
         FaultKind("reload", "fleet", instant, late=True),
         FaultKind("reload a bad file", "host", instant, targets=HOSTS[:3], late=True),
+        FaultKind("bad reload, then a kill", "host", instant, targets=(SUPERVISED,), doubles=True, late=True),
         FaultKind("pause and resume", "provider", short, targets=_RECEIVERS),
         FaultKind("dead retry", "fleet", instant),
     ]

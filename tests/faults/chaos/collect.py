@@ -31,7 +31,7 @@ async def collect(world: World) -> Evidence:
     evidence = Evidence({push.number: push for push in world.plan.pushes})
     client = open_client(world.topology.url)
     try:
-        for name in sorted({push.reply_to for push in world.plan.pushes if push.reply_to}):
+        for name in sorted({push.reply_to for push in world.plan.pushes if push.has_receipt}):
             evidence.receipts += [receipt async for receipt in _receipts(client, name)]
         for provider in PROVIDERS:
             stream = lane_stream(PREFIX, provider)

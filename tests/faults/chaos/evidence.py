@@ -14,7 +14,7 @@ OK = "ok"
 @dataclass(slots=True)
 class Arrival:
     """One message (or one target of a fan-out) at a receiver. `answer` is how the receiver ended it:
-    ok, refused, throttled, failed, reset, garbage, hung, or aborted where the worker went first."""
+    ok, refused, throttled, failed, reset, garbage, flood, drip, hung, or aborted if the worker left first."""
 
     number: int
     provider: str
@@ -94,6 +94,10 @@ class Evidence:
     broken: list[str] = field(default_factory=list)
     """What the run itself could not bring to its end: lanes that never got empty, bad exit codes."""
     lags: list[tuple[float, float]] = field(default_factory=list)
+    giants: int = 0
+    """Elements of 100 MB that Redis acknowledged."""
+    unsure_giants: int = 0
+    """Elements of 100 MB for which no answer came."""
     retried: int = 0
     """How often `relay dead retry` was run."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from tests.faults.chaos.setting import Setting
+from tests.faults.chaos.surroundings import LogPipe, Package
 from tests.support.relay_process import RELAY, environment
 
 READY_TIMEOUT = 30.0
@@ -38,8 +39,10 @@ class Host:
         receivers: Mapping[str, str],
         *,
         processes: int = 1,
+        log_pipe: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:
+        """`log_pipe`: it logs into a pipe, from where its lines go to the file."""
         self.name = name
         self.config = folder / f"{name}.yaml"
         self.log = folder / f"{name}.log"
@@ -47,7 +50,9 @@ class Host:
         self._redis_url = redis_url
         self._receivers = receivers
         self._processes = processes
-        self._environ = dict(environ or {})
+        self.package = Package(folder / f"{name}.package")
+        self.pipe = LogPipe(self.log) if log_pipe else None
+        self._environ = {**(environ or {}), "PYTHONPATH": str(self.package.folder)}
         self._process: asyncio.subprocess.Process | None = None
         self.frozen: list[int] = []
         self.ready = False
@@ -85,7 +90,7 @@ class Host:
     async def _start(self) -> bool:
         self.ready = False
         said = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
+        with self.log.open("ab") if self.pipe is None else self.pipe.open() as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(RELAY, "run", "-c", str(self.config)),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -128,6 +133,13 @@ class Host:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         await self._process.wait()
+
+    def all_pids(self) -> list[int]:
+        """Every process of it, a supervisor included."""
+        if not self.runs:
+            return []
+        assert self._process is not None
+        return sorted({self._process.pid, *self.pids()})
 
     def freeze(self) -> None:
         self.frozen = self.pids()

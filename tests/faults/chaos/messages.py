@@ -29,6 +29,7 @@ class Kind(StrEnum):
     CANCELLED = "cancelled"
     CROWDED = "max_backlog"
     MALFORMED = "malformed"
+    UNRECEIPTED = "receipt refused"
 
 
 WEIGHTS = {
@@ -50,6 +51,7 @@ WEIGHTS = {
     Kind.CANCELLED: 1,
     Kind.CROWDED: 4,
     Kind.MALFORMED: 3,
+    Kind.UNRECEIPTED: 1,
 }
 
 PROVIDERS = {
@@ -71,6 +73,7 @@ PROVIDERS = {
     Kind.CANCELLED: ("hook",),
     Kind.CROWDED: ("crowded",),
     Kind.MALFORMED: ("hook",),
+    Kind.UNRECEIPTED: ("hook",),
 }
 
 ENDS: dict[Kind, frozenset[str]] = {
@@ -94,6 +97,7 @@ ENDS: dict[Kind, frozenset[str]] = {
         Kind.CANCELLED: "cancelled",
         Kind.CROWDED: "delivered dropped",
         Kind.MALFORMED: "malformed",
+        Kind.UNRECEIPTED: "delivered",
     }.items()
 }
 
@@ -112,6 +116,10 @@ MALFORMATIONS = (
     "too deep",
     "no object",
 )
+
+FORBIDDEN_LIST, OCCUPIED_KEY = "receipts:forbidden", "receipts:occupied"
+"""Keys that cannot take a receipt: the workers' user in Redis has no right on one (where there is a single
+server), and the other holds a string."""
 
 MAX_SIZE = 8192
 """Bytes that the queues take."""
@@ -144,6 +152,11 @@ class Push:
     def ends(self) -> frozenset[str]:
         return ENDS[self.kind]
 
+    @property
+    def has_receipt(self) -> bool:
+        """Whether its end is to be read from a receipt."""
+        return bool(self.reply_to) and self.kind is not Kind.UNRECEIPTED
+
 
 def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
     """`total` pushes over so many seconds, in the order of their times."""
@@ -157,7 +170,7 @@ def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
         provider = rng.choice(PROVIDERS[kind])
         fields: dict[str, object] = {}
         if kind not in (Kind.PLAIN, Kind.BARE, Kind.MALFORMED):
-            fields = {"id": f"m{number}", "reply_to": f"receipts-{number % lists}"}
+            fields = {"id": f"m{number}", "reply_to": f"receipts:{number % lists}"}
         if kind in (Kind.PLAIN, Kind.NAMED):
             fields["priority"] = rng.choice(PRIORITIES)
         match kind:
@@ -183,6 +196,8 @@ def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
                 fields["queue"] = ("notifications", "orders")[key // 2 % 2]
             case Kind.FAN_OUT:
                 fields["targets"] = rng.choice((1, 2, 5, 30))
+            case Kind.UNRECEIPTED:
+                fields["reply_to"] = rng.choice((FORBIDDEN_LIST, OCCUPIED_KEY))
             case Kind.MALFORMED:
                 fields["malformation"] = rng.choice(MALFORMATIONS)
         pushes.append(Push(number, at, kind, provider, **fields))  # type: ignore[arg-type]

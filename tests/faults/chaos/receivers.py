@@ -16,6 +16,9 @@ from tests.faults.chaos.evidence import OK, Arrival
 from tests.faults.chaos.setting import WEBHOOKS
 from tests.support.ports import free_port
 
+FLOOD_BUFFER = 1 << 20
+"""Bytes that may wait for a client that reads slowly."""
+
 LONGEST_SLOW = 1.2
 """Seconds that a slow answer takes at most: less than the time-out."""
 
@@ -102,6 +105,16 @@ class Receiver:
                 await asyncio.sleep(self._rng.uniform(0.1, LONGEST_SLOW))  # the fault itself
             case "garbage":
                 return "garbage", await self._break(request, b"SMTP ready\r\n\r\n\x00\xff")
+            case "endless early hints":
+                return "flood", await self._flood(
+                    request, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 500
+                )
+            case "endless headers":
+                return "flood", await self._flood(
+                    request, b"X-Padding: padding\r\n" * 500, b"HTTP/1.1 500 No\r\n"
+                )
+            case "dripping answer":
+                return "drip", await self._flood(request, b"x", b"HTTP/1.1 500 No\r\nX: ", pause=0.05)
             case "reset":
                 partial = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
                 return "reset", await self._break(request, self._rng.choice((b"", partial)))
@@ -112,6 +125,22 @@ class Receiver:
     async def _until_gone(self, request: web.Request) -> None:
         while self.mode == "hang" and request.transport is not None and not request.transport.is_closing():
             await asyncio.sleep(0.05)  # aiohttp tells no handler that its client has left
+
+    async def _flood(
+        self, request: web.Request, piece: bytes, start: bytes = b"", pause: float = 0.0
+    ) -> web.StreamResponse:
+        """Write `start`, and then one piece after the other until the client leaves or the fault is over."""
+        transport, mode = request.transport, self.mode
+        if transport is not None:
+            transport.write(start)
+        while self.mode == mode and transport is not None and not transport.is_closing():
+            transport.write(piece)
+            await asyncio.sleep(pause)  # the drip; otherwise only a turn for others
+            while transport.get_write_buffer_size() > FLOOD_BUFFER and not transport.is_closing():
+                await asyncio.sleep(0.01)  # the client reads slowly: this must not eat our own memory
+        if transport is not None:
+            transport.abort()
+        return web.Response()
 
     async def _break(self, request: web.Request, words: bytes) -> web.StreamResponse:
         """Say some bytes that are no whole answer, and reset the connection."""

@@ -65,6 +65,7 @@ async def run(plan: Plan, folder: Path, say: Say = lambda line: None) -> Result:
         evidence = await collect(world)
         evidence.pushed, evidence.arrivals = producer.pushed, world.receivers.arrivals()
         evidence.windows, evidence.lags, evidence.retried = world.windows, world.lags, world.retried
+        evidence.giants, evidence.unsure_giants = world.giants, world.unsure_giants
         evidence.broken = [*world.broken, *(death for host in world.hosts.values() for death in host.deaths)]
         evidence.log = [line for host in world.hosts.values() for line in host.unwanted()]
         return Result(plan, evidence, judge(evidence, world.setting), world.skipped, seconds)

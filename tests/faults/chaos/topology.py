@@ -14,12 +14,24 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from tests.faults.chaos.messages import OCCUPIED_KEY
+from tests.faults.chaos.setting import PREFIX, QUEUES
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_sentinel import RedisSentinel
 from tests.support.redis_server import RedisServer, binaries
 
 DURABLE = ("--appendfsync", "always")
 """What Redis acknowledged is on disk."""
+
+
+WORKER, WORKER_PASSWORD = "worker", "for-a-run"
+WORKER_USER = (
+    *("--user", WORKER, "on", f">{WORKER_PASSWORD}", "+@all", "&*", f"~{PREFIX}:*"),
+    *(f"~{queue}" for queue in QUEUES),
+    *("~receipts:[0-9]*", f"~{OCCUPIED_KEY}"),
+)
+"""A user in Redis with the rights that docs/operations.md names; it may not write to one of the lists that
+messages name for their receipts."""
 
 
 class Topology(ABC):
@@ -41,6 +53,10 @@ class Topology(ABC):
     @abstractmethod
     def url(self) -> str:
         """What a configuration has as `redis.url`."""
+
+    def as_worker(self, url: str) -> str:
+        """`url` with the user that workers have in Redis."""
+        return url
 
     @abstractmethod
     def masters(self) -> Sequence[RedisServer]:
@@ -72,7 +88,7 @@ class Single(Topology):
     name = "single"
 
     def __init__(self, folder: Path, binary: str | None = None) -> None:
-        self.server = RedisServer(binary or newest(), folder / "redis", *DURABLE)
+        self.server = RedisServer(binary or newest(), folder / "redis", *DURABLE, *WORKER_USER)
 
     def start(self) -> None:
         self.server.start()
@@ -83,6 +99,9 @@ class Single(Topology):
     @property
     def url(self) -> str:
         return self.server.url
+
+    def as_worker(self, url: str) -> str:
+        return url.replace("redis://", f"redis://{WORKER}:{WORKER_PASSWORD}@")
 
     def masters(self) -> Sequence[RedisServer]:
         return [self.server]

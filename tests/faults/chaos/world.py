@@ -10,14 +10,15 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from tests.faults.chaos.catalogue import CLOCK_HOST, HOSTS, SUPERVISED
+from tests.faults.chaos.catalogue import CLOCK_HOST, HOSTS, LOG_PIPE_HOSTS, SUPERVISED
 from tests.faults.chaos.clocks import Clock, library, settable
 from tests.faults.chaos.evidence import Window
 from tests.faults.chaos.fleet import Host
+from tests.faults.chaos.messages import OCCUPIED_KEY
 from tests.faults.chaos.plan import Plan
 from tests.faults.chaos.receivers import Receivers
 from tests.faults.chaos.setting import Setting
-from tests.faults.chaos.topology import Topology, make_topology
+from tests.faults.chaos.topology import Topology, direct, make_topology
 from tests.support.relay_process import Finished, relay
 from tests.support.tcp_proxy import TcpProxy, proxying
 
@@ -43,6 +44,7 @@ class World:
         self.cancelled: set[int] = set()
         self.retried = 0
         self.reloads = 0
+        self.giants = self.unsure_giants = 0
 
     async def command(self, *words: str) -> Finished:
         """A command of an operator, with the file of the first host and straight to Redis."""
@@ -76,13 +78,15 @@ class World:
     def new_host(self, name: str) -> Host:
         """One more host, with a proxy of its own where there is one server; it is not started."""
         proxy = self.proxies.get(name)
+        url = proxy.url if proxy else self.topology.url
         host = Host(
             name,
             self.folder,
             self.setting,
-            proxy.url if proxy else self.topology.url,
+            self.topology.as_worker(url),
             self.receivers.urls,
             processes=2 if name == SUPERVISED else 1,
+            log_pipe=name in LOG_PIPE_HOSTS,
             environ=self.clocks[name].environ() if name in self.clocks else None,
         )
         self.hosts[name] = host
@@ -107,6 +111,7 @@ async def running(plan: Plan, folder: Path) -> AsyncIterator[World]:
         await receivers.start()
         world = World(plan, folder, topology, receivers)
         world.clocks = clocks
+        await _occupy(topology)
         if plan.topology == "single":
             for name in (*HOSTS, "w9"):
                 port = topology.masters()[0].port
@@ -119,6 +124,13 @@ async def running(plan: Plan, folder: Path) -> AsyncIterator[World]:
         assert operator.config == world.operator
         await asyncio.gather(*(host.start() for host in hosts))
         yield world
+
+
+async def _occupy(topology: Topology) -> None:
+    """Put a string under a key that messages name for their receipts."""
+    node = await asyncio.to_thread(topology.node_for, OCCUPIED_KEY)
+    async with direct(node) as client:
+        await client.set(OCCUPIED_KEY, "not a list")
 
 
 async def _kill_all(world: World) -> None:

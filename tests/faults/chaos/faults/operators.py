@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import signal
+import time
+from contextlib import suppress
 
 from tests.faults.chaos.faults.base import Fault
+from tests.faults.chaos.faults.workers import OfHost
+
+REPLACED = 60.0
+"""Seconds for a supervisor to start another process, on a busy machine."""
 
 
 class Reload(Fault):
@@ -38,6 +46,32 @@ class ReloadBadFile(Fault):
         self.world.hosts[self.planned.target].write_config(slower=self.world.reloads % 2 == 1)
 
 
+class BadReloadThenKill(OfHost):
+    """A file that is wrong, SIGHUP, SIGKILL of one process; the supervisor starts another as before."""
+
+    async def start(self) -> None:
+        self.host.write_nonsense()
+        if not self.host.ready:
+            return
+        self.host.signal(signal.SIGHUP)
+        pids = self.host.pids()
+        if not pids:
+            return
+        victim = random.Random(self.planned.amount).choice(sorted(pids))
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        deadline = time.monotonic() + REPLACED
+        while victim in (now := self.host.pids()) or len(now) < len(pids):
+            if time.monotonic() > deadline:
+                self.world.broken.append(f"no process replaced {victim} after a bad reload")
+                return
+            await asyncio.sleep(0.05)  # /proc tells nobody when it changes
+
+    async def stop(self) -> None:
+        self.host.write_config(slower=self.world.reloads % 2 == 1)
+        self.host.signal(signal.SIGHUP)
+
+
 class PauseAndResume(Fault):
     """`relay pause`, and `relay resume` later."""
 
@@ -67,6 +101,7 @@ class DeadRetry(Fault):
 OPERATORS: dict[str, type[Fault]] = {
     "reload": Reload,
     "reload a bad file": ReloadBadFile,
+    "bad reload, then a kill": BadReloadThenKill,
     "pause and resume": PauseAndResume,
     "dead retry": DeadRetry,
 }

@@ -32,7 +32,12 @@ class RefuseConnections(Misbehave):
         await self.receiver.listen()
 
 
+MODES = (
+    *("server errors", "throttle", "slow answers", "hang", "garbage", "reset"),
+    *("endless early hints", "endless headers", "dripping answer"),
+)
+
 PROVIDERS: dict[str, type[Fault]] = {
-    **dict.fromkeys(("server errors", "throttle", "slow answers", "hang", "garbage", "reset"), Misbehave),
+    **dict.fromkeys(MODES, Misbehave),
     "refuse connections": RefuseConnections,
 }

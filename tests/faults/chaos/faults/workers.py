@@ -48,6 +48,23 @@ class Freeze(OfHost):
         self.host.thaw()
 
 
+class HangSupervisedWorker(OfHost):
+    """SIGSTOP of one process of several, and no SIGCONT: its supervisor replaces it."""
+
+    async def start(self) -> None:
+        self._hung: int | None = None
+        if pids := self.host.pids():
+            self._hung = random.Random(self.planned.amount).choice(sorted(pids))
+            with suppress(ProcessLookupError):
+                os.kill(self._hung, signal.SIGSTOP)
+
+    async def stop(self) -> None:
+        if self._hung is not None and self._hung in self.host.pids():
+            with suppress(ProcessLookupError):
+                os.kill(self._hung, signal.SIGCONT)
+            self.world.broken.append(f"the supervisor did not replace process {self._hung}, which hung")
+
+
 class RollingRestart(OfHost):
     """SIGTERM, wait for the end, start: as a deployment does it with each host."""
 
@@ -99,6 +116,7 @@ WORKERS: dict[str, type[Fault]] = {
     "kill supervisor and group": KillWorker,
     "freeze worker": Freeze,
     "freeze beyond lease": Freeze,
+    "hang worker of supervisor": HangSupervisedWorker,
     "rolling restart": RollingRestart,
     "add and remove a host": AddAndRemove,
     "step worker clock": StepClock,

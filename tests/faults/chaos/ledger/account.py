@@ -44,7 +44,7 @@ class Account:
 
     def ends(self, push: Push) -> Sequence[str]:
         """How a message ended, as far as it can be told: by its receipts, else by what is to be seen."""
-        if push.reply_to:
+        if push.has_receipt:
             receipts = [receipt.outcome for receipt in self.receipts.get(push.id, ())]
             # Two pushes of one id have two receipts, which do not say which is whose.
             if len(self.by_id[push.id]) > 1:

@@ -23,6 +23,10 @@ def check_residue(evidence: Evidence) -> Iterator[Violation]:
         if entries and not _may_stay(key, evidence):
             yield Violation("residue", f"{key} is left with {entries} entries")
     yield from (Violation("residue", f"{worker} is still registered") for worker in evidence.workers)
+    strays = sum(letter.number < 0 for letter in evidence.letters)
+    least, most = evidence.giants, evidence.giants + evidence.unsure_giants
+    if not least <= strays <= most:
+        yield Violation("dead letters", f"{least} to {most} elements of 100 MB were pushed, {strays} filed")
     yield from (Violation("log", line) for line in evidence.log)
     yield from (Violation("unfinished", what) for what in evidence.broken)
 
@@ -30,7 +34,7 @@ def check_residue(evidence: Evidence) -> Iterator[Violation]:
 def _may_stay(key: str, evidence: Evidence) -> bool:
     if not key.startswith(f"{PREFIX}:"):
         # The lists of receipts are ours; queues are not to hold anything.
-        return key.startswith("receipts-")
+        return key.startswith("receipts:")
     if key == f"{PREFIX}:feedback":
         return True
     part = key.partition("}:")[2]

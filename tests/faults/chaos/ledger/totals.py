@@ -27,7 +27,7 @@ def check_totals(account: Account) -> Iterator[Violation]:
         silent = [
             push.number
             for push in account.evidence.pushes.values()
-            if push.provider == provider and not push.reply_to and "delivered" in account.ends(push)
+            if push.provider == provider and not push.has_receipt and "delivered" in account.ends(push)
         ]
         # What only a master had that was lost may have been delivered from there, and is not counted.
         least = receipts + sum(account.is_certain(number) for number in silent)
