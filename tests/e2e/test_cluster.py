@@ -66,8 +66,8 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
         again = {"id": "m1", "reply_to": "ends:again", "payload": {"url": f"{receiver.url}/again"}}
         await redis.rpush("notifications", *(json.dumps(message) for message in (fan_out, bad, later, again)))
         async with worker(Path(config)):
-            fan_receipt = json.loads((await redis.blpop(["ends:fan"], 30))[1])
-            assert json.loads((await redis.blpop(["ends:again"], 30))[1])["outcome"] == "duplicate"
+            fan_receipt = json.loads((await redis.blpop(["ends:fan"], 120))[1])
+            assert json.loads((await redis.blpop(["ends:again"], 120))[1])["outcome"] == "duplicate"
             while sum([await redis.llen(f"ends:{place}") for place in range(7)]) < 200:
                 await asyncio.sleep(0.02)
             while (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -57,16 +58,17 @@ async def test_the_rate_is_each_one_s_own_over_the_fleet(
         receivers = [await stack.enter_async_context(receiving()) for _ in range(4)]
         config = config_of(tmp_path, redis_server, rate=f"{rate}/s", burst=burst)
         elements = [element for receiver in receivers for element in push(receiver, range(each))]
-        await redis.rpush("notifications", *elements)
         for _ in range(workers):
             await stack.enter_async_context(worker(config))
+        started = time.monotonic()
+        await redis.rpush("notifications", *elements)
         for receiver in receivers:
             await receiver.until(each)
     for receiver in receivers:
         times = [request.at for request in receiver.requests]
         assert len(times) == each
-        # What the machine adds between a claim and its arrival is not relay's: some may bunch up.
-        assert times[-1] - times[0] > (each - burst) / rate - 0.5
+        # From the start on, because a busy machine can only add to that time.
+        assert times[-1] - started > (each - burst) / rate - 0.1
     # All at their own pace at the same time, and not one after the other.
     firsts = [receiver.requests[0].at for receiver in receivers]
     lasts = [receiver.requests[-1].at for receiver in receivers]

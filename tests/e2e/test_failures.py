@@ -77,14 +77,14 @@ async def test_retry_after_as_a_date_holds_the_lane(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
-    when = datetime.now(UTC) + timedelta(seconds=90)
+    when = datetime.now(UTC) + timedelta(seconds=900)
     receiver.answers.append(Answer(503, b"", {"Retry-After": format_datetime(when, usegmt=True)}))
     await redis.rpush("notifications", hook(1))
     async with worker(config) as running:
         await running.says("the lane holds")
         (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
     assert lane["state"] == "throttled"
-    assert 30 < lane["hold_seconds"] <= 90
+    assert 30 < lane["hold_seconds"] <= 900
     assert (lane["waiting"], lane["throttled"]) == (1, 1)
 
 
@@ -92,7 +92,7 @@ async def test_a_wrong_key_holds_the_lane_loudly_and_kills_no_message(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = write_config(
-        tmp_path, redis_server.url, {"pusher": pusher(receiver, breaker={"cooldown": "200ms"}, timeout="1s")}
+        tmp_path, redis_server.url, {"pusher": pusher(receiver, breaker={"cooldown": "200ms"}, timeout="20s")}
     )
     receiver.answers.append(Answer(401, b"Unknown auth_key"))
     event = '{"payload": {"channel": "c", "event": "e", "data": 1}}'
@@ -154,16 +154,15 @@ async def test_a_backlog_goes_out_at_the_configured_rate_and_no_faster(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, rate="100/s", burst=5)})
-    await redis.rpush("notifications", *(hook(number) for number in range(150)))
     async with worker(config), worker(config):
+        started = time.monotonic()
+        await redis.rpush("notifications", *(hook(number) for number in range(150)))
         requests = await receiver.until(150)
-    arrivals = [request.at for request in requests]
     assert len({request.headers["webhook-id"] for request in requests}) == 150
-    for window in (20, 50, 100):
-        shortest = min(end - start for start, end in zip(arrivals, arrivals[window:], strict=False))
-        # In any time t no more than burst + rate x t; two workers may each hold some 50 ms worth.
-        assert window <= 5 + 100 * shortest + 12
-    assert arrivals[-1] - arrivals[0] > 1.2
+    for number, request in enumerate(requests, start=1):
+        # In any time t no more than burst + rate x t; two workers may each hold some 50 ms worth. From the
+        # start on, because a busy machine can only add to that time.
+        assert number <= 5 + 100 * (request.at - started) + 12
 
 
 async def test_a_slow_provider_costs_another_nothing(

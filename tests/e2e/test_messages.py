@@ -199,7 +199,7 @@ async def test_a_fan_out_is_taken_back(
     async with worker(config):
         await receiver.until(20)
         assert "cancelled" in (await relay("cancel", "hook", "news", "-c", str(config))).err
-        receipt = json.loads((await redis.blpop(["receipts"], 20))[1])
+        receipt = json.loads((await redis.blpop(["receipts"], 120))[1])
     assert receipt["outcome"] == "partial"
     assert receipt["targets"]["delivered"] == len(receiver.requests)
     assert sum(receipt["targets"].values()) == 1000

@@ -155,7 +155,7 @@ async def test_who_was_away_catches_up_from_the_stream(servers: list[str], redis
     ((last, _),) = await redis.xrange("hits")
     for name in ("b", "c"):
         await push(redis, room="site-1", data={"id": name})
-        ((_, ((last, _),)),) = await redis.xread({"hits": last}, block=30_000)
+        ((_, ((last, _),)),) = await redis.xread({"hits": last}, block=120_000)
     async with browsers(servers, "site-1") as heard:
         past = [{"id": name} for name in "abc"]
         assert await events(heard) == [["joined", past]] * PER_CLIENT

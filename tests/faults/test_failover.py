@@ -20,6 +20,7 @@ from tests.conftest import BINARIES
 from tests.support.receiver import Receiver
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_sentinel import RedisSentinel
+from tests.support.redis_server import BLOCKING_TIMEOUT
 from tests.support.relay_process import worker, write_config
 
 BINARY = BINARIES[max(BINARIES)]
@@ -31,12 +32,12 @@ def message(number: int) -> str:
 
 def push(port: int, numbers: range) -> None:
     """To a master, and to at least one of its replicas."""
-    with SyncRedis(port=port) as master:
+    with SyncRedis(port=port, socket_timeout=BLOCKING_TIMEOUT) as master:
         master.rpush("notifications", *(message(number) for number in numbers))
-        assert master.wait(1, 5000) >= 1
+        assert master.wait(1, 60_000) >= 1
 
 
-async def delivered(receiver: Receiver, total: int, seconds: float = 40) -> Counter[int]:
+async def delivered(receiver: Receiver, total: int, seconds: float = 120) -> Counter[int]:
     """How often each number came, once all have."""
 
     def numbers() -> Counter[int]:

@@ -37,60 +37,65 @@ class Scene:
     redis: Redis
 
 
+async def lasts(seconds: float) -> None:
+    """How long a trouble lasts. No test relies on anything that happens meanwhile."""
+    await asyncio.sleep(seconds)
+
+
 async def cut(scene: Scene) -> None:
     scene.proxy.cut()
-    await asyncio.sleep(0.7)
+    await lasts(0.7)
     scene.proxy.heal()
 
 
 async def stall(scene: Scene) -> None:
     scene.proxy.stall()
-    await asyncio.sleep(1.2)
+    await lasts(1.2)
     scene.proxy.heal()
 
 
 async def lose_answers(scene: Scene) -> None:
     scene.proxy.lose_answers()
-    await asyncio.sleep(0.3)
+    await lasts(0.3)
     scene.proxy.reset()
     scene.proxy.heal()
 
 
 async def answer_late(scene: Scene) -> None:
     scene.proxy.delay(0.2)
-    await asyncio.sleep(1)
+    await lasts(1)
     scene.proxy.heal()
 
 
 async def close_connections(scene: Scene) -> None:
     for _ in range(5):
         await scene.redis.execute_command("CLIENT KILL TYPE normal SKIPME yes")
-        await asyncio.sleep(0.05)
+        await lasts(0.05)
 
 
 async def forget_scripts(scene: Scene) -> None:
     for _ in range(5):
         await scene.redis.script_flush()
-        await asyncio.sleep(0.05)
+        await lasts(0.05)
 
 
 async def become_a_replica(scene: Scene) -> None:
     """As an old master does after a failover. There is nobody at the other end, so it keeps its data."""
     await scene.redis.execute_command("REPLICAOF 127.0.0.1 1")
-    await asyncio.sleep(0.7)
+    await lasts(0.7)
     await scene.redis.execute_command("REPLICAOF NO ONE")
 
 
 async def run_out_of_memory(scene: Scene) -> None:
     await scene.redis.config_set("maxmemory", 1)
-    await asyncio.sleep(0.7)
+    await lasts(0.7)
     await scene.redis.config_set("maxmemory", 0)
 
 
 async def be_busy(scene: Scene) -> None:
     await scene.redis.config_set("lua-time-limit", 10)
     busy = asyncio.create_task(scene.redis.eval(ENDLESS_SCRIPT, 0))
-    await asyncio.sleep(0.7)
+    await lasts(0.7)
     async with Redis.from_url(scene.server.url) as other:
         await other.script_kill()
     with suppress(RedisError):
@@ -103,7 +108,7 @@ async def have_no_room_for_clients(scene: Scene) -> None:
     taken = [socket.create_connection(("127.0.0.1", scene.server.port)) for _ in range(3)]
     await scene.redis.execute_command("CLIENT KILL TYPE normal SKIPME yes")
     taken = [socket.create_connection(("127.0.0.1", scene.server.port)) for _ in range(3)]
-    await asyncio.sleep(0.7)
+    await lasts(0.7)
     await scene.redis.config_set("maxclients", 1000)
     for each in taken:
         each.close()
@@ -116,7 +121,7 @@ async def pause_clients(scene: Scene) -> None:
 
 async def freeze(scene: Scene) -> None:
     scene.server.signal(signal.SIGSTOP)
-    await asyncio.sleep(1.2)
+    await lasts(1.2)
     scene.server.signal(signal.SIGCONT)
 
 

@@ -301,14 +301,18 @@ async def test_a_late_success_of_the_replaced_message_does_not_end_the_newer_one
 
 async def test_a_retry_that_would_come_too_late_comes_at_the_end(redis: Redis) -> None:
     lane = a_lane(redis)
-    await lane.enqueue([a_message("a", expires_at=time.time() + 0.2, reply_to="answers")])
-    (claim,) = (await lane.claim(1)).claims
-    await lane.settle([(claim.ticket, claim.fence, "r", 3_600_000, claim.tries(attempts=1, alone=False), "")])
-    waiting = await lane.claim(1)
-    assert waiting.wait is not None
-    assert waiting.wait <= 0.2
-    while not (claimed := await lane.claim(1)).passed_over:
-        assert claimed.claims == []
+    with settable_clock():
+        await set_clock(redis, 1000)
+        await lane.enqueue([a_message("a", expires_at=1010, reply_to="answers")])
+        (claim,) = (await lane.claim(1)).claims
+        tries = claim.tries(attempts=1, alone=False)
+        await lane.settle([(claim.ticket, claim.fence, "r", 3_600_000, tries, "")])
+        waiting = await lane.claim(1)
+        assert waiting.wait is not None
+        assert waiting.wait <= 10
+        await set_clock(redis, 1011)
+        claimed = await lane.claim(1)
+    assert (list(claimed.claims), claimed.passed_over) == ([], 1)
     assert await lane.size() == 0
 
 
@@ -338,11 +342,14 @@ async def test_an_ordering_key_goes_one_at_a_time_and_in_order(redis: Redis) -> 
 
 async def test_a_delayed_message_waits_for_its_time(redis: Redis) -> None:
     lane = a_lane(redis)
-    await lane.enqueue([plain_message("later", deliver_at=time.time() + 0.05), plain_message("now")])
-    assert texts((await lane.claim(10)).claims) == ["now"]
-    while not (claims := (await lane.claim(10)).claims):
-        pass
-    assert texts(claims) == ["later"]
+    with settable_clock():
+        await set_clock(redis, 1000)
+        await lane.enqueue([plain_message("later", deliver_at=1005), plain_message("now")])
+        assert texts((await lane.claim(10)).claims) == ["now"]
+        await set_clock(redis, 1004)
+        assert texts((await lane.claim(10)).claims) == []
+        await set_clock(redis, 1005)
+        assert texts((await lane.claim(10)).claims) == ["later"]
 
 
 @pytest.mark.parametrize(("overflow", "left"), [("drop_oldest", ["2", "3"]), ("drop_newest", ["0", "1"])])

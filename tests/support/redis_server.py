@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
-from redis import Redis
+from redis import Redis, exceptions
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, ResponseError
 from redis.retry import Retry
 
 from tests.support.ports import free_port
@@ -20,9 +21,11 @@ from tests.support.ports import free_port
 START_TIMEOUT = 120
 STOP_TIMEOUT = 20
 
-BLOCKING_TIMEOUT = 60.0
+BLOCKING_TIMEOUT = 150.0
 """The `socket_timeout` of clients that wait in Redis (BLPOP, XREAD BLOCK, MONITOR): beyond any such wait of
 a test. redis-py gives up after 5 s."""
+
+_NOT_YET = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError)
 
 
 def binaries() -> dict[str, str]:
@@ -70,30 +73,46 @@ class RedisServer:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + START_TIMEOUT
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ConnectionError(f"redis-server does not start; see {self.folder / 'redis.log'}")
+            time.sleep(0.01)  # nothing reports it
+        return self
+
+    def _is_ready(self) -> bool:
+        """Whether it answers, and listens on its TLS port if it has one."""
+        assert self._process is not None
+        try:
+            with self._client() as client:
+                client.ping()
+            for option, value in pairwise(self.options):
+                if option == "--tls-port":
+                    socket.create_connection(("127.0.0.1", int(value))).close()
+        except (*_NOT_YET, OSError):
+            return False
+        return True
+
+    def _client(self) -> Redis:
         # The client's own waits between attempts would be longer than a start takes.
-        with Redis(port=self.port, password=self.password, retry=Retry(NoBackoff(), 0)) as client:
-            while True:
-                try:
-                    client.ping()
-                except (ConnectionError, BusyLoadingError):
-                    if self._process.poll() is not None or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.01)
-                else:
-                    return self
+        return Redis(
+            port=self.port,
+            password=self.password,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=BLOCKING_TIMEOUT,
+        )
 
     def ensure_answers(self) -> None:
         """End what the test before has left running: a script, or a stop of the process."""
         self.signal(signal.SIGCONT)
-        with Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=BLOCKING_TIMEOUT) as client:
+        with self._client() as client:
             try:
                 client.ping()
-            except RedisError:
-                with suppress(ResponseError):
+            except exceptions.RedisError:
+                with suppress(exceptions.ResponseError):
                     client.script_kill()
                 try:
                     client.ping()
-                except RedisError:
+                except exceptions.RedisError:
                     self.kill()
                     self.start()
 

@@ -149,7 +149,7 @@ async def test_who_takes_long_is_not_waited_for(opened: Opener, begun: bytes) ->
         finally:
             dripping.cancel()
             writer.close()
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 120
 
 
 async def test_a_flood_of_headers_is_refused(opened: Opener) -> None:

@@ -40,11 +40,11 @@ async def test_a_child_that_a_hangup_finds_without_a_handler_is_started_again_at
 
 async def test_a_stop_that_comes_before_the_children_is_not_lost_on_them() -> None:
     """They would be waited for, and then be killed."""
-    supervisor = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], 2, 20)
+    supervisor = Supervisor([sys.executable, "-c", "import time; time.sleep(1000)"], 2, 900)
     supervisor.forward(signal.SIGTERM)
     async with asyncio.timeout(120):
         assert await supervisor.run() == 0
-    supervisor = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], 2, 20)
+    supervisor = Supervisor([sys.executable, "-c", "import time; time.sleep(1000)"], 2, 900)
     running = asyncio.create_task(supervisor.run())
     await asyncio.sleep(0)  # it has begun to start them
     supervisor.forward(signal.SIGTERM)

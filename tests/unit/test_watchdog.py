@@ -70,9 +70,13 @@ async def test_a_queue_that_fills_while_nothing_comes_is_said_until_something_co
     watchdog = a_watchdog(redis, intake, patience=0.5)
     await redis.rpush("q", "waits")
     await watchdog.look()
-    await asyncio.sleep(0.6)
-    intake.answered = time.monotonic()
-    assert [trouble.partition(" for")[0] for trouble in watchdog.troubles()] == ["queue q: elements wait"]
+    troubles: list[str] = []
+    async with asyncio.timeout(120):
+        while not troubles:
+            await asyncio.sleep(0.01)
+            intake.answered = time.monotonic()
+            troubles = watchdog.troubles()
+    assert [trouble.partition(" for")[0] for trouble in troubles] == ["queue q: elements wait"]
     intake.taken += 1
     for _ in range(QUEUES_INTERVAL):
         await watchdog.look()
@@ -92,7 +96,7 @@ async def test_a_connection_that_is_silent_is_dropped_and_the_next_one_works(
         assert await client.ping()
         proxy.lose_answers()
         silent = asyncio.create_task(client.ping())
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.01)  # the ping is on its way
         watchdog._dropped = 0.0
         await asyncio.wait_for(watchdog.look(), 120)
         assert watchdog.reconnections == 1

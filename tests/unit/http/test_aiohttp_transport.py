@@ -38,6 +38,7 @@ from tests.support.raw_server import (
     says,
     serving,
     silent_address,
+    was_read,
 )
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -134,9 +135,8 @@ async def test_an_answer_that_breaks_off_is_not_asked_for_twice(end: str) -> Non
         for answer in (b"Content-Length: 0\r\n\r\n", b"Content-Length: 9\r\n\r\nshort"):
             seen.append(await read_request(reader))
             writer.write(b"HTTP/1.1 200 OK\r\n" + answer)
-            await writer.drain()
+            await was_read(writer)
         if end == "reset":
-            await asyncio.sleep(0.02)  # what was written goes out before the reset does
             linger_zero(writer)
 
     async with serving(handler) as port, opened() as transport:
@@ -218,12 +218,12 @@ async def test_an_address_without_an_answer_comes_before_a_good_one(dead: str) -
     started = time.monotonic()
     async with (
         serving(keeps_answering([])) as port,
-        opened(timeout=60, resolver=Names(dead, "127.0.0.1")) as transport,
+        opened(timeout=900, resolver=Names(dead, "127.0.0.1")) as transport,
     ):
         with silent_address(port):
             response = await transport.send(Request(f"http://both.example:{port}/", b"x"))
     assert response.status == 200
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 120
 
 
 class StuckResolver:
@@ -238,7 +238,7 @@ class StuckResolver:
     def look(self, host: str, *more: Any, **options: Any) -> Any:
         self.asked.append(host)
         if host.endswith(".stuck.example"):
-            self.gate.wait(20)
+            self.gate.wait(600)
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return self._real(host, *more, **options)
 

@@ -23,6 +23,7 @@ from tests.support.raw_server import (
     read_request,
     serving,
     silent_address,
+    was_read,
 )
 from tests.unit.http.conftest import Opener, server_tls
 
@@ -102,7 +103,7 @@ async def test_informational_answers_without_end_end_with_the_time_limit(opened:
     async with serving(pours(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50)) as port, opened(0.2) as transport:
         started = time.monotonic()
         assert await refused(transport, f"http://127.0.0.1:{port}/")
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 120
 
 
 async def test_a_switch_of_protocols_that_nobody_asked_for_is_no_success(opened: Opener) -> None:
@@ -133,8 +134,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(ope
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(OK)
-        await writer.drain()
-        await asyncio.sleep(0.02)
+        await was_read(writer)
         writer.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         writer.close()
@@ -268,8 +268,7 @@ async def test_a_reset_in_the_middle_of_a_body(opened: Opener) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(HEAD + b"Content-Length: 100\r\n\r\nshort")
-        await writer.drain()
-        await asyncio.sleep(0.02)  # what was written goes out before the reset does
+        await was_read(writer)
         linger_zero(writer)
 
     async with serving(handler) as port, opened() as transport:

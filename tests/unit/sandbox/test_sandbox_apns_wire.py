@@ -166,7 +166,7 @@ async def test_a_share_of_the_devices_is_gone_since_now(sandbox: Sandbox, user: 
         found = await sender.push()
     assert isinstance(found, Unregistered)
     assert (found.target, found.reason) == (DEVICE, "410 Unregistered")
-    assert found.since == pytest.approx(began, abs=5)
+    assert found.since == pytest.approx(began, abs=120)
 
 
 async def test_providers_without_devices_know_none_that_is_gone(user: Any) -> None:
@@ -176,7 +176,7 @@ async def test_providers_without_devices_know_none_that_is_gone(user: Any) -> No
 
 
 async def test_a_push_that_hangs_fails_alone_and_ends_with_the_sandbox(sandbox: Sandbox) -> None:
-    async with Sender(options(sandbox), timeout=2) as sender:
+    async with Sender(options(sandbox), timeout=5) as sender:
         await sender.push(id="first")
         sandbox.troublemaker.order(Faults(hang=1.0))
         hanging = asyncio.create_task(sender.push(id="a"))

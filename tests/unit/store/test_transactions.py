@@ -77,13 +77,13 @@ async def test_what_ran_before_the_connection_broke_is_known(redis: Redis, redis
 async def test_an_answer_that_comes_too_late_is_taken_for_nobody_elses(
     redis: Redis, redis_server: RedisServer
 ) -> None:
-    async with proxying(redis_server.port) as proxy, linked(proxy.url, timeout=0.5) as link:
+    async with proxying(redis_server.port) as proxy, linked(proxy.url, timeout=3) as link:
         assert kinds(await link.run([an_entry("s", 1)])) == [Replied]
         proxy.lose_answers()
         (late,) = await link.run([an_entry("s", 2)])
         proxy.heal()
         (next_one,) = await link.run([Transaction([("ECHO", "mine")], "")])
-    assert late == Unanswered("no answer within 0.5 s")
+    assert late == Unanswered("no answer within 3 s")
     assert next_one == Replied([b"mine"])
     assert await redis.xlen("s") == 2, "it ran all the same"
 
@@ -125,7 +125,7 @@ async def test_an_abandoned_run_leaves_the_connection_fit_for_use(
         await link.run([an_entry("s")])
         proxy.lose_answers()
         run = asyncio.create_task(link.run([an_entry("abandoned")]))
-        assert await redis.xread({"abandoned": 0}, block=10_000)
+        assert await redis.xread({"abandoned": 0}, block=120_000)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
@@ -360,7 +360,7 @@ async def test_a_node_that_is_frozen_is_left_when_another_one_has_its_slots(
     name = next(name for number in range(100) if ends(cluster, client, name := f"s{number}")[0] == first.port)
     async with Redis(port=first.port) as node:
         pid = (await node.info("server"))["process_id"]
-    async with linked(cluster.url, timeout=1) as link:
+    async with linked(cluster.url, timeout=3) as link:
         assert kinds(await link.run([an_entry(name)])) == [Replied]
         os.kill(pid, signal.SIGSTOP)
         try:
