@@ -141,13 +141,15 @@ async def test_own_keys_are_out_of_reach_by_whatever_name_the_server_goes(
     async with worker(config) as running:
         for provider in ("live", "elsewhere"):
             for payload in payloads:
-                await push(redis, payload, provider=provider, reply_to="ends")
+                await push(redis, payload, provider=provider, reply_to="receipts:ends")
         for _ in payloads * 2:
-            receipt = json.loads((await redis.blpop(["ends"], 30))[1])
+            receipt = json.loads((await redis.blpop(["receipts:ends"], 30))[1])
             assert receipt["outcome"] == "rejected"
             assert "relay's own" in receipt["reason"] or "is a queue" in receipt["reason"]
         # The queue is still a queue, and the lane still delivers.
-        await redis.rpush("hits", json.dumps({"payload": {"stream": "s", "data": 1}, "reply_to": "ends"}))
-        assert json.loads((await redis.blpop(["ends"], 30))[1])["outcome"] == "delivered"
+        await redis.rpush(
+            "hits", json.dumps({"payload": {"stream": "s", "data": 1}, "reply_to": "receipts:ends"})
+        )
+        assert json.loads((await redis.blpop(["receipts:ends"], 30))[1])["outcome"] == "delivered"
     assert await running.ended() == 0
     assert await redis.exists("relay:feedback", "relay:{fleet}:recovery") == 0

@@ -1,0 +1,74 @@
+"""Neighbours on the same Redis write garbage or shut a door: everything else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import relay, worker, write_config
+
+OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
+ALLOWED, FORBIDDEN, TAKEN = "receipts:allowed", "receipts:forbidden", "receipts:taken"
+GARBAGE = ({"x": "no letter"}, {"letter": b"\x97\xa7receipt"}, {"letter": b"\xff" * 5000})
+
+
+async def a_confined_user(redis: Redis) -> None:
+    """The user that the documentation describes, with the right to two lists for receipts alone."""
+    rules = re.search(r"ACL SETUSER (relay(?:[^`]|\\\n)+?)\n```", OPERATIONS.read_text())
+    assert rules is not None
+    words = rules[1].replace("\\\n", " ").replace(">PASSWORD", ">s3cret").split()
+    lists = [f"~{ALLOWED}", f"~{TAKEN}"]
+    await redis.execute_command("ACL SETUSER", *(word for word in words if word != "~receipts:*"), *lists)
+
+
+@pytest.fixture
+async def confined_url(redis: Redis, redis_server: RedisServer) -> str:
+    await a_confined_user(redis)
+    return redis_server.url.replace("//", "//relay:s3cret@")
+
+
+async def test_receipts_that_cannot_be_delivered_and_garbage_hold_up_nothing_else(
+    tmp_path: Path, redis: Redis, confined_url: str, receiver: Receiver
+) -> None:
+    hook = {"type": "webhook", "url": receiver.url, "secret": "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"}
+    config = write_config(tmp_path, confined_url, {"hook": hook})
+    await redis.set(TAKEN, "another program's")
+    for fields in GARBAGE:
+        await redis.xadd("relay:{hook}:outbox", fields)
+    async with worker(config) as running:
+        for data in (b"\xff\xfe", b"nobody", b"x" * 100_000, *[b"hook"] * 5000):
+            await redis.publish("relay:wake", data)
+        for number in range(30):
+            reply_to = (ALLOWED, FORBIDDEN, TAKEN)[number % 3]
+            message = {"id": f"m{number}", "payload": {"body": number}, "reply_to": reply_to}
+            await redis.rpush("notifications", json.dumps(message))
+        async with asyncio.timeout(30):
+            receipts = [json.loads((await redis.blpop([ALLOWED], 30))[1]) for _ in range(10)]
+        assert [receipt["id"] for receipt in receipts] == [f"m{number}" for number in range(0, 30, 3)]
+        first = await running.says("receipts or feedback are lost", 3)
+        assert first["provider"] == "hook"
+        async with asyncio.timeout(30):
+            while (lane := await a_lane(config))["outbox"]:
+                pass
+        assert lane["outbox_lost"] == 20 + len(GARBAGE)
+        assert lane["delivered"] == 30
+    assert await running.ended() == 0
+    losses = [line for line in running.lines if "are lost" in line["event"]]
+    assert {line.get("key") for line in losses} == {FORBIDDEN, TAKEN, None}
+    assert len(losses) < 20, "one line stands for many"
+    assert await redis.get(TAKEN) == b"another program's"
+    assert await redis.xlen("relay:{hook}:outbox:unreadable") == len(GARBAGE)
+    assert not [line for line in running.lines if "exception" in line]
+
+
+async def a_lane(config: Path) -> dict[str, object]:
+    (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
+    assert isinstance(lane, dict)
+    return lane
