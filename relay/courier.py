@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ import structlog
 
 from relay import letters
 from relay.errors import StoreError
+from relay.parts import Parts
 from relay.store.outbox import Carried, Kind, Outbox, Outboxes
 from relay.store.replication import Replicas
 
@@ -37,9 +39,12 @@ _pack = msgspec.msgpack.Encoder().encode
 class Courier:
     """The loop of one process over all lanes; `carry` is its step."""
 
-    def __init__(self, feedback: str, outboxes: Outboxes, replicas: Replicas) -> None:
+    def __init__(
+        self, feedback: str, outboxes: Outboxes, replicas: Replicas, parts: Parts | None = None
+    ) -> None:
         """`feedback` is the key of the feedback stream."""
         self._replicas = replicas
+        self._parts = parts or Parts()
         self._feedback = feedback
         self._outboxes = outboxes
         self._calls: set[str] = set(outboxes)
@@ -65,12 +70,17 @@ class Courier:
             while calls:
                 # In turns: a lane whose outbox fills as fast as it is emptied holds up no other.
                 for provider in sorted(calls):
-                    try:
-                        if not await self.carry(provider):
-                            calls.discard(provider)
-                    except StoreError as error:
+                    if not await self._parts.attempt(
+                        f"outbox {provider}", partial(self._carry_some, provider)
+                    ):
                         calls.discard(provider)
-                        logger.warning("cannot carry receipts", provider=provider, error=str(error))
+
+    async def _carry_some(self, provider: str) -> int:
+        try:
+            return await self.carry(provider)
+        except StoreError as error:
+            logger.warning("cannot carry receipts", provider=provider, error=str(error))
+            return 0
 
     async def _look(self) -> None:
         try:

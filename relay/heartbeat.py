@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -19,7 +20,9 @@ logger = structlog.get_logger()
 class Heartbeat:
     """The loop; `beat` is its step."""
 
-    def __init__(self, fleet: Fleet, profile: Profile) -> None:
+    def __init__(self, fleet: Fleet, profile: Profile, on_turn: Callable[[], None] = lambda: None) -> None:
+        """`on_turn` is called before each beat, whether Redis takes it or not."""
+        self._on_turn = on_turn
         self._fleet = fleet
         self.last = time.monotonic()
         """When the last beat that Redis took was asked for, in monotonic seconds."""
@@ -34,8 +37,13 @@ class Heartbeat:
         """Beat until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
+            self._on_turn()
             try:
-                await self.beat()
+                # A later answer would prove nothing.
+                async with asyncio.timeout(LEASE):
+                    await self.beat()
+            except TimeoutError:
+                logger.warning("no heartbeat", error=f"no answer within {LEASE:g} s")
             except StoreError as error:
                 logger.warning("no heartbeat", error=str(error))
 

@@ -52,6 +52,11 @@ def configure(level: str = "info", style: str = "auto", secrets: Iterable[str] =
     sys.excepthook = _uncaught
 
 
+def dropped() -> int:
+    """How many lines could not be written."""
+    return 0
+
+
 def hide(secrets: Iterable[str]) -> None:
     """From now on these texts are `***` in every line."""
     _hidden.redactor = Redactor(secrets)

@@ -12,10 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
+from relay.errors import StoreError
 from relay.settings.redaction import one_line
+
+ResultT = TypeVar("ResultT")
 
 logger = structlog.get_logger()
 
@@ -41,6 +45,8 @@ class Parts:
         self._failures: Counter[str] = Counter()
         self._failing: dict[str, tuple[str, float]] = {}
         """By name: the last error, and when the part may count as recovered."""
+        self._skipped: dict[str, tuple[int, float]] = {}
+        """By name of a step: how often it has failed in a row, and when it may be tried again."""
 
     @property
     def failures(self) -> Mapping[str, int]:
@@ -69,12 +75,36 @@ class Parts:
             else:
                 return
             failures = 1 if self._clock() - started >= self._tuning.healthy else failures + 1
-            wait = min(self._tuning.longest, self._tuning.first * 2.0 ** min(failures - 1, 30))
-            wait *= random.uniform(0.5, 1)  # noqa: S311 - no secret
+            wait = self._wait(failures)
             self.failed(name, failure, wait)
             if _is_cancelled():
                 raise asyncio.CancelledError
             await asyncio.sleep(wait)
+
+    async def attempt(self, name: str, step: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
+        """The result of one step of a loop that serves many; None if it failed, or did so a moment ago.
+
+        Raises StoreError: trouble with Redis is for the loop to deal with.
+        """
+        failures, until = self._skipped.get(name, (0, 0.0))
+        if failures and self._clock() < until:
+            return None
+        try:
+            result = await step()
+        except StoreError:
+            raise
+        except (Exception, SystemExit) as error:
+            wait = self._wait(failures + 1)
+            self.failed(name, error, wait)
+            self._skipped[name] = (failures + 1, self._clock() + wait)
+            return None
+        if failures:
+            del self._skipped[name]
+        return result
+
+    def _wait(self, failures: int) -> float:
+        wait = min(self._tuning.longest, self._tuning.first * 2.0 ** min(failures - 1, 30))
+        return wait * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
     def failed(self, name: str, failure: BaseException, wait: float) -> None:
         """Note a failure of a part that starts again after `wait` seconds."""

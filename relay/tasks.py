@@ -32,3 +32,17 @@ def _tell(
         on_end(task, error)
     else:
         raise error
+
+
+async def unless(stop: asyncio.Event, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    """Its result; None if `stop` is set before it has ended: then it is cancelled."""
+    task = asyncio.ensure_future(coroutine)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=1)
+    return task.result() if task.done() and not task.cancelled() else None

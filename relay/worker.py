@@ -7,19 +7,21 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import structlog
 
-from relay import __version__
+from relay import __version__, logs, tasks
 from relay.courier import Courier
 from relay.dispatch import Dispatcher
-from relay.errors import StoreError
+from relay.errors import StoreError, UsageError
+from relay.health import Health
 from relay.heartbeat import Heartbeat
 from relay.http import Transport, open_transport
 from relay.intake import Intake
+from relay.parts import Parts
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
 from relay.redis_provider import RedisProvider, keep_out
@@ -45,6 +47,12 @@ LISTEN_PAUSE = 1.0
 JOIN_INTERVAL = 1.0
 """Seconds between two tries to join the fleet."""
 
+START_TIMEOUT = 30.0
+"""Seconds that an adapter may take to start."""
+
+CANCEL_TIMEOUT = 10.0
+"""Seconds after which a task that does not end is left alone: what it held is handed back all the same."""
+
 logger = structlog.get_logger()
 
 
@@ -52,18 +60,29 @@ class Worker:
     """All loops of one process over one Redis client."""
 
     def __init__(
-        self, settings: Settings, adapters: Mapping[str, type[Provider[ProviderOptions]]], client: Client
+        self,
+        settings: Settings,
+        adapters: Mapping[str, type[Provider[ProviderOptions]]],
+        client: Client,
+        *,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_turn` is called every few seconds as long as the event loop and the heartbeat run.
+
+        Raises UsageError if an adapter refuses its options.
+        """
         self.settings = settings
         self.client = client
         prefix = settings.redis.prefix
         self.fleet = Fleet(client, prefix)
         self.profile = _profile(settings)
         name = self.profile.worker
-        self._heartbeat = Heartbeat(self.fleet, self.profile)
+        self._on_turn = on_turn
+        self.parts = Parts()
+        self._heartbeat = Heartbeat(self.fleet, self.profile, on_turn)
         self._replicas = Replicas(client)
         self.providers = {
-            provider: adapters[options.type](provider, options)
+            provider: _built(adapters[options.type], provider, options)
             for provider, options in settings.providers.items()
         }
         keep_out(self.providers.values(), settings.own_names)
@@ -72,13 +91,14 @@ class Worker:
             for provider, options in settings.providers.items()
         }
         outboxes = Outboxes(client, prefix, settings.providers)
-        self._courier = Courier(self.fleet.keys.feedback, outboxes, self._replicas)
+        self._courier = Courier(self.fleet.keys.feedback, outboxes, self._replicas, self.parts)
         self.dispatchers = {
             provider: Dispatcher(
                 self.lanes[provider],
                 adapter,
                 on_letters=partial(self._courier.call, provider),
                 holds_lease=self._heartbeat.holds_lease,
+                parts=self.parts,
             )
             for provider, adapter in self.providers.items()
         }
@@ -100,47 +120,48 @@ class Worker:
         self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
         self._shared: dict[str, int] = {}
         self._share_out = asyncio.Event()
+        self._to_start = set(self.providers)
+        self._all_tried = asyncio.Event()
+        self._refusal: UsageError | None = None
+
+    def health(self) -> Health:
+        """What `/healthz` shows."""
+        return Health(
+            worker=self.profile.worker,
+            pid=self.profile.pid,
+            settings="",
+            troubles=(*self._watchdog.troubles(), *self._recovery.troubles(), *self.parts.troubles()),
+            failures=dict(self.parts.failures),
+            reconnections=self._watchdog.reconnections,
+            seconds_since_redis_answered=time.monotonic() - self._heartbeat.last,
+            log_lines_dropped=logs.dropped(),
+        )
 
     async def run(self, stop: asyncio.Event, *, until_empty: bool = False) -> None:
         """Work until `stop` is set, or until all is empty; then finish what is in flight.
 
-        Waits for Redis, whatever its trouble. Raises StoreError where it will never let us in.
+        Waits for Redis, whatever its trouble. A loop or a lane that fails starts again, and the others go on.
+        Raises StoreError if Redis will never let us in, UsageError if an adapter finds that its options are
+        wrong.
         """
         if not await self._join(stop):
             return
         await self._register()
         log = logger.bind(worker=self.profile.worker)
         async with AsyncExitStack() as stack:
-            for adapter in self.providers.values():
-                if isinstance(adapter, RedisProvider):
-                    adapter.bind(await stack.enter_async_context(linked(adapter, self.client)))
-                transport = transport_of(adapter)
-                stack.push_async_callback(transport.close)
-                await adapter.start(transport)
-                stack.push_async_callback(adapter.close)
-            if self.settings.admin.address is not None:
-                # A web server takes 13 MiB: nothing for those who do without.
-                from relay.admin.server import Admin
-
-                admin = Admin(self.settings, self.client, self._heartbeat, self._watchdog)
-                if (runner := await admin.start()) is not None:
-                    stack.push_async_callback(runner.cleanup)
-            async with asyncio.TaskGroup() as group:
-                heartbeat = group.create_task(self._heartbeat.run())
-                background = [
-                    group.create_task(loop())
-                    for loop in (
-                        self._recovery.run,
-                        self._courier.run,
-                        self._watchdog.run,
-                        self._listen,
-                        self._call_others,
-                    )
-                ]
-                intakes = [group.create_task(intake.run()) for intake in self.intakes]
-                dispatchers = [
-                    group.create_task(dispatcher.run()) for dispatcher in self.dispatchers.values()
-                ]
+            await self._open_admin(stack)
+            background = [
+                self._keep("heartbeat", self._heartbeat.run),
+                self._keep("recovery", self._recovery.run),
+                self._keep("outboxes", self._courier.run),
+                self._keep("watchdog", self._watchdog.run),
+                self._keep("wake-up listener", self._listen),
+                self._keep("wake-up calls", self._call_others),
+            ]
+            lanes = [self._keep(f"lane {name}", partial(self._serve, name)) for name in self.providers]
+            intakes = [self._keep(f"queue {intake.queue.name}", intake.run) for intake in self.intakes]
+            try:
+                await self._wait_for_lanes(stop)
                 log.info(
                     "ready", queues=len(self.intakes), providers=len(self.providers), version=__version__
                 )
@@ -148,17 +169,68 @@ class Worker:
                 log.info("stopping", seconds=self.settings.shutdown_timeout)
                 # Claims end at once, while the intakes still wait for Redis.
                 await asyncio.gather(self._drain(), _cancel(intakes))
-                await _cancel(dispatchers)
+            finally:
+                await _cancel([*intakes, *lanes])
                 # A beat after it has left would make it a member again.
-                await _cancel([*background, heartbeat])
+                await _cancel(background)
                 await self._leave()
         log.info("stopped")
+
+    def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(self.parts.keep(name, run), name=name)
+
+    async def _open_admin(self, stack: AsyncExitStack) -> None:
+        if self.settings.admin.address is None:
+            return
+        try:
+            # A web server takes 13 MiB: nothing for those who do without.
+            from relay.admin.server import Admin
+
+            if (runner := await Admin(self.settings, self.client, self.health).start()) is not None:
+                stack.push_async_callback(runner.cleanup)
+        except Exception:
+            logger.exception("no admin server")
+
+    async def _serve(self, provider: str) -> None:
+        """Start an adapter and serve its lane until cancelled."""
+        adapter = self.providers[provider]
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(START_TIMEOUT):
+                    await self._start(adapter, stack)
+            except UsageError as error:
+                if provider not in self._to_start:
+                    raise
+                self._refusal = error
+                self._all_tried.set()
+                return
+            finally:
+                self._to_start.discard(provider)
+                if not self._to_start:
+                    self._all_tried.set()
+            await self.dispatchers[provider].run()
+
+    async def _start(self, adapter: Provider[ProviderOptions], stack: AsyncExitStack) -> None:
+        if isinstance(adapter, RedisProvider):
+            adapter.bind(await stack.enter_async_context(linked(adapter, self.client)))
+        transport = transport_of(adapter)
+        stack.push_async_callback(transport.close)
+        await adapter.start(transport)
+        stack.push_async_callback(adapter.close)
+
+    async def _wait_for_lanes(self, stop: asyncio.Event) -> None:
+        """Return once each adapter has started or failed to; raises UsageError if one never will."""
+        if self._to_start:
+            await tasks.unless(stop, self._all_tried.wait())
+        if self._refusal is not None:
+            raise self._refusal
 
     async def _join(self, stop: asyncio.Event) -> bool:
         """Become a member of the fleet; False where `stop` is set before Redis takes us."""
         while not stop.is_set():
+            self._on_turn()
             try:
-                await self.fleet.beat(self.profile)
+                joined = await tasks.unless(stop, self.fleet.beat(self.profile))
             except StoreError as error:
                 if isinstance(error.__cause__, FORBIDDEN):
                     raise
@@ -167,7 +239,7 @@ class Worker:
                     async with asyncio.timeout(JOIN_INTERVAL):
                         await stop.wait()
             else:
-                return True
+                return joined is not None
         return False
 
     async def _register(self) -> None:
@@ -216,13 +288,21 @@ class Worker:
         """Hand back all that this worker still holds, and strike it off."""
         try:
             async with asyncio.timeout(5):
-                for intake in self.intakes:
-                    await intake.finish()
-                await asyncio.gather(*(self._leave_lane(provider) for provider in self.lanes))
+                failures = await asyncio.gather(
+                    *(intake.finish() for intake in self.intakes), return_exceptions=True
+                )
+                failures += await asyncio.gather(
+                    *(self._leave_lane(provider) for provider in self.lanes), return_exceptions=True
+                )
+                for failure in failures:
+                    if failure is not None:
+                        raise failure
                 await self.fleet.leave(self.profile.worker)
                 await self.fleet.wake(list(self.lanes))
         except (StoreError, TimeoutError) as error:
             logger.warning("cannot hand back; another worker will recover it", error=str(error))
+        except Exception:
+            logger.exception("cannot hand back; another worker will recover it")
 
     async def _leave_lane(self, provider: str) -> None:
         lane = self.lanes[provider]
@@ -277,6 +357,18 @@ def transport_of(adapter: Provider[ProviderOptions]) -> Transport:
     )
 
 
+def _built(
+    adapter: type[Provider[ProviderOptions]], name: str, options: ProviderOptions
+) -> Provider[ProviderOptions]:
+    try:
+        return adapter(name, options)
+    except UsageError:
+        raise
+    except Exception as error:
+        logger.exception("the adapter failed to take its options", provider=name)
+        raise UsageError(f"providers.{name}: the adapter {options.type!r} failed: {error!r}") from error
+
+
 def _profile(settings: Settings) -> Profile:
     host, pid = socket.gethostname(), os.getpid()
     return Profile(
@@ -291,10 +383,12 @@ def _profile(settings: Settings) -> Profile:
     )
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    left = set(tasks)
-    while left:
+async def _cancel(running: Iterable[asyncio.Task[None]], seconds: float = CANCEL_TIMEOUT) -> None:
+    left, deadline = set(running), time.monotonic() + seconds
+    while left and time.monotonic() < deadline:
         for task in left:
             task.cancel()
         # Once may not be enough: see `heed_cancellation`.
         _, left = await asyncio.wait(left, timeout=1)
+    if left:
+        logger.error("parts do not end: going on without them", parts=[task.get_name() for task in left])

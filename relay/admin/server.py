@@ -8,7 +8,6 @@ without a token, the name it was asked by has to be this host's (DNS rebinding).
 from __future__ import annotations
 
 import hmac
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -18,11 +17,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from relay.errors import StoreError
-from relay.heartbeat import Heartbeat
+from relay.health import Health
 from relay.settings.models import Settings, is_loopback
 from relay.store.overview import LaneStatus, Overview, look
 from relay.store.scripting import Client
-from relay.watchdog import Watchdog
 
 STATES: Final = ("running", "paused", "throttled", "open", "unauthorised")
 
@@ -55,15 +53,13 @@ class Admin:
         self,
         settings: Settings,
         client: Client,
-        heartbeat: Heartbeat,
-        watchdog: Watchdog,
+        health: Callable[[], Health],
         patience: float = PATIENCE,
     ) -> None:
         self._patience = patience
         self._settings = settings
         self._client = client
-        self._heartbeat = heartbeat
-        self._watchdog = watchdog
+        self._report = health
         token = settings.admin.token
         self._token = token.get_secret_value() if token else ""
 
@@ -107,16 +103,16 @@ class Admin:
         return hmac.compare_digest(found, self._token.encode()) and scheme.lower() == "bearer"
 
     async def _health(self, request: web.Request) -> web.Response:
-        silent = time.monotonic() - self._heartbeat.last
-        troubles = self._watchdog.troubles()
-        healthy = not troubles
+        health = self._report()
         document = {
-            "healthy": healthy,
-            "seconds_since_redis_answered": round(silent, 1),
-            "troubles": troubles,
-            "reconnections": self._watchdog.reconnections,
+            "healthy": health.healthy,
+            "seconds_since_redis_answered": round(health.seconds_since_redis_answered, 1),
+            "troubles": health.troubles,
+            "failures": health.failures,
+            "reconnections": health.reconnections,
+            "log_lines_dropped": health.log_lines_dropped,
         }
-        return web.json_response(document, status=200 if healthy else 503)
+        return web.json_response(document, status=200 if health.healthy else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         try:
@@ -125,6 +121,7 @@ class Admin:
             return web.Response(status=503, text=f"{error}\n")
         registry = CollectorRegistry()
         registry.register(_Snapshot(overview))
+        registry.register(_Process(self._report()))
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -196,3 +193,25 @@ class _Snapshot:
                 unconfigured.add_metric([name], float(not row.configured))
             yield error
             yield unconfigured
+
+
+class _Process:
+    """The health of the process that answers."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        failures = CounterMetricFamily(
+            "relay_part_failures",
+            "How often a part of this worker was restarted after an unexpected exception.",
+            labels=["part"],
+        )
+        for part, number in self._health.failures.items():
+            failures.add_metric([part], number)
+        yield failures
+        yield CounterMetricFamily(
+            "relay_log_lines_dropped",
+            "Log lines that could not be written: a full disk, a closed or blocked pipe.",
+            value=self._health.log_lines_dropped,
+        )

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from relay.admin.server import Admin
+from relay.health import Health
 from relay.settings.models import AdminSettings, QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
 from relay.settings.types import Secret
@@ -20,14 +21,8 @@ from tests.support.ports import free_port
 TOKEN = "open-sésame"
 
 
-class Silent:
-    """A heart and a watchdog that are content."""
-
-    last = 0.0
-    reconnections = 0
-
-    def troubles(self) -> list[str]:
-        return []
+def content() -> Health:
+    return Health(worker="w1", pid=1, settings="")
 
 
 Opener = Callable[..., AbstractAsyncContextManager[int]]
@@ -43,8 +38,7 @@ def opened() -> Opener:
             providers={"hook": ProviderOptions(type="webhook")},
             admin=AdminSettings(listen=f"127.0.0.1:{port}", token=None if token is None else Secret(token)),
         )
-        silent = cast(Any, Silent())
-        runner = await Admin(settings, cast(Any, None), silent, silent, patience).start()
+        runner = await Admin(settings, cast(Any, None), content, patience).start()
         assert isinstance(runner, web.AppRunner)
         try:
             yield port
