@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from relay.errors import RelayError, UsageError
 
@@ -15,7 +16,8 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # There is nothing to clean up before an event loop runs, and a traceback of imports helps nobody.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.stdout, sys.stderr = _buffered(sys.stdout), _buffered(sys.stderr)
+    _open_closed()
+    sys.stdout, sys.stderr = _buffered(sys.stdout), _lossy(sys.stderr)
     from relay.cli.app import app
     from relay.settings.redaction import printable
 
@@ -28,9 +30,43 @@ def main() -> None:
         print(printable(f"relay: {error}"), file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
-        # The reader of our output left (`| head`): nothing is wrong.
-        sys.stderr.close()
+        # The reader of our output left (`| head`): nothing is wrong, and what is left has no reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _open_closed() -> None:
+    """A closed descriptor (`2>&-`) leads to /dev/null: otherwise our words could go into a connection."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free one
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
+    if sys.stderr is None:
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, "w", closefd=False)))
+
+
+class _Lossy(io.FileIO):
+    """A file that takes everything: a full disk or a closed pipe is no reason to end, nor to end with 120."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BlockingIOError:
+            raise
+        except OSError:
+            return len(data)
+
+
+def _lossy(stream: TextIO) -> TextIO:
+    """What people read beside our output: not worth failing for."""
+    try:
+        raw = _Lossy(stream.fileno(), "w", closefd=False)
+    except (OSError, ValueError):
+        return stream  # a test's, without a descriptor
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True)
 
 
 def _buffered(stream: TextIO) -> TextIO:

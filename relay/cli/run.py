@@ -50,7 +50,9 @@ def run(
     # Without a handler it would end the process: it waits until there is one.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANGUP)
     settings = common.load_settings(context, config)
-    logs.configure(settings.log.level, settings.log.format, secrets_in(settings))
+    logs.configure(
+        settings.log.level, settings.log.format, secrets_in(settings), writer=logs.background_writer()
+    )
     wanted = processes or settings.processes
     number = (
         (len(os.sched_getaffinity(0)) if wanted == "auto" else wanted) if SUPERVISED not in os.environ else 1

@@ -8,6 +8,8 @@ import json
 import logging
 import re
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -27,13 +29,14 @@ BARE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 def output(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """Standard error of a process that logs in this form."""
     written = io.StringIO()
-    hook, root = sys.excepthook, logging.getLogger()
+    hook, thread_hook, root = sys.excepthook, threading.excepthook, logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(sys, "stderr", written)
     logs.configure("info", request.param, [SECRET])
     yield written
     structlog.reset_defaults()
-    sys.excepthook = hook
+    sys.excepthook, threading.excepthook = hook, thread_hook
+    logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -101,6 +104,33 @@ def test_a_library_that_formats_wrongly_ends_nothing(output: io.StringIO) -> Non
     record = logging.LogRecord("wrong", logging.ERROR, "", 0, "%d", ("no number",), None)
     logging.getLogger().handlers[0].handle(record)
     assert "wrong" in output.getvalue()
+
+
+class Unprintable:
+    """An object of somebody's adapter."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def test_a_value_that_cannot_be_shown_ends_nothing(output: io.StringIO) -> None:
+    around: list[object] = []
+    around.append(around)
+    structlog.get_logger().warning(f"first {SECRET}", ids=[Unprintable()])
+    structlog.get_logger().warning("second", ids=around)
+    first, second = output.getvalue().splitlines()
+    assert "first ***" in first
+    assert "second" in second
+
+
+def test_a_thread_that_fails_and_a_warning_are_told_in_our_form(output: io.StringIO) -> None:
+    thread = threading.Thread(target=fail, args=[SECRET])
+    thread.start()
+    thread.join()
+    warnings.warn(f"old: {SECRET}", stacklevel=1)
+    assert "a thread failed" in output.getvalue()
+    assert "old: ***" in output.getvalue()
+    assert SECRET not in output.getvalue()
 
 
 def test_what_nobody_caught_is_one_entry_without_secrets(output: io.StringIO) -> None:

@@ -1,0 +1,137 @@
+"""Writes log lines in a thread, so that nothing that happens to standard error stops a worker.
+
+A line that cannot be written is dropped and counted: the disk is full, the reader of the pipe has left, or
+nobody empties the pipe and the queue is full. Lines stay whole and in order.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+MOST = 4000
+"""Lines that wait to be written; further ones are dropped."""
+
+
+class LogWriter:
+    """Neither `write` nor `flush` raises, and `write` never blocks."""
+
+    def __init__(
+        self,
+        descriptor: int = 2,
+        most: int = MOST,
+        on_recovery: Callable[[int], None] = lambda lines: None,
+    ) -> None:
+        """`on_recovery` is called, in the thread, when a line is written after so many were dropped."""
+        self._descriptor = descriptor
+        self._most = most
+        self._on_recovery = on_recovery
+        # Unlike a Queue it may be used by what interrupts it in the same thread (a `__del__` that logs).
+        self._lines: SimpleQueue[bytes | threading.Event] = SimpleQueue()
+        self._starting = threading.Lock()
+        self._running = False
+        self._torn = False
+        self._overflown = 0
+        self._failed = 0
+        self._reported = 0
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were lost."""
+        return self._overflown + self._failed
+
+    def write(self, line: bytes) -> None:
+        """Take a line with its end."""
+        if not self._running:
+            self._start()
+        if self._lines.qsize() >= self._most:
+            self._overflown += 1
+        else:
+            self._lines.put(line)
+
+    def flush(self, seconds: float) -> None:
+        """Wait until what was taken so far is written, for so many seconds at most."""
+        if self._running:
+            written = threading.Event()
+            self._lines.put(written)
+            written.wait(seconds)
+
+    def as_text(self) -> io.TextIOWrapper:
+        """A stream for all that writes to standard error without being asked to."""
+        raw = io.BufferedWriter(_Raw(self))
+        return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
+
+    def _start(self) -> None:
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            threading.Thread(target=self._run, name="log", daemon=True).start()
+            self._running = True
+        except RuntimeError:  # no more threads: the next line tries again
+            self._starting.release()
+
+    def _run(self) -> None:
+        while True:
+            line = self._lines.get()
+            if isinstance(line, threading.Event):
+                line.set()
+            elif self._is_written(line):
+                self._report()
+
+    def _is_written(self, line: bytes) -> bool:
+        try:
+            self._write(b"\n" + line if self._torn else line)
+        except (OSError, ValueError):
+            self._failed += 1
+            return False
+        return True
+
+    def _report(self) -> None:
+        # Half empty: there is room for the report, and more lines are not likely to be lost at once.
+        lost = self.dropped - self._reported
+        if lost and self._lines.qsize() <= self._most // 2:
+            self._reported += lost
+            self._on_recovery(lost)
+
+    def _write(self, line: bytes) -> None:
+        while line:
+            try:
+                written = os.write(self._descriptor, line)
+            except BlockingIOError:
+                # Another program that shares the pipe made it non-blocking.
+                select.select((), (self._descriptor,), ())
+                continue
+            line = line[written:]
+            self._torn = bool(line)
+
+
+class LineLogger:
+    """What structlog gives its finished lines to."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def msg(self, line: str) -> None:
+        self._writer.write(f"{line}\n".encode("utf-8", "backslashreplace"))
+
+    log = debug = info = warn = warning = fatal = err = error = critical = exception = msg
+
+
+class _Raw(io.RawIOBase):
+    """The writer as the end of a stream."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        copy = bytes(data)
+        self._writer.write(copy)
+        return len(copy)
