@@ -50,7 +50,7 @@ JOIN_INTERVAL = 1.0
 START_TIMEOUT = 30.0
 """Seconds that an adapter may take to start."""
 
-CANCEL_TIMEOUT = 10.0
+CANCEL_TIMEOUT = 3.0
 """Seconds after which a task that does not end is left alone: what it held is handed back all the same."""
 
 logger = structlog.get_logger()

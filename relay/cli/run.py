@@ -14,9 +14,9 @@ from typing import Annotated
 import structlog
 import typer
 
-from relay import logs
+from relay import logs, tasks
 from relay.cli import common
-from relay.errors import ConfigError
+from relay.errors import ConfigError, UsageError
 from relay.provider import discover
 from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
@@ -24,6 +24,9 @@ from relay.store.connect import embedded
 from relay.supervisor import SUPERVISED, Supervisor, ends_without_supervisor
 
 logger = structlog.get_logger()
+
+EXIT_TIMEOUT = 5.0
+"""Seconds after the work is over within which the process ends, whatever threads of libraries still do."""
 
 HANGUP = frozenset({signal.SIGHUP})
 
@@ -67,6 +70,7 @@ def run(
 async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool) -> None:
     """Serve until told to stop; each SIGHUP starts over with what the file says then."""
     # The engine is heavy: the other commands, and a supervisor, do without it.
+    from relay import stall
     from relay.worker import Worker
 
     # What is imported stays: the collector need not look at it again and again.
@@ -79,6 +83,7 @@ async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool)
     def on_stop(number: signal.Signals) -> None:
         if stop.is_set():
             # What this process holds is on its own lists in Redis, and is recovered from there.
+            logs.flush()
             os._exit(128 + number)
         stop.set()
         over.set()
@@ -92,16 +97,34 @@ async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(common.redis(settings))
+        client = await tasks.unless(stop, stack.enter_async_context(common.redis(settings)))
+        if client is None:
+            return
         orphaned = asyncio.create_task(ends_without_supervisor(over))
         stack.callback(orphaned.cancel)
-        while True:
-            await Worker(settings, discover(), client).run(over, until_empty=until_empty)
-            if stop.is_set() or not changed.is_set():
-                return
-            over.clear()
-            changed.clear()
-            settings = _reloaded(settings, reload)
+        watch = stall.StallWatch(stall.TUNING)
+        watch.start()
+        before: Settings | None = None
+        code = 1
+        try:
+            while True:
+                try:
+                    worker = Worker(settings, discover(), client, on_turn=watch.turned)
+                    await worker.run(over, until_empty=until_empty)
+                except UsageError as error:
+                    if before is None:
+                        raise
+                    logger.error("the new file cannot be served: the old one stays", error=str(error))
+                    settings, before = before, None
+                    continue
+                if stop.is_set() or not changed.is_set():
+                    break
+                over.clear()
+                changed.clear()
+                settings, before = _reloaded(settings, reload), settings
+            code = 0
+        finally:
+            watch.expect_exit(EXIT_TIMEOUT, code)
 
 
 def _reloaded(old: Settings, reload: common.Loader) -> Settings:

@@ -1,0 +1,188 @@
+"""A bug in one part of a worker: that part starts again, and everything else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from redis.asyncio import Redis
+
+from tests.support import adapter
+from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.relay_process import Worker, environment, relay, worker, write_config
+
+QUEUES = [
+    {"name": "notifications", "provider": "hook"},
+    {"name": "bad", "provider": "bad"},
+    {"name": "poison", "provider": "hook"},
+]
+
+PARTS = {
+    "lane bad",
+    "lane unready",
+    "outbox bad",
+    "queue poison",
+    "recovery",
+    "wake-up listener",
+    "watchdog",
+}
+
+
+def element(number: int) -> str:
+    return json.dumps({"payload": {"body": {"n": number}}})
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Return when an awaitable condition holds."""
+    async with asyncio.timeout(90):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_part_that_fails_stops_nothing_else_and_starts_again(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    installed = adapter.install(tmp_path, adapter.SABOTAGE)
+    url = f"http://127.0.0.1:{free_port()}"
+    providers = {
+        "hook": {"type": "webhook", "url": f"{receiver.url}/hook"},
+        "bad": {"type": "trouble"},
+        "unready": {"type": "trouble", "start": "fails"},
+    }
+    config = write_config(
+        tmp_path, redis_server.url, providers, QUEUES, admin={"listen": url.removeprefix("http://")}
+    )
+
+    async def health() -> tuple[int, dict[str, Any]]:
+        async with ClientSession() as session, session.get(f"{url}/healthz") as answer:
+            return answer.status, await answer.json()
+
+    async def all_have_failed() -> bool:
+        return set((await health())[1]["failures"]) >= PARTS
+
+    async def all_are_well() -> bool:
+        return (await health())[0] == 200
+
+    await redis.rpush("bad", '{"payload": {}, "reply_to": "receipts:bad"}')
+    await redis.rpush("poison", element(99))
+    async with worker(config, **installed) as running:
+        await redis.rpush("notifications", *map(element, range(20)))
+        await receiver.until(20)
+        await until(all_have_failed)
+        status, document = await health()
+        assert status == 503
+        assert any(re.match("lane unready: KeyError", trouble) for trouble in document["troubles"])
+        async with ClientSession() as session, session.get(f"{url}/metrics") as answer:
+            assert 'relay_part_failures_total{part="queue poison"}' in await answer.text()
+        failed = await running.says("a part of this worker failed")
+        assert "ZeroDivisionError" in failed["exception"] or "KeyError" in failed["exception"]
+
+        adapter.broken(tmp_path).unlink()
+        await receiver.until(21)
+        await redis.blpop(["receipts:bad"], 60)  # type: ignore[misc]
+        await until(all_are_well)
+        running.signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    status = (await relay("status", "--json", "-c", str(config), **installed)).json
+    assert [lane["waiting"] + lane["in_flight"] for lane in status["lanes"]] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("start", "code", "words"),
+    [
+        ("is wrong", 2, "write another option"),
+        ("refuses its options", 2, "ZeroDivisionError('these options')"),
+    ],
+)
+async def test_a_start_that_fails_for_good_ends_the_process(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, start: str, code: int, words: str
+) -> None:
+    installed = adapter.install(tmp_path)
+    config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble", "start": start}})
+    ended = await relay("run", "-c", str(config), **installed)
+    assert ended.code == code
+    assert words in ended.err
+
+
+async def test_an_adapter_that_hangs_at_its_start_holds_up_no_lane_and_no_stop(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    """And does not even end when it is cancelled."""
+    installed = adapter.install(tmp_path)
+    providers = {
+        "hook": {"type": "webhook", "url": f"{receiver.url}/hook"},
+        "bad": {"type": "trouble", "start": "hangs"},
+    }
+    config = write_config(tmp_path, redis_server.url, providers)
+    await redis.rpush("notifications", element(1))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "run", "-c", str(config)),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**installed),
+    )
+    running = Worker(process)
+    await receiver.until(1)
+    running.signal(signal.SIGTERM)
+    assert await running.ended(90) == 0
+    assert "stopped" in [line["event"] for line in running.lines]
+
+
+SHORT = """
+import sys
+from relay import stall
+stall.TUNING = stall.Tuning(threshold=5.0, cpu={cpu}, tick=0.2, jump=2.0)
+sys.argv = ["relay", "run", "-c", {config!r}]
+from relay.__main__ import main
+main()
+"""
+"""A worker that does not wait for half a minute."""
+
+
+async def a_worker_with(config: Path, cpu: float, installed: dict[str, str]) -> Worker:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SHORT.format(config=str(config), cpu=cpu)),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**installed),
+        limit=1 << 20,
+    )
+    running = Worker(process)
+    await running.says("ready")
+    return running
+
+
+async def test_a_process_whose_event_loop_is_blocked_ends_itself_and_a_frozen_one_does_not(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    installed = adapter.install(tmp_path)
+    config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
+    running = await a_worker_with(config, 600, installed)
+    running.signal(signal.SIGSTOP)
+    await asyncio.sleep(6)  # longer than it may stand still by itself
+    running.signal(signal.SIGCONT)
+    await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
+    assert await redis.blpop(["receipts:a"], 60)  # type: ignore[misc]
+    await redis.rpush("notifications", '{"payload": {"do": "block"}}')
+    assert await running.ended(90) == 70
+    (said,) = [line for line in running.lines if "no progress" in str(line["event"])]
+    assert any("relay_trouble.py" in place for place in said["stack"])
+
+
+async def test_a_process_that_computes_forever_is_ended_by_the_kernel(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    """No thread of its own runs meanwhile."""
+    installed = adapter.install(tmp_path)
+    config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
+    running = await a_worker_with(config, 2, installed)
+    await redis.rpush("notifications", '{"payload": {"do": "compute"}}')
+    assert await running.ended(90) == -signal.SIGPROF
+    assert any("relay_trouble.py" in str(line["event"]) for line in running.lines)
