@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+REPORT_PATIENCE = 10.0
+"""Seconds without a report after which a worker counts as silent, or as missing if there is none."""
+
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """One report. All durations are in seconds."""
@@ -29,3 +32,22 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def healthy(self) -> bool:
         return not self.troubles
+
+
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The last report of one worker, as the process that answers `/healthz` has it."""
+
+    pid: int
+    """0 while no process is running."""
+    age: float
+    """Seconds since the last report, or since the worker was first started if there was none."""
+    health: Health | None = None
+    """The last report; None before a process has sent its first one."""
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """The troubles that the worker reports, or its silence."""
+        if self.age > REPORT_PATIENCE:
+            missing = "no report" if self.pid else "no process"
+            return (f"{missing} for {self.age:.0f} s",)
+        return self.health.troubles if self.health else ()

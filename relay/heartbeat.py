@@ -27,7 +27,8 @@ class Heartbeat:
         self.last = time.monotonic()
         """When the last beat that Redis took was asked for, in monotonic seconds."""
         self._held_since = self.last
-        self._profile = profile
+        self.profile = profile
+        """The profile that each beat publishes."""
 
     def holds_lease(self, since: float) -> bool:
         """Whether nobody can have taken this worker for dead from `since` (monotonic seconds) until now."""
@@ -51,7 +52,7 @@ class Heartbeat:
         """Say once that this worker lives. Raises StoreError."""
         # The answer may be held up for longer than a lease lasts: what counts is when it was asked for.
         asked = time.monotonic()
-        known = await self._fleet.beat(self._profile)
+        known = await self._fleet.beat(self.profile)
         if not known:
             logger.warning("the fleet took this worker for dead; what it held was handed on")
         if not known or asked - self.last >= LEASE:

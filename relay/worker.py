@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
+import msgspec
 import structlog
 
 from relay import __version__, logs, tasks
 from relay.courier import Courier
+from relay.deployment import Deployment
 from relay.dispatch import Dispatcher
 from relay.errors import StoreError, UsageError
-from relay.health import Health
+from relay.health import Health, WorkerReport
 from relay.heartbeat import Heartbeat
 from relay.http import Transport, open_transport
 from relay.intake import Intake
@@ -26,10 +28,11 @@ from relay.provider import Provider
 from relay.recovery import Recovery, machine
 from relay.redis_provider import RedisProvider, keep_out
 from relay.router import Router, limits
+from relay.settings.digest import digest
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.store import registry
-from relay.store.fleet import Fleet, Profile
+from relay.store.fleet import LEASE, Fleet, Profile
 from relay.store.lane import Lane
 from relay.store.outbox import Outboxes
 from relay.store.queue import Queue
@@ -64,6 +67,7 @@ class Worker:
         settings: Settings,
         adapters: Mapping[str, type[Provider[ProviderOptions]]],
         client: Client,
+        deployment: Deployment | None = None,
         *,
         on_turn: Callable[[], None] = lambda: None,
     ) -> None:
@@ -73,9 +77,10 @@ class Worker:
         """
         self.settings = settings
         self.client = client
+        self.deployment = deployment or Deployment()
         prefix = settings.redis.prefix
         self.fleet = Fleet(client, prefix)
-        self.profile = _profile(settings)
+        self.profile = _profile(settings, self.deployment)
         name = self.profile.worker
         self._on_turn = on_turn
         self.parts = Parts()
@@ -118,6 +123,7 @@ class Worker:
         routers = {intake.queue.name: intake.router for intake in self.intakes}
         self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers)
         self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
+        self._joined = False
         self._shared: dict[str, int] = {}
         self._share_out = asyncio.Event()
         self._to_start = set(self.providers)
@@ -125,17 +131,22 @@ class Worker:
         self._refusal: UsageError | None = None
 
     def health(self) -> Health:
-        """What `/healthz` shows."""
+        """The present state, for `/healthz` and the supervisor."""
         return Health(
-            worker=self.profile.worker,
+            worker=self.profile.worker if self._joined else "",
             pid=self.profile.pid,
-            settings="",
+            settings=self.profile.settings,
             troubles=(*self._watchdog.troubles(), *self._recovery.troubles(), *self.parts.troubles()),
             failures=dict(self.parts.failures),
             reconnections=self._watchdog.reconnections,
-            seconds_since_redis_answered=time.monotonic() - self._heartbeat.last,
+            seconds_since_redis_answered=round(time.monotonic() - self._heartbeat.last, 1),
             log_lines_dropped=logs.dropped(),
         )
+
+    def redeploy(self, deployment: Deployment) -> None:
+        """Publish a change of the deployment, such as a failed reload, with the next heartbeat."""
+        self.deployment = deployment
+        self.profile = self._heartbeat.profile = msgspec.structs.replace(self.profile, deployment=deployment)
 
     async def run(self, stop: asyncio.Event, *, until_empty: bool = False) -> None:
         """Work until `stop` is set, or until all is empty; then finish what is in flight.
@@ -148,48 +159,53 @@ class Worker:
             return
         await self._register()
         log = logger.bind(worker=self.profile.worker)
-        async with AsyncExitStack() as stack:
-            await self._open_admin(stack)
-            background = [
-                self._keep("heartbeat", self._heartbeat.run),
-                self._keep("recovery", self._recovery.run),
-                self._keep("outboxes", self._courier.run),
-                self._keep("watchdog", self._watchdog.run),
-                self._keep("wake-up listener", self._listen),
-                self._keep("wake-up calls", self._call_others),
-            ]
-            lanes = [self._keep(f"lane {name}", partial(self._serve, name)) for name in self.providers]
-            intakes = [self._keep(f"queue {intake.queue.name}", intake.run) for intake in self.intakes]
-            try:
-                await self._wait_for_lanes(stop)
-                log.info(
-                    "ready", queues=len(self.intakes), providers=len(self.providers), version=__version__
-                )
-                await self._wait(stop, until_empty=until_empty)
-                log.info("stopping", seconds=self.settings.shutdown_timeout)
-                # Claims end at once, while the intakes still wait for Redis.
-                await asyncio.gather(self._drain(), _cancel(intakes))
-            finally:
-                await _cancel([*intakes, *lanes])
-                # A beat after it has left would make it a member again.
-                await _cancel(background)
-                await self._leave()
+        background = [
+            self._keep("heartbeat", self._heartbeat.run),
+            self._keep("recovery", self._recovery.run),
+            self._keep("outboxes", self._courier.run),
+            self._keep("watchdog", self._watchdog.run),
+            self._keep("wake-up listener", self._listen),
+            self._keep("wake-up calls", self._call_others),
+        ]
+        if serve := self._open_admin():
+            background.append(self._keep("admin port", serve))
+        lanes = [self._keep(f"lane {name}", partial(self._serve, name)) for name in self.providers]
+        intakes = [self._keep(f"queue {intake.queue.name}", intake.run) for intake in self.intakes]
+        try:
+            await self._wait_for_lanes(stop)
+            log.info("ready", queues=len(self.intakes), providers=len(self.providers), version=__version__)
+            await self._wait(stop, until_empty=until_empty)
+            log.info("stopping", seconds=self.settings.shutdown_timeout)
+            # Claims end at once, while the intakes still wait for Redis.
+            await asyncio.gather(self._drain(), _cancel(intakes))
+        finally:
+            await _cancel([*intakes, *lanes])
+            # A beat after it has left would make it a member again.
+            await _cancel(background)
+            await self._leave()
         log.info("stopped")
 
     def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return asyncio.create_task(self.parts.keep(name, run), name=name)
 
-    async def _open_admin(self, stack: AsyncExitStack) -> None:
-        if self.settings.admin.address is None:
-            return
-        try:
-            # A web server takes 13 MiB: nothing for those who do without.
-            from relay.admin.server import Admin
+    def _open_admin(self) -> Callable[[], Awaitable[None]] | None:
+        """Listen on the admin port; returns its loop, or None if it is turned off or the supervisor's."""
+        if self.settings.admin.address is None or self.deployment.supervisor:
+            return None
+        # A web server takes 13 MiB: only a process that serves loads it.
+        from relay.admin.host import Host
+        from relay.admin.server import Admin
 
-            if (runner := await Admin(self.settings, self.client, self.health).start()) is not None:
-                stack.push_async_callback(runner.cleanup)
-        except Exception:
-            logger.exception("no admin server")
+        async def client() -> Client:
+            return self.client
+
+        def host() -> Host:
+            health = self.health()
+            return Host(self.deployment, [WorkerReport(pid=health.pid, age=0.0, health=health)])
+
+        admin = Admin(self.settings, client, host)
+        admin.open()
+        return admin.run
 
     async def _serve(self, provider: str) -> None:
         """Start an adapter and serve its lane until cancelled."""
@@ -239,8 +255,37 @@ class Worker:
                     async with asyncio.timeout(JOIN_INTERVAL):
                         await stop.wait()
             else:
-                return joined is not None
+                if joined is None:
+                    return False
+                self._joined = True
+                await self._warn_of_other_settings()
+                return True
         return False
+
+    async def _warn_of_other_settings(self) -> None:
+        """Log once if workers of the fleet treat messages by another configuration."""
+        try:
+            members = await self.fleet.members()
+        except StoreError:
+            return
+        others = sorted(
+            member.profile.worker
+            for member in members
+            if member.silent <= LEASE and self._is_at_odds_with(member.profile)
+        )
+        if others:
+            logger.warning(
+                "other workers with this prefix use different settings: reload them, or see `relay status`",
+                prefix=self.settings.redis.prefix,
+                settings=self.profile.settings,
+                workers=others,
+            )
+
+    def _is_at_odds_with(self, other: Profile) -> bool:
+        if other.settings in ("", self.profile.settings):
+            return False
+        # The other workers of a supervisor get the same configuration at the same time.
+        return not self.deployment.supervisor or other.deployment.supervisor != self.deployment.supervisor
 
     async def _register(self) -> None:
         """Make the names of our lanes and queues known to those who look after them."""
@@ -297,6 +342,8 @@ class Worker:
                 for failure in failures:
                     if failure is not None:
                         raise failure
+                # A worker that ended in peace is nothing for operators to look at.
+                await self.fleet.beat(msgspec.structs.replace(self.profile, left=True))
                 await self.fleet.leave(self.profile.worker)
                 await self.fleet.wake(list(self.lanes))
         except (StoreError, TimeoutError) as error:
@@ -369,7 +416,7 @@ def _built(
         raise UsageError(f"providers.{name}: the adapter {options.type!r} failed: {error!r}") from error
 
 
-def _profile(settings: Settings) -> Profile:
+def _profile(settings: Settings, deployment: Deployment) -> Profile:
     host, pid = socket.gethostname(), os.getpid()
     return Profile(
         worker=f"{host}-{pid}-{secrets.token_hex(3)}",
@@ -380,6 +427,8 @@ def _profile(settings: Settings) -> Profile:
         started=time.time(),
         lanes=tuple(settings.providers),
         queues=tuple(queue.name for queue in settings.queues),
+        settings=digest(settings),
+        deployment=deployment,
     )
 
 

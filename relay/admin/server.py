@@ -1,13 +1,14 @@
-"""A small HTTP server in every worker: `/healthz` for orchestrators, `/metrics` for Prometheus.
+"""The HTTP server of the admin port: `/healthz` for orchestrators, `/metrics` for Prometheus.
 
-It listens on loopback unless a token is set; the processes of one host share the port. It only ever answers
-GET, sets no cookie and lets no other origin read it, so a page in somebody's browser can do nothing with it:
-without a token, the name it was asked by has to be this host's (DNS rebinding).
+A worker that runs alone serves it; otherwise its supervisor does, for all of its workers. It answers GET
+only, sets no cookie and lets no other origin read it, so that a page in somebody's browser can do nothing
+with it. Beyond loopback it needs a token.
 """
 
 from __future__ import annotations
 
-import hmac
+import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -16,9 +17,11 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from relay.access import refusal
+from relay.admin.door import Door, listen
+from relay.admin.host import Host
 from relay.errors import StoreError
-from relay.health import Health
-from relay.settings.models import Settings, is_loopback
+from relay.settings.models import Settings
 from relay.store.overview import LaneStatus, Overview, look
 from relay.store.scripting import Client
 
@@ -33,8 +36,11 @@ _GAUGES: Final = {
     "hold": "Seconds for which the lane still holds.",
 }
 
-PATIENCE = 10.0
-"""Seconds that a connection may be idle, or take to say what it wants: slow ones are not waited for."""
+PATIENCE: Final = 10.0
+"""Seconds that a connection may be idle, or may take to send a request."""
+
+RETRY: Final = 5.0
+"""Seconds until the next try if another program has the port."""
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -47,81 +53,97 @@ logger = structlog.get_logger()
 
 
 class Admin:
-    """The server of one process; `run` returns when it is cancelled, and never stops the worker."""
+    """The server; no trouble of its own ends `run`."""
 
     def __init__(
         self,
         settings: Settings,
-        client: Client,
-        health: Callable[[], Health],
+        client: Callable[[], Awaitable[Client]],
+        host: Callable[[], Host],
+        *,
         patience: float = PATIENCE,
+        retry: float = RETRY,
     ) -> None:
-        self._patience = patience
+        """`client` returns a client for Redis, or raises StoreError; it is called for metrics only."""
         self._settings = settings
         self._client = client
-        self._report = health
+        self._host = host
+        self._patience = patience
+        self._retry = retry
+        self._listener: socket.socket | None = None
+        self._warned = False
         token = settings.admin.token
         self._token = token.get_secret_value() if token else ""
 
-    async def start(self) -> web.AppRunner | None:
-        """Listen; None where the configuration turns it off or the port is taken by another program."""
+    def open(self) -> bool:
+        """Listen, so that requests wait for `run`. False if the port is turned off or not available."""
         address = self._settings.admin.address
         if address is None:
-            return None
+            return False
+        try:
+            self._listener = listen(*address)
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "the admin port is not available; trying again",
+                    listen=self._settings.admin.listen,
+                    error=str(error),
+                )
+            return False
+        if self._warned:
+            logger.info("the admin port is available now", listen=self._settings.admin.listen)
+        return True
+
+    async def run(self) -> None:
+        """Serve until cancelled; wait for the port if another program has it. Returns if it is turned off."""
+        if self._settings.admin.address is None:
+            return
+        while True:
+            if self._listener is not None or self.open():
+                break
+            await asyncio.sleep(self._retry)
+        assert self._listener is not None
+        with self._listener as listener:
+            runner = web.AppRunner(
+                self._application(),
+                access_log=None,
+                shutdown_timeout=0.5,
+                keepalive_timeout=self._patience,
+            )
+            await runner.setup()
+            try:
+                assert runner.server is not None
+                await Door(listener, runner.server).run()
+            finally:
+                await runner.cleanup()
+
+    def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._authorise])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.on_response_prepare.append(_add_headers)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, keepalive_timeout=self._patience)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, *address, reuse_port=True).start()
-        except OSError as error:
-            logger.warning("no admin server", listen=self._settings.admin.listen, error=str(error))
-            await runner.cleanup()
-            return None
-        return runner
+        return app
 
     @web.middleware
     async def _authorise(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if not self._token and not _is_local(request.host):
-            return web.Response(status=421, text="ask for 127.0.0.1 or localhost, or set `admin.token`\n")
-        if self._token and not self._is_token(request.headers.get("Authorization", "")):
-            return web.Response(
-                status=401,
-                text="send `Authorization: Bearer TOKEN` with the admin token\n",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        return await handler(request)
-
-    def _is_token(self, authorization: str) -> bool:
-        scheme, _, given = authorization.partition(" ")
-        # What a client sends need not be UTF-8.
-        found = given.strip().encode("utf-8", "surrogateescape")
-        return hmac.compare_digest(found, self._token.encode()) and scheme.lower() == "bearer"
+        refused = refusal(request, self._token)
+        return await handler(request) if refused is None else refused
 
     async def _health(self, request: web.Request) -> web.Response:
-        health = self._report()
-        document = {
-            "healthy": health.healthy,
-            "seconds_since_redis_answered": round(health.seconds_since_redis_answered, 1),
-            "troubles": health.troubles,
-            "failures": health.failures,
-            "reconnections": health.reconnections,
-            "log_lines_dropped": health.log_lines_dropped,
-        }
-        return web.json_response(document, status=200 if health.healthy else 503)
+        host = self._host()
+        return web.json_response(host.document(), status=200 if host.healthy else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         try:
-            overview = await look(self._client, self._settings)
+            overview = await look(await self._client(), self._settings)
         except StoreError as error:
             return web.Response(status=503, text=f"{error}\n")
         registry = CollectorRegistry()
         registry.register(_Snapshot(overview))
-        registry.register(_Process(self._report()))
+        registry.register(_Local(self._host()))
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -129,14 +151,8 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(_HEADERS)
 
 
-def _is_local(host: str) -> bool:
-    """Whether a Host header means this host by its own names; any port, as it may be forwarded."""
-    _, colon, port = host.rpartition(":")
-    return is_loopback(host.lower() if colon and port.isdecimal() else f"{host.lower()}:0")
-
-
 class _Snapshot:
-    """One look at the fleet, in Prometheus's terms: the same from whichever process answers."""
+    """The state of the fleet in Prometheus's terms; every process gives the same."""
 
     def __init__(self, overview: Overview) -> None:
         self._overview = overview
@@ -173,9 +189,7 @@ class _Snapshot:
             queue.add_metric([entry.name], entry.waiting + entry.taken)
         yield queue
         yield from self._faults()
-        yield GaugeMetricFamily(
-            "relay_workers", "Workers whose heart beats.", value=len(self._overview.alive)
-        )
+        yield GaugeMetricFamily("relay_workers", "Workers with a heartbeat.", value=len(self._overview.alive))
 
     def _faults(self) -> Iterable[Metric]:
         """1 for each row that could not be read, and for each that the file does not name."""
@@ -195,23 +209,39 @@ class _Snapshot:
             yield unconfigured
 
 
-class _Process:
-    """The health of the process that answers."""
+class _Local:
+    """The workers behind this port in Prometheus's terms."""
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
+    def __init__(self, host: Host) -> None:
+        self._host = host
 
     def collect(self) -> Iterable[Metric]:
+        reports = [report.health for report in self._host.workers if report.health is not None]
         failures = CounterMetricFamily(
             "relay_part_failures",
-            "How often a part of this worker was restarted after an unexpected exception.",
+            "How often a part of a worker was restarted after an unexpected exception.",
             labels=["part"],
         )
-        for part, number in self._health.failures.items():
-            failures.add_metric([part], number)
+        for part in sorted({part for report in reports for part in report.failures}):
+            failures.add_metric([part], sum(report.failures.get(part, 0) for report in reports))
         yield failures
+        yield CounterMetricFamily(
+            "relay_reconnections",
+            "How often all connections to Redis were dropped because nothing moved.",
+            value=sum(report.reconnections for report in reports),
+        )
         yield CounterMetricFamily(
             "relay_log_lines_dropped",
             "Log lines that could not be written: a full disk, a closed or blocked pipe.",
-            value=self._health.log_lines_dropped,
+            value=sum(report.log_lines_dropped for report in reports),
+        )
+        yield GaugeMetricFamily(
+            "relay_reload_failed",
+            "1 if the last reload found a bad file and the previous configuration stays in force.",
+            value=float(self._host.deployment.reload_failure is not None),
+        )
+        yield GaugeMetricFamily(
+            "relay_workers_unhealthy",
+            "Workers behind this port that are missing, silent or in trouble.",
+            value=sum(bool(report.troubles) for report in self._host.workers),
         )

@@ -6,29 +6,44 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
 
 from relay import logs, tasks
 from relay.cli import common
+from relay.cli.configuration import ConfigurationFile, Loaded, adapters
+from relay.cli.supervise import HANGUP, supervise
+from relay.deployment import Deployment, ReloadFailure
 from relay.errors import ConfigError, UsageError
+from relay.link import Link, Orders, first_orders, inherited
 from relay.provider import discover
+from relay.settings.load import restore
 from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
-from relay.store.connect import embedded
-from relay.supervisor import SUPERVISED, Supervisor, ends_without_supervisor
+from relay.settings.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from relay.stall import StallWatch
+    from relay.store.scripting import Client
+    from relay.worker import Worker
+
+REPORT_INTERVAL = 1.0
+"""Seconds between two reports of a worker to its supervisor."""
+
+FIRST_REPORT_INTERVAL = 0.1
+"""The same until the worker has joined the fleet."""
 
 logger = structlog.get_logger()
 
 EXIT_TIMEOUT = 5.0
 """Seconds after the work is over within which the process ends, whatever threads of libraries still do."""
-
-HANGUP = frozenset({signal.SIGHUP})
 
 
 def run(
@@ -52,108 +67,197 @@ def run(
     """
     # Without a handler it would end the process: it waits until there is one.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANGUP)
-    settings = common.load_settings(context, config)
+    end = inherited()
+    if end is not None:
+        common.run(_work_for_supervisor(end, until_empty=until_empty))
+        return
+    file = ConfigurationFile(common.config_path(context, config))
+    loaded = file.load()
+    _configure_logs(loaded.settings)
+
+    def number_of(settings: Settings) -> int:
+        wanted = processes or settings.processes
+        return len(os.sched_getaffinity(0)) if wanted == "auto" else wanted
+
+    if number_of(loaded.settings) == 1:
+        common.run(_work_alone(file, loaded, until_empty=until_empty))
+    else:
+        command = [sys.executable, "-m", "relay", "run", "-c", str(file.path)]
+        command += ["--until-empty"] if until_empty else []
+        raise typer.Exit(common.run(supervise(file, loaded, command, number_of, until_empty=until_empty)))
+
+
+def _configure_logs(settings: Settings) -> None:
     logs.configure(
         settings.log.level, settings.log.format, secrets_in(settings), writer=logs.background_writer()
     )
-    wanted = processes or settings.processes
-    number = (
-        (len(os.sched_getaffinity(0)) if wanted == "auto" else wanted) if SUPERVISED not in os.environ else 1
-    )
-    if number == 1:
-        common.run(_work(settings, lambda: common.load_settings(context, config), until_empty=until_empty))
-    else:
-        path = common.config_path(context, config)
-        raise typer.Exit(common.run(_supervise(settings, path, number, until_empty=until_empty)))
 
 
-async def _work(settings: Settings, reload: common.Loader, *, until_empty: bool) -> None:
-    """Serve until told to stop; each SIGHUP starts over with what the file says then."""
-    # The engine is heavy: the other commands, and a supervisor, do without it.
-    from relay import stall
-    from relay.worker import Worker
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A change of what a worker works with; `settings` is None if they stay the same."""
 
-    # What is imported stays: the collector need not look at it again and again.
-    gc.freeze()
-    # What a message leaves behind goes by its count of references.
-    gc.set_threshold(10_000)
-    stop, changed, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+    settings: Settings | None
+    deployment: Deployment
 
-    def on_stop(number: signal.Signals) -> None:
-        if stop.is_set():
+
+class _Work:
+    """A worker that starts over whenever its settings change."""
+
+    def __init__(self, settings: Settings, deployment: Deployment) -> None:
+        self.worker: Worker | None = None
+        self._settings = settings
+        self._deployment = deployment
+        self._next: Settings | None = None
+        self._stop = asyncio.Event()
+        self._over = asyncio.Event()
+        """Ends the present worker."""
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._over.set()
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """Stop; the second signal ends the process at once."""
+        if self._stop.is_set():
             # What this process holds is on its own lists in Redis, and is recovered from there.
             logs.flush()
             os._exit(128 + number)
-        stop.set()
-        over.set()
+        self.stop()
 
-    def on_hangup() -> None:
-        changed.set()
-        over.set()
+    async def follow(self, changes: AsyncIterator[_Change]) -> None:
+        """Apply changes until there can be no more of them."""
+        async for change in changes:
+            self._deployment = change.deployment
+            if self.worker is not None:
+                self.worker.redeploy(change.deployment)
+            if change.settings is not None:
+                self._next = change.settings
+                self._over.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_stop, number)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
-    async with AsyncExitStack() as stack:
-        client = await tasks.unless(stop, stack.enter_async_context(common.redis(settings)))
-        if client is None:
-            return
-        orphaned = asyncio.create_task(ends_without_supervisor(over))
-        stack.callback(orphaned.cancel)
-        watch = stall.StallWatch(stall.TUNING)
-        watch.start()
+    async def run(self, *, until_empty: bool) -> None:
+        """Work until stopped, or until all is empty."""
+        # The engine is heavy: the other commands, and a supervisor, do without it.
+        from relay import stall, worker  # noqa: F401 - its modules are to be there before the collector freezes them
+
+        # What is imported stays: the collector need not look at it again and again.
+        gc.freeze()
+        # What a message leaves behind goes by its count of references.
+        gc.set_threshold(10_000)
+        async with AsyncExitStack() as stack:
+            client = await tasks.unless(self._stop, stack.enter_async_context(common.redis(self._settings)))
+            if client is None:
+                return
+            watch = stall.StallWatch(stall.TUNING)
+            watch.start()
+            code = 1
+            try:
+                await self._serve(client, watch, until_empty=until_empty)
+                code = 0
+            finally:
+                watch.expect_exit(EXIT_TIMEOUT, code)
+
+    async def _serve(self, client: Client, watch: StallWatch, *, until_empty: bool) -> None:
+        """One worker after the other, each with the settings in force."""
+        from relay.worker import Worker
+
         before: Settings | None = None
-        code = 1
-        try:
-            while True:
-                try:
-                    worker = Worker(settings, discover(), client, on_turn=watch.turned)
-                    await worker.run(over, until_empty=until_empty)
-                except UsageError as error:
-                    if before is None:
-                        raise
-                    logger.error("the new file cannot be served: the old one stays", error=str(error))
-                    settings, before = before, None
-                    continue
-                if stop.is_set() or not changed.is_set():
-                    break
-                over.clear()
-                changed.clear()
-                settings, before = _reloaded(settings, reload), settings
-            code = 0
-        finally:
-            watch.expect_exit(EXIT_TIMEOUT, code)
+        while True:
+            try:
+                self.worker = Worker(
+                    self._settings, discover(), client, self._deployment, on_turn=watch.turned
+                )
+                await self.worker.run(self._over, until_empty=until_empty)
+            except UsageError as error:
+                if before is None:
+                    raise
+                logger.error("the new file cannot be served: the old one stays", error=str(error))
+                self._settings, before = before, None
+                continue
+            if self._stop.is_set() or self._next is None:
+                return
+            self._over.clear()
+            before, self._settings, self._next = self._settings, self._next, None
+            if self._settings.redis != before.redis:
+                if self._deployment.supervisor:
+                    return  # the supervisor starts another process, which connects anew
+                logger.warning("a change of `redis` needs a restart")
+            # Texts of the old file may still appear in what is logged.
+            logs.hide([*secrets_in(before), *secrets_in(self._settings)])
 
 
-def _reloaded(old: Settings, reload: common.Loader) -> Settings:
-    try:
-        new = reload()
-    except ConfigError as error:
-        logger.error("the file is wrong: the old configuration stays", problems=error.problems)
-        return old
-    if new.redis != old.redis or new.processes != old.processes:
-        logger.warning("a change of `redis` or `processes` needs a restart")
-    # What the old file held may still be told.
-    logs.hide([*secrets_in(old), *secrets_in(new)])
-    logger.info("the file was read again")
-    return new
-
-
-async def _supervise(settings: Settings, path: Path, processes: int, *, until_empty: bool) -> int:
-    command = [sys.executable, "-m", "relay", "run", "-c", str(path)]
-    supervisor = Supervisor(
-        [*command, *(["--until-empty"] if until_empty else [])], processes, settings.shutdown_timeout
-    )
+def _handle_stops(work: _Work) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, supervisor.forward, number)
-    # Before any child is there that would inherit the mask.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.on_signal, number)
+
+
+async def _work_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bool) -> None:
+    """One worker without a supervisor; each SIGHUP reads the file again."""
+    work = _Work(loaded.settings, Deployment())
+
+    async def changes() -> AsyncIterator[_Change]:
+        async for change in file.reloads():
+            if isinstance(change, ReloadFailure):
+                yield _Change(None, Deployment(reload_failure=change))
+            else:
+                if change.settings.processes != loaded.settings.processes:
+                    logger.warning("a change of `processes` needs a restart")
+                yield _Change(change.settings, Deployment())
+
+    _handle_stops(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, file.notify)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
-    async with embedded(settings.redis.url.get_secret_value()):
-        # What no worker could reach is said once, not by each of them again and again.
-        async with common.redis(settings):
-            pass
-        logger.info("supervising", processes=processes)
-        return await supervisor.run()
+    following = asyncio.create_task(work.follow(changes()))
+    try:
+        await work.run(until_empty=until_empty)
+    finally:
+        following.cancel()
+
+
+async def _work_for_supervisor(end: socket.socket, *, until_empty: bool) -> None:
+    """One worker that gets its configuration from the supervisor at the other end of the socket."""
+    # The supervisor reads the file for all of its workers.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
+    try:
+        orders = first_orders(end)
+    except (EOFError, OSError):
+        return
+    settings = restore(orders.snapshot, adapters())
+    _configure_logs(settings)
+    work = _Work(settings, orders.deployment)
+    _handle_stops(work)
+    link = await Link.open(end, Orders)
+
+    async def follow() -> None:
+        await work.follow(_ordered(link, orders.snapshot))
+        logger.error("the supervisor is gone: stopping")
+        work.stop()
+
+    async def report() -> None:
+        has_joined = False
+        while True:
+            if work.worker is not None:
+                health = work.worker.health()
+                link.send(health)
+                has_joined = bool(health.worker)
+            await asyncio.sleep(REPORT_INTERVAL if has_joined else FIRST_REPORT_INTERVAL)
+
+    async with AsyncExitStack() as stack:
+        for loop in (follow(), report()):
+            stack.callback(asyncio.create_task(loop).cancel)
+        await work.run(until_empty=until_empty)
+
+
+async def _ordered(link: Link[Orders], snapshot: Snapshot) -> AsyncIterator[_Change]:
+    async for orders in link.frames():
+        settings = None
+        if orders.snapshot != snapshot:
+            try:
+                settings = await asyncio.to_thread(restore, orders.snapshot, adapters())
+            except ConfigError as error:  # this process runs another version than its supervisor
+                logger.error("the supervisor's configuration is wrong here", problems=error.problems)
+            else:
+                snapshot = orders.snapshot
+        yield _Change(settings, orders.deployment)

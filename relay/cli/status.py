@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -16,8 +17,10 @@ from rich.text import Text
 
 from relay.cli import common
 from relay.errors import StoreError
+from relay.settings.digest import digest
 from relay.settings.models import Settings
 from relay.settings.redaction import printable
+from relay.store.findings import findings, has_other_settings
 from relay.store.overview import LaneStatus, Overview, look
 
 REFRESH = 1.0
@@ -131,10 +134,14 @@ def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
                 "age": round(overview.at - member.profile.started, 1),
                 "silent": round(member.silent, 1),
                 "alive": member in overview.alive,
+                "settings": member.profile.settings,
+                "supervisor": member.profile.deployment.supervisor,
+                "reload_failed": msgspec.to_builtins(member.profile.deployment.reload_failure),
             }
-            for member in overview.workers
+            for member in (*overview.workers, *overview.lost)
         ],
         "errors": list(overview.errors),
+        "findings": findings(overview, digest(settings)),
     }
 
 
@@ -143,7 +150,8 @@ def tables(settings: Settings, overview: Overview, before: Overview | None) -> R
     parts: list[RenderableType] = [
         *(_lanes(settings, overview, before), ""),
         *(_queues(overview), ""),
-        _workers(overview),
+        _workers(overview, digest(settings)),
+        *(Text(printable(line), style="yellow") for line in findings(overview, digest(settings))),
     ]
     parts += [Text(printable(f"Redis refuses {error}"), style="red") for error in overview.errors]
     parts += [Text(note, style="bold red") for note in _outbox_notes(overview)]
@@ -232,12 +240,18 @@ def _queues(overview: Overview) -> Table:
     return table
 
 
-def _workers(overview: Overview) -> Table:
-    table = _table("Workers", "host", "pid", "version", "age", "heartbeat")
-    for member in overview.workers:
+def _workers(overview: Overview, settings: str) -> Table:
+    table = _table("Workers", "host", "pid", "version", "settings", "age", "heartbeat")
+    for member in (*overview.workers, *overview.lost):
         profile = member.profile
         beat = Text(f"{member.silent:.0f}s ago", style="" if member in overview.alive else "red")
+        if member in overview.lost:
+            beat = Text(f"died {member.silent:.0f}s ago", style="red")
         age = f"{overview.at - profile.started:,.0f}s"
         words = (profile.host, str(profile.pid), profile.version)
-        table.add_row(*(Text(printable(word)) for word in words), age, beat)
+        differs = has_other_settings(profile, settings)
+        file = Text(
+            "other file" if differs else profile.settings and "this file", "yellow" if differs else ""
+        )
+        table.add_row(*(Text(printable(word)) for word in words), file, age, beat)
     return table

@@ -17,6 +17,7 @@ from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
 from relay.settings.redaction import SHORTEST, secrets_in
 from relay.settings.secrets import read_secret_files
+from relay.settings.snapshot import SecretFiles, Snapshot
 from relay.settings.template import read_templates, refuse_templates
 from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, child, to_data
 from relay.settings.validate import validate
@@ -33,11 +34,34 @@ def load(path: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.en
 
     Raises ConfigError with all that is wrong.
     """
-    path = Path(path)
+    settings, _ = load_with_snapshot(path, adapters, env)
+    return settings
+
+
+def load_with_snapshot(
+    path: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.environ
+) -> tuple[Settings, Snapshot]:
+    """The settings in the file at `path`, and everything that was read for them.
+
+    Raises ConfigError with all that is wrong.
+    """
+    text = _read_text(Path(path))
+    files = SecretFiles()
+    settings = loads(text, path, adapters, env, files)
+    return settings, Snapshot(str(path), text, files.contents)
+
+
+def restore(snapshot: Snapshot, adapters: Adapters, env: AnyMapping[str, str] = os.environ) -> Settings:
+    """The settings of a snapshot; no file is read. Raises ConfigError with all that is wrong."""
+    return loads(snapshot.text, snapshot.path, adapters, env, SecretFiles(snapshot.secrets))
+
+
+def _read_text(path: Path) -> str:
+    """The text of a configuration file. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SOURCE + 1)  # one more than `parse` takes
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
@@ -54,11 +78,14 @@ def load(path: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.en
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except ValueError:
         raise ConfigError([f"{describe(str(path))} is not a path"]) from None
-    return loads(text, path, adapters, env)
 
 
 def loads(
-    text: str, filename: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.environ
+    text: str,
+    filename: str | Path,
+    adapters: Adapters,
+    env: AnyMapping[str, str] = os.environ,
+    files: SecretFiles | None = None,
 ) -> Settings:
     """The settings in a text. `filename` is named in errors, and relative paths begin at its folder.
 
@@ -66,23 +93,22 @@ def loads(
     """
     problems = Problems(str(filename))
     root = parse(text, env, problems)
-    settings, files = None, dict[Location, Path]()
+    settings, files = None, files or SecretFiles()
     if isinstance(root, Mapping):
-        settings, files = _read(root, adapters, Path(filename).parent, problems)
+        settings = _read(root, adapters, Path(filename).parent, problems, files)
     elif root is not None and not problems.found:
         what = "is empty" if to_data(root) is None else f"is {_kind(root)}"
         problems.add(root.position, (), f"the file {what}; expected a mapping with `queues` and `providers`")
     if settings is None or problems.found:
         raise ConfigError(problems.lines())
     holds_secrets = any(secret in text for secret in secrets_in(settings) if len(secret) >= SHORTEST)
-    return settings.read_from(Path(filename), files, holds_secrets=holds_secrets)
+    return settings.read_from(Path(filename), files.paths, holds_secrets=holds_secrets)
 
 
 def _read(
-    root: Mapping, adapters: Adapters, folder: Path, problems: Problems
-) -> tuple[Settings | None, dict[Location, Path]]:
-    """The settings, and the files that their secrets come from."""
-    files = read_secret_files(Settings, root, (), folder, problems)
+    root: Mapping, adapters: Adapters, folder: Path, problems: Problems, files: SecretFiles
+) -> Settings | None:
+    read_secret_files(Settings, root, (), folder, problems, files)
     for name, entry in root.entries.items():
         if name != "providers":
             refuse_templates(entry.node, (name,), problems)
@@ -100,7 +126,7 @@ def _read(
 
     settings = validate(Settings, root, (), problems, data)
     check(root, options, problems)
-    return settings, files
+    return settings
 
 
 def _provider(
@@ -109,7 +135,7 @@ def _provider(
     adapters: Adapters,
     folder: Path,
     problems: Problems,
-    files: dict[Location, Path],
+    files: SecretFiles,
 ) -> ProviderOptions:
     """The options of one provider; where they are wrong, a stand-in, so that the rest can be looked at."""
     node = entry.node
@@ -123,7 +149,7 @@ def _provider(
     if model is None:
         _check_common(node, location, problems)
         return _STAND_IN
-    files |= read_secret_files(model, node, location, folder, problems)
+    read_secret_files(model, node, location, folder, problems, files)
     read_templates(model, node, location, problems)
     return validate(model, node, location, problems) or _STAND_IN
 

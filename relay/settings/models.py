@@ -17,6 +17,7 @@ from relay.names import OwnNames
 from relay.settings.provider import Options, ProviderOptions
 from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url
 from relay.settings.secrets import read_secret
+from relay.settings.snapshot import SecretFiles
 from relay.settings.types import Count, Duration, Secret, Size
 from relay.settings.words import describe, mask_url
 
@@ -110,7 +111,7 @@ class RedisSettings(Options):
         """The URL as `url_file` holds it now. Raises ValueError if there is none."""
         if self._url_file is None:
             return self.url.get_secret_value()
-        return check_redis_url(Secret(read_secret(self._url_file))).get_secret_value()
+        return check_redis_url(Secret(read_secret(self._url_file, SecretFiles()))).get_secret_value()
 
 
 class QueueSettings(Options):

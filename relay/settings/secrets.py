@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from relay.settings.shape import Reach, fields, nested, secret_kind, twins
+from relay.settings.snapshot import SecretFiles
 from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, Sequence
 from relay.settings.words import quote
 
@@ -20,22 +21,21 @@ MAX_SECRET = 64 * 1024
 
 
 def read_secret_files(
-    model: type[BaseModel], node: Node, location: Location, folder: Path, problems: Problems
-) -> dict[Location, Path]:
-    """Replace each `X_file` below `node` by the content of that file. Relative paths begin at `folder`.
+    model: type[BaseModel],
+    node: Node,
+    location: Location,
+    folder: Path,
+    problems: Problems,
+    files: SecretFiles,
+) -> None:
+    """Replace each `X_file` below `node` by the content of that file. Relative paths begin at `folder`."""
+    _Reader(folder, problems, files).visit(model, node, location)
 
-    Returns the files by the field that they fill.
-    """
-    reader = _Reader(folder, problems)
-    reader.visit(model, node, location)
-    return reader.files
 
-
-def read_secret(path: Path) -> str:
+def read_secret(path: Path, files: SecretFiles) -> str:
     """The content without the newline at its end. Raises ValueError, which names the file."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SECRET + 1)
+        content = files.read(path, MAX_SECRET + 1)
         text = content.decode("utf-8").rstrip("\r\n")
     except OSError as error:
         raise ValueError(f"cannot read the file {quote(str(path))}: {error.strerror}") from None
@@ -51,10 +51,10 @@ def read_secret(path: Path) -> str:
 
 
 class _Reader:
-    def __init__(self, folder: Path, problems: Problems) -> None:
+    def __init__(self, folder: Path, problems: Problems, files: SecretFiles) -> None:
         self._folder = folder
         self._problems = problems
-        self.files: dict[Location, Path] = {}
+        self._files = files
 
     def visit(self, model: type[BaseModel], node: Node, location: Location) -> None:
         """Replace the twins of this mapping and of all that is below it."""
@@ -80,7 +80,7 @@ class _Reader:
             self._problems.add(entry.key_position, (*location, twin), text)
             return
         if isinstance(entry.node, Scalar) and not entry.node.broken:
-            self.files[(*location, name)] = self._folder / entry.node.text
+            self._files.paths[(*location, name)] = self._folder / entry.node.text
         many = secret_kind(fields(model)[name].annotation) == "many"
         node.entries[name] = Entry(entry.key_position, self._content(entry.node, (*location, twin), many))
 
@@ -92,7 +92,7 @@ class _Reader:
         try:
             if not isinstance(value, Scalar):
                 raise ValueError("expected the path of a file that holds the secret")
-            text = read_secret(self._folder / value.text)
+            text = read_secret(self._folder / value.text, self._files)
         except ValueError as error:
             self._problems.add(position, location, str(error))
             return broken

@@ -11,6 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError
 
+from relay.deployment import Deployment
 from relay.errors import StoreError
 from relay.store.connect import drop_connections
 from relay.store.keys import FleetKeys
@@ -33,8 +34,9 @@ LONGEST_NAME = 64
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What a worker says about itself. `machine` names the kernel and process namespace that `pid`
-    is valid in; `started` is in Unix seconds."""
+    """What a worker publishes about itself. `machine` names the kernel and process namespace that `pid`
+    is valid in; `started` is in Unix seconds; `settings` is the digest of its configuration; `left` is set
+    once it has handed everything back and ended in peace."""
 
     worker: str
     host: str
@@ -45,6 +47,9 @@ class Profile(msgspec.Struct, frozen=True):
     lanes: tuple[str, ...] = ()
     """Empty: unknown. So are the queues: every worker has at least one of each."""
     queues: tuple[str, ...] = ()
+    settings: str = ""
+    deployment: Deployment = Deployment()
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)

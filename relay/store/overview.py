@@ -100,6 +100,8 @@ class Overview:
     queues: Sequence[QueueStatus]
     lanes: Sequence[LaneStatus]
     workers: Sequence[Member]
+    lost: Sequence[Member] = ()
+    """Workers that died within the last minutes; those that left in peace are not among them."""
     errors: Sequence[str] = ()
     abandoned: Names = NO_NAMES
 
@@ -119,7 +121,10 @@ async def look(client: Client, settings: Settings) -> Overview:
     errors: list[str] = []
     members: list[Member] = await _tolerant(fleet.members(), [], errors)
     now = await _tolerant(fleet.now(), time.time(), errors)
+    gone: list[Member] = await _tolerant(fleet.gone(), [], errors)
     known = await _tolerant(registry.known(client, prefix), NO_NAMES, errors)
+    # Versions that do not publish a digest do not publish that they left in peace either.
+    lost = [member for member in gone if member.profile.settings and not member.profile.left]
     workers = [member.profile.worker for member in members]
     queues = await asyncio.gather(*(_queue(client, prefix, queue.name, workers) for queue in settings.queues))
     lanes = await asyncio.gather(
@@ -155,6 +160,7 @@ async def look(client: Client, settings: Settings) -> Overview:
         [*queues, *(replace(queue, configured=False) for queue in other_queues if not queue.is_empty)],
         [*lanes, *(replace(lane, configured=False) for lane in other_lanes if not lane.is_empty)],
         members,
+        lost,
         errors,
         abandoned,
     )

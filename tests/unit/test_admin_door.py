@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, cast
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from aiohttp import web
+from structlog.testing import capture_logs
 
+from relay.admin.host import Host
 from relay.admin.server import Admin
-from relay.health import Health
+from relay.deployment import Deployment
+from relay.errors import StoreError
+from relay.health import Health, WorkerReport
 from relay.settings.models import AdminSettings, QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
 from relay.settings.types import Secret
@@ -21,8 +26,11 @@ from tests.support.ports import free_port
 TOKEN = "open-sésame"
 
 
-def content() -> Health:
-    return Health(worker="w1", pid=1, settings="")
+HEALTHY = Host(Deployment(), [WorkerReport(pid=1, age=0.0, health=Health(worker="w", pid=1, settings=""))])
+
+
+async def no_redis() -> NoReturn:
+    raise StoreError("no Redis here")
 
 
 Opener = Callable[..., AbstractAsyncContextManager[int]]
@@ -38,20 +46,31 @@ def opened() -> Opener:
             providers={"hook": ProviderOptions(type="webhook")},
             admin=AdminSettings(listen=f"127.0.0.1:{port}", token=None if token is None else Secret(token)),
         )
-        runner = await Admin(settings, cast(Any, None), content, patience).start()
-        assert isinstance(runner, web.AppRunner)
+        serving = asyncio.create_task(Admin(settings, no_redis, lambda: HEALTHY, patience=patience).run())
+        await until_open(port)
         try:
             yield port
         finally:
-            await runner.cleanup()
+            serving.cancel()
+            await asyncio.wait({serving})
 
     return opening
 
 
-async def ask(port: int, *lines: bytes, method: bytes = b"GET") -> str:
+async def until_open(port: int) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(ConnectionRefusedError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.01)
+
+
+async def ask(port: int, *lines: bytes, method: bytes = b"GET", path: bytes = b"/healthz") -> str:
     """What comes back, whole."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    request = (method + b" /healthz HTTP/1.1", *lines, b"Connection: close")
+    request = (method + b" " + path + b" HTTP/1.1", *lines, b"Connection: close")
     writer.write(b"\r\n".join(request) + b"\r\n\r\n")
     answer = await reader.read()
     writer.close()
@@ -150,3 +169,45 @@ async def test_a_flood_of_headers_is_refused(opened: Opener) -> None:
     async with opened() as port:
         answer = await ask(port, b"Host: localhost", b"X: " + b"y" * 100_000)
     assert answer.split()[1] == "400"
+
+
+async def test_a_flood_of_silent_connections_costs_a_few_descriptors_and_no_answer(opened: Opener) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    async with opened() as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
+        assert (await ask(port, b"Host: localhost")).startswith("HTTP/1.1 200 ")
+        # Each end of ours takes one, and the server's ends 64 at most.
+        assert len(list(Path("/proc/self/fd").iterdir())) - before < 200 + 64 + 10
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_a_taken_port_is_served_once_it_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, capture_logs() as logged:
+        port = other.getsockname()[1]
+        settings = Settings(
+            queues=[QueueSettings(name="q")],
+            providers={"hook": ProviderOptions(type="webhook")},
+            admin=AdminSettings(listen=f"127.0.0.1:{port}"),
+        )
+        admin = Admin(settings, no_redis, lambda: HEALTHY, retry=0.05)
+        serving = asyncio.create_task(admin.run())
+        try:
+            async with asyncio.timeout(60):
+                while not logged:
+                    await asyncio.sleep(0.02)
+                other.close()
+                while len(logged) == 1:
+                    await asyncio.sleep(0.02)
+            await until_open(port)
+            assert (await ask(port, b"Host: localhost")).startswith("HTTP/1.1 200 ")
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving})
+    assert [line["log_level"] for line in logged] == ["warning", "info"]
+
+
+async def test_metrics_without_redis_are_an_error_and_not_the_end(opened: Opener) -> None:
+    async with opened() as port:
+        assert "503" in await ask(port, b"Host: localhost", path=b"/metrics")
+        assert (await ask(port, b"Host: localhost")).startswith("HTTP/1.1 200 ")

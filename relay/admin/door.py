@@ -1,0 +1,75 @@
+"""Accepts connections, so few at once that a flood of them costs nothing else a descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+MOST: Final = 64
+"""Connections at once; a further one takes the place of the oldest."""
+
+SHARE: Final = 4
+"""At most this part of the process's descriptors is used: one in four."""
+
+PAUSE: Final = 1.0
+"""Seconds until the next try if a connection cannot be accepted, such as without a free descriptor."""
+
+BACKLOG: Final = 64
+"""Connections that may wait to be accepted."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError, such as if the port is taken."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # A port whose last connections are still closing is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class Door:
+    """The loop that accepts connections; each gets a protocol of the factory."""
+
+    def __init__(self, listener: socket.socket, factory: Callable[[], asyncio.Protocol]) -> None:
+        self._listener = listener
+        self._factory = factory
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = max(1, min(MOST, descriptors // SHARE)) if descriptors > 0 else MOST
+        self._open: deque[asyncio.Transport] = deque()
+
+    async def run(self) -> None:
+        """Accept until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError:
+                await asyncio.sleep(PAUSE)
+                continue
+            await self._make_room()
+            try:
+                transport, _ = await loop.connect_accepted_socket(self._factory, connection)
+            except OSError:
+                connection.close()
+            else:
+                self._open.append(transport)
+
+    async def _make_room(self) -> None:
+        self._open = deque(transport for transport in self._open if not transport.is_closing())
+        while len(self._open) >= self._most:
+            self._open.popleft().abort()
+            # Its descriptor is free after the next turn of the loop.
+            await asyncio.sleep(0)

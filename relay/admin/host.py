@@ -1,0 +1,56 @@
+"""The workers behind one admin port, as `/healthz` shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from relay.deployment import Deployment
+from relay.health import WorkerReport
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A worker that runs alone, or all workers of one supervisor."""
+
+    deployment: Deployment
+    workers: Sequence[WorkerReport]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every worker reports and makes progress. A failed reload is no reason to restart it."""
+        return not self.troubles
+
+    @property
+    def troubles(self) -> list[str]:
+        """One line for each trouble of a worker."""
+        alone = not self.deployment.supervisor
+        return [
+            trouble if alone else f"{f'worker {report.pid}' if report.pid else 'a worker'}: {trouble}"
+            for report in self.workers
+            for trouble in report.troubles
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """The answer of `/healthz`."""
+        reports = [report.health for report in self.workers if report.health is not None]
+        failure = self.deployment.reload_failure
+        return {
+            "healthy": self.healthy,
+            "troubles": self.troubles,
+            "reload_failed": msgspec.to_builtins(failure),
+            "seconds_since_redis_answered": round(
+                max((report.seconds_since_redis_answered for report in reports), default=0.0), 1
+            ),
+            "reconnections": sum(report.reconnections for report in reports),
+            "processes": self.deployment.processes,
+            "workers": [_worker(report) for report in self.workers],
+        }
+
+
+def _worker(report: WorkerReport) -> dict[str, Any]:
+    health = msgspec.to_builtins(report.health) if report.health else {}
+    return {**health, "pid": report.pid, "age": report.age, "troubles": list(report.troubles)}

@@ -1,0 +1,85 @@
+"""The configuration file of a running process: read at the start, and again whenever SIGHUP comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from relay.deployment import ReloadFailure
+from relay.errors import ConfigError
+from relay.provider import discover
+from relay.settings.load import Adapters, load_with_snapshot
+from relay.settings.models import Settings
+from relay.settings.snapshot import Snapshot
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A good configuration, and everything that was read for it."""
+
+    settings: Settings
+    snapshot: Snapshot
+
+
+class ConfigurationFile:
+    """The file at `path`. A bad file is logged, and never replaces a good configuration."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._changed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def load(self) -> Loaded:
+        """Read the file. Raises ConfigError with all that is wrong."""
+        return Loaded(*load_with_snapshot(self.path, adapters()))
+
+    def notify(self) -> None:
+        """Have `reloads` read the file again."""
+        self._changed.set()
+        self._idle.clear()
+
+    async def idle(self) -> None:
+        """Wait until the result of every notification is in force."""
+        await self._idle.wait()
+
+    async def reloads(self) -> AsyncIterator[Loaded | ReloadFailure]:
+        """The file each time it is read again; never ends."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            # A slow disk must not hold up the loop.
+            result = await asyncio.to_thread(self._try_to_load)
+            yield result if isinstance(result, Loaded) else _failure(result)
+            # Only now: a reader of this line finds its effect.
+            if isinstance(result, Loaded):
+                logger.info("the file was read again")
+            else:
+                logger.error("the file is wrong: the old configuration stays", problems=result.problems)
+            if not self._changed.is_set():
+                self._idle.set()
+
+    def _try_to_load(self) -> Loaded | ConfigError:
+        try:
+            return self.load()
+        except ConfigError as error:
+            return error
+        except Exception as error:  # a file must not end what runs, whatever an adapter makes of it
+            logger.exception("the file cannot be checked")
+            return ConfigError([f"{self.path}: {type(error).__name__}: {error}"])
+
+
+def _failure(error: ConfigError) -> ReloadFailure:
+    return ReloadFailure(error.problems[0], len(error.problems) - 1, time.time())
+
+
+def adapters() -> Adapters:
+    """The options of each adapter that is installed."""
+    return {name: adapter.Options for name, adapter in discover().items()}

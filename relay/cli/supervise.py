@@ -1,0 +1,145 @@
+"""`relay run` with several processes: the supervisor with its configuration and its admin port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import msgspec
+import structlog
+
+from relay import logs
+from relay.cli import common
+from relay.cli.configuration import ConfigurationFile, Loaded
+from relay.deployment import Deployment, ReloadFailure
+from relay.link import Orders
+from relay.settings.models import Settings
+from relay.settings.redaction import secrets_in
+from relay.store.connect import embedded
+from relay.store.scripting import Client
+from relay.supervisor import Supervisor, Tuning
+
+HANGUP = frozenset({signal.SIGHUP})
+
+logger = structlog.get_logger()
+
+
+async def supervise(
+    file: ConfigurationFile,
+    loaded: Loaded,
+    command: Sequence[str],
+    number_of: Callable[[Settings], int],
+    *,
+    until_empty: bool,
+    tuning: Tuning | None = None,
+) -> int:
+    """Supervise workers until they have ended; returns the exit code.
+
+    `number_of` returns how many workers a configuration asks for. SIGHUP must be blocked; it is handled
+    before the first worker starts.
+    """
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    orders = Orders(loaded.snapshot, Deployment(name, number_of(loaded.settings)))
+    timeout = loaded.settings.shutdown_timeout
+    supervisor = Supervisor(command, orders, timeout, until_empty=until_empty, tuning=tuning)
+    port = _AdminPort(supervisor)
+    present = loaded.settings
+
+    def apply(change: Loaded | ReloadFailure) -> None:
+        nonlocal present
+        if isinstance(change, ReloadFailure):
+            deployment = msgspec.structs.replace(supervisor.orders.deployment, reload_failure=change)
+            orders = msgspec.structs.replace(supervisor.orders, deployment=deployment)
+        else:
+            # Texts of the old file may still appear in what is logged.
+            logs.hide([*secrets_in(present), *secrets_in(change.settings)])
+            present = change.settings
+            orders = Orders(change.snapshot, Deployment(name, number_of(present)))
+        supervisor.update(orders, present.shutdown_timeout)
+
+    async def follow() -> None:
+        async for change in file.reloads():
+            apply(change)
+            await port.serve(present)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop, number)
+    loop.add_signal_handler(signal.SIGHUP, file.notify)
+    async with embedded(loaded.settings.redis.url.get_secret_value()), AsyncExitStack() as stack:
+        # One line for a Redis that no worker could reach.
+        async with common.redis(loaded.settings):
+            pass
+        following = asyncio.create_task(follow())
+        stack.callback(following.cancel)
+        if signal.sigtimedwait(HANGUP, 0) is not None:
+            file.notify()
+            await file.idle()
+        # Workers would inherit the mask.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
+        logger.info("supervising", processes=supervisor.orders.deployment.processes)
+        stack.push_async_callback(port.close)
+        await port.serve(present)
+        return await supervisor.run()
+
+
+class _AdminPort:
+    """The admin server in the supervisor. It reaches Redis only for those who ask for metrics."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._settings: Settings | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def serve(self, settings: Settings) -> None:
+        """Serve these settings from now on, until `close`."""
+        if settings == self._settings:
+            return
+        await self.close()
+        self._settings = settings
+        if settings.admin.address is not None:
+            self._task = asyncio.create_task(self._run(settings))
+            await asyncio.sleep(0)  # it listens
+
+    async def close(self) -> None:
+        """Serve no longer."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self, settings: Settings) -> None:
+        # A web server takes 13 MiB: only a process that serves loads it.
+        from relay.admin.host import Host
+        from relay.admin.server import Admin
+
+        def host() -> Host:
+            return Host(self._supervisor.orders.deployment, self._supervisor.reports())
+
+        async with _lazily(settings) as client:
+            admin = Admin(settings, client, host)
+            admin.open()
+            await admin.run()
+
+
+@asynccontextmanager
+async def _lazily(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[Client]]]:
+    """A function that returns a client for Redis, which is connected when it is first called."""
+    connected: Client | None = None
+    lock = asyncio.Lock()
+
+    async def client() -> Client:
+        nonlocal connected
+        async with lock:
+            if connected is None:
+                connected = await stack.enter_async_context(common.redis(settings))
+        return connected
+
+    async with AsyncExitStack() as stack:
+        yield client
