@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from relay.cli import common
 from relay.errors import UsageError
 from relay.sandbox.options import Faults, SandboxOptions
+from relay.settings.models import is_loopback
+from relay.settings.tokens import token_problem
 
 
 def sandbox(
@@ -53,6 +55,15 @@ def sandbox(
             "--dir", help="Keeps keys and certificates. Default: relay/sandbox in your cache folder."
         ),
     ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RELAY_SANDBOX_TOKEN",
+            show_envvar=False,
+            help="Opens the page and /_sandbox/ (bearer token, or password in a browser). "
+            "Required beyond loopback. Default: $RELAY_SANDBOX_TOKEN.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line for each request.")] = False,
 ) -> None:
     """Run local stand-ins for the providers, as strict as the real ones, with faults to order.
@@ -65,6 +76,13 @@ def sandbox(
     host, _, port = listen.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise UsageError(f"--listen: {listen!r} is no HOST:PORT; write 127.0.0.1:8089")
+    if token is not None and (problem := token_problem(token)):
+        raise UsageError(f"--token: {problem}")
+    if token is None and not is_loopback(listen):
+        raise UsageError(
+            f"--listen: {listen} can be reached from other hosts, and the sandbox shows messages and "
+            "private keys: set --token, or listen on 127.0.0.1"
+        )
     orders = {"fail": fail, "latency": latency, "rate_limit": rate_limit, "hang": hang, "reset": reset}
     orders["unregistered"] = unregistered
     faults = _faults({name: order for name, order in orders.items() if order is not None})
@@ -80,6 +98,7 @@ def sandbox(
         folder=directory or kept_keys(),
         faults=faults,
         seed=seed,
+        token=token or "",
     )
     common.run(_serve(options, _Lines(quiet=quiet)))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from pydantic import ValidationError
 
+from relay.access import refusal
 from relay.sandbox.faults import Troublemaker
 from relay.sandbox.journal import LATEST, Journal
 from relay.sandbox.options import Faults
@@ -18,13 +19,17 @@ from relay.sandbox.subscriptions import Subscriptions, public_key
 _LIMIT = 100
 """Messages that are listed where nobody says how many."""
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Control:
-    """`GET /`, and below `/_sandbox/`:
+    """The sandbox's own pages. They show messages and private keys: `relay.access` guards them.
+
+    `GET /`, and below `/_sandbox/`:
 
     `GET` and `DELETE received`; `GET stats`; `GET` and `POST faults`;
     `GET relay.yaml`: the block of `providers`; `GET files/NAME`: certificates and keys for clients;
@@ -40,12 +45,25 @@ class Control:
         files: Mapping[str, bytes],
         subscriptions: Subscriptions,
         providers_yaml: Callable[[], str],
+        token: str = "",
     ) -> None:
+        self._token = token
         self._journal, self._troublemaker, self._providers = journal, troublemaker, providers
         self._files, self._subscriptions, self._providers_yaml = files, subscriptions, providers_yaml
 
     def routes(self) -> list[web.RouteDef]:
-        """What to add to the application."""
+        """The routes to add to the application."""
+        return [web.route(route.method, route.path, self._guarded(route.handler)) for route in self._routes()]
+
+    def _guarded(self, handler: Handler) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            # A browser asks its user for a password, but never for a bearer token.
+            refused = refusal(request, self._token, "Basic")
+            return await handler(request) if refused is None else refused
+
+        return handle
+
+    def _routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self._page),
             web.get("/_sandbox/stats", self._stats),

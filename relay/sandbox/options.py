@@ -118,6 +118,8 @@ class SandboxOptions:
     `apns_port`: of APNs' HTTP/2 server; None: the one after `port`, any free one where that is taken.
     `apns_topic`: an app's bundle id; an empty text takes every topic. `folder` keeps the certificates and
     keys of APNs; without one they are new at each start.
+    `token` opens the sandbox's own pages, which show messages and keys; without one they are open to programs
+    and pages of this host only.
     `webhook_secret`: `whsec_` and base64; an empty text takes webhooks without a signature.
     `seed` makes the faults repeatable.
     """
@@ -135,3 +137,4 @@ class SandboxOptions:
     folder: Path | None = None
     faults: Faults = field(default_factory=Faults)
     seed: int | None = None
+    token: str = ""

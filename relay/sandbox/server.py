@@ -154,6 +154,7 @@ class Sandbox:
             self._identity.files(),
             self._subscriptions,
             self.providers_yaml,
+            self.options.token,
         )
         app.add_routes(control.routes())
         for stand_in in self._stand_ins:

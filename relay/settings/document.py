@@ -146,7 +146,13 @@ class _Builder:
             tag = node.tag if explicit or not plain else _implicit_tag(text)
             value = _value(text, tag, explicit=explicit)
             return Scalar(
-                position, value, text, plain, template=filled.template, references=filled.references
+                position,
+                value,
+                text,
+                plain,
+                template=filled.template,
+                references=filled.references,
+                filled=text != raw,
             )
         except UndefinedVariableError as error:
             problem = str(error)

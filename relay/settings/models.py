@@ -18,6 +18,7 @@ from relay.settings.provider import Options, ProviderOptions
 from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url
 from relay.settings.secrets import read_secret
 from relay.settings.snapshot import SecretFiles
+from relay.settings.tokens import token_problem
 from relay.settings.types import Count, Duration, Secret, Size
 from relay.settings.words import describe, mask_url
 
@@ -83,6 +84,13 @@ Names = Annotated[
     ),
 ]
 """One name or a list of them."""
+
+
+def _check_token(token: Secret | None) -> Secret | None:
+    if token is not None and (problem := token_problem(token.get_secret_value())):
+        raise ValueError(problem)
+    return token
+
 
 RedisUrl = Annotated[Secret, AfterValidator(check_redis_url)]
 
@@ -150,7 +158,7 @@ class AdminSettings(Options):
 
     listen: Annotated[str | None, BeforeValidator(_check_listen)] = "127.0.0.1:9464"
     """host:port; empty: off. Beyond the loopback addresses it needs a token."""
-    token: Annotated[Secret | None, BeforeValidator(_empty_is_none)] = Field(
+    token: Annotated[Secret | None, BeforeValidator(_empty_is_none), AfterValidator(_check_token)] = Field(
         default=None,
         json_schema_extra={
             "anyOf": [{"type": "string", "format": "password", "writeOnly": True}, {"type": "null"}]

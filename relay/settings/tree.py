@@ -26,7 +26,8 @@ class Scalar:
 
     `plain` says that it stands there without quotes. `broken` says that a problem with it is known
     already, so that nothing that follows from it is worth reporting. `template` is the text as a template
-    of messages, where that is not the same, and `references` what it names of them.
+    of messages, where that is not the same, and `references` what it names of them. `filled` says that a
+    part of it came from the environment.
     """
 
     position: Position
@@ -36,6 +37,7 @@ class Scalar:
     broken: bool = False
     template: str | None = None
     references: tuple[str, ...] = ()
+    filled: bool = False
 
 
 @dataclass(slots=True)

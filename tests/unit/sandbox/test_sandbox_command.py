@@ -108,3 +108,19 @@ def test_keys_are_kept_in_the_cache_or_nowhere(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert kept_keys() == tmp_path / "home" / ".cache" / "relay" / "sandbox"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--listen", "0.0.0.0:0"], "--token"),
+        (["--listen", "[::]:0"], "--token"),
+        (["--listen", "0.0.0.0:0", "--token", "null"], "shorter than 8"),
+        (["--listen", "0.0.0.0:0", "--token", ""], "shorter than 8"),
+    ],
+)
+async def test_other_hosts_need_a_token(words: list[str], problem: str) -> None:
+    async with command(*words) as process:
+        _, said = await process.communicate()
+    assert process.returncode == 2
+    assert problem in said.decode()

@@ -124,7 +124,7 @@ def test_an_error_never_shows_the_password_of_redis(problems, url: str) -> None:
 
 def test_settings_never_show_a_secret(read) -> None:
     text = f"{HEAD}    secret: whsec_hunter2\n    secrets: [hunter2]\n"
-    text += "redis: {url: 'redis://:hunter2@h'}\nadmin: {token: hunter2}\n"
+    text += "redis: {url: 'redis://:hunter2@h'}\nadmin: {token: hunter2-hunter2}\n"
     settings = read(text)
     shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     assert settings.redis.safe_url == "redis://:***@h"
