@@ -173,7 +173,9 @@ class Supervisor:
                     continue  # it came before the process had its handler
                 deaths = 1 if time.monotonic() - started > self._tuning.healthy else deaths + 1
                 wait = min(self._tuning.longest_wait, self._tuning.first_wait * 2 ** (deaths - 1))
-                if code is not None:
+                if code == 0:
+                    logger.info("a worker ended; starting another", seconds=wait)
+                elif code is not None:
                     logger.error("a worker died; starting another", exit_code=code, seconds=wait)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):

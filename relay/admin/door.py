@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 MOST: Final = 64
 """Connections at once; a further one takes the place of the oldest."""
@@ -22,15 +23,37 @@ BACKLOG: Final = 64
 """Connections that may wait to be accepted."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError, such as if the port is taken."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets, one for each address of the host. Raises OSError, such as if the port is taken."""
+    listeners: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
+            try:
+                listeners.append(_listener(*found))
+            except OSError as error:
+                # `localhost` may name an address of a family that this host does without.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+        if missing is not None and not listeners:
+            raise missing
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _listener(
+    family: socket.AddressFamily, kind: socket.SocketKind, protocol: int, _: str, address: Any
+) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         # A port whose last connections are still closing is free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
@@ -43,8 +66,8 @@ def listen(host: str, port: int) -> socket.socket:
 class Door:
     """The loop that accepts connections; each gets a protocol of the factory."""
 
-    def __init__(self, listener: socket.socket, factory: Callable[[], asyncio.Protocol]) -> None:
-        self._listener = listener
+    def __init__(self, listeners: Sequence[socket.socket], factory: Callable[[], asyncio.Protocol]) -> None:
+        self._listeners = listeners
         self._factory = factory
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = max(1, min(MOST, descriptors // SHARE)) if descriptors > 0 else MOST
@@ -52,10 +75,15 @@ class Door:
 
     async def run(self) -> None:
         """Accept until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for listener in self._listeners:
+                group.create_task(self._accept(listener))
+
+    async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(self._listener)
+                connection, _ = await loop.sock_accept(listener)
             except OSError:
                 await asyncio.sleep(PAUSE)
                 continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
 from typing import Final
 
 import structlog
@@ -70,7 +71,7 @@ class Admin:
         self._host = host
         self._patience = patience
         self._retry = retry
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._warned = False
         token = settings.admin.token
         self._token = token.get_secret_value() if token else ""
@@ -81,7 +82,7 @@ class Admin:
         if address is None:
             return False
         try:
-            self._listener = listen(*address)
+            self._listeners = listen(*address)
         except OSError as error:
             if not self._warned:
                 self._warned = True
@@ -100,11 +101,12 @@ class Admin:
         if self._settings.admin.address is None:
             return
         while True:
-            if self._listener is not None or self.open():
+            if self._listeners or self.open():
                 break
             await asyncio.sleep(self._retry)
-        assert self._listener is not None
-        with self._listener as listener:
+        with ExitStack() as stack:
+            for listener in self._listeners:
+                stack.enter_context(listener)
             runner = web.AppRunner(
                 self._application(),
                 access_log=None,
@@ -114,7 +116,7 @@ class Admin:
             await runner.setup()
             try:
                 assert runner.server is not None
-                await Door(listener, runner.server).run()
+                await Door(self._listeners, runner.server).run()
             finally:
                 await runner.cleanup()
 
