@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # its servers.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
+# To compile the tests takes longer than to import them: each process would do it anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check bench chaos clean
 
 demo: $(VENV)/embedded

@@ -20,7 +20,7 @@ from tests.faults.chaos.producer import Producer
 from tests.faults.chaos.setting import PREFIX, QUEUES
 from tests.faults.chaos.world import World
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds for a lane to get empty once nothing is wrong any more."""
 
 

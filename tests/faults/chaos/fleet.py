@@ -16,11 +16,11 @@ from tests.faults.chaos.setting import Setting
 from tests.faults.chaos.surroundings import LogPipe, Package
 from tests.support.relay_process import RELAY, environment
 
-READY_TIMEOUT = 30.0
+READY_TIMEOUT = 180.0
 RESTART = 0.3
 """Seconds between two starts of a process that ended by itself."""
 
-STOP_TIMEOUT = 30.0
+STOP_TIMEOUT = 180.0
 """Seconds that an orderly end may take: the `shutdown_timeout`, the hand-back, and a busy machine."""
 
 UNWANTED = ("Traceback", '"exception"', "Task exception", "was never retrieved", "the adapter lost count")
