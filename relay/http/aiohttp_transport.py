@@ -6,18 +6,17 @@ import asyncio
 import math
 import re
 import ssl
-from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from relay import __version__, tasks
 from relay.errors import TransportError
+from relay.http.aiohttp_connector import REUSED, Connector
 from relay.http.aiohttp_reasons import explain
 from relay.http.guard import Network
 from relay.http.guarded import GuardedResolver, guarded_sockets
@@ -38,9 +37,6 @@ KEEP_ALIVE = 15.0
 _EXACT = re.compile(r"[!-~]+")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 """How a connection ends that the other side had closed before our request reached it."""
-
-_REUSED = ContextVar("reused", default=False)
-"""Whether the request under way, in this task, runs on a connection that had served another one."""
 
 
 class AiohttpTransport:
@@ -73,12 +69,12 @@ class AiohttpTransport:
     async def send(self, request: Request) -> Response:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._seconds
-        _REUSED.set(False)
+        REUSED.set(False)
         try:
             try:
                 return await self._exchange(request, self._timeout)
             except _DROPPED:
-                if not _REUSED.get():
+                if not REUSED.get():
                     raise
             # An idle connection that its other side had closed says nothing about this message. The next
             # one in the pool may have ended with it: only a new one proves anything.
@@ -112,10 +108,10 @@ class AiohttpTransport:
             allow_redirects=False,
             timeout=timeout,
         ) as response:
-            if response.status == IDLE_TOO_LONG and _REUSED.get():
+            if response.status == IDLE_TOO_LONG and REUSED.get():
                 raise ConnectionResetError
             # The request has reached its receiver: from here on nothing may be sent twice.
-            _REUSED.set(False)
+            REUSED.set(False)
             body = await _read(response)
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Response(response.status, headers, body)
@@ -137,7 +133,7 @@ class AiohttpTransport:
             resolver = GuardedResolver(self._allowed, self._resolver)
             options = {"resolver": resolver, "socket_factory": guarded_sockets(self._allowed)}
         options |= {"force_close": True} if fresh else {"keepalive_timeout": KEEP_ALIVE}
-        connector = _Connector(limit=self._concurrency, ssl=self._context, **options)
+        connector = Connector(limit=self._concurrency, ssl=self._context, **options)
         return ClientSession(
             connector=connector,
             cookie_jar=DummyCookieJar(),
@@ -146,23 +142,6 @@ class AiohttpTransport:
             skip_auto_headers=("Accept-Encoding", "Content-Type"),
             trust_env=False,
         )
-
-
-class _Connector(TCPConnector):
-    """Notes whether a request goes out on a connection that an earlier one had used.
-
-    aiohttp's tracing tells it too, at a fifth of the cost of a whole request.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._known: WeakSet[Any] = WeakSet()
-
-    async def connect(self, *arguments: Any, **keywords: Any) -> aiohttp.connector.Connection:
-        connection = await super().connect(*arguments, **keywords)
-        _REUSED.set(connection.protocol in self._known)
-        self._known.add(connection.protocol)
-        return connection
 
 
 def _total(seconds: float) -> ClientTimeout:

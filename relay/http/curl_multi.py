@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import select
+import socket
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache, partial
 from typing import Protocol
 
@@ -103,12 +104,16 @@ class _EpollMulti:
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._active: set[int] = set()
+        self._closed = _closed_socket().fileno()
+        self._has_new = False
+        """Whether a transfer was started that has no connection yet."""
         self._loop.add_reader(self._epoll.fileno(), self._on_events)
 
     def setopt(self, option: int, value: int) -> None:
         self._multi.setopt(option, value)
 
     def start(self, curl: pycurl.Curl, on_end: OnEnd) -> None:
+        self._has_new = True
         self._multi.add_handle(curl)
         self._under_way[curl] = on_end
 
@@ -127,23 +132,23 @@ class _EpollMulti:
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
-    def _on_interest(self, what: int, socket: int, _multi: object, _data: object) -> None:
+    def _on_interest(self, what: int, number: int, _multi: object, _data: object) -> None:
         """libcurl wants to hear of something else on a socket."""
         if what == pycurl.POLL_REMOVE:
-            self._active.discard(socket)
+            self._active.discard(number)
             return
-        self._active.add(socket)
+        self._active.add(number)
         events = _interest(what)
-        if socket in self._watched:
+        if number in self._watched:
             # Not `suppress`, which takes longer than all this.
             try:
-                self._epoll.modify(socket, events)
+                self._epoll.modify(number, events)
             except FileNotFoundError:
                 pass  # it is another one by now that has the same number
             else:
                 return
-        self._epoll.register(socket, events)
-        self._watched.add(socket)
+        self._epoll.register(number, events)
+        self._watched.add(number)
 
     def _on_timer(self, milliseconds: int) -> None:
         """libcurl wants to be called after so long; -1: not at all. It does not say it twice."""
@@ -175,24 +180,41 @@ class _EpollMulti:
 
     def _on_time(self) -> None:
         self._at_once = False
-        if not self._epoll.closed:
-            self._act(pycurl.SOCKET_TIMEOUT, 0)
-            self._collect()
-
-    def _on_events(self) -> None:
-        for socket, events in self._epoll.poll(0, _EVENTS):
-            if socket in self._active:
-                self._act(socket, _ready(events))
-                continue
-            # Idle, and closed by the other side: the library sees that before it uses it.
-            self._watched.discard(socket)
-            with suppress(OSError):
-                self._epoll.unregister(socket)
+        if self._epoll.closed:
+            return
+        if self._has_new:
+            # Connections that were answered without a request must not serve the new transfers.
+            self._has_new = False
+            self._on_events()
+        self._act(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
 
-    def _act(self, socket: int, ready: int) -> None:
+    def _on_events(self) -> None:
+        ready = self._epoll.poll(0, _EVENTS)
+        # First, because each call of the library may give an idle connection to a new transfer.
+        for number, events in ready:
+            if number not in self._active:
+                self._on_idle_event(number, events)
+        for number, events in ready:
+            if number in self._active:
+                self._act(number, _ready(events))
+        self._collect()
+
+    def _on_idle_event(self, number: int, events: int) -> None:
+        """End an idle connection that its other side closed, or on which it sent bytes.
+
+        libcurl would take the bytes for the answer to its next request, and has no call to end a connection:
+        a closed socket takes the place of this one.
+        """
+        if events == select.EPOLLOUT:
+            self._epoll.modify(number, select.EPOLLIN)
+            return
+        self._watched.discard(number)
+        os.dup2(self._closed, number, inheritable=False)
+
+    def _act(self, number: int, ready: int) -> None:
         try:
-            self._multi.socket_action(socket, ready)
+            self._multi.socket_action(number, ready)
         except pycurl.error as error:
             for curl in list(self._under_way):
                 self._end(curl, error)
@@ -216,6 +238,14 @@ class _EpollMulti:
             self._loop.call_exception_handler(
                 {"message": "a call at the end of a transfer failed", "exception": failure}
             )
+
+
+@cache
+def _closed_socket() -> socket.socket:
+    """A socket whose other side is closed. One for the process, made while descriptors are left."""
+    ours, other = socket.socketpair()
+    other.close()
+    return ours
 
 
 @cache

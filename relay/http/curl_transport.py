@@ -18,7 +18,13 @@ from relay.errors import TransportError
 from relay.http.curl_multi import Multi, open_multi
 from relay.http.curl_reasons import Code, Failure, explain
 from relay.http.sendable import check_headers, check_origin
-from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, OnAnswer
+from relay.http.transport import (
+    BODY_LIMIT,
+    IDLE_TOO_LONG,
+    INFORMATIONAL_LIMIT,
+    TOO_MANY_INFORMATIONAL,
+    OnAnswer,
+)
 from relay.provider import Request, Response
 
 KEEP_ALIVE = 15.0
@@ -281,6 +287,8 @@ class _Exchange:
             return error
         if not (self._lines and self._lines[-1] in _END) and not self.answering:
             return pycurl.error(Code.GOT_NOTHING, "")
+        if len(self._lines) > INFORMATIONAL_LIMIT and _informational(self._lines) > INFORMATIONAL_LIMIT:
+            return pycurl.error(Code.WEIRD_SERVER_REPLY, TOO_MANY_INFORMATIONAL)
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         return Response(status, _Headers(self._lines), body[:BODY_LIMIT])
@@ -326,6 +334,11 @@ def _last_head(lines: Sequence[bytes]) -> Sequence[bytes]:
     """From the last status on: heads before it are informational, or a proxy's answer to CONNECT."""
     first = max((index for index, line in enumerate(lines) if line[:5] == b"HTTP/"), default=0)
     return lines[first:]
+
+
+def _informational(lines: Sequence[bytes]) -> int:
+    """How many heads came before the answer's. libcurl itself stops at 300 KiB of them."""
+    return sum(line[:5] == b"HTTP/" and line[9:10] == b"1" for line in lines)
 
 
 def _lines_of(headers: Mapping[str, str]) -> list[str | bytes]:

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer that are read; the rest is cut off, and the connection with it."""
 
+HEAD_LIMIT = 64 * 1024
+"""Bytes that may come before the end of an answer's head, informational heads included."""
+
+INFORMATIONAL_LIMIT = 16
+"""Informational heads (1xx) that may come before an answer."""
+
+TOO_MANY_INFORMATIONAL = f"it sent more than {INFORMATIONAL_LIMIT} informational answers (1xx)"
+
 IDLE_TOO_LONG = 408
 """What servers say to a connection that was idle, before they close it: where it is the first word on a
 connection that served before, it is no answer to what was sent (RFC 9110, 15.5.9)."""

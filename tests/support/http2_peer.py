@@ -132,6 +132,16 @@ class Peer:
         with suppress(ConnectionError, ssl.SSLError):
             await self._writer.wait_closed()
 
+    async def write(self, frames: bytes) -> None:
+        """Send frames as they are."""
+        self._writer.write(frames)
+        await self._writer.drain()
+
+    async def skip(self) -> None:
+        """Read some bytes and ignore them. Raises ConnectionError if the client closes."""
+        if not await self._reader.read(65536):
+            raise ConnectionResetError
+
     async def flush(self) -> None:
         self._writer.write(self.h2.data_to_send())
         await self._writer.drain()
