@@ -5,19 +5,18 @@ All checks raise ValueError with one line on what is wrong.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from urllib.parse import urlsplit
 
 from providers._hosts import check_host
+from providers._webhook_signing import signer
 
 LONGEST_URL = 2048
 MOST_HEADERS = 50
 LONGEST_HEADERS = 16 * 1024
 """Characters of all names and values: what common servers take."""
-SHORTEST_KEY, LONGEST_KEY = 16, 64
-"""Bytes of a decoded secret; the specification recommends 24 to 64."""
+MOST_SECRETS, LONGEST_SECRET = 10, 200
+"""Secrets of one message, and characters of each: a rotation needs two."""
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -40,16 +39,17 @@ _FRAMING = frozenset(
 )
 
 
-def signing_key(secret: str) -> bytes:
-    """The key of a `whsec_…` secret (the prefix may be missing)."""
-    text = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("must be whsec_ followed by base64") from None
-    if not SHORTEST_KEY <= len(key) <= LONGEST_KEY:
-        raise ValueError(f"must hold {SHORTEST_KEY} to {LONGEST_KEY} bytes in base64, not {len(key)}")
-    return key
+def check_secrets(secrets: object) -> None:
+    """The `secrets` of a message. The errors hold no part of them."""
+    if not isinstance(secrets, list) or not 1 <= len(secrets) <= MOST_SECRETS:
+        raise ValueError(f"secrets: must be an array of 1 to {MOST_SECRETS} texts")
+    for index, secret in enumerate(secrets):
+        if not isinstance(secret, str) or len(secret) > LONGEST_SECRET:
+            raise ValueError(f"secrets[{index}]: must be a text of at most {LONGEST_SECRET} characters")
+        try:
+            signer(secret)
+        except ValueError as error:
+            raise ValueError(f"secrets[{index}]: {error}") from None
 
 
 def check_url(url: object) -> None:

@@ -5,31 +5,30 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 
 from __future__ import annotations
 
-import hmac
-from binascii import b2a_base64
 from collections.abc import Hashable, Sequence
-from hashlib import sha256
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from providers._answers import reason
 from providers._hosts import host_of
 from providers._networks import PrivateAccess, networks
-from providers._webhook_limits import check_headers, check_url, signing_key
+from providers._webhook_limits import check_headers, check_secrets, check_url
+from providers._webhook_signing import is_private, signatures, signer
 from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
 from relay.provider import HttpProvider, Request, Response
 from relay.settings.http import HttpOptions
 from relay.settings.provider import DestinationOptions
-from relay.settings.types import Secret
+from relay.settings.redaction import is_credential
+from relay.settings.types import Secret, Switch
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
 
 _METHODS = get_args(Method)
-_FIELDS = ("url", "body", "headers", "method")
+_FIELDS = ("url", "body", "headers", "method", "secrets")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -38,8 +37,10 @@ class WebhookOptions(HttpOptions, DestinationOptions):
 
     url: str | None = None
     """Where to post. Absent: each message brings its own `url`."""
+    send_credentials_to_any_url: Switch = False
+    """Without `url`: whether `headers` that hold credentials may go to the URL of any message."""
     secret: Secret | None = None
-    """whsec_… by which requests are signed. Absent: they are not."""
+    """Sign requests: whsec_… by HMAC (v1), whsk_… by Ed25519 (v1a). Default: not signed."""
     secrets: list[Secret] = []
     """Several secrets during a rotation, the newest first: each request bears a signature by each."""
     method: Method = "POST"
@@ -53,7 +54,7 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     @classmethod
     def _are_secrets(cls, value: Secret | list[Secret] | None) -> Secret | list[Secret] | None:
         for secret in value if isinstance(value, list) else [value] if value else []:
-            signing_key(secret.get_secret_value())
+            signer(secret.get_secret_value())
         return value
 
     @field_validator("url")
@@ -65,8 +66,15 @@ class WebhookOptions(HttpOptions, DestinationOptions):
 
     @field_validator("headers")
     @classmethod
-    def _are_headers(cls, value: dict[str, str]) -> dict[str, str]:
+    def _are_headers(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         check_headers(value)
+        if info.data.get("url", "") is None and info.data.get("send_credentials_to_any_url") is False:
+            for name, text in value.items():
+                if is_credential(name, text):
+                    raise ValueError(
+                        f"{name} would go to the URL of any message; set `url`, let messages bring this "
+                        "header, or set `send_credentials_to_any_url: true`"
+                    )
         return value
 
     @model_validator(mode="after")
@@ -80,6 +88,19 @@ class WebhookOptions(HttpOptions, DestinationOptions):
                 raise ValueError("`client_cert` needs `url` (or `allow_private: true`)")
         return self
 
+    def warnings(self) -> Sequence[str]:
+        secrets = [*([self.secret] if self.secret else []), *self.secrets]
+        if (
+            self.url is not None
+            or not secrets
+            or any(is_private(each.get_secret_value()) for each in secrets)
+        ):
+            return ()
+        return (
+            "all URLs that messages bring share a whsec_ secret, so that each receiver can forge requests to "
+            "the others: give each message its own `secrets`, or sign with whsk_ (docs/providers/webhook.md)",
+        )
+
 
 class Webhook(HttpProvider[WebhookOptions]):
     """HTTP requests to any receiver, signed by Standard Webhooks."""
@@ -90,9 +111,7 @@ class Webhook(HttpProvider[WebhookOptions]):
         super().__init__(*arguments, **keywords)
         options = self.options
         secrets = [*([options.secret] if options.secret else []), *options.secrets]
-        self._macs = [
-            hmac.new(signing_key(secret.get_secret_value()), digestmod=sha256) for secret in secrets
-        ]
+        self._signers = [signer(secret.get_secret_value()) for secret in secrets]
         self._headers = {name.lower(): value for name, value in options.headers.items()}
         if isinstance(options.allow_private, list):
             self.allowed_networks = networks(options.allow_private)
@@ -116,6 +135,9 @@ class Webhook(HttpProvider[WebhookOptions]):
             headers = payload.get("headers")
             if headers is not None:
                 check_headers(headers)
+            secrets = payload.get("secrets")
+            if secrets is not None:
+                check_secrets(secrets)
         except ValueError as error:
             return Rejected(str(error))
         return None
@@ -152,19 +174,13 @@ class Webhook(HttpProvider[WebhookOptions]):
         identity, timestamp = _header_id(message.id), str(int(self.clock()))
         headers["webhook-id"] = identity
         headers["webhook-timestamp"] = timestamp
-        if self._macs:
-            headers["webhook-signature"] = self._signatures(f"{identity}.{timestamp}.".encode() + body)
+        own_secrets = payload.get("secrets")
+        signers = [signer(secret) for secret in own_secrets] if own_secrets else self._signers
+        if signers:
+            headers["webhook-signature"] = signatures(signers, f"{identity}.{timestamp}.".encode() + body)
         url = self.options.url or payload["url"]
         method = payload.get("method") or self.options.method
         return Request(url, body, headers, method, public_only=self._guarded)
-
-    def _signatures(self, content: bytes) -> str:
-        signatures = []
-        for prepared in self._macs:
-            mac = prepared.copy()
-            mac.update(content)
-            signatures.append("v1," + b2a_base64(mac.digest(), newline=False).decode())
-        return " ".join(signatures)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
@@ -198,7 +214,7 @@ class Webhook(HttpProvider[WebhookOptions]):
     async def verify(self) -> str:
         """Sends nothing: a receiver has no way to say that it would accept."""
         target = self.options.url or "the url of each message"
-        signed = f"signed (secrets that decode: {len(self._macs)})" if self._macs else "not signed"
+        signed = f"signed (secrets that decode: {len(self._signers)})" if self._signers else "not signed"
         return f"nothing was sent; requests go to {target}, {signed}"
 
 

@@ -38,6 +38,9 @@ def check(
     settings = common.load_settings(context, config)
     queues, providers = len(settings.queues), len(settings.providers)
     common.data.print(f"{settings.path}: ok ({queues} queues, {providers} providers)", highlight=False)
+    for name, provider in settings.providers.items():
+        for warning in provider.warnings():
+            common.notes.print(f"warning: {name}: {warning}", markup=False, highlight=False)
     if connect and not common.run(_reach(settings)):
         raise typer.Exit(1)
 

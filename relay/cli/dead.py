@@ -19,7 +19,7 @@ from relay.errors import UsageError
 from relay.message import PRIORITIES
 from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
-from relay.settings.redaction import HIDDEN, names_a_secret, printable
+from relay.settings.redaction import printable, text_without_credentials, without_credentials
 from relay.store import dead
 from relay.store.dead import DeadLetter
 from relay.store.fleet import Fleet
@@ -268,12 +268,12 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
     }
     message = letter.message
     if message is None:
-        document["raw"] = letter.raw.decode("utf-8", "backslashreplace")
+        document["raw"] = text_without_credentials(letter.raw.decode("utf-8", "backslashreplace"))
         return document
     document |= {
         "id": message.id,
         "priority": PRIORITIES[message.priority],
-        "payload": _shown(message.payload),
+        "payload": without_credentials(message.payload),
     }
     for field in (
         "created_at",
@@ -287,15 +287,6 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
         if value := getattr(message, field):
             document[field] = value
     return document
-
-
-def _shown(payload: dict[str, Any]) -> dict[str, Any]:
-    """The payload without the credentials that its headers hold."""
-    headers = payload.get("headers")
-    if not isinstance(headers, dict):
-        return payload
-    shown = {name: HIDDEN if names_a_secret(name) else value for name, value in headers.items()}
-    return {**payload, "headers": shown}
 
 
 def _when(letter: DeadLetter) -> str:

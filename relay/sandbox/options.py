@@ -120,7 +120,8 @@ class SandboxOptions:
     keys of APNs; without one they are new at each start.
     `token` opens the sandbox's own pages, which show messages and keys; without one they are open to programs
     and pages of this host only.
-    `webhook_secret`: `whsec_` and base64; an empty text takes webhooks without a signature.
+    `webhook_secret`: `whsec_` and base64, or `whsk_` and an Ed25519 key; an empty text
+    takes webhooks without a signature.
     `seed` makes the faults repeatable.
     """
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import ValidationError
 
 from relay.sandbox.exchange import Answer, Call, Received, Refused, Verdict, excerpt
@@ -21,6 +23,9 @@ from relay.sandbox.options import RequestFaults, SandboxOptions
 
 CLOCK = 300
 """Seconds that a request's timestamp may be off."""
+
+Key = bytes | Ed25519PublicKey
+"""Of a symmetric secret (v1), or of an Ed25519 one (v1a)."""
 
 _SECONDS = re.compile(r"[0-9]{1,15}")
 
@@ -60,19 +65,27 @@ class WebhookStandIn:
         return {**settings, "secret": self._secret} if self._secret else settings
 
 
-def signing_key(secret: str) -> bytes:
-    """The key of a `whsec_…` secret; prefix and padding may be missing. Raises ValueError."""
-    text = secret.removeprefix("whsec_")
+def signing_key(secret: str) -> Key:
+    """The key of a `whsec_…` secret (prefix and padding may be missing), or the public one of a `whsk_…`.
+
+    Raises ValueError.
+    """
+    private = secret.startswith("whsk_")
+    key = _decoded(secret.removeprefix("whsk_").removeprefix("whsec_"))
+    if not key or (private and len(key) not in (32, 64)):
+        raise ValueError("the webhook secret must be whsec_ followed by base64, or whsk_ and an Ed25519 key")
+    return Ed25519PrivateKey.from_private_bytes(key[:32]).public_key() if private else key
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of base64, whose padding may be missing; none if it is not base64."""
     try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        key = b""
-    if not key:
-        raise ValueError("the webhook secret must be whsec_ followed by base64")
-    return key
+        return b""
 
 
-def check_signature(headers: Mapping[str, str], body: bytes, key: bytes, now: float) -> None:
+def check_signature(headers: Mapping[str, str], body: bytes, key: Key, now: float) -> None:
     """Raise Refused (401) unless the request is signed by the key, now and over this very body.
 
     `now` is in Unix seconds. Header names are matched in any case; any one right signature will do.
@@ -88,12 +101,25 @@ def check_signature(headers: Mapping[str, str], body: bytes, key: bytes, now: fl
         raise Refused(401, f"webhook-timestamp is off by {skew:.0f} s; at most {CLOCK} are allowed")
     # Bytes that are not UTF-8 come in headers as surrogates, and go back to what they were.
     signed = f"{found['id']}.{found['timestamp']}.".encode("utf-8", "surrogateescape") + body
-    expected = base64.b64encode(hmac.digest(key, signed, hashlib.sha256))
+    wanted = "v1" if isinstance(key, bytes) else "v1a"
     for signature in found["signature"].split(" "):
         version, _, value = signature.partition(",")
-        if version == "v1" and hmac.compare_digest(value.encode("utf-8", "surrogateescape"), expected):
+        if version == wanted and _is_right(value, signed, key):
             return
-    raise Refused(401, "no v1 signature in webhook-signature matches the id, the timestamp and the body")
+    raise Refused(
+        401, f"no {wanted} signature in webhook-signature matches the id, the timestamp and the body"
+    )
+
+
+def _is_right(value: str, signed: bytes, key: Key) -> bool:
+    if isinstance(key, bytes):
+        expected = base64.b64encode(hmac.digest(key, signed, hashlib.sha256))
+        return hmac.compare_digest(value.encode("utf-8", "surrogateescape"), expected)
+    try:
+        key.verify(_decoded(value), signed)
+    except InvalidSignature:
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)

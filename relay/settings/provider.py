@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
@@ -98,6 +98,10 @@ class ProviderOptions(Options):
     def redis_names(self) -> Mapping[str, str]:
         """The options that name a key or a channel in Redis, each with that name: none may be relay's own."""
         return {}
+
+    def warnings(self) -> Sequence[str]:
+        """Settings that are allowed but seldom right, each with what to do; `relay check` prints them."""
+        return ()
 
     def bursts(self) -> tuple[int, ...]:
         """The bucket's size in messages, one for each rate."""

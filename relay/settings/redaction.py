@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 from pydantic import BaseModel, SecretStr
@@ -26,6 +27,13 @@ _LINE = 16  # the same of a line of PEM, and of a URL that is no secret as a who
 _NAME = re.compile(r"(?i)auth|cookie|credential|key|passw|secret|session|token")
 _PASSWORD = re.compile(r"//[^/?#]*?:([^/?#]+)@")
 _IN_QUERY = re.compile(r"(?i)(?:password|passwd|secret|token)=([^&#\s]+)")
+_MEMBER = re.compile(
+    r'("[^"\\]*(?:auth|cookie|credential|api.?key|passw|secret|session|access.?token)[^"\\]*"\s*:\s*)'
+    r'"(?:[^"\\]|\\.)*"?',
+    re.IGNORECASE,
+)
+_SECRETS = re.compile(r'("secrets"\s*:\s*)\[[^\]]*\]?')
+_WEBHOOK_SECRET = re.compile(r"whs(?:ec|k)_[A-Za-z0-9+/=]*")
 _IN_PATH, _QUERY = "~!$&'()*+,;=:@", "~:@/"  # what stands there as it is
 _SCHEME = re.compile(r"(?i)(?:basic|bearer|token|vapid) +")
 
@@ -82,6 +90,30 @@ def names_a_secret(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
+def is_credential(name: str, value: str) -> bool:
+    """Whether a header says who somebody is, by its name or by a scheme such as `Bearer` in its value."""
+    return names_a_secret(name) or _SCHEME.match(value) is not None
+
+
+def without_credentials(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A message's payload as it can be shown: without credentials in `headers`, and without `secrets`."""
+    shown = dict(payload)
+    headers = payload.get("headers")
+    if isinstance(headers, Mapping):
+        shown["headers"] = {
+            name: HIDDEN if is_credential(name, str(value)) else value for name, value in headers.items()
+        }
+    if "secrets" in payload:
+        shown["secrets"] = HIDDEN
+    return shown
+
+
+def text_without_credentials(text: str) -> str:
+    """The same for an element that could not be read, so that only its text can be searched."""
+    text = _MEMBER.sub(rf'\1"{HIDDEN}"', text)
+    return _WEBHOOK_SECRET.sub(HIDDEN, _SECRETS.sub(rf'\1"{HIDDEN}"', text))
+
+
 def _forms(secret: str) -> Iterator[str]:
     """The ways in which a secret is written: as it is, in URLs, in forms, in JSON; a key by its lines."""
     scheme, separator, rest = secret.partition("://")
@@ -92,7 +124,7 @@ def _forms(secret: str) -> Iterator[str]:
         whole = [secret, *(part for part in re.split(r"[/?&=:@#]", rest) if len(part) >= _PART)]
     else:
         lines = [line.strip() for line in secret.splitlines()]
-        whole = [secret, secret.removeprefix("whsec_")]
+        whole = [secret, secret.removeprefix("whsec_").removeprefix("whsk_")]
         whole += [line for line in lines if len(line) >= _LINE and not line.startswith("-----")]
     for text in whole:
         yield from (text, unquote(text), quote_plus(text), json.dumps(text)[1:-1])

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -18,6 +20,7 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from providers.webhook import Webhook, WebhookOptions
+from relay.fan_out import FanOut, expand, split
 from relay.message import Message, parse_bare, parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
 from relay.provider import Request, Response
@@ -51,6 +54,126 @@ def lower(request: Request) -> dict[str, str]:
 
 
 # Signature
+
+PRIVATE, PUBLIC = (
+    next(v["inputs"][name] for v in VECTORS if v["kind"] == "standard_webhooks_v1a")
+    for name in ("secret_key", "public_key")
+)
+
+
+def test_an_ed25519_signature_equals_that_of_the_standard() -> None:
+    vector = next(v for v in VECTORS if v["kind"] == "standard_webhooks_v1a")
+    inputs = vector["inputs"]
+    for fields in ({"secret": PRIVATE}, {}):
+        own = {} if fields else {"secrets": [PRIVATE]}
+        message = a_message({"body": inputs["payload"], **own}, id=inputs["webhook_id"])
+        request = a_webhook(inputs["webhook_timestamp"], **fields).request([message])
+        assert request.headers["webhook-signature"] == vector["expected"]["webhook_signature"]
+
+
+@pytest.mark.parametrize("secret", [PRIVATE, "whsk_" + base64.b64encode(b"s" * 32).decode()])
+def test_an_ed25519_signature_is_verified_by_the_public_key_alone(secret: str) -> None:
+    request = a_webhook(secret=secret).request([a_message({"body": {"a": 1}})])
+    version, _, signature = request.headers["webhook-signature"].partition(",")
+    content = f"msg_1.{request.headers['webhook-timestamp']}.".encode() + request.body
+    seed = base64.b64decode(secret.removeprefix("whsk_"))[:32]
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key()
+    public.verify(base64.b64decode(signature), content)
+    assert version == "v1a"
+    if secret == PRIVATE:
+        assert base64.b64encode(public.public_bytes_raw()).decode() == PUBLIC.removeprefix("whpk_")
+    with pytest.raises(InvalidSignature):
+        public.verify(base64.b64decode(signature), content + b" ")
+
+
+def test_the_secrets_of_a_message_sign_instead_of_those_of_the_file() -> None:
+    hook = a_webhook(time.time(), url=None, secret=SECRET)
+    own = a_message({"url": URL, "body": {"a": 1}, "secrets": [OLDER, PRIVATE]})
+    request = hook.request([own])
+    kinds = [signature.partition(",")[0] for signature in request.headers["webhook-signature"].split()]
+    assert kinds == ["v1", "v1a"]
+    assert Verifier(OLDER).verify(request.body, dict(request.headers)) == {"a": 1}
+    with pytest.raises(WebhookVerificationError):
+        Verifier(SECRET).verify(request.body, dict(request.headers))
+    assert OLDER.encode() not in request.body
+    other = hook.request([a_message({"url": URL, "body": {"a": 1}})])
+    assert Verifier(SECRET).verify(other.body, dict(other.headers)) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "reason"),
+    [
+        ("whsec_AAAA", "secrets: must be an array of 1 to 10 texts"),
+        ([], "secrets: must be an array of 1 to 10 texts"),
+        ([SECRET] * 11, "secrets: must be an array of 1 to 10 texts"),
+        ([7], "secrets[0]: must be a text of at most 200 characters"),
+        ([SECRET, "whsec_" + "A" * 400], "secrets[1]: must be a text of at most 200 characters"),
+        (["whsec_AAAA"], "secrets[0]: must hold 16 to 64 bytes in base64, not 3"),
+        (["whsec_AA%A"], "secrets[0]: must be whsec_ or whsk_ followed by base64"),
+        (["whsk_AAAA"], "secrets[0]: must be whsk_ followed by 32 or 64 bytes in base64"),
+        (
+            ["whsk_" + base64.b64encode(b"x" * 64).decode()],
+            "secrets[0]: its second half is not the public key of its first half",
+        ),
+    ],
+)
+def test_secrets_of_a_message_that_cannot_sign_are_refused_without_a_word_of_them(
+    secrets: Any, reason: str
+) -> None:
+    assert a_webhook().check(a_message({"body": {}, "secrets": secrets})) == Rejected(reason)
+
+
+def test_a_fan_out_signs_each_delivery_by_the_secrets_of_its_message() -> None:
+    hook = a_webhook(time.time(), url=None)
+    message = a_message({"targets": [URL, f"{URL}/2"], "body": {"a": 1}, "secrets": [SECRET]})
+    fan_out = split(message, hook.target_field, 10)
+    assert isinstance(fan_out, FanOut)
+    parts = expand(fan_out.message, "1", fan_out.chunks[0], 0)
+    for part in parts:
+        assert hook.check(part) is None
+        request = hook.request([part])
+        assert Verifier(SECRET).verify(request.body, dict(request.headers)) == {"a": 1}
+    assert len(parts) == 2
+
+
+# Credentials and URLs of messages
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Authorization", "Bearer x"),
+        ("authorization", "x"),
+        ("Cookie", "session=1"),
+        ("X-Api-Key", "1"),
+        ("X-Auth", "1"),
+        ("X-Anything", "Bearer 0123456789"),
+        ("X-Anything", "basic dXNlcjpwYXNz"),
+    ],
+)
+def test_a_credential_of_the_file_never_goes_to_a_url_of_a_message(name: str, value: str) -> None:
+    headers = {"X-Team": "a", name: value}
+    with pytest.raises(ValidationError, match=f"{name} would go to the URL of any message") as caught:
+        a_webhook(url=None, headers=headers)
+    assert caught.value.errors()[0]["loc"] == ("headers",)
+    assert value not in str(caught.value) or len(value) < 4
+    a_webhook(headers=headers)
+    opened = a_webhook(url=None, headers=headers, send_credentials_to_any_url=True)
+    assert opened.request([a_message({"url": URL})]).headers[name.lower()] == value
+    with pytest.raises(ValidationError):
+        a_webhook(url=None, headers=headers, allow_private=True)
+
+
+def test_headers_that_hold_no_credential_go_to_any_url() -> None:
+    hook = a_webhook(url=None, headers={"X-Team": "a", "Accept": "*/*"})
+    assert hook.request([a_message({"url": URL})]).headers["x-team"] == "a"
+
+
+def test_a_shared_symmetric_secret_for_urls_of_messages_is_warned_of() -> None:
+    (warning,) = a_webhook(url=None, secret=SECRET).options.warnings()
+    assert "each receiver can forge requests to the others" in warning
+    for fields in ({"secret": SECRET}, {"url": None}, {"url": None, "secret": PRIVATE}):
+        assert a_webhook(**fields).options.warnings() == ()
 
 
 @pytest.mark.parametrize(
@@ -255,7 +378,7 @@ def test_a_url_of_the_configuration_may_be_private() -> None:
         ),
         (
             {"url": URL, "boddy": {}},
-            "'boddy': not a field; there are url, body, headers, method",
+            "'boddy': not a field; there are url, body, headers, method, secrets",
         ),
     ],
 )

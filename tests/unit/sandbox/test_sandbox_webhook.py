@@ -67,6 +67,16 @@ def test_the_specification_s_own_example_is_accepted() -> None:
         check_signature(EXAMPLE, EXAMPLE_BODY, EXAMPLE_KEY, 1614265330 + 301)
 
 
+def test_a_signature_by_ed25519_is_checked_by_the_public_key() -> None:
+    secret = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+    right = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+    signed = {**EXAMPLE, "webhook-signature": f"v1,AAAA v1a,é v1a,AAAA {right}"}
+    check_signature(signed, EXAMPLE_BODY, signing_key(secret), 1614265330)
+    for headers, body in ((signed, b"{}"), (EXAMPLE, EXAMPLE_BODY)):
+        with pytest.raises(Refused, match="no v1a signature"):
+            check_signature(headers, body, signing_key(secret), 1614265330)
+
+
 async def test_without_a_secret_nothing_has_to_be_signed() -> None:
     async with Sandbox(replace(SandboxOptions(), webhook_secret="")) as sandbox, ClientSession() as session:
         async with session.post(f"{sandbox.url}/webhook", data=b"\xff") as answer:

@@ -12,7 +12,15 @@ from pydantic import TypeAdapter
 from providers.http import HttpRequestOptions
 from providers.webhook import WebhookOptions
 from relay.settings.models import RedisSettings
-from relay.settings.redaction import Redactor, names_a_secret, one_line, printable, secrets_in
+from relay.settings.redaction import (
+    Redactor,
+    names_a_secret,
+    one_line,
+    printable,
+    secrets_in,
+    text_without_credentials,
+    without_credentials,
+)
 from relay.settings.template import Template
 from relay.settings.types import Secret
 
@@ -129,3 +137,33 @@ def test_a_terminal_is_shown_what_it_was_told() -> None:
     shown: Any = printable("\x1b[31m\n\u202ex\U000e0041")
     assert shown == "\\x1b[31m\\n\\u202ex\\U000e0041"
     assert printable("a\nb\x07", keep="\n") == "a\nb\\x07"
+
+
+def test_a_payload_is_shown_without_its_credentials_and_secrets() -> None:
+    payload = {
+        "url": "https://a.example/",
+        "headers": {"Authorization": "Bearer 1", "X-Plain": "Basic abc", "X-Team": "a"},
+        "secrets": ["whsec_0123456789"],
+    }
+    assert without_credentials(payload) == {
+        "url": "https://a.example/",
+        "headers": {"Authorization": "***", "X-Plain": "***", "X-Team": "a"},
+        "secrets": "***",
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (
+            '{"headers": {"Authorization": "Bearer \\"1"}, "b": 1',
+            '{"headers": {"Authorization": "***"}, "b": 1',
+        ),
+        ('{"secrets": ["MfKQ9r8GKYqrTwjUPD8I"], "id": "7"', '{"secrets": "***", "id": "7"'),
+        ('["whsk_6Xb/dCcHpPea21=="', '["***"'),
+        ('{"X-Api-Key": "1234', '{"X-Api-Key": "***"'),
+        ('{"collapse_key": "a", "token": "b"}', '{"collapse_key": "a", "token": "b"}'),
+    ],
+)
+def test_an_element_that_cannot_be_read_is_shown_without_credentials(raw: str, shown: str) -> None:
+    assert text_without_credentials(raw) == shown
