@@ -123,7 +123,11 @@ def configuration(folder: Path, redis_server: RedisServer, receiver: Receiver) -
 
 
 PAYLOADS = {
-    "hook": {"body": {"a": 1}, "headers": {"X-Auth-Token": "marker-of-message"}},
+    "hook": {
+        "body": {"a": 1},
+        "headers": {"X-Auth-Token": "marker-of-message"},
+        "secrets": ["whsec_bWFya2VyLW9mLWVuZHBvaW50LXNlY3JldA=="],
+    },
     "proxied": {"body": 1},
     "api": {"text": "hello"},
     "pusher": {"channel": "c", "event": "e", "data": 1},
@@ -141,6 +145,8 @@ async def test_no_secret_is_in_anything_that_is_said(
     said: list[str] = []
     for name, payload in PAYLOADS.items():
         await redis.rpush("notifications", json.dumps({"provider": name, "id": name, "payload": payload}))
+    malformed = {"provider": "hook", "id": "malformed", "payload": PAYLOADS["hook"]}
+    await redis.rpush("notifications", json.dumps(malformed)[:-1])
     async with worker(config) as running:
         await receiver.until(3)
         while not all([await redis.xlen(f"relay:{{{name}}}:dead") for name in ("hook", "proxied", "api")]):
@@ -156,6 +162,7 @@ async def test_no_secret_is_in_anything_that_is_said(
         ["status", "--json"],
         ["dead", "list", "hook"],
         *(["dead", "show", name] for name in ("hook", "proxied", "api")),
+        ["dead", "list", "notifications", "--json"],
     ]
     for ended in await asyncio.gather(*(relay(*command, "-c", str(config)) for command in commands)):
         assert ended.out or ended.err
@@ -164,8 +171,24 @@ async def test_no_secret_is_in_anything_that_is_said(
     tokens = {token.split()[-1] for token in echoed if token}
     assert MARKERS["header"] in tokens
     # Tokens that were made from keys are secrets too.
-    assert not leaks(said, {*tokens, "marker-of-message"})
+    assert not leaks(said, {*tokens, "marker-of-message", "bWFya2VyLW9mLWVuZHBvaW50LXNlY3JldA"})
     assert "***" in "".join(said)
+
+
+async def test_a_file_that_gives_credentials_or_one_secret_to_all_urls_is_checked(tmp_path: Path) -> None:
+    hook: dict[str, Any] = {"type": "webhook", "secret": "whsec_bWFya2VyLW9mLWVuZHBvaW50LXNlY3JldA=="}
+    config = write_config(tmp_path, "redis://127.0.0.1", {"hook": hook})
+    warned = await relay("check", "-c", str(config))
+    assert warned.code == 0
+    assert "warning: hook: all URLs that messages bring share a whsec_ secret" in warned.err
+    hook["headers"] = {"Authorization": "Bearer marker"}
+    config = write_config(tmp_path, "redis://127.0.0.1", {"hook": hook})
+    refused = await relay("check", "-c", str(config))
+    assert refused.code == 2
+    line = next(n for n, text in enumerate(config.read_text().splitlines(), 1) if "Authorization" in text)
+    assert f"{config}:{line}:" in refused.err
+    assert "Authorization would go to the URL of any message" in refused.err
+    assert "send_credentials_to_any_url: true" in refused.err
 
 
 BROKEN = [
