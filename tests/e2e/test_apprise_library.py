@@ -43,3 +43,24 @@ async def test_messages_go_out_and_a_refused_one_says_why(
     assert {receipt["outcome"] for receipt in receipts.values()} == {"delivered"}
     assert len(receipts) == 50
     assert "s3cret" not in json.dumps(running.lines) + checked.out + checked.err
+
+
+async def test_a_message_that_hangs_apprise_holds_neither_others_nor_the_end_of_the_worker(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    """Apprise takes many minutes to make HTML of such Markdown."""
+    url = f"{receiver.url.replace('http', 'json')}/hook?format=html"
+    ops = {"type": "apprise", "url": url, "timeout": 600}
+    path = write_config(tmp_path, redis_server.url, {"ops": ops}, shutdown_timeout=1)
+    async with worker(path) as running:
+        hanging = {"id": "bad", "payload": {"body": "[" * 90_000, "format": "markdown"}}
+        await redis.rpush("notifications", json.dumps(hanging))
+        await redis.rpush("notifications", json.dumps({"id": "good", "payload": {"body": "a"}}))
+        await receiver.until(1)
+        children = (
+            Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+        )
+        assert children
+    assert running.process.returncode == 0
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert [json.loads(request.body)["message"] for request in receiver.requests] == ["a"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import socket
 import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 import pytest
 
 from providers.apprise import Apprise, AppriseOptions
-from relay.errors import ConfigError
+from relay.errors import ConfigError, TransportError
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.settings.load import loads
+from tests.support.raw_server import read_request, serving
 from tests.support.receiver import Answer, Receiver, receiving
 from tests.support.relay_process import relay
 
@@ -79,17 +81,15 @@ async def test_what_the_payload_says_is_what_the_service_gets(receiver: Receiver
     assert (second["title"], second["message"], second["type"]) == ("", "only", "info")
 
 
-@pytest.mark.parametrize(("status", "expected"), TABLE)
-async def test_answers_by_the_table_of_the_page(
-    receiver: Receiver, status: int, expected: type[Outcome]
-) -> None:
-    receiver.answer = lambda request: Answer(status)
+async def test_answers_by_the_table_of_the_page(receiver: Receiver) -> None:
     async with an_apprise(json_url(receiver)) as adapter:
-        found = await deliver(adapter, {"body": "a"})
-    assert isinstance(found, expected)
-    assert not isinstance(found, Delivered)
-    assert f"error={status}" in getattr(found, "reason", "")
-    assert getattr(found, "status", None) == status
+        for status, expected in TABLE:
+            receiver.answers.append(Answer(status))
+            found = await deliver(adapter, {"body": "a"})
+            assert isinstance(found, expected), status
+            assert not isinstance(found, Delivered)
+            assert f"error={status}" in getattr(found, "reason", "")
+            assert getattr(found, "status", None) == status
 
 
 def test_the_page_speaks_of_every_outcome() -> None:
@@ -106,26 +106,110 @@ async def test_no_connection_is_a_retry_that_says_so() -> None:
     assert "s3cret" not in found.reason
 
 
-async def test_a_service_that_says_nothing_is_given_up_within_the_time_out(receiver: Receiver) -> None:
+async def test_a_service_that_says_nothing_is_given_up_within_the_timeout(receiver: Receiver) -> None:
+    """By Apprise after half of it, which is for the connection and the answer each."""
     receiver.gate.clear()
-    async with an_apprise(json_url(receiver), timeout=0.4) as adapter, asyncio.timeout(120):
+    async with an_apprise(json_url(receiver), timeout=4) as adapter, asyncio.timeout(120):
         assert isinstance(await deliver(adapter, {"body": "a"}), Retry)
 
 
-async def test_no_more_threads_than_concurrency_and_none_at_rest(receiver: Receiver) -> None:
-    def threads() -> int:
-        return sum(thread.name.startswith("apprise-counted") for thread in threading.enumerate())
-
+async def test_an_adapter_works_in_one_process_that_comes_with_its_first_message(receiver: Receiver) -> None:
+    before = children()
     receiver.gate.clear()
-    async with an_apprise(json_url(receiver), "counted", concurrency=3) as adapter:
-        assert threads() == 0
+    async with an_apprise(json_url(receiver), concurrency=3) as adapter:
+        assert children() == before
         deliveries = [asyncio.create_task(deliver(adapter, {"body": str(number)})) for number in range(9)]
         await receiver.until(3)
-        assert threads() == 3
+        assert len(children() - before) == 1
         assert len(receiver.requests) == 3
         receiver.gate.set()
         assert await asyncio.gather(*deliveries) == [Delivered()] * 9
-        assert threads() == 3
+    assert await gone(children() - before)
+
+
+async def test_a_message_that_hangs_apprise_ends_with_the_timeout_and_costs_no_other(
+    receiver: Receiver,
+) -> None:
+    """Apprise takes many minutes to make HTML of such Markdown."""
+    before = children()
+    url = json_url(receiver) + "?format=html"
+    async with an_apprise(url, timeout=5, concurrency=2) as adapter, asyncio.timeout(120):
+        assert await deliver(adapter, {"body": "*a*", "format": "markdown"}) == Delivered()
+        (first,) = children() - before
+        hanging = {"body": "[" * 90_000, "format": "markdown"}
+        stuck = [asyncio.create_task(failure(adapter, hanging)) for _ in range(2)]
+        assert await asyncio.gather(*stuck) == ["no answer within 5 s"] * 2
+        assert await deliver(adapter, {"body": "b"}) == Delivered()
+        assert await gone({first})
+    assert await gone(children() - before)
+
+
+async def test_a_process_that_ends_by_itself_is_replaced(receiver: Receiver) -> None:
+    before = children()
+    receiver.gate.clear()
+    async with an_apprise(json_url(receiver)) as adapter:
+        waiting = asyncio.create_task(failure(adapter, {"body": "a"}))
+        await receiver.until(1)
+        (first,) = children() - before
+        os.kill(first, signal.SIGKILL)
+        assert await waiting == "the process of Apprise has ended"
+        receiver.gate.set()
+        assert await deliver(adapter, {"body": "b"}) == Delivered()
+
+
+async def test_a_service_that_drips_its_answer_ends_with_the_timeout() -> None:
+    """The timeout of the library `requests` is for each read."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+
+    async with serving(drip) as port, an_apprise(f"json://127.0.0.1:{port}/", timeout=1) as adapter:
+        assert await failure(adapter, {"body": "a"}) == "no answer within 1 s"
+
+
+async def test_proxies_and_passwords_of_the_environment_are_not_used(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login a password b\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with an_apprise(json_url(receiver)) as adapter:
+        assert await deliver(adapter, {"body": "a"}) == Delivered()
+    assert "authorization" not in {name.lower() for name in receiver.requests[0].headers}
+
+
+async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
+    receiver.answer = lambda request: Answer(307, headers={"location": f"{receiver.url}/other"})
+    async with an_apprise(json_url(receiver)) as adapter:
+        found = await deliver(adapter, {"body": "a"})
+    assert isinstance(found, Rejected)
+    assert found.reason.endswith("(redirects are not followed)")
+    assert len(receiver.requests) == 1
+
+
+def children() -> set[int]:
+    """The processes that this one has started."""
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
+    return {int(number) for number in path.read_text().split()}
+
+
+async def gone(numbers: set[int]) -> bool:
+    async with asyncio.timeout(30):
+        while numbers & children():
+            await asyncio.sleep(0.02)
+    return True
+
+
+async def failure(adapter: Apprise, payload: Any) -> str:
+    with pytest.raises(TransportError) as caught:
+        await deliver(adapter, payload)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +220,8 @@ async def test_no_more_threads_than_concurrency_and_none_at_rest(receiver: Recei
         ({"body": 3}, "body: expected `str`, got `int`"),
         ({"body": "a", "type": "bad"}, "type: invalid enum value 'bad'"),
         ({"body": "a", "format": "rtf"}, "format: invalid enum value 'rtf'"),
+        ({"body": "a" * 100_001}, "body: 100001 characters; at most 100000 are sent"),
+        ({"body": "a", "title": "b" * 1_001}, "title: 1001 characters; at most 1000 are sent"),
         ({"body": "a", "attach": "x"}, "object contains unknown field `attach`"),
     ],
 )
