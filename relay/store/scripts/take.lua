@@ -39,6 +39,7 @@ local number = redis.call('GET', number_key)
 local done = number and number == ARGV[2]
 for index = 11, #KEYS do done = done and redis.call('HGET', KEYS[index], ARGV[5]) == number end
 if done then
+  redis.call('LLEN', processing)
   local first_deferred = 11 + 2 * tonumber(ARGV[10])
   for index = first_deferred, #ARGV, 2 do redis.call('LLEN', deferred_lanes .. ':' .. ARGV[index]) end
   for index = 11, first_deferred - 1, 2 do

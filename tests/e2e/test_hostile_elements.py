@@ -1,0 +1,150 @@
+"""Elements and keys that try to stop a worker or its neighbours: everything else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.e2e.conftest import webhook
+from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import relay, worker, write_config
+
+HUGE = 64 << 20
+ROOM = 40 << 20
+"""Bytes by which a worker may grow: less than one copy of a huge element."""
+
+
+@pytest.fixture
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+def message(text: str, **fields: Any) -> str:
+    return json.dumps({"id": text, "reply_to": "receipts:1", "payload": {"body": {"n": text}}, **fields})
+
+
+async def receipts(redis: Redis) -> dict[str, tuple[str, str]]:
+    found = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    assert len({receipt["id"] for receipt in found}) == len(found), "each receipt comes once"
+    return {receipt["id"]: (receipt["provider"], receipt["outcome"]) for receipt in found}
+
+
+async def until_receipts(redis: Redis, number: int) -> dict[str, tuple[str, str]]:
+    async with asyncio.timeout(60):
+        while len(found := await receipts(redis)) < number:
+            await asyncio.sleep(0.02)
+    return found
+
+
+def limit_memory(pid: int) -> None:
+    status = Path(f"/proc/{pid}/status").read_text()
+    size = int(status.partition("VmSize:")[2].split()[0]) * 1024
+    resource.prlimit(pid, resource.RLIMIT_AS, (size + ROOM, size + ROOM))
+
+
+async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+    huge = b"x" * HUGE
+    async with worker(config) as running:
+        await redis.rpush("notifications", message("warm"))
+        await until_receipts(redis, 1)
+        limit_memory(running.process.pid)
+        await redis.rpush("notifications", huge)  # it waits for one element
+        await redis.rpush("notifications", message("a"))
+        await until_receipts(redis, 2)
+        await redis.rpush("notifications", message("b"), huge, message("c"))  # a batch
+        await until_receipts(redis, 4)
+    assert not [line for line in running.lines if line.get("level") == "error"]
+    letters = await redis.xrange("relay:{hook}:dead")
+    assert [(fields[b"raw"] == huge, int(fields[b"size"])) for _, fields in letters] == [(True, HUGE)] * 2
+    assert {fields[b"reason"] for _, fields in letters} == {
+        b"%d bytes; the queue 'notifications' takes at most 1048576" % HUGE
+    }
+    await redis.flushall()
+
+
+async def test_an_element_that_is_no_message_stops_nobody_and_is_answered_if_it_can_be(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    """Long names, wrong fields, providers, lists and times that the queue does not allow."""
+    providers = {"hook": webhook(receiver), "other": webhook(receiver), "hidden": webhook(receiver)}
+    queue = {"name": "q", "provider": "hook", "providers": ["other"]}
+    config = write_config(tmp_path, redis_server.url, providers, [{**queue, "reply_to": ["receipts:*"]}])
+    long_name = "x" * (2 << 20)
+    elements = [
+        json.dumps({"payload": {}, long_name: {"targets": 1}}),
+        message("unknown field", colapse_key="x"),
+        message("nobody", provider="nobody"),
+        message("hidden", provider="hidden"),
+        message("other", provider="other"),
+        message("forever", deliver_at="5138-11-16T09:46:39Z"),
+        message("celery", reply_to="celery"),
+        message("own", reply_to="relay:wake"),
+        '{"id": "broken", "reply_to": "receipts:1", "payload": {',
+        message("good"),
+    ]
+    await redis.rpush("q", *elements)
+    async with worker(config):
+        found = await until_receipts(redis, 6)
+    assert found == {
+        "unknown field": ("hook", "rejected"),
+        "nobody": ("nobody", "rejected"),
+        "hidden": ("hidden", "rejected"),
+        "other": ("other", "delivered"),
+        "forever": ("hook", "rejected"),
+        "good": ("hook", "delivered"),
+    }
+    assert not await redis.exists("celery")
+    letters = (await relay("dead", "list", "q", "--json", "-c", str(config))).json
+    reasons = sorted(letter["reason"] for letter in letters)
+    expected = [
+        f"{len(elements[0])} bytes; the queue 'q' takes at most",
+        "unknown field",
+        "deliver_at: ",
+        "reply_to: 'celery' is not among the lists",
+        "reply_to: keys that start with 'relay:' are relay's own",
+        "not JSON",
+        "provider: 'nobody' is not configured",
+        "provider: the queue 'q' does not admit 'hidden', only hook, other",
+    ]
+    assert len(reasons) == len(expected)
+    for reason, begin in zip(reasons, sorted(expected), strict=True):
+        assert reason.startswith(begin)
+        assert len(reason) < 600
+    refused = await relay("push", "q", message("x", provider="hidden"), "-c", str(config))
+    assert refused.code == 2
+    assert "does not admit 'hidden'" in refused.err
+
+
+async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    providers = {"broken": webhook(receiver, concurrency=1), "good": webhook(receiver)}
+    config = write_config(tmp_path, redis_server.url, providers, [{"name": "q"}])
+    await redis.set("relay:{broken}:bodies", "text")
+    first = [message(f"b{number}", provider="broken") for number in range(3)]
+    await redis.rpush("q", *first, *(message(f"g{number}", provider="good") for number in range(3)))
+    async with worker(config) as running:
+        assert set(await until_receipts(redis, 3)) == {"g0", "g1", "g2"}
+        line = await running.says("lane refuses messages")
+        assert line["provider"] == "broken"
+        assert "WRONGTYPE" in line["error"]
+        await redis.rpush("q", message("b3", provider="broken"))
+        await redis.rpush("q", message("g3", provider="good"))
+        await until_receipts(redis, 4)
+        async with asyncio.timeout(60):
+            while await redis.llen("relay:{q}:deferred:broken") != 4:
+                await asyncio.sleep(0.05)
+        await redis.delete("relay:{broken}:bodies")
+        assert len(await until_receipts(redis, 8)) == 8
+    sent = [json.loads(request.body)["n"] for request in receiver.requests]
+    assert [text for text in sent if text.startswith("b")] == ["b0", "b1", "b2", "b3"]

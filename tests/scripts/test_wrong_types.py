@@ -1,0 +1,330 @@
+"""Keys of a wrong type: a script fails before it moves anything, and works once the key is repaired."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from relay.errors import StoreError
+from relay.fan_out import FanOut
+from relay.message import Message
+from relay.outcome import Delivered, Rejected, Retry, Unregistered
+from relay.settlement import Settler
+from relay.store.fleet import Fleet, Profile
+from relay.store.keys import LANE_PARTS
+from relay.store.lane import Claimed, Malformed, Refusal
+from relay.store.queue import Done, Limits, Queue
+from relay.store.record import unpack
+from tests.support.builders import a_lane, a_message, options, plain_message
+from tests.support.redis_server import RedisServer
+
+OPTIONS: dict[str, Any] = {"dedup_window": 600.0, "max_backlog": 1000}
+
+
+@pytest.fixture(scope="module")
+def url(newest_redis_server: RedisServer) -> str:
+    return newest_redis_server.url
+
+
+async def spoil(redis: Redis, key: str, kind: str) -> None:
+    """Put a value of another type at a key; `repair` brings the old one back."""
+    if await redis.exists(key):
+        await redis.rename(key, "{test}saved")
+    if kind == "stream":
+        await redis.xadd(key, {"a": "b"})
+    else:
+        await redis.set(key, "text")
+
+
+async def repair(redis: Redis, key: str) -> None:
+    await redis.delete(key)
+    if await redis.exists("{test}saved"):
+        await redis.rename("{test}saved", key)
+
+
+def a_fan_out(text: str, targets: int = 3) -> FanOut:
+    message = msgspec.structs.replace(
+        a_message(text, reply_to="receipts:1"), targets=targets, target_field="to"
+    )
+    chunks = [msgspec.json.encode([f"{text}{number}"]) for number in range(targets)]
+    return FanOut(message, chunks, 1)
+
+
+class Scene:
+    """A lane in which every key holds something, and one call of one script."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.lane = a_lane(redis, **OPTIONS)
+        self.settler = Settler(options(**OPTIONS))
+        self.claimed = Claimed("", None, [])
+        self.dead: list[str] = []
+
+    async def set(self) -> None:
+        await self.redis.flushall()
+        lane = self.lane
+        await lane.enqueue([plain_message("first"), plain_message("second", priority="high")])
+        rejected = (await lane.claim(1)).claims
+        await lane.settle([self.settler.settle(claim, Rejected("no", 400)).entry for claim in rejected])
+        await lane.enqueue([a_fan_out("early")])
+        await lane.claim(10)
+        await lane.hand_back()
+        await lane.enqueue(
+            [
+                plain_message("plain"),
+                a_message("named", reply_to="receipts:1"),
+                a_message("older", collapse_key="k", reply_to="receipts:1"),
+                a_message("one", ordering_key="o"),
+                a_message("two", ordering_key="o"),
+                plain_message("low", priority="low"),
+                plain_message("due"),
+            ]
+        )
+        ticket = await self.redis.rpop(lane.keys.part("ready:normal"))
+        await self.redis.zadd(lane.keys.part("due"), {ticket: 1})
+        self.claimed = await lane.claim(3)
+        self.dead = [entry.decode() for entry, _ in await self.redis.xrange(lane.keys.part("dead"))]
+        await self.redis.rpush("{test}queue", "straight", "behind")
+
+    async def end(self) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+        """All that is delivered from now on or is dead, and all receipts."""
+        await self.lane.hand_back()
+        delivered = Counter[str]()
+        for _ in range(30):
+            for ticket in await self.redis.zrange(self.lane.keys.part("due"), 0, -1):
+                await self.redis.zadd(self.lane.keys.part("due"), {ticket: 1})
+            claimed = await self.lane.claim(50)
+            for expansion in claimed.expansions:
+                await self.lane.expand(expansion)
+            delivered.update(
+                claim.message.payload.get("to", claim.message.id if claim.message.named else "")
+                or claim.message.payload["text"]
+                for claim in claimed.claims
+            )
+            entries = [self.settler.settle(claim, Delivered()).entry for claim in claimed.claims]
+            await self.lane.settle(entries)
+        assert await self.lane.size() == 0, "nothing is stuck"
+        for _, fields in await self.redis.xrange(self.lane.keys.part("dead")):
+            record = fields.get(b"record")
+            delivered["dead:" + (str(unpack(record).payload) if record else fields[b"raw"].decode())] += 1
+        receipts = Counter[tuple[str, str]]()
+        for _, fields in await self.redis.xrange(self.lane.keys.part("outbox")):
+            letter = msgspec.msgpack.decode(fields[b"letter"])
+            receipts[(letter[2], letter[3])] += 1
+        return delivered, receipts
+
+
+async def enqueue_plain(scene: Scene) -> None:
+    await scene.lane.enqueue([plain_message("new"), plain_message("newer")], "mark", "1")
+
+
+async def enqueue_mixed(scene: Scene) -> None:
+    items: list[Message | FanOut | Malformed | Refusal] = [
+        plain_message("new"),
+        a_message("named", reply_to="receipts:1"),
+        a_message("newer", collapse_key="k", reply_to="receipts:1"),
+        a_message("three", ordering_key="o", deliver_at=1.0),
+        Malformed(b"raw", "no message", "q", "m", "receipts:1"),
+        Refusal("r", "receipts:1", "no provider", "nobody"),
+        a_fan_out("late"),
+    ]
+    await scene.lane.enqueue(items, "mark", "1")
+
+
+async def enqueue_directly(scene: Scene) -> None:
+    queue = Queue(scene.redis, "relay", "q", "w1")
+    keys = queue.keys
+    await scene.redis.delete(keys.staged)
+    await scene.redis.rpush(keys.staged, "element")
+    try:
+        await scene.lane.enqueue_straight(a_message("direct"), keys, b"element", in_order=True)
+    except StoreError:
+        assert await scene.redis.lrange(keys.staged, 0, -1) == [b"element"]
+        raise
+    assert not await scene.redis.exists(keys.staged)
+
+
+async def claim(scene: Scene) -> None:
+    await scene.lane.claim(50)
+
+
+def settle(*outcomes: Any) -> Callable[[Scene], Awaitable[None]]:
+    async def step(scene: Scene) -> None:
+        assert len(scene.claimed.claims) == 3
+        entries = [
+            scene.settler.settle(claim, outcomes[index % len(outcomes)]).entry
+            for index, claim in enumerate(scene.claimed.claims)
+        ]
+        await scene.lane.settle(entries)
+
+    return step
+
+
+async def hand_back(scene: Scene) -> None:
+    await scene.lane.hand_back()
+
+
+async def recover(scene: Scene) -> None:
+    await scene.lane.recover("w1")
+
+
+async def revive(scene: Scene) -> None:
+    await scene.lane.revive(scene.dead)
+
+
+async def cancel(scene: Scene) -> None:
+    await scene.lane.cancel("two", ["w1"])
+
+
+async def expand(scene: Scene) -> None:
+    for expansion in scene.claimed.expansions:
+        await scene.lane.expand(expansion)
+
+
+STEPS = {
+    "enqueue plain": enqueue_plain,
+    "enqueue mixed": enqueue_mixed,
+    "enqueue directly": enqueue_directly,
+    "claim": claim,
+    "settle successes": settle(Delivered()),
+    "settle a mix": settle(Retry("503"), Rejected("no", 400), Unregistered("gone", "t")),
+    "hand back": hand_back,
+    "recover": recover,
+    "revive": revive,
+    "cancel": cancel,
+    "expand": expand,
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_lane_key_of_a_wrong_type_loses_and_doubles_nothing(url: str, name: str) -> None:
+    asyncio.run(_spoil_each_key(url, STEPS[name]))
+
+
+async def _spoil_each_key(url: str, step: Callable[[Scene], Awaitable[None]]) -> None:
+    async with Redis.from_url(url, protocol=2) as redis:
+        scene = Scene(redis)
+        await scene.set()
+        await step(scene)
+        expected = await scene.end()
+        keys = [scene.lane.keys.part(part) for part in LANE_PARTS]
+        failures = 0
+        for key in (*keys, scene.lane.keys.inflight("w1")):
+            right = await _type_of(scene, key)
+            for kind in ("string", "stream"):
+                if kind == right:
+                    continue
+                await scene.set()
+                await spoil(redis, key, kind)
+                fails = await _fails(step, scene)
+                failures += fails
+                await repair(redis, key)
+                if fails:
+                    await step(scene)
+                assert await scene.end() == expected, f"{key} was a {kind}"
+        assert failures
+
+
+async def _fails(step: Callable[[Scene], Awaitable[None]], scene: Scene) -> bool:
+    try:
+        await step(scene)
+    except StoreError:
+        return True
+    return False
+
+
+async def _type_of(scene: Scene, key: str) -> str:
+    return "stream" if key.endswith((":dead", ":outbox")) else ""
+
+
+QUEUE_KEYS = [
+    "q",
+    "staged",
+    "processing:w1",
+    "number:w1",
+    "rejected",
+    "out",
+    "last",
+    "deferred",
+    "deferred:slow",
+]
+BIG = b"x" * 200
+
+
+async def _play_queue(redis: Redis, spoiled: str, kind: str) -> list[bytes]:
+    """Take, file, defer and give back, each with one key of a wrong type; returns all elements."""
+    await redis.flushall()
+    queue = Queue(redis, "relay", "q", "w1", Limits(100, 100))
+    keys = queue.keys
+    key = spoiled if spoiled == "q" else keys.base + spoiled
+
+    async def spoiling(call: Callable[[], Awaitable[object]]) -> None:
+        await spoil(redis, key, kind)
+        try:
+            await call()
+            done = True
+        except StoreError:
+            done = False
+        await repair(redis, key)
+        if not done:
+            await call()
+
+    await redis.rpush(keys.staged, b"a", BIG, b"b")
+    await redis.rpush("q", b"c", b"d", b"e")
+    await spoiling(lambda: queue.take(most=4))
+    await spoiling(queue.give_back)
+    batch = await queue.take(most=4)
+    done = Done(batch.number, rejected=[("no", batch.elements[0])], deferred=[("slow", batch.elements[1])])
+    handled = list(batch.elements[2:])
+    await spoiling(lambda: queue.take(done, most=2))
+    if batch.elements[0] in await redis.lrange(keys.processing("w1"), 0, -1):
+        await queue.take(done, most=2)  # the first answer was an error
+    await queue.give_back()
+    found = [*handled, *await redis.lrange("q", 0, -1), *await redis.lrange(keys.staged, 0, -1)]
+    found += await redis.lrange(keys.deferred_for("slow"), 0, -1)
+    found += await redis.lrange(keys.processing("w1"), 0, -1)
+    return found + [fields[b"raw"] for _, fields in await redis.xrange(keys.rejected)]
+
+
+@pytest.mark.parametrize("key", QUEUE_KEYS)
+@pytest.mark.parametrize("kind", ["string", "stream"])
+async def test_a_queue_key_of_a_wrong_type_loses_and_doubles_nothing(url: str, key: str, kind: str) -> None:
+    if (key, kind) in {("rejected", "stream"), ("last", "string"), ("number:w1", "string")}:
+        pytest.skip("the type that it has")
+    async with Redis.from_url(url, protocol=2) as redis:
+        assert sorted(await _play_queue(redis, key, kind)) == sorted([b"a", b"b", b"c", b"d", b"e", BIG])
+
+
+async def test_a_worker_stays_in_the_fleet_if_a_key_of_the_fleet_has_a_wrong_type(url: str) -> None:
+    async with Redis.from_url(url, protocol=2) as redis:
+        await redis.flushall()
+        fleet = Fleet(redis, "relay")
+        profile = Profile(worker="w1", host="h", machine="", pid=1, version="1", started=0.0)
+        await fleet.beat(profile)
+        for key in (fleet.keys.gone, fleet.keys.profiles):
+            await spoil(redis, key, "stream")
+            for call in (lambda: fleet.beat(profile), lambda: fleet.leave("w1")):
+                try:
+                    await call()
+                except StoreError:
+                    assert await redis.zscore(fleet.keys.workers, "w1") is not None
+            await repair(redis, key)
+
+
+@pytest.mark.parametrize("kind", ["stream", "string"])
+async def test_a_recovery_lock_that_is_no_lock_is_an_error(url: str, kind: str) -> None:
+    async with Redis.from_url(url, protocol=2) as redis:
+        await redis.flushall()
+        fleet = Fleet(redis, "relay")
+        await spoil(redis, fleet.keys.recovery_lock, kind)
+        with pytest.raises(StoreError, match=r"relay:\{fleet\}:recovery is a .* that never ends"):
+            await fleet.lock_recovery("w1", 2.0)
+        await repair(redis, fleet.keys.recovery_lock)
+        assert await fleet.lock_recovery("w1", 2.0)
+        assert not await fleet.lock_recovery("w2", 2.0)
