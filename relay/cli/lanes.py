@@ -10,6 +10,7 @@ from relay.cli import common
 from relay.settings.models import Settings
 from relay.store.fleet import Fleet
 from relay.store.lane import Lane
+from relay.store.record import scoped
 from relay.store.scripting import Client
 
 ProviderArgument = Annotated[str, typer.Argument(help="Name of a configured provider.")]
@@ -77,4 +78,7 @@ async def _resume(settings: Settings, provider: str) -> None:
 async def _cancel(settings: Settings, provider: str, message_id: str) -> str:
     async with common.redis(settings) as client:
         workers = [member.profile.worker for member in await Fleet(client, settings.redis.prefix).members()]
-        return await lane_of(client, settings, provider).cancel(message_id, workers)
+        lane = lane_of(client, settings, provider)
+        scopes = ["", *(queue.name for queue in settings.queues if queue.scope == "queue")]
+        results = [await lane.cancel(scoped(message_id, scope), workers) for scope in scopes]
+    return next((result for result in ("cancelled", "in flight") if result in results), "unknown")

@@ -61,7 +61,9 @@ async def test_the_page_says_what_happens(
             fields |= {"url": None, "allow_private": True}
         providers[name] = webhook(receiver, **fields)
         queues.append({"name": f"queue{number}", "provider": name})
-        messages = re.findall(r"`([^`]*)`", pushed.replace("{hook}", base).replace("receipts", f"r{number}"))
+        messages = re.findall(
+            r"`([^`]*)`", pushed.replace("{hook}", base).replace("receipts:app", f"r{number}")
+        )
         assert messages
         await redis.rpush(f"queue{number}", *messages)
         if "delay" not in pushed:

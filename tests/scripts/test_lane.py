@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from relay.message import Message
 from relay.outcome import Delivered, Isolate, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.settlement import Settler
 from relay.store import dead
@@ -523,3 +526,26 @@ async def test_an_adaptive_lane_halves_its_rate_at_each_wave_and_climbs_back(red
         assert [await at(1000, tenth) for tenth in range(1, 5)] == [5, 5, 5, 5]
         assert await at(1030) == 10
         assert [await at(1030, tenth) for tenth in range(1, 5)] == [10, 10, 10, 10]
+
+
+async def test_a_scoped_name_counts_within_its_queue_only(redis: Redis) -> None:
+    lane = a_lane(redis, dedup_window=60.0)
+
+    def named(scope: str, text: str, **fields: Any) -> Message:
+        message = a_message(text, reply_to="receipts:1", scope=scope, **fields)
+        return msgspec.structs.replace(message, id="same")
+
+    scopes = ["", "one", "two"]
+    assert (await lane.enqueue([named(scope, f"a{scope}") for scope in scopes])).accepted == 3
+    assert (await lane.enqueue([named(scope, f"b{scope}") for scope in scopes])).duplicates == 3
+    claims = (await lane.claim(10)).claims
+    assert texts(claims) == ["a", "aone", "atwo"]
+    assert {claim.message.id for claim in claims} == {"same"}
+    await settle(lane, claims, Delivered())
+    assert (await lane.enqueue([named(scope, f"c{scope}") for scope in scopes])).duplicates == 3
+    letters = [fields[b"letter"] for _, fields in await redis.xrange(lane.keys.part("outbox"))]
+    assert {msgspec.msgpack.decode(letter)[2] for letter in letters} == {"same"}
+    await lane.enqueue(
+        [plain_message(f"k{scope}", scope=scope, collapse_key="k", ordering_key="k") for scope in scopes]
+    )
+    assert texts((await lane.claim(10)).claims) == ["k", "kone", "ktwo"]

@@ -141,10 +141,16 @@ async def worker(config: Path, *words: str, ready: str = "ready", **env: str) ->
 def write_config(
     folder: Path, redis_url: str, providers: dict[str, Any], queues: list[Any] | None = None, **rest: Any
 ) -> Path:
-    """A configuration file with one process, no admin server, and what the test asks for."""
+    """A configuration file with one process, no admin server, and what the test asks for.
+
+    Queues let messages name any list for their receipts, and the default one any provider, unless the test
+    decides otherwise.
+    """
+    default = {"name": "notifications", "provider": next(iter(providers)), "providers": ["*"]}
+    queues = queues or [default]
     document = {
         "redis": {"url": redis_url},
-        "queues": queues or [{"name": "notifications", "provider": next(iter(providers))}],
+        "queues": [{"reply_to": ["*"], **queue} for queue in queues],
         "providers": providers,
         "processes": 1,
         "admin": {"listen": ""},

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
-from relay.intake import batch_mark
+from relay.intake import batch_mark, finish_batch
 from relay.recovery import GAP, REMEMBERED, Recovery, Silences, machine
 from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
+from relay.store import dead
 from relay.store.fleet import LEASE, Fleet, Member, Profile
 from relay.store.queue import Done, Queue, push_all
+from relay.store.replication import Replicas
 from tests.support.builders import a_lane, options, plain_message, texts
 
 DEAD_PID = 2**22 + 1
@@ -263,3 +266,67 @@ async def test_wake_up_calls_of_anybody_are_bounded_work(redis: Redis) -> None:
     finally:
         listener.cancel()
     assert len(heard) < 200
+
+
+class Death(BaseException):
+    """Ends a worker on the spot: nothing of it runs any more."""
+
+
+class DeadlyRouter(Router):
+    """Kills the worker that reads a certain element."""
+
+    def route(self, element: bytes) -> Any:
+        if b"deadly" in element:
+            raise Death
+        return super().route(element)
+
+
+@pytest.mark.parametrize("partly", [False, True], ids=["nothing enqueued", "enqueued before it died"])
+async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
+    redis: Redis, partly: bool
+) -> None:
+    elements = [b'{"payload":{"text":"%s"}}' % text for text in (b"a", b"deadly", b"b", b"c")]
+    await push_all(redis, "q", elements)
+    batch = await Queue(redis, "relay", "q", "w1").take()
+    settings_of_queue = QueueSettings(name="q", provider="test")
+    router = DeadlyRouter(
+        settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()})
+    )
+    lanes = {"test": a_lane(redis)}
+    if partly:
+        good = [router.route(element)[1] for element in elements if b"deadly" not in element]
+        await lanes["test"].enqueue(good, batch_mark("w1", "q"), batch.number)
+    deaths = 1  # the worker that had taken it
+
+    async def finish(recoverer: str) -> bool:
+        queue = Queue(redis, "relay", "q", "w1")
+        return await finish_batch(queue, router, lanes, "w1", Replicas(redis), recoverer, ["alive"])
+
+    for number in range(10):
+        try:
+            assert await finish(f"r{number}")
+            break
+        except Death:
+            deaths += 1
+    assert deaths == 3
+    assert sorted(texts((await lanes["test"].claim(10)).claims)) == ["a", "b", "c"]
+    queue = Queue(redis, "relay", "q", "w1")
+    (letter,) = [letter async for letter in dead.read(redis, queue.keys.rejected)]
+    assert letter.raw == elements[1]
+    assert letter.reason == "poison: 3 workers died while they took it from the queue"
+    left = {key async for key in redis.scan_iter("relay:{q}:*")}
+    assert left == {queue.keys.rejected.encode(), queue.keys.last.encode()}
+
+
+async def test_a_recoverer_that_lives_does_not_count_as_a_death(redis: Redis) -> None:
+    """It was interrupted by trouble with Redis, and another one goes on."""
+    await push_all(redis, "q", [b'{"payload":{"text":"a"}}'])
+    await Queue(redis, "relay", "q", "w1").take()
+    queue = Queue(redis, "relay", "q", "w1")
+    for name in ("r1", "r2", "r3"):
+        await queue.begin_recovery(name)
+    settings_of_queue = QueueSettings(name="q", provider="test")
+    router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
+    lanes = {"test": a_lane(redis)}
+    await finish_batch(queue, router, lanes, "w1", Replicas(redis), "r4", ["r1", "r2", "r3"])
+    assert texts((await lanes["test"].claim(10)).claims) == ["a"]

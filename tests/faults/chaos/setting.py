@@ -89,11 +89,12 @@ class Setting:
         providers["crowded"] |= {"max_backlog": self.backlog, "overflow": "drop_oldest"}
         providers["failing"]["retry"] = {"attempts": DOOMED_ATTEMPTS, "base": "50ms", "max": "200ms"}
         providers["failing"]["breaker"] = {"failures": 1_000_000, "share": 0}
+        own = {"max_size": MAX_SIZE, "providers": ["*"], "reply_to": ["receipts-*"]}
         return {
             "redis": {"url": redis_url, "prefix": PREFIX},
             "queues": [
-                {"name": "notifications", "provider": "hook", "max_size": MAX_SIZE},
-                {"name": "orders", "provider": "hook", "max_size": MAX_SIZE},
+                {"name": "notifications", "provider": "hook", **own},
+                {"name": "orders", "provider": "hook", **own},
                 {"name": "hits", "provider": "pusher", "format": "bare"},
             ],
             "providers": providers,

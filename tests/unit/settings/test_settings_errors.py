@@ -283,3 +283,14 @@ def test_a_file_that_cannot_be_read(
     with pytest.raises(ConfigError) as caught:
         load(path, adapters, {})
     assert caught.value.problems == (f"{path}{line}",)
+
+
+def test_a_queue_admits_configured_providers_only(problems) -> None:
+    text = (
+        "queues: [{name: a, provider: hooks, providers: [hooks, hoks]}, {name: b, providers: other}, "
+        '{name: c, providers: "*"}]\nproviders: {hooks: {type: webhook}}\n'
+    )
+    assert problems(text) == [
+        'relay.yaml:1:56: queues[0].providers[1]: no provider is named "hoks"; did you mean `hooks`?',
+        'relay.yaml:1:85: queues[1].providers: no provider is named "other"; there is hooks',
+    ]

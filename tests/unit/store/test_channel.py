@@ -129,3 +129,17 @@ async def test_its_connection_goes_back_as_it_was(channel: Channel, client: Redi
     await channel.close()
     assert [connection.socket_timeout for connection in client.connection_pool._available_connections] == [30]
     assert await client.ping()
+
+
+async def test_a_text_that_is_too_long_is_dropped_and_the_next_answer_is_right(redis: Redis) -> None:
+    channel = Channel(redis, longest=1000)
+    await redis.rpush("list", b"a" * 1000, b"b" * 1001, b"c" * 3_000_000, b"\r\n", b"")
+    answers = [await channel.ask("LPOP", "list") for _ in range(6)]
+    assert answers == [b"a" * 1000, b"", b"", b"\r\n", b"", None]
+    assert await channel.ask("BLMOVE", "list", "other", "LEFT", "RIGHT", 0.01) is None
+    await redis.set("text", "x")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await channel.ask("LPOP", "text")
+    await redis.rpush("list", b"again")
+    assert await channel.ask("LPOP", "list") == b"again"
+    await channel.close()
