@@ -98,7 +98,7 @@ class QueueKeys:
 
     @property
     def deferred(self) -> str:
-        """Set: providers whose lanes refuse messages for now, and that have elements in `deferred_for`."""
+        """Hash: its fields are the providers that have elements in `deferred_for`."""
         return self.base + "deferred"
 
     def deferred_for(self, provider: str) -> str:
@@ -106,7 +106,7 @@ class QueueKeys:
         return f"{self.base}deferred:{provider}"
 
     def recoverers(self, worker: str) -> str:
-        """Set: the workers that have begun to finish what this one had taken when it died."""
+        """Hash: fields are the workers that have begun to finish what this one had taken when it died."""
         return f"{self.base}recoverers:{worker}"
 
     @property

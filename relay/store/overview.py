@@ -212,7 +212,7 @@ async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str])
         ("LLEN", name),
         ("LLEN", keys.staged),
         ("XLEN", keys.rejected),
-        ("SMEMBERS", keys.deferred),
+        ("HKEYS", keys.deferred),
         *(("LLEN", keys.processing(worker)) for worker in workers),
     )
     deferred: list[Any] = []

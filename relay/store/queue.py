@@ -171,13 +171,14 @@ class Queue:
 
     async def undefer(self, provider: str) -> None:
         """Let the oldest element that waits for a lane be taken again like a new one."""
-        await self._command("LMOVE", self.keys.deferred_for(provider), self.keys.staged, "LEFT", "RIGHT")
+        keys = self.keys
+        await script("undefer").run(self._client, (keys.deferred_for(provider), keys.staged))
 
     async def begin_recovery(self, recoverer: str) -> set[str]:
         """Remember that a worker begins to finish this worker's batch; all that have begun so far."""
         key = self.keys.recoverers(self._worker)
-        await self._command("SADD", key, recoverer)
-        return {name.decode() for name in await self._command("SMEMBERS", key)}
+        await self._command("HSET", key, recoverer, "")
+        return {name.decode() for name in await self._command("HKEYS", key)}
 
     async def end_recovery(self) -> None:
         """Forget who has tried to finish this worker's batch."""
@@ -214,7 +215,7 @@ class Queue:
                 pipe.llen(self.keys.staged)
                 for worker in workers:
                     pipe.llen(self.keys.processing(worker))
-                pipe.smembers(self.keys.deferred)
+                pipe.hkeys(self.keys.deferred)
                 waiting, staged, *taken, lanes = await pipe.execute()
                 for lane in lanes:
                     pipe.llen(self.keys.deferred_for(bytes(lane).decode()))

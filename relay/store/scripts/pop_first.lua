@@ -1,17 +1,18 @@
 -- Takes the first element off a dead worker's processing list: it is in its lane, or a dead letter.
 --
--- KEYS   1 the processing list, 2 the set of workers that have begun to finish the batch, 3 the queue's dead letters
+-- KEYS   1 the processing list, 2 a hash whose fields are the workers that have
+--        begun to finish the batch, 3 the queue's dead letters
 -- ARGV   1 the element, 2 '' or the reason for which it becomes a dead letter
---        3.. the members of KEYS[2] from now on
+--        3.. the fields of KEYS[2] from now on
 -- reply  1, or 0 if another worker has done it
 --
 -- Atomic because the next element starts with a count of its own.
 
-if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[1] then return 0 end
-redis.call('SCARD', KEYS[2])
+if redis.call('LRANGE', KEYS[1], 0, 0)[1] ~= ARGV[1] then return 0 end
+redis.call('HLEN', KEYS[2])
 redis.call('XLEN', KEYS[3])
 redis.call('LPOP', KEYS[1])
 if ARGV[2] ~= '' then redis.call('XADD', KEYS[3], '*', 'raw', ARGV[1], 'reason', ARGV[2]) end
 redis.call('DEL', KEYS[2])
-redis.call('SADD', KEYS[2], unpack(ARGV, 3))
+for index = 3, #ARGV do redis.call('HSET', KEYS[2], ARGV[index], '') end
 return 1

@@ -2,7 +2,7 @@
 --
 -- KEYS   1 the application's list, 2 elements that blocking waits have moved off it, 3 this worker's
 --        processing list, 4 the number of the batch on it, 5 rejected elements, 6 the batches that are out,
---        7 the number of the last batch, 8 the set of lanes that have deferred elements,
+--        7 the number of the last batch, 8 a hash whose fields are the lanes that have deferred elements,
 --        9 the stream for elements that are too large, 10 the control hash to count them in
 --        11.. where one Redis holds all: the control hashes of the lanes that have got parts of the batch
 -- ARGV   1 the worker
@@ -33,7 +33,7 @@ redis.call('ZREM', out, '')
 local last = redis.call('GET', KEYS[7])
 redis.call('XLEN', KEYS[5])
 redis.call('LLEN', staged)
-local deferred = redis.call('SMEMBERS', deferred_lanes)
+local deferred = redis.call('HKEYS', deferred_lanes)
 
 local number = redis.call('GET', number_key)
 local done = number and number == ARGV[2]
@@ -47,7 +47,7 @@ if done then
   end
   for index = first_deferred, #ARGV, 2 do
     redis.call('RPUSH', deferred_lanes .. ':' .. ARGV[index], ARGV[index + 1])
-    if redis.call('SADD', deferred_lanes, ARGV[index]) == 1 then deferred[#deferred + 1] = ARGV[index] end
+    if redis.call('HSET', deferred_lanes, ARGV[index], '') == 1 then deferred[#deferred + 1] = ARGV[index] end
   end
   redis.call('DEL', processing, number_key)
   redis.call('ZREM', out, worker)
@@ -56,7 +56,7 @@ end
 
 for index = #deferred, 1, -1 do
   if redis.call('EXISTS', deferred_lanes .. ':' .. deferred[index]) == 0 then
-    redis.call('SREM', deferred_lanes, deferred[index])
+    redis.call('HDEL', deferred_lanes, deferred[index])
     table.remove(deferred, index)
   end
 end
