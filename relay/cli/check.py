@@ -7,18 +7,25 @@ from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from relay.cli import common
+from relay.cli.advice import local_findings
 from relay.errors import RelayError
 from relay.provider import Provider, discover
 from relay.redis_provider import RedisProvider
 from relay.settings.models import Settings
 from relay.settings.provider import ProviderOptions
+from relay.settings.redaction import printable
+from relay.store.findings import Finding, Level
+from relay.store.preflight import examine
 from relay.store.scripting import Client
 from relay.store.transactions import linked
 
 AT_ONCE = 16
 """Providers that are tried at a time."""
+
+_COLOURS = {Level.OK: "green", Level.UNKNOWN: "cyan", Level.WARNING: "yellow", Level.FAILED: "red"}
 
 
 def check(
@@ -38,28 +45,24 @@ def check(
     settings = common.load_settings(context, config)
     queues, providers = len(settings.queues), len(settings.providers)
     common.data.print(f"{settings.path}: ok ({queues} queues, {providers} providers)", highlight=False)
-    for name, provider in settings.providers.items():
-        for warning in provider.warnings():
-            common.notes.print(f"warning: {name}: {warning}", markup=False, highlight=False)
+    for finding in local_findings(settings):
+        print_finding(finding)
     if connect and not common.run(_reach(settings)):
         raise typer.Exit(1)
 
 
 async def _reach(settings: Settings) -> bool:
-    """Try everything, say how each went; whether all went well."""
+    """Try everything and print how each went. Returns whether all went well."""
     well = True
     async with AsyncExitStack() as stack:
         client = None
         try:
             client = await stack.enter_async_context(common.redis(settings))
-            info = await client.info("server")
-            _say(
-                "redis",
-                True,
-                f"{settings.redis.safe_url} answers, version {info.get('redis_version', 'cluster')}",
-            )
+            print_finding(Finding(Level.OK, "redis", f"{settings.redis.safe_url} answers"))
+            for finding in await examine(client, settings):
+                well = print_finding(finding) and well
         except RelayError as error:
-            well = _say("redis", False, str(error))
+            well = print_finding(Finding(Level.FAILED, "redis", str(error)))
         adapters = discover()
         at_once = asyncio.Semaphore(AT_ONCE)
 
@@ -75,7 +78,8 @@ async def _reach(settings: Settings) -> bool:
             tasks = {name: group.create_task(verify(name, options)) for name, options in providers}
             for name, task in tasks.items():
                 result = await task
-                well = _say(name, not isinstance(result, RelayError), str(result)) and well
+                level = Level.FAILED if isinstance(result, RelayError) else Level.OK
+                well = print_finding(Finding(level, name, str(result))) and well
     return well
 
 
@@ -93,8 +97,9 @@ async def _verify(adapter: Provider[ProviderOptions], client: Client | None) -> 
         return await adapter.verify()
 
 
-def _say(name: str, good: bool, text: str) -> bool:
-    mark = "[green]ok[/]" if good else "[red]FAILED[/]"
-    common.data.print(f"{mark:<8} [bold]{name}[/]: ", end="")
-    common.data.print(text, markup=False, highlight=False)
-    return good
+def print_finding(finding: Finding) -> bool:
+    """Print one line. Returns False if the finding keeps relay from working."""
+    colour = _COLOURS[finding.level]
+    common.data.print(f"[{colour}]{finding.level.value}[/]", Text(finding.subject, "bold"), end=": ")
+    common.data.print(printable(finding.text), markup=False, highlight=False)
+    return finding.level is not Level.FAILED

@@ -139,6 +139,7 @@ class _Work:
         """Work until stopped, or until all is empty."""
         # The engine is heavy: the other commands, and a supervisor, do without it.
         from relay import stall, worker  # noqa: F401 - its modules are to be there before the collector freezes them
+        from relay.cli.advice import log_findings
 
         # What is imported stays: the collector need not look at it again and again.
         gc.freeze()
@@ -148,6 +149,8 @@ class _Work:
             client = await tasks.unless(self._stop, stack.enter_async_context(common.redis(self._settings)))
             if client is None:
                 return
+            if not self._deployment.supervisor:
+                await tasks.unless(self._stop, log_findings(client, self._settings))
             watch = stall.StallWatch(stall.TUNING)
             watch.start()
             code = 1

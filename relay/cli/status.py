@@ -20,7 +20,7 @@ from relay.errors import StoreError
 from relay.settings.digest import digest
 from relay.settings.models import Settings
 from relay.settings.redaction import printable
-from relay.store.findings import findings, has_other_settings
+from relay.store.fleet_findings import findings, has_other_settings
 from relay.store.overview import LaneStatus, Overview, look
 
 REFRESH = 1.0

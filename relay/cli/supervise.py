@@ -15,6 +15,7 @@ import structlog
 
 from relay import logs
 from relay.cli import common
+from relay.cli.advice import log_findings
 from relay.cli.configuration import ConfigurationFile, Loaded
 from relay.deployment import Deployment, ReloadFailure
 from relay.link import Orders
@@ -73,8 +74,8 @@ async def supervise(
     loop.add_signal_handler(signal.SIGHUP, file.notify)
     async with embedded(loaded.settings.redis.url.get_secret_value()), AsyncExitStack() as stack:
         # One line for a Redis that no worker could reach.
-        async with common.redis(loaded.settings):
-            pass
+        async with common.redis(loaded.settings) as client:
+            await log_findings(client, loaded.settings)
         following = asyncio.create_task(follow())
         stack.callback(following.cancel)
         if signal.sigtimedwait(HANGUP, 0) is not None:

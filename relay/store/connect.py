@@ -12,8 +12,13 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    SentinelConnectionPool,
+    SentinelManagedSSLConnection,
+)
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 from relay.errors import StoreError, UsageError
 from relay.settings.redis_url import CERTIFICATES, TLS, url_options
@@ -21,7 +26,7 @@ from relay.settings.words import mask_url
 from relay.store.binaries import OLDEST
 from relay.store.credentials import ReadUrl, SentinelTlsConnection, TlsConnection, UrlCredentials
 from relay.store.embedded import EmbeddedRedis
-from relay.store.scripting import TROUBLE, Client, channel_of, describe
+from relay.store.scripting import TROUBLE, Client, channel_of, describe, is_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -203,8 +208,16 @@ async def _close(client: Client) -> None:
 async def _check(client: Client, url: str) -> None:
     try:
         info = await client.info("server")
-    except TROUBLE as error:
+    except ResponseError as error:
+        if is_unavailable(error):
+            return  # many hosted services allow no INFO
         raise StoreError(f"cannot reach Redis at {mask_url(url)}: {describe(error)}") from error
+    except TROUBLE as error:
+        if "Cluster mode is not enabled" in str(error):
+            raise UsageError(
+                f"redis.url: Redis at {mask_url(url)} is no cluster; write {url.partition('+')[0]}:// instead"
+            ) from error
+        raise StoreError(f"cannot reach Redis at {mask_url(url)}: {_explained(error)}") from error
     if "redis_version" not in info:  # a cluster answers by node
         info = next(iter(info.values()))
     version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
@@ -212,3 +225,12 @@ async def _check(client: Client, url: str) -> None:
         raise UsageError(
             f"Redis {info['redis_version']} at {mask_url(url)} is too old: relay needs 6.2 or later"
         )
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, MasterNotFoundError):
+        return (
+            f"{describe(error)}: no sentinel that answers knows this name; `SENTINEL MASTERS` lists those "
+            "they know"
+        )
+    return describe(error)

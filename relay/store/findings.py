@@ -1,56 +1,261 @@
-"""What an operator should know about the workers of a fleet: failed reloads, other settings, missing ones."""
+"""What a Redis reports about itself, judged. Pure: `preflight` does the asking."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
-from relay.store.fleet import Member, Profile
-from relay.store.overview import Overview
+from relay.store.binaries import OLDEST
 
+MEMORY_SHARE = CLIENTS_SHARE = 0.8
+"""From this share of a limit on there is a warning."""
 
-def findings(overview: Overview, settings: str) -> list[str]:
-    """One line for each finding. `settings` is the digest of the configuration that the reader has."""
-    profiles = [member.profile for member in overview.alive]
-    return [*_reloads(profiles), *_other_settings(profiles, settings), *_missing(overview)]
+CLOCK_DIFFERENCE = 5.0
+"""Seconds between Redis's clock and ours that need no warning."""
 
-
-def has_other_settings(profile: Profile, settings: str) -> bool:
-    """Whether a worker works by another configuration; older versions do not publish theirs."""
-    return profile.settings not in ("", settings)
-
-
-def _reloads(profiles: Iterable[Profile]) -> Iterator[str]:
-    failures = {
-        (profile.host, profile.deployment.supervisor or profile.worker): profile.deployment.reload_failure
-        for profile in profiles
-    }
-    for (host, _), failure in failures.items():
-        if failure is not None:
-            at = datetime.fromtimestamp(failure.at, UTC).isoformat(timespec="seconds")
-            yield f"reload failed on {host} at {at}, the previous configuration stays in force: {failure}"
+SHORTEST_IDLE = 60
+"""Seconds of Redis's `timeout` below which it closes connections that relay still wants."""
 
 
-def _other_settings(profiles: Iterable[Profile], settings: str) -> Iterator[str]:
-    others = [profile for profile in profiles if has_other_settings(profile, settings)]
-    if others:
-        places = ", ".join(f"{profile.host} pid {profile.pid}" for profile in others)
-        yield (
-            f"{len(others)} of the workers use other settings than this file ({places}): an older version of "
-            "it, which SIGHUP reloads, or another file with the same prefix"
+class Level(Enum):
+    """How bad a finding is. `UNKNOWN`: it could not be checked."""
+
+    OK = "ok"
+    UNKNOWN = "unknown"
+    WARNING = "warning"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `relay check --connect`; the text of a bad one says what to do."""
+
+    level: Level
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one server says: INFO, some of CONFIG GET, and how far its clock is from ours in seconds.
+
+    None: it does not let us ask. `cluster` is True if the URL is one of a cluster.
+    """
+
+    info: Mapping[str, Any] | None
+    config: Mapping[str, str] | None = None
+    clock: float | None = None
+    cluster: bool = False
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """All findings about one server."""
+    found = [*_clock(facts.clock)]
+    if facts.info is None:
+        return [
+            Finding(
+                Level.UNKNOWN,
+                "server",
+                "version, role, memory and persistence could not be checked: this user may not run INFO",
+            ),
+            *found,
+        ]
+    info, config = facts.info, facts.config
+    return [
+        *_version(info),
+        *_role(info),
+        *_kind(info, cluster=facts.cluster),
+        *_loading(info),
+        *_persistence(info, config),
+        *_eviction(info),
+        *_memory(info),
+        *_clients(info),
+        *_timeout(config),
+        *found,
+    ]
+
+
+def _version(info: Mapping[str, Any]) -> Iterator[Finding]:
+    valkey = info.get("valkey_version")
+    name = f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', 'of an unknown version')}"
+    path = info.get("executable")
+    number = tuple(
+        int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2] if part.isdigit()
+    )
+    if number and number < OLDEST:
+        yield Finding(Level.FAILED, "version", f"{name} is too old: install Redis 6.2 or later, or Valkey")
+    else:
+        yield Finding(Level.OK, "version", f"{name}{f' ({path})' if path else ''}")
+
+
+def _role(info: Mapping[str, Any]) -> Iterator[Finding]:
+    if info.get("role") == "slave":
+        master = f"{info.get('master_host', '?')}:{info.get('master_port', '?')}"
+        yield Finding(
+            Level.FAILED,
+            "role",
+            f"this is a replica of {master}, and takes no writes: put {master} into redis.url, or name the "
+            "sentinels (redis+sentinel://…) if the master moves",
+        )
+    else:
+        yield Finding(Level.OK, "role", "master")
+
+
+def _kind(info: Mapping[str, Any], *, cluster: bool) -> Iterator[Finding]:
+    if info.get("cluster_enabled") and not cluster:
+        yield Finding(
+            Level.FAILED,
+            "cluster",
+            "this is a node of a cluster: write redis+cluster:// (or rediss+cluster://) instead of redis:// "
+            "in redis.url",
         )
 
 
-def _missing(overview: Overview) -> Iterator[str]:
-    by_supervisor: dict[str, list[Member]] = {}
-    for member in (*overview.workers, *overview.lost):
-        if member.profile.deployment.supervisor:
-            by_supervisor.setdefault(member.profile.deployment.supervisor, []).append(member)
-    for supervisor, members in by_supervisor.items():
-        alive = [member.profile for member in members if member in overview.alive]
-        if not alive:
-            continue  # the supervisor may have ended, too
-        newest = max(alive, key=lambda profile: profile.started)
-        expected = newest.deployment.processes
-        if len(alive) < expected:
-            yield f"{len(alive)} of {expected} workers of supervisor {supervisor} are alive"
+def _loading(info: Mapping[str, Any]) -> Iterator[Finding]:
+    if info.get("loading"):
+        seconds = info.get("loading_eta_seconds", "?")
+        yield Finding(
+            Level.WARNING,
+            "loading",
+            f"Redis loads its data and answers in about {seconds} s; workers wait for it",
+        )
+
+
+def _persistence(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Iterator[Finding]:
+    bad = False
+    if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
+        bad = True
+        yield Finding(
+            Level.FAILED,
+            "persistence",
+            "Redis could not write its append-only file and refuses writes: make room on its disk, or mend "
+            "the folder's rights",
+        )
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        bad = True
+        yield Finding(
+            Level.WARNING,
+            "persistence",
+            "the last snapshot failed, and Redis may refuse writes (MISCONF): look into its log for the "
+            "reason, often a full disk or no memory to fork",
+        )
+    if not info.get("aof_enabled"):
+        bad = True
+        yield _without_log(config)
+    if not bad:
+        yield Finding(Level.OK, "persistence", "append-only file")
+
+
+def _without_log(config: Mapping[str, str] | None) -> Finding:
+    advice = "set `appendonly yes` and `appendfsync everysec`, then a crash costs a second at most"
+    if config is None or "save" not in config:
+        text = f"no append-only file; whether there are snapshots could not be checked: {advice}"
+    elif config["save"].strip():
+        text = f"snapshots alone: a crash of Redis loses all that came since the last one; {advice}"
+    else:
+        text = f"no append-only file and no snapshots: a crash of Redis loses every message in it; {advice}"
+    return Finding(Level.WARNING, "persistence", text)
+
+
+def _eviction(info: Mapping[str, Any]) -> Iterator[Finding]:
+    policy = str(info.get("maxmemory_policy", ""))
+    if not policy:
+        yield Finding(Level.UNKNOWN, "eviction", "Redis does not say what its maxmemory-policy is")
+    elif policy == "noeviction":
+        yield Finding(Level.OK, "eviction", "noeviction")
+    else:
+        what = (
+            "keys with an expiry, relay's memory of what has been sent among them"
+            if policy.startswith("volatile")
+            else "queues and lanes with all of their messages"
+        )
+        yield Finding(
+            Level.WARNING,
+            "eviction",
+            f"maxmemory-policy {policy} deletes {what} when memory is short: "
+            "set `maxmemory-policy noeviction`",
+        )
+
+
+def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    of = "maxmemory"
+    if not most:
+        most, of = int(info.get("total_system_memory", 0)), "the host's memory (there is no maxmemory)"
+    if not most:
+        yield Finding(Level.UNKNOWN, "memory", f"{_size(used)} used; Redis does not say of how much")
+        return
+    text = f"{_size(used)} of {_size(most)}, {of}"
+    if used >= MEMORY_SHARE * most:
+        yield Finding(
+            Level.WARNING,
+            "memory",
+            f"{text}, are used; at the limit applications can push no more: raise maxmemory, or bound lanes "
+            "with `max_backlog`",
+        )
+    else:
+        yield Finding(Level.OK, "memory", f"{text}, are used")
+
+
+def _clients(info: Mapping[str, Any]) -> Iterator[Finding]:
+    connected, most = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
+    if most and connected >= CLIENTS_SHARE * most:
+        yield Finding(
+            Level.WARNING,
+            "clients",
+            f"{connected} of {most} connections are in use; beyond that Redis refuses workers and "
+            "applications: raise maxclients, or close idle clients",
+        )
+    elif most:
+        yield Finding(Level.OK, "clients", f"{connected} of {most} connections are in use")
+
+
+def _timeout(config: Mapping[str, str] | None) -> Iterator[Finding]:
+    seconds = int((config or {}).get("timeout") or 0)
+    if 0 < seconds < SHORTEST_IDLE:
+        yield Finding(
+            Level.WARNING,
+            "timeout",
+            f"Redis closes connections that are idle for {seconds} s, and relay has to connect again: "
+            f"set `timeout 0`, or at least {SHORTEST_IDLE}",
+        )
+
+
+def _clock(difference: float | None) -> Iterator[Finding]:
+    if difference is None:
+        return
+    if abs(difference) > CLOCK_DIFFERENCE:
+        direction = "ahead of" if difference > 0 else "behind"
+        yield Finding(
+            Level.WARNING,
+            "clock",
+            f"Redis's clock is {abs(difference):.0f} s {direction} this host's; delays and expiry "
+            "follow Redis's: run NTP on both",
+        )
+    else:
+        yield Finding(Level.OK, "clock", "within 5 s of this host's")
+
+
+def merge(by_node: Mapping[str, Iterable[Finding]]) -> list[Finding]:
+    """The findings about all nodes of a cluster; one that holds for several names them once."""
+    nodes: dict[Finding, list[str]] = {}
+    for node, findings in by_node.items():
+        for finding in findings:
+            nodes.setdefault(finding, []).append(node)
+    return [
+        finding
+        if len(where) == len(by_node)
+        else Finding(finding.level, f"{finding.subject} of {', '.join(where)}", finding.text)
+        for finding, where in nodes.items()
+    ]
+
+
+def _size(number: int) -> str:
+    size, unit = float(number), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.4g} {unit}"

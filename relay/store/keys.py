@@ -6,39 +6,41 @@ application's own list: each script runs on one Redis Cluster slot.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay.names import key_beside
 
-LANE_PARTS = (
-    "control",  # hash: sequence, buckets, pause, hold, breaker, counters
-    "bodies",  # hash: ticket -> record
-    "tries",  # hash: ticket -> attempts:deliveries:crashes:alone, only where not 0
-    "ids",  # hash: the application's id -> ticket, while pending
-    "ready:high",  # lists of tickets
-    "ready:normal",
-    "ready:low",
-    "due",  # sorted set: ticket by the millisecond from which it may go
-    "dead",  # stream of dead letters
-    "collapse",  # hash: collapse key -> the ticket that waits under it
-    "ordering",  # hash: ordering key -> the ticket whose turn it is
-    "parked",  # sorted set by name: what waits for its turn under an ordering key
-    "seen",  # sorted set: ids delivered lately, by the millisecond until which they count
-    "outbox",  # stream: receipts and feedback on their way to other slots
-    "fans",  # hash: ticket of a fan-out -> how far it is
-    "targets",  # hash: ticket of a fan-out:chunk -> its targets that are not yet messages
-    "fan-outs:high",  # lists of tickets of fan-outs whose turn has come
-    "fan-outs:normal",
-    "fan-outs:low",
-    "destinations",  # hash: destination -> its buckets and its hold, of providers with limits for each
-    "destinations:due",  # sorted set: destination by the millisecond from which to look at it again
-    "aside",  # sorted set by name: what waits for its destination
-)
+LANE_PARTS: Mapping[str, str] = {
+    "control": "hash",  # sequence, buckets, pause, hold, breaker, counters
+    "bodies": "hash",  # ticket -> record
+    "tries": "hash",  # ticket -> attempts:deliveries:crashes:alone, only where not 0
+    "ids": "hash",  # the application's id -> ticket, while pending
+    "ready:high": "list",  # tickets
+    "ready:normal": "list",
+    "ready:low": "list",
+    "due": "zset",  # ticket by the millisecond from which it may go
+    "dead": "stream",  # dead letters
+    "collapse": "hash",  # collapse key -> the ticket that waits under it
+    "ordering": "hash",  # ordering key -> the ticket whose turn it is
+    "parked": "zset",  # by name: what waits for its turn under an ordering key
+    "seen": "zset",  # ids delivered lately, by the millisecond until which they count
+    "outbox": "stream",  # receipts and feedback on their way to other slots
+    "fans": "hash",  # ticket of a fan-out -> how far it is
+    "targets": "hash",  # ticket of a fan-out:chunk -> its targets that are not yet messages
+    "fan-outs:high": "list",  # tickets of fan-outs whose turn has come
+    "fan-outs:normal": "list",
+    "fan-outs:low": "list",
+    "destinations": "hash",  # destination -> its buckets and its hold, of providers with limits for each
+    "destinations:due": "zset",  # destination by the millisecond from which to look at it again
+    "aside": "zset",  # by name: what waits for its destination
+}
+"""The parts of a lane in the order that every lane script expects, each with the type of its key."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneKeys:
-    """The keys of one provider's lane. `shared` is in the order that every lane script expects."""
+    """The keys of one provider's lane. `shared` is in the order of `LANE_PARTS`."""
 
     shared: tuple[str, ...]
     base: str
@@ -60,6 +62,11 @@ class LaneKeys:
     def unreadable(self) -> str:
         """Stream: entries of the outbox that hold no letter, the newest 1,000, cut to 4 KiB each."""
         return self.base + "outbox:unreadable"
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Each key that exists once, with its type as Redis names it."""
+        return {self.base + part: kind for part, kind in LANE_PARTS.items()} | {self.replicated: "string"}
 
     def inflight(self, worker: str) -> str:
         """Hash: ticket -> the claim that handed it to this worker."""
@@ -114,6 +121,17 @@ class QueueKeys:
         """The number of the last batch that any worker took."""
         return self.base + "last"
 
+    @property
+    def types(self) -> dict[str, str]:
+        """Each key that exists once, with its type as Redis names it."""
+        return {
+            self.queue: "list",
+            self.rejected: "stream",
+            self.staged: "list",
+            self.out: "zset",
+            self.last: "string",
+        }
+
     def number(self, worker: str) -> str:
         """The number of the batch on this worker's processing list."""
         return f"{self.base}number:{worker}"
@@ -156,9 +174,27 @@ class FleetKeys:
         return f"{self.prefix}:{{fleet}}:recovery"
 
     @property
+    def probe(self) -> str:
+        """Never written: rights are tried on it."""
+        return f"{self.prefix}:{{check}}:probe"
+
+    @property
     def feedback(self) -> str:
         """Stream of targets that are gone, for the application to drop."""
         return f"{self.prefix}:feedback"
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Each key with its type as Redis names it."""
+        return {
+            self.workers: "zset",
+            self.gone: "zset",
+            self.profiles: "hash",
+            self.lanes: "hash",
+            self.queues: "hash",
+            self.recovery_lock: "string",
+            self.feedback: "stream",
+        }
 
     @property
     def wake(self) -> str:

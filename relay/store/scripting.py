@@ -120,6 +120,11 @@ def is_refusal(error: StoreError) -> bool:
     return isinstance(error.__cause__, ResponseError)
 
 
+def is_unavailable(error: ResponseError) -> bool:
+    """Whether Redis has taken a command away, from this user or from everybody."""
+    return isinstance(error, NoPermissionError) or "unknown command" in str(error)
+
+
 def describe(error: BaseException) -> str:
     """A redis error in one line."""
     return str(error).strip() or type(error).__name__

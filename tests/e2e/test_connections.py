@@ -105,6 +105,9 @@ async def test_everything_works_over_tls_for_the_user_that_the_documentation_nam
         for command in ("check --connect", "status", "pause hook", "resume hook", "dead list hook"):
             done = await relay(*command.split(), "-c", config)
             assert done.code == 0, done.err
+            if command.startswith("check"):
+                assert "FAILED" not in done.out
+                redis.execute_command("ACL LOG", "RESET")
         async with worker(Path(config)):
             messages = [
                 {"id": "a", "payload": {"body": 1}, "reply_to": "receipts:1", "ordering_key": "k"},

@@ -94,10 +94,8 @@ async def test_a_provider_and_a_queue_that_left_the_file_stay_visible(
         tmp_path, redis_server.url, {"hook": webhook(receiver)}, queues[1:], admin={"listen": address}
     )
     async with worker(config) as running:
-        lane = await running.says("provider gone is not in the file")
-        assert lane["delayed"] == 1
-        queue = await running.says("queue left is not in the file")
-        assert queue["waiting"] == 1
+        await running.says("provider gone is not in the file, but holds messages (0 waiting, 1 delayed")
+        await running.says("queue left is not in the file, but holds elements (1 waiting")
         metrics = (await get(f"http://{address}/metrics"))[1]
         assert 'relay_lane_delayed{provider="gone"} 1.0' in metrics
         assert 'relay_lane_unconfigured{provider="gone"} 1.0' in metrics

@@ -21,7 +21,7 @@ class WrongTypeKey(Fault):
     """A string stands under one of a lane's keys; what was there comes back later."""
 
     async def start(self) -> None:
-        part = random.Random(self.planned.amount).choice(LANE_PARTS)
+        part = random.Random(self.planned.amount).choice([*LANE_PARTS])
         self._key = LaneKeys.of(PREFIX, self.planned.target).part(part)
         self._aside = f"{self._key}:moved"
         self.note = part

@@ -1,0 +1,53 @@
+"""Findings about the configuration's surroundings: printed by `relay check`, logged once by `relay run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from relay.errors import StoreError, UsageError
+from relay.settings.exposure import exposed
+from relay.settings.models import Settings
+from relay.store import binaries
+from relay.store.findings import Finding, Level
+from relay.store.preflight import Asking, examine, tidy
+from relay.store.scripting import Client
+
+logger = structlog.get_logger()
+
+
+def local_findings(settings: Settings) -> Iterator[Finding]:
+    """What can be found out without Redis."""
+    for path in exposed(settings.secret_files):
+        yield Finding(
+            Level.WARNING,
+            "secrets",
+            f"{path} holds secrets, and every user of this host can read it: chmod o-r {path}",
+        )
+    for name, provider in settings.providers.items():
+        yield from (Finding(Level.WARNING, name, warning) for warning in provider.warnings())
+    url = settings.redis.url.get_secret_value()
+    if url.startswith("embedded://"):
+        try:
+            binary = binaries.choose(Path(url.removeprefix("embedded://")).expanduser())
+        except UsageError as error:
+            yield Finding(Level.WARNING, "embedded", str(error))
+        else:
+            yield Finding(Level.OK, "embedded", str(binary))
+
+
+async def log_findings(client: Client, settings: Settings) -> None:
+    """Log once, for all workers of this host, what an operator should look at. Never raises for Redis."""
+    findings = list(local_findings(settings))
+    try:
+        findings += await examine(client, settings, Asking.LEAST_RIGHTS)
+        await tidy(client, settings)
+    except StoreError as error:
+        logger.warning("cannot examine Redis", error=str(error))
+    for finding in findings:
+        if finding.level in (Level.WARNING, Level.FAILED):
+            logger.warning(finding.text, about=finding.subject)
+        elif finding.subject.startswith("version"):
+            logger.info("Redis answers", version=finding.text)

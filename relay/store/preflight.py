@@ -1,0 +1,241 @@
+"""Tries on the real Redis all that `relay run` needs. Reads only; writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ResponseError
+
+from relay.errors import StoreError
+from relay.settings.models import Settings
+from relay.store.findings import Facts, Finding, Level, judge, merge
+from relay.store.fleet import LEASE, Fleet
+from relay.store.keys import FleetKeys, LaneKeys, QueueKeys
+from relay.store.overview import LaneStatus, Overview, QueueStatus, look
+from relay.store.registry import Names, known, unregister
+from relay.store.rights import try_rights
+from relay.store.scripting import TROUBLE, Client, ask, describe, is_refusal, is_unavailable
+
+SCANS, SCANNED = 50, 1000
+"""How often, and for how many keys each time, other prefixes are searched: 50,000 keys at most."""
+
+
+class Asking(Enum):
+    """Which commands may be tried: a refused one leaves a line in Redis's ACL LOG."""
+
+    LEAST_RIGHTS = "only those that the documentation lists under least rights"
+    EVERYTHING = "also CONFIG GET and SCAN"
+
+
+async def examine(client: Client, settings: Settings, asking: Asking = Asking.EVERYTHING) -> list[Finding]:
+    """Everything about the Redis of these settings that an operator should know. Raises StoreError."""
+    prefix = settings.redis.prefix
+    servers = await _servers(client, asking)
+    if any(finding.subject == "cluster" for finding in servers):
+        # Half of the keys are on other nodes: nothing else that this one says would hold.
+        return servers
+    overview = await look(client, settings)
+    return [
+        *servers,
+        *await _scripts(client, prefix),
+        *await try_rights(
+            client,
+            prefix,
+            [queue.name for queue in settings.queues],
+            settings.providers,
+            urlsplit(settings.redis.url.get_secret_value()).username or "default",
+        ),
+        *await _types(client, settings),
+        *strangers(overview),
+        *(await _other_prefixes(client, prefix) if asking is Asking.EVERYTHING else ()),
+    ]
+
+
+async def tidy(client: Client, settings: Settings) -> None:
+    """Forget the names of lanes and queues that hold nothing, and that nobody serves. Raises StoreError."""
+    abandoned = (await look(client, settings)).abandoned
+    if abandoned.lanes or abandoned.queues:
+        await unregister(client, settings.redis.prefix, abandoned)
+
+
+async def _servers(client: Client, asking: Asking) -> list[Finding]:
+    if isinstance(client, Redis):
+        config = await _config(client) if asking is Asking.EVERYTHING else None
+        return judge(Facts(await _info(client), config, await _clock(client)))
+    clock = await _clock(client)
+    try:
+        by_node: dict[str, Any] = await client.info(target_nodes=RedisCluster.PRIMARIES)
+    except ResponseError:
+        return judge(Facts(None, None, clock, cluster=True))
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+    if "redis_version" in by_node:  # a cluster of one node
+        by_node = {"the node": by_node}
+    return merge({node: judge(Facts(info, None, clock, cluster=True)) for node, info in by_node.items()})
+
+
+async def _info(client: Redis) -> Mapping[str, Any] | None:
+    try:
+        return dict(await client.info())
+    except ResponseError:
+        return None
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+
+
+async def _config(client: Any) -> Mapping[str, str] | None:
+    found: dict[str, str] = {}
+    try:
+        for name in ("save", "timeout"):
+            reply: Any = await client.execute_command("CONFIG GET", name)
+            found |= {_text(key): _text(value) for key, value in reply.items()}
+    except ResponseError:
+        return None
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+    return found
+
+
+async def _clock(client: Client) -> float | None:
+    """How far Redis's clock is ahead of ours; None if it may not be asked."""
+    asked = time.time()
+    try:
+        theirs = await Fleet(client, "").now()
+    except StoreError as error:
+        if is_refusal(error):
+            return None
+        raise
+    return theirs - (asked + time.time()) / 2
+
+
+async def _scripts(client: Client, prefix: str) -> list[Finding]:
+    """Whether a script runs; `try_rights` says it if the user may not run any."""
+    key = FleetKeys(prefix).probe
+    try:
+        await ask(client, "EVAL", "return redis.call('EXISTS', KEYS[1])", 1, key)
+    except ResponseError as error:
+        if is_unavailable(error):
+            return []
+        return [Finding(Level.FAILED, "scripts", f"Redis runs no Lua script: {describe(error)}")]
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+    return [Finding(Level.OK, "scripts", "Lua scripts run")]
+
+
+async def _types(client: Client, settings: Settings) -> list[Finding]:
+    """The keys that hold something of another type than relay needs."""
+    prefix = settings.redis.prefix
+    wanted = FleetKeys(prefix).types
+    for queue in settings.queues:
+        wanted |= QueueKeys.of(prefix, queue.name).types
+    for provider in settings.providers:
+        wanted |= LaneKeys.of(prefix, provider).types
+    found: list[Finding] = []
+    types = await _asked_types(client, wanted)
+    if None in types:
+        text = (
+            f"the types of {types.count(None)} keys could not be checked: this user may not run TYPE on them"
+        )
+        found.append(Finding(Level.UNKNOWN, "keys", text))
+    for key, kind in zip(wanted, types, strict=True):
+        if kind not in ("none", wanted[key], None):
+            is_ours = key not in {queue.name for queue in settings.queues}
+            text = f"{key} is a {kind} and has to be a {wanted[key]}, so that nothing can go through it: " + (
+                "another program uses this name; RENAME or DEL the key, or choose another redis.prefix"
+                if is_ours
+                else "RENAME or DEL the key, and push with RPUSH"
+            )
+            found.append(Finding(Level.FAILED, "keys", text))
+    return found or [Finding(Level.OK, "keys", "every key has the right type")]
+
+
+async def _asked_types(client: Client, keys: Iterable[str]) -> list[str | None]:
+    """The type of each key; None if this user may not ask."""
+    try:
+        async with client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.type(key)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+    return [None if isinstance(reply, Exception) else _text(reply) for reply in replies]
+
+
+def strangers(overview: Overview) -> list[Finding]:
+    """The lanes and queues that hold something, and that the file does not name."""
+    return [
+        *(_strange_lane(lane) for lane in overview.lanes if not lane.configured),
+        *(_strange_queue(queue) for queue in overview.queues if not queue.configured),
+    ]
+
+
+def _strange_lane(lane: LaneStatus) -> Finding:
+    holds = f"{lane.waiting} waiting, {lane.delayed} delayed, {lane.in_flight} in flight, {lane.dead} dead"
+    return Finding(
+        Level.WARNING,
+        "lanes",
+        f"provider {lane.provider} is not in the file, but holds messages ({lane.error or holds}): put it "
+        f"back to send them, or look at `relay dead list {lane.provider}`",
+    )
+
+
+def _strange_queue(queue: QueueStatus) -> Finding:
+    holds = f"{queue.waiting} waiting, {queue.taken} taken, {queue.rejected} dead"
+    return Finding(
+        Level.WARNING,
+        "queues",
+        f"queue {queue.name} is not in the file, but holds elements ({queue.error or holds}): put it back to "
+        "send them",
+    )
+
+
+async def _other_prefixes(client: Client, prefix: str) -> list[Finding]:
+    """Prefixes under which nobody works any more, and messages lie. Looks at no more than 50,000 keys."""
+    if not isinstance(client, Redis):
+        return []
+    found: dict[str, None] = {}
+    cursor = 0
+    try:
+        for _ in range(SCANS):
+            reply: Any = await client.scan(cursor, match="*:{fleet}:lanes", count=SCANNED)
+            cursor, keys = reply
+            found |= dict.fromkeys(_text(key).removesuffix(":{fleet}:lanes") for key in keys)
+            if not cursor:
+                break
+        findings = [await _other_prefix(client, other) for other in sorted(found) if other != prefix]
+    except ResponseError:
+        return []  # a user with the least rights sees its own keys alone
+    except StoreError as error:
+        if is_refusal(error):
+            return []
+        raise
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+    return [finding for finding in findings if finding is not None]
+
+
+async def _other_prefix(client: Redis, prefix: str) -> Finding | None:
+    if any(member.silent <= LEASE for member in await Fleet(client, prefix).members()):
+        return None
+    names: Names = await known(client, prefix)
+    async with client.pipeline(transaction=False) as pipe:
+        for lane in names.lanes:
+            pipe.hlen(LaneKeys.of(prefix, lane).part("bodies"))
+        waiting = sum(await pipe.execute())
+    if not waiting:
+        return None
+    return Finding(
+        Level.WARNING,
+        "prefix",
+        f"{waiting} messages lie under the prefix {prefix}, and no worker serves it: if it was this file's "
+        f"earlier `redis.prefix`, run relay with `prefix: {prefix}` until they are gone",
+    )
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,230 @@
+"""Tries every command that `relay run` needs, on the keys that it needs it for, without running one.
+
+Inside MULTI, Redis checks the user's rights, renamed commands, memory and role before it queues a command;
+then the connection is closed, and nothing has happened. ACL DRYRUN would need rights of its own, and Redis 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import Redis
+
+from relay.errors import StoreError
+from relay.names import is_reserved
+from relay.store.findings import Finding, Level
+from relay.store.keys import FleetKeys, LaneKeys, QueueKeys
+from relay.store.scripting import TROUBLE, Client, describe
+
+Command = tuple[str, ...]
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "GET": (),
+    "SET": ("1",),
+    "DEL": (),
+    "EXISTS": (),
+    "EXPIRE": ("1",),
+    "TYPE": (),
+    "LLEN": (),
+    "LRANGE": ("0", "-1"),
+    "LTRIM": ("0", "-1"),
+    "LPOP": (),
+    "RPOP": (),
+    "LPUSH": ("1",),
+    "RPUSH": ("1",),
+    "HGET": ("1",),
+    "HSET": ("1", "1"),
+    "HSETNX": ("1", "1"),
+    "HDEL": ("1",),
+    "HLEN": (),
+    "HMGET": ("1",),
+    "HKEYS": (),
+    "HEXISTS": ("1",),
+    "HINCRBY": ("1", "1"),
+    "ZADD": ("1", "1"),
+    "ZCARD": (),
+    "ZCOUNT": ("0", "1"),
+    "ZRANGE": ("0", "1"),
+    "ZRANGEBYLEX": ("-", "+"),
+    "ZRANGEBYSCORE": ("0", "1"),
+    "ZREM": ("1",),
+    "ZREMRANGEBYRANK": ("0", "0"),
+    "ZREMRANGEBYSCORE": ("0", "0"),
+    "ZSCORE": ("1",),
+    "XADD": ("*", "1", "1"),
+    "XDEL": ("1-1",),
+    "XLEN": (),
+    "XRANGE": ("-", "+"),
+    "XTRIM": ("MAXLEN", "1"),
+}
+"""Each command that takes a key of relay's, with arguments that Redis accepts behind the key."""
+
+_OF_QUEUES = ("LLEN", "LRANGE", "LTRIM", "LPOP", "LPUSH", "RPUSH")
+"""The commands on the applications' own lists, besides BLMOVE."""
+
+
+def needed(prefix: str, queues: Iterable[str], lanes: Iterable[str]) -> Iterator[tuple[str, Command]]:
+    """Each command with the key whose slot it belongs to."""
+    fleet = FleetKeys(prefix)
+    for name, arguments in COMMANDS.items():
+        yield fleet.probe, (name, fleet.probe, *arguments)
+    yield fleet.probe, ("EVAL", "return 1", "1", fleet.probe)
+    yield fleet.probe, ("EVALSHA", "0" * 40, "1", fleet.probe)
+    yield fleet.probe, ("TIME",)
+    yield fleet.probe, ("PUBLISH", fleet.wake, "")
+    yield fleet.probe, ("SUBSCRIBE", fleet.wake)
+    yield fleet.feedback, ("XADD", fleet.feedback, "*", "1", "1")
+    for lane in lanes:
+        control = LaneKeys.of(prefix, lane).part("control")
+        yield control, ("HMGET", control, "1")
+        yield control, ("HSET", control, "1", "1")
+    for queue in queues:
+        staged = QueueKeys.of(prefix, queue).staged
+        for name in _OF_QUEUES:
+            yield queue, (name, queue, *COMMANDS[name])
+        yield queue, ("RPUSH", staged, "1")
+        yield queue, ("BLMOVE", queue, staged, "LEFT", "RIGHT", "1")
+
+
+async def try_rights(
+    client: Client, prefix: str, queues: Iterable[str], lanes: Iterable[str], user: str
+) -> list[Finding]:
+    """What Redis would refuse; one finding that all is well if there is nothing. Raises StoreError."""
+    commands = list(needed(prefix, queues, lanes))
+    refused: list[tuple[Command, Exception]] = []
+    try:
+        if isinstance(client, Redis):
+            refused += await _try_on_one(client, [command for _, command in commands])
+        else:
+            await client.initialize()
+            by_node: dict[Any, list[Command]] = {}
+            for key, command in commands:
+                by_node.setdefault(client.get_node_from_key(key), []).append(command)
+            for node, its_commands in by_node.items():
+                connection = node.acquire_connection()
+                try:
+                    await node.disconnect_if_needed(connection)
+                    refused += await _try_over(connection, its_commands)
+                finally:
+                    node.release(connection)
+    except TROUBLE as error:
+        raise StoreError(f"rights: {describe(error)}") from error
+    return judge_rights(refused, user, prefix)
+
+
+async def _try_on_one(client: Redis, commands: Sequence[Command]) -> list[tuple[Command, Exception]]:
+    pool: Any = client.connection_pool
+    connection = await pool.get_connection()
+    try:
+        return await _try_over(connection, commands)
+    finally:
+        await pool.release(connection)
+
+
+async def _try_over(connection: Any, commands: Sequence[Command]) -> list[tuple[Command, Exception]]:
+    """The refusals. The connection is closed, so that nothing of the transaction is left."""
+    try:
+        await connection.send_command("MULTI")
+        try:
+            await connection.read_response()
+        except exceptions.ResponseError as error:
+            # Without a transaction the commands would run.
+            return [(("MULTI",), error)]
+        await connection.send_packed_command(connection.pack_commands(commands))
+        refused: list[tuple[Command, Exception]] = []
+        for command in commands:
+            try:
+                await connection.read_response()
+            except (exceptions.ResponseError, exceptions.BusyLoadingError) as error:
+                refused.append((command, error))
+        return refused
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+def judge_rights(refused: Iterable[tuple[Command, Exception]], user: str, prefix: str) -> list[Finding]:
+    """Refusals by what they have in common, each with what to do."""
+    commands, keys, channels, unknown = (dict[str, None]() for _ in range(4))
+    others: dict[str, None] = {}
+    for words, error in refused:
+        text = describe(error)
+        if isinstance(error, exceptions.NoPermissionError):
+            if " to run " in text:
+                commands[words[0]] = None
+            elif "channel" in text:
+                channels[words[1]] = None
+            else:
+                keys |= dict.fromkeys(_keys(words))
+        elif "unknown command" in text:
+            unknown[words[0]] = None
+        elif (advice := _advice(error, text)) is not None:
+            others[advice] = None
+    found = [Finding(Level.FAILED, "writes", advice) for advice in others]
+    if unknown:
+        names = ", ".join(unknown)
+        found.append(
+            Finding(
+                Level.FAILED,
+                "commands",
+                f"Redis knows no {names}: take away the `rename-command` lines for them in its configuration",
+            )
+        )
+    if commands or keys or channels:
+        patterns = dict.fromkeys(f"{prefix}:*" if is_reserved(prefix, key) else key for key in keys)
+        rules = [
+            *(f"+{name.lower()}" for name in commands),
+            *(f"'~{pattern}'" for pattern in patterns),
+            *(f"'&{channel}'" for channel in channels),
+        ]
+        lacks = [
+            f"the commands {', '.join(commands)}" if commands else "",
+            f"the keys {', '.join(patterns)}" if keys else "",
+            f"the channel {', '.join(channels)}" if channels else "",
+        ]
+        found.append(
+            Finding(
+                Level.FAILED,
+                "rights",
+                f"the user {user} has no right to {' and '.join(filter(None, lacks))}: "
+                f"ACL SETUSER {user} {' '.join(rules)}",
+            )
+        )
+    return found or [Finding(Level.OK, "rights", f"the user {user} may do all that relay needs")]
+
+
+def _keys(words: Command) -> tuple[str, ...]:
+    """The keys of a command of ours."""
+    match words[0]:
+        case "EVAL" | "EVALSHA":
+            return (words[3],)
+        case "BLMOVE":
+            return ()  # each of its keys is tried by other commands
+        case _:
+            return words[1:2]
+
+
+def _advice(error: Exception, text: str) -> str | None:
+    """What to do about a refusal of writes as such; None if it is none."""
+    match error:
+        case exceptions.OutOfMemoryError():
+            return "Redis is at its maxmemory and refuses writes (OOM): raise maxmemory"
+        case exceptions.BusyLoadingError():
+            return "Redis still loads its data (LOADING): wait for it"
+        case exceptions.ReadOnlyError():
+            return "this is a replica, which takes no writes (READONLY): put the master into redis.url"
+    for code, advice in _CODES.items():
+        if text.startswith(code):
+            return advice
+    return None
+
+
+_CODES = {
+    "MISCONF": "Redis refuses writes because it cannot save to disk (MISCONF): make room there, see its log",
+    "NOREPLICAS": "Redis refuses writes because too few replicas follow (NOREPLICAS): bring them back, or "
+    "lower min-replicas-to-write",
+    "MASTERDOWN": "this is a replica that has lost its master (MASTERDOWN): put the master into redis.url",
+    "BUSY": "a script keeps Redis busy (BUSY): end it by SCRIPT KILL",
+    "CLUSTERDOWN": "the cluster is down (CLUSTERDOWN): CLUSTER INFO says why",
+}
