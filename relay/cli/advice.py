@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from relay.store import binaries
 from relay.store.findings import Finding, Level
 from relay.store.preflight import Asking, examine, tidy
 from relay.store.scripting import Client
+
+TIMEOUT = 15.0
+"""Seconds for all that `relay run` asks Redis about itself."""
 
 logger = structlog.get_logger()
 
@@ -42,12 +46,15 @@ async def log_findings(client: Client, settings: Settings) -> None:
     """Log once, for all workers of this host, what an operator should look at. Never raises for Redis."""
     findings = list(local_findings(settings))
     try:
-        findings += await examine(client, settings, Asking.LEAST_RIGHTS)
-        await tidy(client, settings)
+        async with asyncio.timeout(TIMEOUT):
+            findings += await examine(client, settings, Asking.LEAST_RIGHTS)
+            await tidy(client, settings)
     except StoreError as error:
         logger.warning("cannot examine Redis", error=str(error))
+    except TimeoutError:
+        logger.warning("cannot examine Redis", error=f"no answer within {TIMEOUT:g} s")
     for finding in findings:
         if finding.level in (Level.WARNING, Level.FAILED):
             logger.warning(finding.text, about=finding.subject)
-        elif finding.subject.startswith("version"):
-            logger.info("Redis answers", version=finding.text)
+        elif finding.subject == "embedded":
+            logger.info("an embedded Redis runs", server=finding.text)

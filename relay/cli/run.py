@@ -150,7 +150,8 @@ class _Work:
             if client is None:
                 return
             if not self._deployment.supervisor:
-                await tasks.unless(self._stop, log_findings(client, self._settings))
+                findings = asyncio.create_task(log_findings(client, self._settings))
+                stack.callback(findings.cancel)
             watch = stall.StallWatch(stall.TUNING)
             watch.start()
             code = 1

@@ -14,7 +14,7 @@ STAYS = frozenset({"control", "dead", "seen"})
 
 PASSING = frozenset(LANE_PARTS) - STAYS
 BESIDE = frozenset({"carried", "replicated", "rejected", "last"})
-FLEET = frozenset({"gone", "profiles", "recovery"})
+FLEET = frozenset({"gone", "lanes", "profiles", "queues", "recovery"})
 
 
 def check_residue(evidence: Evidence) -> Iterator[Violation]:
