@@ -1,23 +1,92 @@
-"""The commands by name."""
+"""The commands by name. The module of a command is imported when the command is named."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from relay import __version__
-from relay.cli import check, dead, demo, lanes, providers, push, run, sandbox, schema, status, vapid
 from relay.cli.common import ConfigOption, remember_config
 
-app = typer.Typer(
+
+class Entry(NamedTuple):
+    """A command: the function (or the group of commands) that runs it, and its line in `relay --help`."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "run": Entry("run", "run", "Drain the queues into the providers."),
+    "check": Entry("check", "check", "Validate the configuration; report every mistake at once."),
+    "push": Entry("push", "push", "Push one message, or one per line of standard input."),
+    "status": Entry("status", "status", "Show queues, lanes and workers."),
+    "dead": Entry("dead", "app", "Dead letters: list them, send them again, delete them."),
+    "pause": Entry(
+        "lanes", "pause", "Stop sending to a provider. Its messages are still accepted, and wait."
+    ),
+    "resume": Entry("lanes", "resume", "Send to a provider again, after a pause or in the middle of a hold."),
+    "cancel": Entry("lanes", "cancel", "Take a message back that is not in flight yet."),
+    "sandbox": Entry("sandbox", "sandbox", "Run local stand-ins for the providers, with faults to order."),
+    "demo": Entry(
+        "demo", "demo", "Show a backlog of thousands go out at the configured rate, and no faster."
+    ),
+    "schema": Entry("schema", "schema", "Print a JSON Schema."),
+    "providers": Entry(
+        "providers", "providers", "List the adapters, built in and installed, with the options of each."
+    ),
+    "vapid": Entry(
+        "vapid", "vapid", "Make a key pair for Web Push: a file with the private key, and the public key."
+    ),
+}
+
+
+class LazyGroup(TyperGroup):
+    """The root. Its lists are made of names and summaries; only the command that is named is imported."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = {name: TyperCommand(name, help=entry.summary) for name, entry in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is to run."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load(str(name)), rest
+
+
+def load(name: str) -> TyperCommand | TyperGroup:
+    """The command of that name, ready to run."""
+    entry = COMMANDS[name]
+    found = getattr(import_module(f"relay.cli.{entry.module}"), entry.attribute)
+    if not isinstance(found, typer.Typer):
+        alone = _typer()
+        alone.command()(found)
+        found = alone
+    command = typer.main.get_command(found)
+    command.name = name
+    assert isinstance(command, TyperCommand | TyperGroup)
+    return command
+
+
+def _typer(**options: Any) -> typer.Typer:
+    return typer.Typer(
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        **options,
+    )
+
+
+app = _typer(
     name="relay",
+    cls=LazyGroup,
     help="Drains Redis lists into push providers, at their pace, and loses nothing.",
     epilog="Start here: `relay demo` shows it at work and needs nothing installed beside this package.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
 )
 
 
@@ -37,18 +106,3 @@ def root(
 ) -> None:
     """Drains Redis lists into push providers, at their pace, and loses nothing."""
     remember_config(context, config)
-
-
-app.command()(run.run)
-app.command()(check.check)
-app.command()(push.push)
-app.command()(status.status)
-app.add_typer(dead.app, name="dead")
-app.command()(lanes.pause)
-app.command()(lanes.resume)
-app.command()(lanes.cancel)
-app.command()(sandbox.sandbox)
-app.command()(demo.demo)
-app.command()(schema.schema)
-app.command()(providers.providers)
-app.command()(vapid.vapid)

@@ -1,28 +1,38 @@
-"""What all commands share: the configuration file, the event loop, the consoles."""
+"""What all commands share: the configuration file, the event loop, the consoles.
+
+Every command imports this module, so whatever is slow to import is imported in the function that needs it.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import json
+import gc
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
-from rich.console import Console
 
 from relay.errors import StoreError, UsageError
-from relay.provider import Provider, discover
-from relay.redis_provider import keep_out
-from relay.settings.load import load
-from relay.settings.models import Settings
-from relay.settings.provider import ProviderOptions
-from relay.store.connect import connect
-from relay.store.scripting import Client
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from rich.console import Console
+
+    from relay.provider import Provider
+    from relay.settings.models import Settings
+    from relay.settings.provider import ProviderOptions
+    from relay.store.scripting import Client
+
+    data: Console
+    """Standard output: data."""
+
+    notes: Console
+    """Standard error: words for people."""
 
 ENVIRONMENT = "RELAY_CONFIG"
 
@@ -37,19 +47,36 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
-Loader = Callable[[], Settings]
+Loader: TypeAlias = "Callable[[], Settings]"
 
 ResultT = TypeVar("ResultT")
 
-data = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
-"""Standard output: data."""
 
-notes = Console(stderr=True, soft_wrap=True)
-"""Standard error: words for people."""
+def __getattr__(name: str) -> object:
+    """The consoles, made when they are first used. Raises AttributeError for any other name."""
+    if name not in ("data", "notes"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rich.console import Console
+
+    if name == "notes":
+        console = Console(stderr=True, soft_wrap=True)
+    else:
+        console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+    globals()[name] = console
+    return console
+
+
+def say(text: str) -> None:
+    """Write a line for people to standard error, without the weight of `notes`."""
+    from relay.settings.redaction import printable
+
+    typer.echo(printable(text), err=True)
 
 
 def as_json(document: object, indent: int | None = 2) -> str:
     """JSON that people can read, in which nothing is left that a terminal would obey."""
+    import json
+
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     return "".join(
         character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
@@ -81,12 +108,17 @@ def config_path(context: typer.Context, config: Path | None) -> Path:
 
 def load_settings(context: typer.Context, config: Path | None) -> Settings:
     """The settings of the file that applies. Raises ConfigError with all that is wrong."""
-    adapters = {name: adapter.Options for name, adapter in discover().items()}
-    return load(config_path(context, config), adapters)
+    from relay.provider import AdapterOptions, discover
+    from relay.settings.load import load
+
+    return load(config_path(context, config), AdapterOptions(discover()))
 
 
 def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
     """The providers of the file by name, not started."""
+    from relay.provider import discover
+    from relay.redis_provider import keep_out
+
     adapters = discover()
     found = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
     keep_out(found.values(), settings.own_names)
@@ -96,6 +128,8 @@ def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
 @asynccontextmanager
 async def redis(settings: Settings) -> AsyncIterator[Client]:
     """A client for the Redis of the settings. Raises StoreError where it cannot be reached."""
+    from relay.store.connect import connect
+
     async with AsyncExitStack() as stack:
         try:
             client = await stack.enter_async_context(
@@ -109,14 +143,26 @@ async def redis(settings: Settings) -> AsyncIterator[Client]:
 
 def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run a coroutine on the fastest event loop that is installed. Ctrl-C cancels it."""
+    import asyncio
+
+    factory = _event_loop()
+    # All that was imported stays; from here on there is garbage.
+    gc.freeze()
+    gc.enable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+def _event_loop() -> Callable[[], AbstractEventLoop]:
     try:
         from uvloop import new_event_loop
     except ImportError:
-        return asyncio.run(main)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(main)
+        from asyncio import new_event_loop as standard
+
+        return standard
+    return new_event_loop
 
 
 def require_provider(settings: Settings, name: str) -> None:

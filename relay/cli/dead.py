@@ -27,7 +27,7 @@ from relay.store.lane import Malformed
 from relay.store.scripting import Client
 
 app = typer.Typer(
-    help="Dead letters: look at them, send them again, throw them away.",
+    help="Dead letters: list them, send them again, delete them.",
     epilog="Example: `relay dead list pusher --reason 413`",
     no_args_is_help=True,
     callback=common.remember_config,

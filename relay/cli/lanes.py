@@ -17,14 +17,14 @@ ProviderArgument = Annotated[str, typer.Argument(help="Name of a configured prov
 
 
 def pause(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
-    """Stop sending to a provider. Messages go on being accepted, and wait.
+    """Stop sending to a provider. Its messages are still accepted, and wait.
 
     Example: `relay pause pusher`
     """
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
     common.run(_pause(settings, provider))
-    common.notes.print(f"{provider} is paused; what comes in waits", highlight=False)
+    common.say(f"{provider} is paused; what comes in waits")
 
 
 def resume(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
@@ -35,7 +35,7 @@ def resume(context: typer.Context, provider: ProviderArgument, config: common.Co
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
     common.run(_resume(settings, provider))
-    common.notes.print(f"{provider} is served again", highlight=False)
+    common.say(f"{provider} is served again")
 
 
 def cancel(
@@ -54,9 +54,9 @@ def cancel(
     common.require_provider(settings, provider)
     result = common.run(_cancel(settings, provider, message_id))
     if result != "cancelled":
-        common.notes.print(f"not cancelled: {message_id} is {result} at {provider}", highlight=False)
+        common.say(f"not cancelled: {message_id} is {result} at {provider}")
         raise typer.Exit(1)
-    common.notes.print(f"cancelled {message_id}", highlight=False)
+    common.say(f"cancelled {message_id}")
 
 
 def lane_of(client: Client, settings: Settings, provider: str) -> Lane:

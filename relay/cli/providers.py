@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
-from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +10,9 @@ from pydantic.fields import FieldInfo
 
 from relay.cli import common
 from relay.errors import UsageError
-from relay.provider import ENTRY_POINTS, Provider, discover
+from relay.provider import AdapterType, discover
 from relay.settings.provider import ProviderOptions
+from relay.settings.redaction import printable
 
 
 def providers(
@@ -27,12 +26,22 @@ def providers(
     adapters = discover()
     if name is not None and name not in adapters:
         raise UsageError(f"no adapter {name!r}; there are {', '.join(adapters)}")
-    chosen = {key: adapter for key, adapter in adapters.items() if name in (None, key)}
+    broken = adapters.broken()
+    chosen = [key for key in adapters if name in (None, key)]
     if as_json:
-        typer.echo(json.dumps({key: _data(key, adapter) for key, adapter in chosen.items()}, indent=2))
+        documents = {
+            key: {"package": adapters.package(key)}
+            | ({"error": str(broken[key])} if key in broken else _data(adapters[key]))
+            for key in chosen
+        }
+        typer.echo(common.as_json(documents))
         return
-    for key, adapter in chosen.items():
-        _print(key, adapter)
+    for key in chosen:
+        common.data.print(f"[bold]{key}[/]  [dim]{adapters.package(key)}[/]")
+        if key in broken:
+            common.data.print(printable(f"  {broken[key]}"), style="red", markup=False, highlight=False)
+        else:
+            _print(adapters[key])
     if name is None:
         common.data.print(
             "\n[dim]All take the options of delivery as well: rate, burst, concurrency, timeout, retry, …"
@@ -40,7 +49,7 @@ def providers(
         common.data.print("[dim](config.example.yaml shows every one with its default)")
 
 
-def _own_options(adapter: type[Provider[ProviderOptions]]) -> dict[str, FieldInfo]:
+def _own_options(adapter: AdapterType) -> dict[str, FieldInfo]:
     return {
         name: field
         for name, field in adapter.Options.model_fields.items()
@@ -48,29 +57,20 @@ def _own_options(adapter: type[Provider[ProviderOptions]]) -> dict[str, FieldInf
     }
 
 
-def _summary(adapter: type[Provider[ProviderOptions]]) -> str:
+def _summary(adapter: AdapterType) -> str:
     return (inspect.getdoc(adapter) or "").partition("\n")[0]
 
 
-def _package(name: str) -> str:
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
-        if entry.dist is not None:
-            return f"{entry.dist.name} {entry.dist.version}"
-    return ""
-
-
-def _data(name: str, adapter: type[Provider[ProviderOptions]]) -> dict[str, Any]:
+def _data(adapter: AdapterType) -> dict[str, Any]:
     schema = adapter.Options.model_json_schema()
     return {
         "summary": _summary(adapter),
-        "package": _package(name),
         "class": f"{adapter.__module__}:{adapter.__qualname__}",
         "options": {key: schema["properties"].get(key, {}) for key in _own_options(adapter)},
     }
 
 
-def _print(name: str, adapter: type[Provider[ProviderOptions]]) -> None:
-    common.data.print(f"[bold]{name}[/]  [dim]{_package(name)}[/]")
+def _print(adapter: AdapterType) -> None:
     common.data.print(f"  {_summary(adapter)}", markup=False, highlight=False)
     for key, field in _own_options(adapter).items():
         default = (

@@ -66,8 +66,9 @@ def sandbox(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line for each request.")] = False,
 ) -> None:
-    """Run local stand-ins for the providers, as strict as the real ones, with faults to order.
+    """Run local stand-ins for the providers, with faults to order.
 
+    They are as strict as the real ones.
     Its page shows what came in. Faults can be changed while it runs: POST /_sandbox/faults.
     A webhook's own URL can order them too: /webhook/x?status=503&retry_after=2&times=3
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from relay.cli import common
 from relay.message_schema import message_schema
-from relay.provider import discover
+from relay.provider import AdapterOptions, discover
 from relay.settings.schema import config_schema
 
 
@@ -30,5 +31,10 @@ def schema(
     if which is Which.message:
         document = message_schema()
     else:
-        document = config_schema({name: adapter.Options for name, adapter in discover().items()})
+        adapters = discover()
+        broken = adapters.broken()
+        for error in broken.values():
+            common.say(f"left out: {error}")
+        options = AdapterOptions(adapters)
+        document = config_schema({name: options[name] for name in options if name not in broken})
     typer.echo(json.dumps(document, indent=2))

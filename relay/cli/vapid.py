@@ -18,7 +18,7 @@ def vapid(
         "vapid.pem"
     ),
 ) -> None:
-    """Make a key pair for Web Push: the private key into a file, the public one for your web page.
+    """Make a key pair for Web Push: a file with the private key, and the public key.
 
     Example: relay vapid --out vapid.pem
     """

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping as AnyMapping
 from pathlib import Path
 
-from relay.errors import ConfigError
+from relay.errors import ConfigError, UsageError
 from relay.settings.checks import check
 from relay.settings.document import MAX_SOURCE, parse
 from relay.settings.models import Settings
@@ -24,7 +24,8 @@ from relay.settings.validate import validate
 from relay.settings.words import describe, listing, near_miss
 
 Adapters = AnyMapping[str, type[ProviderOptions]]
-"""The options of each adapter, by the name that `type` gives it."""
+"""The options of each adapter, by the name that `type` gives it. A look-up raises UsageError if the adapter
+cannot be used."""
 
 _STAND_IN = ProviderOptions.model_construct(type="")
 
@@ -164,7 +165,11 @@ def _model(
         problems.add(node.position, location, f"the key `type` is missing; write {listing(adapters)}")
         return None
     if isinstance(kind, Scalar) and kind.value is not None and kind.text in adapters:
-        return adapters[kind.text]
+        try:
+            return adapters[kind.text]
+        except UsageError as error:
+            problems.add(kind.position, (*location, "type"), str(error))
+            return None
     name = describe(kind.text if isinstance(kind, Scalar) and kind.value is not None else to_data(kind))
     hint = near_miss(kind.text, adapters) if isinstance(kind, Scalar) else ""
     text = (

@@ -19,7 +19,12 @@ class Options(BaseModel):
     """The base of every section of the file: no unknown keys, no change once it is read."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        # A command that reads a file with one adapter builds the validators of one adapter.
+        defer_build=True,
     )
 
 

@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from relay.__main__ import _buffered
-from relay.cli.app import app
+from relay.cli.app import COMMANDS, load
 
 
 class Pipe(io.RawIOBase):
@@ -76,10 +75,17 @@ def test_the_readme_lists_the_commands_that_there_are() -> None:
         .partition(". Each has")[0]
     )
     listed = re.findall(r"`([^`]+)`", written.replace("`relay run`", "`run`").replace("\n", " "))
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands = {name: load(name) for name in COMMANDS}
     several = {name: one.commands for name, one in commands.items() if hasattr(one, "commands")}
     assert sorted(listed) == sorted(
         f"{name} {'|'.join(several[name])}" if name in several else name for name in commands
     )
     for command in [*commands.values(), *several["dead"].values()]:
         assert "Example: " in f"{command.help} {command.epilog}", command.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_summary_of_a_command_is_the_first_paragraph_of_its_help(name: str) -> None:
+    """The list of commands is a table, because it must not import them."""
+    paragraph = (load(name).help or "").partition("\n\n")[0]
+    assert " ".join(paragraph.split()) == COMMANDS[name].summary
