@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import msgspec
@@ -112,6 +112,14 @@ class Tokens:
         self._token = Token(value, now + life - ahead, now + life - LAST_MOMENT)
         self._failure = None
         return self._token
+
+
+def preload(credentials: Literal["service_account", "adc"]) -> None:
+    """Import what a token needs. It is slow, so only a worker does it, and before its first message."""
+    from google.auth import crypt, jwt  # noqa: F401
+
+    if credentials == "adc":
+        from google.auth.transport import requests  # noqa: F401
 
 
 def read_private_key(pem: str) -> Any:

@@ -20,12 +20,14 @@ from providers._google_token import (
     Tokens,
     fetch_by_assertion,
     fetch_by_default_credentials,
+    preload,
     read_private_key,
 )
 from providers._hosts import base_url
 from providers._upstream import collapse_id, seconds_left, topic
 from relay.errors import TransportError, UsageError
 from relay.http.retry_after import retry_after
+from relay.http.transport import Transport
 from relay.message import Message
 from relay.outcome import (
     Delivered,
@@ -108,6 +110,10 @@ class Fcm(HttpProvider[FcmOptions]):
         project = options.project_id or self._account.get("project_id", "")
         self._url = f"{options.url}/v1/projects/{quote(project, safe='')}/messages:send"
         self._tokens = Tokens(self._fetch, self.clock)
+
+    async def start(self, transport: Transport) -> None:
+        await super().start(transport)
+        preload(self.options.credentials)
 
     async def close(self) -> None:
         await self._tokens.close()

@@ -117,7 +117,7 @@ class Webhook(HttpProvider[WebhookOptions]):
             self.allowed_networks = networks(options.allow_private)
         if options.url is None:
             self.target_field = "url"
-        self._guarded = options.url is None and options.allow_private is not True
+        self.guarded = options.url is None and options.allow_private is not True
 
     def check(self, message: Message) -> Rejected | None:
         payload = message.payload
@@ -180,7 +180,7 @@ class Webhook(HttpProvider[WebhookOptions]):
             headers["webhook-signature"] = signatures(signers, f"{identity}.{timestamp}.".encode() + body)
         url = self.options.url or payload["url"]
         method = payload.get("method") or self.options.method
-        return Request(url, body, headers, method, public_only=self._guarded)
+        return Request(url, body, headers, method, public_only=self.guarded)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch

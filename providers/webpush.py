@@ -81,7 +81,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         options = self.options
         if isinstance(options.allow_private, list):
             self.allowed_networks = networks(options.allow_private)
-        self._guarded = options.allow_private is not True
+        self.guarded = options.allow_private is not True
         key = read_private_key(options.private_key.get_secret_value())
         self._vapid = Vapid(key, options.subject, self.clock)
 
@@ -101,7 +101,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         _keys(payload.get("subscription"))
         endpoint = payload["subscription"]["endpoint"]
         check_url(endpoint)
-        if self._guarded and urlsplit(endpoint).scheme != "https":
+        if self.guarded and urlsplit(endpoint).scheme != "https":
             raise ValueError("subscription.endpoint: must be https")
         ttl = payload.get("ttl")
         if ttl is None:
@@ -150,7 +150,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         if plaintext := _plaintext(message, payload):
             body = encrypt(plaintext, receiver, auth)
             headers |= {"content-encoding": "aes128gcm", "content-type": "application/octet-stream"}
-        return Request(endpoint, body, headers, public_only=self._guarded)
+        return Request(endpoint, body, headers, public_only=self.guarded)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
@@ -184,7 +184,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         """Our key is wrong, if a service says so that we know: an endpoint that anybody may have made up
         must not hold the lane."""
         host = urlsplit(message.payload["subscription"]["endpoint"]).hostname or ""
-        if _KNOWN.fullmatch(host) or not self._guarded:
+        if _KNOWN.fullmatch(host) or not self.guarded:
             return Unauthorised(why, response.status, response.body)
         return Rejected(why, response.status, response.body)
 

@@ -75,6 +75,9 @@ class Provider(ABC, Generic[OptionsT]):
     prefers_http2: bool = False
     """Whether HTTP/2 is spoken over TLS where the other side knows it. Without either it is HTTP/1.1."""
 
+    guarded: bool = False
+    """Whether requests may be `public_only`: the guard is then loaded before the first one needs it."""
+
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where `public_only` requests may go beside public addresses."""
 
@@ -97,7 +100,10 @@ class Provider(ABC, Generic[OptionsT]):
         return "all"
 
     async def start(self, transport: Transport) -> None:
-        """Called once in each process before the first delivery."""
+        """Called once in each process before the first delivery.
+
+        Import here what deliveries need: a package that is replaced later then changes nothing.
+        """
 
     async def close(self) -> None:
         """Called once, after the last delivery."""

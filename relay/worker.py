@@ -37,7 +37,7 @@ from relay.store.lane import Lane
 from relay.store.outbox import Outboxes
 from relay.store.queue import Queue
 from relay.store.replication import Replicas
-from relay.store.scripting import FORBIDDEN, Client
+from relay.store.scripting import FORBIDDEN, Client, load_scripts
 from relay.store.transactions import linked
 from relay.watchdog import Watchdog
 
@@ -82,6 +82,7 @@ class Worker:
         self.fleet = Fleet(client, prefix)
         self.profile = _profile(settings, self.deployment)
         name = self.profile.worker
+        load_scripts()
         self._on_turn = on_turn
         self.parts = Parts()
         self._heartbeat = Heartbeat(self.fleet, self.profile, on_turn)
@@ -401,6 +402,7 @@ def transport_of(adapter: Provider[ProviderOptions]) -> Transport:
         allowed=adapter.allowed_networks,
         prefers_http2=adapter.prefers_http2,
         http2=adapter.http2,
+        guarded=adapter.guarded,
     )
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from relay.deployment import ReloadFailure
 from relay.errors import ConfigError
-from relay.provider import discover
+from relay.provider import AdapterOptions, discover
 from relay.settings.load import Adapters, load_with_snapshot
 from relay.settings.models import Settings
 from relay.settings.snapshot import Snapshot
@@ -81,5 +81,5 @@ def _failure(error: ConfigError) -> ReloadFailure:
 
 
 def adapters() -> Adapters:
-    """The options of each adapter that is installed."""
-    return {name: adapter.Options for name, adapter in discover().items()}
+    """The options of each adapter that is installed; an adapter is imported when its type is looked up."""
+    return AdapterOptions(discover())

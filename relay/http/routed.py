@@ -21,7 +21,7 @@ class RoutedTransport:
     """What is `public_only` goes through aiohttp and the guard, HTTP/2 through pyreqwest, all else through
     libcurl.
 
-    Each is imported and made at its first request: of a thousand providers, most have nothing to do.
+    Each is made at its first request: of a thousand providers, most have nothing to do.
     """
 
     def __init__(
@@ -73,6 +73,16 @@ class RoutedTransport:
         for transport in (self._guarded, self._over_http1, self._over_http2):
             if transport is not None:
                 await transport.close()
+
+
+def preload(*, guarded: bool, http2: bool, prefers_http2: bool) -> None:
+    """Import what requests may need, so that a package that is replaced later changes nothing."""
+    if guarded:
+        from relay.http import aiohttp_transport  # noqa: F401
+    if http2 or prefers_http2:
+        from relay.http import reqwest_transport  # noqa: F401
+    if not http2:
+        from relay.http import curl_transport  # noqa: F401
 
 
 def _over_http1(options: ProviderOptions) -> Transport:

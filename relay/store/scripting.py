@@ -26,6 +26,8 @@ from relay.store.channel import Channel
 Client = Redis | RedisCluster
 Argument = str | bytes | int | float
 
+_FOLDER = files("relay.store") / "scripts"
+
 _LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive", "expand"})
 TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, RuntimeError, AttributeError)
 """What the Redis client raises when Redis is away, slow or unwilling.
@@ -108,6 +110,14 @@ def script(name: str) -> Script:
     return Script(name)
 
 
+def load_scripts() -> None:
+    """Read all scripts into memory: a worker goes on with its own when the package is replaced."""
+    for path in _FOLDER.iterdir():
+        name, _, suffix = path.name.rpartition(".")
+        if suffix == "lua" and name != "lane":
+            script(name)
+
+
 def heed_cancellation() -> None:
     """Raise the CancelledError that redis-py (8.1) swallows while it connects; else do nothing."""
     task = asyncio.current_task()
@@ -131,8 +141,7 @@ def describe(error: BaseException) -> str:
 
 
 def _source(name: str) -> str:
-    folder = files("relay.store") / "scripts"
-    text = (folder / f"{name}.lua").read_text("utf-8")
+    text = (_FOLDER / f"{name}.lua").read_text("utf-8")
     if name in _LANE_SCRIPTS:
-        text = (folder / "lane.lua").read_text("utf-8") + text
+        text = (_FOLDER / "lane.lua").read_text("utf-8") + text
     return text
