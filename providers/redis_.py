@@ -111,6 +111,11 @@ class RedisPublisher(RedisProvider[RedisOptions]):
             raise ValueError("stream: is empty")
         if stream is not None and stream != self.options.stream:
             self._check_name("stream", stream, self.options.streams)
+            narrow = [pattern for pattern in self.options.streams if pattern != "*"]
+            if self.own_names.is_receipt_list(stream) and not matches(narrow, stream):
+                raise ValueError(
+                    f"stream: {stream[:60]!r} may be a list for receipts; the option `streams` opens it"
+                )
         if stream is None:
             if payload.maxlen is not None:
                 raise ValueError("maxlen: is for a stream, and there is none")

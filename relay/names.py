@@ -40,6 +40,8 @@ class OwnNames:
 
     prefix: str = "relay"
     queues: frozenset[str] = frozenset()
+    receipts: tuple[str, ...] = ()
+    """Patterns of the lists that receipts go to. `*` is not among them: it would be every key."""
 
     def refusal(self, name: str) -> str:
         """Why a message may not name this key or channel. Empty: it may."""
@@ -49,3 +51,7 @@ class OwnNames:
         if not self.queues.isdisjoint((name, f"{{{name}}}", name.removeprefix("{").removesuffix("}"))):
             return f"{name[:60]!r} is a queue"
         return ""
+
+    def is_receipt_list(self, name: str) -> bool:
+        """Whether receipts may go to this key: it must stay a list."""
+        return matches(self.receipts, name)

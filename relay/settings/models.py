@@ -215,7 +215,9 @@ class Settings(Options):
     @property
     def own_names(self) -> OwnNames:
         """The names in Redis that no message may write to."""
-        return OwnNames(self.redis.prefix, frozenset(queue.name for queue in self.queues))
+        receipts = {pattern for queue in self.queues for pattern in queue.reply_to if pattern != "*"}
+        queues = frozenset(queue.name for queue in self.queues)
+        return OwnNames(self.redis.prefix, queues, tuple(sorted(receipts)))
 
     @property
     def path(self) -> Path | None:

@@ -27,6 +27,7 @@ from relay.names import OwnNames
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.redis_provider import Answer, Refused, Replied, Unanswered, keep_out
 from relay.settings.load import loads
+from relay.settings.models import QueueSettings, Settings
 from relay.store.transactions import linked
 from tests.support.redis_server import RedisServer
 
@@ -149,6 +150,7 @@ def test_what_could_never_be_published_is_refused(payload: Any, reason: str) -> 
     assert refusal(a_publisher(), payload) == reason
 
 
+OPTIONS = RedisOptions(type="redis")
 RELAY_S_OWN = OwnNames("relay", frozenset({"hits", "{tagged}"}))
 
 
@@ -176,6 +178,20 @@ def test_own_names_are_out_of_reach(field: str, name: str, reason: str) -> None:
     refused = refusal(a_confined_publisher(), {field: name, "data": 1})
     assert refused.startswith(f"{field}: ")
     assert reason in refused
+
+
+def test_a_list_for_receipts_becomes_no_stream_unless_the_file_says_so() -> None:
+    own = Settings(
+        queues=[QueueSettings(name="q", reply_to=["receipts:*", "*"])], providers={"p": OPTIONS}
+    ).own_names
+    default, narrow = a_publisher(), a_publisher(streams=["*", "receipts:log"])
+    keep_out([default, narrow], own)
+    assert refusal(default, {"stream": "receipts:1"}) == (
+        "stream: 'receipts:1' may be a list for receipts; the option `streams` opens it"
+    )
+    assert default.check(a_message({"stream": "other", "channel": "receipts:1"})) is None
+    assert narrow.check(a_message({"stream": "receipts:log"})) is None
+    assert refusal(narrow, {"stream": "receipts:1"})
 
 
 @pytest.mark.parametrize("name", ["relayed", "hits:1", "relax:wake", "RELAY:wake", "hit"])
