@@ -21,7 +21,7 @@ INTERVAL = 15.0
 """Seconds between two looks at outboxes that nobody called us to: those of workers that died."""
 
 LOG_INTERVAL = 30.0
-"""Seconds between two log lines about letters of one provider that are lost for the same reason."""
+"""Seconds between two log lines about the same provider and reason."""
 
 LOST: Final[Mapping[Carried, str]] = {
     "wrong type": "the key holds something else",
@@ -29,6 +29,8 @@ LOST: Final[Mapping[Carried, str]] = {
     "wrong slot": "braces in this key's name put it where a cluster cannot update it in one step",
 }
 """Why the letters for a target go nowhere: waiting would hold up those for all others."""
+
+LOSS: Final = "receipts or feedback are lost"
 
 ResultT = TypeVar("ResultT")
 
@@ -50,7 +52,7 @@ class Courier:
         self._calls: set[str] = set(outboxes)
         self._called = asyncio.Event()
         self._called.set()
-        self._losses = _Losses()
+        self._log = _Log()
 
     def call(self, provider: str) -> None:
         """There are letters in this lane's outbox."""
@@ -79,14 +81,14 @@ class Courier:
         try:
             return await self.carry(provider)
         except StoreError as error:
-            logger.warning("cannot carry receipts", provider=provider, error=str(error))
+            self._log.note("receipts and feedback have to wait", provider, str(error))
             return 0
 
     async def _look(self) -> None:
         try:
             self._calls.update(await self._outboxes.filled())
         except StoreError as error:
-            logger.warning("cannot look for receipts", error=str(error))
+            self._log.note("cannot look for receipts", "all", str(error))
 
     async def carry(self, provider: str) -> int:
         """Carry the oldest letters of a lane; how many. Raises StoreError."""
@@ -126,7 +128,7 @@ class Courier:
                     came.append((target, kind, its_letters[-1][0]))
                 case _:
                     lost += len(its_letters)
-                    self._losses.note(provider, LOST[result], len(its_letters), key=target)
+                    self._log.note(LOSS, provider, LOST[result], len(its_letters), key=target)
         await _all(self._replicas.follow(outbox.replicated(target)) for target, _, _ in came)
         if await outbox.forget(read.letters[-1][0], {target: last for target, _, last in came}, lost):
             await _all(outbox.carried(target, kind, read.deadline, last) for target, kind, last in came)
@@ -137,7 +139,8 @@ class Courier:
     ) -> None:
         await outbox.set_aside([letter_id for letter_id, _ in unreadable])
         letter_id, packed = unreadable[0]
-        self._losses.note(
+        self._log.note(
+            LOSS,
             provider,
             "an entry of the outbox holds no letter that this version can read",
             len(unreadable),
@@ -147,21 +150,22 @@ class Courier:
         )
 
 
-class _Losses:
-    """Logs letters that are lost: the first of each kind at once, those that follow with their number."""
+class _Log:
+    """Logs the first event about a provider and a reason at once, and those that follow with their number."""
 
     def __init__(self) -> None:
-        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
+        self._kinds: dict[tuple[str, str, str], tuple[float, int]] = {}
 
-    def note(self, provider: str, why: str, number: int, **example: str) -> None:
-        logged, silent = self._kinds.get((provider, why), (-LOG_INTERVAL, 0))
+    def note(self, event: str, provider: str, why: str, number: int = 1, **example: str) -> None:
+        """`number` events happened; `example` is logged if this one is."""
+        now = time.monotonic()
+        kind = event, provider, why
+        logged, silent = self._kinds.get(kind, (-LOG_INTERVAL, 0))
         silent += number
-        if time.monotonic() - logged >= LOG_INTERVAL:
-            logger.error(
-                "receipts or feedback are lost", provider=provider, why=why, number=silent, **example
-            )
-            logged, silent = time.monotonic(), 0
-        self._kinds[provider, why] = logged, silent
+        if now - logged >= LOG_INTERVAL:
+            logger.error(event, provider=provider, why=why, number=silent, **example)
+            logged, silent = now, 0
+        self._kinds[kind] = logged, silent
 
 
 async def _all(calls: Iterable[Awaitable[ResultT]]) -> list[ResultT]:
