@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -14,6 +13,7 @@ import structlog
 from relay import letters
 from relay.errors import StoreError
 from relay.parts import Parts
+from relay.repeats import redis_trouble, thinned
 from relay.store.outbox import Carried, Kind, Outbox, Outboxes
 from relay.store.replication import Replicas
 
@@ -52,7 +52,6 @@ class Courier:
         self._calls: set[str] = set(outboxes)
         self._called = asyncio.Event()
         self._called.set()
-        self._log = _Log()
 
     def call(self, provider: str) -> None:
         """There are letters in this lane's outbox."""
@@ -81,14 +80,14 @@ class Courier:
         try:
             return await self.carry(provider)
         except StoreError as error:
-            self._log.note("receipts and feedback have to wait", provider, str(error))
+            redis_trouble.log("cannot carry receipts", error, of=provider)
             return 0
 
     async def _look(self) -> None:
         try:
             self._calls.update(await self._outboxes.filled())
         except StoreError as error:
-            self._log.note("cannot look for receipts", "all", str(error))
+            redis_trouble.log("cannot look for receipts", error)
 
     async def carry(self, provider: str) -> int:
         """Carry the oldest letters of a lane; how many. Raises StoreError."""
@@ -128,19 +127,21 @@ class Courier:
                     came.append((target, kind, its_letters[-1][0]))
                 case _:
                     lost += len(its_letters)
-                    self._log.note(LOSS, provider, LOST[result], len(its_letters), key=target)
+                    self._report_loss(provider, LOST[result], len(its_letters), key=target)
         await _all(self._replicas.follow(outbox.replicated(target)) for target, _, _ in came)
         if await outbox.forget(read.letters[-1][0], {target: last for target, _, last in came}, lost):
             await _all(outbox.carried(target, kind, read.deadline, last) for target, kind, last in came)
         return len(read.letters)
+
+    def _report_loss(self, provider: str, why: str, number: int, **example: str) -> None:
+        thinned.log("error", LOSS, provider, why, number, provider=provider, **example)
 
     async def _set_aside(
         self, provider: str, outbox: Outbox, unreadable: Sequence[tuple[str, bytes]]
     ) -> None:
         await outbox.set_aside([letter_id for letter_id, _ in unreadable])
         letter_id, packed = unreadable[0]
-        self._log.note(
-            LOSS,
+        self._report_loss(
             provider,
             "an entry of the outbox holds no letter that this version can read",
             len(unreadable),
@@ -148,24 +149,6 @@ class Courier:
             letter=repr(packed[:200]),
             moved_to=outbox.unreadable,
         )
-
-
-class _Log:
-    """Logs the first event about a provider and a reason at once, and those that follow with their number."""
-
-    def __init__(self) -> None:
-        self._kinds: dict[tuple[str, str, str], tuple[float, int]] = {}
-
-    def note(self, event: str, provider: str, why: str, number: int = 1, **example: str) -> None:
-        """`number` events happened; `example` is logged if this one is."""
-        now = time.monotonic()
-        kind = event, provider, why
-        logged, silent = self._kinds.get(kind, (-LOG_INTERVAL, 0))
-        silent += number
-        if now - logged >= LOG_INTERVAL:
-            logger.error(event, provider=provider, why=why, number=silent, **example)
-            logged, silent = now, 0
-        self._kinds[kind] = logged, silent
 
 
 async def _all(calls: Iterable[Awaitable[ResultT]]) -> list[ResultT]:

@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -16,6 +15,7 @@ from relay.http.transport import Exchange, Unsendable
 from relay.message import Message
 from relay.outcome import Delivered, Failure, Isolate, Outcome, Rejected, Retry
 from relay.provider import HttpProvider, Provider, Response
+from relay.repeats import thinned
 from relay.settings.provider import ProviderOptions
 
 LATE = 1.0
@@ -41,15 +41,13 @@ class Delivery:
     Only what an adapter does in a coroutine of its own has one.
     """
 
-    def __init__(self, provider: Provider[ProviderOptions], log: Any) -> None:
-        """`log`: a bound logger, for what an adapter does wrong."""
+    def __init__(self, provider: Provider[ProviderOptions]) -> None:
         self._provider = provider
         self._http: HttpProvider[ProviderOptions] | None = None
         """The adapter, where a delivery is a request and what its answer means, and nothing else."""
         if isinstance(provider, HttpProvider) and type(provider).deliver is HttpProvider.deliver:
             self._http = provider
         self._timeout = provider.options.timeout
-        self._log = log
         self._under_way: dict[Exchange, _UnderWay] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -58,7 +56,7 @@ class Delivery:
         try:
             return self._provider.check(message)
         except FAULTS as error:
-            self._log.exception("the adapter failed on a message", id=message.id)
+            self._report("the adapter failed on a message", [message], error)
             return Rejected(f"the adapter failed on it: {error!r}")
 
     def group(self, message: Message) -> Hashable:
@@ -66,8 +64,8 @@ class Delivery:
         try:
             group = self._provider.group(message)
             hash(group)
-        except FAULTS:
-            self._log.exception("the adapter failed to group a message: it travels alone", id=message.id)
+        except FAULTS as error:
+            self._report("the adapter failed to group a message: it travels alone", [message], error)
             return None
         return group
 
@@ -75,8 +73,8 @@ class Delivery:
         """The host that the message goes to."""
         try:
             return str(self._provider.destination(message))
-        except FAULTS:
-            self._log.exception("the adapter failed to name a message's destination", id=message.id)
+        except FAULTS as error:
+            self._report("the adapter failed to name a message's destination", [message], error)
             return UNKNOWN_DESTINATION
 
     def begin(self, messages: Sequence[Message], on_end: OnEnd) -> None:
@@ -151,7 +149,8 @@ class Delivery:
                 if type(outcome) is not Delivered:
                     return [self._well_formed(one, messages) for one in outcomes]
             return outcomes
-        self._log.error("the adapter lost count", expected=len(messages), got=len(outcomes))
+        name, fault = self._provider.name, f"{len(outcomes)} outcomes for {len(messages)} messages"
+        thinned.log("error", "the adapter returned a wrong number of outcomes", name, fault, provider=name)
         return [Retry("the adapter did not say how each message ended")] * len(messages)
 
     def _well_formed(self, outcome: Outcome, messages: Sequence[Message]) -> Outcome:
@@ -166,12 +165,12 @@ class Delivery:
                     raise ValueError(f"{name}: must be finite")
             return msgspec.msgpack.decode(msgspec.msgpack.encode(outcome), type=type(outcome))
         except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-            self._log.error(
-                "the adapter returned a malformed outcome",
-                ids=[message.id for message in messages],
-                error=str(error),
-            )
+            self._report("the adapter returned a malformed outcome", messages, error)
             return Retry(f"the adapter returned a malformed outcome: {error}")
+
+    def _report(self, event: str, messages: Sequence[Message], error: BaseException) -> None:
+        name = self._provider.name
+        thinned.log("error", event, name, repr(error), provider=name, id=messages[0].id, exc_info=error)
 
     def _failed(self, messages: Sequence[Message], error: BaseException) -> Sequence[Outcome]:
         outcome: Outcome
@@ -180,7 +179,7 @@ class Delivery:
         elif isinstance(error, TransportError):
             outcome = Retry(str(error))
         else:
-            self._log.error("the adapter failed", ids=[message.id for message in messages], exc_info=error)
+            self._report("the adapter failed", messages, error)
             outcome = Retry(f"the adapter failed: {error!r}")
         return [outcome] * len(messages)
 

@@ -23,6 +23,7 @@ from relay.outcome import Delivered, Outcome, Throttled
 from relay.pacing import Pace
 from relay.parts import Parts
 from relay.provider import Provider
+from relay.repeats import redis_trouble, thinned
 from relay.settings.provider import ProviderOptions
 from relay.settlement import LONGEST_HOLD, Entry, Settler
 from relay.store.lane import Claim, Expansion, Hold, Lane, Settled
@@ -90,7 +91,7 @@ class Dispatcher:
         self._on_letters = on_letters
         self._holds_lease = holds_lease
         self._log = logger.bind(provider=provider.name)
-        self._delivery = Delivery(provider, self._log)
+        self._delivery = Delivery(provider)
         self._destination = self._delivery.destination if options.each_destination else None
         self._part = f"lane {provider.name}"
         self._parts = parts or Parts()
@@ -190,7 +191,7 @@ class Dispatcher:
             except StoreError as error:
                 # The claim may have been made and its answer lost.
                 self._unsure = True
-                self._log.warning("cannot claim", error=str(error))
+                redis_trouble.log("cannot claim", error, of=self.provider.name)
                 await _pause(self._kicked, 1.0)
                 continue
             except BaseException:
@@ -225,7 +226,7 @@ class Dispatcher:
                 await self.lane.expand(expansion, self._destination)
         except StoreError as error:
             self._unsure = True
-            self._log.warning("cannot expand a fan-out", error=str(error))
+            redis_trouble.log("cannot expand a fan-out", error, of=self.provider.name)
             await _pause(self._kicked, 1.0)
         except BaseException:
             self._unsure = True
@@ -280,7 +281,9 @@ class Dispatcher:
         for claim in claims:
             refused = self._delivery.refusal(claim.message)
             if refused is not None:
-                self._finish([claim], [self._settler.settle(claim, refused).entry])
+                entry = self._settler.settle(claim, refused).entry
+                self._report_end(claim, entry)
+                self._finish([claim], [entry])
                 continue
             group = None if size == 1 or claim.alone else self._delivery.group(claim.message)
             if group is None:
@@ -334,6 +337,7 @@ class Dispatcher:
                 continue
             settlement = self._settler.settle(claim, outcome)
             entries.append(settlement.entry)
+            self._report_end(claim, settlement.entry)
             hold = hold or settlement.hold
             if isinstance(outcome, Throttled) and claim.message.destination:
                 # Redis stops the rest of the fleet; what we have in hand stops here.
@@ -358,7 +362,9 @@ class Dispatcher:
 
     def _may_go(self, claim: Claim, now: float) -> bool:
         if 0 < claim.message.expires_at <= now:
-            self._finish([claim], [self._settler.expired(claim)])
+            entry = self._settler.expired(claim)
+            self._report_end(claim, entry)
+            self._finish([claim], [entry])
             return False
         if self._waiting_for and self._waits(claim.message.destination):
             self._hand_back([claim])
@@ -443,7 +449,7 @@ class Dispatcher:
             event.set()
 
     def _warn(self, error: BaseException | None) -> None:
-        self._log.warning("cannot settle", error=str(error))
+        redis_trouble.log("cannot settle", error, of=self.provider.name)
 
     def _apply(self, settled: Settled) -> None:
         if settled.stale:
@@ -465,15 +471,27 @@ class Dispatcher:
             self._arrived.set()
 
     def _report(self, settled: Settled) -> None:
+        name = self.provider.name
         if not settled.state:
-            self._log.info("the provider is served again")
-        elif settled.state == "unauthorised":
-            self._log.error(
-                "THE PROVIDER REFUSES OUR CREDENTIALS: its lane holds until they are mended",
-                next_probe=f"{settled.hold:g}s",
-            )
+            thinned.log("info", "the provider is served again", name, "", provider=name)
+            return
+        fields = {"provider": name, "state": settled.state, "seconds": settled.hold}
+        if settled.state == "unauthorised":
+            event = "THE PROVIDER REFUSES OUR CREDENTIALS: its lane holds until they are fixed"
+            thinned.log("error", event, name, settled.why, **fields)
         else:
-            self._log.warning("the lane holds", state=settled.state, seconds=settled.hold)
+            thinned.log("warning", "the lane holds", name, settled.why, **fields)
+
+    def _report_end(self, claim: Claim, entry: Entry) -> None:
+        """Log a message that will not be delivered."""
+        name, fields = self.provider.name, {"provider": self.provider.name, "id": claim.message.id}
+        match entry[2]:
+            case "x":
+                thinned.log("warning", "dead letter", name, str(entry[3]), **fields)
+            case "u":
+                thinned.log("warning", "the target is unregistered", name, str(entry[3]), **fields)
+            case "e":
+                thinned.log("info", "expired before it was sent", name, "", **fields)
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from relay.errors import StoreError
+from relay.repeats import redis_trouble
 from relay.store.fleet import LEASE, Fleet, Profile
 
 INTERVAL = 2.0
@@ -44,9 +45,9 @@ class Heartbeat:
                 async with asyncio.timeout(LEASE):
                     await self.beat()
             except TimeoutError:
-                logger.warning("no heartbeat", error=f"no answer within {LEASE:g} s")
+                redis_trouble.log("no heartbeat", f"no answer within {LEASE:g} s")
             except StoreError as error:
-                logger.warning("no heartbeat", error=str(error))
+                redis_trouble.log("no heartbeat", error)
 
     async def beat(self) -> None:
         """Say once that this worker lives. Raises StoreError."""
@@ -59,3 +60,4 @@ class Heartbeat:
             # What was claimed before is no longer ours, however fresh this beat is.
             self._held_since = time.monotonic()
         self.last = asked
+        redis_trouble.answered(asked)

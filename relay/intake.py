@@ -11,6 +11,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from relay.errors import StoreError
+from relay.repeats import redis_trouble, thinned
 from relay.router import Item, Router, is_ordered
 from relay.store.lane import POISON, Enqueued, Lane, Malformed, Refusal
 from relay.store.queue import BATCH, LONGEST_WAITED_FOR, NOTHING, Batch, Done, Queue
@@ -303,7 +304,7 @@ class Intake:
             self._heard()
             since = self.refused.since if self.refused else time.monotonic()
             self.refused = Refused(since, str(error))
-        self._log.warning("Redis is in trouble", error=str(error))
+        redis_trouble.log("Redis is in trouble", error, of=self.queue.name)
 
 
 async def finish_batch(
@@ -404,7 +405,14 @@ def refuses(queue: Queue, error: StoreError) -> bool:
 
 def report_refusal(queue: Queue, provider: str, error: StoreError) -> None:
     """Log that elements wait for a lane."""
-    logger.warning("lane refuses messages; they wait", queue=queue.name, provider=provider, error=str(error))
+    thinned.log(
+        "warning",
+        "a lane refuses messages; they wait",
+        provider,
+        str(error),
+        provider=provider,
+        queue=queue.name,
+    )
 
 
 def done_with(

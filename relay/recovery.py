@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ import structlog
 
 from relay.errors import StoreError
 from relay.intake import batch_mark, finish_batch
+from relay.repeats import redis_trouble, thinned
 from relay.router import Router
 from relay.settings.provider import ProviderOptions
 from relay.store.fleet import LEASE, Fleet, Member, Profile
@@ -33,8 +34,8 @@ GAP = 5.0
 SWEEP_INTERVAL = 10.0
 """Seconds between two looks at what workers hold that are gone."""
 
-LOG_INTERVAL = 30.0
-"""Seconds between two log lines about the same failure of the same part."""
+RECENT = 30.0
+"""Seconds for which a failure of a part counts as trouble."""
 
 REMEMBERED = 600.0
 """Seconds for which a worker that is gone is remembered."""
@@ -46,11 +47,10 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """An error of one part; when it last happened and when it was logged, in monotonic seconds."""
+    """An error of one part, and when it last happened (monotonic seconds)."""
 
     text: str
     at: float
-    logged: float
 
 
 class Silences:
@@ -107,8 +107,8 @@ class Recovery:
         self._failures: dict[str, _Failure] = {}
 
     def troubles(self) -> list[str]:
-        """One line for each part that recovery has failed on within the last `LOG_INTERVAL`."""
-        since = time.monotonic() - LOG_INTERVAL
+        """One line for each part that recovery has failed on within the last `RECENT`."""
+        since = time.monotonic() - RECENT
         return [f"recovery: {part}: {one.text}" for part, one in self._failures.items() if one.at > since]
 
     async def run(self) -> None:
@@ -121,7 +121,8 @@ class Recovery:
                     await self.sweep()
             except StoreError as error:
                 self._silences.clear()
-                self._note("fleet", str(error))
+                self._failures["fleet"] = _Failure(str(error), at=time.monotonic())
+                redis_trouble.log("cannot look for dead workers", error)
             await asyncio.sleep(INTERVAL)
 
     async def bury_dead(self) -> int:
@@ -267,15 +268,9 @@ class Recovery:
 
     def _note(self, part: str, text: str, error: Exception | None = None) -> None:
         now = time.monotonic()
-        self._failures = {
-            name: one for name, one in self._failures.items() if now - one.at < 2 * LOG_INTERVAL
-        }
-        known = self._failures.get(part)
-        if known and known.text == text and now - known.logged < LOG_INTERVAL:
-            self._failures[part] = replace(known, at=now)
-            return
-        self._failures[part] = _Failure(text, at=now, logged=now)
-        logger.warning("cannot recover", part=part, error=text, exc_info=error)
+        self._failures = {name: one for name, one in self._failures.items() if now - one.at < 2 * RECENT}
+        self._failures[part] = _Failure(text, at=now)
+        thinned.log("warning", "cannot recover", part, text, part=part, exc_info=error)
 
     def _lane(self, name: str) -> Lane:
         # A lane that this file no longer names keeps what it has, in the order it came.

@@ -9,7 +9,6 @@ from fnmatch import translate
 from types import MappingProxyType
 
 import msgspec
-import structlog
 
 from relay.errors import MessageError
 from relay.fan_out import FanOut, chunk_size, split
@@ -26,6 +25,7 @@ from relay.message import (
 )
 from relay.names import is_reserved
 from relay.provider import Provider
+from relay.repeats import thinned
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
 from relay.settings.types import format_duration
@@ -36,8 +36,6 @@ Item = Message | FanOut | Malformed | Refusal
 
 LONGEST_REASON = 500
 """Characters of the reason of a dead letter."""
-
-logger = structlog.get_logger()
 
 
 def limits(queue: QueueSettings) -> Limits:
@@ -88,7 +86,8 @@ class Router:
         for element in batch:
             provider, item = self.route(element)
             if isinstance(item, Malformed):
-                logger.warning("dead letter", reason=item.reason, filed_under=provider or self._queue.name)
+                filed = provider or self._queue.name
+                thinned.log("warning", "dead letter", filed, item.reason, filed_under=filed)
             if provider is not None:
                 by_lane.setdefault(provider, []).append(item)
             elif isinstance(item, Malformed):

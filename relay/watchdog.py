@@ -15,6 +15,7 @@ import structlog
 
 from relay.errors import StoreError
 from relay.intake import Intake
+from relay.repeats import redis_trouble
 from relay.store.connect import drop_connections, follow_master
 from relay.store.fleet import LEASE
 from relay.store.scripting import Client
@@ -67,7 +68,7 @@ class Watchdog:
         self._looks += 1
         troubles = self._stalls()
         if troubles and time.monotonic() - self._dropped > self._patience:
-            logger.warning("connections give nothing: connecting anew", troubles=troubles)
+            redis_trouble.log("connections give nothing: connecting anew", "; ".join(troubles))
             await drop_connections(self._client)
             self._note()
 

@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 import structlog
 
-from relay import __version__, logs, tasks
+from relay import __version__, logs, repeats, tasks
 from relay.courier import Courier
 from relay.deployment import Deployment
 from relay.dispatch import Dispatcher
@@ -27,6 +27,7 @@ from relay.parts import Parts
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
 from relay.redis_provider import RedisProvider, keep_out
+from relay.repeats import redis_trouble
 from relay.router import Router, limits
 from relay.settings.digest import digest
 from relay.settings.models import Settings
@@ -167,6 +168,7 @@ class Worker:
             self._keep("watchdog", self._watchdog.run),
             self._keep("wake-up listener", self._listen),
             self._keep("wake-up calls", self._call_others),
+            self._keep("log", repeats.flush_forever),
         ]
         if serve := self._open_admin():
             background.append(self._keep("admin port", serve))
@@ -184,6 +186,7 @@ class Worker:
             # A beat after it has left would make it a member again.
             await _cancel(background)
             await self._leave()
+            repeats.flush(every=True)
         log.info("stopped")
 
     def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -251,7 +254,7 @@ class Worker:
             except StoreError as error:
                 if isinstance(error.__cause__, FORBIDDEN):
                     raise
-                logger.warning("Redis takes nothing yet", error=str(error))
+                redis_trouble.log("waiting for Redis", error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(JOIN_INTERVAL):
                         await stop.wait()
@@ -315,7 +318,7 @@ class Worker:
                 if await lane.size() or await lane.letters():
                     return False
         except StoreError as error:
-            logger.warning("cannot see whether all is empty", error=str(error))
+            redis_trouble.log("cannot see whether all is empty", error)
             return False
         return True
 
@@ -377,7 +380,7 @@ class Worker:
             try:
                 await self.fleet.wake(lanes)
             except StoreError as error:
-                logger.warning("cannot wake other workers", error=str(error))
+                redis_trouble.log("cannot wake other workers", error)
             await asyncio.sleep(0.25)
 
     async def _listen(self) -> None:
@@ -391,7 +394,7 @@ class Worker:
                         self.dispatchers[provider].kick()
                     first = False
             except StoreError as error:
-                logger.warning("cannot hear wake-up calls", error=str(error))
+                redis_trouble.log("cannot listen for wake-up calls", error)
             await asyncio.sleep(LISTEN_PAUSE)
 
 

@@ -134,6 +134,8 @@ class Settled:
     hold: float
     outbox: int
     ready: int
+    why: str = ""
+    """Why the lane holds, if it does."""
 
 
 class Lane:
@@ -282,7 +284,9 @@ class Lane:
         reply = await script("settle").run(
             self._client, self._mine, self._settle_policy, _pack(entries), state, milliseconds, why, *bodies
         )
-        return Settled(reply[0], reply[1], reply[2].decode(), reply[3] / 1000, reply[4], reply[5])
+        return Settled(
+            reply[0], reply[1], reply[2].decode(), reply[3] / 1000, reply[4], reply[5], reply[6].decode()
+        )
 
     async def hand_back(self, keep: Iterable[str] = ()) -> int:
         """Give all that this worker holds, but for `keep`, back to the head of the lane."""

@@ -81,10 +81,11 @@ async def test_retry_after_as_a_date_holds_the_lane(
     receiver.answers.append(Answer(503, b"", {"Retry-After": format_datetime(when, usegmt=True)}))
     await redis.rpush("notifications", hook(1))
     async with worker(config) as running:
-        await running.says("the lane holds")
+        held = await running.says("the lane holds")
         (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
-    assert lane["state"] == "throttled"
-    assert 30 < lane["hold_seconds"] <= 900
+    assert lane["state"] == held["state"] == "throttled"
+    assert held["reason"] == lane["why"]
+    assert 30 < lane["hold_seconds"] <= 90
     assert (lane["waiting"], lane["throttled"]) == (1, 1)
 
 
@@ -100,6 +101,7 @@ async def test_a_wrong_key_holds_the_lane_loudly_and_kills_no_message(
     async with worker(config, "--until-empty") as running:
         line = await running.says("REFUSES OUR CREDENTIALS")
         assert line["level"] == "error"
+        assert "Unknown auth_key" in line["reason"]
         assert await running.ended() == 0
     assert (await relay("dead", "list", "pusher", "--json", "-c", str(config))).json == []
     delivered = [json.loads(request.body) for request in receiver.requests[1:]]

@@ -214,7 +214,7 @@ async def test_a_worker_that_starts_while_redis_takes_nothing_waits_for_it(
     await redis.rpush("notifications", message(1))
     await redis.execute_command("REPLICAOF 127.0.0.1 1")
     try:
-        async with worker(config, ready="Redis takes nothing yet") as running:
+        async with worker(config, ready="waiting for Redis") as running:
             await redis.execute_command("REPLICAOF NO ONE")
             await running.says("ready")
             await receiver.until(1)

@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-import structlog
 
 from relay import delivery
 from relay.delivery import Delivery
@@ -37,7 +36,7 @@ class Odd(Provider[ProviderOptions]):
 def of(does: BaseException | Sequence[Outcome] | None, timeout: float = 10) -> Delivery:
     provider = Odd("odd", ProviderOptions.model_validate({"type": "odd", "timeout": timeout}))
     provider.does = does
-    return Delivery(provider, structlog.get_logger())
+    return Delivery(provider)
 
 
 class Line:
@@ -88,7 +87,7 @@ class Plain(HttpProvider[ProviderOptions]):
 async def over(line: Line, timeout: float = 10) -> Delivery:
     provider = Plain("plain", ProviderOptions.model_validate({"type": "plain", "timeout": timeout}))
     await provider.start(line)
-    return Delivery(provider, structlog.get_logger())
+    return Delivery(provider)
 
 
 async def outcomes_of(delivery: Delivery, messages: Sequence[Message]) -> Sequence[Outcome]:

@@ -17,7 +17,7 @@
 --        4 how long to hold (ms); for 'throttled', 0 lets the lane double its own wait
 --        5 why it holds, for people
 --        6.. bodies of providers' answers, for dead letters
--- reply  {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready}
+-- reply  {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready, why it holds}
 --
 -- Atomic because a message must be in exactly one place, and a receipt must exist if and only if the
 -- message ended. Acts only on what this worker still holds under the same claim; but a success is
@@ -231,4 +231,5 @@ if policy.failures > 0 and failures >= policy.failures and failures > failures_b
 end
 
 if not all_plain then letters, may_go = call('XLEN', OUTBOX), ready() end
-return {settled, stale, state or '', math.max(0, hold - NOW), letters, may_go}
+local why = state and call('HGET', CONTROL, 'why') or ''
+return {settled, stale, state or '', math.max(0, hold - NOW), letters, may_go, why}
