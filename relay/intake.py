@@ -201,7 +201,8 @@ class Intake:
         self._deferred = batch.deferred
         self._heard()
         for size in batch.too_large:
-            self._log.warning("dead letter", reason=f"too large: {size} bytes")
+            reason = f"too large: {size} bytes"
+            thinned.log("warning", "dead letter", self.queue.name, reason, filed_under=self.queue.name)
         return batch
 
     async def _handle(self, batch: Batch) -> None:
@@ -377,7 +378,7 @@ async def _finish_one_by_one(
                     await lane.enqueue(items, mark, number)
             reason = rejected[0][0] if rejected else ""
         else:
-            logger.warning("dead letter", reason=reason, filed_under=queue.name)
+            thinned.log("warning", "dead letter", queue.name, reason, filed_under=queue.name)
         if not await queue.pop_first(element, [recoverer, "one by one"], reason):
             return
         deaths = 2
@@ -405,14 +406,8 @@ def refuses(queue: Queue, error: StoreError) -> bool:
 
 def report_refusal(queue: Queue, provider: str, error: StoreError) -> None:
     """Log that elements wait for a lane."""
-    thinned.log(
-        "warning",
-        "a lane refuses messages; they wait",
-        provider,
-        str(error),
-        provider=provider,
-        queue=queue.name,
-    )
+    about = {"provider": provider, "queue": queue.name}
+    thinned.log("warning", "a lane refuses messages; they wait", provider, str(error), **about)
 
 
 def done_with(

@@ -76,7 +76,8 @@ class Router:
         except MessageError as error:
             return self._malformed(element, str(error))
         except Exception as error:  # one element must not hold up the elements behind it
-            logger.exception("cannot read an element", queue=self._queue.name)
+            name = self._queue.name
+            thinned.log("error", "cannot read an element", name, repr(error), queue=name, exc_info=error)
             return self._malformed(element, f"relay failed to read it: {type(error).__name__}: {error}")
 
     def sort(self, batch: Sequence[bytes]) -> tuple[dict[str, list[Item]], list[tuple[str, bytes]]]:
