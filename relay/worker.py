@@ -35,6 +35,7 @@ from relay.settings.provider import ProviderOptions
 from relay.store import registry
 from relay.store.fleet import LEASE, Fleet, Profile
 from relay.store.lane import Lane
+from relay.store.neighbours import rivals
 from relay.store.outbox import Outboxes
 from relay.store.queue import Queue
 from relay.store.replication import Replicas
@@ -267,7 +268,10 @@ class Worker:
         return False
 
     async def _warn_of_other_settings(self) -> None:
-        """Log once if workers of the fleet treat messages by another configuration."""
+        """Log once if other workers treat messages of our queues by another configuration."""
+        queues = self.profile.queues
+        for rival in await rivals(self.client, self.settings.redis.prefix, queues):
+            logger.warning("another fleet takes from the same queues", fleet=str(rival))
         try:
             members = await self.fleet.members()
         except StoreError:

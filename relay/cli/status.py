@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +21,9 @@ from relay.settings.digest import digest
 from relay.settings.models import Settings
 from relay.settings.redaction import printable
 from relay.store.fleet_findings import findings, has_other_settings
+from relay.store.neighbours import Rival, rivals
 from relay.store.overview import LaneStatus, Overview, look
+from relay.store.scripting import Client
 
 REFRESH = 1.0
 """Seconds between two looks with `--watch`."""
@@ -57,18 +59,24 @@ def status(
 async def _once(settings: Settings, *, as_json: bool) -> None:
     async with common.redis(settings) as client:
         overview = await look(client, settings)
+        others = await _rivals(client, settings)
     if as_json:
-        typer.echo(json.dumps(as_data(settings, overview), indent=2))
+        typer.echo(json.dumps(as_data(settings, overview, others), indent=2))
     else:
-        common.data.print(tables(settings, overview, None))
+        common.data.print(tables(settings, overview, None, others))
+
+
+async def _rivals(client: Client, settings: Settings) -> list[Rival]:
+    return await rivals(client, settings.redis.prefix, (queue.name for queue in settings.queues))
 
 
 async def _watch(settings: Settings, *, as_json: bool) -> None:
     before: Overview | None = None
     async with common.redis(settings) as client:
+        others = await _rivals(client, settings)
         if as_json:
             while True:
-                typer.echo(json.dumps(as_data(settings, await look(client, settings))))
+                typer.echo(json.dumps(as_data(settings, await look(client, settings), others)))
                 await asyncio.sleep(REFRESH)
         with Live(console=common.data, auto_refresh=False, screen=common.data.is_terminal) as live:
             while True:
@@ -77,7 +85,7 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
                 except StoreError as error:
                     live.update(Text(printable(f"Redis is in trouble: {error}"), style="red"), refresh=True)
                 else:
-                    live.update(tables(settings, overview, before), refresh=True)
+                    live.update(tables(settings, overview, before, others), refresh=True)
                     before = overview
                 await asyncio.sleep(REFRESH)
 
@@ -90,7 +98,7 @@ def rate_text(settings: Settings, provider: str) -> str:
     return ", ".join(str(rate) for rate in rates) or "unlimited"
 
 
-def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
+def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()) -> dict[str, Any]:
     """The document of `--json`."""
     return {
         "at": overview.at,
@@ -140,18 +148,20 @@ def as_data(settings: Settings, overview: Overview) -> dict[str, Any]:
             }
             for member in (*overview.workers, *overview.lost)
         ],
+        "findings": findings(overview, digest(settings), others),
         "errors": list(overview.errors),
-        "findings": findings(overview, digest(settings)),
     }
 
 
-def tables(settings: Settings, overview: Overview, before: Overview | None) -> RenderableType:
+def tables(
+    settings: Settings, overview: Overview, before: Overview | None, others: Sequence[Rival] = ()
+) -> RenderableType:
     """What people see; with an earlier look, rates too."""
     parts: list[RenderableType] = [
         *(_lanes(settings, overview, before), ""),
         *(_queues(overview), ""),
         _workers(overview, digest(settings)),
-        *(Text(printable(line), style="yellow") for line in findings(overview, digest(settings))),
+        *(Text(printable(line), style="yellow") for line in findings(overview, digest(settings), others)),
     ]
     parts += [Text(printable(f"Redis refuses {error}"), style="red") for error in overview.errors]
     parts += [Text(note, style="bold red") for note in _outbox_notes(overview)]

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -18,6 +19,7 @@ from relay.cli import common
 from relay.cli.advice import log_findings
 from relay.cli.configuration import ConfigurationFile, Loaded
 from relay.deployment import Deployment, ReloadFailure
+from relay.errors import RelayError
 from relay.link import Orders
 from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
@@ -65,7 +67,7 @@ async def supervise(
 
     async def follow() -> None:
         async for change in file.reloads():
-            apply(change)
+            apply(await _reachable(change, present))
             await port.serve(present)
 
     loop = asyncio.get_running_loop()
@@ -87,6 +89,18 @@ async def supervise(
         stack.push_async_callback(port.close)
         await port.serve(present)
         return await supervisor.run()
+
+
+async def _reachable(change: Loaded | ReloadFailure, present: Settings) -> Loaded | ReloadFailure:
+    """The change, unless it names another Redis that cannot be reached: all workers would end for it."""
+    if isinstance(change, ReloadFailure) or change.settings.redis == present.redis:
+        return change
+    try:
+        async with common.redis(change.settings):
+            return change
+    except RelayError as error:
+        logger.error("the new Redis cannot be used: the old configuration stays", error=str(error))
+        return ReloadFailure(f"{change.settings.path}: redis: {error}", 0, time.time())
 
 
 class _AdminPort:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from relay.store.fleet import Member, Profile
+from relay.store.neighbours import Rival
 from relay.store.overview import Overview
 
 
-def findings(overview: Overview, settings: str) -> list[str]:
-    """One line for each finding. `settings` is the digest of the configuration that the reader has."""
+def findings(overview: Overview, settings: str, others: Sequence[Rival] = ()) -> list[str]:
+    """One line for each finding.
+
+    `settings` is the digest of the configuration that the reader has, `others` are workers of other fleets on
+    the same queues.
+    """
     profiles = [member.profile for member in overview.alive]
-    return [*_reloads(profiles), *_other_settings(profiles, settings), *_missing(overview)]
+    return [
+        *_reloads(profiles),
+        *_other_settings(profiles, settings),
+        *_missing(overview),
+        *map(str, others),
+    ]
 
 
 def has_other_settings(profile: Profile, settings: str) -> bool:

@@ -117,6 +117,10 @@ async def test_a_broken_file_stops_no_worker_and_no_replacement(
         await receiver.until(2)
         assert receiver.requests[-1].path == "/other"
         assert (await health(port))[1]["reload_failed"] is None
+        # A Redis that cannot be reached is a bad file, too.
+        config.write_text(good.replace(redis_server.url, f"redis://127.0.0.1:{free_port()}/0"))
+        running.signal(signal.SIGHUP)
+        await running.says("the new Redis cannot be used")
         # Another Redis, or another prefix, needs new processes.
         config.write_text(good.replace("redis:", "redis:\n  prefix: other", 1))
         running.signal(signal.SIGHUP)
@@ -193,6 +197,29 @@ async def test_workers_with_another_file_are_visible(
         assert not [line for line in running.lines if "different settings" in line["event"]]
     shown = await status(one)
     assert (shown["workers"], shown["findings"]) == ([], [])
+
+
+async def test_two_fleets_on_one_queue_are_visible(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    configs = []
+    for prefix in ("one", "two"):
+        folder = tmp_path / prefix
+        folder.mkdir()
+        configs.append(write_config(folder, redis_server.url, {"hook": webhook(receiver)}))
+        text = configs[-1].read_text().replace("redis:", f"redis:\n  prefix: {prefix}", 1)
+        configs[-1].write_text(text)
+    async with worker(configs[0]) as first:
+        async with asyncio.timeout(60):
+            while not await redis.pubsub_channels("one:wake"):
+                await asyncio.sleep(0.05)
+        async with worker(configs[1]) as second:
+            line = await second.says("another fleet takes from the same queues")
+            assert f"`redis.prefix: one` ({os.uname().nodename} pid {first.process.pid})" in line["fleet"]
+            async with asyncio.timeout(60):
+                while not (found := (await status(configs[0]))["findings"]):
+                    pass
+            assert "`redis.prefix: two`" in found[0]
 
 
 async def test_silent_connections_to_the_admin_port_stop_no_delivery(

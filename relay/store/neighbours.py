@@ -1,0 +1,56 @@
+"""Fleets with another prefix on the same Redis: two of them on one queue take each other's messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from relay.errors import StoreError
+from relay.store.fleet import LEASE, Fleet, Profile
+from relay.store.keys import FleetKeys
+from relay.store.scripting import TROUBLE, Client
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A worker of another fleet, and the queues that it shares with ours."""
+
+    prefix: str
+    profile: Profile
+    queues: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"a worker with `redis.prefix: {self.prefix}` ({self.profile.host} pid {self.profile.pid}) also "
+            f"takes from {', '.join(self.queues)}: each message goes to one of the two fleets by chance"
+        )
+
+
+async def rivals(client: Client, prefix: str, queues: Iterable[str]) -> list[Rival]:
+    """The living workers with another prefix that take from one of these queues.
+
+    Their fleets are found by the channels on which they listen, because Redis has no other list of prefixes
+    short of all keys. Empty if a right is missing to read that.
+    """
+    suffix = FleetKeys("").wake
+    try:
+        channels: Any = await client.pubsub_channels(f"*{suffix}")
+    except TROUBLE:
+        return []
+    others = {channel.decode("utf-8", "replace").removesuffix(suffix) for channel in channels} - {prefix}
+    ours = frozenset(queues)
+    found = await asyncio.gather(*(_members(client, other, ours) for other in sorted(others)))
+    return [rival for fleet in found for rival in fleet]
+
+
+async def _members(client: Client, prefix: str, queues: frozenset[str]) -> list[Rival]:
+    try:
+        members = await Fleet(client, prefix).members()
+    except StoreError:
+        return []
+    shared = ((member, tuple(sorted(queues.intersection(member.profile.queues)))) for member in members)
+    return [
+        Rival(prefix, member.profile, names) for member, names in shared if names and member.silent <= LEASE
+    ]
