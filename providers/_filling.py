@@ -23,6 +23,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PATH_SAFE = "~!$&'()*+,;=:@"  # RFC 3986, 3.3: what a segment may hold as it is
 _QUERY_SAFE = "~:@/"
 _DOTS = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[/\\]")
 _HEADER = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 _NOTHING = (None, b"null", b'""')
@@ -151,6 +152,9 @@ class UrlFiller:
                 text = values.text(part, structures=False)
                 if not text and not query and part.default is None:
                     raise ValueError(f"{part}: is empty, and part of the URL's path")
+                if not query and any(map(_DOTS.fullmatch, _segments(text))):
+                    # Encoded, the separators stay in one segment; some proxies decode them all the same.
+                    raise ValueError(f"{part}: a message cannot put . or .. into the path")
                 filled += quote(text, safe=_QUERY_SAFE if query else _PATH_SAFE)
         if any(_DOTS.fullmatch(segment) for segment in filled.partition("?")[0].split("/")):
             raise ValueError("url: a message cannot put . or .. into the path")
@@ -159,6 +163,12 @@ class UrlFiller:
                 f"url: {len(self.origin) + len(filled)} characters; at most {LONGEST_URL} are sent"
             )
         return self.origin + filled
+
+
+def _segments(text: str) -> list[str]:
+    """What a value would be in a path if its separators were not encoded; none without separators."""
+    segments = _SEPARATOR.split(text)
+    return segments if len(segments) > 1 else []
 
 
 def fill_header(name: str, template: Template, values: Values) -> str:

@@ -10,12 +10,14 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlencode
 
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from providers._threads import in_thread
 from relay.errors import TransportError
 from relay.http.transport import Transport
 from relay.provider import Request, Response
@@ -181,25 +183,36 @@ async def fetch_by_assertion(
     return read_token(await transport.send(assertion_request(account, token_uri, now)))
 
 
-async def fetch_by_default_credentials(now: float) -> tuple[str, float]:
-    """A token for Application Default Credentials, in a thread: google-auth blocks."""
+async def fetch_by_default_credentials(now: float, seconds: float) -> tuple[str, float]:
+    """A token for Application Default Credentials within `seconds`, in a thread: google-auth blocks.
+
+    Raises TokenRefused or TransportError.
+    """
     from google.auth.exceptions import DefaultCredentialsError, RefreshError
     from google.auth.exceptions import TransportError as GoogleTransportError
 
     try:
-        return await asyncio.to_thread(_refresh_default, now)
+        return await in_thread(partial(_refresh_default, now, seconds), seconds)
     except (DefaultCredentialsError, RefreshError) as error:
         raise TokenRefused(f"application default credentials: {error}"[:200]) from error
     except GoogleTransportError as error:
         raise TransportError(f"application default credentials: {error}"[:200]) from error
+    except TimeoutError:
+        raise TransportError(f"application default credentials: no token within {seconds:g} s") from None
 
 
-def _refresh_default(now: float) -> tuple[str, float]:
+def _refresh_default(now: float, seconds: float) -> tuple[str, float]:
     import google.auth
-    from google.auth.transport.requests import Request as Session
+    import requests
+    from google.auth.transport.requests import Request as Transported
 
-    credentials, _ = google.auth.default(scopes=[SCOPE])
-    credentials.refresh(Session())  # type: ignore[no-untyped-call]
+    with requests.Session() as session:
+        session.trust_env = False
+        session.max_redirects = 0
+        # google-auth allows 120 s for each of its requests.
+        request: Any = partial(Transported(session), timeout=seconds)
+        credentials, _ = google.auth.default(scopes=[SCOPE], request=request)
+        credentials.refresh(request)  # type: ignore[no-untyped-call]
     # Google's times are UTC without saying so.
     expiry = credentials.expiry.replace(tzinfo=UTC).timestamp() if credentials.expiry else now + LIFE
     return str(credentials.token), expiry - now

@@ -120,7 +120,7 @@ class Fcm(HttpProvider[FcmOptions]):
 
     async def _fetch(self) -> tuple[str, float]:
         if self.options.credentials == "adc":
-            return await fetch_by_default_credentials(self.clock())
+            return await fetch_by_default_credentials(self.clock(), self.options.timeout)
         token_url = self.options.token_url or self._account["token_uri"]
         return await fetch_by_assertion(self._transport, self._account, token_url, self.clock())
 

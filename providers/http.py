@@ -22,6 +22,7 @@ from providers._filling import (
     fill_json,
     fill_text,
 )
+from providers._json_text import compile_json_text, fill_json_text
 from providers._webhook_limits import check_headers, check_url
 from relay.http.retry_after import LONGEST, retry_after
 from relay.message import Message
@@ -176,7 +177,11 @@ class Http(HttpProvider[HttpRequestOptions]):
         super().__init__(*arguments, **keywords)
         options = self.options
         self._url = UrlFiller(options.url)
-        self._json = None if isinstance(options.body, Template) else compile_json(options.body)
+        self._json, self._json_text = None, None
+        if isinstance(options.body, Template):
+            self._json_text = compile_json_text(options.body.parts)
+        else:
+            self._json = compile_json(options.body)
         self._kinds = {
             status: kind for kind in StatusOptions.model_fields for status in options.statuses.listed(kind)
         }
@@ -220,7 +225,10 @@ class Http(HttpProvider[HttpRequestOptions]):
         if options.form is not None:
             return fill_form(options.form, values), "application/x-www-form-urlencoded"
         if isinstance(options.body, Template):
-            text = fill_text(options.body, values).encode()
+            if self._json_text is not None:
+                text = fill_json_text(self._json_text, values)
+            else:
+                text = fill_text(options.body, values).encode()
             return text, "text/plain; charset=utf-8" if text else ""
         if self._json is not None:
             return fill_json(self._json, values), "application/json"

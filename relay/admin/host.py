@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +46,19 @@ class Host:
             "seconds_since_redis_answered": round(
                 max((report.seconds_since_redis_answered for report in reports), default=0.0), 1
             ),
+            "failures": _sum(report.failures for report in reports),
+            "log_lines_dropped": sum(report.log_lines_dropped for report in reports),
             "reconnections": sum(report.reconnections for report in reports),
             "processes": self.deployment.processes,
             "workers": [_worker(report) for report in self.workers],
         }
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total)
 
 
 def _worker(report: WorkerReport) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from relay.settings.template import Template
 
 HIDDEN = "***"
 
+LONGEST_REASON = 500
+"""Characters of a reason, wherever it comes from: providers and messages can make it of any size."""
+
 SHORTEST = 4
 """Characters; a shorter secret would blot out ordinary words."""
 
@@ -131,7 +134,7 @@ def _forms(secret: str) -> Iterator[str]:
         yield from (quote(text, safe=safe) for safe in ("", "/", _IN_PATH, _QUERY))
 
 
-def one_line(text: str, longest: int = 1000) -> str:
+def one_line(text: str, longest: int = LONGEST_REASON) -> str:
     """The text as one line of printable characters, cut where it is very long."""
     return printable(" ".join(text[: 2 * longest].split()))[:longest]
 

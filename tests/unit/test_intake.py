@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from relay.intake import LONGEST_WAITED_FOR, Intake, finish_batch
 from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
-from relay.store.lane import Claimed
+from relay.store.lane import Claimed, Malformed
 from relay.store.queue import BATCH, NOTHING, Batch, Done, Queue, push_all
 from relay.store.replication import Replicas
 from tests.support.builders import a_lane, options, texts
@@ -261,3 +261,13 @@ async def test_what_a_waiting_worker_had_moved_aside_is_taken_by_one_that_waits_
     async with taking(redis) as intake:
         await redis.rpush(intake.queue.keys.staged, element("0"))
         await eventually(lane.size, 1)
+
+
+@pytest.mark.parametrize("field", ["provider", "priority"])
+def test_a_reason_is_short_whatever_a_message_holds(field: str) -> None:
+    huge = b'{"%s": "%s", "payload": {}}' % (field.encode(), b"\\u001b[2J" * 50_000)
+    _, item = a_router().route(huge)
+    assert isinstance(item, Malformed)
+    assert len(item.reason) <= 500
+    assert item.reason.isprintable()
+    assert item.reason.startswith(field)

@@ -105,7 +105,10 @@ ENDS = [
 @pytest.mark.parametrize("outcome", ENDS, ids=lambda outcome: type(outcome).__name__)
 def test_what_an_adapter_passes_on_is_one_line_without_secrets(outcome: Outcome) -> None:
     own = WebhookOptions(
-        type="webhook", headers={"X-Api-Key": "whsec-marker"}, retry=RetryOptions(attempts=1)
+        type="webhook",
+        url="https://a.example/",
+        headers={"X-Api-Key": "whsec-marker"},
+        retry=RetryOptions(attempts=1),
     )
     settlement = Settler(own).settle(a_claim(), outcome)
     told = [*settlement.entry, *([settlement.hold.why] if settlement.hold else [])]

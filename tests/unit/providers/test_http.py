@@ -143,6 +143,38 @@ def test_a_form_and_a_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "payload", "sent_body"),
+    [
+        ('{"text": "${payload.t}"}', {"t": 'a"b\\c\n'}, {"text": 'a"b\\c\n'}),
+        ('{"text": "${payload.t}"}', {"t": '", "admin": true, "x": "'}, {"text": '", "admin": true, "x": "'}),
+        ('{"text": "\\"${payload.t}\\""}', {"t": "a"}, {"text": '"a"'}),
+        ('{"text": "${payload.t}"}', {"t": {"a": "b"}}, {"text": '{"a": "b"}'}),
+        ('{"n": ${payload.n}, "t": ["${payload.t:-x}"]}', {"n": 3}, {"n": 3, "t": ["x"]}),
+        ('{"n": ${payload.n}}', {"n": "1, 2"}, {"n": "1, 2"}),
+        ("[${payload.n}]", {"n": {"a": 'b"'}}, [{"a": 'b"'}]),
+    ],
+)
+def test_a_text_that_is_json_stays_so_whatever_a_message_holds(
+    body: str, payload: dict[str, Any], sent_body: Any
+) -> None:
+    assert json.loads(sent(an_http(body=body), payload).body) == sent_body
+
+
+def test_a_text_that_is_no_json_takes_values_as_they_are() -> None:
+    for body in ('say "${payload.t}"', "{${payload.t}}", "[${payload.t}", "{'a': '${payload.t}'}"):
+        expected = body.replace("${payload.t}", 'a"b')
+        assert sent(an_http(body=body), {"t": 'a"b'}).body.decode() == expected
+
+
+@pytest.mark.parametrize("value", ["../../admin", "a/..", "..\\admin", "a/./b", "x/%2e%2E/y", "..", "."])
+def test_a_message_cannot_walk_through_the_path(value: str) -> None:
+    adapter = an_http(url="https://api.example.com/rooms/${payload.p}/send?q=${payload.q:-}")
+    assert "a message cannot put . or .. into the path" in refused(adapter, {"p": value})
+    query = sent(adapter, {"p": "a", "q": value}).url
+    assert query.startswith("https://api.example.com/rooms/a/send?q=")
+
+
+@pytest.mark.parametrize(
     ("value", "path", "query"),
     [
         ("a", "a", "a"),
