@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from relay.provider import Response
 
 LONGEST = 200
@@ -15,3 +19,17 @@ def reason(response: Response) -> str:
     line = " ".join(words)[:LONGEST]
     text = "".join(character if character.isprintable() else "?" for character in line)
     return f"{response.status} {text}" if text else f"status {response.status}"
+
+
+def decoded(body: bytes) -> Any:
+    """The JSON of an answer; None if it is none, or nested too deeply."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object of an answer; empty if it is none."""
+    found = decoded(body)
+    return found if isinstance(found, dict) else {}

@@ -5,8 +5,7 @@ Source: https://developer.apple.com/documentation/usernotifications/handling-not
 
 from __future__ import annotations
 
-import msgspec
-
+from providers._answers import json_object
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Response
 
@@ -40,12 +39,7 @@ TOKEN_PAUSE = 60.0
 
 def reason_of(response: Response) -> tuple[str, float | None]:
     """The reason and, of a device that is gone, since when (Unix seconds)."""
-    try:
-        body = msgspec.json.decode(response.body)
-    except (msgspec.DecodeError, UnicodeError):
-        return "", None
-    if not isinstance(body, dict):
-        return "", None
+    body = json_object(response.body)
     since = body.get("timestamp")
     return str(body.get("reason", "")), since / 1000 if isinstance(since, int | float) else None
 

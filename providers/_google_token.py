@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
@@ -14,9 +15,9 @@ from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from providers._answers import json_object
 from providers._threads import in_thread
 from relay.errors import TransportError
 from relay.http.transport import Transport
@@ -28,6 +29,9 @@ GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 LIFE = 3600
 """Seconds that an assertion is valid: the most that Google allows."""
 
+MOST_LIFE = 86400
+"""Seconds of life of a token that are believed."""
+
 AHEAD = 0.2
 """The share of a token's life before whose end it is renewed, give or take a tenth of that."""
 
@@ -37,6 +41,7 @@ LAST_MOMENT = 60.0
 QUIET = 10.0
 """Seconds after a failure during which nobody asks again."""
 
+_TOKEN = re.compile(r"[!-~]{1,8192}")
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _TRANSIENT_ERRORS = frozenset({"internal_failure", "server_error", "temporarily_unavailable"})
 
@@ -162,18 +167,25 @@ def assertion_request(account: dict[str, Any], token_uri: str, now: float) -> Re
 
 def read_token(response: Response) -> tuple[str, float]:
     """The token and its seconds of life. Raises TokenRefused; TransportError where another try may help."""
-    try:
-        answer = msgspec.json.decode(response.body)
-    except msgspec.DecodeError:
-        answer = None
-    answer = answer if isinstance(answer, dict) else {}
-    if response.status == 200 and isinstance(answer.get("access_token"), str):
-        return answer["access_token"], float(answer.get("expires_in", LIFE))
+    answer = json_object(response.body)
+    token, life = answer.get("access_token"), _seconds(answer.get("expires_in", LIFE))
+    if response.status == 200 and isinstance(token, str):
+        # Any other token would make each request one that cannot be sent, and each message a dead letter.
+        if not _TOKEN.fullmatch(token) or not 0 < life <= MOST_LIFE:
+            raise TransportError("the token endpoint gave a token that cannot be used")
+        return token, life
     error, description = str(answer.get("error", "")), str(answer.get("error_description", ""))
     what = f"the token endpoint answered {response.status} {error} {description}".strip()[:200]
     if response.status in _TRANSIENT or {error, description} & _TRANSIENT_ERRORS or not error:
         raise TransportError(what)
     raise TokenRefused(what)
+
+
+def _seconds(value: object) -> float:
+    try:
+        return float(value) if isinstance(value, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 async def fetch_by_assertion(

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 from pydantic import field_validator, model_validator
 
-from providers._answers import reason
+from providers._answers import json_object, reason
 from providers._fcm_limits import TARGETS, check_message
 from providers._google_token import (
     TokenRefused,
@@ -288,21 +288,13 @@ def _target(message: Message | None) -> str:
     return next((str(payload[name]) for name in TARGETS if payload.get(name) is not None), "")
 
 
-def _decoded(body: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _name(body: bytes) -> str:
-    return str(_decoded(body).get("name", ""))
+    return str(json_object(body).get("name", ""))
 
 
 def _error(response: Response) -> tuple[str, str, frozenset[str]]:
     """FCM's own error code, Google's status, and the fields that are to blame; empty where not told."""
-    error = _decoded(response.body).get("error")
+    error = json_object(response.body).get("error")
     if not isinstance(error, dict):
         return "", "", frozenset()
     code, fields = "", set()
@@ -320,6 +312,6 @@ def _error(response: Response) -> tuple[str, str, frozenset[str]]:
 
 
 def _text(response: Response) -> str:
-    error = _decoded(response.body).get("error")
+    error = json_object(response.body).get("error")
     text = str(error.get("message", "")) if isinstance(error, dict) else ""
     return " ".join(text.split())[:200]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from providers._answers import reason
+from providers._answers import decoded, reason
 from providers._filling import (
     UrlFiller,
     Values,
@@ -265,7 +265,7 @@ class Http(HttpProvider[HttpRequestOptions]):
         """A success by its status may still say otherwise in its body."""
         if not self.options.success_if:
             return Delivered()
-        answer = _decode(response)
+        answer = decoded(response.body)
         if answer is None:
             return Retry(f"{why} (`success_if` needs an answer in JSON)", response.status, response.body)
         if _holds(self.options.success_if, answer, all):
@@ -280,7 +280,7 @@ class Http(HttpProvider[HttpRequestOptions]):
         """Seconds that the answer asks for."""
         asked = retry_after(response.headers, self.clock())
         if asked is None and self.options.wait_field is not None:
-            found = _at(self.options.wait_field, _decode(response))
+            found = _at(self.options.wait_field, decoded(response.body))
             if isinstance(found, int | float) and not isinstance(found, bool) and found >= 0:
                 asked = min(LONGEST, float(found))
         return asked
@@ -300,14 +300,6 @@ def _usual(response: Response) -> str:
     if status < 300:
         return "success"
     return {429: "throttled", 401: "unauthorised"}.get(status, "reject")
-
-
-def _decode(response: Response) -> Any:
-    """The answer's JSON, None where it is none."""
-    try:
-        return msgspec.json.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _at(path: str, tree: Any) -> Any:

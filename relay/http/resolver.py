@@ -16,6 +16,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 LOOKUPS = 16
 """Names of one provider that are looked up at once; each is a thread, while it takes."""
 
+MOST_ADDRESSES = 64
+"""Addresses of a name that are used: a name server can give thousands, each to be checked and tried."""
+
 Found = list[tuple[Any, ...]]
 
 
@@ -41,7 +44,7 @@ class ThreadResolver(AbstractResolver):
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST,
             )
-            for kind, _, protocol, _, address in found
+            for kind, _, protocol, _, address in found[:MOST_ADDRESSES]
         ]
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from relay.errors import TransportError
 from relay.http.aiohttp_transport import AiohttpTransport
 from relay.http.guard import refusal
+from relay.http.guarded import GuardedResolver
 from relay.provider import Request
 
 REFUSED = [
@@ -290,3 +291,15 @@ def test_an_allowed_network_never_closes_anything(
         assert refusal(str(address), allowed) is None
     elif isinstance(address, IPv4Address):
         assert (refusal(str(address), allowed) is None) == any(address in network for network in allowed)
+
+
+async def test_a_name_with_thousands_of_addresses_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def many(*arguments: object, **keywords: object) -> list[object]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"8.8.{n // 256}.{n % 256}", 443))
+            for n in range(4000)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", many)
+    found = await GuardedResolver(()).resolve("many.example", 443)
+    assert len(found) == 64
