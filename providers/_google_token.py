@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from providers._answers import json_object
-from providers._threads import in_thread
 from relay.errors import TransportError
 from relay.http.transport import Transport
 from relay.provider import Request, Response
+from relay.threads import in_thread
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"

@@ -12,12 +12,18 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from typing import Protocol
 
 import pycurl
 
+from relay.threads import in_thread
+
 _CLOSED = pycurl.error(pycurl.E_ABORTED_BY_CALLBACK, "closed meanwhile")
+
+_CLOSE_TIMEOUT = 1.0
+"""Seconds to wait for connections to be closed."""
 
 _EVENTS = 256
 """Sockets that are dealt with before the event loop goes on."""
@@ -128,15 +134,19 @@ class _EpollMulti:
             self._timer.cancel()
         for curl in list(self._under_way):
             self._end(curl, _CLOSED)
-        self._multi.close()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
+        # libcurl waits for its lookups of names, which a silent name server holds for half a minute.
+        with suppress(TimeoutError):
+            await in_thread(self._multi.close, _CLOSE_TIMEOUT)
 
     def _on_interest(self, what: int, number: int, _multi: object, _data: object) -> None:
         """libcurl wants to hear of something else on a socket."""
         if what == pycurl.POLL_REMOVE:
             self._active.discard(number)
             return
+        if self._epoll.closed:
+            return  # connections end their TLS, in a thread
         self._active.add(number)
         events = _interest(what)
         if number in self._watched:
@@ -152,6 +162,8 @@ class _EpollMulti:
 
     def _on_timer(self, milliseconds: int) -> None:
         """libcurl wants to be called after so long; -1: not at all. It does not say it twice."""
+        if self._epoll.closed:
+            return
         if milliseconds == 0:
             self._due = math.inf
             if not self._at_once:
