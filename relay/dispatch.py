@@ -221,9 +221,17 @@ class Dispatcher:
 
     async def _expand(self, expansions: Iterable[Expansion]) -> None:
         """Make messages of chunks of fan-outs; what cannot be done now is handed back."""
+        failure: Exception | None = None
         try:
             for expansion in expansions:
-                await self.lane.expand(expansion, self._destination)
+                try:
+                    await self.lane.expand(expansion, self._destination)
+                except StoreError:
+                    raise
+                except Exception as error:
+                    failure = error  # of this one; the others can do without it
+            if failure is not None:
+                raise failure
         except StoreError as error:
             self._unsure = True
             redis_trouble.log("cannot expand a fan-out", error, of=self.provider.name)

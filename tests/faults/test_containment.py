@@ -136,6 +136,27 @@ async def test_an_adapter_that_hangs_at_its_start_holds_up_no_lane_and_no_stop(
     assert "stopped" in [line["event"] for line in running.lines]
 
 
+async def test_a_stop_while_redis_says_nothing_ends_the_process(tmp_path: Path) -> None:
+    connected = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read(1 << 20)
+        await asyncio.Event().wait()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    config = write_config(tmp_path, f"redis://127.0.0.1:{port}/0", {"hook": {"type": "webhook"}})
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "run", "-c", str(config)), env=environment()
+    )
+    async with asyncio.timeout(60):
+        await connected.wait()
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    server.close()
+
+
 SHORT = """
 import sys
 from relay import stall

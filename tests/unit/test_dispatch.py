@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 from relay import delivery
 from relay.dispatch import Dispatcher
 from relay.errors import StoreError, TransportError
+from relay.fan_out import split
 from relay.http.transport import ForbiddenAddress
 from relay.message import Message
 from relay.outcome import Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
@@ -211,6 +213,18 @@ async def test_a_bug_costs_a_message_a_wait_and_the_others_nothing(redis: Redis)
     assert set(provider.messages) == {str(number) for number in range(20)}
     assert len(provider.messages) <= 21, "at most the one whose outcome got lost goes out again"
     assert parts.failures == {"lane test": 5}
+
+
+async def test_a_fan_out_that_fails_stops_no_other_and_is_made_again(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=10))
+    fails_once(lane, "expand")
+    for name in "ab":
+        payload = json.dumps({"targets": [f"{name}{number}" for number in range(3)]}).encode()
+        await lane.enqueue([split(a_message(payload_json=payload), "text", 10)])
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=a_parts())):
+        await emptied(lane)
+    assert sorted(provider.messages) == ["a0", "a1", "a2", "b0", "b1", "b2"]
 
 
 async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) -> None:

@@ -23,7 +23,14 @@ RESTART = 0.3
 STOP_TIMEOUT = 180.0
 """Seconds that an orderly end may take: the `shutdown_timeout`, the hand-back, and a busy machine."""
 
-UNWANTED = ("Traceback", '"exception"', "Task exception", "was never retrieved", "the adapter lost count")
+UNWANTED = (
+    "Traceback",
+    '"exception"',
+    "Task exception",
+    "was never retrieved",
+    "wrong number of outcomes",
+    "makes no progress",
+)
 """What no log of a worker should hold, whatever happens around it."""
 
 
