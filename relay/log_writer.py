@@ -28,7 +28,7 @@ class LogWriter:
         on_recovery: Callable[[int], None] = lambda lines: None,
     ) -> None:
         """`on_recovery` is called, in the thread, when a line is written after so many were dropped."""
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._most = most
         self._on_recovery = on_recovery
         # Unlike a Queue it may be used by what interrupts it in the same thread (a `__del__` that logs).
@@ -101,10 +101,10 @@ class LogWriter:
     def _write(self, line: bytes) -> None:
         while line:
             try:
-                written = os.write(self._descriptor, line)
+                written = os.write(self.descriptor, line)
             except BlockingIOError:
                 # Another program that shares the pipe made it non-blocking.
-                select.select((), (self._descriptor,), ())
+                select.select((), (self.descriptor,), ())
                 continue
             line = line[written:]
             self._torn = bool(line)
@@ -127,6 +127,9 @@ class _Raw(io.RawIOBase):
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
+
+    def fileno(self) -> int:
+        return self._writer.descriptor
 
     def writable(self) -> bool:
         return True

@@ -74,11 +74,12 @@ class Parts:
                 failure = error
             else:
                 return
+            if _is_cancelled():
+                logger.error("a part of this worker failed while it ended", part=name, exc_info=failure)
+                raise asyncio.CancelledError
             failures = 1 if self._clock() - started >= self._tuning.healthy else failures + 1
             wait = self._wait(failures)
             self.failed(name, failure, wait)
-            if _is_cancelled():
-                raise asyncio.CancelledError
             await asyncio.sleep(wait)
 
     async def attempt(self, name: str, step: Callable[[], Awaitable[ResultT]]) -> ResultT | None:

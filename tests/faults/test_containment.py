@@ -82,7 +82,9 @@ async def test_a_part_that_fails_stops_nothing_else_and_starts_again(
         assert status == 503
         assert any(re.match("lane unready: KeyError", trouble) for trouble in document["troubles"])
         async with ClientSession() as session, session.get(f"{url}/metrics") as answer:
-            assert 'relay_part_failures_total{part="queue poison"}' in await answer.text()
+            metrics = await answer.text()
+        assert 'relay_part_failures_total{part="queue poison"}' in metrics
+        assert "relay_log_lines_dropped_total 0.0" in metrics
         failed = await running.says("a part of this worker failed")
         assert "ZeroDivisionError" in failed["exception"] or "KeyError" in failed["exception"]
 
