@@ -138,6 +138,20 @@ async def test_an_adapter_that_hangs_at_its_start_holds_up_no_lane_and_no_stop(
     assert "stopped" in [line["event"] for line in running.lines]
 
 
+async def test_a_reload_that_an_adapter_refuses_keeps_the_old_configuration(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    installed = adapter.install(tmp_path)
+    config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
+    async with worker(config, **installed) as running:
+        write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble", "start": "is wrong"}})
+        running.signal(signal.SIGHUP)
+        said = await running.says("the new file cannot be served")
+        assert "write another option" in said["error"]
+        await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
+        assert await redis.blpop(["receipts:a"], 60)  # type: ignore[misc]
+
+
 async def test_a_stop_while_redis_says_nothing_ends_the_process(tmp_path: Path) -> None:
     connected = asyncio.Event()
 
@@ -205,7 +219,7 @@ async def test_a_process_that_computes_forever_is_ended_by_the_kernel(
     """No thread of its own runs meanwhile."""
     installed = adapter.install(tmp_path)
     config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
-    running = await a_worker_with(config, 2, installed)
+    running = await a_worker_with(config, 3, installed)
     await redis.rpush("notifications", '{"payload": {"do": "compute"}}')
     assert await running.ended(90) == -signal.SIGPROF
     assert any("relay_trouble.py" in str(line["event"]) for line in running.lines)
