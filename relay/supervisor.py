@@ -20,6 +20,7 @@ import structlog
 
 from relay.health import Health, WorkerReport
 from relay.link import DESCRIPTOR, Link, Orders
+from relay.parts import Parts
 
 WRONG_USAGE = 2
 """The exit code of a worker whose configuration or command line is wrong."""
@@ -116,7 +117,7 @@ class Supervisor:
     async def run(self) -> int:
         """Supervise until all workers have ended; returns the highest of their last exit codes."""
         code = 0
-        watcher = asyncio.create_task(self._watch())
+        watcher = asyncio.create_task(Parts().keep("watch", self._watch))
         try:
             self._resize()
             while self._keepers:

@@ -105,7 +105,8 @@ class Admin:
                 break
             await asyncio.sleep(self._retry)
         with ExitStack() as stack:
-            for listener in self._listeners:
+            listeners, self._listeners = self._listeners, []
+            for listener in listeners:
                 stack.enter_context(listener)
             runner = web.AppRunner(
                 self._application(),
@@ -116,7 +117,7 @@ class Admin:
             await runner.setup()
             try:
                 assert runner.server is not None
-                await Door(self._listeners, runner.server).run()
+                await Door(listeners, runner.server).run()
             finally:
                 await runner.cleanup()
 

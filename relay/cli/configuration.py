@@ -56,7 +56,10 @@ class ConfigurationFile:
             await self._changed.wait()
             self._changed.clear()
             # A slow disk must not hold up the loop.
-            result = await asyncio.to_thread(self._try_to_load)
+            try:
+                result = await asyncio.to_thread(self._try_to_load)
+            except RuntimeError as error:  # no memory for a thread
+                result = ConfigError([f"{self.path}: {error}"])
             yield result if isinstance(result, Loaded) else _failure(result)
             # Only now: a reader of this line finds its effect.
             if isinstance(result, Loaded):

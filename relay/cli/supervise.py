@@ -21,6 +21,7 @@ from relay.cli.configuration import ConfigurationFile, Loaded
 from relay.deployment import Deployment, ReloadFailure
 from relay.errors import RelayError
 from relay.link import Orders
+from relay.parts import Parts
 from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
 from relay.store.connect import embedded
@@ -78,7 +79,7 @@ async def supervise(
         # One line for a Redis that no worker could reach.
         async with common.redis(loaded.settings) as client:
             await log_findings(client, loaded.settings)
-        following = asyncio.create_task(follow())
+        following = asyncio.create_task(Parts().keep("configuration", follow))
         stack.callback(following.cancel)
         if signal.sigtimedwait(HANGUP, 0) is not None:
             file.notify()
@@ -140,7 +141,7 @@ class _AdminPort:
         async with _lazily(settings) as client:
             admin = Admin(settings, client, host)
             admin.open()
-            await admin.run()
+            await Parts().keep("admin port", admin.run)
 
 
 @asynccontextmanager
