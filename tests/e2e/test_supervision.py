@@ -130,6 +130,7 @@ async def test_a_broken_file_stops_no_worker_and_no_replacement(
         # A supervisor that is killed takes its workers with it.
         pids = [entry["pid"] for entry in shown["workers"]]
         running.process.kill()
+        assert await running.ended() == -signal.SIGKILL
         await until(lambda: not any(map(runs, pids)))
 
 
