@@ -48,7 +48,7 @@ FEATURES: dict[str, Callable[[int], Message | FanOut]] = {
     "delay (still waiting)": lambda number: message(number, deliver_at=time.time() + 3600),
     "collapse_key": lambda number: message(number, collapse_key=f"c{number}"),
     "ordering_key": lambda number: message(number, ordering_key=f"k{number % 1000}"),
-    "reply_to": lambda number: message(number, reply_to="answers"),
+    "reply_to": lambda number: message(number, reply_to="receipts:1"),
     "fan-out (still waiting)": fan_out,
 }
 

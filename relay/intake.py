@@ -144,11 +144,17 @@ class Intake:
             return
         in_vain = 0
         while in_vain < WAITS:
-            element = await self._wait(RETRY_DEFERRED if self._deferred else WAIT)
+            element = await self._wait(self._patience())
             if element is None:
                 in_vain = WAITS if self._deferred else in_vain + 1
             elif not await self._pass_on(element):
                 return
+
+    def _patience(self) -> float:
+        """Seconds to wait for an element."""
+        if not self._deferred:
+            return WAIT
+        return max(LONGEST_DELAY, min(RETRY_DEFERRED, self._retry_at - time.monotonic()))
 
     async def _wait(self, seconds: float) -> bytes | None:
         """The element that came."""
@@ -250,20 +256,21 @@ class Intake:
         return frozenset(refused)
 
     async def _retry_deferred(self) -> None:
-        """Put deferred elements into their lanes, in their order, if these take messages again."""
+        """Put some deferred elements into their lanes, in their order, if these take messages again."""
         if not self._deferred or time.monotonic() < self._retry_at:
             return
+        pause = RETRY_DEFERRED
         for provider in sorted(self._deferred):
             try:
-                while elements := await self.queue.deferred(provider):
-                    for element in elements:
-                        await self._enqueue_deferred(provider, element)
+                for element in await self.queue.deferred(provider):
+                    await self._enqueue_deferred(provider, element)
+                    pause = 0.0
             except StoreError as error:
                 if not is_refusal(error):
                     raise
                 report_refusal(self.queue, provider, error)
         self._heard()
-        self._retry_at = time.monotonic() + RETRY_DEFERRED
+        self._retry_at = time.monotonic() + pause
 
     async def _enqueue_deferred(self, waits_for: str, element: bytes) -> None:
         provider, item = self.router.route(element)
@@ -365,21 +372,23 @@ async def _finish_one_by_one(
 ) -> None:
     """Finish a batch that has killed more than one worker, so that the guilty element can be told apart."""
     for index, element in enumerate(batch.elements):
-        reason = (
-            f"poison: {deaths} workers died while they took it from the queue" if deaths >= POISON else ""
-        )
-        if not reason:
+        reason, waits_for = "", ""
+        if deaths >= POISON:
+            reason = f"poison: {deaths} workers died while they took it from the queue"
+            thinned.log("warning", "dead letter", queue.name, reason, filed_under=queue.name)
+        else:
             by_lane, rejected = router.sort([element])
+            reason = rejected[0][0] if rejected else ""
             for provider, items in by_lane.items():
-                lane = lanes[provider]
                 # A lane has either all of the batch, or elements of it that were handled one by one.
                 number = f"{batch.number}/{len(batch.elements) - index}"
-                if not await lane.has_batch(mark, batch.number):
-                    await lane.enqueue(items, mark, number)
-            reason = rejected[0][0] if rejected else ""
-        else:
-            thinned.log("warning", "dead letter", queue.name, reason, filed_under=queue.name)
-        if not await queue.pop_first(element, [recoverer, "one by one"], reason):
+                lane = lanes[provider]
+                if await lane.has_batch(mark, batch.number):
+                    continue
+                if not await _takes(queue, lane, items, mark, number):
+                    waits_for = provider
+        recoverers = (recoverer, "one by one")
+        if not await queue.pop_first(element, recoverers, reason=reason, waits_for=waits_for):
             return
         deaths = 2
 

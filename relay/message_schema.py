@@ -27,7 +27,7 @@ def message_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "payload": {"type": "object", "description": "What to send, in the provider's own vocabulary."},
-            "provider": _text("Name of a configured provider; optional where the queue names one."),
+            "provider": _text("Name of a provider that the queue admits; optional if the queue names one."),
             "id": {
                 **_text("Idempotency key: at most one message with it is pending per provider."),
                 "minLength": 1,
@@ -53,7 +53,9 @@ def message_schema() -> dict[str, Any]:
             "ordering_key": _key(
                 "Messages that share it are sent one at a time, in order, over the whole fleet."
             ),
-            "reply_to": _key("A Redis list that gets one JSON receipt when the message ends."),
+            "reply_to": _key(
+                "A Redis list that gets one JSON receipt at its end; the queue says which lists may be named."
+            ),
             "traceparent": _text("W3C trace context."),
         },
     }

@@ -30,7 +30,7 @@ from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
 from relay.settings.types import format_duration
 from relay.store.lane import Malformed, Refusal
-from relay.store.queue import Limits
+from relay.store.queue import BATCH_BYTES, Limits
 
 Item = Message | FanOut | Malformed | Refusal
 
@@ -39,8 +39,12 @@ LONGEST_REASON = 500
 
 
 def limits(queue: QueueSettings) -> Limits:
-    """The sizes above which an element of a queue need not be read to be refused."""
-    return Limits(queue.max_size, queue.max_size + TARGETS_SIZE, queue.provider)
+    """The sizes above which no worker reads an element of a queue.
+
+    Up to the size of a batch it does, so that dead letters keep the order of the queue.
+    """
+    longest = max(queue.max_size, BATCH_BYTES)
+    return Limits(queue.max_size, longest, longest + TARGETS_SIZE, queue.provider)
 
 
 class Router:

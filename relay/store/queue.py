@@ -60,12 +60,14 @@ TOO_LONG = b""
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Larger elements become dead letters inside Redis: of `provider`, or of the queue if it is None.
+    """Elements larger than `longest` become dead letters inside Redis: of `provider`, if there is one, or of the
+    queue.
 
-    `with_targets` is for an element that may have targets, which `max_size` does not count.
+    `with_targets` is for an element that may have targets; `max_size` is what the reason shows.
     """
 
     max_size: int
+    longest: int
     with_targets: int
     provider: str | None = None
 
@@ -84,7 +86,7 @@ class Queue:
         """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
         # A wait would hold up whatever else goes over its connection.
         self._waits = Channel(client, longest=LONGEST_WAITED_FOR) if isinstance(client, Redis) else None
-        self._limits = limits or Limits(0, 0)
+        self._limits = limits or Limits(0, 0, 0)
         self._too_large_in = (self.keys.rejected, self.keys.last)
         self._counts_too_large = self.is_beside_lanes and self._limits.provider is not None
         if self._counts_too_large:
@@ -140,10 +142,11 @@ class Queue:
             most,
             BATCH_BYTES,
             done.mark,
-            limits.max_size,
+            limits.longest,
             limits.with_targets,
             self.name,
             int(self._counts_too_large),
+            limits.max_size,
             len(done.rejected),
             *(part for pair in (*done.rejected, *done.deferred) for part in pair),
         )
@@ -184,14 +187,26 @@ class Queue:
         """Forget who has tried to finish this worker's batch."""
         await self._command("DEL", self.keys.recoverers(self._worker))
 
-    async def pop_first(self, element: bytes, recoverers: Sequence[str], reason: str = "") -> bool:
-        """Take the first element off the processing list, with a `reason` to the dead letters.
+    async def pop_first(
+        self, element: bytes, recoverers: Sequence[str], *, reason: str = "", waits_for: str = ""
+    ) -> bool:
+        """Take the first element off the processing list, because it is in its lane.
 
+        With a `reason` it becomes a dead letter; with `waits_for` it waits for the lane of that provider. Returns
         False if it is no longer the first. `recoverers` have begun to finish the rest.
         """
         keys = self.keys
-        lists = (keys.processing(self._worker), keys.recoverers(self._worker), keys.rejected)
-        return bool(await script("pop_first").run(self._client, lists, element, reason, *recoverers))
+        lists = (
+            keys.processing(self._worker),
+            keys.recoverers(self._worker),
+            keys.rejected,
+            keys.deferred,
+            keys.deferred_for(waits_for),
+        )
+        reply: int = await script("pop_first").run(
+            self._client, lists, element, reason, waits_for, *recoverers
+        )
+        return bool(reply)
 
     async def _command(self, command: str, *words: str | bytes | int) -> Any:
         try:

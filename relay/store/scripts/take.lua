@@ -11,9 +11,9 @@
 --        3 the most elements to hand out; 0: only what is on the processing list
 --        4 bytes after which a batch is full
 --        5 the field of KEYS 11.. that holds the number of the last batch that came from this worker
---        6 bytes that an element may have, 7 the same for an element that may have targets; 0: any number
---        8 the queue's name, 9 '1' if KEYS[10] counts
---        10 how many elements of the batch belong to no provider; then for each: reason, raw bytes
+--        6 bytes of an element that a worker may read (0: any number), 7 the same for one that may have targets
+--        8 the queue's name, 9 '1' if KEYS[10] counts, 10 bytes that the queue allows, for the reason
+--        11 how many elements of the batch belong to no provider; then for each: reason, raw bytes
 --        then for each element whose lane refuses messages: the lane, raw bytes
 -- reply  {number, batches that are out and were taken before, lanes with deferred elements, sizes of elements
 --        that were too large, element, …}: what was left on the processing list, else a new batch; number ''
@@ -40,9 +40,9 @@ local done = number and number == ARGV[2]
 for index = 11, #KEYS do done = done and redis.call('HGET', KEYS[index], ARGV[5]) == number end
 if done then
   redis.call('LLEN', processing)
-  local first_deferred = 11 + 2 * tonumber(ARGV[10])
+  local first_deferred = 12 + 2 * tonumber(ARGV[11])
   for index = first_deferred, #ARGV, 2 do redis.call('LLEN', deferred_lanes .. ':' .. ARGV[index]) end
-  for index = 11, first_deferred - 1, 2 do
+  for index = 12, first_deferred - 1, 2 do
     redis.call('XADD', KEYS[5], '*', 'raw', ARGV[index + 1], 'reason', ARGV[index])
   end
   for index = first_deferred, #ARGV, 2 do
@@ -94,7 +94,7 @@ if #batch == 0 then
     -- It never leaves Redis: a worker would need several times its size in memory.
     too_large[index] = #element
     redis.call('XADD', KEYS[9], '*', 'raw', element, 'queue', ARGV[8], 'size', #element, 'reason',
-               string.format("%d bytes; the queue '%s' takes at most %d", #element, ARGV[8], longest))
+               string.format("%d bytes; the queue '%s' takes at most %d", #element, ARGV[8], ARGV[10]))
     if ARGV[9] == '1' then redis.call('HINCRBY', KEYS[10], 'malformed', 1) end
   end
   if #batch > 0 then redis.call('RPUSH', processing, unpack(batch)) end
