@@ -78,7 +78,7 @@ class Fleet:
         try:
             reply: int = await script("beat").run(
                 self._client,
-                (self.keys.workers, self.keys.profiles, self.keys.gone),
+                (self.keys.workers, self.keys.profiles, self.keys.gone, self.keys.scratch),
                 profile.worker,
                 msgspec.json.encode(profile),
             )

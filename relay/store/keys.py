@@ -154,6 +154,11 @@ class FleetKeys:
         return f"{self.prefix}:{{fleet}}:gone"
 
     @property
+    def scratch(self) -> str:
+        """Any type, for a moment: a worker that joins tries on it the commands that it needs."""
+        return f"{self.prefix}:{{fleet}}:scratch"
+
+    @property
     def profiles(self) -> str:
         """Hash: worker -> JSON about it (host, pid, version, start, lanes, queues)."""
         return f"{self.prefix}:{{fleet}}:profiles"

@@ -60,8 +60,7 @@ TOO_LONG = b""
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Elements larger than `longest` become dead letters inside Redis: of `provider`, if there is one, or of the
-    queue.
+    """Elements larger than `longest` become dead letters inside Redis: of `provider`, or else of the queue.
 
     `with_targets` is for an element that may have targets; `max_size` is what the reason shows.
     """
@@ -192,8 +191,8 @@ class Queue:
     ) -> bool:
         """Take the first element off the processing list, because it is in its lane.
 
-        With a `reason` it becomes a dead letter; with `waits_for` it waits for the lane of that provider. Returns
-        False if it is no longer the first. `recoverers` have begun to finish the rest.
+        With a `reason` it becomes a dead letter; with `waits_for` it waits for the lane of that provider.
+        Returns False if it is no longer the first. `recoverers` have begun to finish the rest.
         """
         keys = self.keys
         lists = (

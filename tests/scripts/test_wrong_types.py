@@ -328,3 +328,52 @@ async def test_a_recovery_lock_that_is_no_lock_is_an_error(url: str, kind: str) 
         await repair(redis, fleet.keys.recovery_lock)
         assert await fleet.lock_recovery("w1", 2.0)
         assert not await fleet.lock_recovery("w2", 2.0)
+
+
+@pytest.mark.parametrize("command", ["xadd", "hset", "zrangebylex", "xtrim"])
+async def test_a_worker_without_the_right_to_a_command_does_not_join(url: str, command: str) -> None:
+    """A script would fail halfway."""
+    profile = Profile(worker="w1", host="h", machine="", pid=1, version="1", started=0.0)
+    async with Redis.from_url(url, protocol=2) as redis:
+        await redis.flushall()
+        await redis.acl_setuser(
+            "limited",
+            enabled=True,
+            passwords=["+p"],
+            keys=["relay:*"],
+            commands=["+@all", f"-{command}"],
+            reset=True,
+        )
+        limited = url.replace("redis://", "redis://limited:p@")
+        try:
+            async with Redis.from_url(limited, protocol=2) as client:
+                with pytest.raises(StoreError, match=rf"(?i){command} is needed"):
+                    await Fleet(client, "relay").beat(profile)
+            assert not await redis.keys("*"), "it left nothing behind"
+            await Fleet(redis, "relay").beat(profile)
+        finally:
+            await redis.acl_deluser("limited")
+
+
+async def test_a_lane_without_rights_leaves_the_element_in_its_queue(url: str) -> None:
+    async with Redis.from_url(url, protocol=2) as redis:
+        await redis.flushall()
+        await redis.acl_setuser(
+            "limited",
+            enabled=True,
+            passwords=["+p"],
+            keys=["relay:{q}:*", "q"],
+            commands=["+@all"],
+            reset=True,
+        )
+        queue = Queue(redis, "relay", "q", "w1")
+        await redis.rpush(queue.keys.staged, "element")
+        try:
+            async with Redis.from_url(url.replace("redis://", "redis://limited:p@"), protocol=2) as client:
+                with pytest.raises(StoreError, match=r"(?i)no permissions|NOPERM|access"):
+                    await a_lane(client).enqueue_straight(
+                        a_message("a"), queue.keys, b"element", in_order=True
+                    )
+        finally:
+            await redis.acl_deluser("limited")
+        assert await redis.lrange(queue.keys.staged, 0, -1) == [b"element"]

@@ -1,6 +1,6 @@
 -- A worker says that it lives.
 --
--- KEYS   1 the workers, 2 their profiles, 3 those that are gone
+-- KEYS   1 the workers, 2 their profiles, 3 those that are gone, 4 a scratch key
 -- ARGV   1 the worker, 2 its profile (JSON)
 -- reply  1 if the fleet still counted it as living, 0 if it is new or was buried meanwhile
 
@@ -10,6 +10,29 @@ redis.call('ZREM', KEYS[1], '')
 local known = redis.call('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
 redis.call('ZCARD', KEYS[3])
 redis.call('HLEN', KEYS[2])
+
+-- A script that lacks the right to a command fails halfway, and is not rolled back. So a worker tries all commands
+-- of all scripts when it joins, before it takes anything.
+local COMMANDS = {
+  {'HSET', 'a', '1'}, {'HSETNX', 'a', '1'}, {'HINCRBY', 'a', 1}, {'HGET', 'a'}, {'HMGET', 'a'}, {'HKEYS'}, {'HLEN'},
+  {'HEXISTS', 'a'}, {'HDEL', 'a'},
+  {'RPUSH', 'a'}, {'LPUSH', 'a'}, {'LLEN'}, {'LRANGE', 0, 0}, {'LTRIM', 0, 1}, {'LPOP'}, {'RPOP'},
+  {'ZADD', 1, 'a'}, {'ZCARD'}, {'ZCOUNT', 0, 1}, {'ZSCORE', 'a'}, {'ZRANGE', 0, 0}, {'ZRANGEBYLEX', '-', '+'},
+  {'ZRANGEBYSCORE', 0, 1}, {'ZREMRANGEBYSCORE', 0, 0}, {'ZREMRANGEBYRANK', 1, 1}, {'ZREM', 'a'},
+  {'XADD', '*', 'a', 'b'}, {'XLEN'}, {'XRANGE', '-', '+'}, {'XDEL', '0-1'}, {'XTRIM', 'MAXLEN', 1}, {'DEL'},
+  {'SET', 'a'}, {'GET'}, {'EXPIRE', 1}, {'EXISTS'}, {'TYPE'}, {'DEL'},
+}
+if known == 0 then
+  redis.call('DEL', KEYS[4])
+  for _, command in ipairs(COMMANDS) do
+    local reply = redis.pcall(command[1], KEYS[4], unpack(command, 2))
+    if type(reply) == 'table' and reply.err then
+      redis.call('DEL', KEYS[4])
+      return redis.error_reply('NOPERM ' .. command[1] .. ' is needed: ' .. reply.err)
+    end
+  end
+end
+
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 redis.call('ZADD', KEYS[1], now, ARGV[1])
