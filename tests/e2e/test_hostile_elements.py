@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.support.receiver import Receiver
 from tests.support.redis_server import RedisServer
 from tests.support.relay_process import relay, worker, write_config
 
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 HUGE = 64 << 20
 ROOM = 40 << 20
 """Bytes by which a worker may grow: less than one copy of a huge element."""
@@ -129,8 +131,13 @@ async def test_an_element_that_is_no_message_stops_nobody_and_is_answered_if_it_
 async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
+    """Nor does it take more rights than the page about operations says."""
+    (rights,) = re.findall(r"ACL SETUSER relay on >PASSWORD ((?:.*\\\n)*.*)", OPERATIONS.read_text())
+    words = rights.replace("\\\n", " ").replace("~notifications", "~q").split()
+    await redis.execute_command("ACL", "SETUSER", "relay", "reset", "on", ">word", *words)
+    url = redis_server.url.replace("redis://", "redis://relay:word@")
     providers = {"broken": webhook(receiver, concurrency=1), "good": webhook(receiver)}
-    config = write_config(tmp_path, redis_server.url, providers, [{"name": "q"}])
+    config = write_config(tmp_path, url, providers, [{"name": "q"}])
     await redis.set("relay:{broken}:bodies", "text")
     first = [message(f"b{number}", provider="broken") for number in range(3)]
     await redis.rpush("q", *first, *(message(f"g{number}", provider="good") for number in range(3)))
@@ -147,6 +154,7 @@ async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(
                 await asyncio.sleep(0.05)
         await redis.delete("relay:{broken}:bodies")
         assert len(await until_receipts(redis, 8)) == 8
+    await redis.execute_command("ACL", "DELUSER", "relay")
     sent = [json.loads(request.body)["n"] for request in receiver.requests]
     assert [text for text in sent if text.startswith("b")] == ["b0", "b1", "b2", "b3"]
 
