@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable, Hashable, Sequence
 
 import msgspec
 
 from relay import tasks
-from relay.errors import TransportError
+from relay.errors import Exhausted, TransportError
+from relay.http.reasons import has_no_descriptor, is_exhaustion
 from relay.http.transport import Exchange, Unsendable
 from relay.message import Message
-from relay.outcome import Delivered, Failure, Isolate, Outcome, Rejected, Retry
+from relay.outcome import Delivered, Failure, Isolate, Outcome, Postponed, Rejected, Retry
 from relay.provider import HttpProvider, Provider, Response
 from relay.repeats import thinned
 from relay.settings.provider import ProviderOptions
@@ -27,6 +29,7 @@ UNKNOWN_DESTINATION = "?"
 FAULTS = (Exception, SystemExit, asyncio.CancelledError)
 """What a call of an adapter may raise. In a callback nobody can have cancelled it: that leaked from a
 library."""
+
 
 OnEnd = Callable[[Sequence[Outcome]], None]
 
@@ -176,12 +179,20 @@ class Delivery:
         outcome: Outcome
         if isinstance(error, Unsendable):
             outcome = Rejected(str(error))
+        elif isinstance(error, Exhausted) or is_exhaustion(error) or has_no_descriptor():
+            outcome = self._postponed(error)
         elif isinstance(error, TransportError):
             outcome = Retry(str(error))
         else:
             self._report("the adapter failed", messages, error)
             outcome = Retry(f"the adapter failed: {error!r}")
         return [outcome] * len(messages)
+
+    def _postponed(self, error: BaseException) -> Postponed:
+        """Our own trouble must neither spend a message's attempts nor open the provider's breaker."""
+        name, reason = self._provider.name, str(error) or repr(error)
+        thinned.log("warning", "this process cannot send; messages wait", name, reason, provider=name)
+        return Postponed(str(error), random.uniform(1, 2))  # noqa: S311
 
     def _watch(self, deadline: float) -> None:
         left = deadline - time.monotonic()

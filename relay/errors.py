@@ -6,6 +6,7 @@
     ├── MessageError          one queue element; it becomes a dead letter
     ├── StoreError            Redis cannot be reached or answers strangely
     └── TransportError        no response from a provider; becomes a retry
+        └── Exhausted         this process lacks descriptors, memory or ports: no attempt is spent
 
 A provider's *answer* is never an exception: it is an `Outcome`. Anything else that is raised is a
 bug of ours.
@@ -42,3 +43,7 @@ class StoreError(RelayError):
 
 class TransportError(RelayError):
     """The request got no complete response: refused, reset, timed out, TLS or DNS failure."""
+
+
+class Exhausted(TransportError):
+    """The request could not be made because this process or host lacks descriptors, memory or ports."""

@@ -78,5 +78,12 @@ class Isolate(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
 
 
+class Postponed(msgspec.Struct, frozen=True, gc=False):
+    """Our own process could not send: it lacks descriptors or memory. Spends no attempt, blames nobody."""
+
+    reason: str
+    after: float = 1.0
+
+
 Failure = Retry | Throttled | Rejected | Unregistered | Unauthorised | Isolate
-Outcome = Delivered | Failure
+Outcome = Delivered | Postponed | Failure

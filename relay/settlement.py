@@ -15,6 +15,7 @@ from relay.outcome import (
     Failure,
     Isolate,
     Outcome,
+    Postponed,
     Rejected,
     Retry,
     Throttled,
@@ -65,6 +66,9 @@ class Settler:
         if isinstance(outcome, Delivered):
             return Settlement(self.delivered(claim))
         message = claim.message
+        if isinstance(outcome, Postponed):
+            tries = claim.tries(attempts=message.attempts, alone=claim.alone)
+            return Settlement((claim.ticket, claim.fence, "w", round(outcome.after * 1000), tries))
         attempts = message.attempts + 1
         match self._fit_to_be_told(outcome):
             case Retry() as failure:

@@ -17,6 +17,7 @@ import structlog
 from relay import __version__, logs, repeats, tasks
 from relay.courier import Courier
 from relay.deployment import Deployment
+from relay.descriptors import raise_limit, within
 from relay.dispatch import Dispatcher
 from relay.errors import StoreError, UsageError
 from relay.health import Health, WorkerReport
@@ -77,12 +78,13 @@ class Worker:
 
         Raises UsageError if an adapter refuses its options.
         """
+        self.profile = _profile(settings, deployment or Deployment())
+        settings = within(settings, raise_limit())
         self.settings = settings
         self.client = client
         self.deployment = deployment or Deployment()
         prefix = settings.redis.prefix
         self.fleet = Fleet(client, prefix)
-        self.profile = _profile(settings, self.deployment)
         name = self.profile.worker
         load_scripts()
         self._on_turn = on_turn

@@ -15,11 +15,12 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from relay import __version__, tasks
-from relay.errors import TransportError
+from relay.errors import Exhausted, TransportError
 from relay.http.aiohttp_connector import REUSED, Connector
 from relay.http.aiohttp_reasons import explain
 from relay.http.guard import Network
 from relay.http.guarded import GuardedResolver, guarded_sockets
+from relay.http.reasons import is_exhaustion
 from relay.http.resolver import ThreadResolver
 from relay.http.transport import (
     BODY_LIMIT,
@@ -87,7 +88,8 @@ class AiohttpTransport:
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError) as error:
             raise Unsendable(explain(error, request.url)) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise TransportError(explain(error, request.url)) from error
+            kind = Exhausted if is_exhaustion(error) else TransportError
+            raise kind(explain(error, request.url)) from error
         except ValueError as error:  # last: a refused certificate is a ValueError too
             raise Unsendable(explain(error, request.url)) from None
 

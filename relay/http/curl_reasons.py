@@ -10,8 +10,8 @@ from typing import Self
 
 import pycurl
 
-from relay.errors import TransportError
-from relay.http.reasons import cut, host_of, words_of
+from relay.errors import Exhausted, TransportError
+from relay.http.reasons import EXHAUSTED, cut, host_of, words_of
 from relay.http.transport import Unsendable
 
 
@@ -25,6 +25,7 @@ class Code(IntEnum):
     COULDNT_CONNECT = 7
     WEIRD_SERVER_REPLY = 8
     PARTIAL_FILE = 18
+    OUT_OF_MEMORY = 27
     OPERATION_TIMEDOUT = 28
     SSL_CONNECT_ERROR = 35
     BAD_FUNCTION_ARGUMENT = 43
@@ -76,6 +77,8 @@ def explain(failure: Failure, url: str, *, seconds: float, proxied: bool) -> Tra
         return Unsendable(f"the request cannot be sent: {words}")
     host = host_of(url)
     reason = _on_the_way(failure, host, words, seconds, proxied) or _in_http(failure, host, words)
+    if not failure.connected and (failure.errno in EXHAUSTED or failure.code == Code.OUT_OF_MEMORY):
+        return Exhausted(reason)
     return TransportError(reason)
 
 

@@ -34,6 +34,33 @@ WORDS = {
 }
 
 
+EXHAUSTED = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.ENOSPC}
+)
+"""Numbers by which the system says that this process or this host has run out of something."""
+
+
+def is_exhaustion(error: BaseException) -> bool:
+    """Whether an error says that this process or this host has run out of something."""
+    match error:
+        case MemoryError():
+            return True
+        case OSError():
+            return error.errno in EXHAUSTED
+        case RuntimeError():
+            return "can't start new thread" in str(error)
+    return False
+
+
+def has_no_descriptor() -> bool:
+    """Whether this process has no free descriptor. Libraries do not always say that it was the cause."""
+    try:
+        os.close(os.dup(2))
+    except OSError as error:
+        return is_exhaustion(error)
+    return False
+
+
 def cut(text: str) -> str:
     """One printable line."""
     line = " ".join(text[: 2 * _LONGEST].split())

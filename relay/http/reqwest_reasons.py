@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from relay.http.reasons import WORDS, cut, host_of
+from relay.http.reasons import EXHAUSTED, WORDS, cut, host_of
 
 _ERRNO = re.compile(r" \(os error (\d+)\)$")
 _PEER_ERROR = re.compile(r"^(?:stream|connection) error received: (.*)$")
@@ -62,6 +62,12 @@ def _in_http(host: str, causes: list[str], last: str, http2: bool) -> str:
     if last in (WORDS.values()) or any(text in cause.lower() for cause in causes for text in _CLOSED):
         return f"{host} closed the connection before it answered"
     return f"{host}: {cut(last)}"
+
+
+def is_exhaustion(causes: list[str]) -> bool:
+    """Whether this process or this host has run out of something."""
+    found = _ERRNO.search(causes[-1])
+    return found is not None and int(found[1]) in EXHAUSTED
 
 
 def was_closed(causes: list[str]) -> bool:

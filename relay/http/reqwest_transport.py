@@ -14,9 +14,16 @@ from pyreqwest.exceptions import BuilderError, PyreqwestError, RequestError, Req
 from pyreqwest.proxy import ProxyBuilder
 
 from relay import __version__, tasks
-from relay.errors import TransportError
+from relay.errors import Exhausted, TransportError
 from relay.http.reasons import cut, host_of
-from relay.http.reqwest_reasons import CONNECTING, PING_TIMED_OUT, causes_of, explain_causes, was_closed
+from relay.http.reqwest_reasons import (
+    CONNECTING,
+    PING_TIMED_OUT,
+    causes_of,
+    explain_causes,
+    is_exhaustion,
+    was_closed,
+)
 from relay.http.rests import Rests
 from relay.http.sendable import check_headers, check_origin
 from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, Exchange, OnAnswer, Unsendable
@@ -147,7 +154,9 @@ class ReqwestTransport:
             if PING_TIMED_OUT in causes:
                 return TransportError(explain_causes(causes, url))
         elif isinstance(error, RequestError):
-            return TransportError(explain_causes(causes_of(error.details), url, http2=self._http2))
+            causes = causes_of(error.details)
+            kind = Exhausted if is_exhaustion(causes) else TransportError
+            return kind(explain_causes(causes, url, http2=self._http2))
         elif isinstance(error, PyreqwestError):
             return TransportError(cut(str(error)))
         return TransportError(f"no answer within {self._seconds:g} s")
@@ -212,6 +221,11 @@ class ReqwestTransport:
         if self._identity:
             builder = builder.identity_pem("\n".join(self._identity).encode())
         return builder.build()
+
+
+def start_runtime() -> None:
+    """Start the threads that all clients share. pyreqwest (0.15) never tries again if it fails to."""
+    ClientBuilder().build()
 
 
 async def _exchange(client: Client, request: Request) -> tuple[Response, str]:

@@ -80,7 +80,9 @@ def preload(*, guarded: bool, http2: bool, prefers_http2: bool) -> None:
     if guarded:
         from relay.http import aiohttp_transport  # noqa: F401
     if http2 or prefers_http2:
-        from relay.http import reqwest_transport  # noqa: F401
+        from relay.http.reqwest_transport import start_runtime
+
+        start_runtime()
     if not http2:
         from relay.http import curl_transport  # noqa: F401
 

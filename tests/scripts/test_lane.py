@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.message import Message
-from relay.outcome import Delivered, Isolate, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.outcome import (
+    Delivered,
+    Isolate,
+    Postponed,
+    Rejected,
+    Retry,
+    Throttled,
+    Unauthorised,
+    Unregistered,
+)
 from relay.settlement import Settler
 from relay.store import dead
 from relay.store.lane import Claim, Hold, Lane, Malformed
@@ -38,6 +48,24 @@ async def test_messages_come_out_in_the_order_they_went_in(redis: Redis) -> None
     assert texts(first.claims) == ["0", "1", "2", "3"]
     assert texts(second.claims) == ["4", "5", "6", "7", "8", "9"]
     assert (first.why, second.why, second.wait) == ("ok", "empty", None)
+
+
+async def test_a_postponed_message_comes_back_with_all_its_attempts_and_opens_no_breaker(
+    redis: Redis,
+) -> None:
+    """Our own trouble is neither the message's nor the provider's."""
+    lane = a_lane(redis, breaker={"failures": 1})
+    await lane.enqueue([a_message("1", collapse_key="k")])
+    for _ in range(3):
+        async with asyncio.timeout(10):
+            while not (claimed := await lane.claim(1)).claims:
+                await asyncio.sleep(0.01)
+        assert claimed.claims[0].message.attempts == 0
+        await settle(lane, list(claimed.claims), Postponed("no descriptor", 0.01))
+    status = await read_lane(redis, "relay", "test", ["w1"], time.time())
+    assert (status.state, status.delayed, status.totals["retried"]) == ("running", 1, 0)
+    # A newer one with the same key can take its place.
+    assert (await lane.enqueue([a_message("2", collapse_key="k")])).collapsed == 1
 
 
 async def test_lifo_hands_out_the_newest_first(redis: Redis) -> None:

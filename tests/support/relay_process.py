@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,20 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(config: Path, *words: str, ready: str = "ready", **env: str) -> AsyncIterator[Worker]:
+async def worker(
+    config: Path,
+    *words: str,
+    ready: str = "ready",
+    limits: Mapping[int, tuple[int, int]] | None = None,
+    **env: str,
+) -> AsyncIterator[Worker]:
     """A worker that is ready, or has said what `ready` is; it is told to stop at the end, and killed if it
-    does not."""
+    does not. `limits` by number, soft and hard, are those of `resource.setrlimit`."""
+
+    def set_limits() -> None:
+        for number, pair in (limits or {}).items():
+            resource.setrlimit(number, pair)
+
     process = await asyncio.create_subprocess_exec(
         RELAY,
         "run",
@@ -122,6 +134,7 @@ async def worker(config: Path, *words: str, ready: str = "ready", **env: str) ->
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env=environment(**env),
+        preexec_fn=set_limits if limits else None,
         limit=1 << 20,
     )
     running = Worker(process)

@@ -7,7 +7,17 @@ from statistics import mean
 import pytest
 
 from providers.webhook import WebhookOptions
-from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.outcome import (
+    Delivered,
+    Isolate,
+    Outcome,
+    Postponed,
+    Rejected,
+    Retry,
+    Throttled,
+    Unauthorised,
+    Unregistered,
+)
 from relay.settings.provider import RetryOptions
 from relay.settlement import LONGEST_HOLD, Settler
 from relay.store.lane import Claim, Hold
@@ -20,6 +30,12 @@ def a_claim(*, attempts: int = 0, alone: bool = False) -> Claim:
 
 def settler(**fields: object) -> Settler:
     return Settler(options(**fields))
+
+
+def test_a_message_that_this_process_could_not_send_waits_and_spends_no_attempt() -> None:
+    settlement = settler(retry=RetryOptions(attempts=1)).settle(a_claim(), Postponed("no descriptor", 1.5))
+    assert settlement.entry == ("8", "3", "w", 1500, "0:3:1:0")
+    assert settlement.hold is None
 
 
 def test_a_delivery_is_the_end() -> None:

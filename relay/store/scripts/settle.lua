@@ -7,6 +7,7 @@
 --          'd'  delivered; then attempts
 --          'p'  delivered, and a plain one: its record has no header
 --          'r'  retry; then delay (ms), tries, reason
+--          'w'  waits: our own process could not send it; then delay (ms), tries
 --          'b'  back to the head, no attempt spent; then tries
 --          'x'  dead letter; then reason, status, which ARGV is the body, attempts, whether the provider answered (0/1)
 --          'u'  unregistered; then reason, target, since, id, attempts
@@ -91,9 +92,11 @@ for index, entry in ipairs(outcomes) do
         remember(header[ID], policy.dedup)
         close(ticket, header, 'delivered', '', entry[4], lifo)
       end
-    elseif kind == 'r' then
-      retried, failures, broken = retried + 1, failures + 1, broken + 1
-      last = ': ' .. entry[6]
+    elseif kind == 'r' or kind == 'w' then
+      if kind == 'r' then
+        retried, failures, broken = retried + 1, failures + 1, broken + 1
+        last = ': ' .. entry[6]
+      end
       -- A message that would come too late comes at its end, to be passed over.
       call('ZADD', DUE, header and due_at(header, NOW + entry[4]) or NOW + entry[4], ticket)
       call('HSET', TRIES, ticket, entry[5])
@@ -127,7 +130,7 @@ for index, entry in ipairs(outcomes) do
       if header then close(ticket, header, 'expired', 'its time to live was over', entry[4], lifo) end
     end
     -- A message that waits again can be collapsed again, unless a newer one took the key.
-    if header and header[COLLAPSE_KEY] ~= '' and (kind == 'r' or kind == 'b' or kind == 'h') then
+    if header and header[COLLAPSE_KEY] ~= '' and (kind == 'r' or kind == 'w' or kind == 'b' or kind == 'h') then
       call('HSETNX', COLLAPSE, header[COLLAPSE_KEY], ticket)
     end
   end
