@@ -24,6 +24,7 @@ from relay.health import Health, WorkerReport
 from relay.heartbeat import Heartbeat
 from relay.http import Transport, open_transport
 from relay.intake import Intake
+from relay.janitor import Janitor
 from relay.parts import Parts
 from relay.provider import Provider
 from relay.recovery import Recovery, machine
@@ -129,6 +130,7 @@ class Worker:
         self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers)
         self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
         self._joined = False
+        self._janitor = Janitor(client, settings, self.fleet)
         self._shared: dict[str, int] = {}
         self._share_out = asyncio.Event()
         self._to_start = set(self.providers)
@@ -169,6 +171,7 @@ class Worker:
             self._keep("recovery", self._recovery.run),
             self._keep("outboxes", self._courier.run),
             self._keep("watchdog", self._watchdog.run),
+            self._keep("janitor", self._janitor.run),
             self._keep("wake-up listener", self._listen),
             self._keep("wake-up calls", self._call_others),
             self._keep("log", repeats.flush_forever),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,16 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.cli import common
-from relay.cli.lanes import lane_of
 from relay.errors import UsageError
 from relay.message import PRIORITIES
-from relay.router import Router
-from relay.settings.models import QueueSettings, Settings
+from relay.replay import DeadLetters, Result, Selection
+from relay.settings.models import Settings
 from relay.settings.redaction import printable, text_without_credentials, without_credentials
 from relay.store import dead
 from relay.store.dead import DeadLetter
-from relay.store.fleet import Fleet
-from relay.store.lane import Malformed
 from relay.store.scripting import Client
 
 app = typer.Typer(
@@ -33,8 +31,6 @@ app = typer.Typer(
     callback=common.remember_config,
 )
 
-_TOGETHER = 100
-
 NameArgument = Annotated[
     str, typer.Argument(metavar="PROVIDER", help="A provider, or a queue for elements that came by it.")
 ]
@@ -42,51 +38,9 @@ IdOption = Annotated[str | None, typer.Option("--id", help="Only the message or 
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", help="Only those whose reason contains this text.")
 ]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
-
-
-class Selection:
-    """Which letters a command is about."""
-
-    def __init__(self, name: str, message_id: str | None, reason: str | None, limit: int | None) -> None:
-        self.name = name
-        self._id = message_id
-        self._reason = reason.lower() if reason else None
-        self._limit = limit
-
-    async def read(self, client: Client, settings: Settings) -> AsyncIterator[DeadLetter]:
-        """The letters, the oldest first. Raises UsageError for an unknown name."""
-        found = 0
-        for stream, queue in self._streams(settings):
-            async for letter in dead.read(client, stream):
-                if (queue is None or letter.queue == queue) and self._matches(letter):
-                    yield letter
-                    found += 1
-                    if found == self._limit:
-                        return
-
-    def _streams(self, settings: Settings) -> list[tuple[str, str | None]]:
-        """Streams to read, each with the queue to which it is narrowed."""
-        prefix = settings.redis.prefix
-        streams: list[tuple[str, str | None]] = []
-        if self.name in settings.providers:
-            streams.append((dead.lane_stream(prefix, self.name), None))
-        if any(queue.name == self.name for queue in settings.queues):
-            streams.append((dead.queue_stream(prefix, self.name), None))
-            streams += [
-                (dead.lane_stream(prefix, provider), self.name)
-                for provider in settings.providers
-                if provider != self.name
-            ]
-        if not streams:
-            names = ", ".join([*settings.providers, *(queue.name for queue in settings.queues)])
-            raise UsageError(f"no provider or queue {self.name!r} in {settings.path}; there are {names}")
-        return streams
-
-    def _matches(self, letter: DeadLetter) -> bool:
-        if self._reason is not None and self._reason not in letter.reason.lower():
-            return False
-        return self._id is None or self._id in (letter.entry, letter.message.id if letter.message else None)
 
 
 @app.command("list")
@@ -104,9 +58,9 @@ def list_letters(
     Example: `relay dead list pusher --limit 10`
     """
     settings = common.load_settings(context, config)
-    letters = common.run(_collect(settings, Selection(name, message_id, reason, limit)))
+    letters = common.run(_read(settings, Selection(name, message_id, reason, limit), _as_they_are))
     if as_json:
-        typer.echo(common.as_json([as_data(letter) for letter in letters]))
+        typer.echo(common.as_json([as_data(letter, _provider(settings, letter)) for letter in letters]))
         return
     if not letters:
         common.notes.print(f"no dead letters for {name}", highlight=False)
@@ -141,10 +95,10 @@ def show(
     Example: `relay dead show pusher --id order-17`
     """
     settings = common.load_settings(context, config)
-    letters = common.run(_collect(settings, Selection(name, message_id, reason, limit)))
+    letters = common.run(_read(settings, Selection(name, message_id, reason, limit), dead.whole))
     if not letters:
         raise UsageError(f"no such dead letter for {name}; `relay dead list {name}` shows what there is")
-    documents = [as_data(letter) for letter in letters]
+    documents = [as_data(letter, _provider(settings, letter)) for letter in letters]
     if as_json:
         typer.echo(common.as_json(documents))
         return
@@ -159,18 +113,20 @@ def retry(
     message_id: IdOption = None,
     reason: ReasonOption = None,
     limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Put dead letters back into their lane, with all attempts before them; the rate holds for them too.
+    """Put dead letters back into their lane, with all attempts before them. The rate holds for them too.
 
-    A malformed element is read again: it goes through if the configuration now allows it.
+    A malformed element is read again: it goes through if the configuration now allows it. Ctrl-C stops
+    after the present page; `--limit` counts the letters that go back.
 
     Example: `relay dead retry pusher --reason "gave up"`
     """
     settings = common.load_settings(context, config)
-    done, left = common.run(_retry(settings, Selection(name, message_id, reason, limit)))
-    _report(as_json, "retried", done, left, "still malformed, or the same id is pending")
+    _work(settings, Selection(name, message_id, reason, limit), RETRY, dry_run, yes, as_json)
 
 
 @app.command()
@@ -180,84 +136,115 @@ def purge(
     message_id: IdOption = None,
     reason: ReasonOption = None,
     limit: LimitOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Throw dead letters away for good. Asks first on a terminal.
+    """Delete dead letters for good. Asks first on a terminal.
 
     Example: `relay dead purge pusher --reason 413 --yes`
     """
     settings = common.load_settings(context, config)
-    selection = Selection(name, message_id, reason, limit)
-    if not yes and common.notes.is_terminal:
-        number = len(common.run(_collect(settings, selection)))
-        typer.confirm(f"Throw away {number} dead letters of {name}?", abort=True, err=True)
-    _report(as_json, "purged", common.run(_purge(settings, selection)), 0, "")
+    _work(settings, Selection(name, message_id, reason, limit), PURGE, dry_run, yes, as_json)
 
 
-def _report(as_json: bool, verb: str, done: int, left: int, why: str) -> None:
-    if as_json:
-        typer.echo(json.dumps({verb: done, "left": left}))
+@dataclass(frozen=True)
+class Work:
+    """What a command does with letters, in words."""
+
+    verb: str
+    done: str
+    doing: str
+
+
+RETRY = Work("Send", "retried", "retrying")
+PURGE = Work("Delete", "purged", "purging")
+
+
+def _work(
+    settings: Settings, selection: Selection, work: Work, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Say how many letters there are, ask, do it, and report."""
+    asks = not yes and common.notes.is_terminal
+    number = None
+    if dry_run or common.notes.is_terminal:
+        number = common.run(_count(settings, selection))
+    if dry_run:
+        _report(as_json, work, Result(matched=number or 0), dry=True)
         return
-    rest = f"; {left} left: {why}" if left else ""
-    common.notes.print(f"{verb} {done} dead letter{'s' if done != 1 else ''}{rest}", highlight=False)
+    if asks:
+        typer.confirm(f"{work.verb} {number:,} dead letters of {selection.name}?", abort=True, err=True)
+    result = common.run(_perform(settings, selection, work, number))
+    _report(as_json, work, result)
+    if result.interrupted:
+        raise typer.Exit(1)
 
 
-async def _collect(settings: Settings, selection: Selection) -> list[DeadLetter]:
+def _report(as_json: bool, work: Work, result: Result, *, dry: bool = False) -> None:
+    if as_json:
+        document = {"matched": result.matched, "done": result.done, "left": dict(result.left)}
+        typer.echo(json.dumps({**document, work.done: result.done}))
+        return
+    if dry:
+        common.say(f"{result.matched} dead letter{_s(result.matched)} would be {work.done}")
+        return
+    rest = "".join(f"; {number} left: {WHY[why]}" for why, number in result.left.items())
+    common.say(f"{work.done} {result.done} dead letter{_s(result.done)}{rest}")
+    if result.interrupted:
+        common.say("stopped; letters that were not reached are still there")
+
+
+WHY = {
+    "still_malformed": "still malformed",
+    "duplicate": "the same id is pending",
+    "gone": "deleted meanwhile",
+}
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"
+
+
+async def _as_they_are(_: Client, letter: DeadLetter) -> DeadLetter | None:
+    return letter
+
+
+async def _read(
+    settings: Settings,
+    selection: Selection,
+    complete: Callable[[Client, DeadLetter], Awaitable[DeadLetter | None]],
+) -> list[DeadLetter]:
     async with common.redis(settings) as client:
-        return [letter async for letter in selection.read(client, settings)]
+        found = await DeadLetters(client, settings, selection).first(selection.limit)
+        return [letter for shown in found if (letter := await complete(client, shown))]
 
 
-async def _purge(settings: Settings, selection: Selection) -> int:
-    purged = 0
+async def _count(settings: Settings, selection: Selection) -> int:
     async with common.redis(settings) as client:
-        batches: dict[str, list[str]] = {}
-        async for letter in selection.read(client, settings):
-            batch = batches.setdefault(letter.stream, [])
-            batch.append(letter.entry)
-            if len(batch) == _TOGETHER:
-                purged += await dead.forget(client, letter.stream, batches.pop(letter.stream))
-        for stream, batch in batches.items():
-            purged += await dead.forget(client, stream, batch)
-    return purged
+        return await DeadLetters(client, settings, selection).count()
 
 
-async def _retry(settings: Settings, selection: Selection) -> tuple[int, int]:
-    done = left = 0
+async def _perform(settings: Settings, selection: Selection, work: Work, number: int | None) -> Result:
     async with common.redis(settings) as client:
-        # What fails again while we work must not be met again.
-        letters = [letter async for letter in selection.read(client, settings)]
-        lanes = {dead.lane_stream(settings.redis.prefix, name): name for name in settings.providers}
-        with Progress(console=common.notes, transient=True, disable=not common.notes.is_terminal) as progress:
-            for letter in progress.track(letters, description="retrying"):
-                if letter.message is not None:
-                    lane = lane_of(client, settings, lanes[letter.stream])
-                    revived, passed = await lane.revive([letter.entry])
-                else:
-                    revived = await _read_again(client, settings, letter)
-                    passed = 1 - revived
-                done, left = done + revived, left + passed
-        await Fleet(client, settings.redis.prefix).wake(list(settings.providers))
-    return done, left
+        letters = DeadLetters(client, settings, selection)
+        with Progress(console=common.notes, transient=True, disable=not common.notes.is_terminal) as bar:
+            task = bar.add_task(work.doing, total=number)
+
+            def progress(count: int) -> None:
+                bar.update(task, advance=count)
+
+            if work is PURGE:
+                return await letters.purge(progress)
+            return await letters.retry(common.providers(settings), progress)
 
 
-async def _read_again(client: Client, settings: Settings, letter: DeadLetter) -> int:
-    """A malformed element goes through the intake once more; 1 if a lane takes it now."""
-    queue_name = letter.queue or letter.stream.partition("{")[2].partition("}")[0]
-    queue = next(
-        (queue for queue in settings.queues if queue.name == queue_name), QueueSettings(name=queue_name)
-    )
-    provider, item = Router(queue, settings, common.providers(settings)).route(letter.raw)
-    if provider is None or isinstance(item, Malformed):
-        return 0
-    await lane_of(client, settings, provider).enqueue([item])
-    return await dead.forget(client, letter.stream, [letter.entry])
-
-
-def as_data(letter: DeadLetter) -> dict[str, Any]:
+def as_data(letter: DeadLetter, provider: str | None = None) -> dict[str, Any]:
     """The JSON form of a dead letter."""
     document: dict[str, Any] = {
+        "id": letter.message.id if letter.message else None,
+        "provider": provider,
+        "group": None,
         "entry": letter.entry,
         "at": letter.at,
         "reason": letter.reason,
@@ -269,9 +256,10 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
     message = letter.message
     if message is None:
         document["raw"] = text_without_credentials(letter.raw.decode("utf-8", "backslashreplace"))
+        if len(letter.raw) < letter.raw_size:
+            document["raw_bytes"] = letter.raw_size
         return document
     document |= {
-        "id": message.id,
         "priority": PRIORITIES[message.priority],
         "payload": without_credentials(message.payload),
     }
@@ -287,6 +275,14 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
         if value := getattr(message, field):
             document[field] = value
     return document
+
+
+def _provider(settings: Settings, letter: DeadLetter) -> str | None:
+    """The provider in whose lane the letter is; None for an element that belongs to none."""
+    prefix = settings.redis.prefix
+    return next(
+        (name for name in settings.providers if dead.lane_stream(prefix, name) == letter.stream), None
+    )
 
 
 def _when(letter: DeadLetter) -> str:

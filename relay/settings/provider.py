@@ -52,6 +52,15 @@ class BreakerOptions(Options):
     """The time until one message probes whether the provider is back."""
 
 
+class DeadOptions(Options):
+    """How many dead letters are kept, and for how long. Others are deleted, counted and logged."""
+
+    keep: Duration = 14 * 86400.0
+    """The age at which a dead letter is deleted; 0: never."""
+    most: Annotated[int, Strict(), Field(ge=0)] = 1_000_000
+    """The most dead letters; beyond it the oldest are deleted. 0: any number."""
+
+
 class ShareOptions(Options):
     """What lower priorities get of what goes out while higher ones have a standing backlog."""
 
@@ -90,6 +99,8 @@ class ProviderOptions(Options):
     """Messages that may wait; `overflow` says which go beyond it. Absent: any number."""
     overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
     """Which message goes when `max_backlog` is reached."""
+    dead: DeadOptions = DeadOptions()
+    """How many dead letters are kept, and for how long."""
     shares: ShareOptions = ShareOptions()
     """High goes before normal before low, but a standing backlog leaves each its share."""
     order: Literal["fifo", "lifo"] = "fifo"

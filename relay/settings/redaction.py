@@ -31,11 +31,11 @@ _NAME = re.compile(r"(?i)auth|cookie|credential|key|passw|secret|session|token")
 _PASSWORD = re.compile(r"//[^/?#]*?:([^/?#]+)@")
 _IN_QUERY = re.compile(r"(?i)(?:password|passwd|secret|token)=([^&#\s]+)")
 _MEMBER = re.compile(
-    r'("[^"\\]*(?:auth|cookie|credential|api.?key|passw|secret|session|access.?token)[^"\\]*"\s*:\s*)'
-    r'"(?:[^"\\]|\\.)*"?',
-    re.IGNORECASE,
+    # A name, a colon, and a text that may be cut, a list of texts, or a word.
+    r'("(?:[^"\\]|\\.)*")(\s*:\s*)(?:"(?:[^"\\]|\\.)*(?:"|\\?$)|\[[^\]]*(?:\]|$)|[^\s,}\]\[{"]+)'
 )
-_SECRETS = re.compile(r'("secrets"\s*:\s*)\[[^\]]*\]?')
+_IN_TEXT = re.compile(r"(?i)auth|cookie|credential|api.?key|passw|secret|session|access.?token")
+"""Names of members that are hidden wherever they stand; `token` alone may be a device's."""
 _WEBHOOK_SECRET = re.compile(r"whs(?:ec|k)_[A-Za-z0-9+/=]*")
 _IN_PATH, _QUERY = "~!$&'()*+,;=:@", "~:@/"  # what stands there as it is
 _SCHEME = re.compile(r"(?i)(?:basic|bearer|token|vapid) +")
@@ -112,9 +112,22 @@ def without_credentials(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_without_credentials(text: str) -> str:
-    """The same for an element that could not be read, so that only its text can be searched."""
-    text = _MEMBER.sub(rf'\1"{HIDDEN}"', text)
-    return _WEBHOOK_SECRET.sub(HIDDEN, _SECRETS.sub(rf'\1"{HIDDEN}"', text))
+    """The same for an element that could not be read, so that only its text can be searched.
+
+    Every other character stays as it is.
+    """
+
+    def hidden(found: re.Match[str]) -> str:
+        return f'{found[1]}{found[2]}"{HIDDEN}"' if _IN_TEXT.search(_unescaped(found[1])) else found[0]
+
+    return _WEBHOOK_SECRET.sub(HIDDEN, _MEMBER.sub(hidden, text))
+
+
+def _unescaped(quoted: str) -> str:
+    try:
+        return str(json.loads(quoted))
+    except ValueError:
+        return quoted
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""Dead letters: what could not be delivered, with all that is known about it."""
+"""Dead letters: messages that could not be delivered, with all that is known about them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,26 @@ from relay.errors import StoreError
 from relay.message import Message
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.record import unpack
-from relay.store.scripting import TROUBLE, Client, describe
+from relay.store.scripting import TROUBLE, Client, describe, script
 
-_PAGE = 200
+PAGE = 100
+"""Letters that one page holds at most."""
+
+PAGE_BYTES = 128 * 1024
+"""Bytes after which a page is full: Redis serves nobody else meanwhile."""
+
+RAW_BYTES = 64 * 1024
+"""Bytes of a malformed element that a page holds; `whole` reads the rest."""
+
+TRIM_STEP = 1000
+"""Letters that one command deletes at most, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """One entry. A malformed element has `raw` and no `message`; `at` is in Unix seconds.
 
-    `stream` is the key that holds it, `entry` its id there.
+    `stream` is the key that holds it, `entry` its id there. `raw` may be cut, `raw_size` is its real length.
     """
 
     stream: str
@@ -29,6 +39,7 @@ class DeadLetter:
     queue: str
     message: Message | None = None
     raw: bytes = b""
+    raw_size: int = 0
     attempts: int = 0
     status: int = 0
     body: bytes = b""
@@ -44,40 +55,110 @@ def queue_stream(prefix: str, queue: str) -> str:
     return QueueKeys.of(prefix, queue).rejected
 
 
-async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:
-    """All letters of a stream, the oldest first, page by page. Raises StoreError."""
-    start = "-"
+async def count(client: Client, stream: str) -> int:
+    """How many letters a stream holds. Raises StoreError."""
+    try:
+        return int(await client.xlen(stream))
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+
+
+async def pages(client: Client, stream: str) -> AsyncIterator[Sequence[DeadLetter]]:
+    """The letters that are there now, page by page, the oldest first. Raises StoreError.
+
+    Letters that are filed meanwhile are not among them: a replay ends although its messages fail again.
+    """
+    after = last = ""
     while True:
-        try:
-            page: Any = await client.xrange(stream, start, "+", count=_PAGE)
-        except TROUBLE as error:
-            raise StoreError(describe(error)) from error
-        for entry, fields in page:
-            yield _letter(stream, entry.decode(), fields)
-        if len(page) < _PAGE:
+        limits = (PAGE, PAGE_BYTES, RAW_BYTES)
+        reply = await script("dead_page").run(client, (stream,), after, last, *limits)
+        last, found = reply[0].decode(), reply[1:]
+        if not found:
             return
-        start = f"({page[-1][0].decode()}"
+        after = found[-1][0].decode()
+        yield [_letter(stream, *entry) for entry in found]
+        if after == last:
+            return
 
 
-async def forget(client: Client, stream: str, entries: list[str]) -> int:
-    """Delete entries for good; how many there were. Raises StoreError."""
+async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:
+    """The letters that are there now, the oldest first. Raises StoreError."""
+    async for page in pages(client, stream):
+        for letter in page:
+            yield letter
+
+
+async def whole(client: Client, letter: DeadLetter) -> DeadLetter | None:
+    """The letter with all of its raw element; None if it is gone. Raises StoreError."""
+    if len(letter.raw) == letter.raw_size:
+        return letter
+    try:
+        found: Any = await client.xrange(letter.stream, letter.entry, letter.entry)
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+    for entry, fields in found:
+        flat = [part for pair in fields.items() for part in pair]
+        return _letter(letter.stream, entry, letter.raw_size, *flat)
+    return None
+
+
+async def forget(client: Client, stream: str, entries: Sequence[str]) -> int:
+    """Delete entries for good; returns how many there were. Raises StoreError."""
     try:
         return int(await client.xdel(stream, *entries)) if entries else 0
     except TROUBLE as error:
         raise StoreError(describe(error)) from error
 
 
-def _letter(stream: str, entry: str, fields: dict[bytes, bytes]) -> DeadLetter:
+async def trim(client: Client, stream: str, *, before: float, most: int) -> int:
+    """Delete the letters from before a time (Unix seconds) and the oldest ones beyond `most`, in small steps.
+
+    0 for either: no such limit. Returns how many were deleted. Raises StoreError.
+    """
+    trimmed = 0
+    limits: list[tuple[str, str | int]] = []
+    if before > 0:
+        limits.append(("MINID", f"{int(before * 1000)}-0"))
+    if most > 0:
+        limits.append(("MAXLEN", most))
+    try:
+        for name, limit in limits:
+            step = 1
+            while step:
+                # Whole nodes of the stream, which is cheap; the exact rest is less than one node.
+                step = int(
+                    await client.execute_command("XTRIM", stream, name, "~", limit, "LIMIT", TRIM_STEP)
+                )
+                trimmed += step
+            trimmed += int(await client.execute_command("XTRIM", stream, name, "=", limit))
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+    return trimmed
+
+
+async def count_trimmed(client: Client, prefix: str, provider: str, number: int) -> None:
+    """Add to a lane's total of letters that were deleted. Raises StoreError."""
+    try:
+        await client.execute_command(
+            "HINCRBY", LaneKeys.of(prefix, provider).part("control"), "dead_trimmed", number
+        )
+    except TROUBLE as error:
+        raise StoreError(describe(error)) from error
+
+
+def _letter(stream: str, entry: bytes, raw_size: int, *flat: bytes) -> DeadLetter:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
     record = fields.get(b"record")
     message = None if record is None else unpack(record)
     return DeadLetter(
         stream=stream,
-        entry=entry,
-        at=int(entry.partition("-")[0]) / 1000,
+        entry=entry.decode(),
+        at=int(entry.partition(b"-")[0]) / 1000,
         reason=fields.get(b"reason", b"").decode("utf-8", "replace"),
         queue=message.queue if message else fields.get(b"queue", b"").decode("utf-8", "replace"),
         message=message,
         raw=fields.get(b"raw", b""),
+        raw_size=raw_size,
         attempts=int(fields.get(b"attempts", 0)),
         status=int(fields.get(b"status", 0)),
         body=fields.get(b"body", b""),

@@ -85,6 +85,7 @@ TOTALS = (
     "fanned_out",
     "revived",
     "malformed",
+    "dead_trimmed",
 )
 
 

@@ -1,0 +1,199 @@
+"""Dead letters in numbers: bounds, pages, replays of many, and what is shown of malformed elements."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.settings.redaction import text_without_credentials
+from relay.store import dead
+from relay.store.record import pack
+from tests.e2e.conftest import webhook
+from tests.support.builders import a_message
+from tests.support.receiver import Receiver
+from tests.support.redis_server import RedisServer
+from tests.support.relay_process import RELAY, environment, relay, worker, write_config
+
+STREAM = "relay:{hook}:dead"
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+@pytest.fixture
+def config(tmp_path: Path, redis_server: RedisServer) -> str:
+    """A configuration whose worker would not deliver anything."""
+    hook = {"type": "webhook", "url": "http://127.0.0.1:9/"}
+    return str(write_config(tmp_path, redis_server.url, {"hook": hook}))
+
+
+async def file(redis: Redis, number: int, *, reason: str = "413 too large", size: int = 10) -> None:
+    """File dead letters as the scripts do."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for index in range(number):
+            record = pack(a_message(payload_json=b'{"body":"%s"}' % (b"x" * size)))
+            letter = {"ticket": 4 * index, "record": record, "reason": reason, "attempts": 1}
+            pipe.xadd(STREAM, letter)  # type: ignore[arg-type]
+            if len(pipe) == 5000:
+                await pipe.execute()
+        await pipe.execute()
+
+
+async def test_letters_that_are_too_old_or_too_many_are_deleted_and_counted(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    bounds = {
+        "few": webhook(receiver, dead={"most": 1000}),
+        "young": webhook(receiver, dead={"keep": "1h"}),
+        "all": webhook(receiver, dead={"keep": 0, "most": 0}),
+    }
+    config = write_config(tmp_path, redis_server.url, bounds)
+    old = int(time.time() * 1000) - 2 * 3_600_000
+    async with redis.pipeline(transaction=False) as pipe:
+        for name in bounds:
+            for index in range(2500):
+                pipe.xadd(f"relay:{{{name}}}:dead", {"raw": "{", "reason": "r"}, id=f"{old + index}-0")
+            pipe.xadd(f"relay:{{{name}}}:dead", {"raw": "{", "reason": "r"})
+        await pipe.execute()
+    async with worker(config) as running:
+        await running.says("deleted dead letters", times=2)
+        status = (await relay("status", "--json", "-c", str(config))).json
+    lanes = {lane["provider"]: (lane["dead"], lane["dead_trimmed"]) for lane in status["lanes"]}
+    assert lanes == {"few": (1000, 1501), "young": (1, 2500), "all": (2501, 0)}
+    (newest,) = await redis.xrevrange("relay:{few}:dead", count=1)
+    assert int(newest[0].partition(b"-")[0]) > old + 3_600_000
+
+
+MEMORY = """
+import atexit, resource, sys
+atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))
+from relay.__main__ import main
+main()
+"""
+
+
+async def peak_memory(*words: str) -> tuple[str, int]:
+    """The output of a command, and the most memory it had (KiB)."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", MEMORY, *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode(), int(err.decode().split()[-1])
+
+
+async def test_many_letters_are_replayed_and_purged_page_by_page(config: str, redis: Redis) -> None:
+    """Many letters take no more memory than few, and no command keeps Redis from others for long."""
+    number = 30_000
+    await file(redis, 100)
+    _, little = await peak_memory("dead", "retry", "hook", "-c", config)
+    await redis.flushall()
+    await file(redis, number, size=1000)
+    await redis.config_set("slowlog-log-slower-than", 20_000)
+    await redis.slowlog_reset()
+    dry = await relay("dead", "retry", "hook", "--dry-run", "--json", "-c", config)
+    assert dry.json == {"matched": number, "done": 0, "retried": 0, "left": {}}
+    out, much = await peak_memory(
+        "dead", "retry", "hook", "--limit", str(number // 2), "--json", "-c", config
+    )
+    assert json.loads(out)["done"] == number // 2
+    assert await redis.xlen(STREAM) == number // 2
+    out, purging = await peak_memory("dead", "purge", "hook", "--reason", "413", "--json", "-c", config)
+    assert json.loads(out) == {"matched": number // 2, "done": number // 2, "purged": number // 2, "left": {}}
+    assert max(much, purging) - little < 40 * 1024
+    scripts = [entry for entry in await redis.slowlog_get(50) if entry["command"].startswith(b"EVAL")]
+    assert len(scripts) < 5, scripts
+
+
+async def test_a_replay_ends_although_new_letters_are_filed_all_the_time(config: str, redis: Redis) -> None:
+    await file(redis, 300)
+    found: list[str] = []
+    async for page in dead.pages(redis, STREAM):
+        found += [letter.entry for letter in page]
+        await file(redis, 50)
+    assert len(found) == len(set(found)) == 300
+
+
+async def test_a_huge_element_is_cut_in_lists_and_whole_when_it_is_shown(config: str, redis: Redis) -> None:
+    raw = '{"payload": {"body": "' + "x" * (3 << 20)
+    await redis.xadd(STREAM, {"raw": raw, "reason": "not JSON", "queue": "notifications"})
+    (listed,) = (await relay("dead", "list", "hook", "--json", "-c", config)).json
+    assert (len(listed["raw"]), listed["raw_bytes"]) == (dead.RAW_BYTES, len(raw))
+    (shown,) = (await relay("dead", "show", "hook", "--json", "-c", config)).json
+    assert (shown["raw"], shown["provider"]) == (raw, "hook")
+    retried = await relay("dead", "retry", "hook", "--json", "-c", config)
+    assert retried.json["left"] == {"still_malformed": 1}
+
+
+async def test_ctrl_c_ends_a_replay_between_two_pages_and_reports_it(config: str, redis: Redis) -> None:
+    await file(redis, 20_000)
+    process = await asyncio.create_subprocess_exec(
+        *(RELAY, "dead", "retry", "hook", "--json", "-c", config),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    async with asyncio.timeout(60):
+        while await redis.xlen(STREAM) == 20_000:
+            await asyncio.sleep(0.005)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = await process.communicate()
+    left = await redis.xlen(STREAM)
+    assert process.returncode == 1, err.decode()
+    assert "Traceback" not in err.decode()
+    assert 0 < json.loads(out)["done"] < 20_000
+    # Nothing is lost: a letter is in its stream or in its lane.
+    assert left + await redis.hlen("relay:{hook}:bodies") == 20_000  # type: ignore[misc]
+
+
+async def test_letters_of_a_provider_that_the_file_no_longer_names_are_found(
+    config: str, redis: Redis
+) -> None:
+    await redis.xadd("relay:{old}:dead", {"raw": "{", "reason": "not JSON", "queue": "gone"})
+    (letter,) = (await relay("dead", "list", "old", "--json", "-c", config)).json
+    assert letter["raw"] == "{"
+    assert (await relay("dead", "purge", "old", "--yes", "-c", config)).code == 0
+    assert (await relay("dead", "list", "old", "-c", config)).code == 2
+
+
+SECRET = "Bearer c2VjcmV0LXRva2Vu"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"payload": {"headers": {"Authorization": "{secret}", "X-Kind": "order"}}, "unknown": 1}',
+        '{"headers": {"authorization": ["{secret}"], "X-Kind": "order"}',
+        '{"payload": {"headers": {"X-Kind": "order", "Authorization": "{secret}',
+        r'{"payload": {"headers": {"X-Kind": "order", "\u0041uthorization": "{secret}"}}, "unknown": 1}',
+    ],
+    ids=["unknown field", "no JSON", "cut", "escaped name"],
+)
+async def test_credentials_of_a_malformed_element_are_hidden(config: str, redis: Redis, raw: str) -> None:
+    """What is stored stays as it came, for a replay."""
+    raw = raw.replace("{secret}", SECRET)
+    await redis.xadd(STREAM, {"raw": raw, "reason": "unknown field", "queue": "notifications"})
+    for command in ("list", "show"):
+        done = await relay("dead", command, "hook", "--json", "-c", config)
+        assert SECRET not in done.out
+        assert "order" in done.json[0]["raw"]
+    ((_, fields),) = await redis.xrange(STREAM)
+    assert fields[b"raw"] == raw.encode()
+
+
+def test_an_element_without_credentials_is_shown_as_it_is() -> None:
+    raw = '{"payload": {"token": "device-1", "headers": {"x-kind": 1.0}},  "collapse_key": "k", "id": "x" '
+    assert text_without_credentials(raw) == raw
