@@ -64,7 +64,7 @@ async def test_logs_that_nobody_takes_stop_nothing_and_change_no_exit_code(
     await receiver.until(20)
     assert process.returncode is None
     process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         assert await process.wait() == 0
     assert await redis.keys("relay:*:inflight:*") == []
 

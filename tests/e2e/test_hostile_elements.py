@@ -39,7 +39,7 @@ async def receipts(redis: Redis) -> dict[str, tuple[str, str]]:
 
 
 async def until_receipts(redis: Redis, number: int) -> dict[str, tuple[str, str]]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while len(found := await receipts(redis)) < number:
             await asyncio.sleep(0.02)
     return found
@@ -149,7 +149,7 @@ async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(
         await redis.rpush("q", message("b3", provider="broken"))
         await redis.rpush("q", message("g3", provider="good"))
         await until_receipts(redis, 4)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while await redis.llen("relay:{q}:deferred:broken") != 4:
                 await asyncio.sleep(0.05)
         await redis.delete("relay:{broken}:bodies")
@@ -168,7 +168,7 @@ async def test_an_id_of_a_scoped_queue_is_found_by_cancel(
     async with worker(config):
         for name in ("one", "two"):
             await redis.rpush(name, message("same", reply_to=f"receipts:{name}"))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while await redis.hlen("relay:{hook}:bodies") < 2:
                 await asyncio.sleep(0.02)
         cancelled = await relay("cancel", "hook", "same", "-c", str(config))

@@ -52,7 +52,7 @@ async def status(config: Path) -> dict[str, Any]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.05)
 
@@ -98,7 +98,7 @@ async def test_a_broken_file_stops_no_worker_and_no_replacement(
         await receiver.until(1)
         config.write_text(good)
         (tmp_path / "moved").rename(tmp_path / "secret")
-        async with asyncio.timeout(60):  # the next heartbeat of each
+        async with asyncio.timeout(120):  # the next heartbeat of each
             while True:
                 shown = await status(config)
                 failed = [entry for entry in shown["workers"] if entry["alive"] and entry["reload_failed"]]
@@ -149,7 +149,7 @@ async def test_a_worker_that_hangs_costs_no_probe_an_answer_and_is_replaced(
     running = Worker(process)
     try:
         await running.says("ready", times=2)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not all(entry.get("worker") for entry in (await health(port))[1]["workers"]):
                 await asyncio.sleep(0.05)
         hung = (await health(port))[1]["workers"][0]["pid"]
@@ -160,9 +160,9 @@ async def test_a_worker_that_hangs_costs_no_probe_an_answer_and_is_replaced(
         assert line["pid"] == hung
         await running.says("ready", times=3)
         assert not runs(hung)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while (await health(port))[0] != 200:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.02)
         shown = await status(config)
         assert sorted(entry["alive"] for entry in shown["workers"]) == [False, True, True]
         await redis.rpush("notifications", message(1))
@@ -211,13 +211,13 @@ async def test_two_fleets_on_one_queue_are_visible(
         text = configs[-1].read_text().replace("redis:", f"redis:\n  prefix: {prefix}", 1)
         configs[-1].write_text(text)
     async with worker(configs[0]) as first:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not await redis.pubsub_channels("one:wake"):
                 await asyncio.sleep(0.05)
         async with worker(configs[1]) as second:
             line = await second.says("another fleet takes from the same queues")
             assert f"`redis.prefix: one` ({os.uname().nodename} pid {first.process.pid})" in line["fleet"]
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while not (found := (await status(configs[0]))["findings"]):
                     pass
             assert "`redis.prefix: two`" in found[0]

@@ -134,7 +134,7 @@ async def test_an_adapter_that_hangs_at_its_start_holds_up_no_lane_and_no_stop(
     running = Worker(process)
     await receiver.until(1)
     running.signal(signal.SIGTERM)
-    assert await running.ended(90) == 0
+    assert await running.ended() == 0
     assert "stopped" in [line["event"] for line in running.lines]
 
 
@@ -203,12 +203,12 @@ async def test_a_process_whose_event_loop_is_blocked_ends_itself_and_a_frozen_on
     config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
     running = await a_worker_with(config, 600, installed)
     running.signal(signal.SIGSTOP)
-    await asyncio.sleep(6)  # longer than it may stand still by itself
+    await asyncio.sleep(6)  # how long it is frozen: longer than it may stand still by itself
     running.signal(signal.SIGCONT)
     await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
-    assert await redis.blpop(["receipts:a"], 60)  # type: ignore[misc]
+    assert await redis.blpop(["receipts:a"], 120)  # type: ignore[misc]
     await redis.rpush("notifications", '{"payload": {"do": "block"}}')
-    assert await running.ended(90) == 70
+    assert await running.ended() == 70
     (said,) = [line for line in running.lines if "no progress" in str(line["event"])]
     assert any("relay_trouble.py" in place for place in said["stack"])
 
@@ -221,5 +221,5 @@ async def test_a_process_that_computes_forever_is_ended_by_the_kernel(
     config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
     running = await a_worker_with(config, 3, installed)
     await redis.rpush("notifications", '{"payload": {"do": "compute"}}')
-    assert await running.ended(90) == -signal.SIGPROF
+    assert await running.ended() == -signal.SIGPROF
     assert any("relay_trouble.py" in str(line["event"]) for line in running.lines)

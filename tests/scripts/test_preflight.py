@@ -76,7 +76,7 @@ async def configured(redis: Redis, **values: str) -> AsyncIterator[None]:
         for key, value in before.items():
             await redis.config_set(key, value)
         # A server that writes its first append-only file does not obey SIGTERM.
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while (await redis.info("persistence"))["aof_rewrite_in_progress"]:
                 await asyncio.sleep(0.02)
 
@@ -213,7 +213,7 @@ async def test_a_master_that_no_sentinel_knows_is_named(tmp_path: Path) -> None:
     sentinel = SentinelServer(BINARY, tmp_path / "sentinel", free_port())
     sentinel.start()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             text = ""
             while "no sentinel that answers knows this name" not in text or "refused" in text:
                 with pytest.raises(StoreError) as caught:

@@ -58,7 +58,7 @@ def opened() -> Opener:
 
 
 async def until_open(port: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             with suppress(ConnectionRefusedError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -193,7 +193,7 @@ async def test_a_taken_port_is_served_once_it_is_free() -> None:
         admin = Admin(settings, no_redis, lambda: HEALTHY, retry=0.05)
         serving = asyncio.create_task(admin.run())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while not logged:
                     await asyncio.sleep(0.02)
                 other.close()

@@ -43,7 +43,7 @@ while True:
 """
 """Writes its orders into a file that bears its pid, and reports twenty times a second."""
 
-IDLE = "import time; time.sleep(600)"
+IDLE = "import time; time.sleep(3600)"
 
 QUICK = Tuning(check=0.05, silence=5.0, first_wait=0.05)
 
@@ -53,7 +53,7 @@ def orders(text: str = "one", processes: int = 1) -> Orders:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -65,7 +65,7 @@ async def supervising(supervisor: Supervisor) -> AsyncIterator[asyncio.Task[int]
         yield running
     finally:
         supervisor.stop()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await running
 
 
@@ -148,7 +148,7 @@ async def test_a_worker_that_ends_in_peace_is_replaced_unless_all_is_empty(tmp_p
 
 async def test_wrong_usage_ends_the_supervisor_before_any_worker_has_worked() -> None:
     command = [sys.executable, "-c", "import sys; sys.exit(2)"]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         assert await Supervisor(command, orders(processes=2), 5, tuning=QUICK).run() == 2
 
 
@@ -195,15 +195,15 @@ async def test_a_hangup_that_finds_no_handler_restarts_the_child_at_once(tmp_pat
 
 async def test_a_stop_that_comes_before_the_children_is_not_lost_on_them() -> None:
     """They would be waited for, and then be killed."""
-    supervisor = Supervisor([sys.executable, "-c", IDLE], orders(processes=2), 20)
+    supervisor = Supervisor([sys.executable, "-c", IDLE], orders(processes=2), 900)
     supervisor.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         assert await supervisor.run() == 0
-    supervisor = Supervisor([sys.executable, "-c", IDLE], orders(processes=2), 20)
+    supervisor = Supervisor([sys.executable, "-c", IDLE], orders(processes=2), 900)
     running = asyncio.create_task(supervisor.run())
     await asyncio.sleep(0)  # it has begun to start them
     supervisor.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         assert await running == 0
 
 

@@ -59,7 +59,7 @@ async def answer_of(opened: Opener, handler: Handler, timeout: float = 120) -> R
 @pytest.mark.parametrize("opened", ["aiohttp", "curl"], indirect=True)
 async def test_an_endless_flood_of_informational_answers_is_cut_off_early(opened: Opener) -> None:
     flood = Flood(EARLY_HINTS * 600)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         reason = await answer_of(opened, flood)
     assert isinstance(reason, str)
     assert "did not answer in HTTP: " in reason
@@ -110,7 +110,7 @@ async def test_an_answer_that_drips_ends_with_the_timeout(opened: Opener, beginn
             await asyncio.sleep(0.05)
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         assert await answer_of(opened, drip, 0.3) == "no answer within 0.3 s"
 
 
@@ -179,7 +179,7 @@ async def test_half_an_answer_on_an_idle_connection_does_not_begin_the_next_one(
     async with serving(handler) as port, opened() as transport:
         request = Request(f"http://127.0.0.1:{port}/", b"x")
         assert (await transport.send(request)).status == 200
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await closed.wait()
         assert (await transport.send(request)).status == 200
 
@@ -204,7 +204,7 @@ async def test_a_certificate_chain_of_megabytes_is_refused(
 
     before = resident()
     async with serving(handler) as port, opened(60) as transport:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             with pytest.raises(TransportError, match=f"127.0.0.1:{port}"):
                 await transport.send(Request(f"https://127.0.0.1:{port}/", b"x"))
     assert resident() - before < 32 * MEBIBYTE
@@ -219,7 +219,7 @@ async def test_a_handshake_that_drips_ends_with_the_timeout(opened: Opener) -> N
             await asyncio.sleep(0.02)
 
     async with serving(handler) as port, opened(0.4) as transport:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             with pytest.raises(TransportError, match=r"no answer within|TLS: "):
                 await transport.send(Request(f"https://127.0.0.1:{port}/", b"x"))
 
@@ -296,7 +296,7 @@ async def test_a_flood_over_http2_ends_with_the_timeout_and_takes_no_memory(
     before = resident()
     async with peering(tmp_path, flood) as server:
         transport = ReqwestTransport(timeout=1, concurrency=1, ca=server.ca, http2=True)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             with suppress(TransportError):  # some of it is no error by the standard
                 await transport.send(Request(f"{server.url}/", b"x"))
         await transport.close()

@@ -200,7 +200,7 @@ def children() -> set[int]:
 
 
 async def gone(numbers: set[int]) -> bool:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while numbers & children():
             await asyncio.sleep(0.02)
     return True
