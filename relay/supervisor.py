@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
+from relay.deployment import ReloadFailure
 from relay.health import Health, WorkerReport
 from relay.link import DESCRIPTOR, Link, Orders
 from relay.parts import Parts
@@ -104,6 +106,8 @@ class Supervisor:
         self._keepers: set[asyncio.Task[int]] = set()
         self._stopping = False
         self._has_worked = False
+        self._previous: Orders | None = None
+        """The orders before the last change of the configuration."""
 
     @property
     def orders(self) -> Orders:
@@ -130,6 +134,8 @@ class Supervisor:
 
     def update(self, orders: Orders, shutdown_timeout: float) -> None:
         """Hand new orders to all workers; start further workers, or stop some, if their number changed."""
+        if orders.snapshot != self._orders.snapshot:
+            self._previous = self._orders
         self._orders = orders
         self._shutdown_timeout = shutdown_timeout
         for slot in self._slots:
@@ -170,6 +176,8 @@ class Supervisor:
                 if code == WRONG_USAGE and not self._has_worked:
                     self.stop()
                     return code
+                if code == WRONG_USAGE:
+                    self._fall_back()
                 if code == -signal.SIGHUP:
                     continue  # it came before the process had its handler
                 deaths = 1 if time.monotonic() - started > self._tuning.healthy else deaths + 1
@@ -184,6 +192,19 @@ class Supervisor:
             return 0
         finally:
             self._slots.remove(slot)
+
+    def _fall_back(self) -> None:
+        """Return to the previous configuration, because a worker cannot start with the present one."""
+        previous, self._previous = self._previous, None
+        if previous is None:
+            return
+        logger.error("a worker cannot use the new configuration: the old configuration stays")
+        problem = f"{self._orders.snapshot.path}: a worker cannot use it; its log says why"
+        failed = msgspec.structs.replace(
+            previous.deployment, reload_failure=ReloadFailure(problem, 0, time.time())
+        )
+        self.update(msgspec.structs.replace(previous, deployment=failed), self._shutdown_timeout)
+        self._previous = None
 
     async def _run_process(self, slot: _Slot) -> int | None:
         """Start a process and wait for its end; returns its exit code, or None if it could not be started."""

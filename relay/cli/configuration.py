@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from relay.cli import common
 from relay.deployment import ReloadFailure
 from relay.errors import ConfigError
 from relay.provider import AdapterOptions, discover
@@ -60,6 +61,9 @@ class ConfigurationFile:
                 result = await asyncio.to_thread(self._try_to_load)
             except RuntimeError as error:  # no memory for a thread
                 result = ConfigError([f"{self.path}: {error}"])
+            # On the loop, where adapters are built in a worker, too.
+            if isinstance(result, Loaded):
+                result = self._try_to_build(result)
             yield result if isinstance(result, Loaded) else _failure(result)
             # Only now: a reader of this line finds its effect.
             if isinstance(result, Loaded):
@@ -77,6 +81,14 @@ class ConfigurationFile:
         except Exception as error:  # a file must not end what runs, whatever an adapter makes of it
             logger.exception("the file cannot be checked")
             return ConfigError([f"{self.path}: {type(error).__name__}: {error}"])
+
+    def _try_to_build(self, loaded: Loaded) -> Loaded | ConfigError:
+        """The same, unless an adapter refuses its options: no worker could use them."""
+        try:
+            common.providers(loaded.settings)
+        except Exception as error:  # an adapter may raise anything
+            return ConfigError([f"{self.path}: {type(error).__name__}: {error}"])
+        return loaded
 
 
 def _failure(error: ConfigError) -> ReloadFailure:

@@ -167,6 +167,25 @@ async def test_wrong_usage_ends_nothing_once_a_worker_has_worked(tmp_path: Path)
             await until(lambda: pids(supervisor))
 
 
+async def test_a_configuration_that_no_worker_can_use_is_replaced_by_the_previous_one(
+    tmp_path: Path,
+) -> None:
+    refuses = REPORTS.replace(
+        "    pathlib.Path(", "    orders.snapshot.text == 'bad' and sys.exit(2)\n    pathlib.Path(", 1
+    )
+    supervisor = Supervisor([sys.executable, "-c", refuses, str(tmp_path)], orders(), 5, tuning=QUICK)
+    async with supervising(supervisor):
+        await until(lambda: pids(supervisor))
+        (first,) = pids(supervisor)
+        supervisor.update(orders("bad"), 5)
+        await until(lambda: pids(supervisor) - {first})
+        (second,) = pids(supervisor)
+        assert (tmp_path / str(second)).read_text() == "one"
+        failure = supervisor.orders.deployment.reload_failure
+        assert failure is not None
+        assert "a worker cannot use it" in failure.problem
+
+
 async def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
     """The same as without a free descriptor or memory for a process."""
     command = [str(tmp_path / "missing")]
