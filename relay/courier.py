@@ -75,6 +75,8 @@ class Courier:
                         f"outbox {provider}", partial(self._carry_some, provider)
                     ):
                         calls.discard(provider)
+                calls |= self._calls
+                self._calls = set()
 
     async def _carry_some(self, provider: str) -> int:
         try:

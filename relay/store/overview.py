@@ -67,7 +67,7 @@ class LaneStatus:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.error or self.waiting or self.delayed or self.in_flight or self.dead)
+        return not (self.error or self.waiting or self.delayed or self.in_flight or self.dead or self.outbox)
 
 
 TOTALS = (

@@ -283,6 +283,44 @@ async def test_an_outbox_that_is_no_stream_hides_no_other(redis: Client) -> None
     assert await outboxes.filled() == ["broken", "test"]
 
 
+async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> None:
+    full, other = a_lane(redis, name="full"), a_lane(redis, name="other")
+    outboxes = Outboxes(redis, "relay", ["full", "other"])
+    courier = Courier("relay:feedback", outboxes, Replicas(redis))
+    letter = msgspec.msgpack.encode(["receipt", LISTS[0], "m", "delivered", "", 1, 2])
+
+    arrived = asyncio.Event()
+
+    async def fill() -> None:
+        # Not cancelled: in a cluster the client may swallow that.
+        while not arrived.is_set():
+            async with redis.pipeline(transaction=False) as pipe:
+                for _ in range(300):
+                    pipe.xadd(outboxes["full"].key, {"letter": letter})
+                await pipe.execute()
+            while not arrived.is_set() and await full.letters() > 500:
+                await asyncio.sleep(0)
+
+    filling = asyncio.create_task(fill())
+    forwarding = asyncio.create_task(courier.run())
+    try:
+        async with asyncio.timeout(60):
+            while not await redis.llen(LISTS[0]):
+                await asyncio.sleep(0.01)
+            await other.enqueue([a_message("m1", reply_to=LISTS[1])])
+            (claim,) = (await other.claim(1)).claims
+            await other.settle([(claim.ticket, claim.fence, "d", 1)])
+            courier.call("other")
+            while not await redis.llen(LISTS[1]):
+                await asyncio.sleep(0.01)
+    finally:
+        arrived.set()
+        await filling
+        while not forwarding.done():
+            forwarding.cancel()
+            await asyncio.wait([forwarding], timeout=1)
+
+
 async def test_feedback_comes_once(redis: Client) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_message(f"m{number}") for number in range(150)])
