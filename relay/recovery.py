@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import structlog
 
 from relay.errors import StoreError
 from relay.intake import batch_mark, finish_batch
+from relay.parts import Parts
 from relay.repeats import redis_trouble, thinned
 from relay.router import Router
 from relay.settings.provider import ProviderOptions
@@ -92,11 +94,13 @@ class Recovery:
         profile: Profile,
         lanes: Mapping[str, Lane],
         routers: Mapping[str, Router],
+        parts: Parts | None = None,
     ) -> None:
         """`lanes` by provider and `routers` by queue are those of this worker's configuration."""
         self._client = client
         self._replicas = Replicas(client)
         self._prefix = prefix
+        self._parts = parts or Parts()
         self._lanes = lanes
         self._routers = routers
         self._fleet = fleet
@@ -150,9 +154,9 @@ class Recovery:
         found = 0
         workers = [member.profile.worker for member in gone]
         for name in sorted({name for member in gone for name in self._queues_of(member.profile)}):
-            found += await self._contained(f"queue {name}", self._sweep_queue(name, workers)) or 0
+            found += await self._contained(f"queue {name}", partial(self._sweep_queue, name, workers)) or 0
         for name in sorted({name for member in gone for name in self._lanes_of(member.profile)}):
-            found += await self._contained(f"lane {name}", self._sweep_lane(name, workers)) or 0
+            found += await self._contained(f"lane {name}", partial(self._sweep_lane, name, workers)) or 0
         if found:
             logger.warning("gave back what had come to workers that are gone", number=found)
         for member in gone:
@@ -178,7 +182,7 @@ class Recovery:
         """Workers that hold batches of our queues, and that the fleet has not known since the last look."""
         holders: set[str] = set()
         for name in self._routers:
-            holders.update(await self._contained(f"queue {name}", self._queue(name).holders()) or ())
+            holders.update(await self._contained(f"queue {name}", self._queue(name).holders) or ())
         known = [*await self._fleet.members(), *await self._fleet.gone()]
         unknown = holders.difference(member.profile.worker for member in known)
         strangers, self._unknown = unknown & self._unknown, unknown
@@ -199,12 +203,14 @@ class Recovery:
         worker, is_done = profile.worker, True
         recovered: dict[str, int] = {}
         for name in self._queues_of(profile):
-            finished = await self._contained(f"queue {name} of {worker}", self._finish(name, worker))
+            finished = await self._contained(f"queue {name} of {worker}", partial(self._finish, name, worker))
             if finished is False:
                 return False
             is_done = is_done and finished is not None
         for name in self._lanes_of(profile):
-            messages = await self._contained(f"lane {name} of {worker}", self._lane(name).recover(worker))
+            messages = await self._contained(
+                f"lane {name} of {worker}", partial(self._lane(name).recover, worker)
+            )
             is_done = is_done and messages is not None
             if messages:
                 recovered[name] = messages
@@ -241,7 +247,7 @@ class Recovery:
         # Not when it is buried: if it wakes it must not put a batch into a lane for a second time.
         marks = [batch_mark(profile.worker, queue) for queue in self._queues_of(profile)]
         for name in self._lanes_of(profile):
-            await self._contained(f"lane {name}", self._lane(name).forget_marks(marks))
+            await self._contained(f"lane {name}", partial(self._lane(name).forget_marks, marks))
         await self._fleet.forget(profile.worker)
 
     def _queues_of(self, profile: Profile) -> Sequence[str]:
@@ -251,26 +257,24 @@ class Recovery:
     def _lanes_of(self, profile: Profile) -> Sequence[str]:
         return profile.lanes or tuple(self._lanes)
 
-    async def _contained(self, part: str, step: Awaitable[ResultT]) -> ResultT | None:
+    async def _contained(self, part: str, step: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
         """The result of a step for one queue or lane; None if it fails, so that the others get their turn.
 
         Raises StoreError for trouble with Redis itself.
         """
         try:
-            return await step
+            return await self._parts.attempt(f"recovery of {part}", step)
         except StoreError as error:
             if not is_refusal(error):
                 raise
             self._note(part, str(error))
-        except Exception as error:
-            self._note(part, repr(error), error)
-        return None
+            return None
 
-    def _note(self, part: str, text: str, error: Exception | None = None) -> None:
+    def _note(self, part: str, text: str) -> None:
         now = time.monotonic()
         self._failures = {name: one for name, one in self._failures.items() if now - one.at < 2 * RECENT}
         self._failures[part] = _Failure(text, at=now)
-        thinned.log("warning", "cannot recover", part, text, part=part, exc_info=error)
+        thinned.log("warning", "cannot recover", part, text, part=part)
 
     def _lane(self, name: str) -> Lane:
         # A lane that this file no longer names keeps what it has, in the order it came.

@@ -127,7 +127,7 @@ class Worker:
             for queue in settings.queues
         ]
         routers = {intake.queue.name: intake.router for intake in self.intakes}
-        self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers)
+        self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers, self.parts)
         self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
         self._joined = False
         self._janitor = Janitor(client, settings, self.fleet)
