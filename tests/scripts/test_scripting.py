@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -14,6 +16,19 @@ from redis.backoff import NoBackoff
 from relay.errors import StoreError
 from relay.store.scripting import script
 from tests.support.redis_server import RedisServer
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_documented_rights_cover_every_command_of_the_scripts() -> None:
+    calls = re.compile(r"p?call\((?:[^()']* )?'([A-Z]+)'(?: or '([A-Z]+)')?")
+    scripts = (ROOT / "relay/store/scripts").glob("*.lua")
+    used = {
+        name.lower() for script in scripts for found in calls.findall(script.read_text()) for name in found
+    }
+    page = (ROOT / "docs/operations.md").read_text()
+    rules = re.findall(r"ACL SETUSER relay on >PASSWORD [^`]*", page)[0]
+    assert used - {""} - set(re.findall(r"\+([a-z]+)", rules)) == set()
 
 
 def test_a_connection_that_closes_while_it_is_opened_is_trouble_on_uvloop_too(
