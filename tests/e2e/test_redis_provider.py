@@ -128,7 +128,10 @@ async def test_own_keys_are_out_of_reach_by_whatever_name_the_server_goes(
         tmp_path,
         redis_server.url,
         {"live": {"type": "redis"}, "elsewhere": {"type": "redis", "url": elsewhere}},
-        [{"name": "notifications", "provider": "live"}, {"name": "hits", "provider": "live"}],
+        [
+            {"name": "notifications", "provider": "live", "providers": "*"},
+            {"name": "hits", "provider": "live"},
+        ],
     )
     own = [
         "relay:{live}:outbox",
