@@ -121,7 +121,7 @@ class Fleet:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         return [
-            Member(_profile(worker.decode(), profile), max(0.0, now - beat / 1000), beat)
+            Member(_profile(worker.decode(), profile, beat), max(0.0, now - beat / 1000), beat)
             for (worker, beat), profile in zip(beats, profiles, strict=True)
             if worker.isascii()
         ]
@@ -196,10 +196,10 @@ def _named(call: Mapping[str, Any]) -> frozenset[str]:
     return frozenset((data.decode(),))
 
 
-def _profile(worker: str, encoded: bytes | None) -> Profile:
-    """The profile of a worker; if nobody can read it, one that knows its name alone."""
+def _profile(worker: str, encoded: bytes | None, beat: float) -> Profile:
+    """The profile of a worker; if nobody can read it, one with its name and its last heartbeat alone."""
     try:
         profile = msgspec.json.decode(encoded or b"", type=Profile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Profile(worker, host="", machine="", pid=0, version="", started=0.0)
+        return Profile(worker, host="", machine="", pid=0, version="", started=beat / 1000)
     return msgspec.structs.replace(profile, worker=worker)
