@@ -126,15 +126,17 @@ def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
 
 
 @asynccontextmanager
-async def redis(settings: Settings) -> AsyncIterator[Client]:
-    """A client for the Redis of the settings. Raises StoreError where it cannot be reached."""
+async def redis(settings: Settings, read_url: Callable[[], str] | None = None) -> AsyncIterator[Client]:
+    """A client for the Redis of the settings. Raises StoreError if it cannot be reached.
+
+    `read_url` returns the URL whose password new connections use. Default: that of the settings.
+    """
     from relay.store.connect import connect
 
+    read_url = read_url or settings.redis.read_url
     async with AsyncExitStack() as stack:
         try:
-            client = await stack.enter_async_context(
-                connect(settings.redis.url.get_secret_value(), settings.redis.read_url)
-            )
+            client = await stack.enter_async_context(connect(settings.redis.url.get_secret_value(), read_url))
         except StoreError as error:
             hint = f"is it running, and is `redis.url` in {settings.path} right?"
             raise StoreError(f"{str(error).rstrip('.')}; {hint}") from error

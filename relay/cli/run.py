@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ from relay.cli import common
 from relay.cli.configuration import ConfigurationFile, Loaded, adapters
 from relay.cli.supervise import HANGUP, supervise
 from relay.deployment import Deployment, ReloadFailure
-from relay.errors import ConfigError, UsageError
+from relay.errors import ConfigError, StoreError, UsageError
 from relay.link import Link, Orders, first_orders, inherited
 from relay.provider import discover
 from relay.settings.load import restore
@@ -44,6 +44,9 @@ logger = structlog.get_logger()
 
 EXIT_TIMEOUT = 5.0
 """Seconds after the work is over within which the process ends, whatever threads of libraries still do."""
+
+REFUSED_PAUSE = 2.0
+"""Seconds until a worker tries again after Redis has refused it since a reload."""
 
 
 def run(
@@ -146,7 +149,9 @@ class _Work:
         # What a message leaves behind goes by its count of references.
         gc.set_threshold(10_000)
         async with AsyncExitStack() as stack:
-            client = await tasks.unless(self._stop, stack.enter_async_context(common.redis(self._settings)))
+            client = await tasks.unless(
+                self._stop, stack.enter_async_context(common.redis(self._settings, self._read_url))
+            )
             if client is None:
                 return
             if not self._deployment.supervisor:
@@ -160,6 +165,10 @@ class _Work:
                 code = 0
             finally:
                 watch.expect_exit(EXIT_TIMEOUT, code)
+
+    def _read_url(self) -> str:
+        """The URL of the settings in force: a reload may bring another password."""
+        return self._settings.redis.read_url()
 
     async def _serve(self, client: Client, watch: StallWatch, *, until_empty: bool) -> None:
         """One worker after the other, each with the settings in force."""
@@ -178,11 +187,20 @@ class _Work:
                 logger.error("the new file cannot be served: the old one stays", error=str(error))
                 self._settings, before = before, None
                 continue
+            except StoreError as error:
+                if before is None:
+                    raise
+                logger.error("Redis refuses this worker; it tries again", error=str(error))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(REFUSED_PAUSE):
+                        await self._over.wait()
+                if not self._over.is_set():
+                    continue
             if self._stop.is_set() or self._next is None:
                 return
             self._over.clear()
             before, self._settings, self._next = self._settings, self._next, None
-            if self._settings.redis != before.redis:
+            if not self._settings.redis.is_same_server(before.redis):
                 if self._deployment.supervisor:
                     return  # the supervisor starts another process, which connects anew
                 logger.warning("a change of `redis` needs a restart")

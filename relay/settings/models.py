@@ -92,6 +92,12 @@ def _check_token(token: Secret | None) -> Secret | None:
     return token
 
 
+def _without_credentials(url: Secret) -> str:
+    scheme, separator, rest = url.get_secret_value().partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
 RedisUrl = Annotated[Secret, AfterValidator(check_redis_url)]
 
 
@@ -114,6 +120,13 @@ class RedisSettings(Options):
     def safe_url(self) -> str:
         """The URL with its passwords masked."""
         return mask_url(self.url.get_secret_value())
+
+    def is_same_server(self, other: RedisSettings) -> bool:
+        """Whether only user and password differ, which a running worker reads again."""
+        return (_without_credentials(self.url), self.prefix) == (
+            _without_credentials(other.url),
+            other.prefix,
+        )
 
     def read_url(self) -> str:
         """The URL as `url_file` holds it now. Raises ValueError if there is none."""

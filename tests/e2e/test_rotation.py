@@ -74,6 +74,36 @@ async def test_a_new_password_and_a_new_authority_are_used_without_a_restart(
                 await running.says("ready", 2)
                 push(5)
                 await receiver.until(5)
+                assert not [line for line in running.lines if "needs a restart" in line["event"]]
                 assert not [line for line in running.lines if "second-word" in str(line)]
+    finally:
+        server.stop()
+
+
+async def test_a_password_in_the_file_itself_changes_by_a_reload_whenever_that_comes(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    options = ("--requirepass", "first-word")
+    server = RedisServer(BINARY, tmp_path / "redis", *options, password="first-word").start()
+
+    def write_password(password: str) -> Path:
+        return write_config(
+            tmp_path, f"redis://:{password}@127.0.0.1:{server.port}/0", {"hook": webhook(receiver)}
+        )
+
+    try:
+        with Redis(port=server.port, password="first-word") as operator:
+            async with worker(write_password("first-word")) as running:
+                operator.config_set("requirepass", "second-word")
+                for kind in ("normal", "pubsub"):
+                    operator.client_kill_filter(_type=kind, skipme=True)
+                # Too early: the file has the old password still.
+                running.signal(signal.SIGHUP)
+                await running.says("Redis refuses this worker; it tries again")
+                write_password("second-word")
+                running.signal(signal.SIGHUP)
+                await running.says("ready", 2)
+                operator.rpush("notifications", json.dumps({"payload": {"body": 1}}))
+                await receiver.until(1)
     finally:
         server.stop()
