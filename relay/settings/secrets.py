@@ -7,6 +7,7 @@ It is read here, before validation, so that no adapter has to know.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -47,6 +48,8 @@ def read_secret(path: Path, files: SecretFiles) -> str:
         raise ValueError(f"the file {quote(str(path))} is larger than {MAX_SECRET // 1024} KiB")
     if not text.strip():
         raise ValueError(f"the file {quote(str(path))} is empty")
+    if _is_nothing(text):
+        raise ValueError(f"the file {quote(str(path))} holds {quote(text)}, which is no secret")
     return text
 
 
@@ -61,6 +64,7 @@ class _Reader:
         if not isinstance(node, Mapping):
             return
         for twin, name in twins(model).items():
+            self._check_filled(node, (*location, name), name)
             if twin in node.entries:
                 self._replace(model, node, location, twin, name)
         for name, models in nested(model).items():
@@ -68,6 +72,22 @@ class _Reader:
                 for reach, inner in models:
                     for step, part in _parts(node.entries[name].node, reach):
                         self.visit(inner, part, (*location, name, *step))
+
+    def _check_filled(self, node: Mapping, location: Location, name: str) -> None:
+        """Refuse secrets that a template or a script has filled with its word for nothing."""
+        entry = node.entries.get(name)
+        if entry is not None and isinstance(entry.node, Sequence):
+            items = [self._filled(item, (*location, at)) for at, item in enumerate(entry.node.items)]
+            node.entries[name] = Entry(entry.key_position, replace(entry.node, items=items))
+        elif entry is not None:
+            node.entries[name] = Entry(entry.key_position, self._filled(entry.node, location))
+
+    def _filled(self, value: Node, location: Location) -> Node:
+        if not (isinstance(value, Scalar) and value.filled and _is_nothing(value.text)):
+            return value
+        problem = "is a placeholder and no secret; unset the variable, or set it to a generated one"
+        self._problems.add(value.position, location, problem)
+        return replace(value, value=None, broken=True)
 
     def _replace(
         self, model: type[BaseModel], node: Mapping, location: Location, twin: str, name: str
@@ -111,6 +131,11 @@ def _parts(node: Node, reach: Reach) -> Iterator[tuple[Location, Node]]:
             yield from (((index,), item) for index, item in enumerate(node.items))
         case Mapping(), "each value":
             yield from (((key,), entry.node) for key, entry in node.entries.items())
+
+
+def _is_nothing(text: str) -> bool:
+    """Whether a text is what programs write for a value that is not there: `jq -r` and others."""
+    return text.strip().lower() in ("null", "none", "nil", "undefined", "~")
 
 
 def _is_empty(node: Node) -> bool:

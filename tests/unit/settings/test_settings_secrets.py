@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.settings.words import mask_url
+from tests.unit.settings.conftest import Problems
 
 HEAD = "queues: [{name: a}]\nproviders:\n  p:\n    type: webhook\n"
 
@@ -154,3 +155,31 @@ def test_the_url_of_redis_can_be_shown_without_its_password(read, url: str, safe
 
 def test_a_password_with_characters_that_no_url_may_have_is_masked_all_the_same() -> None:
     assert mask_url("redis://:a@b/c@h") == "redis://:***@h"
+
+
+PUSHER = """\
+queues: [{name: q, provider: p}]
+providers: {p: {type: pusher, app_id: "1", key: abc, cluster: eu, secret: %s}}
+"""
+
+
+@pytest.mark.parametrize("written", ["${T:-}", "${T}", '"${T}"'])
+@pytest.mark.parametrize("value", ["null", "~", "None", "undefined"])
+def test_a_variable_that_says_nothing_is_no_secret(problems: Problems, written: str, value: str) -> None:
+    (problem,) = problems(PUSHER % written, T=value)
+    assert problem == (
+        "relay.yaml:2:75: providers.p.secret: is a placeholder and no secret; unset the variable, or set it to "
+        "a generated one"
+    )
+
+
+def test_a_variable_that_says_nothing_is_no_secret_in_a_list(problems: Problems) -> None:
+    (problem,) = problems(f"{HEAD}    secrets: [whsec_one, '${{T}}']\n", T="null")
+    assert problem.startswith("relay.yaml:5:26: providers.p.secrets[1]: is a placeholder")
+
+
+def test_a_secret_file_that_says_nothing_is_refused(tmp_path: Path, problems: Problems) -> None:
+    (tmp_path / "token").write_text("null\n")
+    text = (PUSHER % "x").replace("secret:", "secret_file:").replace("x}", "token}")
+    (problem,) = problems(text, str(tmp_path / "relay.yaml"))
+    assert problem.endswith(' holds "null", which is no secret')
