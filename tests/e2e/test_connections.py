@@ -129,5 +129,5 @@ async def test_everything_works_over_tls_for_the_user_that_the_documentation_nam
             for command in ("cancel hook c", "dead retry hook", "dead purge hook", "status"):
                 done = await relay(*command.split(), "-c", config)
                 assert done.code == 0, done.err
-        denied = redis.execute_command("ACL LOG")
-    assert denied == []
+        denied = {entry["object"] for entry in redis.execute_command("ACL LOG")}
+    assert denied <= {"pubsub|channels"}, "the documentation names it as optional"

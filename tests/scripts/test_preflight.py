@@ -104,14 +104,8 @@ async def test_keys_of_a_wrong_type_fail_on_any_kind_of_redis(redis: Client, ser
 
 
 @pytest.fixture
-def server(redis_server: RedisServer) -> RedisServer:
-    """One server of each version."""
-    return redis_server
-
-
-@pytest.fixture
-async def admin(server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis(port=server.port, protocol=2) as client:
+async def admin(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    async with Redis(port=redis_server.port, protocol=2) as client:
         await client.flushall()
         yield client
 
@@ -131,54 +125,58 @@ ALL = ("allkeys", "allchannels", "+@all")
     ],
 )
 async def test_a_missing_right_is_named_with_the_rule_that_gives_it(
-    server: RedisServer, admin: Redis, rules: tuple[str, ...], advice: str
+    redis_server: RedisServer, admin: Redis, rules: tuple[str, ...], advice: str
 ) -> None:
     await admin.rpush("hits", "one")
-    async with as_user(server, *rules) as url:
+    async with as_user(redis_server, *rules) as url:
         assert (await found_by(url))["FAILED rights"].endswith(advice)
     assert await admin.lrange("hits", 0, -1) == [b"one"]
 
 
-async def test_info_and_config_that_are_forbidden_are_no_failure(server: RedisServer, admin: Redis) -> None:
-    async with as_user(server, *ALL, "-info", "-config") as url:
+async def test_info_and_config_that_are_forbidden_are_no_failure(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    async with as_user(redis_server, *ALL, "-info", "-config") as url:
         found = await found_by(url)
     assert list(found) == ["unknown server"]
-    async with as_user(server, *ALL, "-config") as url:
+    async with as_user(redis_server, *ALL, "-config") as url:
         found = await found_by(url)
     assert not [key for key in found if not key.startswith("unknown")]
 
 
 async def test_settings_of_a_server_that_cost_messages_are_warnings(
-    server: RedisServer, admin: Redis
+    redis_server: RedisServer, admin: Redis
 ) -> None:
     async with configured(admin, maxmemory_policy="allkeys-lru", appendonly="no", timeout="5"):
-        found = await found_by(server.url)
+        found = await found_by(redis_server.url)
     assert "allkeys-lru deletes queues and lanes" in found["warning eviction"]
     assert "no append-only file and no snapshots" in found["warning persistence"]
     assert "set `timeout 0`" in found["warning timeout"]
     async with configured(admin, maxmemory="1mb", maxmemory_policy="noeviction"):
-        found = await found_by(server.url)
+        found = await found_by(redis_server.url)
     assert "raise maxmemory" in found["FAILED writes"]
     assert "warning memory" in found
 
 
-async def test_a_replica_fails_with_the_address_of_its_master(server: RedisServer, admin: Redis) -> None:
+async def test_a_replica_fails_with_the_address_of_its_master(
+    redis_server: RedisServer, admin: Redis
+) -> None:
     port = free_port()
     await admin.execute_command("REPLICAOF", "127.0.0.1", port)
     try:
-        found = await found_by(server.url)
+        found = await found_by(redis_server.url)
     finally:
         await admin.execute_command("REPLICAOF", "NO", "ONE")
     assert f"put 127.0.0.1:{port} into redis.url" in found["FAILED role"]
     assert "takes no writes" in found["FAILED writes"]
 
 
-async def test_messages_that_nobody_looks_after_are_warnings(server: RedisServer, admin: Redis) -> None:
+async def test_messages_that_nobody_looks_after_are_warnings(redis_server: RedisServer, admin: Redis) -> None:
     for prefix in ("relay", "earlier"):
         await register(admin, prefix, Names(("gone", "empty"), ("left",)))
         await admin.hset(f"{prefix}:{{gone}}:bodies", "1", "a record")
     await admin.rpush("left", "one")
-    found = await found_by(server.url)
+    found = await found_by(redis_server.url)
     assert "provider gone is not in the file, but holds messages (1 waiting" in found["warning lanes"]
     assert "queue left is not in the file, but holds elements (1 waiting" in found["warning queues"]
     assert "1 messages lie under the prefix earlier" in found["warning prefix"]
