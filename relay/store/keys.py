@@ -66,7 +66,8 @@ class LaneKeys:
     @property
     def types(self) -> dict[str, str]:
         """Each key that exists once, with its type as Redis names it."""
-        return {self.base + part: kind for part, kind in LANE_PARTS.items()} | {self.replicated: "string"}
+        parts = {self.base + part: kind for part, kind in LANE_PARTS.items()}
+        return parts | {self.replicated: "string", self.unreadable: "stream"}
 
     def inflight(self, worker: str) -> str:
         """Hash: ticket -> the claim that handed it to this worker."""
@@ -129,6 +130,7 @@ class QueueKeys:
             self.rejected: "stream",
             self.staged: "list",
             self.out: "zset",
+            self.deferred: "hash",
             self.last: "string",
         }
 
