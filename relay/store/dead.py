@@ -68,17 +68,14 @@ async def pages(client: Client, stream: str) -> AsyncIterator[Sequence[DeadLette
 
     Letters that are filed meanwhile are not among them: a replay ends although its messages fail again.
     """
-    after = last = ""
-    while True:
-        limits = (PAGE, PAGE_BYTES, RAW_BYTES)
-        reply = await script("dead_page").run(client, (stream,), after, last, *limits)
-        last, found = reply[0].decode(), reply[1:]
+    after, left = "", await count(client, stream)
+    while left > 0:
+        limits = (min(PAGE, left), PAGE_BYTES, RAW_BYTES)
+        found = await script("dead_page").run(client, (stream,), after, *limits)
         if not found:
             return
-        after = found[-1][0].decode()
+        after, left = found[-1][0].decode(), left - len(found)
         yield [_letter(stream, *entry) for entry in found]
-        if after == last:
-            return
 
 
 async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:

@@ -2,24 +2,17 @@
 --
 -- KEYS   1 the stream
 -- ARGV   1 id after which the page begins, '' for the first one
---        2 id of the last letter that counts, '' for the one that is the last now
---        3 the most letters, 4 bytes after which the page is full
---        5 bytes of a malformed element that are read; the rest is cut off
--- reply  {id of the last letter that counts, {id, length of the raw element, field, value, …}, …}
+--        2 the most letters, 3 bytes after which the page is full
+--        4 bytes of a malformed element that are read; the rest is cut off
+-- reply  {{id, length of the raw element, field, value, …}, …}
 --
 -- A script, because an element may be a thousand times as large as a page: it is cut before it travels.
 
-local after, last, most, full, longest = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-if last == '' then
-  local entry = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-  if not entry then return {'0-0'} end
-  last = entry[1]
-end
-
-local page, size = {last}, 0
+local after, most, full, longest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local page, size = {}, 0
 local start = after == '' and '-' or '(' .. after
-while #page <= most and size < full do
-  local entry = redis.call('XRANGE', KEYS[1], start, last, 'COUNT', 1)[1]
+while #page < most and size < full do
+  local entry = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
   if not entry then break end
   local id, fields = entry[1], entry[2]
   local letter = {id, 0}
