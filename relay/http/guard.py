@@ -57,13 +57,15 @@ _GLOBAL_6 = IPv6Network("2000::/3")
 """The only unicast space that IANA has given out; all else is reserved."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+_ISATAP = 0x00005EFE
+"""What stands before the IPv4 address of a tunnel (RFC 5214, 6.1), but for the bit that says universal."""
 
 
 def refusal(host: str, allowed: Sequence[Network] = ()) -> str | None:
     """Why an address (as text, a zone index allowed) may not be reached; None if it may.
 
     Private, loopback, link-local (cloud metadata is there), CGNAT, multicast, reserved and unspecified
-    addresses are refused. An IPv6 address that carries IPv4 ones (mapped, NAT64, 6to4, Teredo) is
+    addresses are refused. An IPv6 address that carries IPv4 ones (mapped, NAT64, 6to4, Teredo, ISATAP) is
     judged by all that it carries. Raises ValueError where `host` is no address.
     """
     address = ip_address(host.partition("%")[0])
@@ -81,8 +83,8 @@ def _within(address: Address, allowed: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in allowed)
 
 
-def _embedded(address: Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses that traffic to an IPv6 address can end at."""
+def _embedded(address: Address) -> tuple[Address, ...]:
+    """The addresses that traffic to an IPv6 address can end at, if it carries IPv4 ones."""
     if isinstance(address, IPv4Address):
         return ()
     if address.ipv4_mapped is not None:
@@ -93,6 +95,8 @@ def _embedded(address: Address) -> tuple[IPv4Address, ...]:
         return address.teredo
     if address in _NAT64:
         return (IPv4Address(int(address) & 0xFFFFFFFF),)
+    if int(address) >> 32 & 0xFDFFFFFF == _ISATAP:
+        return (address, IPv4Address(int(address) & 0xFFFFFFFF))
     return ()
 
 

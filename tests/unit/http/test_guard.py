@@ -66,6 +66,9 @@ REFUSED = [
     ("2002:7f00:1::1", "a loopback address (it leads to 127.0.0.1)"),
     ("2002:a9fe:a9fe::", "a link-local address (it leads to 169.254.169.254)"),
     ("2001:0:a00:1:0:0:f7f7:f7f7", "a private address (it leads to 10.0.0.1)"),  # Teredo's server
+    ("2001:4860::5efe:7f00:1", "a loopback address (it leads to 127.0.0.1)"),  # ISATAP
+    ("2001:4860::200:5efe:a9fe:a9fe", "a link-local address (it leads to 169.254.169.254)"),
+    ("fd00::5efe:808:808", "a private address"),
     ("2001:0:808:808:0:0:80ff:fffe", "a loopback address (it leads to 127.0.0.1)"),  # Teredo's client
 ]
 
