@@ -89,17 +89,19 @@ class WebhookOptions(HttpOptions, DestinationOptions):
         return self
 
     def warnings(self) -> Sequence[str]:
-        secrets = [*([self.secret] if self.secret else []), *self.secrets]
-        if (
-            self.url is not None
-            or not secrets
-            or any(is_private(each.get_secret_value()) for each in secrets)
-        ):
+        if self.url is not None:
             return ()
-        return (
-            "all URLs that messages bring share a whsec_ secret, so that each receiver can forge requests to "
-            "the others: give each message its own `secrets`, or sign with whsk_ (docs/providers/webhook.md)",
-        )
+        found = []
+        secrets = [*([self.secret] if self.secret else []), *self.secrets]
+        if secrets and not any(is_private(secret.get_secret_value()) for secret in secrets):
+            found.append(
+                "all URLs that messages bring share a whsec_ secret, so that each receiver can forge requests "
+                "to the others: give each message its own `secrets`, or sign with whsk_ "
+                "(docs/providers/webhook.md)"
+            )
+        if self.client_cert is not None:
+            found.append("`client_cert` is shown to any URL that a message brings: set `url`")
+        return found
 
 
 class Webhook(HttpProvider[WebhookOptions]):

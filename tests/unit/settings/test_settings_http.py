@@ -105,3 +105,10 @@ def test_pusher_takes_them_too(folder: Path) -> None:
     found = read(text, folder).providers["p"]
     assert isinstance(found, PusherOptions)
     assert found.ca is not None
+
+
+def test_a_certificate_that_is_shown_to_any_url_is_warned_of(folder: Path) -> None:
+    lines = "    client_cert_file: cert.pem\n    client_key_file: key.pem\n"
+    (warning,) = read(f"{HEAD}{lines}    allow_private: true\n", folder).providers["p"].warnings()
+    assert warning == "`client_cert` is shown to any URL that a message brings: set `url`"
+    assert list(read(FIXED + lines, folder).providers["p"].warnings()) == []
