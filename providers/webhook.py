@@ -95,8 +95,8 @@ class WebhookOptions(HttpOptions, DestinationOptions):
         secrets = [*([self.secret] if self.secret else []), *self.secrets]
         if secrets and not any(is_private(secret.get_secret_value()) for secret in secrets):
             found.append(
-                "all URLs that messages bring share a whsec_ secret, so that each receiver can forge requests "
-                "to the others: give each message its own `secrets`, or sign with whsk_ "
+                "all URLs that messages bring share a whsec_ secret, so that each receiver can forge "
+                "requests to the others: give each message its own `secrets`, or sign with whsk_ "
                 "(docs/providers/webhook.md)"
             )
         if self.client_cert is not None:
