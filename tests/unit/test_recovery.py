@@ -15,6 +15,7 @@ from relay.router import Router
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
 from relay.store.fleet import GATHER, LEASE, Fleet, Member, Profile
+from relay.store.lane import Lane
 from relay.store.queue import Done, Queue, push_all
 from relay.store.replication import Replicas
 from tests.support.builders import a_lane, options, plain_message, texts
@@ -79,6 +80,32 @@ def recovery(redis: Redis, worker: str = "w2") -> Recovery:
 @pytest.fixture
 def redis_server(newest_redis_server: object) -> object:
     return newest_redis_server
+
+
+@pytest.mark.parametrize("kind", ["refusal", "bug"])
+async def test_a_dead_worker_that_cannot_be_recovered_stops_no_other(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    fleet, burier = Fleet(redis, "relay"), recovery(redis)
+    for worker in ("w0", "w1"):
+        await fleet.beat(a_profile(worker, machine=burier._profile.machine, pid=DEAD_PID))
+    lane = a_lane(redis, worker="w1")
+    await lane.enqueue([plain_message("held")])
+    await lane.claim(10)
+    if kind == "refusal":
+        await redis.set(lane.keys.inflight("w0"), "somebody else's text")
+    else:
+        recover = Lane.recover
+
+        async def broken(self: Lane, worker: str) -> int:
+            if worker == "w0":
+                raise KeyError(worker)
+            return await recover(self, worker)
+
+        monkeypatch.setattr(Lane, "recover", broken)
+    assert await burier.bury_dead() == 1
+    assert [member.profile.worker for member in await fleet.members()] == ["w0"]
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
 
 
 async def test_what_comes_to_a_worker_after_it_left_is_given_back(redis: Redis) -> None:

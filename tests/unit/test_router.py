@@ -11,8 +11,10 @@ import pytest
 from relay.message import MAX_CONTAINERS, MAX_VALUES, TARGETS_SIZE, Message
 from relay.router import LONGEST_REASON, Router
 from relay.settings.models import QueueSettings, Settings
+from relay.settings.provider import ProviderOptions
 from relay.store.lane import Malformed, Refusal
 from tests.support.builders import options
+from tests.support.fake_provider import FakeProvider
 
 NOW = 1_790_000_000.0
 DAY = 86400.0
@@ -193,3 +195,32 @@ def test_an_adapter_that_fails_costs_its_message_only(monkeypatch: pytest.Monkey
     assert provider == "one"
     assert isinstance(item, Malformed)
     assert "ZeroDivisionError" in item.reason
+
+
+class EachHost(ProviderOptions):
+    """Options of an adapter with a rate for each host."""
+
+    @property
+    def each_destination(self) -> bool:
+        return True
+
+
+def test_an_adapter_that_fails_on_an_element_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = EachHost(type="test")
+    provider, queue = FakeProvider(own), QueueSettings(name="q", provider="test")
+
+    def destination(message: Message) -> str:
+        return str(message.payload["host"])
+
+    monkeypatch.setattr(provider, "destination", destination)
+    router = Router(queue, Settings(queues=[queue], providers={"test": own}), {"test": provider})
+    by_lane, rejected = router.sort([b'{"payload": {}}', b'{"payload": {"host": "a.example"}}'])
+    (malformed, message) = by_lane["test"]
+    assert isinstance(malformed, Malformed)
+    assert (malformed.raw, malformed.reason) == (
+        b'{"payload": {}}',
+        "relay failed to read it: KeyError: 'host'",
+    )
+    assert isinstance(message, Message)
+    assert message.destination == "a.example"
+    assert rejected == []

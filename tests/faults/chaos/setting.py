@@ -89,7 +89,7 @@ class Setting:
         providers["crowded"] |= {"max_backlog": self.backlog, "overflow": "drop_oldest"}
         providers["failing"]["retry"] = {"attempts": DOOMED_ATTEMPTS, "base": "50ms", "max": "200ms"}
         providers["failing"]["breaker"] = {"failures": 1_000_000, "share": 0}
-        own = {"max_size": MAX_SIZE, "providers": ["*"], "reply_to": ["receipts-*"]}
+        own = {"max_size": MAX_SIZE, "providers": ["*"]}
         return {
             "redis": {"url": redis_url, "prefix": PREFIX},
             "queues": [
