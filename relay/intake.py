@@ -241,6 +241,17 @@ class Intake:
 
     async def _enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], number: str) -> frozenset[str]:
         """Put a batch into its lanes; those that refuse it, while others may take it."""
+        if len(by_lane) == 1:
+            # Without a task of its own, of which a message of a backlog would have its share.
+            ((provider, items),) = by_lane.items()
+            try:
+                await self._enqueue(provider, items, number)
+            except StoreError as error:
+                if not refuses(self.queue, error):
+                    raise
+                report_refusal(self.queue, provider, error)
+                return frozenset(by_lane)
+            return frozenset()
         results = await asyncio.gather(
             *(self._enqueue(provider, items, number) for provider, items in by_lane.items()),
             return_exceptions=True,
