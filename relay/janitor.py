@@ -14,7 +14,7 @@ from relay.store import dead
 from relay.store.fleet import Fleet
 from relay.store.scripting import Client
 
-INTERVAL = 15.0
+INTERVAL = 60.0
 """Seconds between two rounds."""
 
 logger = structlog.get_logger()
@@ -59,5 +59,7 @@ class Janitor:
         return total
 
     async def _trim(self, stream: str, bounds: DeadOptions, now: float) -> int:
+        if not await dead.count(self._client, stream):
+            return 0
         before = now - bounds.keep if bounds.keep else 0.0
         return await dead.trim(self._client, stream, before=before, most=bounds.most)
