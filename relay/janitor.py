@@ -17,6 +17,9 @@ from relay.store.scripting import Client
 INTERVAL = 60.0
 """Seconds between two rounds."""
 
+FIRST_PAUSE = 3.0
+"""Seconds before the first round: a worker that starts serves messages first."""
+
 logger = structlog.get_logger()
 
 
@@ -35,6 +38,7 @@ class Janitor:
 
     async def run(self) -> None:
         """Trim until cancelled."""
+        await asyncio.sleep(FIRST_PAUSE)
         while True:
             try:
                 await self.trim()

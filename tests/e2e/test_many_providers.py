@@ -112,6 +112,7 @@ async def test_what_each_provider_costs_at_the_start_and_at_rest(
     # Only the start is counted, however long it takes on a slow machine.
     monkeypatch.setattr("relay.dispatch.IDLE_POLL", 3600.0)
     monkeypatch.setattr("relay.courier.INTERVAL", 3600.0)
+    monkeypatch.setattr("relay.janitor.FIRST_PAUSE", 3600.0)
     url = redis_server.url
     await cost(read(tmp_path, url, 2), url, redis)  # loads the scripts
     few, many = 14, 84
