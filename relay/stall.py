@@ -55,6 +55,8 @@ class StallWatch:
         self._main = threading.get_ident()
         # Each is written by one thread only.
         self._turns = 0
+        self._tick = threading.Event()
+        """Never set. `time.sleep` fails under tools that set the clock of one process."""
         self._ending: tuple[float, int] | None = None
         """The seconds that the process still has to end by itself, and the exit code if it does not."""
 
@@ -78,7 +80,7 @@ class StallWatch:
         turns, idle, last = self._turns, 0.0, time.monotonic()
         ending: tuple[float, int] | None = None
         while True:
-            time.sleep(self._tuning.tick)
+            self._tick.wait(self._tuning.tick)
             now = time.monotonic()
             passed, last = now - last, now
             if turns != self._turns or ending is not self._ending:

@@ -180,7 +180,7 @@ async def test_a_file_that_gives_credentials_or_one_secret_to_all_urls_is_checke
     config = write_config(tmp_path, "redis://127.0.0.1", {"hook": hook})
     warned = await relay("check", "-c", str(config))
     assert warned.code == 0
-    assert "warning: hook: all URLs that messages bring share a whsec_ secret" in warned.err
+    assert "all URLs that messages bring share a whsec_ secret" in warned.out
     hook["headers"] = {"Authorization": "Bearer marker"}
     config = write_config(tmp_path, "redis://127.0.0.1", {"hook": hook})
     refused = await relay("check", "-c", str(config))
