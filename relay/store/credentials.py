@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import structlog
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.credentials import CredentialProvider
-
-logger = structlog.get_logger()
 
 ReadUrl = Callable[[], str]
 """Returns the URL of Redis as it is now. Raises OSError or ValueError if it cannot be read."""
@@ -29,7 +26,12 @@ class UrlCredentials(CredentialProvider):
         try:
             self._last = credentials(self._read_url())
         except (OSError, ValueError) as error:
-            logger.warning("cannot read `redis.url_file` again: the last password stays", error=str(error))
+            # Short commands use this module too, and structlog loads rich.
+            import structlog
+
+            structlog.get_logger().warning(
+                "cannot read `redis.url_file` again: the last password stays", error=str(error)
+            )
         return self._last
 
     async def get_credentials_async(self) -> Any:
