@@ -28,14 +28,12 @@ from relay.provider import Provider
 from relay.repeats import thinned
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.provider import ProviderOptions
+from relay.settings.redaction import LONGEST_REASON
 from relay.settings.types import format_duration
 from relay.store.lane import Malformed, Refusal
 from relay.store.queue import BATCH_BYTES, Limits
 
 Item = Message | FanOut | Malformed | Refusal
-
-LONGEST_REASON = 500
-"""Characters of the reason of a dead letter."""
 
 
 def limits(queue: QueueSettings) -> Limits:
@@ -111,7 +109,7 @@ class Router:
 
     def _malformed(self, element: bytes, reason: str) -> tuple[str | None, Malformed]:
         if len(reason) > LONGEST_REASON:
-            reason = f"{reason[:LONGEST_REASON]}…"
+            reason = f"{reason[: LONGEST_REASON - 1]}…"
         readable = Hints()
         if len(element) <= self._queue.max_size and not self._is_bare:
             readable = hints(element)

@@ -145,7 +145,7 @@ async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(
         assert set(await until_receipts(redis, 3)) == {"g0", "g1", "g2"}
         line = await running.says("lane refuses messages")
         assert line["provider"] == "broken"
-        assert "WRONGTYPE" in line["error"]
+        assert "WRONGTYPE" in line["reason"]
         await redis.rpush("q", message("b3", provider="broken"))
         await redis.rpush("q", message("g3", provider="good"))
         await until_receipts(redis, 4)

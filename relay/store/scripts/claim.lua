@@ -301,6 +301,9 @@ local function next_fan_out(level)
       if stopped(header) then
         call('HDEL', BODIES, ticket)
         count('expired', close(ticket, header, 'expired', EXPIRED, 0, lifo))
+      elseif header[DELIVER] > NOW then
+        -- The clock was set back since it came here.
+        call('ZADD', DUE, due_at(header, header[DELIVER]), ticket)
       else
         leases[#leases + 1] = ticket
         leases[#leases + 1] = claim

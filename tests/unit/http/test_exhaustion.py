@@ -8,8 +8,6 @@ import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import structlog
-
 from relay.delivery import Delivery
 from relay.http.routed import preload
 from relay.outcome import Delivered, Outcome, Postponed
@@ -54,7 +52,7 @@ async def test_a_request_without_a_free_descriptor_is_postponed_and_goes_out_lat
     async with serving(keeps_answering([])) as port, opened() as transport:
         provider.url = f"http://127.0.0.1:{port}/"
         await provider.start(transport)
-        delivery = Delivery(provider, structlog.get_logger())
+        delivery = Delivery(provider)
 
         async def delivered() -> Outcome:
             ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
