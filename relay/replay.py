@@ -75,14 +75,15 @@ class DeadLetters:
                     if (queue is None or letter.queue == queue) and self._selection.matches(letter)
                 ]
 
-    async def first(self, most: int | None) -> list[DeadLetter]:
-        """The oldest letters."""
-        found: list[DeadLetter] = []
+    async def first(self) -> AsyncIterator[DeadLetter]:
+        """The oldest letters, up to the limit, read page by page."""
+        number = 0
         async for page in self.pages():
-            found += page if most is None else page[: most - len(found)]
-            if len(found) == most:
+            for letter in page[: self._room(number)]:
+                yield letter
+                number += 1
+            if self._room(number) == 0:
                 break
-        return found
 
     async def count(self) -> int:
         """How many letters are selected."""

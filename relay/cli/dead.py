@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +22,9 @@ from relay.settings.models import Settings
 from relay.settings.redaction import printable, text_without_credentials, without_credentials
 from relay.store import dead
 from relay.store.dead import DeadLetter
-from relay.store.scripting import Client
+
+ROWS = 200
+"""Rows of one table."""
 
 app = typer.Typer(
     help="Dead letters: list them, send them again, delete them.",
@@ -58,26 +60,54 @@ def list_letters(
     Example: `relay dead list pusher --limit 10`
     """
     settings = common.load_settings(context, config)
-    letters = common.run(_read(settings, Selection(name, message_id, reason, limit), _as_they_are))
-    if as_json:
-        typer.echo(common.as_json([as_data(letter, _provider(settings, letter)) for letter in letters]))
-        return
-    if not letters:
+    selection = Selection(name, message_id, reason, limit)
+    number = common.run(_print(settings, selection, _JsonList() if as_json else _Tables()))
+    if not as_json and number == 0:
         common.notes.print(f"no dead letters for {name}", highlight=False)
-        return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("when", "id", "attempts", "status"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for letter in letters:
+    elif not as_json and number == limit:
+        common.notes.print(f"(the oldest {limit}; --limit shows more)", highlight=False)
+
+
+class _JsonList:
+    """Prints letters as one JSON array, each as it comes: there may be more of them than fit into memory."""
+
+    def __init__(self) -> None:
+        self._before = "[\n"
+
+    def add(self, letter: DeadLetter, provider: str | None) -> None:
+        typer.echo(self._before + indent(common.as_json(as_data(letter, provider)), "  "), nl=False)
+        self._before = ",\n"
+
+    def end(self) -> None:
+        typer.echo("[]" if self._before == "[\n" else "\n]")
+
+
+class _Tables:
+    """Prints letters as a table, and a long list as several."""
+
+    def __init__(self) -> None:
+        self._table = self._new()
+
+    def _new(self) -> Table:
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in ("when", "id", "attempts", "status"):
+            table.add_column(column, no_wrap=True)
+        table.add_column("reason", overflow="fold")
+        return table
+
+    def add(self, letter: DeadLetter, provider: str | None) -> None:
         identity = letter.message.id if letter.message else letter.entry
         status = str(letter.status or "")
         # As `Text`: brackets in them are no markup.
         texts = (Text(printable(text)) for text in (identity, str(letter.attempts), status, letter.reason))
-        table.add_row(_when(letter), *texts)
-    common.data.print(table)
-    if len(letters) == limit:
-        common.notes.print(f"(the oldest {limit}; --limit shows more)", highlight=False)
+        self._table.add_row(_when(letter), *texts)
+        if self._table.row_count == ROWS:
+            self.end()
+
+    def end(self) -> None:
+        if self._table.row_count:
+            common.data.print(self._table)
+            self._table = self._new()
 
 
 @app.command()
@@ -95,7 +125,7 @@ def show(
     Example: `relay dead show pusher --id order-17`
     """
     settings = common.load_settings(context, config)
-    letters = common.run(_read(settings, Selection(name, message_id, reason, limit), dead.whole))
+    letters = common.run(_read_whole(settings, Selection(name, message_id, reason, limit)))
     if not letters:
         raise UsageError(f"no such dead letter for {name}; `relay dead list {name}` shows what there is")
     documents = [as_data(letter, _provider(settings, letter)) for letter in letters]
@@ -206,18 +236,21 @@ def _s(number: int) -> str:
     return "" if number == 1 else "s"
 
 
-async def _as_they_are(_: Client, letter: DeadLetter) -> DeadLetter | None:
-    return letter
-
-
-async def _read(
-    settings: Settings,
-    selection: Selection,
-    complete: Callable[[Client, DeadLetter], Awaitable[DeadLetter | None]],
-) -> list[DeadLetter]:
+async def _print(settings: Settings, selection: Selection, output: _JsonList | _Tables) -> int:
+    """Print the letters; returns how many there were."""
+    number = 0
     async with common.redis(settings) as client:
-        found = await DeadLetters(client, settings, selection).first(selection.limit)
-        return [letter for shown in found if (letter := await complete(client, shown))]
+        async for letter in DeadLetters(client, settings, selection).first():
+            output.add(letter, _provider(settings, letter))
+            number += 1
+    output.end()
+    return number
+
+
+async def _read_whole(settings: Settings, selection: Selection) -> list[DeadLetter]:
+    async with common.redis(settings) as client:
+        shown = [letter async for letter in DeadLetters(client, settings, selection).first()]
+        return [letter for one in shown if (letter := await dead.whole(client, one))]
 
 
 async def _count(settings: Settings, selection: Selection) -> int:

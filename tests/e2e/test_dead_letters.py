@@ -75,8 +75,9 @@ async def test_letters_that_are_too_old_or_too_many_are_deleted_and_counted(
 
 
 MEMORY = """
-import atexit, resource, sys
-atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))
+import atexit, pathlib, re, sys
+status = pathlib.Path("/proc/self/status")
+atexit.register(lambda: print(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1], file=sys.stderr))
 from relay.__main__ import main
 main()
 """
@@ -93,6 +94,20 @@ async def peak_memory(*words: str) -> tuple[str, int]:
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return out.decode(), int(err.decode().split()[-1])
+
+
+async def test_a_list_of_many_letters_takes_no_more_memory_than_a_short_one(
+    config: str, redis: Redis
+) -> None:
+    await file(redis, 20_000, size=1000)
+    _, little = await peak_memory("dead", "list", "hook", "--json", "-c", config)
+    out, much = await peak_memory("dead", "list", "hook", "--limit", "20000", "--json", "-c", config)
+    assert len(json.loads(out)) == 20_000
+    assert much < little + 20 * 1024
+    table, much = await peak_memory("dead", "list", "hook", "--limit", "2500", "-c", config)
+    assert table.count("413 too large") == 2500
+    assert table.count("attempts") == 13, "one heading for each table"
+    assert much < little + 40 * 1024
 
 
 async def test_many_letters_are_replayed_and_purged_page_by_page(config: str, redis: Redis) -> None:
