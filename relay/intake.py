@@ -14,9 +14,9 @@ from relay.errors import StoreError
 from relay.repeats import redis_trouble, thinned
 from relay.router import Item, Router, is_ordered
 from relay.store.lane import POISON, Enqueued, Lane, Malformed, Refusal
-from relay.store.queue import BATCH, LONGEST_WAITED_FOR, NOTHING, Batch, Done, Queue
+from relay.store.queue import BATCH, LONGEST_WAITED_FOR, MOST_RETRIED, NOTHING, Batch, Done, Queue
 from relay.store.replication import Replicas
-from relay.store.scripting import is_refusal
+from relay.store.scripting import is_about_keys, is_refusal
 
 WAIT = 5.0
 """Seconds of one blocking wait for an element."""
@@ -273,8 +273,11 @@ class Intake:
         pause = RETRY_DEFERRED
         for provider in sorted(self._deferred):
             try:
-                for element in await self.queue.deferred(provider):
-                    await self._enqueue_deferred(provider, element)
+                if self.queue.is_beside_lanes:
+                    for element in await self.queue.deferred(provider):
+                        await self._enqueue_deferred(provider, element)
+                        pause = 0.0
+                elif await self._undefer(provider):
                     pause = 0.0
             except StoreError as error:
                 if not is_refusal(error):
@@ -282,6 +285,15 @@ class Intake:
                 report_refusal(self.queue, provider, error)
         self._heard()
         self._retry_at = time.monotonic() + pause
+
+    async def _undefer(self, provider: str) -> int:
+        """Let some elements be taken again like new ones: in a cluster no script reaches queue and lane."""
+        if provider in self._lanes:
+            await self._lanes[provider].check_keys()
+        number = 0
+        while number < MOST_RETRIED and await self.queue.undefer(provider):
+            number += 1
+        return number
 
     async def _enqueue_deferred(self, waits_for: str, element: bytes) -> None:
         provider, item = self.router.route(element)
@@ -419,9 +431,10 @@ async def _takes(queue: Queue, lane: Lane, items: Sequence[Item], mark: str, num
 def refuses(queue: Queue, error: StoreError) -> bool:
     """Whether the elements of a lane that answers so should wait for it, while other lanes go on.
 
-    If Redis refuses everything, the batch stays on the processing list, because `take` fails as well.
+    If Redis refuses everything, the batch stays on the processing list, because `take` fails as well. In a
+    cluster the node of the lane alone may be in trouble, which passes: there the elements wait for keys only.
     """
-    return queue.is_beside_lanes and is_refusal(error)
+    return is_refusal(error) if queue.is_beside_lanes else is_about_keys(error)
 
 
 def report_refusal(queue: Queue, provider: str, error: StoreError) -> None:

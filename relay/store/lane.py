@@ -334,6 +334,10 @@ class Lane:
         if marks:
             await self._command("HDEL", self.keys.part("control"), *marks)
 
+    async def check_keys(self) -> None:
+        """Raise StoreError if a key of the lane has a wrong type, or may not be used."""
+        await self.cancel("", ())  # reads every key of the lane, and there is no such id
+
     async def cancel(self, message_id: str, workers: Iterable[str]) -> str:
         """Take a waiting message back: 'cancelled', 'in flight' or 'unknown'."""
         keys = (*self._shared, *(self.keys.inflight(worker) for worker in workers))

@@ -57,6 +57,9 @@ LONGEST_WAITED_FOR = 16 * 1024
 TOO_LONG = b""
 """Returned by `wait` for an element that is longer than that."""
 
+MOST_RETRIED = 100
+"""Elements that waited for a lane and are tried again in one go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -167,14 +170,14 @@ class Queue:
         while await script("give_back").run(self._client, lists, worker, BATCH):
             pass
 
-    async def deferred(self, provider: str, most: int = 100) -> list[bytes]:
+    async def deferred(self, provider: str) -> list[bytes]:
         """The oldest elements that wait for a lane."""
-        return list(await self._command("LRANGE", self.keys.deferred_for(provider), 0, most - 1))
+        return list(await self._command("LRANGE", self.keys.deferred_for(provider), 0, MOST_RETRIED - 1))
 
-    async def undefer(self, provider: str) -> None:
-        """Let the oldest element that waits for a lane be taken again like a new one."""
+    async def undefer(self, provider: str) -> bool:
+        """Let the oldest element that waits for a lane be taken again like a new one. False if none waits."""
         keys = self.keys
-        await script("undefer").run(self._client, (keys.deferred_for(provider), keys.staged))
+        return bool(await script("undefer").run(self._client, (keys.deferred_for(provider), keys.staged)))
 
     async def begin_recovery(self, recoverer: str) -> set[str]:
         """Remember that a worker begins to finish this worker's batch; all that have begun so far."""

@@ -130,6 +130,11 @@ def is_refusal(error: StoreError) -> bool:
     return isinstance(error.__cause__, ResponseError)
 
 
+def is_about_keys(error: StoreError) -> bool:
+    """Whether Redis refuses certain keys, for their type or for want of a right, and not everything."""
+    return is_refusal(error) and any(word in str(error) for word in ("WRONGTYPE", "NOPERM", "No permissions"))
+
+
 def is_unavailable(error: ResponseError) -> bool:
     """Whether Redis has taken a command away, from this user or from everybody."""
     return isinstance(error, NoPermissionError) or "unknown command" in str(error)

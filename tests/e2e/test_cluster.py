@@ -37,15 +37,20 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
     providers = {
         "hook": webhook(receiver, url=None, allow_private=True, dedup_window="1m"),
         "pusher": pusher(receiver),
+        "wedged": webhook(receiver, url=f"{receiver.url}/wedged", concurrency=1),
     }
     queues = [
-        {"name": "notifications", "provider": "hook"},
+        {"name": "notifications", "provider": "hook", "providers": "*", "reply_to": "ends:*"},
         {"name": "hits", "provider": "pusher", "format": "bare"},
     ]
     providers["pusher"]["event"] = "hit"
     config = str(write_config(tmp_path, cluster.url, providers, queues))
     redis = ClusterClient(port=cluster.nodes[0].port, host="127.0.0.1", socket_timeout=BLOCKING_TIMEOUT)
     try:
+        await redis.set("relay:{wedged}:bodies", "somebody else's")
+        for number in range(3):
+            element = {"provider": "wedged", "payload": {"body": number}}
+            await redis.rpush("notifications", json.dumps(element))
         for number in range(200):
             message = {
                 "id": f"m{number}",
@@ -87,6 +92,12 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
                 200,
             )
             assert (await relay("resume", "hook", "-c", config)).code == 0
+            assert await redis.llen("relay:{notifications}:deferred:wedged") == 3
+            await redis.delete("relay:{wedged}:bodies")
+            while [request.body for request in receiver.requests if request.path == "/wedged"] != [
+                *(b"0", b"1", b"2")
+            ]:
+                await asyncio.sleep(0.02)
         assert (fan_receipt["outcome"], fan_receipt["targets"]) == (
             "partial",
             {"delivered": 300, "unregistered": 1},
@@ -94,7 +105,11 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
         assert [fields[b"target"] for _, fields in await redis.xrange("relay:feedback")] == [
             f"{receiver.url}/gone".encode()
         ]
-        paths = Counter(request.path for request in receiver.requests if "apps" not in request.path)
+        paths = Counter(
+            request.path
+            for request in receiver.requests
+            if "apps" not in request.path and request.path != "/wedged"
+        )
         assert paths == Counter(
             {f"/m{n}": 1 for n in range(200)} | {f"/t{n}": 1 for n in range(300)} | {"/gone": 1, "/bad": 1}
         )
