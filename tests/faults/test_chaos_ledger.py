@@ -126,6 +126,18 @@ def test_a_duplicate_that_nothing_explains(story: Story) -> None:
     assert story.rules == ["duplicate"]
 
 
+def test_a_request_that_a_host_had_begun_before_it_froze_explains_a_duplicate(story: Story) -> None:
+    push = delivered(story)
+    story.arrive(push, after=5, host="w2")
+    assert story.rules == ["duplicate"]
+    story.fault("freeze beyond lease", -1, 4.9, host="w3")
+    assert story.rules == ["duplicate"], "another host was frozen"
+    story.fault("freeze beyond lease", 1, 4.9, host="w2")
+    assert story.rules == ["duplicate"], "it began later than the delivery"
+    story.fault("freeze beyond lease", -1, 4.9, host="w2")
+    assert story.rules == []
+
+
 def test_a_duplicate_after_an_answer_that_was_no_success_is_none(story: Story) -> None:
     push = story.push()
     for answer in ("failed", "throttled", "reset", "hung", "aborted", "ok"):

@@ -62,6 +62,17 @@ class Account:
                 window.start - REACH <= arrival.at <= window.end + REACH
             ):
                 return window
+        return self._begun_before(arrival)
+
+    def _begun_before(self, arrival: Arrival) -> Window | None:
+        """The fault that froze a host while it had begun to send the message, and another host delivered it."""
+        for later in self.arrivals.get(arrival.number, ()):
+            if later.at <= arrival.at or later.target != arrival.target:
+                continue
+            for window in self._doubling:
+                is_frozen = window.host == later.host and window.start <= arrival.at <= window.end
+                if is_frozen and later.at <= window.end + REACH:
+                    return window
         return None
 
     def undone(self, arrival: Arrival, later: Arrival) -> bool:
