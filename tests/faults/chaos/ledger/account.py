@@ -65,7 +65,7 @@ class Account:
         return self._begun_before(arrival)
 
     def _begun_before(self, arrival: Arrival) -> Window | None:
-        """The fault that froze a host while it had begun to send the message, and another host delivered it."""
+        """The fault that froze a host which had begun to send the message, while another one delivered it."""
         for later in self.arrivals.get(arrival.number, ()):
             if later.at <= arrival.at or later.target != arrival.target:
                 continue
