@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Start(msgspec.Struct):
-    """What the process is for. `timeout` is in seconds, for connecting and reading together."""
+    """The first request to the process. `timeout` is in seconds, for connecting and reading together."""
 
     url: str
     timeout: float

@@ -21,7 +21,7 @@ def plugin_of(url: str, timeout: float | None = None) -> NotifyBase:
         from apprise import AppriseAsset
     except ImportError:
         raise ValueError(EXTRA) from None
-    # Not `async_mode`: that is a pool of threads of its own, beside ours.
+    # Not `async_mode`: it starts a second pool of threads.
     plugin = Library.instantiate(url, asset=AppriseAsset(async_mode=False, http_redirects=False))
     if plugin is None:
         scheme = url.partition("://")[0] if "://" in url else ""

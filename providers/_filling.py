@@ -166,7 +166,7 @@ class UrlFiller:
 
 
 def _segments(text: str) -> list[str]:
-    """What a value would be in a path if its separators were not encoded; none without separators."""
+    """The path segments of a value if its separators were not encoded; none without separators."""
     segments = _SEPARATOR.split(text)
     return segments if len(segments) > 1 else []
 

@@ -73,7 +73,7 @@ read = reader(Payload, _MUST_BE)
 def data(message: Message, payload: Payload, *, socketio: bool) -> bytes:
     """The data as JSON text, as the application wrote it; of a payload without `data`, the fields left over.
 
-    Empty where there is nothing at all. Raises ValueError for fields left over beside `data`.
+    Empty if there are none. Raises ValueError for unknown fields next to `data`.
     """
     rest = _rest(message, FIELDS | SOCKETIO_FIELDS if socketio else FIELDS)
     if payload.data or payload.args is not None:

@@ -84,15 +84,15 @@ class StatusOptions(Options):
     """What a status means; one that is in no list goes by the table in docs/providers/http.md."""
 
     success: Statuses = ()
-    """Delivered, beside 200-299."""
+    """Delivered, besides 200-299."""
     retry: Statuses = ()
-    """Tried again later, beside 408 and 500-599."""
+    """Tried again later, besides 408 and 500-599."""
     reject: Statuses = ()
-    """A dead letter at once, beside all of which nothing else is said."""
+    """A dead letter at once, besides all statuses that have no other meaning."""
     throttled: Statuses = ()
-    """The lane holds for as long as Retry-After says, beside 429 and 503 with Retry-After."""
+    """The lane holds for as long as Retry-After says, besides 429 and 503 with Retry-After."""
     unauthorised: Statuses = ()
-    """Our credentials are wrong and the lane holds, beside 401."""
+    """Our credentials are wrong and the lane holds, besides 401."""
     unregistered: Statuses = ()
     """The target is gone: feedback. Needs `target_field`."""
 

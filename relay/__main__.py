@@ -68,7 +68,7 @@ class _Lossy(io.FileIO):
 
 
 def _lossy(stream: TextIO) -> TextIO:
-    """What people read beside our output: not worth failing for."""
+    """A stream for people: an error while writing to it must not fail the command."""
     try:
         raw = _Lossy(stream.fileno(), "w", closefd=False)
     except (OSError, ValueError):

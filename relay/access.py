@@ -1,6 +1,6 @@
-"""Who may use an HTTP server of relay's: by a token, or by a name of this host from the host itself.
+"""Access to relay's own HTTP servers: by a token, or by a name of this host from the host itself.
 
-A page in somebody's browser must not get in. It may reach a server on loopback under a name that was bound
+A page in a browser must not get in. It may reach a server on loopback under a name that was bound
 to 127.0.0.1 (DNS rebinding), which shows in the Host header, and may send it a request that it cannot read
 the answer of, which shows in `Sec-Fetch-Site` and `Origin`.
 """

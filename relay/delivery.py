@@ -27,8 +27,8 @@ UNKNOWN_DESTINATION = "?"
 """Where messages go whose destination the adapter failed to name: they share one rate."""
 
 FAULTS = (Exception, SystemExit, asyncio.CancelledError)
-"""What a call of an adapter may raise. In a callback nobody can have cancelled it: that leaked from a
-library."""
+"""Exceptions that a call of an adapter may raise. A CancelledError in a callback leaked from a library,
+because callbacks are never cancelled."""
 
 
 OnEnd = Callable[[Sequence[Outcome]], None]
@@ -157,7 +157,7 @@ class Delivery:
         return [Retry("the adapter did not say how each message ended")] * len(messages)
 
     def _well_formed(self, outcome: Outcome, messages: Sequence[Message]) -> Outcome:
-        """The outcome, unless Redis could not be told of it: types are the adapter's word only."""
+        """The outcome if it can be sent to Redis. Adapters are not type-checked, so it may be anything."""
         try:
             if not isinstance(outcome, Delivered | Failure):
                 raise TypeError(f"{type(outcome).__name__} is no outcome")

@@ -1,4 +1,4 @@
-"""How a worker process was deployed: by which supervisor, beside how many others, after which reload."""
+"""How a worker process was deployed: by which supervisor, with how many other workers, after which reload."""
 
 from __future__ import annotations
 

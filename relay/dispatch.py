@@ -325,7 +325,7 @@ class Dispatcher:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """A bug of ours in a callback, where nobody would notice it."""
+        """Report a bug in a callback, which would go unnoticed otherwise."""
         if self._claimer is None or self._claimer.done():
             self._drop_strays()
             self._parts.failed(self._part, error, 0)

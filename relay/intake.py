@@ -56,7 +56,7 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What Redis says no to, and since when in monotonic seconds."""
+    """The error by which Redis refuses a queue, and its first time in monotonic seconds."""
 
     since: float
     text: str

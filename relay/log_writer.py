@@ -111,7 +111,7 @@ class LogWriter:
 
 
 class LineLogger:
-    """What structlog gives its finished lines to."""
+    """The logger to which structlog passes finished lines."""
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer

@@ -101,7 +101,7 @@ def hide(secrets: Iterable[str]) -> None:
 
 
 class _Process:
-    """What the loggers share. They keep their processors for good; what these hide changes with the file."""
+    """State of all loggers: they keep their processors forever, while the secrets to hide change with the file."""
 
     redactor = Redactor()
     writer: LogWriter | None = None

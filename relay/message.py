@@ -93,7 +93,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, dict=True):
         return decoded
 
     def remaining(self, now: float) -> float | None:
-        """Seconds of life left at `now` (Unix seconds), never below 0; None: it lives for ever."""
+        """Seconds of life left at `now` (Unix seconds), never below 0; None: it never expires."""
         return max(0.0, self.expires_at - now) if self.expires_at else None
 
     def raw(self, name: str) -> bytes | None:

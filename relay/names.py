@@ -47,7 +47,7 @@ class OwnNames:
         """Why a message may not name this key or channel. Empty: it may."""
         if is_reserved(self.prefix, name):
             return f"keys and channels that start with {self.prefix + ':'!r} are relay's own"
-        # relay keeps the same keys of its own beside `hits` and beside `{hits}`.
+        # The queues `hits` and `{hits}` have the same keys of relay's own.
         if not self.queues.isdisjoint((name, f"{{{name}}}", name.removeprefix("{").removesuffix("}"))):
             return f"{name[:60]!r} is a queue"
         return ""

@@ -1,7 +1,7 @@
-"""Keeps each loop of a worker running: one that fails is logged, counted and started again, alone.
+"""Keeps each loop of a worker running: if one fails, it is logged, counted and restarted without the others.
 
-A part is one loop, or one loop of one lane or queue. Trouble with Redis is no failure: the loops deal with it
-themselves. What arrives here is a bug, ours or an adapter's.
+A part is one loop, or one loop of one lane or queue. Errors of Redis are no failures: the loops handle them
+themselves. Exceptions that arrive here are bugs of relay or of an adapter.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ logger = structlog.get_logger()
 
 
 def alike(reason: str) -> str:
-    """What is the same in reasons that differ in numbers, ids, URLs and quoted words only.
+    """A key that is equal for reasons that differ only in numbers, ids, URLs and quoted words.
 
-    A status at its start does not vary.
+    A status at the start of the reason is kept.
     """
     status = reason[:3] if reason[:3].isdecimal() and not reason[3:4].isalnum() else ""
     return status + _VARIES.sub("#", reason[len(status) : _COMPARED])

@@ -1,4 +1,4 @@
-"""What operators do with dead letters: select them, send them again, delete them. Page by page."""
+"""Select dead letters, send them again or delete them, page by page."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Selection:
 
 @dataclass
 class Result:
-    """What became of the letters that matched. `left` counts those that stay, by why."""
+    """Counts of the letters that matched. `left` counts those that stay, by reason."""
 
     matched: int = 0
     done: int = 0

@@ -58,7 +58,7 @@ class StallWatch:
         self._tick = threading.Event()
         """Never set. `time.sleep` fails under tools that set the clock of one process."""
         self._ending: tuple[float, int] | None = None
-        """The seconds that the process still has to end by itself, and the exit code if it does not."""
+        """The seconds that the process has to end on its own, and the exit code if it does not."""
 
     def start(self) -> None:
         """Watch from now on; call it in the main thread."""
@@ -73,7 +73,7 @@ class StallWatch:
         signal.setitimer(signal.ITIMER_PROF, self._tuning.cpu)
 
     def expect_exit(self, seconds: float, code: int) -> None:
-        """From now on there are no turns: the process ends by itself within so many seconds."""
+        """From now on there are no turns: the process ends on its own within so many seconds."""
         self._ending = (seconds, code)
 
     def _watch(self) -> None:

@@ -12,7 +12,7 @@ ResultT = TypeVar("ResultT")
 
 
 async def in_thread(call: Callable[[], ResultT], seconds: float) -> ResultT:
-    """The result of a call. Raises TimeoutError after `seconds`, and leaves the thread to end by itself."""
+    """The result of a call. Raises TimeoutError after `seconds`, and lets the thread end on its own."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[ResultT] = loop.create_future()
 

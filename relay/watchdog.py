@@ -1,8 +1,8 @@
-"""Drops connections that look alive but give nothing, so that the loops connect anew.
+"""Drops connections that look alive but return nothing, so that the loops open new ones.
 
-Each call to Redis has a time limit of its own. What that does not see: a proxy or an old master that goes on
-answering and has nothing for us any more, a host that went silent while Sentinel has named another, an answer
-that never reaches its loop.
+Each call to Redis has a time limit of its own. Three failures escape these limits: a proxy or an old master
+that still answers and has no elements any more, a host that is silent since Sentinel has named another, and
+an answer that never reaches its loop.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Watchdog:
     async def look(self) -> None:
         """Drop the connections if nothing has moved for too long, once for each `patience`."""
         if await follow_master(self._client):
-            logger.warning("the master moved: connecting anew")
+            logger.warning("the master moved: opening new connections")
             self._note()
             return
         if self._looks % QUEUES_INTERVAL == 0:
@@ -68,12 +68,12 @@ class Watchdog:
         self._looks += 1
         troubles = self._stalls()
         if troubles and time.monotonic() - self._dropped > self._patience:
-            redis_trouble.log("connections give nothing: connecting anew", "; ".join(troubles))
+            redis_trouble.log("connections return nothing: opening new ones", "; ".join(troubles))
             await drop_connections(self._client)
             self._note()
 
     def troubles(self) -> list[str]:
-        """What has not moved, or what Redis has refused, for longer than `patience`."""
+        """One line for each stall, and for each queue that Redis has refused for longer than `patience`."""
         now = time.monotonic()
         refused = ((intake.queue.name, intake.refused) for intake in self._intakes)
         return [
@@ -86,7 +86,7 @@ class Watchdog:
         ]
 
     def _stalls(self) -> list[str]:
-        """What has not moved for longer than `patience`: new connections may help."""
+        """One line for each lack of progress for longer than `patience`: new connections may help."""
         now = time.monotonic()
         found = []
         if (silent := now - self._last_beat()) > self._patience:

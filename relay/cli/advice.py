@@ -23,7 +23,7 @@ logger = structlog.get_logger()
 
 
 def local_findings(settings: Settings) -> Iterator[Finding]:
-    """What can be found out without Redis."""
+    """Findings that need no Redis."""
     for path in exposed(settings.secret_files):
         yield Finding(
             Level.WARNING,

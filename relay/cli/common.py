@@ -1,6 +1,6 @@
-"""What all commands share: the configuration file, the event loop, the consoles.
+"""Shared by all commands: the configuration file, the event loop, the consoles.
 
-Every command imports this module, so whatever is slow to import is imported in the function that needs it.
+Every command imports this module, so slow modules are imported in the functions that need them.
 """
 
 from __future__ import annotations

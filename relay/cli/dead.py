@@ -40,7 +40,7 @@ IdOption = Annotated[str | None, typer.Option("--id", help="Only the message or 
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", help="Only those whose reason contains this text.")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count them, change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
 
@@ -181,7 +181,7 @@ def purge(
 
 @dataclass(frozen=True)
 class Work:
-    """What a command does with letters, in words."""
+    """The words for what a command does with letters."""
 
     verb: str
     done: str

@@ -33,7 +33,7 @@ def push(
         typer.Argument(metavar="[JSON | -]", help="The message; `-` reads one per line of standard input."),
     ] = None,
     config: common.ConfigOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Push what no worker would accept, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Push without validating.")] = False,
 ) -> None:
     """Push one message, or one per line of standard input.
 

@@ -144,9 +144,9 @@ class _Work:
         from relay import stall, worker  # noqa: F401 - its modules are to be there before the collector freezes them
         from relay.cli.advice import log_findings
 
-        # What is imported stays: the collector need not look at it again and again.
+        # Imported modules stay: exempt them from garbage collection.
         gc.freeze()
-        # What a message leaves behind goes by its count of references.
+        # The garbage of a message has no cycles: reference counts free it, so collect rarely.
         gc.set_threshold(10_000)
         async with AsyncExitStack() as stack:
             client = await tasks.unless(
@@ -202,7 +202,7 @@ class _Work:
             before, self._settings, self._next = self._settings, self._next, None
             if not self._settings.redis.is_same_server(before.redis):
                 if self._deployment.supervisor:
-                    return  # the supervisor starts another process, which connects anew
+                    return  # the supervisor starts another process, which makes new connections
                 logger.warning("a change of `redis` needs a restart")
             # Texts of the old file may still appear in what is logged.
             logs.hide([*secrets_in(before), *secrets_in(self._settings)])

@@ -1,4 +1,4 @@
-"""Connections of aiohttp that limit what a receiver may send beside the answer to a request."""
+"""Connections of aiohttp that limit how much a receiver may send besides the answer to a request."""
 
 from __future__ import annotations
 

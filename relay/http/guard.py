@@ -58,7 +58,7 @@ _GLOBAL_6 = IPv6Network("2000::/3")
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _ISATAP = 0x00005EFE
-"""What stands before the IPv4 address of a tunnel (RFC 5214, 6.1), but for the bit that says universal."""
+"""The 32 bits before the IPv4 address of a tunnel (RFC 5214, 6.1), without the universal/local bit."""
 
 
 def refusal(host: str, allowed: Sequence[Network] = ()) -> str | None:

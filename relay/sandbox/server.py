@@ -83,7 +83,7 @@ class Sandbox:
     async def start(self) -> None:
         """Listen. Raises OSError where that is not possible, as where the port is taken."""
         self._stopping.clear()
-        # A client that gives up cancels its handler: a request that hangs would stay for ever.
+        # A client that gives up cancels its handler: a request that hangs would stay forever.
         runner = web.AppRunner(
             self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=GRACE
         )

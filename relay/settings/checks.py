@@ -58,7 +58,7 @@ def _check_queues(root: Mapping, problems: Problems) -> None:
 
 
 class _QueueNames:
-    """What the name of a queue must not be, because of the keys that relay makes from it."""
+    """Queue names that are refused because of the keys that relay derives from them."""
 
     def __init__(self, root: Mapping, problems: Problems) -> None:
         redis = child(root, "redis")

@@ -18,7 +18,7 @@ class HttpOptions(ProviderOptions):
     """How the provider is reached. What is a secret may also stand in a file, as `ca_file` and so on."""
 
     ca: Secret | None = None
-    """PEM certificates of authorities that are trusted beside the system's."""
+    """PEM certificates of trusted authorities, besides the system's."""
     client_cert: Secret | None = None
     """PEM certificate (with its chain) by which we authenticate; needs `client_key`."""
     client_key: Secret | None = None

@@ -167,7 +167,7 @@ class QueueSettings(Options):
 
 
 class AdminSettings(Options):
-    """Health, metrics and the dashboard, over HTTP."""
+    """Health and metrics, over HTTP."""
 
     listen: Annotated[str | None, BeforeValidator(_check_listen)] = "127.0.0.1:9464"
     """host:port; empty: off. Beyond the loopback addresses it needs a token."""
@@ -210,7 +210,7 @@ class Settings(Options):
     providers: Annotated[dict[ProviderName, SerializeAsAny[ProviderOptions]], Field(min_length=1)]
     """Where messages go, by a name of your choice; `type` picks the adapter."""
     admin: AdminSettings = AdminSettings()
-    """Health, metrics and the dashboard."""
+    """Health and metrics."""
     processes: Annotated[
         Count | Literal["auto"],
         BeforeValidator(_check_processes),

@@ -92,7 +92,7 @@ class ProviderOptions(Options):
     breaker: BreakerOptions = BreakerOptions()
     """When a provider that fails is left in peace."""
     ttl: Annotated[Duration, Field(gt=0)] | None = None
-    """How long messages that do not say it themselves are worth sending. Absent: for ever."""
+    """Default TTL of messages without one. Absent: they never expire."""
     dedup_window: Duration = 0.0
     """How long the id of a delivered message is remembered, so that a second one is a duplicate."""
     max_backlog: Count | None = None

@@ -73,7 +73,7 @@ def _of_kind(definition: Schema, kind: str) -> Schema:
 
 
 def _add_twins(definition: Schema) -> None:
-    """`X_file` beside every secret X: at most one of them, and one where X is required."""
+    """Allow `X_file` for every secret X: at most one of the two, and exactly one if X is required."""
     properties: dict[str, Schema] = definition.get("properties", {})
     rules: list[Schema] = []
     for name, schema in list(properties.items()):

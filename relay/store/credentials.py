@@ -22,7 +22,7 @@ class UrlCredentials(CredentialProvider):
         self._last: tuple[str, ...] = ()
 
     def get_credentials(self) -> Any:
-        """What AUTH takes: (), (password,) or (user, password); the last ones if the URL cannot be read."""
+        """Arguments of AUTH: (), (password,) or (user, password); the last ones if the URL cannot be read."""
         try:
             self._last = credentials(self._read_url())
         except (OSError, ValueError) as error:
@@ -39,7 +39,7 @@ class UrlCredentials(CredentialProvider):
 
 
 def credentials(url: str) -> tuple[str, ...]:
-    """What AUTH takes for this URL; nothing if it has neither user nor password."""
+    """Arguments of AUTH for this URL; none if it has neither user nor password."""
     userinfo = urlsplit(url).netloc.rpartition("@")[0]
     user, _, password = (unquote(part) for part in userinfo.partition(":"))
     if user:

@@ -1,4 +1,4 @@
-"""What a Redis reports about itself, judged. Pure: `preflight` does the asking."""
+"""Findings about the state that a Redis reports. Pure functions: `preflight` queries Redis."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one server says: INFO, some of CONFIG GET, and how far its clock is from ours in seconds.
+    """Answers of one server: INFO, some of CONFIG GET, and the difference between the clocks in seconds.
 
-    None: it does not let us ask. `cluster` is True if the URL is one of a cluster.
+    None: the server refuses the command. `cluster` is True if the URL is one of a cluster.
     """
 
     info: Mapping[str, Any] | None

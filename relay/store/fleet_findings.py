@@ -1,4 +1,4 @@
-"""What an operator should know about the workers of a fleet: failed reloads, other settings, missing ones."""
+"""Findings about the workers of a fleet: failed reloads, other settings, missing workers."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Outbox:
         )
 
     async def set_aside(self, entries: Sequence[str]) -> None:
-        """Move entries that hold no letter into a stream beside the outbox, where people can look at them."""
+        """Move entries that hold no letter into a stream of their own, where people can look at them."""
         keys = (self.key, self.unreadable, self._keys.part("control"))
         await script("set_aside").run(self._client, keys, *entries)
 
@@ -111,7 +111,7 @@ class Outbox:
         return bool(reply)
 
     def _fits(self, target: str) -> bool:
-        """Whether a key beside `target` lies in its slot: braces in odd places make that impossible."""
+        """Whether relay's key for `target` is in its slot, which odd braces make impossible."""
         if isinstance(self._client, Redis):
             return True
         slot_of = self._client.keyslot

@@ -91,7 +91,7 @@ def needed(prefix: str, queues: Iterable[str], lanes: Iterable[str]) -> Iterator
 async def try_rights(
     client: Client, prefix: str, queues: Iterable[str], lanes: Iterable[str], user: str
 ) -> list[Finding]:
-    """What Redis would refuse; one finding that all is well if there is nothing. Raises StoreError."""
+    """A finding for each command that Redis would refuse, or one that all is well. Raises StoreError."""
     commands = list(needed(prefix, queues, lanes))
     refused: list[tuple[Command, Exception]] = []
     try:
@@ -206,7 +206,7 @@ def _keys(words: Command) -> tuple[str, ...]:
 
 
 def _advice(error: Exception, text: str) -> str | None:
-    """What to do about a refusal of writes as such; None if it is none."""
+    """Advice about an error by which Redis refuses all writes; None for other errors."""
     match error:
         case exceptions.OutOfMemoryError():
             return "Redis is at its maxmemory and refuses writes (OOM): raise maxmemory"

@@ -198,7 +198,7 @@ SECRET = "Bearer c2VjcmV0LXRva2Vu"
     ids=["unknown field", "no JSON", "cut", "escaped name"],
 )
 async def test_credentials_of_a_malformed_element_are_hidden(config: str, redis: Redis, raw: str) -> None:
-    """What is stored stays as it came, for a replay."""
+    """The stored element is unchanged, for a replay."""
     raw = raw.replace("{secret}", SECRET)
     await redis.xadd(STREAM, {"raw": raw, "reason": "unknown field", "queue": "notifications"})
     for command in ("list", "show"):

@@ -73,7 +73,7 @@ def copy_of_the_package(folder: Path) -> Path:
 
 
 def replace(package: Path) -> None:
-    """Put garbage in place of every file, as an upgrade to a broken version would."""
+    """Overwrite every file with garbage, as an upgrade to a broken version would."""
     for path in [*package.rglob("*")]:
         if path.is_file():
             path.write_text("this is neither Python nor Lua (")

@@ -23,7 +23,7 @@ def said(running: Worker, event: str) -> list[dict[str, Any]]:
     return [line for line in running.lines if line["event"] == event]
 
 
-async def test_what_happens_often_is_one_line_with_a_count_and_an_example(
+async def test_repeated_lines_are_one_line_with_a_count_and_an_example(
     tmp_path: Path, receiver: Receiver
 ) -> None:
     server = RedisServer(BINARIES[max(BINARIES)], tmp_path / "redis", "--appendonly", "yes").start()

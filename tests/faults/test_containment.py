@@ -203,7 +203,7 @@ async def test_a_process_whose_event_loop_is_blocked_ends_itself_and_a_frozen_on
     config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
     running = await a_worker_with(config, 600, installed)
     running.signal(signal.SIGSTOP)
-    await asyncio.sleep(6)  # how long it is frozen: longer than it may stand still by itself
+    await asyncio.sleep(6)  # longer than a running process may make no progress
     running.signal(signal.SIGCONT)
     await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
     assert await redis.blpop(["receipts:a"], 120)  # type: ignore[misc]

@@ -255,7 +255,7 @@ async def test_a_user_that_may_run_no_scripts_loses_nothing(redis: Client, serve
 
 @pytest.mark.parametrize("target", ["odd}brace", "odd{}braces", "odd{brace", "{odd}{braces}"])
 async def test_a_list_with_odd_braces_in_its_name_holds_up_nobody(redis: Client, target: str) -> None:
-    """In a cluster a key of relay's cannot lie beside each of them."""
+    """In a cluster relay's own key cannot be in the slot of each of them."""
     lane = a_lane(redis)
     await lane.enqueue([a_message("odd", reply_to=target)])
     await deliver(lane, range(5))

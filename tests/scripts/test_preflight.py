@@ -86,7 +86,7 @@ async def test_a_healthy_redis_of_any_kind_passes_and_is_left_as_it_was(
 ) -> None:
     await redis.rpush("hits", "one", "two")
     await redis.hset("relay:{hook}:control", "sequence", 1)
-    # Beside other things on the same machine: how full it is, is not asked here.
+    # Other programs use the same machine, so its memory is not asserted.
     assert {key: text for key, text in (await found_by(server_url)).items() if "memory" not in key} == {}
     assert await redis.lrange("hits", 0, -1) == [b"one", b"two"]
     assert await redis.hgetall("relay:{hook}:control") == {b"sequence": b"1"}

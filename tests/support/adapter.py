@@ -1,4 +1,4 @@
-"""An adapter in a package of its own, installed for the processes of one test, that does what it is told."""
+"""An adapter in a package of its own, installed for the processes of one test and steered by it."""
 
 from __future__ import annotations
 

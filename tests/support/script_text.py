@@ -11,7 +11,7 @@ from relay.store.scripting import script
 
 @contextmanager
 def changed_script(name: str, old: str, new: str) -> Iterator[None]:
-    """While inside, the script has `new` in place of each `old`."""
+    """While inside, the script has `new` instead of each `old`."""
     loaded = script(name)
     text, digest = loaded.text, loaded.digest
     assert old in text, f"{name} has no {old!r}"

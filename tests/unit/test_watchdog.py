@@ -1,4 +1,4 @@
-"""Connections that look alive and give nothing are dropped; what stands still is said."""
+"""Connections that look alive and return nothing are dropped, and stalls are reported."""
 
 from __future__ import annotations
 

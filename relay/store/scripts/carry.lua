@@ -20,9 +20,9 @@ local KEEP, SOON, LONGEST = 86400, 120, 65536
 
 local kind = call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= ARGV[4] then return 'wrong type' end
--- The hash is relay's own and lives for a day at most: anything else in its place is worth nothing.
-local beside = call('TYPE', KEYS[2]).ok
-if beside ~= 'none' and beside ~= 'hash' then call('DEL', KEYS[2]) end
+-- The hash is relay's own and lives for a day at most: a key of another type under its name is worthless.
+local last = call('TYPE', KEYS[2]).ok
+if last ~= 'none' and last ~= 'hash' then call('DEL', KEYS[2]) end
 
 -- See lane.lua: under maxmemory, too.
 call('HDEL', KEYS[2], '')

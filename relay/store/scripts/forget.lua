@@ -1,7 +1,7 @@
--- Drops letters of an outbox that have been carried to where they are for.
+-- Drops letters of an outbox that have been carried to their targets.
 --
 -- KEYS   1 the outbox, 2 the lane's control hash
---        3.. if one Redis holds all: the hashes beside the targets, with the last letter that came there
+--        3.. if one Redis holds all: the hashes of the targets, with the last letter that arrived
 -- ARGV   1 the first id of a letter to keep
 --        2 the lane
 --        3 how many of the letters are lost: their target cannot be written

@@ -1,6 +1,6 @@
--- Moves entries out of an outbox that hold no letter, so that they hold up no other.
+-- Moves entries out of an outbox that hold no letter, so that they hold up no others.
 --
--- KEYS   1 the outbox, 2 the stream of unreadable entries beside it, 3 the lane's control hash
+-- KEYS   1 the outbox, 2 the stream of its unreadable entries, 3 the lane's control hash
 -- ARGV   1.. ids of the entries
 -- reply  how many were moved
 --

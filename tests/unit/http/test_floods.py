@@ -63,7 +63,7 @@ async def test_an_endless_flood_of_informational_answers_is_cut_off_early(opened
         reason = await answer_of(opened, flood)
     assert isinstance(reason, str)
     assert "did not answer in HTTP: " in reason
-    assert flood.taken < 16 * MEBIBYTE  # what the buffers of both sockets hold
+    assert flood.taken < 16 * MEBIBYTE  # the size of the buffers of both sockets
 
 
 async def test_an_endless_flood_of_informational_answers_takes_no_memory_and_no_turn_of_others(

@@ -72,5 +72,5 @@ async def test_a_token_opens_the_pages_by_any_name_and_nothing_else_does() -> No
             assert await status(refused) == 401, refused
         for accepted in (f"Bearer {TOKEN}", f"Basic {basic}"):
             assert await status(accepted) == 200
-            # A browser sends a password by itself, to whichever page asks.
+            # A browser sends a stored password without asking, whichever page makes the request.
             assert await status(accepted, "POST", Origin="https://evil.example") == 403

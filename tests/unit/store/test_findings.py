@@ -1,4 +1,4 @@
-"""What a Redis says about itself, and what an operator is told about it."""
+"""Findings about the state that a Redis reports."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_short_idle_timeout_is_a_warning() -> None:
     assert bad(Facts(GOOD, {"save": "", "timeout": "300"})) == []
 
 
-def test_what_may_not_be_asked_could_not_be_checked_and_is_no_failure() -> None:
+def test_a_refused_command_makes_an_unknown_and_no_failure() -> None:
     (first, *rest) = judge(Facts(None, None, 0.0))
     assert first.level is Level.UNKNOWN
     assert "may not run INFO" in first.text

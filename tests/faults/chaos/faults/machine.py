@@ -1,4 +1,4 @@
-"""What happens to the machine under a worker: its disk, its log, its descriptors, its installed package."""
+"""Faults of the machine under a worker: its disk, its log, its descriptors, its installed package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others do who write to the same Redis."""
+"""Faults of other programs that write to the same Redis."""
 
 from __future__ import annotations
 
