@@ -101,7 +101,7 @@ def hide(secrets: Iterable[str]) -> None:
 
 
 class _Process:
-    """State of all loggers: they keep their processors forever, while the secrets to hide change with the file."""
+    """State of all loggers. They keep their processors forever; the secrets to hide change with the file."""
 
     redactor = Redactor()
     writer: LogWriter | None = None

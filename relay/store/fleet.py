@@ -34,9 +34,9 @@ LONGEST_NAME = 64
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """The published data of a worker. `machine` names the kernel and process namespace that `pid` is valid in;
-    `started` is in Unix seconds; `settings` is the digest of its configuration; `left` is set
-    when it has handed everything back and ended normally."""
+    """Published by each worker. `machine` names the kernel and process namespace that `pid` is valid in;
+    `started` is in Unix seconds; `settings` is the digest of its configuration; `left` is set when it has
+    handed everything back and ended normally."""
 
     worker: str
     host: str
