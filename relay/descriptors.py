@@ -15,7 +15,7 @@ logger = structlog.get_logger()
 
 
 ENOUGH = 65_536
-"""The highest soft limit that is asked for: some systems have a hard limit of a billion."""
+"""The highest soft limit that relay sets: some systems have a hard limit of a billion."""
 
 
 def raise_limit() -> int:

@@ -62,7 +62,7 @@ class LogWriter:
             written.wait(seconds)
 
     def as_text(self) -> io.TextIOWrapper:
-        """A stream for all that writes to standard error without being asked to."""
+        """A stream for libraries that write to standard error on their own."""
         raw = io.BufferedWriter(_Raw(self))
         return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
 

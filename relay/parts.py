@@ -68,7 +68,7 @@ class Parts:
             except asyncio.CancelledError as error:
                 if _is_cancelled():
                     raise
-                # Nobody asked for it: it leaked from a library, and would end the loop without a word.
+                # Not a request to cancel: it leaked from a library, and would end the loop silently.
                 failure: BaseException = error
             except (Exception, SystemExit) as error:
                 failure = error

@@ -217,7 +217,7 @@ class Recovery:
         if is_done:
             await self._fleet.leave(worker)
         if is_done or recovered:
-            # All of its lanes: nobody else may know of messages in them that are due later.
+            # All of its lanes: no other worker may know about messages in them that are due later.
             await self._fleet.wake(self._lanes_of(profile))
             logger.warning("recovered what a dead worker held", worker=worker, messages=recovered)
         return is_done

@@ -129,7 +129,7 @@ class RedisTrouble:
         )
 
     def answered(self, since: float) -> None:
-        """Redis took a heartbeat that was asked for at `since` (monotonic seconds)."""
+        """Redis took a heartbeat that was sent at `since` (monotonic seconds)."""
         if self._first and self._last < since:
             logger.info("Redis answers again", after=f"{self._clock() - self._first:.0f}s")
             self._first = 0.0

@@ -85,7 +85,7 @@ class _Slot:
 
 
 class Supervisor:
-    """Keeps as many copies of `command` running as the orders say."""
+    """Keeps the ordered number of copies of `command` running."""
 
     def __init__(
         self,

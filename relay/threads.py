@@ -28,7 +28,7 @@ async def in_thread(call: Callable[[], ResultT], seconds: float) -> ResultT:
         result, failure = None, None
         try:
             result = call()
-        except Exception as error:  # of any kind: it is raised where the call was asked for
+        except Exception as error:  # of any kind: it is raised in the caller
             failure = error
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(tell, result, failure)

@@ -301,7 +301,7 @@ class Worker:
         return not self.deployment.supervisor or other.deployment.supervisor != self.deployment.supervisor
 
     async def _register(self) -> None:
-        """Make the names of our lanes and queues known to those who look after them."""
+        """Register the names of our lanes and queues with recovery, courier and janitor."""
         names = registry.Names(self.profile.lanes, self.profile.queues)
         try:
             await registry.register(self.client, self.settings.redis.prefix, names)
@@ -355,7 +355,7 @@ class Worker:
                 for failure in failures:
                     if failure is not None:
                         raise failure
-                # A worker that ended in peace is nothing for operators to look at.
+                # A worker that ended normally is no concern of operators.
                 await self.fleet.beat(msgspec.structs.replace(self.profile, left=True))
                 await self.fleet.leave(self.profile.worker)
                 await self.fleet.wake(list(self.lanes))

@@ -1,4 +1,4 @@
-"""Accepts connections, so few at once that a flood of them costs nothing else a descriptor."""
+"""Accepts few connections at once, so that a flood of them cannot use up the descriptors of the process."""
 
 from __future__ import annotations
 

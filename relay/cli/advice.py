@@ -17,7 +17,7 @@ from relay.store.preflight import Asking, examine, tidy
 from relay.store.scripting import Client
 
 TIMEOUT = 15.0
-"""Seconds for all that `relay run` asks Redis about itself."""
+"""Seconds for all of the questions of `relay run` to Redis about its state."""
 
 logger = structlog.get_logger()
 
@@ -43,7 +43,7 @@ def local_findings(settings: Settings) -> Iterator[Finding]:
 
 
 async def log_findings(client: Client, settings: Settings) -> None:
-    """Log once, for all workers of this host, what an operator should look at. Never raises for Redis."""
+    """Log the findings once for all workers of this host. Never raises because of Redis."""
     findings = list(local_findings(settings))
     try:
         async with asyncio.timeout(TIMEOUT):

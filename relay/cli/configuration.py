@@ -78,7 +78,7 @@ class ConfigurationFile:
             return self.load()
         except ConfigError as error:
             return error
-        except Exception as error:  # a file must not end what runs, whatever an adapter makes of it
+        except Exception as error:  # no bug of an adapter that reads the file may end the process
             logger.exception("the file cannot be checked")
             return ConfigError([f"{self.path}: {type(error).__name__}: {error}"])
 

@@ -34,7 +34,10 @@ app = typer.Typer(
 )
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="PROVIDER", help="A provider, or a queue for elements that came by it.")
+    str,
+    typer.Argument(
+        metavar="PROVIDER", help="A provider; or a queue, for its elements that belong to no provider."
+    ),
 ]
 IdOption = Annotated[str | None, typer.Option("--id", help="Only the message or entry with this id.")]
 ReasonOption = Annotated[
@@ -148,10 +151,11 @@ def retry(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Put dead letters back into their lane, with all attempts before them. The rate holds for them too.
+    """Put dead letters back into their lane, with all of their attempts again. The rate applies to them.
 
-    A malformed element is read again: it goes through if the configuration now allows it. Ctrl-C stops
-    after the present page; `--limit` counts the letters that go back.
+    A malformed element is read again: it goes through if the configuration now allows it.
+
+    Ctrl-C stops after the present page. `--limit` counts the letters that go back.
 
     Example: `relay dead retry pusher --reason "gave up"`
     """
@@ -195,7 +199,7 @@ PURGE = Work("Delete", "purged", "purging")
 def _work(
     settings: Settings, selection: Selection, work: Work, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
-    """Say how many letters there are, ask, do it, and report."""
+    """Count the letters, ask for confirmation on a terminal, do the work, and report."""
     asks = not yes and common.notes.is_terminal
     number = None
     if dry_run or common.notes.is_terminal:

@@ -43,7 +43,7 @@ FIRST_REPORT_INTERVAL = 0.1
 logger = structlog.get_logger()
 
 EXIT_TIMEOUT = 5.0
-"""Seconds after the work is over within which the process ends, whatever threads of libraries still do."""
+"""The process ends within so many seconds after its work, even if threads of libraries still run."""
 
 REFUSED_PAUSE = 2.0
 """Seconds until a worker tries again after Redis has refused it since a reload."""

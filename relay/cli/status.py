@@ -29,7 +29,7 @@ REFRESH = 1.0
 """Seconds between two looks with `--watch`."""
 
 OUTBOX_BACKLOG = 1000
-"""Receipts and feedback that may wait for a lane before the table says so: workers forward them at once."""
+"""The table shows a lane's outbox above so many entries. Workers forward entries at once, so most are empty."""
 
 _COLOURS = {
     "running": "green",

@@ -105,7 +105,7 @@ async def _reachable(change: Loaded | ReloadFailure, present: Settings) -> Loade
 
 
 class _AdminPort:
-    """The admin server in the supervisor. It reaches Redis only for those who ask for metrics."""
+    """The admin server in the supervisor. It connects to Redis only for requests of metrics."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor

@@ -37,11 +37,11 @@ WORDS = {
 EXHAUSTED = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.ENOSPC}
 )
-"""Numbers by which the system says that this process or this host has run out of something."""
+"""Errno values that mean that this process or this host has run out of a resource."""
 
 
 def is_exhaustion(error: BaseException) -> bool:
-    """Whether an error says that this process or this host has run out of something."""
+    """Whether an error means that this process or this host has run out of a resource."""
     match error:
         case MemoryError():
             return True
@@ -53,7 +53,7 @@ def is_exhaustion(error: BaseException) -> bool:
 
 
 def has_no_descriptor() -> bool:
-    """Whether this process has no free descriptor. Libraries do not always say that it was the cause."""
+    """Whether this process has no free descriptor. Libraries do not always report that as the cause."""
     try:
         os.close(os.dup(2))
     except OSError as error:

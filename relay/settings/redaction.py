@@ -94,7 +94,7 @@ def names_a_secret(name: str) -> bool:
 
 
 def is_credential(name: str, value: str) -> bool:
-    """Whether a header says who somebody is, by its name or by a scheme such as `Bearer` in its value."""
+    """Whether a header holds credentials, by its name or by a scheme such as `Bearer` in its value."""
     return names_a_secret(name) or _SCHEME.match(value) is not None
 
 

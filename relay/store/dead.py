@@ -16,7 +16,7 @@ PAGE = 100
 """Letters that one page holds at most."""
 
 PAGE_BYTES = 128 * 1024
-"""Bytes after which a page is full: Redis serves nobody else meanwhile."""
+"""Bytes after which a page is full. Redis serves no other client while it reads a page."""
 
 RAW_BYTES = 64 * 1024
 """Bytes of a malformed element that a page holds; `whole` reads the rest."""

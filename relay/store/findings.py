@@ -30,7 +30,7 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `relay check --connect`; the text of a bad one says what to do."""
+    """One line of `relay check --connect`; the text of a bad one includes the remedy."""
 
     level: Level
     subject: str

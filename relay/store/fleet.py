@@ -189,7 +189,7 @@ class Fleet:
 
 
 def _named(call: Mapping[str, Any]) -> frozenset[str]:
-    """The lane that a message of the channel names; whatever is no name of a lane names none."""
+    """The lane that a message of the channel names; none if it is no name of a lane."""
     data = call["data"]
     if call["type"] != "message" or len(data) > LONGEST_NAME or not data.isascii():
         return frozenset()

@@ -161,7 +161,7 @@ class Outboxes(Mapping[str, Outbox]):
             async with self._client.pipeline(transaction=False) as pipe:
                 for outbox in self._outboxes.values():
                     pipe.xlen(outbox.key)
-                # An outbox that cannot be asked counts as filled: who carries it finds out why.
+                # An outbox that cannot be read counts as filled: its courier logs the reason.
                 lengths = await pipe.execute(raise_on_error=False)
         except TROUBLE as error:
             raise StoreError(describe(error)) from error

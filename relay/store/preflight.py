@@ -33,11 +33,11 @@ class Asking(Enum):
 
 
 async def examine(client: Client, settings: Settings, asking: Asking = Asking.EVERYTHING) -> list[Finding]:
-    """Everything about the Redis of these settings that an operator should know. Raises StoreError."""
+    """All findings about the Redis of these settings. Raises StoreError."""
     prefix = settings.redis.prefix
     servers = await _servers(client, asking)
     if any(finding.subject == "cluster" for finding in servers):
-        # Half of the keys are on other nodes: nothing else that this one says would hold.
+        # Keys are on other nodes, too: no other finding about this one would be true.
         return servers
     overview = await look(client, settings)
     return [
@@ -102,7 +102,7 @@ async def _config(client: Any) -> Mapping[str, str] | None:
 
 
 async def _clock(client: Client) -> float | None:
-    """How far Redis's clock is ahead of ours; None if it may not be asked."""
+    """How far Redis's clock is ahead of ours; None if TIME is refused."""
     asked = time.time()
     try:
         theirs = await Fleet(client, "").now()
@@ -155,7 +155,7 @@ async def _types(client: Client, settings: Settings) -> list[Finding]:
 
 
 async def _asked_types(client: Client, keys: Iterable[str]) -> list[str | None]:
-    """The type of each key; None if this user may not ask."""
+    """The type of each key; None if this user may not run TYPE."""
     try:
         async with client.pipeline(transaction=False) as pipe:
             for key in keys:

@@ -4,7 +4,7 @@
 --        2 hash beside it: lane -> id of the last letter that came from there
 --        3 if one Redis holds all: the outbox that they were read from
 -- ARGV   1 the lane
---        2 Unix milliseconds after which it is too late: somebody else may have carried them, and the
+--        2 Unix milliseconds after which it is too late: another worker may have carried them, and the
 --          id in KEYS[2] may be forgotten
 --        3 the most receipts to keep, or entries of the stream
 --        4 'list' or 'stream'

@@ -20,6 +20,6 @@ for index = 3, #KEYS do
   if ms < wanted_ms or (ms == wanted_ms and tonumber(sequence or 0) < tonumber(wanted_sequence)) then return 0 end
 end
 local dropped = call('XTRIM', KEYS[1], 'MINID', '=', ARGV[1])
--- Somebody else who dropped them first has counted them.
+-- If another worker dropped them first, it has counted them.
 if dropped > 0 and ARGV[3] ~= '0' then redis.pcall('HINCRBY', KEYS[2], 'outbox_lost', ARGV[3]) end
 return 1

@@ -4,7 +4,7 @@
 --        processing list, 4 the number of the batch on it, 5 rejected elements, 6 the batches that are out,
 --        7 the number of the last batch, 8 a hash whose fields are the lanes that have deferred elements,
 --        9 the stream for elements that are too large, 10 the control hash to count them in
---        11.. where one Redis holds all: the control hashes of the lanes that have got parts of the batch
+--        11.. if one Redis holds all: the control hashes of the lanes that have got parts of the batch
 -- ARGV   1 the worker
 --        2 number of the batch that is done, '' for none; where another one is on the processing list,
 --          nothing is forgotten: the answer was lost, or a failover has undone something
@@ -16,8 +16,8 @@
 --        11 how many elements of the batch belong to no provider; then for each: reason, raw bytes
 --        then for each element whose lane refuses messages: the lane, raw bytes
 -- reply  {number, batches that are out and were taken before, lanes with deferred elements, sizes of elements
---        that were too large, element, …}: what was left on the processing list, else a new batch; number ''
---        where there is none
+--        that were too large, element, …}: the rest of the processing list, otherwise a new batch; number ''
+--        if there is none
 --
 -- Atomic because an element must always be on one of the lists, and numbers must follow their order.
 
