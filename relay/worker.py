@@ -301,7 +301,7 @@ class Worker:
         return not self.deployment.supervisor or other.deployment.supervisor != self.deployment.supervisor
 
     async def _register(self) -> None:
-        """Register the names of our lanes and queues with recovery, courier and janitor."""
+        """Write the names of our lanes and queues to Redis, so that `relay status` finds them later."""
         names = registry.Names(self.profile.lanes, self.profile.queues)
         try:
             await registry.register(self.client, self.settings.redis.prefix, names)

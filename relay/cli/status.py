@@ -29,7 +29,7 @@ REFRESH = 1.0
 """Seconds between two looks with `--watch`."""
 
 OUTBOX_BACKLOG = 1000
-"""The table shows a lane's outbox above so many entries. Workers forward entries at once, so most are empty."""
+"""The table shows a lane's outbox above so many entries. Workers forward entries at once."""
 
 _COLOURS = {
     "running": "green",
