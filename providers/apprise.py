@@ -101,7 +101,7 @@ class Apprise(Provider[AppriseOptions]):
 def outcome(answer: Answer) -> Outcome:
     """What Apprise lets one tell: whether it worked, else by the HTTP status in its last log line of it.
 
-    Credentials and target are in the configured URL, so that a refusal of either is ours to mend.
+    Credentials and target are in the configured URL, so the operator has to fix a refusal of either.
     """
     if answer.delivered:
         return Delivered()

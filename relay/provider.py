@@ -111,7 +111,7 @@ class Provider(ABC, Generic[OptionsT]):
     async def verify(self) -> str:
         """Authenticate without sending a notification; used by `relay check --connect`.
 
-        Returns one line on what was proved. Raises UsageError with what to mend.
+        Returns one line about the result. Raises UsageError with the remedy.
         """
         return "nothing to authenticate"
 

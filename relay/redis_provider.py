@@ -67,7 +67,7 @@ class RedisLink(Protocol):
         ...
 
     async def greet(self) -> str:
-        """Connect and authenticate; one line on who answered. Raises UsageError with what to mend."""
+        """Connect and authenticate; return one line about the server. Raises UsageError with the remedy."""
         ...
 
 

@@ -24,7 +24,7 @@ def pause(context: typer.Context, provider: ProviderArgument, config: common.Con
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
     common.run(_pause(settings, provider))
-    common.say(f"{provider} is paused; what comes in waits")
+    common.say(f"{provider} is paused; new messages wait")
 
 
 def resume(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:

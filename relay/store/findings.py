@@ -130,16 +130,16 @@ def _persistence(info: Mapping[str, Any], config: Mapping[str, str] | None) -> I
         yield Finding(
             Level.FAILED,
             "persistence",
-            "Redis could not write its append-only file and refuses writes: make room on its disk, or mend "
-            "the folder's rights",
+            "Redis could not write its append-only file and refuses writes: free space on its disk, or fix "
+            "the rights of the folder",
         )
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
         bad = True
         yield Finding(
             Level.WARNING,
             "persistence",
-            "the last snapshot failed, and Redis may refuse writes (MISCONF): look into its log for the "
-            "reason, often a full disk or no memory to fork",
+            "the last snapshot failed, and Redis may refuse writes (MISCONF): its log has the reason, "
+            "often a full disk or too little memory to fork",
         )
     if not info.get("aof_enabled"):
         bad = True
@@ -153,7 +153,7 @@ def _without_log(config: Mapping[str, str] | None) -> Finding:
     if config is None or "save" not in config:
         text = f"no append-only file; whether there are snapshots could not be checked: {advice}"
     elif config["save"].strip():
-        text = f"snapshots alone: a crash of Redis loses all that came since the last one; {advice}"
+        text = f"no append-only file, only snapshots: a crash of Redis loses all messages since the last one; {advice}"
     else:
         text = f"no append-only file and no snapshots: a crash of Redis loses every message in it; {advice}"
     return Finding(Level.WARNING, "persistence", text)
@@ -162,7 +162,7 @@ def _without_log(config: Mapping[str, str] | None) -> Finding:
 def _eviction(info: Mapping[str, Any]) -> Iterator[Finding]:
     policy = str(info.get("maxmemory_policy", ""))
     if not policy:
-        yield Finding(Level.UNKNOWN, "eviction", "Redis does not say what its maxmemory-policy is")
+        yield Finding(Level.UNKNOWN, "eviction", "Redis does not show its maxmemory-policy")
     elif policy == "noeviction":
         yield Finding(Level.OK, "eviction", "noeviction")
     else:
@@ -185,7 +185,7 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
     if not most:
         most, of = int(info.get("total_system_memory", 0)), "the host's memory (there is no maxmemory)"
     if not most:
-        yield Finding(Level.UNKNOWN, "memory", f"{_size(used)} used; Redis does not say of how much")
+        yield Finding(Level.UNKNOWN, "memory", f"{_size(used)} used; Redis shows no limit")
         return
     text = f"{_size(used)} of {_size(most)}, {of}"
     if used >= MEMORY_SHARE * most:

@@ -168,7 +168,7 @@ def judge_rights(refused: Iterable[tuple[Command, Exception]], user: str, prefix
             Finding(
                 Level.FAILED,
                 "commands",
-                f"Redis knows no {names}: take away the `rename-command` lines for them in its configuration",
+                f"Redis knows no {names}: remove the `rename-command` lines for them from its configuration",
             )
         )
     if commands or keys or channels:
@@ -221,10 +221,10 @@ def _advice(error: Exception, text: str) -> str | None:
 
 
 _CODES = {
-    "MISCONF": "Redis refuses writes because it cannot save to disk (MISCONF): make room there, see its log",
+    "MISCONF": "Redis refuses writes because it cannot save to disk (MISCONF): free space there, see its log",
     "NOREPLICAS": "Redis refuses writes because too few replicas follow (NOREPLICAS): bring them back, or "
     "lower min-replicas-to-write",
     "MASTERDOWN": "this is a replica that has lost its master (MASTERDOWN): put the master into redis.url",
     "BUSY": "a script keeps Redis busy (BUSY): end it by SCRIPT KILL",
-    "CLUSTERDOWN": "the cluster is down (CLUSTERDOWN): CLUSTER INFO says why",
+    "CLUSTERDOWN": "the cluster is down (CLUSTERDOWN): CLUSTER INFO shows why",
 }

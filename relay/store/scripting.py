@@ -45,7 +45,7 @@ _channels: WeakKeyDictionary[Redis, Channel] = WeakKeyDictionary()
 _slots_by_client: WeakKeyDictionary[RedisCluster, asyncio.Semaphore] = WeakKeyDictionary()
 
 FORBIDDEN = (AuthenticationError, NoPermissionError)
-"""What of it waiting does not mend."""
+"""Errors that do not go away by waiting."""
 
 
 class Script:

@@ -86,7 +86,7 @@ def test_each_trouble_is_a_finding_that_says_what_to_do(
 
 def test_snapshots_alone_lose_less_than_nothing_and_more_than_a_log() -> None:
     info = {**GOOD, "aof_enabled": 0}
-    assert "snapshots alone" in bad(Facts(info, {"save": "3600 1"}))[0][2]
+    assert "only snapshots" in bad(Facts(info, {"save": "3600 1"}))[0][2]
     assert "could not be checked" in bad(Facts(info, None))[0][2]
 
 
