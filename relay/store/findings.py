@@ -153,7 +153,7 @@ def _without_log(config: Mapping[str, str] | None) -> Finding:
     if config is None or "save" not in config:
         text = f"no append-only file; whether there are snapshots could not be checked: {advice}"
     elif config["save"].strip():
-        text = f"no append-only file, only snapshots: a crash of Redis loses all messages since the last one; {advice}"
+        text = f"only snapshots: a crash of Redis loses all messages since the last one; {advice}"
     else:
         text = f"no append-only file and no snapshots: a crash of Redis loses every message in it; {advice}"
     return Finding(Level.WARNING, "persistence", text)

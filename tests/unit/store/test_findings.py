@@ -56,7 +56,7 @@ def test_a_redis_as_it_should_be_has_no_bad_finding() -> None:
         ),
         ({"cluster_enabled": 1}, Level.FAILED, "cluster", "write redis+cluster://"),
         ({"loading": 1, "loading_eta_seconds": 9}, Level.WARNING, "loading", "in about 9 s; workers wait"),
-        ({"aof_last_write_status": "err"}, Level.FAILED, "persistence", "make room on its disk"),
+        ({"aof_last_write_status": "err"}, Level.FAILED, "persistence", "free space on its disk"),
         ({"rdb_last_bgsave_status": "err"}, Level.WARNING, "persistence", "may refuse writes (MISCONF)"),
         ({"aof_enabled": 0}, Level.WARNING, "persistence", "loses every message in it; set `appendonly yes`"),
         ({"maxmemory_policy": "allkeys-lru"}, Level.WARNING, "eviction", "deletes queues and lanes"),
