@@ -18,7 +18,7 @@ _TOPIC = re.compile(r"[a-zA-Z0-9\-_.~%]+")
 
 
 def check_message(payload: dict[str, Any]) -> None:
-    """A message as FCM would refuse it for ever."""
+    """A message as FCM would refuse it forever."""
     named = [name for name in TARGETS if payload.get(name) is not None]
     if len(named) != 1:
         found = f"not {' and '.join(named)}" if named else "none is there"

@@ -87,7 +87,7 @@ def data(message: Message, payload: Payload, *, socketio: bool) -> bytes:
 
 
 def text(encoded: bytes) -> bytes:
-    """What subscribers hear: a string as it is, anything else as JSON."""
+    """The data that subscribers get: a string as it is, anything else as JSON."""
     return _decode_text(encoded).encode() if encoded[:1] == b'"' else encoded
 
 

@@ -12,7 +12,7 @@ LONGEST_LIFE = 2_419_200
 
 
 def seconds_left(message: Message, now: float) -> int | None:
-    """What is left of the life in whole seconds, rounded down; None: it lives for ever."""
+    """The whole seconds until the message expires, rounded down; None: it never expires."""
     left = message.remaining(now)
     return None if left is None else min(LONGEST_LIFE, int(left))
 

@@ -66,7 +66,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ApnsOptions(HttpOptions):
-    """What `type: apns` takes: a provider token's key, or a certificate (`client_cert_file`)."""
+    """Options of `type: apns`: a provider token's key, or a certificate (`client_cert_file`)."""
 
     key: Secret | None = None
     """The .p8 signing key, as Apple gives it: `key_file`."""
@@ -107,7 +107,7 @@ class ApnsOptions(HttpOptions):
         if (self.key is None) == (self.client_cert is None):
             raise ValueError("give either key_file (with key_id and team_id) or client_cert_file")
         if self.key is not None and not (self.key_id and self.team_id):
-            raise ValueError("key_id and team_id are needed beside key_file")
+            raise ValueError("key_id and team_id are needed with key_file")
         return self
 
 

@@ -32,7 +32,7 @@ _STATUS = re.compile(r"\berror=([1-5][0-9]{2})\b")
 
 
 class AppriseOptions(ProviderOptions):
-    """What `type: apprise` takes."""
+    """Options of `type: apprise`."""
 
     url: Secret
     """Apprise's URL of one service, such as discord://ID/TOKEN; its credentials are in it."""

@@ -59,7 +59,7 @@ _PRIORITY = {0: ("HIGH", "10", "high"), 2: ("NORMAL", "5", "low")}
 
 
 class FcmOptions(HttpOptions):
-    """What `type: fcm` takes."""
+    """Options of `type: fcm`."""
 
     service_account: Secret | None = None
     """The JSON of a service account's key, as the Firebase console gives it: `service_account_file`."""
@@ -261,7 +261,7 @@ def read_account(text: str) -> dict[str, Any]:
 
 
 def _add(block: dict[str, Any], mapped: dict[str, str]) -> dict[str, Any]:
-    """What the message asks for, unless the payload says it itself, in either of Google's spellings."""
+    """The envelope's fields, unless the payload has them, in either of Google's spellings."""
     said = {name.replace("_", "").lower() for name in block}
     return {
         **{name: value for name, value in mapped.items() if name.replace("_", "").lower() not in said},

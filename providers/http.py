@@ -81,7 +81,7 @@ Answers = dict[Annotated[str, Field(pattern=_FIELD)], Scalar | list[Scalar]]
 
 
 class StatusOptions(Options):
-    """What a status means; one that is in no list goes by the table in docs/providers/http.md."""
+    """The meanings of statuses; one in no list goes by the table in docs/providers/http.md."""
 
     success: Statuses = ()
     """Delivered, besides 200-299."""
@@ -111,7 +111,7 @@ class StatusOptions(Options):
 
 
 class HttpRequestOptions(HttpOptions):
-    """What `type: http` takes."""
+    """Options of `type: http`."""
 
     url: Template
     """Where the request goes; a message can fill its path and its query."""
@@ -126,13 +126,13 @@ class HttpRequestOptions(HttpOptions):
     secret: Secret | None = None
     """What `${provider.secret}` stands for in url, headers, body and form."""
     statuses: StatusOptions = StatusOptions()
-    """What the statuses of answers mean, where that is not what they mean everywhere."""
+    """Statuses of answers whose meaning differs from the usual one."""
     success_if: Answers = {}
-    """What a success has in its JSON answer, such as {ok: true}; without it the message is rejected."""
+    """Fields that the JSON of a success has, such as {ok: true}; without them the message is rejected."""
     retry_if: Answers = {}
-    """What an answer without `success_if` has when it is worth another attempt."""
+    """Fields of an answer that does not match `success_if` and is worth another attempt."""
     unauthorised_if: Answers = {}
-    """What an answer without `success_if` has when our credentials are wrong."""
+    """Fields of an answer that does not match `success_if` because our credentials are wrong."""
     wait_field: Annotated[str, Field(pattern=_FIELD)] | None = None
     """Where a JSON answer says for how many seconds to wait; Retry-After wins."""
     target_field: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
@@ -291,7 +291,7 @@ class Http(HttpProvider[HttpRequestOptions]):
 
 
 def _usual(response: Response) -> str:
-    """What a status means everywhere (DESIGN, section 4)."""
+    """The usual meaning of a status."""
     status = response.status
     if status == 503 and "retry-after" in response.headers:
         return "throttled"

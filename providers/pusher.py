@@ -43,7 +43,7 @@ class _Event(msgspec.Struct, omit_defaults=True):
 
 
 class PusherOptions(HttpOptions):
-    """What `type: pusher` takes."""
+    """Options of `type: pusher`."""
 
     app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]+$")]
     """The app's id, in quotes: digits at Pusher; a self-hosted server (`url`) may have letters, too."""

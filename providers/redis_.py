@@ -32,7 +32,7 @@ _Name = Annotated[str, Field(min_length=1)]
 
 
 class RedisOptions(ProviderOptions):
-    """What `type: redis` takes."""
+    """Options of `type: redis`."""
 
     url: Annotated[Secret, AfterValidator(check_redis_url)] | None = None
     """Another Redis, by any scheme of `redis.url` but embedded. Absent: relay's own."""
@@ -127,7 +127,7 @@ class RedisPublisher(RedisProvider[RedisOptions]):
         return Transaction([append] if publish is None else [append, publish], stream)
 
     def _publish(self, payload: payloads.Payload, encoded: bytes) -> tuple[_Command | None, _Command]:
-        """The PUBLISH, if there is a channel, and the fields of a stream's entry beside the id."""
+        """The PUBLISH, if there is a channel, and the fields of a stream's entry besides the id."""
         channel = payload.channel if payload.channel is not None else self.options.channel
         if channel == "":
             raise ValueError("channel: is empty")

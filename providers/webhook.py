@@ -33,7 +33,7 @@ _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class WebhookOptions(HttpOptions, DestinationOptions):
-    """What `type: webhook` takes."""
+    """Options of `type: webhook`."""
 
     url: str | None = None
     """Where to post. Absent: each message brings its own `url`."""

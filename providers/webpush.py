@@ -37,14 +37,14 @@ _SUBJECT = re.compile(r"mailto:[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+|https://[^\s]+")
 
 
 class WebPushOptions(DestinationOptions):
-    """What `type: webpush` takes."""
+    """Options of `type: webpush`."""
 
     private_key: Secret
     """The VAPID key: PEM, or base64url. `relay vapid` makes one."""
     subject: str
     """mailto: or https: address at which a push service reaches you."""
     default_ttl: Duration = 86400.0
-    """How long a push service keeps what it cannot deliver, of messages that live for ever."""
+    """How long a push service keeps messages without a TTL that it cannot deliver."""
     allow_private: PrivateAccess = False
     """Whether endpoints may lie at private addresses: true, false, or a list of networks."""
 

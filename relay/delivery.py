@@ -34,7 +34,7 @@ because callbacks are never cancelled."""
 OnEnd = Callable[[Sequence[Outcome]], None]
 
 _UnderWay = tuple[Sequence[Message], OnEnd, float]
-"""What is delivered, who hears of its end, and its deadline in monotonic seconds."""
+"""The messages of a delivery, the callback for its end, and its deadline in monotonic seconds."""
 
 
 class Delivery:
@@ -98,7 +98,7 @@ class Delivery:
             self._watch(deadline)
 
     async def close(self) -> None:
-        """Take back what is under way: nobody hears of its end."""
+        """Cancel a delivery: its callback is never called."""
         if self._timer is not None:
             self._timer.cancel()
         left, self._under_way = self._under_way, {}

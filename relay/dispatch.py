@@ -465,7 +465,7 @@ class Dispatcher:
         if settled.state != self._state:
             self._report(settled)
         if settled.state or self._state:
-            # What the claimer was told to wait for is no longer what holds.
+            # The reason for which the claimer waits no longer applies.
             self._kicked.set()
         self._state = settled.state
         if settled.state and settled.hold > 0:

@@ -57,7 +57,7 @@ class Heartbeat:
         if not known:
             logger.warning("the fleet took this worker for dead; what it held was handed on")
         if not known or asked - self.last >= LEASE:
-            # What was claimed before is no longer ours, however fresh this beat is.
+            # Messages claimed before are no longer ours, however fresh this beat is.
             self._held_since = time.monotonic()
         self.last = asked
         redis_trouble.answered(asked)

@@ -95,7 +95,7 @@ class Intake:
         self._log = logger.bind(queue=queue.name)
         self._done = NOTHING
         self.answered = time.monotonic()
-        """When Redis last answered, be it by a refusal, in monotonic seconds."""
+        """When Redis last answered, also by a refusal, in monotonic seconds."""
         self.refused: Refused | None = None
         """Set from the first refusal by Redis until elements move or a wait for them ends again."""
         self.taken = 0
@@ -168,7 +168,7 @@ class Intake:
         return element
 
     async def _pass_on(self, element: bytes) -> bool:
-        """Put what came alone straight into its lane; False where there is a batch to take, be it of one."""
+        """Enqueue a single element directly. Returns False if it must go through a batch."""
         if not self.queue.is_beside_lanes or len(element) > LONGEST_WAITED_FOR:
             return False
         provider, item = self.router.route(element)
@@ -451,7 +451,7 @@ def done_with(
     mark: str,
     deferred: Sequence[tuple[str, bytes]] = (),
 ) -> Done:
-    """What a queue may forget, as long as these lanes have it."""
+    """The batch that a queue may delete if these lanes have it."""
     controls = [lanes[provider].keys.part("control") for provider in by_lane]
     return Done(batch.number, controls, mark, rejected, deferred)
 

@@ -167,7 +167,7 @@ def _each(value: Any, change: Any) -> Any:
 
 
 class _Foreign(logging.Handler):
-    """What libraries say through `logging`, in our form."""
+    """Log lines of libraries (`logging`), in our form."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()

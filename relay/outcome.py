@@ -1,4 +1,4 @@
-"""What one attempt at a delivery can end in: plain frozen data, a closed union.
+"""The outcomes of one attempt at a delivery: plain frozen data, a closed union.
 
 Adapters return these; `relay.settlement` decides what each one means for the message and its lane.
 """
@@ -12,7 +12,7 @@ BODY_LIMIT = 4096
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """The provider accepted the message. `provider_id` is its own name for it, where it gives one."""
+    """The provider accepted the message. `provider_id` is its own name for it, if it gives one."""
 
     provider_id: str = ""
 
@@ -52,7 +52,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 class Unregistered(msgspec.Struct, frozen=True, gc=False):
     """The target (device token, subscription, endpoint) is gone: feedback, no dead letter.
 
-    `since` is the Unix time in seconds from which the provider knows it, where it says so.
+    `since` is the Unix time in seconds from which the provider knows it, if it reports that.
     """
 
     target: str

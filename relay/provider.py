@@ -43,7 +43,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """What came back. Header names are lower case; `body` is cut at the transport's limit."""
+    """The answer. Header names are lower case; `body` is cut at the transport's limit."""
 
     status: int
     headers: Mapping[str, str] = {}
@@ -79,7 +79,7 @@ class Provider(ABC, Generic[OptionsT]):
     """Whether requests may be `public_only`: the guard is then loaded before the first one needs it."""
 
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Where `public_only` requests may go beside public addresses."""
+    """Networks that `public_only` requests may reach, besides public addresses."""
 
     def __init__(self, name: str, options: OptionsT, *, clock: Callable[[], float] = time.time) -> None:
         """`name` is the provider's name in the configuration; `clock` gives Unix seconds."""
@@ -144,7 +144,7 @@ class HttpProvider(Provider[OptionsT]):
 
     @abstractmethod
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
-        """What the response means for each message of the batch, in the same order. Pure."""
+        """Return one outcome for each message of the batch, in the same order. Pure."""
 
 
 AdapterType = type[Provider[ProviderOptions]]

@@ -102,7 +102,7 @@ class RedisProvider(Provider[OptionsT]):
 
     @abstractmethod
     def outcome(self, message: Message, answer: Answer) -> Outcome:
-        """What the answer means for the message. Pure."""
+        """The outcome of the message by its answer. Pure."""
 
 
 def keep_out(providers: Iterable[Provider[ProviderOptions]], own: OwnNames) -> None:

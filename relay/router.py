@@ -205,7 +205,7 @@ class Router:
 
 
 class _Rules:
-    """What a provider's options and its adapter ask of messages."""
+    """The requirements of a provider's options and its adapter for messages."""
 
     __slots__ = ("chunk_size", "destination", "target_field", "ttl")
 

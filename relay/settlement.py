@@ -1,4 +1,4 @@
-"""What an outcome means for the message and its lane: the table of DESIGN, as one pure function.
+"""The meaning of each outcome for the message and its lane, as one pure function.
 
 Each entry is an array that `settle.lua` understands; its header names the shapes.
 """
@@ -90,7 +90,7 @@ class Settler:
                 return Settlement(_dead(claim, reason, status, body, attempts, answered=1))
 
     def _fit_to_be_told(self, outcome: Failure) -> Failure:
-        """What people will read is one printable line without our secrets, whatever an adapter passed on."""
+        """The reason as one printable line without our secrets, whatever an adapter returned."""
         match outcome:
             case Isolate():
                 return outcome

@@ -85,7 +85,7 @@ app = _typer(
     name="relay",
     cls=LazyGroup,
     help="Drains Redis lists into push providers, at their pace, and loses nothing.",
-    epilog="Start here: `relay demo` shows it at work and needs nothing installed beside this package.",
+    epilog="Start here: `relay demo` shows it at work and needs no other software.",
     no_args_is_help=True,
 )
 

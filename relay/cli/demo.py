@@ -1,4 +1,4 @@
-"""`relay demo`: relay at work in one terminal, with nothing installed beside the package."""
+"""`relay demo`: relay at work in one terminal, with no other software."""
 
 from __future__ import annotations
 

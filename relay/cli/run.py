@@ -123,7 +123,7 @@ class _Work:
     def on_signal(self, number: signal.Signals) -> None:
         """Stop; the second signal ends the process at once."""
         if self._stop.is_set():
-            # What this process holds is on its own lists in Redis, and is recovered from there.
+            # The messages of this process are on its own lists in Redis, and are recovered from there.
             logs.flush()
             os._exit(128 + number)
         self.stop()

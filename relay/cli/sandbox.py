@@ -137,7 +137,7 @@ class _Lines:
             typer.echo(line)
         except OSError:
             self.quiet = True
-            # What is still in the buffer must not fail once more at the exit.
+            # The rest of the buffer must not fail again at the exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

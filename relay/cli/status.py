@@ -156,7 +156,7 @@ def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()
 def tables(
     settings: Settings, overview: Overview, before: Overview | None, others: Sequence[Rival] = ()
 ) -> RenderableType:
-    """What people see; with an earlier look, rates too."""
+    """The tables for people; with an earlier look, rates too."""
     parts: list[RenderableType] = [
         *(_lanes(settings, overview, before), ""),
         *(_queues(overview), ""),

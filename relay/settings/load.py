@@ -180,7 +180,7 @@ def _model(
 
 
 def _check_common(node: Mapping, location: Location, problems: Problems) -> None:
-    """What can be said where the adapter is unknown: the options that all of them share."""
+    """Check a provider of an unknown adapter: the options that all adapters share."""
     known = {key: entry for key, entry in node.entries.items() if key in ProviderOptions.model_fields}
     known["type"] = Entry(node.position, Scalar(node.position, "unknown", "unknown"))
     validate(ProviderOptions, Mapping(node.position, known), location, problems)

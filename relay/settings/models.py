@@ -112,7 +112,7 @@ class RedisSettings(Options):
     prefix: Annotated[
         str, AfterValidator(_check_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})
     ] = DEFAULT_PREFIX
-    """What the names of all of relay's own keys begin with."""
+    """The prefix of all of relay's own keys."""
 
     _url_file: Path | None = PrivateAttr(default=None)
 
@@ -153,7 +153,7 @@ class QueueSettings(Options):
     """Where ids, collapse keys and ordering keys count: among all messages of a provider, or only among those
     that came from this queue."""
     format: Literal["envelope", "bare"] = "envelope"
-    """envelope: the fields of section 1 of the contract. bare: the whole object is the payload."""
+    """envelope: the fields in docs/messages.md. bare: the whole object is the payload."""
     priority: Literal["high", "normal", "low"] = "normal"
     """The priority of messages that name none."""
     max_size: Annotated[Size, Field(ge=1)] = 1024 * 1024
@@ -177,7 +177,7 @@ class AdminSettings(Options):
             "anyOf": [{"type": "string", "format": "password", "writeOnly": True}, {"type": "null"}]
         },
     )
-    """What a request must bring as `Authorization: Bearer …`; empty: nothing."""
+    """Requests must send it as `Authorization: Bearer …`; empty: no token is needed."""
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -218,7 +218,7 @@ class Settings(Options):
     ] = "auto"
     """Worker processes on this host; auto: one per core."""
     shutdown_timeout: Duration = 25.0
-    """How long deliveries in flight may take to end once relay is told to stop."""
+    """How long deliveries in flight may take to end when relay is stopped."""
     log: LogSettings = LogSettings()
     """What goes to standard error."""
 

@@ -62,7 +62,7 @@ class DeadOptions(Options):
 
 
 class ShareOptions(Options):
-    """What lower priorities get of what goes out while higher ones have a standing backlog."""
+    """The shares of lower priorities while higher ones have a standing backlog."""
 
     normal: Share = 0.1
     """The least share of normal messages, 0 to 0.5."""
@@ -76,7 +76,7 @@ class ProviderOptions(Options):
     type: str
     """The adapter; `relay providers` lists those that are here."""
     rate: Rates = ()
-    """Messages, over the whole fleet: 100/s, 600000/m, 20/10s. Of a list, all hold. Absent: unlimited."""
+    """Messages, over the whole fleet: 100/s, 600000/m, 20/10s. With several, all apply. Absent: unlimited."""
     burst: Count | None = None
     """Messages that may go out at once (the bucket's size). Absent: a tenth of a second's worth, or 1."""
     warmup: Duration = 0.0
@@ -86,7 +86,7 @@ class ProviderOptions(Options):
     timeout: Annotated[Duration, Field(gt=0)] = 10.0
     """The longest that one request may take."""
     retry: RetryOptions = RetryOptions()
-    """What happens after a failure."""
+    """Retries after a failure."""
     adaptive: Switch = False
     """Halve the rate at each wave of 429, climb back in between."""
     breaker: BreakerOptions = BreakerOptions()
@@ -131,7 +131,7 @@ class DestinationOptions(ProviderOptions):
     """Options of providers that have many hosts behind them."""
 
     rate_per: Literal["provider", "host"] = "provider"
-    """host: `rate` and `burst` are for each host by itself, and one that throttles holds its own only."""
+    """host: `rate` and `burst` apply to each host, and one that throttles holds its own messages only."""
 
     @property
     def each_destination(self) -> bool:

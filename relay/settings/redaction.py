@@ -25,7 +25,7 @@ LONGEST_REASON = 500
 SHORTEST = 4
 """Characters; a shorter secret would blot out ordinary words."""
 
-_PART = 8  # characters of a part of a URL from which on it is a secret by itself
+_PART = 8  # characters of a part of a URL from which on it is a secret on its own
 _LINE = 16  # the same of a line of PEM, and of a URL that is no secret as a whole
 _NAME = re.compile(r"(?i)auth|cookie|credential|key|passw|secret|session|token")
 _PASSWORD = re.compile(r"//[^/?#]*?:([^/?#]+)@")
@@ -42,7 +42,7 @@ _SCHEME = re.compile(r"(?i)(?:basic|bearer|token|vapid) +")
 
 
 class Redactor:
-    """Puts `***` in place of each of the secrets."""
+    """Replaces each of the secrets by `***`."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         found = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""What a model says of its fields: which hold secrets, which hold further models."""
+"""The shape of a model: which fields hold secrets, which hold further models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from relay.settings.types import Secret
 
 SUFFIX = "_file"
-"""What is put after the name of a secret field for the path of a file that holds it."""
+"""The suffix of a secret field's name for the path of a file that holds it."""
 
 SecretKind = Literal["one", "many", "values"]
 Reach = Literal["itself", "each item", "each value"]

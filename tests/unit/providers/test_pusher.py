@@ -447,7 +447,7 @@ def test_any_payload_is_rejected_or_goes_out_whole(payload: dict[str, Any], esca
             assert json.loads(event["data"]) == payload["data"]
 
 
-# What an answer means: PROVIDERS.md, section 1.3
+# The outcome of each answer
 
 SKEWED = b"Timestamp expired: Given timestamp (2020-01-01) not within 600s of server time"
 ANSWERS: list[tuple[Response, Outcome, Outcome | None]] = [

@@ -536,7 +536,7 @@ def a_signature(content: bytes) -> str:
     return "v1," + base64.b64encode(digest).decode()
 
 
-# What an answer means: PROVIDERS.md, section 4.2, as DESIGN.md, section 4 decides it
+# The outcome of each answer
 
 ANSWERS: list[tuple[Response, Outcome]] = [
     *((Response(status), Delivered()) for status in (200, 201, 202, 204, 299)),
