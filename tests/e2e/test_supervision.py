@@ -182,12 +182,12 @@ async def test_workers_with_another_file_are_visible(
     # Keys that may differ between hosts make no difference.
     same = write_config(second, redis_server.url, {"hook": webhook(receiver)}, shutdown_timeout="9s")
     async with worker(one) as running:
-        async with worker(same) as second:
+        async with worker(same) as neighbour:
             shown = await status(one)
             assert (len(shown["workers"]), shown["findings"]) == (2, [])
             other = write_config(second, redis_server.url, {"hook": webhook(receiver, concurrency=3)})
-            second.signal(signal.SIGHUP)
-            line = await second.says("use different settings")
+            neighbour.signal(signal.SIGHUP)
+            line = await neighbour.says("use different settings")
             assert len(line["workers"]) == 1
             for config in (one, other):
                 shown = await status(config)
