@@ -52,7 +52,7 @@ class Trouble(Provider[TroubleOptions]):
     async def deliver(self, batch):
         match batch[0].payload.get("do"):
             case "block":
-                time.sleep(3600)
+                time.sleep(3600)  # the fault: a call that blocks the event loop
             case "compute":
                 re.match("(a+)+$", "a" * 40 + "b")
         return [Delivered()]

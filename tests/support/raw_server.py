@@ -111,7 +111,7 @@ async def was_read(writer: asyncio.StreamWriter) -> None:
         while any(_unread(table, theirs, ours) for table in tables):
             await asyncio.sleep(0.002)
     except OSError:
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # this system shows nothing to wait for
 
 
 def _unread(table: Path, local: int, remote: int) -> bool:

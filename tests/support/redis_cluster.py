@@ -121,7 +121,7 @@ class RedisCluster:
                 pass
             if time.monotonic() > deadline:
                 raise TimeoutError("the cluster does not form")
-            time.sleep(0.05)
+            time.sleep(0.05)  # nothing reports it
 
     def stop(self) -> None:
         for node in self.nodes:

@@ -161,4 +161,4 @@ def _until(ready: Callable[[], object], why: str) -> None:
                 return
         if time.monotonic() > deadline:
             raise TimeoutError(why)
-        time.sleep(0.02)
+        time.sleep(0.02)  # nothing reports it

@@ -43,7 +43,7 @@ while True:
 """
 """Writes its orders into a file that bears its pid, and reports twenty times a second."""
 
-IDLE = "import time; time.sleep(3600)"
+IDLE = "import time; time.sleep(3600)"  # a child that lives until it is ended
 
 QUICK = Tuning(check=0.05, silence=5.0, first_wait=0.05)
 
@@ -111,7 +111,7 @@ async def test_a_suspended_supervisor_kills_no_healthy_worker(tmp_path: Path) ->
     async with supervising(supervisor):
         await until(lambda: pids(supervisor))
         before = pids(supervisor)
-        time.sleep(3.5)  # noqa: ASYNC251 - nothing runs here, as after SIGSTOP
+        time.sleep(3.5)  # noqa: ASYNC251 - nothing runs here for longer than `silence`, as after SIGSTOP
         (report,) = supervisor.reports()
         heard = report.health
         await until(lambda: supervisor.reports()[0].health is not heard)
@@ -230,9 +230,9 @@ async def test_a_worker_that_ignores_a_stop_is_killed_with_all_that_it_started(t
     script = (
         "import os, signal, subprocess, sys, time, pathlib\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"  # until killed
         "pathlib.Path(sys.argv[1], 'pid').write_text(str(other.pid))\n"
-        "time.sleep(600)\n"
+        "time.sleep(600)\n"  # until killed
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     supervisor = Supervisor(command, orders(), 0.1, tuning=Tuning(grace=0.1))
