@@ -31,14 +31,16 @@ async def test_messages_go_out_and_a_refused_one_says_why(
     assert checked.code == 0
     assert "Apprise knows the url as one of JSON" in checked.out
     for number in range(50):
-        message = {"id": str(number), "reply_to": "receipts", "payload": {"body": str(number)}}
+        message = {"id": str(number), "reply_to": "receipts:1", "payload": {"body": str(number)}}
         await redis.rpush("notifications", json.dumps(message))
-    bad = {"id": "bad", "reply_to": "receipts", "payload": {"body": "bad"}}
+    bad = {"id": "bad", "reply_to": "receipts:1", "payload": {"body": "bad"}}
     await redis.rpush("notifications", json.dumps(bad))
     async with worker(path) as running:
         await receiver.until(51)
     assert running.process.returncode == 0
-    receipts = {receipt["id"]: receipt for receipt in map(json.loads, await redis.lrange("receipts", 0, -1))}
+    receipts = {
+        receipt["id"]: receipt for receipt in map(json.loads, await redis.lrange("receipts:1", 0, -1))
+    }
     assert "error=400" in receipts.pop("bad")["reason"]
     assert {receipt["outcome"] for receipt in receipts.values()} == {"delivered"}
     assert len(receipts) == 50

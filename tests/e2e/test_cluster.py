@@ -54,7 +54,7 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
         for number in range(200):
             message = {
                 "id": f"m{number}",
-                "reply_to": f"ends:{number % 7}",
+                "reply_to": f"receipts:{number % 7}",
                 "ordering_key": f"k{number % 20}",
                 "payload": {"url": f"{receiver.url}/m{number}", "body": {}},
             }
@@ -63,17 +63,17 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
         targets = [f"{receiver.url}/t{number}" for number in range(300)]
         fan_out = {
             "id": "all",
-            "reply_to": "ends:fan",
+            "reply_to": "receipts:fan",
             "payload": {"targets": [*targets, f"{receiver.url}/gone"]},
         }
         bad = {"id": "bad", "payload": {"url": f"{receiver.url}/bad"}}
         later = {"id": "later", "delay": "1h", "payload": {"url": f"{receiver.url}/later"}}
-        again = {"id": "m1", "reply_to": "ends:again", "payload": {"url": f"{receiver.url}/again"}}
+        again = {"id": "m1", "reply_to": "receipts:again", "payload": {"url": f"{receiver.url}/again"}}
         await redis.rpush("notifications", *(json.dumps(message) for message in (fan_out, bad, later, again)))
         async with worker(Path(config)):
-            fan_receipt = json.loads((await redis.blpop(["ends:fan"], 120))[1])
-            assert json.loads((await redis.blpop(["ends:again"], 120))[1])["outcome"] == "duplicate"
-            while sum([await redis.llen(f"ends:{place}") for place in range(7)]) < 200:
+            fan_receipt = json.loads((await redis.blpop(["receipts:fan"], 120))[1])
+            assert json.loads((await redis.blpop(["receipts:again"], 120))[1])["outcome"] == "duplicate"
+            while sum([await redis.llen(f"receipts:{place}") for place in range(7)]) < 200:
                 await asyncio.sleep(0.02)
             while (
                 sum(len(json.loads(r.body).get("batch", [1])) for r in receiver.requests if "apps" in r.path)
@@ -116,7 +116,7 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
         receipts = [
             json.loads(text)["id"]
             for place in range(7)
-            for text in await redis.lrange(f"ends:{place}", 0, -1)
+            for text in await redis.lrange(f"receipts:{place}", 0, -1)
         ]
         assert sorted(receipts) == sorted(f"m{number}" for number in range(200))
         (letter,) = (await relay("dead", "list", "hook", "--json", "-c", config)).json

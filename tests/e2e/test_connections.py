@@ -101,7 +101,8 @@ async def test_everything_works_over_tls_for_the_user_that_the_documentation_nam
             "hook": webhook(receiver, dedup_window="1m", max_backlog=1000),
             "many": webhook(receiver, url=None, allow_private=True, rate="1000/s", rate_per="host"),
         }
-        config = str(write_config(tmp_path, url, providers))
+        queue = {"name": "notifications", "provider": "hook", "providers": ["many"]}
+        config = str(write_config(tmp_path, url, providers, [queue]))
         for command in ("check --connect", "status", "pause hook", "resume hook", "dead list hook"):
             done = await relay(*command.split(), "-c", config)
             assert done.code == 0, done.err

@@ -34,7 +34,10 @@ async def test_a_worker_with_few_descriptors_loses_nothing_and_makes_no_dead_let
     names = [f"hook{number}" for number in range(providers)]
     retry = {"attempts": 2, "base": "100ms"}
     config = write_config(
-        tmp_path, redis_server.url, {name: webhook(receiver, retry=retry) for name in names}
+        tmp_path,
+        redis_server.url,
+        {name: webhook(receiver, retry=retry) for name in names},
+        [{"name": "notifications"}],
     )
     for name in names:
         sent = [json.dumps({"provider": name, "payload": {"body": {"n": n}}}) for n in range(60)]

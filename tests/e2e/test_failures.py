@@ -235,12 +235,12 @@ async def test_a_gone_endpoint_is_feedback_and_no_dead_letter(
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
     receiver.answers.append(Answer(410, b"gone"))
-    await redis.rpush("notifications", '{"id": "a", "reply_to": "answers", "payload": {"body": {}}}')
+    await redis.rpush("notifications", '{"id": "a", "reply_to": "receipts:1", "payload": {"body": {}}}')
     assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
     ((_, entry),) = await redis.xrange("relay:feedback")
     assert entry[b"target"].decode() == f"{receiver.url}/hook"
     assert entry[b"provider"] == b"hook"
-    receipt = json.loads(await redis.lpop("answers"))
+    receipt = json.loads(await redis.lpop("receipts:1"))
     assert (receipt["id"], receipt["provider"], receipt["outcome"]) == ("a", "hook", "unregistered")
     assert abs(receipt["at"] - time.time()) < 60
     assert (await relay("dead", "list", "hook", "--json", "-c", str(config))).json == []

@@ -81,7 +81,7 @@ async def test_an_element_that_is_no_message_stops_nobody_and_is_answered_if_it_
     """Long names, wrong fields, providers, lists and times that the queue does not allow."""
     providers = {"hook": webhook(receiver), "other": webhook(receiver), "hidden": webhook(receiver)}
     queue = {"name": "q", "provider": "hook", "providers": ["other"]}
-    config = write_config(tmp_path, redis_server.url, providers, [{**queue, "reply_to": ["receipts:*"]}])
+    config = write_config(tmp_path, redis_server.url, providers, [queue])
     long_name = "x" * (2 << 20)
     elements = [
         json.dumps({"payload": {}, long_name: {"targets": 1}}),

@@ -35,7 +35,7 @@ def config(folder: Path, server: RedisServer, receiver: Receiver, *names: str) -
     """A file with these examples; their hosts are the receiver."""
     written = json.dumps({name: EXAMPLES[name] for name in names})
     written = re.sub(r"https://(slack\.com|api\.telegram\.org|ntfy\.sh)", receiver.url, written)
-    path = write_config(folder, server.url, json.loads(written))
+    path = write_config(folder, server.url, json.loads(written), [{"name": "notifications"}])
     path.write_text(re.sub(r"<<(.*?)>>", r"${\1}", path.read_text()))
     return str(path)
 
@@ -43,13 +43,13 @@ def config(folder: Path, server: RedisServer, receiver: Receiver, *names: str) -
 async def run(path: str, redis: Redis, *messages: tuple[str, dict[str, Any]], **env: str) -> dict[str, str]:
     """Push and work until all is empty: the outcome of each message, by its id."""
     for number, (provider, payload) in enumerate(messages):
-        envelope = {"id": str(number), "provider": provider, "reply_to": "receipts", "payload": payload}
+        envelope = {"id": str(number), "provider": provider, "reply_to": "receipts:1", "payload": payload}
         await redis.rpush("notifications", json.dumps(envelope))
     finished = await relay("run", "-c", path, "--until-empty", **ENVIRONMENT, **env)
     assert finished.code == 0, finished.err
     for secret in (*ENVIRONMENT.values(), *env.values()):
         assert secret not in finished.out + finished.err
-    receipts = [json.loads(receipt) for receipt in await redis.lrange("receipts", 0, -1)]
+    receipts = [json.loads(receipt) for receipt in await redis.lrange("receipts:1", 0, -1)]
     return {
         receipt["id"]: f"{receipt['outcome']} {receipt.get('reason', '')}".strip() for receipt in receipts
     }

@@ -129,7 +129,7 @@ async def test_a_worker_goes_on_with_its_own_code_when_the_package_is_replaced(
             "refused": {"type": "webhook", "url": "http://127.0.0.1:9/", "retry": {"attempts": 1}},
             "held": {"type": "webhook", "url": f"{receiver.url}/", "concurrency": 1},
         }
-        config = write_config(tmp_path, redis_server.url, providers)
+        config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
         package, audit = copy_of_the_package(tmp_path), tmp_path / "audit.txt"
         async with audited_worker(config, package, tmp_path / "other.txt") as killed:
             await redis.rpush("notifications", '{"provider":"held","payload":{"body":{}}}')  # type: ignore[misc]

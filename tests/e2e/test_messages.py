@@ -39,7 +39,7 @@ def told(receipt: dict[str, Any]) -> str:
     return f"{text} ({receipt['reason']})" if "targets" in receipt else text
 
 
-async def receipts(redis: Redis, key: str = "receipts") -> list[dict[str, Any]]:
+async def receipts(redis: Redis, key: str = "receipts:1") -> list[dict[str, Any]]:
     return [json.loads(text) for text in await redis.lrange(key, 0, -1)]
 
 
@@ -62,7 +62,7 @@ async def test_the_page_says_what_happens(
         providers[name] = webhook(receiver, **fields)
         queues.append({"name": f"queue{number}", "provider": name})
         messages = re.findall(
-            r"`([^`]*)`", pushed.replace("{hook}", base).replace("receipts:app", f"r{number}")
+            r"`([^`]*)`", pushed.replace("{hook}", base).replace("receipts:app", f"receipts:{number}")
         )
         assert messages
         await redis.rpush(f"queue{number}", *messages)
@@ -83,7 +83,7 @@ async def test_the_page_says_what_happens(
         mine = [request for request in receiver.requests if request.path.split("/")[1] == f"row{number}"]
         found[what] = {
             "sent": ", ".join(str(json.loads(request.body)["n"]) for request in mine),
-            "receipts": ", ".join(told(receipt) for receipt in await receipts(redis, f"r{number}")),
+            "receipts": ", ".join(told(receipt) for receipt in await receipts(redis, f"receipts:{number}")),
         }
     assert found == expected
 
@@ -94,7 +94,7 @@ async def test_what_expires_between_two_attempts_is_not_tried_again(
     receiver.answer = lambda request: Answer(503)
     fields = {"retry": {"base": "30s"}, "ttl": "1s"}
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
-    await redis.rpush("notifications", '{"id": "a", "reply_to": "receipts", "payload": {"body": {"n": 1}}}')
+    await redis.rpush("notifications", '{"id": "a", "reply_to": "receipts:1", "payload": {"body": {"n": 1}}}')
     assert (await relay("run", "-c", str(config), EMPTY)).code == 0
     (receipt,) = await receipts(redis)
     assert (receipt["outcome"], receipt["attempts"]) == ("expired", len(receiver.requests))
@@ -113,7 +113,7 @@ async def test_a_full_backlog_is_counted_and_receipted(
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
     assert (await relay("pause", "hook", "-c", str(config))).code == 0
     for number in range(1, 6):
-        message = {"id": f"m{number}", "reply_to": "receipts", "payload": {"body": {"n": number}}}
+        message = {"id": f"m{number}", "reply_to": "receipts:1", "payload": {"body": {"n": number}}}
         await redis.rpush("notifications", json.dumps(message))
     async with worker(config):
         while len(await receipts(redis)) < 2:
@@ -130,9 +130,9 @@ async def test_a_full_backlog_is_counted_and_receipted(
 async def test_a_reply_to_that_cannot_be_costs_nobody_else_a_receipt(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
-    await redis.set("taken", "something else")
+    await redis.set("receipts:taken", "something else")
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
-    targets = ["taken", "receipts", "notifications", "relay:{hook}:ready:high"]
+    targets = ["receipts:taken", "receipts:1", "notifications", "relay:{hook}:ready:high"]
     for number, target in enumerate(targets):
         message = {"id": f"m{number}", "reply_to": target, "payload": {"body": {"n": number}}}
         await redis.rpush("notifications", json.dumps(message))
@@ -161,7 +161,7 @@ async def test_a_fan_out_survives_its_workers_and_lets_others_pass(
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
     fan_out = {
         "id": "news",
-        "reply_to": "receipts",
+        "reply_to": "receipts:1",
         "ordering_key": "k",
         "payload": {"targets": [f"{receiver.url}/{number}" for number in range(600)], "body": {"n": 1}},
     }
@@ -196,12 +196,12 @@ async def test_a_fan_out_is_taken_back(
     fields = {"url": None, "allow_private": True, "rate": "50/s", "burst": 5}
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
     targets = [f"{receiver.url}/{number}" for number in range(1000)]
-    message = {"id": "news", "reply_to": "receipts", "payload": {"targets": targets, "body": {}}}
+    message = {"id": "news", "reply_to": "receipts:1", "payload": {"targets": targets, "body": {}}}
     await redis.rpush("notifications", json.dumps(message))
     async with worker(config):
         await receiver.until(20)
         assert "cancelled" in (await relay("cancel", "hook", "news", "-c", str(config))).err
-        receipt = json.loads((await redis.blpop(["receipts"], 120))[1])
+        receipt = json.loads((await redis.blpop(["receipts:1"], 120))[1])
     assert receipt["outcome"] == "partial"
     assert receipt["targets"]["delivered"] == len(receiver.requests)
     assert sum(receipt["targets"].values()) == 1000

@@ -40,7 +40,7 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(
         {
             "id": f"{key}.{n}",
             "ordering_key": f"user-{key}",
-            "reply_to": "ends",
+            "reply_to": "receipts:ends",
             "payload": {"body": {"key": key, "n": n}},
         }
         for n in range(EACH)
@@ -68,7 +68,7 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(
     inverted = {key: numbers for key, numbers in attempts.items() if numbers != sorted(numbers)}
     assert inverted == {}, "a later message of a key went before an earlier one"
 
-    ends = [json.loads(text) for text in await redis.lrange("ends", 0, -1)]
+    ends = [json.loads(text) for text in await redis.lrange("receipts:ends", 0, -1)]
     assert sorted(end["id"] for end in ends) == sorted(message["id"] for message in messages)
     rejected = {end["id"]: end["reason"] for end in ends if end["outcome"] == "rejected"}
     assert set(rejected) == {f"{key}.{n}" for key, n in refused}

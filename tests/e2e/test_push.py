@@ -61,7 +61,7 @@ def apns(folder: Path, server: Http2Server, key: Any, **fields: Any) -> dict[str
 
 
 async def receipt_of(redis: Redis) -> dict[str, Any]:
-    (text,) = await redis.lrange("receipts", 0, -1)
+    (text,) = await redis.lrange("receipts:1", 0, -1)
     return json.loads(text)
 
 
@@ -86,7 +86,7 @@ async def test_apns_over_http2_with_a_fan_out(
         "ttl": "1h",
         "collapse_key": "news",
         "priority": "high",
-        "reply_to": "receipts",
+        "reply_to": "receipts:1",
         "payload": {"targets": [*devices, "aa"], "aps": {"alert": "Hello"}},
     }
     await redis.rpush("notifications", json.dumps(message))
@@ -114,7 +114,7 @@ async def test_a_connection_that_says_goaway_costs_no_message(
     fields = {"concurrency": 4, "retry": {"base": "50ms"}}
     config = write_config(tmp_path, redis_server.url, {"apns": apns(tmp_path, server, key, **fields)})
     targets = [f"{number:04x}" for number in range(200)]
-    message = {"id": "a", "reply_to": "receipts", "payload": {"targets": targets, "aps": {}}}
+    message = {"id": "a", "reply_to": "receipts:1", "payload": {"targets": targets, "aps": {}}}
     await redis.rpush("notifications", json.dumps(message))
     assert (await relay("run", "-c", str(config), EMPTY)).code == 0
     assert {request.path.rpartition("/")[2] for request in server.requests} == set(targets)
@@ -165,7 +165,7 @@ async def test_fcm_with_a_token_of_its_own_getting(
         "id": "a",
         "ttl": 90,
         "collapse_key": "score",
-        "reply_to": "receipts",
+        "reply_to": "receipts:1",
         "payload": {"targets": targets, "notification": {"title": "Hello"}},
     }
     await redis.rpush("notifications", json.dumps(message))
@@ -215,7 +215,7 @@ async def test_web_push_to_subscriptions_at_several_services(
         "id": "a",
         "ttl": 600,
         "collapse_key": "score",
-        "reply_to": "receipts",
+        "reply_to": "receipts:1",
         "payload": {"targets": subscriptions, "data": {"title": "Hello"}},
     }
     await redis.rpush("notifications", json.dumps(message))

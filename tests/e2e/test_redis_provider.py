@@ -33,16 +33,16 @@ async def test_who_was_away_reads_in_the_stream_what_the_others_heard(
         async def hears() -> bytes:
             return (await subscriber.get_message(timeout=120))["data"]
 
-        await push(redis, {"channel": "news", "data": "one"}, id="m-1", reply_to="ends")
+        await push(redis, {"channel": "news", "data": "one"}, id="m-1", reply_to="receipts:ends")
         assert await hears() == b"one"
-        _, receipt = await redis.blpop(["ends"], 120)
+        _, receipt = await redis.blpop(["receipts:ends"], 120)
         ((last_seen, _),) = await redis.xrange("news")
         assert json.loads(receipt)["outcome"] == "delivered"
         await subscriber.unsubscribe("news")
         assert (await subscriber.get_message(timeout=120))["type"] == "unsubscribe"
         for number, word in enumerate(("two", "three"), start=2):
-            await push(redis, {"channel": "news", "data": word}, id=f"m-{number}", reply_to="ends")
-            await redis.blpop(["ends"], 120)
+            await push(redis, {"channel": "news", "data": word}, id=f"m-{number}", reply_to="receipts:ends")
+            await redis.blpop(["receipts:ends"], 120)
         missed = [fields for _, fields in await redis.xrange("news", min=b"(" + last_seen)]
         assert [(fields[b"id"], fields[b"data"]) for fields in missed] == [
             (b"m-2", b"two"),
@@ -58,9 +58,9 @@ async def test_a_fan_out_is_a_message_for_each_channel(
     async with redis.pubsub() as subscriber, worker(config):
         await subscriber.psubscribe("user-*")
         await subscriber.get_message(timeout=120)
-        await push(redis, {"targets": channels, "data": "x"}, reply_to="ends")
+        await push(redis, {"targets": channels, "data": "x"}, reply_to="receipts:ends")
         heard = [(await subscriber.get_message(timeout=120))["channel"].decode() for _ in channels]
-        _, receipt = await redis.blpop(["ends"], 120)
+        _, receipt = await redis.blpop(["receipts:ends"], 120)
     assert sorted(heard) == sorted(channels)
     assert json.loads(receipt)["outcome"] == "delivered"
 
@@ -75,14 +75,14 @@ async def test_another_redis_that_dies_and_comes_back_gets_everything(
     try:
         async with worker(config):
             for number in range(300):
-                await push(redis, {"stream": "s", "data": number}, id=f"m{number}", reply_to="ends")
+                await push(redis, {"stream": "s", "data": number}, id=f"m{number}", reply_to="receipts:ends")
                 if number == 100:
-                    await redis.blpop(["ends"], 120)
+                    await redis.blpop(["receipts:ends"], 120)
                     other.kill()
                 if number == 200:
                     other.start()
             for _ in range(299):
-                assert json.loads((await redis.blpop(["ends"], 120))[1])["outcome"] == "delivered"
+                assert json.loads((await redis.blpop(["receipts:ends"], 120))[1])["outcome"] == "delivered"
         async with Redis.from_url(other.url) as client:
             ids = [fields[b"id"].decode() for _, fields in await client.xrange("s")]
     finally:
@@ -96,8 +96,8 @@ async def test_a_wrong_message_is_a_dead_letter_with_the_words_of_redis(
     config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis"}})
     await redis.set("text", "")
     async with worker(config):
-        await push(redis, {"stream": "text", "data": 1}, id="m-1", reply_to="ends")
-        await redis.blpop(["ends"], 120)
+        await push(redis, {"stream": "text", "data": 1}, id="m-1", reply_to="receipts:ends")
+        await redis.blpop(["receipts:ends"], 120)
     (letter,) = (await relay("dead", "list", "live", "--json", "-c", str(config))).json
     assert letter["reason"].startswith("WRONGTYPE Operation against a key")
 

@@ -106,9 +106,9 @@ async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_no
             "token_url": f"{url}/token",
             "ca_file": running.providers["apns"]["ca_file"],
         }
-        config = write_config(tmp_path, redis_server.url, providers)
+        config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
         elements = [
-            {"id": f"{name}-{n}", "provider": name, "reply_to": "receipts", "ttl": "1h", "payload": payload}
+            {"id": f"{name}-{n}", "provider": name, "reply_to": "receipts:1", "ttl": "1h", "payload": payload}
             for name, several in payloads.items()
             for n, payload in enumerate(several)
         ]
@@ -116,7 +116,7 @@ async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_no
         ran = await relay("run", "-c", str(config), "--until-empty")
         assert ran.code == 0, ran.err
         stats = await running.get("stats")
-    receipts = [json.loads(text) for text in await redis.lrange("receipts", 0, -1)]
+    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
     assert len(receipts) == len({each["id"] for each in receipts}) == 3 * EACH
     ended = Counter((each["provider"], each["outcome"]) for each in receipts)
     assert {outcome for _, outcome in ended} == {"delivered", "unregistered"}
@@ -144,10 +144,10 @@ async def test_a_sandbox_that_starts_again_knows_tokens_and_browsers_of_before(
             "apns": {"device_token": "0a" * 32, "aps": {"alert": "Hi"}},
             "webpush": {"subscription": subscription, "data": "Hi"},
         }.items():
-            element = {"provider": name, "reply_to": "receipts", "payload": payload}
+            element = {"provider": name, "reply_to": "receipts:1", "payload": payload}
             await redis.rpush("notifications", json.dumps(element))
         for _ in range(3):
-            _, text = await redis.blpop(["receipts"], timeout=120)
+            _, text = await redis.blpop(["receipts:1"], timeout=120)
             assert json.loads(text)["outcome"] == "delivered", text
 
     async with sandbox(tmp_path / "keys", *words) as first:
@@ -155,7 +155,7 @@ async def test_a_sandbox_that_starts_again_knows_tokens_and_browsers_of_before(
         providers = {
             name: {**first.providers[name], "retry": {"base": "10ms"}} for name in ("fcm", "apns", "webpush")
         }
-        config = write_config(tmp_path, redis_server.url, providers)
+        config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
         async with worker(config):
             await push(first, subscription)
             assert (await first.get("stats"))["oauth"]["requests"] == 1

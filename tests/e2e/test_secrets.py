@@ -117,6 +117,7 @@ def configuration(folder: Path, redis_server: RedisServer, receiver: Receiver) -
         # A user without a password takes any.
         redis_server.url.replace("redis://", f"redis://default:{MARKERS['redis']}@"),
         providers,
+        [{"name": "notifications", "provider": "hook", "providers": "*"}],
         admin={"listen": f"127.0.0.1:{free_port()}", "token": MARKERS["token"]},
         log={"level": "debug"},
     )

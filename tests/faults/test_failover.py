@@ -27,7 +27,7 @@ BINARY = BINARIES[max(BINARIES)]
 
 
 def message(number: int) -> str:
-    return json.dumps({"id": f"m{number}", "reply_to": "ends", "payload": {"body": {"n": number}}})
+    return json.dumps({"id": f"m{number}", "reply_to": "receipts:ends", "payload": {"body": {"n": number}}})
 
 
 def push(port: int, numbers: range) -> None:
@@ -84,7 +84,7 @@ async def test_a_drain_goes_on_at_the_new_master_that_sentinel_names(
         async with Redis(port=third.port) as redis, asyncio.timeout(120):
             while await redis.hlen("relay:{hook}:bodies") or await redis.xlen("relay:{hook}:outbox"):
                 await asyncio.sleep(0.02)
-            ends = {json.loads(text)["id"] for text in await redis.lrange("ends", 0, -1)}
+            ends = {json.loads(text)["id"] for text in await redis.lrange("receipts:ends", 0, -1)}
             held = [key async for key in redis.scan_iter("*inflight*")]
     assert set(numbers) == set(range(300))
     # What the old master had not yet told its replicas, of what was under way then, is done again.
@@ -123,7 +123,7 @@ async def test_a_drain_goes_on_when_a_master_of_a_cluster_dies_and_when_slots_mo
             async with asyncio.timeout(120):
                 while await client.hlen("relay:{hook}:bodies") or await client.xlen("relay:{hook}:outbox"):
                     await asyncio.sleep(0.02)
-            ends = {json.loads(text)["id"] for text in await client.lrange("ends", 0, -1)}
+            ends = {json.loads(text)["id"] for text in await client.lrange("receipts:ends", 0, -1)}
         finally:
             await client.aclose()
     assert set(numbers) == set(range(300))

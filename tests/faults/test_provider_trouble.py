@@ -206,7 +206,7 @@ async def push(redis: Redis, name: str, number: int) -> None:
     message = {
         "id": f"{name}-{number}",
         "provider": name,
-        "reply_to": "ends",
+        "reply_to": "receipts:ends",
         "payload": {"body": {"n": number}},
     }
     await redis.rpush("notifications", json.dumps(message))
@@ -230,7 +230,7 @@ async def ends(redis: Redis, number: int) -> dict[str, int]:
     attempts: dict[str, int] = {}
     async with asyncio.timeout(120):
         for _ in range(number):
-            found = await redis.blpop(["ends"], timeout=120)
+            found = await redis.blpop(["receipts:ends"], timeout=120)
             assert found is not None
             receipt = json.loads(found[1])
             assert receipt["outcome"] == "delivered", receipt

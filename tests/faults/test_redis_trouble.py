@@ -154,7 +154,7 @@ TROUBLES = [
 
 
 def message(number: int) -> str:
-    return json.dumps({"id": f"m{number}", "reply_to": "ends", "payload": {"body": {"n": number}}})
+    return json.dumps({"id": f"m{number}", "reply_to": "receipts:ends", "payload": {"body": {"n": number}}})
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
@@ -225,7 +225,7 @@ async def test_a_worker_that_starts_while_redis_takes_nothing_waits_for_it(
 async def _receipts(redis: Redis) -> dict[str, int]:
     async with asyncio.timeout(120):
         while True:
-            texts: list[Any] = [json.loads(text) for text in await redis.lrange("ends", 0, -1)]
+            texts: list[Any] = [json.loads(text) for text in await redis.lrange("receipts:ends", 0, -1)]
             if len(texts) >= TOTAL:
                 return Counter(text["id"] for text in texts)
             await asyncio.sleep(0.02)

@@ -22,7 +22,7 @@ def webhook(receiver: Receiver, **fields: Any) -> dict[str, Any]:
 
 
 def message(number: int) -> str:
-    return json.dumps({"id": f"m{number}", "reply_to": "ends", "payload": {"body": {"n": number}}})
+    return json.dumps({"id": f"m{number}", "reply_to": "receipts:ends", "payload": {"body": {"n": number}}})
 
 
 def numbers(receiver: Receiver) -> Counter[int]:
@@ -30,7 +30,7 @@ def numbers(receiver: Receiver) -> Counter[int]:
 
 
 async def ends(redis: Redis) -> Counter[tuple[str, str]]:
-    texts = [json.loads(text) for text in await redis.lrange("ends", 0, -1)]
+    texts = [json.loads(text) for text in await redis.lrange("receipts:ends", 0, -1)]
     return Counter((text["id"], text["outcome"]) for text in texts)
 
 

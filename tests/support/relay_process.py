@@ -156,14 +156,11 @@ def write_config(
 ) -> Path:
     """A configuration file with one process, no admin server, and what the test asks for.
 
-    Queues let messages name any list for their receipts, and the default one any provider, unless the test
-    decides otherwise.
+    The default queue is for the first provider. Everything else has relay's own defaults.
     """
-    default = {"name": "notifications", "provider": next(iter(providers)), "providers": ["*"]}
-    queues = queues or [default]
     document = {
         "redis": {"url": redis_url},
-        "queues": [{"reply_to": ["*"], **queue} for queue in queues],
+        "queues": queues or [{"name": "notifications", "provider": next(iter(providers))}],
         "providers": providers,
         "processes": 1,
         "admin": {"listen": ""},
