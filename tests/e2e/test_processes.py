@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from relay.store.binaries import installed
 from tests.conftest import BINARIES
 from tests.e2e.conftest import webhook
 from tests.support.receiver import Receiver
@@ -204,6 +205,9 @@ async def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path: Path
 
 async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path, receiver: Receiver) -> None:
     config = str(write_config(tmp_path, f"embedded://{tmp_path}/data", {"hook": webhook(receiver)}))
+    newest = max(binary.version.number for binary in installed())
+    checked = await relay("check", "-c", config)
+    assert (checked.code, ".".join(map(str, newest)) in checked.out) == (0, True), checked
     for number in range(3):
         pushed = await relay("push", "notifications", hooks(range(number, number + 1))[0], "-c", config)
         assert pushed.code == 0, pushed

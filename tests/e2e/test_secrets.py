@@ -7,8 +7,9 @@ import base64
 import json
 import os
 import pty
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -176,14 +177,24 @@ async def test_no_secret_is_in_anything_that_is_said(
     assert "***" in "".join(said)
 
 
-async def test_a_file_that_gives_credentials_or_one_secret_to_all_urls_is_checked(tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter; those of pytest are closed."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+async def test_a_file_that_gives_credentials_or_one_secret_to_all_is_checked(open_folder: Path) -> None:
     hook: dict[str, Any] = {"type": "webhook", "secret": "whsec_bWFya2VyLW9mLWVuZHBvaW50LXNlY3JldA=="}
-    config = write_config(tmp_path, "redis://127.0.0.1", {"hook": hook})
+    config = write_config(open_folder, "redis://127.0.0.1", {"hook": hook})
+    config.chmod(0o644)
     warned = await relay("check", "-c", str(config))
     assert warned.code == 0
     assert "all URLs that messages bring share a whsec_ secret" in warned.out
+    assert f"chmod o-r {config}" in " ".join(warned.out.split())
     hook["headers"] = {"Authorization": "Bearer marker"}
-    config = write_config(tmp_path, "redis://127.0.0.1", {"hook": hook})
+    config = write_config(open_folder, "redis://127.0.0.1", {"hook": hook})
     refused = await relay("check", "-c", str(config))
     assert refused.code == 2
     line = next(n for n, text in enumerate(config.read_text().splitlines(), 1) if "Authorization" in text)

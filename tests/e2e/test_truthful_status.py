@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,19 @@ async def test_keys_of_the_fleet_that_cannot_be_read_leave_the_rest_to_be_seen(
     assert status.json["queues"][0]["waiting"] == 1
 
 
-async def test_a_provider_and_a_queue_that_left_the_file_stay_visible(
+@pytest.fixture
+async def evicting(redis: Redis) -> AsyncIterator[None]:
+    """Redis deletes keys of its own choice if it runs out of memory."""
+    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    yield
+    await redis.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.usefixtures("evicting")
+async def test_a_redis_that_evicts_and_names_that_left_the_file_are_warned_of(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
+    """The names stay visible as long as they hold something."""
     old = tmp_path / "old"
     old.mkdir()
     queues = [{"name": "left", "provider": "gone"}, {"name": "kept", "provider": "hook"}]
@@ -94,6 +105,7 @@ async def test_a_provider_and_a_queue_that_left_the_file_stay_visible(
         tmp_path, redis_server.url, {"hook": webhook(receiver)}, queues[1:], admin={"listen": address}
     )
     async with worker(config) as running:
+        await running.says("allkeys-lru deletes queues and lanes")
         await running.says("provider gone is not in the file, but holds messages (0 waiting, 1 delayed")
         await running.says("queue left is not in the file, but holds elements (1 waiting")
         metrics = (await get(f"http://{address}/metrics"))[1]
