@@ -99,6 +99,7 @@ async def test_a_redis_that_evicts_and_names_that_left_the_file_are_warned_of(
             while not await redis.zcard("relay:{gone}:due"):
                 await asyncio.sleep(0.02)
     await redis.rpush("left", '{"payload": {"body": 2}}')
+    await redis.xadd("relay:{gone}:outbox", {"letter": "that nobody carries"})
 
     address = f"127.0.0.1:{free_port()}"
     config = write_config(
@@ -111,10 +112,11 @@ async def test_a_redis_that_evicts_and_names_that_left_the_file_are_warned_of(
         metrics = (await get(f"http://{address}/metrics"))[1]
         assert 'relay_lane_delayed{provider="gone"} 1.0' in metrics
         assert 'relay_lane_unconfigured{provider="gone"} 1.0' in metrics
+        assert 'relay_lane_outbox{provider="gone"} 1.0' in metrics
         status = (await relay("status", "--json", "-c", str(config))).json
-        assert [(row["provider"], row["configured"]) for row in status["lanes"]] == [
-            ("hook", True),
-            ("gone", False),
+        assert [(row["provider"], row["configured"], row["outbox"]) for row in status["lanes"]] == [
+            ("hook", True, 0),
+            ("gone", False, 1),
         ]
         assert [(row["name"], row["configured"], row["waiting"]) for row in status["queues"]] == [
             ("kept", True, 0),

@@ -88,7 +88,7 @@ class Scene:
         )
         ticket = await self.redis.rpop(lane.keys.part("ready:normal"))
         await self.redis.zadd(lane.keys.part("due"), {ticket: 1})
-        self.claimed = await lane.claim(3)
+        self.claimed = await lane.claim(6)
         self.dead = [entry.decode() for entry, _ in await self.redis.xrange(lane.keys.part("dead"))]
         await self.redis.rpush("{test}queue", "straight", "behind")
 
@@ -156,7 +156,7 @@ async def claim(scene: Scene) -> None:
 
 def settle(*outcomes: Any) -> Callable[[Scene], Awaitable[None]]:
     async def step(scene: Scene) -> None:
-        assert len(scene.claimed.claims) == 3
+        assert len(scene.claimed.claims) == 6
         entries = [
             scene.settler.settle(claim, outcomes[index % len(outcomes)]).entry
             for index, claim in enumerate(scene.claimed.claims)
@@ -179,7 +179,7 @@ async def revive(scene: Scene) -> None:
 
 
 async def cancel(scene: Scene) -> None:
-    await scene.lane.cancel("two", ["w1"])
+    await scene.lane.cancel("early", ["w1"])
 
 
 async def expand(scene: Scene) -> None:

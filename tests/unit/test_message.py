@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 import uuid
 from typing import Any
 
@@ -236,3 +237,17 @@ def test_generated_ids_sort_by_time_and_do_not_repeat() -> None:
         re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", text)
         for text in ids
     )
+
+
+def test_a_long_name_of_an_unknown_field_is_cut_before_it_is_compared() -> None:
+    """A comparison keeps several times the name in memory, and takes the square of its length."""
+    element = b'{"payload": {}, "%s": 1}' % (b"x" * 500_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MessageError, match="unknown field") as caught:
+            parse_envelope(element, "q", 0.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * len(element)
+    assert len(str(caught.value)) < 1000
