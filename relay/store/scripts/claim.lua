@@ -35,13 +35,13 @@ for index, rate in ipairs(policy.rates) do fields[FIXED + index] = 'bucket:' .. 
 local control = call('HMGET', CONTROL, unpack(fields))
 local state, hold = control[2], tonumber(control[3] or 0)
 
--- Every key that a message without a header goes through is read before anything is moved (see lane.lua).
+-- Every key that a message without a header goes through is read before anything is moved (see lane.lua), but
+-- the records: if they cannot be read, what was popped goes back.
 local function lengths_of_ready()
   return {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
 end
 local lengths = lengths_of_ready()
 local some_tried, held = call('HLEN', TRIES) > 0, call('HLEN', INFLIGHT)
-call('HLEN', BODIES)
 local some_fan_out = call('EXISTS', unpack(FAN_OUTS)) > 0
 local checked = false
 if each or some_fan_out then
@@ -211,19 +211,22 @@ local function spend(name, ticket)
   return true
 end
 
--- Before the first message that has a header: it may touch any key. Messages without one that were popped
--- before it go back if a key has a wrong type, because nothing else has been written for them yet.
+-- If a key has a wrong type, messages that were popped go back: nothing else has been written for them yet.
 local popped = {}
-local function check_before_header()
-  if checked then return end
-  checked = true
-  local fine, problem = pcall(check_types)
-  if fine then return end
+local function put_back(problem)
   for round = #popped, 1, -1 do
     local tickets = popped[round]
     for index = #tickets, 1, -1 do to_head(tickets[index], lifo) end
   end
   error(problem)
+end
+
+-- Before the first message that has a header: it may touch any key.
+local function check_before_header()
+  if checked then return end
+  checked = true
+  local fine, problem = pcall(check_special_types)
+  if not fine then put_back(problem) end
 end
 
 -- Takes up to `most` live messages of one priority; true when its list is exhausted.
@@ -233,7 +236,8 @@ local function take(level, most)
     if not tickets then return true end
     scanned = scanned + #tickets
     if not checked then popped[#popped + 1] = tickets end
-    local records = call('HMGET', BODIES, unpack(tickets))
+    local records = redis.pcall('HMGET', BODIES, unpack(tickets))
+    if records.err then put_back(records) end
     local tries = some_tried and call('HMGET', TRIES, unpack(tickets)) or {}
     local ended = {}
     for index, ticket in ipairs(tickets) do

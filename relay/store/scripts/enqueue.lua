@@ -237,13 +237,14 @@ while index <= #ARGV do
   end
 end
 local before
-if not begun then
-  -- Only messages without a header, which go into these keys.
+if begun then
+  flush()
+else
+  -- Only messages without a header: BODIES is the first key that they are written to.
   before = ready()
-  call('HLEN', BODIES)
+  flush()
   begin()
 end
-flush()
 
 count('accepted', accepted)
 count('duplicate', duplicates)

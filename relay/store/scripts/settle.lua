@@ -44,11 +44,15 @@ for index, entry in ipairs(outcomes) do
 end
 local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
 
--- See lane.lua: before anything moves. A batch of plain successes leaves what it reads here as it is.
+-- See lane.lua: before anything moves. A batch of plain successes first writes BODIES, and leaves what is read
+-- here as it is.
 local all_plain = #wanted == 0
-if all_plain then call('HLEN', BODIES) else check_types() end
-local some_tried = call('HLEN', TRIES) > 0
-local letters, may_go = call('XLEN', OUTBOX), ready()
+local some_tried, letters, may_go = true, 0, 0
+if all_plain then
+  some_tried, letters, may_go = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX), ready()
+else
+  check_types()
+end
 
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
 local answered, last = 0, ''
@@ -136,11 +140,11 @@ for index, entry in ipairs(outcomes) do
   end
 end
 
-if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end
 if #ended > 0 then
   call('HDEL', BODIES, unpack(ended))
   if some_tried then call('HDEL', TRIES, unpack(ended)) end
 end
+if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end
 -- The oldest first in front, whatever the order in which they came back.
 table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
 for _, ticket in ipairs(back) do to_head(ticket, lifo) end
