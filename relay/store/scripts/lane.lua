@@ -26,26 +26,31 @@ call('HDEL', CONTROL, '')
 -- A script that fails halfway is not rolled back, so every script reads each key that it is going to write
 -- before it moves anything: a key that somebody gave another type raises WRONGTYPE while all messages are
 -- still where they were. Scripts skip this if they handle only messages without a header, which touch few keys.
--- A lane seldom has the keys that are asked for together, and a key that is not there has no wrong type.
+-- A lane seldom has the keys that are asked for together, and a key that is not there has no wrong type. The
+-- names are local again because each name that a function shares makes all functions after it dearer to create.
 local function check_special_types()
-  if call('EXISTS', COLLAPSE, ORDERING, PARKED, FANS, TARGETS, FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3],
+  local call, COLLAPSE, ORDERING, PARKED, FANS, TARGETS = redis.call, KEYS[10], KEYS[11], KEYS[12], KEYS[15], KEYS[16]
+  local DESTINATIONS, DESTINATIONS_DUE, ASIDE = KEYS[20], KEYS[21], KEYS[22]
+  if call('EXISTS', COLLAPSE, ORDERING, PARKED, FANS, TARGETS, KEYS[17], KEYS[18], KEYS[19],
           DESTINATIONS, DESTINATIONS_DUE, ASIDE) > 0 then
     for _, key in ipairs({COLLAPSE, ORDERING, FANS, TARGETS, DESTINATIONS}) do call('HLEN', key) end
-    for level = 1, 3 do call('LLEN', FAN_OUTS[level]) end
+    for level = 1, 3 do call('LLEN', KEYS[16 + level]) end
     for _, key in ipairs({PARKED, DESTINATIONS_DUE, ASIDE}) do call('ZCARD', key) end
   end
-  call('HLEN', IDS)
-  call('ZCARD', SEEN)
-  call('XLEN', DEAD)
-  call('XLEN', OUTBOX)
+  call('HLEN', KEYS[4])
+  call('ZCARD', KEYS[13])
+  call('XLEN', KEYS[9])
+  call('XLEN', KEYS[14])
 end
 
+-- Returns whether a message of the lane has been tried before.
 local function check_types()
-  call('HLEN', BODIES)
-  call('HLEN', TRIES)
-  for level = 1, 3 do call('LLEN', READY[level]) end
-  call('ZCARD', DUE)
+  local call = redis.call
+  call('HLEN', KEYS[2])
+  for level = 1, 3 do call('LLEN', KEYS[4 + level]) end
+  call('ZCARD', KEYS[8])
   check_special_types()
+  return call('HLEN', KEYS[3]) > 0
 end
 
 local TIME = call('TIME')

@@ -47,11 +47,11 @@ local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
 -- See lane.lua: before anything moves. A batch of plain successes first writes BODIES, and leaves what is read
 -- here as it is.
 local all_plain = #wanted == 0
-local some_tried, letters, may_go = true, 0, 0
+local some_tried, letters, may_go
 if all_plain then
   some_tried, letters, may_go = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX), ready()
 else
-  check_types()
+  some_tried = check_types()
 end
 
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0

@@ -25,13 +25,14 @@ local list, staged, processing, number_key, out = KEYS[1], KEYS[2], KEYS[3], KEY
 local deferred_lanes = KEYS[8]
 local worker, most, full = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local longest, longest_with_targets = tonumber(ARGV[6]), tonumber(ARGV[7])
+if longest == 0 then longest = math.huge end
 
 -- See lane.lua: under maxmemory, too.
 redis.call('ZREM', out, '')
 
 -- See lane.lua: reads of all keys come before the first write that moves anything.
 local last = redis.call('GET', KEYS[7])
-redis.call('XLEN', KEYS[5])
+if ARGV[11] ~= '0' then redis.call('XLEN', KEYS[5]) end
 redis.call('LLEN', staged)
 local deferred = redis.call('HKEYS', deferred_lanes)
 
@@ -67,24 +68,28 @@ end
 
 local batch, too_large = redis.call('LRANGE', processing, 0, -1), {}
 if #batch == 0 then
-  local size, taken = 0, {[staged] = 0, [list] = 0}
+  local size, taken = 0, {}
   for _, key in ipairs({staged, list}) do
-    local more = true
+    local more, count = true, 0
     while more and #batch < most and size < full do
       -- No more than is likely to fit: Redis's Lua looks at every byte of what it is given.
       local fit = size > 0 and math.ceil((full - size) * (#batch + #too_large) / size) or 1
       fit = math.min(fit, most - #batch)
-      local found = redis.call('LRANGE', key, taken[key], taken[key] + fit - 1)
+      local found = redis.call('LRANGE', key, count, count + fit - 1)
       more = #found == fit
       for _, element in ipairs(found) do
         if size < full then
-          taken[key] = taken[key] + 1
+          count = count + 1
           size = size + #element
-          local into = longest > 0 and #element > longest and is_too_large(element) and too_large or batch
-          into[#into + 1] = element
+          if #element > longest and is_too_large(element) then
+            too_large[#too_large + 1] = element
+          else
+            batch[#batch + 1] = element
+          end
         end
       end
     end
+    taken[key] = count
   end
   if #too_large > 0 then
     redis.call('XLEN', KEYS[9])
