@@ -40,7 +40,7 @@ async def test_the_whole_job_on_a_cluster(tmp_path: Path, cluster: RedisCluster,
         "wedged": webhook(receiver, url=f"{receiver.url}/wedged", concurrency=1),
     }
     queues = [
-        {"name": "notifications", "provider": "hook", "providers": "*", "reply_to": "ends:*"},
+        {"name": "notifications", "provider": "hook", "providers": "*"},
         {"name": "hits", "provider": "pusher", "format": "bare"},
     ]
     providers["pusher"]["event"] = "hit"
