@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ BINARIES = binaries()
 TESTS = Path(__file__).parent
 LONGEST = {folder: place for place, folder in enumerate(("faults", "e2e", "examples", "scripts"))}
 """Folders whose tests start processes, by the time that their files take."""
+
+# A shell ignores these in what it runs in the background, and each process of a test would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine is no mistake of a test's.
 settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
