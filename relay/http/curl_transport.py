@@ -20,6 +20,7 @@ from relay.http.curl_reasons import Code, Failure, explain
 from relay.http.sendable import check_headers, check_origin
 from relay.http.transport import (
     BODY_LIMIT,
+    HEAD_LIMIT,
     IDLE_TOO_LONG,
     INFORMATIONAL_LIMIT,
     TOO_MANY_INFORMATIONAL,
@@ -287,6 +288,8 @@ class _Exchange:
             return error
         if not (self._lines and self._lines[-1] in _END) and not self.answering:
             return pycurl.error(Code.GOT_NOTHING, "")
+        if sum(map(len, self._lines)) > HEAD_LIMIT:  # libcurl itself stops at 300 KiB
+            return pycurl.error(Code.TOO_LARGE, "")
         if len(self._lines) > INFORMATIONAL_LIMIT and _informational(self._lines) > INFORMATIONAL_LIMIT:
             return pycurl.error(Code.WEIRD_SERVER_REPLY, TOO_MANY_INFORMATIONAL)
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
@@ -337,7 +340,7 @@ def _last_head(lines: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _informational(lines: Sequence[bytes]) -> int:
-    """How many heads came before the answer's. libcurl itself stops at 300 KiB of them."""
+    """How many heads came before the answer's."""
     return sum(line[:5] == b"HTTP/" and line[9:10] == b"1" for line in lines)
 
 

@@ -93,9 +93,8 @@ async def test_sixteen_informational_answers_may_come_before_the_answer(opened: 
     assert reason.endswith("did not answer in HTTP: it sent more than 16 informational answers (1xx)")
 
 
-@pytest.mark.parametrize("opened", ["aiohttp"], indirect=True)
+@pytest.mark.parametrize("opened", ["aiohttp", "curl"], indirect=True)
 async def test_informational_answers_have_a_size_together(opened: Opener) -> None:
-    """libcurl has a limit of its own: 300 KiB."""
     early = b"HTTP/1.1 103 Early Hints\r\n" + b"Link: %s\r\n" % (b"x" * 4000) * 2 + b"\r\n"
     answer = await answer_of(opened, says(early * 7 + OK))
     assert isinstance(answer, Response)
