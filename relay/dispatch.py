@@ -64,6 +64,14 @@ Batch = list[Claim]
 logger = structlog.get_logger()
 
 
+_UNDELIVERED = {
+    "x": ("warning", "dead letter", True),
+    "u": ("warning", "the target is unregistered", True),
+    "e": ("info", "expired before it was sent", False),
+}
+"""By the kind of an outcome: level and event of its log line, and whether it gives a reason."""
+
+
 class Dispatcher:
     """The loops of one lane. `run` returns when it is cancelled; `drain` ends it gently first."""
 
@@ -492,14 +500,12 @@ class Dispatcher:
 
     def _report_end(self, claim: Claim, entry: Entry) -> None:
         """Log a message that will not be delivered."""
-        name, fields = self.provider.name, {"provider": self.provider.name, "id": claim.message.id}
-        match entry[2]:
-            case "x":
-                thinned.log("warning", "dead letter", name, str(entry[3]), **fields)
-            case "u":
-                thinned.log("warning", "the target is unregistered", name, str(entry[3]), **fields)
-            case "e":
-                thinned.log("info", "expired before it was sent", name, "", **fields)
+        end = _UNDELIVERED.get(str(entry[2]))
+        if end is not None:
+            level, event, has_reason = end
+            reason = str(entry[3]) if has_reason else ""
+            name = self.provider.name
+            thinned.log(level, event, name, reason, provider=name, id=claim.message.id)
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:
