@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from relay import tasks
 from relay.errors import UsageError
 from relay.provider import Provider
 from relay.router import Router
@@ -104,16 +105,19 @@ class DeadLetters:
         try:
             async for page in self.pages():
                 letters = page[: self._room(result.matched)]
-                result.matched += len(letters)
-                for stream in dict.fromkeys(letter.stream for letter in letters):
-                    entries = [letter.entry for letter in letters if letter.stream == stream]
-                    result.done += await dead.forget(self._client, stream, entries)
+                await tasks.to_its_end(self._purge_page(letters, result))
                 progress(len(letters))
                 if self._room(result.matched) == 0:
                     break
         except asyncio.CancelledError:
             result.interrupted = True
         return result
+
+    async def _purge_page(self, letters: Sequence[DeadLetter], result: Result) -> None:
+        result.matched += len(letters)
+        for stream in dict.fromkeys(letter.stream for letter in letters):
+            entries = [letter.entry for letter in letters if letter.stream == stream]
+            result.done += await dead.forget(self._client, stream, entries)
 
     async def retry(self, providers: dict[str, Provider[ProviderOptions]], progress: Progress) -> Result:
         """Put the letters back into their lanes. The limit counts those that went back.
@@ -127,13 +131,13 @@ class DeadLetters:
                 letters = page
                 while letters and (room := self._room(result.done)) != 0:
                     batch, letters = letters[:room], letters[len(letters) if room is None else room :]
-                    await self._retry_page(batch, providers, routers, result, touched)
+                    await tasks.to_its_end(self._retry_page(batch, providers, routers, result, touched))
                     progress(len(batch))
                 if self._room(result.done) == 0:
                     break
-            await Fleet(self._client, self._prefix).wake(sorted(touched))
         except asyncio.CancelledError:
             result.interrupted = True
+        await tasks.to_its_end(Fleet(self._client, self._prefix).wake(sorted(touched)))
         return result
 
     async def _retry_page(

@@ -46,3 +46,14 @@ async def unless(stop: asyncio.Event, coroutine: Coroutine[Any, Any, ResultT]) -
             task.cancel()
             await asyncio.wait({task}, timeout=1)
     return task.result() if task.done() and not task.cancelled() else None
+
+
+async def to_its_end(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Its result. It is completed also if its caller is cancelled: only then comes the CancelledError."""
+    task = asyncio.ensure_future(coroutine)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        task.result()
+        raise

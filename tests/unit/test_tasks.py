@@ -26,3 +26,29 @@ async def test_the_end_of_one_that_is_cancelled_is_nobodys() -> None:
     task.cancel()
     await asyncio.wait([task])
     assert told == []
+
+
+async def test_it_comes_to_its_end_before_its_caller_is_cancelled() -> None:
+    may_end, ended = asyncio.Event(), asyncio.Event()
+
+    async def step() -> None:
+        await may_end.wait()
+        ended.set()
+
+    caller = asyncio.create_task(tasks.to_its_end(step()))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.sleep(0)
+    assert not caller.done()
+    may_end.set()
+    await asyncio.wait([caller])
+    assert caller.cancelled()
+    assert ended.is_set()
+
+
+async def test_a_failure_of_it_reaches_its_cancelled_caller() -> None:
+    caller = asyncio.create_task(tasks.to_its_end(ends(KeyError("x"))))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(KeyError):
+        await caller
