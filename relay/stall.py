@@ -62,8 +62,9 @@ class StallWatch:
 
     def start(self) -> None:
         """Watch from now on; call it in the main thread."""
-        # It writes the stack to standard error, in C, and then lets the signal end the process.
-        faulthandler.register(signal.SIGPROF, file=2, all_threads=False, chain=True)
+        # It writes the stacks to standard error, in C, and then lets the signal end the process.
+        # Of all threads: the kernel gives the signal to any that used the CPU just then.
+        faulthandler.register(signal.SIGPROF, file=2, all_threads=True, chain=True)
         self.turned()
         threading.Thread(target=self._watch, name="stall watch", daemon=True).start()
 
