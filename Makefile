@@ -30,7 +30,7 @@ bench: $(VENV)/dev
 
 # 10 minutes, 200,000 messages: `make chaos CHAOS='--seed 7 --topology all'`, see docs/reliability.md
 chaos: $(VENV)/dev
-	$(BIN)/python -m tests.faults.chaos $(CHAOS)
+	$(BIN)/python -m chaos $(CHAOS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from relay.http.curl_transport import CurlTransport
 from relay.http.transport import Exchange
 from relay.provider import Request, Response
-from relay.store.channel import Channel
+from relay.redis_client.connection import Channel
 
 CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
 URL = os.environ["BENCH_URL"] + "/hook"

@@ -18,12 +18,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from relay.fan_out import FanOut, split
 from relay.message import Message
-from relay.settings.provider import ProviderOptions
-from relay.settings.types import parse_rate
+from relay.message.fan_out import FanOut, split
+from relay.settings.options import ProviderOptions
+from relay.settings.values import parse_rate
 from relay.store.lane import Lane
-from tests.support.redis_server import RedisServer, binaries
+from testing.redis_server import RedisServer, binaries
 
 PAYLOAD = b'{"body":{"text":"' + b"x" * 200 + b'"}}'
 BATCH = 100

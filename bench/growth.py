@@ -17,7 +17,7 @@ from bench.suite import Say
 from bench.systems import Relay
 from bench.work import Element, Work, hit, mixed, webhook, webhooks
 from relay.message import Message
-from relay.settings.provider import ProviderOptions
+from relay.settings.options import ProviderOptions
 from relay.store.lane import Lane
 
 WEBHOOK = Work("webhook", hit, webhook)

@@ -22,7 +22,7 @@ from typing import Any
 from redis import Redis
 
 from bench import stage
-from tests.support.ports import free_port
+from testing.ports import free_port
 
 NEVER: Mapping[str, Any] = {"breaker": {"failures": 1_000_000, "share": 0.0}}
 TROUBLE: Mapping[str, Mapping[str, Any]] = {

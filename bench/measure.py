@@ -18,7 +18,7 @@ from bench.noting import Noting
 from bench.processes import Usage, descendants, usage
 from bench.systems import Setting, System
 from bench.work import Work, elements, fresh
-from tests.support.redis_server import RedisServer, binaries
+from testing.redis_server import RedisServer, binaries
 
 START = 60.0
 """Seconds within which the first message must arrive."""

@@ -11,8 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.support.http2_server import certificates
-from tests.support.ports import free_port
+from testing.http2_server import certificates
+from testing.ports import free_port
 
 _CONFIG = """
 worker_processes 1;

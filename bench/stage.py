@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from redis import Redis
 
-from tests.support.redis_server import RedisServer, binaries
+from testing.redis_server import RedisServer, binaries
 
 RELAY = str(Path(sys.executable).parent / "relay")
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import msgspec
 from pydantic import field_validator
 
-from providers._apprise_child import Answer, Call, Start
-from providers._apprise_process import AppriseProcess
-from providers._apprise_url import plugin_of
+from providers._shared.apprise_child import Answer, Call, Start
+from providers._shared.apprise_process import AppriseProcess
+from providers._shared.apprise_url import plugin_of
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.provider import Provider
-from relay.settings.provider import ProviderOptions
-from relay.settings.types import Secret
+from relay.settings.options import ProviderOptions
+from relay.settings.values import Secret
 
 MOST_TITLE, MOST_BODY = 1_000, 100_000
 """Characters."""

@@ -13,9 +13,9 @@ from urllib.parse import quote
 import msgspec
 from pydantic import field_validator, model_validator
 
-from providers._answers import json_object, reason
-from providers._fcm_limits import TARGETS, check_message
-from providers._google_token import (
+from providers._shared.answers import json_object, reason
+from providers._shared.fcm_limits import TARGETS, check_message
+from providers._shared.google_token import (
     TokenRefused,
     Tokens,
     fetch_by_assertion,
@@ -23,10 +23,9 @@ from providers._google_token import (
     preload,
     read_private_key,
 )
-from providers._hosts import base_url
-from providers._upstream import collapse_id, seconds_left, topic
+from providers._shared.hosts import base_url
+from providers._shared.upstream import collapse_id, seconds_left, topic
 from relay.errors import TransportError, UsageError
-from relay.http.retry_after import retry_after
 from relay.http.transport import Transport
 from relay.message import Message
 from relay.outcome import (
@@ -39,8 +38,9 @@ from relay.outcome import (
     Unregistered,
 )
 from relay.provider import HttpProvider, Request, Response
+from relay.provider.retry_after import retry_after
 from relay.settings.http import HttpOptions
-from relay.settings.types import Secret, Switch
+from relay.settings.values import Secret, Switch
 
 URL = "https://fcm.googleapis.com"
 QUOTA_PAUSE = 60.0

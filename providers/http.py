@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from providers._answers import decoded, reason
-from providers._filling import (
+from providers._shared.answers import decoded, reason
+from providers._shared.filling import (
     UrlFiller,
     Values,
     compile_json,
@@ -22,17 +22,17 @@ from providers._filling import (
     fill_json,
     fill_text,
 )
-from providers._json_text import compile_json_text, fill_json_text
-from providers._webhook_limits import check_headers, check_url
-from relay.http.retry_after import LONGEST, retry_after
+from providers._shared.json_text import compile_json_text, fill_json_text
+from providers._shared.webhook_limits import check_headers, check_url
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import HttpProvider, Request, Response
+from relay.provider.retry_after import LONGEST, retry_after
+from relay.settings.formatting import describe
 from relay.settings.http import HttpOptions
-from relay.settings.provider import Options
+from relay.settings.options import Options
 from relay.settings.template import Template
-from relay.settings.types import Secret
-from relay.settings.words import describe
+from relay.settings.values import Secret
 
 _RANGE = re.compile(r"([1-5][0-9]{2}) ?- ?([1-5][0-9]{2})")
 _FIELD = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"

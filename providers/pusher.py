@@ -15,16 +15,16 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
-from providers import _pusher_limits as limits
-from providers._answers import reason
-from providers._hosts import base_url
+from providers._shared import pusher_limits as limits
+from providers._shared.answers import reason
+from providers._shared.hosts import base_url
 from relay.errors import TransportError, UsageError
-from relay.http.retry_after import retry_after
 from relay.message import Message
 from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.provider import HttpProvider, Request, Response
+from relay.provider.retry_after import retry_after
 from relay.settings.http import HttpOptions
-from relay.settings.types import Secret
+from relay.settings.values import Secret
 
 _HEADERS = {"Content-Type": "application/json"}
 

@@ -11,19 +11,19 @@ from urllib.parse import quote
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from providers._answers import reason
-from providers._hosts import host_of
-from providers._networks import PrivateAccess, networks
-from providers._webhook_limits import check_headers, check_secrets, check_url
-from providers._webhook_signing import is_private, signatures, signer
-from relay.http.retry_after import retry_after
+from providers._shared.answers import reason
+from providers._shared.hosts import host_of
+from providers._shared.networks import PrivateAccess, networks
+from providers._shared.webhook_limits import check_headers, check_secrets, check_url
+from providers._shared.webhook_signing import is_private, signatures, signer
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
 from relay.provider import HttpProvider, Request, Response
+from relay.provider.retry_after import retry_after
 from relay.settings.http import HttpOptions
-from relay.settings.provider import DestinationOptions
+from relay.settings.options import DestinationOptions
 from relay.settings.redaction import is_credential
-from relay.settings.types import Secret, Switch
+from relay.settings.values import Secret, Switch
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
 

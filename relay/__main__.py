@@ -77,7 +77,7 @@ def _lossy(stream: TextIO) -> TextIO:
 
 
 def _printable(text: object) -> str:
-    from relay.settings.redaction import printable
+    from relay.text import printable
 
     return printable(str(text), keep="\n")
 

@@ -1,6 +1,6 @@
 """The outcomes of one attempt at a delivery: plain frozen data, a closed union.
 
-Adapters return these; `relay.settlement` decides what each one means for the message and its lane.
+Adapters return these; `relay.engine.policy` decides what each one means for the message and its lane.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
-from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer, binaries
+from testing.redis_server import BLOCKING_TIMEOUT, RedisServer, binaries
 
 BINARIES = binaries()
 
 TESTS = Path(__file__).parent
-LONGEST = {folder: place for place, folder in enumerate(("faults", "e2e", "examples", "scripts"))}
+LONGEST = {folder: place for place, folder in enumerate(("faults", "e2e", "scripts", "integration"))}
 """Folders whose tests start processes, by the time that their files take."""
 
 # A shell ignores these in what it runs in the background, and each process of a test would inherit it.

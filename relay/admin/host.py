@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from relay.deployment import Deployment
-from relay.health import WorkerReport
+from relay.admin.health import WorkerReport
+from relay.store.deployment import Deployment
 
 
 @dataclass(frozen=True, slots=True)

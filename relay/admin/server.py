@@ -18,13 +18,13 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from relay.access import refusal
+from relay.admin.access import refusal
 from relay.admin.door import Door, listen
 from relay.admin.host import Host
 from relay.errors import StoreError
+from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store.overview import LaneStatus, Overview, look
-from relay.store.scripting import Client
 
 STATES: Final = ("running", "paused", "throttled", "open", "unauthorised")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import structlog
 
 from relay.errors import StoreError, UsageError
+from relay.redis_client import binaries
+from relay.redis_client.client import Client
 from relay.settings.exposure import exposed
 from relay.settings.models import Settings
-from relay.store import binaries
 from relay.store.findings import Finding, Level
 from relay.store.preflight import Asking, examine, tidy
-from relay.store.scripting import Client
 
 TIMEOUT = 15.0
 """Seconds for all of the questions of `relay run` to Redis about its state."""

@@ -13,14 +13,14 @@ from relay.cli import common
 from relay.cli.advice import local_findings
 from relay.errors import RelayError
 from relay.provider import Provider, discover
-from relay.redis_provider import RedisProvider
+from relay.provider.redis import RedisProvider
+from relay.redis_client.client import Client
+from relay.redis_client.pipelines import linked
 from relay.settings.models import Settings
-from relay.settings.provider import ProviderOptions
-from relay.settings.redaction import printable
+from relay.settings.options import ProviderOptions
 from relay.store.findings import Finding, Level
 from relay.store.preflight import examine
-from relay.store.scripting import Client
-from relay.store.transactions import linked
+from relay.text import printable
 
 AT_ONCE = 16
 """Providers that are tried at a time."""
@@ -85,7 +85,7 @@ async def _reach(settings: Settings) -> bool:
 
 async def _verify(adapter: Provider[ProviderOptions], client: Client | None) -> str:
     # The engine is heavy: only this way of checking loads it.
-    from relay.worker import transport_of
+    from relay.engine.worker import transport_of
 
     transport = transport_of(adapter)
     async with AsyncExitStack() as stack:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from relay.provider import Provider
+    from relay.redis_client.client import Client
     from relay.settings.models import Settings
-    from relay.settings.provider import ProviderOptions
-    from relay.store.scripting import Client
+    from relay.settings.options import ProviderOptions
 
     data: Console
     """Standard output: data."""
@@ -68,7 +68,7 @@ def __getattr__(name: str) -> object:
 
 def say(text: str) -> None:
     """Write a line for people to standard error, without the weight of `notes`."""
-    from relay.settings.redaction import printable
+    from relay.text import printable
 
     typer.echo(printable(text), err=True)
 
@@ -117,7 +117,7 @@ def load_settings(context: typer.Context, config: Path | None) -> Settings:
 def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
     """The providers of the file by name, not started."""
     from relay.provider import discover
-    from relay.redis_provider import keep_out
+    from relay.provider.redis import keep_out
 
     adapters = discover()
     found = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
@@ -131,7 +131,7 @@ async def redis(settings: Settings, read_url: Callable[[], str] | None = None) -
 
     `read_url` returns the URL whose password new connections use. Default: that of the settings.
     """
-    from relay.store.connect import connect
+    from relay.redis_client.connect import connect
 
     read_url = read_url or settings.redis.read_url
     async with AsyncExitStack() as stack:

@@ -11,12 +11,12 @@ from pathlib import Path
 import structlog
 
 from relay.cli import common
-from relay.deployment import ReloadFailure
 from relay.errors import ConfigError
 from relay.provider import AdapterOptions, discover
 from relay.settings.load import Adapters, load_with_snapshot
 from relay.settings.models import Settings
 from relay.settings.snapshot import Snapshot
+from relay.store.deployment import ReloadFailure
 
 logger = structlog.get_logger()
 

@@ -15,13 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.cli import common
+from relay.engine.replay import DeadLetters, Result, Selection
 from relay.errors import UsageError
 from relay.message import PRIORITIES
-from relay.replay import DeadLetters, Result, Selection
 from relay.settings.models import Settings
-from relay.settings.redaction import printable, text_without_credentials, without_credentials
+from relay.settings.redaction import text_without_credentials, without_credentials
 from relay.store import dead
 from relay.store.dead import DeadLetter
+from relay.text import printable
 
 ROWS = 200
 """Rows of one table."""

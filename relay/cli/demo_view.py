@@ -12,9 +12,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from relay import demo as demo_run
 from relay.cli import common
-from relay.demo import BACKLOG, RATES, Demo, Moment
+from relay.cli import demo_world as demo_run
+from relay.cli.demo_world import BACKLOG, RATES, Demo, Moment
 from relay.provider import discover
 
 REFRESH = 0.25

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from relay.cli import common
+from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store.fleet import Fleet
 from relay.store.lane import Lane
 from relay.store.record import scoped
-from relay.store.scripting import Client
 
 ProviderArgument = Annotated[str, typer.Argument(help="Name of a configured provider.")]
 

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 from relay.cli import common
 from relay.errors import UsageError
 from relay.provider import AdapterType, discover
-from relay.settings.provider import ProviderOptions
-from relay.settings.redaction import printable
+from relay.settings.options import ProviderOptions
+from relay.text import printable
 
 
 def providers(

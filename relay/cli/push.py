@@ -12,13 +12,13 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from relay.cli import common
+from relay.engine.router import Router
 from relay.errors import UsageError
-from relay.fan_out import FanOut, expand
 from relay.message import Message
+from relay.message.fan_out import FanOut, expand
 from relay.provider import Provider
-from relay.router import Router
 from relay.settings.models import Settings
-from relay.settings.provider import ProviderOptions
+from relay.settings.options import ProviderOptions
 from relay.store.lane import Malformed
 from relay.store.queue import push_all
 

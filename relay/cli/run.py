@@ -20,19 +20,19 @@ from relay import logs, tasks
 from relay.cli import common
 from relay.cli.configuration import ConfigurationFile, Loaded, adapters
 from relay.cli.supervise import HANGUP, supervise
-from relay.deployment import Deployment, ReloadFailure
+from relay.engine.link import Link, Orders, first_orders, inherited
 from relay.errors import ConfigError, StoreError, UsageError
-from relay.link import Link, Orders, first_orders, inherited
 from relay.provider import discover
 from relay.settings.load import restore
 from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
 from relay.settings.snapshot import Snapshot
+from relay.store.deployment import Deployment, ReloadFailure
 
 if TYPE_CHECKING:
-    from relay.stall import StallWatch
-    from relay.store.scripting import Client
-    from relay.worker import Worker
+    from relay.engine.stall import StallWatch
+    from relay.engine.worker import Worker
+    from relay.redis_client.client import Client
 
 REPORT_INTERVAL = 1.0
 """Seconds between two reports of a worker to its supervisor."""
@@ -141,8 +141,11 @@ class _Work:
     async def run(self, *, until_empty: bool) -> None:
         """Work until stopped, or until all is empty."""
         # The engine is heavy: the other commands, and a supervisor, do without it.
-        from relay import stall, worker  # noqa: F401 - its modules are to be there before the collector freezes them
         from relay.cli.advice import log_findings
+        from relay.engine import (
+            stall,
+            worker,  # noqa: F401 - its modules are to be there before the collector freezes them
+        )
 
         # Imported modules stay: exempt them from garbage collection.
         gc.freeze()
@@ -172,7 +175,7 @@ class _Work:
 
     async def _serve(self, client: Client, watch: StallWatch, *, until_empty: bool) -> None:
         """One worker after the other, each with the settings in force."""
-        from relay.worker import Worker
+        from relay.engine.worker import Worker
 
         before: Settings | None = None
         while True:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from relay.cli import common
-from relay.message_schema import message_schema
+from relay.message.schema import message_schema
 from relay.provider import AdapterOptions, discover
 from relay.settings.schema import config_schema
 

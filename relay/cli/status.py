@@ -17,13 +17,13 @@ from rich.text import Text
 
 from relay.cli import common
 from relay.errors import StoreError
+from relay.redis_client.client import Client
 from relay.settings.digest import digest
 from relay.settings.models import Settings
-from relay.settings.redaction import printable
 from relay.store.fleet_findings import findings, has_other_settings
 from relay.store.neighbours import Rival, rivals
 from relay.store.overview import LaneStatus, Overview, look
-from relay.store.scripting import Client
+from relay.text import printable
 
 REFRESH = 1.0
 """Seconds between two looks with `--watch`."""

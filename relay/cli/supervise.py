@@ -18,15 +18,15 @@ from relay import logs
 from relay.cli import common
 from relay.cli.advice import log_findings
 from relay.cli.configuration import ConfigurationFile, Loaded
-from relay.deployment import Deployment, ReloadFailure
+from relay.engine.link import Orders
+from relay.engine.parts import Parts
+from relay.engine.supervisor import Supervisor, Tuning
 from relay.errors import RelayError
-from relay.link import Orders
-from relay.parts import Parts
+from relay.redis_client.client import Client
+from relay.redis_client.connect import embedded
 from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
-from relay.store.connect import embedded
-from relay.store.scripting import Client
-from relay.supervisor import Supervisor, Tuning
+from relay.store.deployment import Deployment, ReloadFailure
 
 HANGUP = frozenset({signal.SIGHUP})
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from relay.http.guard import Network
 from relay.http.routed import RoutedTransport, preload
 from relay.http.transport import ForbiddenAddress, Transport, Unsendable
-from relay.settings.provider import ProviderOptions
+from relay.settings.options import ProviderOptions
 
 __all__ = ["ForbiddenAddress", "Transport", "Unsendable", "open_transport"]
 

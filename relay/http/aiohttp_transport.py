@@ -21,6 +21,7 @@ from relay.http.aiohttp_reasons import explain
 from relay.http.guard import Network
 from relay.http.guarded import GuardedResolver, guarded_sockets
 from relay.http.reasons import is_exhaustion
+from relay.http.request import Request, Response
 from relay.http.resolver import ThreadResolver
 from relay.http.transport import (
     BODY_LIMIT,
@@ -30,7 +31,6 @@ from relay.http.transport import (
     OnAnswer,
     Unsendable,
 )
-from relay.provider import Request, Response
 
 KEEP_ALIVE = 15.0
 """Seconds that an idle connection is kept: receivers close theirs at some time of their own."""

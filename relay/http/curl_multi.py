@@ -18,7 +18,7 @@ from typing import Protocol
 
 import pycurl
 
-from relay.threads import in_thread
+from relay.http.threads import in_thread
 
 _CLOSED = pycurl.error(pycurl.E_ABORTED_BY_CALLBACK, "closed meanwhile")
 

@@ -17,6 +17,7 @@ from relay import __version__
 from relay.errors import TransportError
 from relay.http.curl_multi import Multi, open_multi
 from relay.http.curl_reasons import Code, Failure, explain
+from relay.http.request import Request, Response
 from relay.http.sendable import check_headers, check_origin
 from relay.http.transport import (
     BODY_LIMIT,
@@ -26,7 +27,6 @@ from relay.http.transport import (
     TOO_MANY_INFORMATIONAL,
     OnAnswer,
 )
-from relay.provider import Request, Response
 
 KEEP_ALIVE = 15.0
 """Seconds that an idle connection is kept: receivers close theirs at some time of their own."""

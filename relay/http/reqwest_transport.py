@@ -16,6 +16,7 @@ from pyreqwest.proxy import ProxyBuilder
 from relay import __version__, tasks
 from relay.errors import Exhausted, TransportError
 from relay.http.reasons import cut, host_of
+from relay.http.request import Request, Response
 from relay.http.reqwest_reasons import (
     CONNECTING,
     PING_TIMED_OUT,
@@ -27,7 +28,6 @@ from relay.http.reqwest_reasons import (
 from relay.http.rests import Rests
 from relay.http.sendable import check_headers, check_origin
 from relay.http.transport import BODY_LIMIT, IDLE_TOO_LONG, Exchange, OnAnswer, Unsendable
-from relay.provider import Request, Response
 
 if TYPE_CHECKING:
     from pyreqwest.client import Client

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from relay.http.guard import Network
+from relay.http.request import Request, Response
 from relay.http.transport import Exchange, OnAnswer, Transport, Unsendable
 from relay.settings.http import HttpOptions
-from relay.settings.provider import ProviderOptions
-from relay.settings.redaction import Redactor, secrets_in
-
-if TYPE_CHECKING:
-    from relay.provider import Request, Response
+from relay.settings.options import ProviderOptions
+from relay.settings.redaction import secrets_in
+from relay.text import Redactor
 
 
 class RoutedTransport:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from relay.errors import TransportError
-
-if TYPE_CHECKING:
-    from relay.provider import Request, Response
+from relay.http.request import Request, Response
 
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer that are read; the rest is cut off, and the connection with it."""

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from pydantic import ValidationError
 
-from relay.access import refusal
+from relay.admin.access import refusal
 from relay.sandbox.faults import Troublemaker
 from relay.sandbox.journal import LATEST, Journal
 from relay.sandbox.options import Faults
@@ -27,7 +27,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Control:
-    """The sandbox's own pages. They show messages and private keys: `relay.access` guards them.
+    """The sandbox's own pages. They show messages and private keys: `relay.admin.access` guards them.
 
     `GET /`, and below `/_sandbox/`:
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from relay.settings.types import Duration, Rate, format_duration, parse_duration
+from relay.settings.values import Duration, Rate, format_duration, parse_duration
 
 
 def parse_share(value: object) -> float:

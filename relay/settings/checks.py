@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from collections.abc import Mapping as AnyMapping
 
 from relay.names import OwnNames, hashed_part, is_reserved, key_beside
+from relay.settings._reader.nodes import Location, Mapping, Node, Problems, Scalar, Sequence, child
+from relay.settings.formatting import listing, near_miss, quote
 from relay.settings.models import DEFAULT_PREFIX, is_loopback
-from relay.settings.provider import ProviderOptions
-from relay.settings.tree import Location, Mapping, Node, Problems, Scalar, Sequence, child
-from relay.settings.words import listing, near_miss, quote
+from relay.settings.options import ProviderOptions
 
 
 def check(root: Mapping, options: AnyMapping[str, ProviderOptions], problems: Problems) -> None:

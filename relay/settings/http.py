@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from relay.settings.provider import ProviderOptions
-from relay.settings.types import Count, Secret
+from relay.settings.options import ProviderOptions
+from relay.settings.values import Count, Secret
 
 # No example of a URL with a password: whatever looks like one is masked in errors.
 _PROXY = "must be the URL of an HTTP proxy, such as http://127.0.0.1:3128, without a path"

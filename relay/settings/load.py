@@ -11,17 +11,18 @@ from collections.abc import Mapping as AnyMapping
 from pathlib import Path
 
 from relay.errors import ConfigError, UsageError
+from relay.settings._reader.nodes import Entry, Location, Mapping, Node, Problems, Scalar, child, to_data
+from relay.settings._reader.parser import MAX_SOURCE, parse
+from relay.settings._reader.secret_files import read_secret_files
+from relay.settings._reader.validate import validate
 from relay.settings.checks import check
-from relay.settings.document import MAX_SOURCE, parse
+from relay.settings.formatting import describe, listing, near_miss
 from relay.settings.models import Settings
-from relay.settings.provider import ProviderOptions
-from relay.settings.redaction import SHORTEST, secrets_in
-from relay.settings.secrets import read_secret_files
+from relay.settings.options import ProviderOptions
+from relay.settings.redaction import secrets_in
 from relay.settings.snapshot import SecretFiles, Snapshot
 from relay.settings.template import read_templates, refuse_templates
-from relay.settings.tree import Entry, Location, Mapping, Node, Problems, Scalar, child, to_data
-from relay.settings.validate import validate
-from relay.settings.words import describe, listing, near_miss
+from relay.text import SHORTEST
 
 Adapters = AnyMapping[str, type[ProviderOptions]]
 """The options of each adapter, by the name that `type` gives it. A look-up raises UsageError if the adapter

@@ -14,13 +14,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SerializeAsAny, WithJsonSchema
 
 from relay.names import OwnNames
-from relay.settings.provider import Options, ProviderOptions
+from relay.settings._reader.secret_files import read_secret
+from relay.settings.formatting import describe
+from relay.settings.options import Options, ProviderOptions
 from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url
-from relay.settings.secrets import read_secret
 from relay.settings.snapshot import SecretFiles
 from relay.settings.tokens import token_problem
-from relay.settings.types import Count, Duration, Secret, Size
-from relay.settings.words import describe, mask_url
+from relay.settings.values import Count, Duration, Secret, Size
+from relay.text import mask_url
 
 PROVIDER_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 PREFIX_PATTERN = r"^[^\s{}]+$"

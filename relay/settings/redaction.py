@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -16,14 +16,7 @@ from pydantic import BaseModel, SecretStr
 
 from relay.settings.redis_url import FORMS as REDIS_SCHEMES
 from relay.settings.template import Template
-
-HIDDEN = "***"
-
-LONGEST_REASON = 500
-"""Characters of a reason, wherever it comes from: providers and messages can make it of any size."""
-
-SHORTEST = 4
-"""Characters; a shorter secret would blot out ordinary words."""
+from relay.text import HIDDEN
 
 _PART = 8  # characters of a part of a URL from which on it is a secret on its own
 _LINE = 16  # the same of a line of PEM, and of a URL that is no secret as a whole
@@ -39,22 +32,6 @@ _IN_TEXT = re.compile(r"(?i)auth|cookie|credential|api.?key|passw|secret|session
 _WEBHOOK_SECRET = re.compile(r"whs(?:ec|k)_[A-Za-z0-9+/=]*")
 _IN_PATH, _QUERY = "~!$&'()*+,;=:@", "~:@/"  # what stands there as it is
 _SCHEME = re.compile(r"(?i)(?:basic|bearer|token|vapid) +")
-
-
-class Redactor:
-    """Replaces each of the secrets by `***`."""
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        found = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
-        texts = "|".join(map(re.escape, found))
-        self._text = re.compile(texts) if found else None
-        self._data = re.compile(texts.encode()) if found else None
-
-    def text(self, text: str) -> str:
-        return self._text.sub(HIDDEN, text) if self._text else text
-
-    def data(self, data: bytes) -> bytes:
-        return self._data.sub(HIDDEN.encode(), data) if self._data else data
 
 
 def secrets_in(value: object, name: str = "") -> Iterator[str]:
@@ -145,20 +122,3 @@ def _forms(secret: str) -> Iterator[str]:
     for text in whole:
         yield from (text, unquote(text), quote_plus(text), json.dumps(text)[1:-1])
         yield from (quote(text, safe=safe) for safe in ("", "/", _IN_PATH, _QUERY))
-
-
-def one_line(text: str, longest: int = LONGEST_REASON) -> str:
-    """The text as one line of printable characters, cut where it is very long."""
-    return printable(" ".join(text[: 2 * longest].split()))[:longest]
-
-
-def printable(text: str, keep: str = "") -> str:
-    """The text with escapes (`\\x1b`, `\\u202e`) for what a terminal would obey, if not in `keep`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        if character.isprintable() or character in keep
-        else character.encode("unicode_escape", "backslashreplace").decode()
-        for character in text
-    )

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from relay.settings.types import Secret
-from relay.settings.words import describe, listing, near_miss
+from relay.settings.formatting import describe, listing, near_miss
+from relay.settings.values import Secret
 
 FORMS = {
     "redis": "redis://host:6379/0",

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from relay.settings._reader.model_info import SUFFIX
 from relay.settings.models import PROVIDER_NAME_PATTERN, Settings
-from relay.settings.provider import Options, ProviderOptions
-from relay.settings.shape import SUFFIX
+from relay.settings.options import Options, ProviderOptions
 
 Schema = dict[str, Any]
 

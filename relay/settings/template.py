@@ -17,11 +17,11 @@ from typing import Any, ClassVar, get_args
 from pydantic import BaseModel
 from pydantic_core import CoreSchema, core_schema
 
-from relay.settings.shape import fields
-from relay.settings.tree import Location, Node, Problems, Scalar, Sequence
-from relay.settings.tree import Mapping as TreeMapping
-from relay.settings.types import Secret
-from relay.settings.words import listing, near_miss, quote
+from relay.settings._reader.model_info import fields
+from relay.settings._reader.nodes import Location, Node, Problems, Scalar, Sequence
+from relay.settings._reader.nodes import Mapping as TreeMapping
+from relay.settings.formatting import listing, near_miss, quote
+from relay.settings.values import Secret
 
 KNOWN: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
     {

@@ -8,9 +8,10 @@ from typing import Any
 
 from relay.errors import StoreError
 from relay.message import Message
+from relay.redis_client.client import TROUBLE, Client, describe
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.record import unpack
-from relay.store.scripting import TROUBLE, Client, describe, script
+from relay.store.scripting import script
 
 PAGE = 100
 """Letters that one page holds at most."""

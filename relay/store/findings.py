@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from relay.store.binaries import OLDEST
+from relay.redis_client.binaries import OLDEST
 
 MEMORY_SHARE = CLIENTS_SHARE = 0.8
 """From this share of a limit on there is a warning."""

@@ -11,11 +11,12 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError
 
-from relay.deployment import Deployment
 from relay.errors import StoreError
-from relay.store.connect import drop_connections
+from relay.redis_client.client import TROUBLE, Client, describe
+from relay.redis_client.connect import drop_connections
+from relay.store.deployment import Deployment
 from relay.store.keys import FleetKeys
-from relay.store.scripting import TROUBLE, Client, describe, script
+from relay.store.scripting import script
 
 LEASE = 10.0
 """Seconds without a heartbeat after which a worker counts as dead."""

@@ -9,12 +9,13 @@ from typing import Any, cast
 import msgspec
 
 from relay.errors import StoreError
-from relay.fan_out import FanOut, expand
 from relay.message import Message
-from relay.settings.provider import ProviderOptions
+from relay.message.fan_out import FanOut, expand
+from relay.redis_client.client import TROUBLE, Client, ask, describe
+from relay.settings.options import ProviderOptions
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.record import is_plain, pack, unpack
-from relay.store.scripting import TROUBLE, Client, ask, describe, script
+from relay.store.scripting import script
 
 POISON = 3
 """A message that so many workers died with is a dead letter."""
@@ -275,7 +276,7 @@ class Lane:
         return bool(reply)
 
     async def settle(self, entries: Sequence[Sequence[object]], hold: Hold | None = None) -> Settled:
-        """Apply outcomes, as `relay.settlement` words them. Repeating a call changes nothing."""
+        """Apply outcomes, as `relay.engine.policy` words them. Repeating a call changes nothing."""
         state, milliseconds, why = "", 0, ""
         if hold is not None:
             state, why = hold.state, hold.why

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import StoreError
+from relay.redis_client.client import TROUBLE, Client
 from relay.store.fleet import LEASE, Fleet, Profile
 from relay.store.keys import FleetKeys
-from relay.store.scripting import TROUBLE, Client
 
 
 @dataclass(frozen=True, slots=True)

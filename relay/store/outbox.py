@@ -16,8 +16,9 @@ from redis.exceptions import NoPermissionError
 
 from relay.errors import StoreError
 from relay.names import key_beside
+from relay.redis_client.client import TROUBLE, Client, describe
 from relay.store.keys import LaneKeys
-from relay.store.scripting import TROUBLE, Client, describe, script
+from relay.store.scripting import script
 
 LIMIT = 100_000
 """Entries that an application's list keeps, and the feedback stream about: the newest."""

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
+from relay.redis_client.client import TROUBLE, Client, describe, is_refusal
 from relay.settings.models import Settings
 from relay.store import registry
 from relay.store.fleet import LEASE, Fleet, Member
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.registry import NO_NAMES, Names
-from relay.store.scripting import TROUBLE, Client, describe, is_refusal
 
 ResultT = TypeVar("ResultT")
 

@@ -12,6 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
+from relay.redis_client.client import TROUBLE, Client, ask, describe, is_refusal, is_unavailable
 from relay.settings.models import Settings
 from relay.store.findings import Facts, Finding, Level, judge, merge
 from relay.store.fleet import LEASE, Fleet
@@ -19,7 +20,6 @@ from relay.store.keys import FleetKeys, LaneKeys, QueueKeys
 from relay.store.overview import LaneStatus, Overview, QueueStatus, look
 from relay.store.registry import Names, known, unregister
 from relay.store.rights import try_rights
-from relay.store.scripting import TROUBLE, Client, ask, describe, is_refusal, is_unavailable
 
 SCANS, SCANNED = 50, 1000
 """How often, and for how many keys each time, other prefixes are searched: 50,000 keys at most."""

@@ -10,9 +10,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
-from relay.store.channel import Channel
+from relay.redis_client.client import TROUBLE, Client, ask, describe, heed_cancellation
+from relay.redis_client.connection import Channel
 from relay.store.keys import LaneKeys, QueueKeys
-from relay.store.scripting import TROUBLE, Client, ask, describe, heed_cancellation, script
+from relay.store.scripting import script
 
 BATCH = 200
 """Elements that one take hands out, where it is not asked for another number."""

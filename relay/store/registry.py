@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import StoreError
+from relay.redis_client.client import TROUBLE, Client, describe
 from relay.store.keys import FleetKeys
-from relay.store.scripting import TROUBLE, Client, describe
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 
 from relay.errors import StoreError
 from relay.names import is_reserved
+from relay.redis_client.client import TROUBLE, Client, describe
 from relay.store.findings import Finding, Level
 from relay.store.keys import FleetKeys, LaneKeys, QueueKeys
-from relay.store.scripting import TROUBLE, Client, describe
 
 Command = tuple[str, ...]
 

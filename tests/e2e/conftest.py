@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.receiver import Receiver, receiving
-from tests.support.redis_server import RedisServer
+from testing.receiver import Receiver, receiving
+from testing.redis_server import RedisServer
 
 PUSHER = {"type": "pusher", "app_id": "3", "key": "278d425bdf160c739803", "secret": "7ad3773142a6692b25b8"}
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -7,11 +7,11 @@ from pathlib import Path
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
+from testing.ports import free_port
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import worker, write_config
 from tests.e2e.conftest import webhook
-from tests.support.ports import free_port
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import worker, write_config
 
 
 async def get(url: str, **headers: str) -> tuple[int, str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.receiver import Answer, Received, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
+from testing.receiver import Answer, Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from redis.asyncio import RedisCluster as ClusterClient
 
+from testing.receiver import Answer, Receiver
+from testing.redis_cluster import RedisCluster
+from testing.redis_server import BLOCKING_TIMEOUT
+from testing.relay_process import relay, worker, write_config
 from tests.conftest import BINARIES
 from tests.e2e.conftest import pusher, webhook
-from tests.support.receiver import Answer, Receiver
-from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_server import BLOCKING_TIMEOUT
-from tests.support.relay_process import relay, worker, write_config
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from testing.ports import free_port
+from testing.receiver import Answer, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 from tests.e2e.conftest import PUSHER, WEBHOOK_SECRET, pusher, webhook
-from tests.support.ports import free_port
-from tests.support.receiver import Answer, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 import pytest
 from redis import Redis
 
+from testing.http2_server import certificates
+from testing.ports import free_port
+from testing.receiver import Answer, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 from tests.conftest import BINARIES
 from tests.e2e.conftest import webhook
-from tests.support.http2_server import certificates
-from tests.support.ports import free_port
-from tests.support.receiver import Answer, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
 
 BINARY = BINARIES[max(BINARIES)]
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"

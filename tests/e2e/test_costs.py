@@ -23,18 +23,18 @@ import pytest
 from redis.asyncio import Redis
 
 from bench.receiver import Receiver as AnswersAtOnce
+from relay.engine.worker import Worker
 from relay.http.transport import OnAnswer, Transport
 from relay.provider import HttpProvider, Provider, Request, Response, discover
+from relay.redis_client.connect import connect
+from relay.redis_client.connection import Channel
 from relay.settings.load import load
-from relay.settings.provider import ProviderOptions
-from relay.store.channel import Channel
-from relay.store.connect import connect
+from relay.settings.options import ProviderOptions
 from relay.store.scripting import script
-from relay.worker import Worker
+from testing.redis_server import RedisServer
+from testing.relay_process import write_config
+from testing.virtual_time import VirtualTimeLoop
 from tests.e2e.conftest import PUSHER, WEBHOOK_SECRET
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import write_config
-from tests.support.virtual_time import VirtualTimeLoop
 
 BACKLOG = 3_000
 AT_REST = 200

@@ -16,11 +16,11 @@ from redis.asyncio import Redis
 from relay.settings.redaction import text_without_credentials
 from relay.store import dead
 from relay.store.record import pack
+from testing.builders import a_message
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import RELAY, environment, relay, worker, write_config
 from tests.e2e.conftest import webhook
-from tests.support.builders import a_message
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import RELAY, environment, relay, worker, write_config
 
 STREAM = "relay:{hook}:dead"
 

@@ -10,9 +10,9 @@ import yaml
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
-from tests.support.ports import free_port
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import RELAY, environment, relay, worker, write_config
+from testing.ports import free_port
+from testing.redis_server import RedisServer
+from testing.relay_process import RELAY, environment, relay, worker, write_config
 
 
 async def test_the_demo_shows_a_backlog_leave_at_the_rate_and_ends_by_itself(tmp_path: Path) -> None:

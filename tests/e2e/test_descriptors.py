@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import worker, write_config
 from tests.e2e.conftest import webhook
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import worker, write_config
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.receiver import Answer, Receiver, receiving
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
+from testing.receiver import Answer, Receiver, receiving
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 
 
 def push(receiver: Receiver, numbers: range) -> list[str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
+from testing.receiver import Answer, Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 from tests.e2e.conftest import pusher, webhook
-from tests.support.receiver import Answer, Received, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
 
 QUICK = {"attempts": 3, "base": "10ms", "max": "20ms"}
 

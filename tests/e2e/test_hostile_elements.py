@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 from tests.e2e.conftest import webhook
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 HUGE = 64 << 20

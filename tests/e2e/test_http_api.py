@@ -11,9 +11,9 @@ import pytest
 import yaml
 from redis.asyncio import Redis
 
-from tests.support.receiver import Answer, Received, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, write_config
+from testing.receiver import Answer, Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, write_config
 
 PAGE = (Path(__file__).parents[2] / "docs/providers/http.md").read_text()
 EXAMPLES: dict[str, Any] = {

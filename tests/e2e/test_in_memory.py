@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import Worker, environment, write_config
 from tests.e2e.test_sandbox import Running, sandbox
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import Worker, environment, write_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def audit(event, arguments):
 
 import relay.__main__
 assert relay.__file__.startswith(os.environ["PYTHONPATH"])
-from relay.worker import Worker
+from relay.engine.worker import Worker
 
 wait = Worker._wait
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from testing.receiver import Answer, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import Worker, worker, write_config
 from tests.conftest import BINARIES
 from tests.e2e.conftest import webhook
-from tests.support.receiver import Answer, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import Worker, worker, write_config
 
 TROUBLES = ("Redis is in trouble", "cannot claim", "no heartbeat", "cannot look for dead workers")
 

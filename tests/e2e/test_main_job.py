@@ -11,10 +11,10 @@ from pusher.signature import sign
 from redis.asyncio import Redis
 from standardwebhooks import Webhook
 
+from testing.receiver import Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 from tests.e2e.conftest import PUSHER, WEBHOOK_SECRET, pusher, webhook
-from tests.support.receiver import Received, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis.asyncio import Redis
 
+from relay.engine.worker import Worker
 from relay.provider import discover
+from relay.redis_client.connect import connect
 from relay.settings.load import load
 from relay.settings.models import Settings
-from relay.store.connect import connect
 from relay.store.scripting import script
-from relay.worker import Worker
-from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer
-from tests.support.relay_process import write_config
+from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
+from testing.relay_process import write_config
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +110,9 @@ async def test_what_each_provider_costs_at_the_start_and_at_rest(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only the start is counted, however long it takes on a slow machine.
-    monkeypatch.setattr("relay.dispatch.IDLE_POLL", 3600.0)
-    monkeypatch.setattr("relay.courier.INTERVAL", 3600.0)
-    monkeypatch.setattr("relay.janitor.FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr("relay.engine.dispatcher.IDLE_POLL", 3600.0)
+    monkeypatch.setattr("relay.engine.forwarder.INTERVAL", 3600.0)
+    monkeypatch.setattr("relay.engine.janitor.FIRST_PAUSE", 3600.0)
     url = redis_server.url
     await cost(read(tmp_path, url, 2), url, redis)  # loads the scripts
     few, many = 14, 84

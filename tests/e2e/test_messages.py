@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from testing.receiver import Answer, Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 from tests.e2e.conftest import webhook
-from tests.support.receiver import Answer, Received, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 EMPTY = "--until-empty"

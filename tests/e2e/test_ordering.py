@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from testing.receiver import Answer, Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import Worker, relay, worker, write_config
 from tests.e2e.conftest import webhook
-from tests.support.receiver import Answer, Received, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import Worker, relay, worker, write_config
 
 KEYS, EACH, WORKERS, KILLS = 200, 8, 5, 6
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from relay.store.binaries import installed
+from relay.redis_client.binaries import installed
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import RELAY, Worker, environment, relay, worker, write_config
 from tests.conftest import BINARIES
 from tests.e2e.conftest import webhook
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import RELAY, Worker, environment, relay, worker, write_config
 
 
 def hooks(numbers: range) -> list[str]:

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from redis.asyncio import Redis
 
-from providers._webpush_crypto import unpadded
-from tests.support.http2_server import Http2Server, http2_serving
-from tests.support.receiver import Answer, Received, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
+from providers._shared.webpush_crypto import unpadded
+from testing.http2_server import Http2Server, http2_serving
+from testing.receiver import Answer, Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 
 
 @pytest.fixture(scope="module")

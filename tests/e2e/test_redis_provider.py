@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.ports import free_port
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
+from testing.ports import free_port
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from redis import Redis
 
+from testing.http2_server import certificates
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer, free_port
+from testing.relay_process import worker, write_config
 from tests.e2e.conftest import webhook
 from tests.e2e.test_connections import BINARY, needs_tls
-from tests.support.http2_server import certificates
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer, free_port
-from tests.support.relay_process import worker, write_config
 
 
 @needs_tls

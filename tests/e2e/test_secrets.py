@@ -23,11 +23,11 @@ from redis.asyncio import Redis
 from relay.errors import ConfigError
 from relay.provider import discover
 from relay.settings.load import load
+from testing.ports import free_port
+from testing.receiver import Answer, Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import RELAY, environment, relay, worker, write_config
 from tests.e2e.conftest import PUSHER
-from tests.support.ports import free_port
-from tests.support.receiver import Answer, Received, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import RELAY, environment, relay, worker, write_config
 
 
 @pytest.fixture(scope="module")

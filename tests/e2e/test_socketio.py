@@ -18,9 +18,9 @@ import pytest_asyncio
 import yaml
 from redis.asyncio import Redis
 
-from tests.support.node_packages import EXAMPLE, node_packages
-from tests.support.redis_server import BLOCKING_TIMEOUT, RedisServer
-from tests.support.relay_process import worker
+from testing.node_packages import EXAMPLE, node_packages
+from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
+from testing.relay_process import worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

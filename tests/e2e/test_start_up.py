@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.redis_server import RedisServer, free_port
-from tests.support.relay_process import environment, relay, worker, write_config
+from testing.redis_server import RedisServer, free_port
+from testing.relay_process import environment, relay, worker, write_config
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,14 @@ def loaded(modules: set[str], *packages: str) -> set[str]:
 
 
 ENGINE = (
-    *("relay.worker", "relay.dispatch", "relay.intake", "relay.sandbox", "relay.admin", "relay.supervisor"),
+    *(
+        "relay.engine.worker",
+        "relay.engine.dispatcher",
+        "relay.engine.intake",
+        "relay.sandbox",
+        "relay.admin",
+        "relay.engine.supervisor",
+    ),
     *("aiohttp", "pycurl", "pyreqwest", "prometheus_client", "structlog"),
 )
 CRYPTO = ("cryptography.hazmat", "google.auth", "jwt", "http_ece", "apprise", "requests", "tenacity")

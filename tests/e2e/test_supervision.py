@@ -15,16 +15,16 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer, free_port
+from testing.relay_process import RELAY, Worker, environment, relay, worker, write_config
 from tests.e2e.conftest import webhook
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer, free_port
-from tests.support.relay_process import RELAY, Worker, environment, relay, worker, write_config
 
 LAUNCHER = """
 import sys
 from functools import partial
 from relay.cli import app, run
-from relay.supervisor import Tuning
+from relay.engine.supervisor import Tuning
 run.supervise = partial(run.supervise, tuning=Tuning(silence=6.0))
 sys.argv[0] = "relay"
 app.app()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, write_config
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, write_config
 
 
 @pytest.fixture(scope="module")

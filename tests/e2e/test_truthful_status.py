@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer, free_port
+from testing.relay_process import relay, worker, write_config
 from tests.e2e.conftest import webhook
 from tests.e2e.test_admin import get
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer, free_port
-from tests.support.relay_process import relay, worker, write_config
 
 
 @pytest.fixture

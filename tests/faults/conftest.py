@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.receiver import Receiver, receiving
-from tests.support.redis_server import RedisServer
+from testing.receiver import Receiver, receiving
+from testing.redis_server import RedisServer
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.chaos import report
-from tests.faults.chaos.plan import make_plan
-from tests.faults.chaos.run import run
+from chaos import report
+from chaos.plan import make_plan
+from chaos.run import run
 
 SEED, SECONDS, MESSAGES = 3, 20, 2000
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.chaos.evidence import Arrival, Evidence, Letter, Pushed, Receipt, Window
-from tests.faults.chaos.ledger import judge
-from tests.faults.chaos.messages import Kind, Push
-from tests.faults.chaos.setting import Limit, Setting
+from chaos.evidence import Arrival, Evidence, Letter, Pushed, Receipt, Window
+from chaos.ledger import judge
+from chaos.messages import Kind, Push
+from chaos.setting import Limit, Setting
 
 NOW = 1_800_000_000.0
 SETTING = Setting({"limited": Limit(10, 2), "changing": Limit(10, 2)}, Limit(7, 2), 10)

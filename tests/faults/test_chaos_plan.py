@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chaos.catalogue import KINDS, resource
+from chaos.messages import MALFORMATIONS, MAX_SIZE, Kind, Push, element
+from chaos.plan import Plan, make_plan
 from relay.errors import MessageError
 from relay.message import parse_bare, parse_envelope
-from tests.faults.chaos.catalogue import KINDS, resource
-from tests.faults.chaos.messages import MALFORMATIONS, MAX_SIZE, Kind, Push, element
-from tests.faults.chaos.plan import Plan, make_plan
 
 TOPOLOGIES = ("single", "sentinel", "cluster")
 

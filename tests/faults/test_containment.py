@@ -15,10 +15,10 @@ import pytest
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
-from tests.support import adapter
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer, free_port
-from tests.support.relay_process import Worker, environment, relay, worker, write_config
+from testing import adapter
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer, free_port
+from testing.relay_process import Worker, environment, relay, worker, write_config
 
 QUEUES = [
     {"name": "notifications", "provider": "hook"},
@@ -175,7 +175,7 @@ async def test_a_stop_while_redis_says_nothing_ends_the_process(tmp_path: Path) 
 
 SHORT = """
 import sys
-from relay import stall
+from relay.engine import stall
 stall.TUNING = stall.Tuning(threshold=5.0, cpu={cpu}, tick=0.2, jump=2.0)
 sys.argv = ["relay", "run", "-c", {config!r}]
 from relay.__main__ import main

@@ -15,13 +15,13 @@ import pytest
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
-from relay.store.connect import open_client
+from relay.redis_client.connect import open_client
+from testing.receiver import Receiver
+from testing.redis_cluster import RedisCluster
+from testing.redis_sentinel import RedisSentinel
+from testing.redis_server import BLOCKING_TIMEOUT
+from testing.relay_process import worker, write_config
 from tests.conftest import BINARIES
-from tests.support.receiver import Receiver
-from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_sentinel import RedisSentinel
-from tests.support.redis_server import BLOCKING_TIMEOUT
-from tests.support.relay_process import worker, write_config
 
 BINARY = BINARIES[max(BINARIES)]
 

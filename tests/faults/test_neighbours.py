@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
 ALLOWED, FORBIDDEN, TAKEN = "receipts:allowed", "receipts:forbidden", "receipts:taken"

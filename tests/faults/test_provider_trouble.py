@@ -15,11 +15,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from tests.support.http2_server import certificates
-from tests.support.raw_server import Handler, hang, linger_zero, read_request, says, serving, was_read
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import relay, worker, write_config
+from testing.http2_server import certificates
+from testing.raw_server import Handler, hang, linger_zero, read_request, says, serving, was_read
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
 
 MESSAGES = 6
 TROUBLES = 4

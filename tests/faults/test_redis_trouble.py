@@ -18,11 +18,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from relay.store.overview import read_lane
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import worker, write_config
+from testing.tcp_proxy import TcpProxy, proxying
 from tests.conftest import BINARIES
-from tests.support.receiver import Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import worker, write_config
-from tests.support.tcp_proxy import TcpProxy, proxying
 
 TOTAL = 160
 ENDLESS_SCRIPT = "while true do end"

@@ -12,9 +12,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from tests.support.receiver import Answer, Receiver
-from tests.support.redis_server import RedisServer
-from tests.support.relay_process import Worker, relay, worker, write_config
+from testing.receiver import Answer, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import Worker, relay, worker, write_config
 
 
 def webhook(receiver: Receiver, **fields: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from relay.store.connect import open_client
-from relay.store.scripting import Client
+from relay.redis_client.client import Client
+from relay.redis_client.connect import open_client
+from testing.redis_cluster import RedisCluster
+from testing.redis_server import RedisServer
 from tests.conftest import BINARIES
-from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_server import RedisServer
 
 NEWEST = max(BINARIES)
 SERVERS = [*(f"redis-{version}" for version in sorted(BINARIES)), f"cluster-{NEWEST}"]

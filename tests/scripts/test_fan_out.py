@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import MessageError
-from relay.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, split
 from relay.message import Message, parse_envelope
+from relay.message.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, split
+from relay.redis_client.client import Client
 from relay.store.lane import Claim, Expansion, Lane
 from relay.store.overview import read_lane
-from relay.store.scripting import Client
-from tests.support.builders import a_lane, options, plain_message, texts
+from testing.builders import a_lane, options, plain_message, texts
 
 SIZE = 2
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from relay.engine.policy import Settler
 from relay.message import Message
 from relay.outcome import (
     Delivered,
@@ -21,13 +22,12 @@ from relay.outcome import (
     Unauthorised,
     Unregistered,
 )
-from relay.settlement import Settler
 from relay.store import dead
 from relay.store.lane import Claim, Hold, Lane, Malformed
 from relay.store.overview import read_lane
-from tests.support.builders import a_lane, a_message, options, plain_message, texts
-from tests.support.clock import set_clock, settable_clock
-from tests.support.script_text import changed_script
+from testing.builders import a_lane, a_message, options, plain_message, texts
+from testing.clock import set_clock, settable_clock
+from testing.script_text import changed_script
 
 HOUR = 3600.0
 
@@ -138,7 +138,7 @@ async def test_all_of_several_rates_hold(redis: Redis) -> None:
 
 
 def _rates(*texts_: str):
-    from relay.settings.types import parse_rate
+    from relay.settings.values import parse_rate
 
     return tuple(parse_rate(text) for text in texts_)
 

@@ -29,15 +29,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.fan_out import FanOut, split
 from relay.message import PRIORITIES, Message
-from relay.settings.provider import DestinationOptions
-from relay.settings.types import parse_rate
-from relay.store.connect import open_client
+from relay.message.fan_out import FanOut, split
+from relay.redis_client.connect import open_client
+from relay.settings.options import DestinationOptions
+from relay.settings.values import parse_rate
 from relay.store.lane import POISON, Claim, Enqueued, Expansion, Hold, Lane
 from relay.store.record import has_header
-from tests.support.builders import plain_message
-from tests.support.clock import set_clock, settable_clock
+from testing.builders import plain_message
+from testing.clock import set_clock, settable_clock
 
 WORKERS = ("w1", "w2", "w3")
 EPSILON = 1e-3  # messages: what floating point may be off

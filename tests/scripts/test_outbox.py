@@ -11,19 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.courier import Courier
+from relay.engine.forwarder import Courier
+from relay.engine.policy import Settler
 from relay.errors import StoreError
-from relay.letters import ReceiptLetter, read, receipt
 from relay.outcome import Unregistered
-from relay.settlement import Settler
+from relay.redis_client.client import Client
+from relay.redis_client.connect import open_client
+from relay.redis_client.replication import Replicas
 from relay.store import outbox as outbox_module
-from relay.store.connect import open_client
 from relay.store.lane import Lane
+from relay.store.letters import ReceiptLetter, read, receipt
 from relay.store.outbox import Outbox, Outboxes
 from relay.store.overview import read_lane
-from relay.store.replication import Replicas
-from relay.store.scripting import Client
-from tests.support.builders import a_lane, a_message, options
+from testing.builders import a_lane, a_message, options
 
 LISTS = [f"answers:{number}" for number in range(5)]
 

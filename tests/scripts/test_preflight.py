@@ -12,18 +12,18 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.errors import StoreError, UsageError
+from relay.redis_client.client import Client
+from relay.redis_client.connect import connect
 from relay.settings.models import QueueSettings, RedisSettings, Settings
-from relay.settings.provider import ProviderOptions
-from relay.settings.types import Secret
-from relay.store.connect import connect
+from relay.settings.options import ProviderOptions
+from relay.settings.values import Secret
 from relay.store.findings import Level
 from relay.store.preflight import examine
 from relay.store.registry import Names, register
-from relay.store.scripting import Client
+from testing.redis_cluster import free_port_with_bus
+from testing.redis_sentinel import SentinelServer
+from testing.redis_server import RedisServer, free_port
 from tests.conftest import BINARIES
-from tests.support.redis_cluster import free_port_with_bus
-from tests.support.redis_sentinel import SentinelServer
-from tests.support.redis_server import RedisServer, free_port
 
 BINARY = BINARIES[max(BINARIES)]
 

@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.intake import batch_mark, finish_batch
-from relay.router import Router
+from relay.engine.intake import batch_mark, finish_batch
+from relay.engine.router import Router
+from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
 from relay.store.queue import BATCH_BYTES, NOTHING, Batch, Done, Queue, push_all
-from relay.store.replication import Replicas
+from testing.builders import a_lane, options, plain_message, texts
+from testing.redis_server import RedisServer
 from tests.conftest import BINARIES
-from tests.support.builders import a_lane, options, plain_message, texts
-from tests.support.redis_server import RedisServer
 
 EMPTY = Batch("", 0, [])
 

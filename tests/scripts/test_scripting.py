@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 
 from relay.errors import StoreError
 from relay.store.scripting import script
-from tests.support.redis_server import RedisServer
+from testing.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,18 +11,18 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from relay.engine.policy import Settler
 from relay.errors import StoreError
-from relay.fan_out import FanOut
 from relay.message import Message
+from relay.message.fan_out import FanOut
 from relay.outcome import Delivered, Rejected, Retry, Unregistered
-from relay.settlement import Settler
 from relay.store.fleet import Fleet, Profile
 from relay.store.keys import LANE_PARTS
 from relay.store.lane import Claimed, Malformed, Refusal
 from relay.store.queue import Done, Limits, Queue
 from relay.store.record import unpack
-from tests.support.builders import a_lane, a_message, options, plain_message
-from tests.support.redis_server import RedisServer
+from testing.builders import a_lane, a_message, options, plain_message
+from testing.redis_server import RedisServer
 
 OPTIONS: dict[str, Any] = {"dedup_window": 600.0, "max_backlog": 1000}
 

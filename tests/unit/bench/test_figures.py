@@ -22,7 +22,7 @@ from bench.work import WORKS, Work, elements, fresh
 from relay.message import parse_bare, parse_envelope
 from relay.provider import discover
 from relay.settings.load import load
-from tests.support.http2_server import certificates
+from testing.http2_server import certificates
 
 
 def a_backlog(rate: float) -> Backlog:

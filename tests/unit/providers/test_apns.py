@@ -19,7 +19,7 @@ from relay.errors import UsageError
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Request, Response
-from tests.support.http2_server import certificates
+from testing.http2_server import certificates
 
 NOW = 1_800_001_000.0
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors/push.json").read_text())

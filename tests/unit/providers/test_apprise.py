@@ -21,9 +21,9 @@ from relay.errors import ConfigError, TransportError
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.settings.load import loads
-from tests.support.raw_server import read_request, serving
-from tests.support.receiver import Answer, Receiver, receiving
-from tests.support.relay_process import relay
+from testing.raw_server import read_request, serving
+from testing.receiver import Answer, Receiver, receiving
+from testing.relay_process import relay
 
 PAGE = (Path(__file__).parents[3] / "docs/providers/apprise.md").read_text()
 OUTCOMES: dict[str, type[Outcome]] = {

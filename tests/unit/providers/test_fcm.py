@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pydantic import ValidationError
 
-from providers._google_token import QUIET, SCOPE, TokenRefused, Tokens, assertion_request, read_token
-from providers._upstream import topic
+from providers._shared.google_token import QUIET, SCOPE, TokenRefused, Tokens, assertion_request, read_token
+from providers._shared.upstream import topic
 from providers.fcm import Fcm, FcmOptions, read_account
 from relay.errors import TransportError, UsageError
 from relay.message import Message, parse_envelope

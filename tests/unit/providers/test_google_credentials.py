@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from providers._google_token import fetch_by_default_credentials
+from providers._shared.google_token import fetch_by_default_credentials
 from relay.errors import TransportError
-from tests.support.raw_server import read_request, serving
-from tests.support.receiver import Answer, Receiver, receiving
+from testing.raw_server import read_request, serving
+from testing.receiver import Answer, Receiver, receiving
 
 TOKEN = json.dumps({"access_token": "ya29.a", "expires_in": 3600, "token_type": "Bearer"}).encode()
 JSON = {"content-type": "application/json"}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.provider import ENTRY_POINTS, Provider, discover
+from relay.provider import Provider, discover
+from relay.provider.discovery import ENTRY_POINTS
 from relay.settings.http import HttpOptions
-from relay.settings.provider import ProviderOptions
+from relay.settings.options import ProviderOptions
 
 PAGES = Path(__file__).parents[3] / "docs/providers"
 OURS = {

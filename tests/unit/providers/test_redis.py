@@ -18,18 +18,18 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from providers._redis_answers import outcome
-from providers._redis_payload import Payload
+from providers._shared.redis_answers import outcome
+from providers._shared.redis_payload import Payload
 from providers.redis_ import RedisOptions, RedisPublisher
 from relay.errors import ConfigError, MessageError, UsageError
 from relay.message import Message, parse_bare, parse_envelope
 from relay.names import OwnNames
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
-from relay.redis_provider import Answer, Refused, Replied, Unanswered, keep_out
+from relay.provider.redis import Answer, Refused, Replied, Unanswered, keep_out
+from relay.redis_client.pipelines import linked
 from relay.settings.load import loads
 from relay.settings.models import QueueSettings, Settings
-from relay.store.transactions import linked
-from tests.support.redis_server import RedisServer
+from testing.redis_server import RedisServer
 
 NOW = 1_790_000_000.0
 

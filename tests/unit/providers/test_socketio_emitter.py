@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from providers._redis_payload import RESERVED_EVENTS
+from providers._shared.redis_payload import RESERVED_EVENTS
 from providers.redis_ import RedisOptions, RedisPublisher
 from relay.message import parse_bare
-from tests.support.node_packages import node_packages
+from testing.node_packages import node_packages
 
 SCRIPT = """
 import { createInterface } from "node:readline";

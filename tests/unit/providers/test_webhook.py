@@ -20,8 +20,8 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from providers.webhook import Webhook, WebhookOptions
-from relay.fan_out import FanOut, expand, split
 from relay.message import Message, parse_bare, parse_envelope
+from relay.message.fan_out import FanOut, expand, split
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
 from relay.provider import Request, Response
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from providers._upstream import topic
-from providers._webpush_crypto import (
+from providers._shared.upstream import topic
+from providers._shared.webpush_crypto import (
     CURVE,
     LARGEST,
     RECORD,

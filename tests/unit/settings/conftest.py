@@ -11,8 +11,8 @@ from pydantic import Field, field_validator
 from relay.errors import ConfigError
 from relay.settings.load import loads
 from relay.settings.models import Settings
-from relay.settings.provider import ProviderOptions
-from relay.settings.types import Secret
+from relay.settings.options import ProviderOptions
+from relay.settings.values import Secret
 
 Read = Callable[..., Settings]
 Problems = Callable[..., list[str]]

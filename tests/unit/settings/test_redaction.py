@@ -12,17 +12,10 @@ from pydantic import TypeAdapter
 from providers.http import HttpRequestOptions
 from providers.webhook import WebhookOptions
 from relay.settings.models import RedisSettings
-from relay.settings.redaction import (
-    Redactor,
-    names_a_secret,
-    one_line,
-    printable,
-    secrets_in,
-    text_without_credentials,
-    without_credentials,
-)
+from relay.settings.redaction import names_a_secret, secrets_in, text_without_credentials, without_credentials
 from relay.settings.template import Template
-from relay.settings.types import Secret
+from relay.settings.values import Secret
+from relay.text import Redactor, one_line, printable
 
 PEM = """-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEG

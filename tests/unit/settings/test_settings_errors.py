@@ -9,7 +9,7 @@ import pytest
 
 from relay.errors import ConfigError
 from relay.settings.load import load
-from relay.settings.provider import ProviderOptions
+from relay.settings.options import ProviderOptions
 
 # One provider in lines 4 to 9; %s are further options at line 10, column 5.
 HEAD = """\

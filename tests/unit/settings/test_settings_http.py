@@ -17,7 +17,7 @@ from providers.webhook import WebhookOptions
 from relay.errors import ConfigError
 from relay.settings.load import loads
 from relay.settings.models import Settings
-from tests.support.http2_server import certificates
+from testing.http2_server import certificates
 
 MODELS = {"webhook": WebhookOptions, "pusher": PusherOptions}
 HEAD = "queues: [{name: a}]\nproviders:\n  p:\n    type: webhook\n"

@@ -26,8 +26,8 @@ from relay.errors import ConfigError
 from relay.settings.http import HttpOptions
 from relay.settings.load import load, loads
 from relay.settings.models import QueueSettings, Settings
-from relay.settings.provider import ProviderOptions
-from relay.settings.types import Rate
+from relay.settings.options import ProviderOptions
+from relay.settings.values import Rate
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 

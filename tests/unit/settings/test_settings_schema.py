@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relay.settings.provider import ProviderOptions
+from relay.settings.options import ProviderOptions
 from relay.settings.schema import config_schema
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.settings.words import mask_url
+from relay.text import mask_url
 from tests.unit.settings.conftest import Problems
 
 HEAD = "queues: [{name: a}]\nproviders:\n  p:\n    type: webhook\n"

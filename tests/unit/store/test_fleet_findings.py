@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.deployment import Deployment, ReloadFailure
+from relay.store.deployment import Deployment, ReloadFailure
 from relay.store.fleet import Member, Profile
 from relay.store.fleet_findings import findings
 from relay.store.neighbours import Rival

@@ -1,0 +1,87 @@
+"""Reads what is left in Redis after a run: receipts, dead letters, feedback, counters, keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from redis.asyncio import Redis
+
+from chaos.evidence import Evidence, Letter, Receipt
+from chaos.setting import PREFIX, QUEUES, WEBHOOKS
+from chaos.topology import direct
+from chaos.world import World
+from relay.redis_client.client import Client
+from relay.redis_client.connect import open_client
+from relay.store.dead import lane_stream, queue_stream, read
+from relay.store.keys import FleetKeys, LaneKeys
+
+PROVIDERS = (*WEBHOOKS, "fan", "pusher")
+
+_MARK = re.compile(rb"#(\d+)#")
+_NUMBER = re.compile(rb'"n":(\d+)')
+_PAGE = 5000
+
+
+async def collect(world: World) -> Evidence:
+    """All of it. Nothing may write any more."""
+    evidence = Evidence({push.number: push for push in world.plan.pushes})
+    client = open_client(world.topology.url)
+    try:
+        for name in sorted({push.reply_to for push in world.plan.pushes if push.has_receipt}):
+            evidence.receipts += [receipt async for receipt in _receipts(client, name)]
+        for provider in PROVIDERS:
+            stream = lane_stream(PREFIX, provider)
+            evidence.letters += [letter async for letter in _letters(client, stream, provider)]
+            control: Any = await client.hgetall(LaneKeys.of(PREFIX, provider).part("control"))
+            evidence.counters[provider] = {
+                name.decode(): int(value) for name, value in control.items() if value.isdigit()
+            }
+        for queue in QUEUES:
+            evidence.letters += [
+                letter async for letter in _letters(client, queue_stream(PREFIX, queue), queue)
+            ]
+        feedback: Any = await client.xrange(FleetKeys(PREFIX).feedback)
+        evidence.feedback = [fields[b"id"].decode() for _, fields in feedback]
+        workers: Any = await client.zrange(FleetKeys(PREFIX).workers, 0, -1)
+        evidence.workers = [worker.decode() for worker in workers]
+    finally:
+        await client.aclose()
+    for node in await asyncio.to_thread(world.topology.masters):
+        async with direct(node) as one:
+            evidence.keys |= await _keys(one)
+    return evidence
+
+
+async def _receipts(client: Client, name: str) -> AsyncIterator[Receipt]:
+    start = 0
+    while page := await client.lrange(name, start, start + _PAGE - 1):  # type: ignore[misc]
+        start += len(page)
+        for text in page:
+            document = json.loads(text)
+            document.setdefault("targets", {})
+            document["message_id"] = document.pop("id")
+            yield Receipt(**document)
+
+
+async def _letters(client: Client, stream: str, name: str) -> AsyncIterator[Letter]:
+    async for letter in read(client, stream):
+        if letter.message is None:
+            found = _MARK.search(letter.raw)
+        else:
+            found = _NUMBER.search(letter.message.payload_json)
+        yield Letter(name, int(found[1]) if found else -1, letter.reason, letter.message is None)
+
+
+async def _keys(client: Redis) -> dict[str, int]:
+    """Every key of one node and how much it holds."""
+    lengths = {b"list": "LLEN", b"hash": "HLEN", b"zset": "ZCARD", b"set": "SCARD", b"stream": "XLEN"}
+    found = {}
+    async for key in client.scan_iter(count=1000):
+        kind = await client.type(key)
+        command = lengths.get(kind)
+        found[key.decode()] = int(await client.execute_command(command, key)) if command else 1
+    return found

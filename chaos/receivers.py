@@ -1,0 +1,179 @@
+"""The providers: one HTTP server each, which notes every arrival and can be told to misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import struct
+import time
+from contextlib import suppress
+
+from aiohttp import web
+
+from chaos.evidence import OK, Arrival
+from chaos.setting import WEBHOOKS
+from testing.ports import free_port
+
+FLOOD_BUFFER = 1 << 20
+"""Bytes that may wait for a client that reads slowly."""
+
+LONGEST_SLOW = 1.2
+"""Seconds that a slow answer takes at most: less than the time-out."""
+
+
+class Receiver:
+    """One provider's server. `mode` is what is wrong with it now, `share` how many requests it hits."""
+
+    def __init__(self, name: str, rng: random.Random) -> None:
+        self.name = name
+        self.port = free_port()
+        self.mode = ""
+        self.share = 1.0
+        self.mended = False
+        self.arrivals: list[Arrival] = []
+        self._rng = rng
+        self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=1 << 20)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await self.listen()
+
+    async def listen(self) -> None:
+        """Take connections, again where `refuse` was called."""
+        assert self._runner is not None
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        await self._site.start()
+
+    async def refuse(self) -> None:
+        """Close all connections, and take no new ones until `listen`."""
+        assert self._runner is not None
+        assert self._site is not None
+        await self._site.stop()
+        if self._runner.server is not None:
+            for connection in list(self._runner.server.connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        at = time.time()
+        host, target, facts = self._read(request, await request.read())
+        message_id = request.headers.get("webhook-id", "")
+        arrivals = [Arrival(fact["n"], self.name, host, at, target, message_id=message_id) for fact in facts]
+        self.arrivals += arrivals
+        answer, response = await self._answer(
+            request, max((fact.get("want", 0) for fact in facts), default=0)
+        )
+        if request.transport is None or request.transport.is_closing():
+            answer = answer if answer != OK else "aborted"
+        for arrival in arrivals:
+            arrival.answer = answer
+        return response
+
+    def _read(self, request: web.Request, body: bytes) -> tuple[str, str, list[dict[str, int]]]:
+        """The worker's host, the target, and what the messages say about themselves."""
+        document = json.loads(body)
+        if self.name != "pusher":
+            return request.headers.get("X-Host", ""), request.path if self.name == "fan" else "", [document]
+        events = document.get("batch", [document])
+        return request.path.split("/")[1], "", [json.loads(event["data"]) for event in events]
+
+    async def _answer(self, request: web.Request, want: int) -> tuple[str, web.StreamResponse]:
+        mode = self.mode if self._rng.random() < self.share else ""
+        match mode:
+            case "server errors":
+                return "failed", web.Response(status=self._rng.choice((500, 502, 503, 504)))
+            case "throttle":
+                return "throttled", web.Response(status=429, headers={"Retry-After": "1"})
+            case "hang":
+                await self._until_gone(request)
+                return "hung", web.Response(status=504)
+            case "slow answers":
+                await asyncio.sleep(self._rng.uniform(0.1, LONGEST_SLOW))  # the fault itself
+            case "garbage":
+                return "garbage", await self._break(request, b"SMTP ready\r\n\r\n\x00\xff")
+            case "endless early hints":
+                return "flood", await self._flood(
+                    request, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 500
+                )
+            case "endless headers":
+                return "flood", await self._flood(
+                    request, b"X-Padding: padding\r\n" * 500, b"HTTP/1.1 500 No\r\n"
+                )
+            case "dripping answer":
+                return "drip", await self._flood(request, b"x", b"HTTP/1.1 500 No\r\nX: ", pause=0.05)
+            case "reset":
+                partial = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
+                return "reset", await self._break(request, self._rng.choice((b"", partial)))
+        if want and not (self.name == "mending" and self.mended):
+            return ("failed" if want >= 500 else "refused"), web.Response(status=want)
+        return OK, web.Response(text="{}")
+
+    async def _until_gone(self, request: web.Request) -> None:
+        while self.mode == "hang" and request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(0.05)  # aiohttp tells no handler that its client has left
+
+    async def _flood(
+        self, request: web.Request, piece: bytes, start: bytes = b"", pause: float = 0.0
+    ) -> web.StreamResponse:
+        """Write `start`, and then one piece after the other until the client leaves or the fault is over."""
+        transport, mode = request.transport, self.mode
+        if transport is not None:
+            transport.write(start)
+        while self.mode == mode and transport is not None and not transport.is_closing():
+            transport.write(piece)
+            await asyncio.sleep(pause)  # the drip; otherwise only a turn for others
+            while transport.get_write_buffer_size() > FLOOD_BUFFER and not transport.is_closing():
+                await asyncio.sleep(0.01)  # the client reads slowly: this must not eat our own memory
+        if transport is not None:
+            transport.abort()
+        return web.Response()
+
+    async def _break(self, request: web.Request, words: bytes) -> web.StreamResponse:
+        """Say some bytes that are no whole answer, and reset the connection."""
+        transport = request.transport
+        if transport is not None:
+            transport.write(words)
+            await asyncio.sleep(0.01)  # what was written goes out before the reset does
+            with suppress(OSError):
+                raw = transport.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        return web.Response()
+
+
+class Receivers:
+    """All of them by provider."""
+
+    def __init__(self, seed: int) -> None:
+        self.by_name = {
+            name: Receiver(name, random.Random(f"{seed}/{name}")) for name in (*WEBHOOKS, "fan", "pusher")
+        }
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return {name: receiver.url for name, receiver in self.by_name.items()}
+
+    def arrivals(self) -> list[Arrival]:
+        return [arrival for receiver in self.by_name.values() for arrival in receiver.arrivals]
+
+    async def start(self) -> None:
+        for receiver in self.by_name.values():
+            await receiver.start()
+
+    async def close(self) -> None:
+        for receiver in self.by_name.values():
+            await receiver.close()

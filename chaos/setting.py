@@ -1,0 +1,105 @@
+"""The configuration that a run is made with: providers whose limits fit what is pushed. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.messages import MAX_SIZE
+from chaos.plan import Plan
+
+PREFIX = "relay"
+QUEUES = ("notifications", "orders", "hits")
+WEBHOOKS = ("hook", "limited", "changing", "remembering", "crowded", "failing", "mending")
+DOOMED_ATTEMPTS = 3
+TIMEOUT = 2.0
+"""Seconds that one request may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a provider allows: messages a second, and at once."""
+
+    rate: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`limits` by provider; `slower` is what `changing` has after an odd number of reloads."""
+
+    limits: Mapping[str, Limit]
+    slower: Limit
+    backlog: int
+
+    @classmethod
+    def of(cls, plan: Plan) -> Setting:
+        inflow = Counter(push.provider for push in plan.pushes)
+
+        def limit(provider: str, share: float, least: int) -> Limit:
+            rate = max(least, round(inflow[provider] / plan.seconds * share))
+            return Limit(rate, max(2, rate // 10))
+
+        limits = {
+            "limited": limit("limited", 2, 20),
+            "changing": limit("changing", 2.5, 20),
+            "pusher": limit("pusher", 3, 30),
+            "crowded": limit("crowded", 0.5, 3),
+        }
+        slower = Limit(max(10, round(limits["changing"].rate * 0.7)), limits["changing"].burst)
+        return cls(limits, slower, backlog=max(10, round(limits["crowded"].rate * 3)))
+
+    def document(
+        self, host: str, redis_url: str, receivers: Mapping[str, str], *, processes: int, slower: bool = False
+    ) -> dict[str, Any]:
+        """The file of one host. Its name goes to the receivers, as a header or in the path."""
+        patient = {"attempts": 1000, "base": "100ms", "max": "1s"}
+        common = {
+            "timeout": f"{TIMEOUT:g}s",
+            "retry": patient,
+            "breaker": {"failures": 20, "cooldown": "1s"},
+            "concurrency": 32,
+        }
+        providers: dict[str, dict[str, Any]] = {
+            name: {
+                "type": "webhook",
+                "url": f"{receivers[name]}/{name}",
+                "headers": {"X-Host": host},
+                **common,
+            }
+            for name in WEBHOOKS
+        }
+        providers["fan"] = {"type": "webhook", "allow_private": True, "headers": {"X-Host": host}, **common}
+        providers["pusher"] = {
+            "type": "pusher",
+            "app_id": "1",
+            "key": "key",
+            "secret": "secret",
+            "event": "hit",
+            "url": f"{receivers['pusher']}/{host}",
+            **common,
+        }
+        for name, limit in self.limits.items():
+            providers[name] |= {"rate": f"{limit.rate:g}/s", "burst": limit.burst}
+        if slower:
+            providers["changing"]["rate"] = f"{self.slower.rate:g}/s"
+        providers["remembering"]["dedup_window"] = "1h"
+        providers["crowded"] |= {"max_backlog": self.backlog, "overflow": "drop_oldest"}
+        providers["failing"]["retry"] = {"attempts": DOOMED_ATTEMPTS, "base": "50ms", "max": "200ms"}
+        providers["failing"]["breaker"] = {"failures": 1_000_000, "share": 0}
+        own = {"max_size": MAX_SIZE, "providers": ["*"]}
+        return {
+            "redis": {"url": redis_url, "prefix": PREFIX},
+            "queues": [
+                {"name": "notifications", "provider": "hook", **own},
+                {"name": "orders", "provider": "hook", **own},
+                {"name": "hits", "provider": "pusher", "format": "bare"},
+            ],
+            "providers": providers,
+            "processes": processes,
+            "admin": {"listen": ""},
+            "shutdown_timeout": "5s",
+            "log": {"level": "info", "format": "json"},
+        }

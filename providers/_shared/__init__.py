@@ -1,0 +1,1 @@
+"""Helpers that several adapters share, or that one adapter keeps apart. Pure, if not stated otherwise."""

@@ -1,0 +1,86 @@
+"""What a webhook's URL, headers and secrets must be, whether a message brings them or the file.
+
+All checks raise ValueError with one line on what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from providers._shared.hosts import check_host
+from providers._shared.webhook_signing import signer
+
+LONGEST_URL = 2048
+MOST_HEADERS = 50
+LONGEST_HEADERS = 16 * 1024
+"""Characters of all names and values: what common servers take."""
+MOST_SECRETS, LONGEST_SECRET = 10, 200
+"""Secrets of one message, and characters of each: a rotation needs two."""
+
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_SIGNED = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
+_FRAMING = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+    }
+)
+
+
+def check_secrets(secrets: object) -> None:
+    """The `secrets` of a message. The errors hold no part of them."""
+    if not isinstance(secrets, list) or not 1 <= len(secrets) <= MOST_SECRETS:
+        raise ValueError(f"secrets: must be an array of 1 to {MOST_SECRETS} texts")
+    for index, secret in enumerate(secrets):
+        if not isinstance(secret, str) or len(secret) > LONGEST_SECRET:
+            raise ValueError(f"secrets[{index}]: must be a text of at most {LONGEST_SECRET} characters")
+        try:
+            signer(secret)
+        except ValueError as error:
+            raise ValueError(f"secrets[{index}]: {error}") from None
+
+
+def check_url(url: object) -> None:
+    """An absolute http or https URL that can be asked and says nothing secret."""
+    if not isinstance(url, str) or not 1 <= len(url) <= LONGEST_URL:
+        raise ValueError(f"url: must be a string of 1 to {LONGEST_URL} characters")
+    if _CONTROL.search(url):
+        raise ValueError("url: has spaces or control characters")
+    if not url.lower().startswith(("http://", "https://")):
+        raise ValueError("url: must begin with https:// or http://")
+    try:
+        check_host(urlsplit(url))
+    except ValueError as error:
+        raise ValueError(f"url: {' '.join(str(error).split())[:200]}") from None
+
+
+def check_headers(headers: object, ours: frozenset[str] = _SIGNED) -> None:
+    """Names and values that fit on the wire, none of which is relay's own (`ours`, and the connection's)."""
+    if not isinstance(headers, dict):
+        raise ValueError("headers: must be an object of names and texts")
+    if len(headers) > MOST_HEADERS:
+        raise ValueError(f"headers: {len(headers)} of them; at most {MOST_HEADERS} are allowed")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ValueError(f"headers: {str(name)[:60]!r} is no name of a header")
+        if name.lower() in ours or name.lower() in _FRAMING:
+            raise ValueError(f"headers: {name[:60]} is set by relay and by the connection")
+        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise ValueError(f"headers: the value of {name[:60]} must be a text without line breaks")
+        if value != value.strip(" \t"):
+            raise ValueError(f"headers: the value of {name[:60]} has space around it")
+    size = sum(len(name) + len(value) for name, value in headers.items())
+    if size > LONGEST_HEADERS:
+        raise ValueError(f"headers: {size} characters in all; at most {LONGEST_HEADERS} are allowed")

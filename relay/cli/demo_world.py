@@ -1,0 +1,159 @@
+"""The demo: an embedded Redis, the sandbox, a worker and a few producers in one process.
+
+It shows the point of the product. A backlog of thousands lies there when the worker starts, as after a
+weekend without one; it goes out at the configured rate and no faster, while new traffic keeps coming.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from relay.engine.worker import Worker
+from relay.provider import Provider
+from relay.redis_client.client import Client
+from relay.redis_client.connect import connect
+from relay.sandbox.options import SandboxOptions
+from relay.sandbox.server import Sandbox
+from relay.settings.load import loads
+from relay.settings.models import Settings
+from relay.settings.options import ProviderOptions
+from relay.store.overview import Overview, look
+from relay.store.queue import push_all
+
+RATES = {"pusher": 500, "webhook": 50}
+"""Messages a second that each provider of the demo allows."""
+
+BACKLOG = {"pusher": 5000, "webhook": 500}
+"""Messages that wait when the worker starts."""
+
+TRAFFIC = {"pusher": 40, "webhook": 4}
+"""Messages a second that the producers go on pushing, in the mean."""
+
+QUEUES = {"pusher": "hits", "webhook": "orders"}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the view shows: `pushed` and `accepted` by provider; in messages a second the `history` of the
+    last minute, and the `busiest` of all."""
+
+    seconds: float
+    pushed: Mapping[str, int]
+    accepted: Mapping[str, int]
+    history: Mapping[str, list[int]]
+    busiest: Mapping[str, int]
+    overview: Overview
+
+
+class Demo:
+    """Everything running, inside `running()`."""
+
+    def __init__(self, settings: Settings, sandbox: Sandbox, client: Client) -> None:
+        self.settings = settings
+        self.sandbox = sandbox
+        self.pushed = dict.fromkeys(QUEUES, 0)
+        self._client = client
+        self._started = asyncio.get_running_loop().time()
+
+    async def moment(self) -> Moment:
+        """One look at all of it."""
+        journal = self.sandbox.journal
+        return Moment(
+            seconds=asyncio.get_running_loop().time() - self._started,
+            pushed=dict(self.pushed),
+            accepted={provider: journal.accepted(provider) for provider in QUEUES},
+            history={provider: journal.history(provider) for provider in QUEUES},
+            busiest={provider: journal.busiest(provider) for provider in QUEUES},
+            overview=await look(self._client, self.settings),
+        )
+
+    async def push_backlog(self) -> None:
+        """What piled up while no worker ran."""
+        for provider, number in BACKLOG.items():
+            elements = [_element(provider, count) for count in range(number)]
+            for start in range(0, number, 500):
+                await push_all(self._client, QUEUES[provider], elements[start : start + 500])
+            self.pushed[provider] = number
+
+    async def produce(self, provider: str) -> None:
+        """One producer: pushes a few messages at irregular times until cancelled."""
+        chance = random.Random(provider)  # noqa: S311 - traffic, not secrets
+        for number in itertools.count(BACKLOG[provider]):
+            await asyncio.sleep(chance.expovariate(TRAFFIC[provider]))
+            await push_all(self._client, QUEUES[provider], [_element(provider, number)])
+            self.pushed[provider] += 1
+
+
+@asynccontextmanager
+async def running(adapters: Mapping[str, type[Provider[ProviderOptions]]]) -> AsyncIterator[Demo]:
+    """A demo at work; everything is stopped and cleaned up at the end."""
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-"))
+        sandbox = await stack.enter_async_context(Sandbox(SandboxOptions()))
+        settings = _settings(folder, sandbox, adapters)
+        client = await stack.enter_async_context(connect(settings.redis.url.get_secret_value()))
+        demo = Demo(settings, sandbox, client)
+        await demo.push_backlog()
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            worker = group.create_task(Worker(settings, adapters, client).run(stop))
+            producers = [group.create_task(demo.produce(provider)) for provider in QUEUES]
+            try:
+                yield demo
+            finally:
+                for producer in producers:
+                    producer.cancel()
+                stop.set()
+                await asyncio.wait([worker])
+
+
+def _settings(
+    folder: str, sandbox: Sandbox, adapters: Mapping[str, type[Provider[ProviderOptions]]]
+) -> Settings:
+    options = sandbox.options
+    document = {
+        "redis": {"url": f"embedded://{folder}"},
+        "queues": [
+            {"name": QUEUES["pusher"], "provider": "pusher", "format": "bare"},
+            {"name": QUEUES["webhook"], "provider": "webhook"},
+        ],
+        "providers": {
+            "pusher": {
+                "type": "pusher",
+                "app_id": options.app_id,
+                "key": options.key,
+                "secret": options.secret,
+                "url": sandbox.url,
+                "event": "hit",
+                "rate": f"{RATES['pusher']}/s",
+            },
+            "webhook": {
+                "type": "webhook",
+                "url": f"{sandbox.url}/webhook/orders",
+                "secret": options.webhook_secret,
+                "rate": f"{RATES['webhook']}/s",
+            },
+        },
+        "shutdown_timeout": "3s",
+        "admin": {"listen": ""},
+    }
+    text = yaml.safe_dump(document)
+    return loads(
+        text, Path(folder) / "demo.yaml", {name: adapter.Options for name, adapter in adapters.items()}
+    )
+
+
+def _element(provider: str, number: int) -> bytes:
+    if provider == "pusher":
+        return json.dumps({"channel": f"site-{number % 20}", "hits": number, "path": "/"}).encode()
+    return json.dumps({"payload": {"body": {"type": "order.paid", "data": {"order": number}}}}).encode()

@@ -1,0 +1,63 @@
+"""Says every few seconds that this worker lives."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from relay.engine.repeats import redis_trouble
+from relay.errors import StoreError
+from relay.store.fleet import LEASE, Fleet, Profile
+
+INTERVAL = 2.0
+"""Seconds between two beats: several fit into a lease."""
+
+logger = structlog.get_logger()
+
+
+class Heartbeat:
+    """The loop; `beat` is its step."""
+
+    def __init__(self, fleet: Fleet, profile: Profile, on_turn: Callable[[], None] = lambda: None) -> None:
+        """`on_turn` is called before each beat, whether Redis takes it or not."""
+        self._on_turn = on_turn
+        self._fleet = fleet
+        self.last = time.monotonic()
+        """When the last beat that Redis took was asked for, in monotonic seconds."""
+        self._held_since = self.last
+        self.profile = profile
+        """The profile that each beat publishes."""
+
+    def holds_lease(self, since: float) -> bool:
+        """Whether nobody can have taken this worker for dead from `since` (monotonic seconds) until now."""
+        return since >= self._held_since and time.monotonic() - self.last < LEASE
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            self._on_turn()
+            try:
+                # A later answer would prove nothing.
+                async with asyncio.timeout(LEASE):
+                    await self.beat()
+            except TimeoutError:
+                redis_trouble.log("no heartbeat", f"no answer within {LEASE:g} s")
+            except StoreError as error:
+                redis_trouble.log("no heartbeat", error)
+
+    async def beat(self) -> None:
+        """Say once that this worker lives. Raises StoreError."""
+        # The answer may be held up for longer than a lease lasts: what counts is when it was asked for.
+        asked = time.monotonic()
+        known = await self._fleet.beat(self.profile)
+        if not known:
+            logger.warning("the fleet took this worker for dead; what it held was handed on")
+        if not known or asked - self.last >= LEASE:
+            # Messages claimed before are no longer ours, however fresh this beat is.
+            self._held_since = time.monotonic()
+        self.last = asked
+        redis_trouble.answered(asked)

@@ -1,0 +1,69 @@
+"""Keeps dead letters within the bounds of `dead`: the loop and its step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from relay.errors import StoreError
+from relay.redis_client.client import Client
+from relay.settings.models import Settings
+from relay.settings.options import DeadOptions
+from relay.store import dead
+from relay.store.fleet import Fleet
+
+INTERVAL = 60.0
+"""Seconds between two rounds."""
+
+FIRST_PAUSE = 3.0
+"""Seconds before the first round: a worker that starts serves messages first."""
+
+logger = structlog.get_logger()
+
+
+class Janitor:
+    """Every worker runs one; a letter that another one has deleted costs nothing."""
+
+    def __init__(self, client: Client, settings: Settings, fleet: Fleet) -> None:
+        self._client = client
+        self._prefix = settings.redis.prefix
+        self._fleet = fleet
+        self._lanes = {name: options.dead for name, options in settings.providers.items()}
+        self._queues: Mapping[str, DeadOptions] = {
+            queue.name: self._lanes[queue.provider] if queue.provider in self._lanes else DeadOptions()
+            for queue in settings.queues
+        }
+
+    async def run(self) -> None:
+        """Trim until cancelled."""
+        await asyncio.sleep(FIRST_PAUSE)
+        while True:
+            try:
+                await self.trim()
+            except StoreError as error:
+                logger.warning("cannot trim dead letters", error=str(error))
+            await asyncio.sleep(INTERVAL)
+
+    async def trim(self) -> int:
+        """Delete letters that are too old or too many; returns how many. Raises StoreError."""
+        now, total = await self._fleet.now(), 0
+        for name, bounds in self._lanes.items():
+            number = await self._trim(dead.lane_stream(self._prefix, name), bounds, now)
+            if number:
+                await dead.count_trimmed(self._client, self._prefix, name, number)
+                logger.warning("deleted dead letters beyond `dead`", provider=name, number=number)
+            total += number
+        for name, bounds in self._queues.items():
+            number = await self._trim(dead.queue_stream(self._prefix, name), bounds, now)
+            if number:
+                logger.warning("deleted dead letters beyond `dead`", queue=name, number=number)
+            total += number
+        return total
+
+    async def _trim(self, stream: str, bounds: DeadOptions, now: float) -> int:
+        if not await dead.count(self._client, stream):
+            return 0
+        before = now - bounds.keep if bounds.keep else 0.0
+        return await dead.trim(self._client, stream, before=before, most=bounds.most)

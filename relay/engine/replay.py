@@ -1,0 +1,236 @@
+"""Select dead letters, send them again or delete them, page by page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from relay import tasks
+from relay.engine.router import Router
+from relay.errors import UsageError
+from relay.provider import Provider
+from relay.redis_client.client import Client
+from relay.settings.models import QueueSettings, Settings
+from relay.settings.options import ProviderOptions
+from relay.store import dead
+from relay.store.dead import DeadLetter
+from relay.store.fleet import Fleet
+from relay.store.lane import Lane, Malformed
+
+ELEMENTS_BYTES = 1024 * 1024
+"""Bytes of malformed elements that are read again together."""
+
+Progress = Callable[[int], None]
+"""Is called with the number of letters that were dealt with."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The letters that a command is about. `limit`: at most so many, the oldest first."""
+
+    name: str
+    message_id: str | None = None
+    reason: str | None = None
+    limit: int | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether no filter leaves any letter of the name out."""
+        return self.message_id is None and self.reason is None
+
+    def matches(self, letter: DeadLetter) -> bool:
+        if self.reason is not None and self.reason.lower() not in letter.reason.lower():
+            return False
+        identity = letter.message.id if letter.message else None
+        return self.message_id is None or self.message_id in (letter.entry, identity)
+
+
+@dataclass
+class Result:
+    """Counts of the letters that matched. `left` counts those that stay, by reason."""
+
+    matched: int = 0
+    done: int = 0
+    left: Counter[str] = field(default_factory=Counter)
+    interrupted: bool = False
+
+
+class DeadLetters:
+    """The dead letters of one provider or queue."""
+
+    def __init__(self, client: Client, settings: Settings, selection: Selection) -> None:
+        self._client = client
+        self._settings = settings
+        self._prefix = settings.redis.prefix
+        self._selection = selection
+
+    async def pages(self) -> AsyncIterator[list[DeadLetter]]:
+        """The selected letters, without regard to the limit. Raises UsageError for an unknown name."""
+        for stream, queue in await self._streams():
+            async for page in dead.pages(self._client, stream):
+                yield [
+                    letter
+                    for letter in page
+                    if (queue is None or letter.queue == queue) and self._selection.matches(letter)
+                ]
+
+    async def first(self) -> AsyncIterator[DeadLetter]:
+        """The oldest letters, up to the limit, read page by page."""
+        number = 0
+        async for page in self.pages():
+            for letter in page[: self._room(number)]:
+                yield letter
+                number += 1
+            if self._room(number) == 0:
+                break
+
+    async def count(self) -> int:
+        """How many letters are selected."""
+        streams, limit = await self._streams(), self._selection.limit
+        if self._selection.is_all and all(queue is None for _, queue in streams):
+            number = sum([await dead.count(self._client, stream) for stream, _ in streams])
+        else:
+            number = 0
+            async for page in self.pages():
+                number += len(page)
+                if limit is not None and number >= limit:
+                    break
+        return number if limit is None else min(number, limit)
+
+    async def purge(self, progress: Progress) -> Result:
+        """Delete the letters. Ends early, with what was done, if it is cancelled."""
+        result = Result()
+        try:
+            async for page in self.pages():
+                letters = page[: self._room(result.matched)]
+                await tasks.to_its_end(self._purge_page(letters, result))
+                progress(len(letters))
+                if self._room(result.matched) == 0:
+                    break
+        except asyncio.CancelledError:
+            result.interrupted = True
+        return result
+
+    async def _purge_page(self, letters: Sequence[DeadLetter], result: Result) -> None:
+        result.matched += len(letters)
+        for stream in dict.fromkeys(letter.stream for letter in letters):
+            entries = [letter.entry for letter in letters if letter.stream == stream]
+            result.done += await dead.forget(self._client, stream, entries)
+
+    async def retry(self, providers: dict[str, Provider[ProviderOptions]], progress: Progress) -> Result:
+        """Put the letters back into their lanes. The limit counts those that went back.
+
+        Ends early, with what was done, if it is cancelled.
+        """
+        result, touched = Result(), set[str]()
+        routers: dict[str, Router] = {}
+        try:
+            async for page in self.pages():
+                letters = page
+                while letters and (room := self._room(result.done)) != 0:
+                    batch, letters = letters[:room], letters[len(letters) if room is None else room :]
+                    await tasks.to_its_end(self._retry_page(batch, providers, routers, result, touched))
+                    progress(len(batch))
+                if self._room(result.done) == 0:
+                    break
+        except asyncio.CancelledError:
+            result.interrupted = True
+        await tasks.to_its_end(Fleet(self._client, self._prefix).wake(sorted(touched)))
+        return result
+
+    async def _retry_page(
+        self,
+        letters: Sequence[DeadLetter],
+        providers: dict[str, Provider[ProviderOptions]],
+        routers: dict[str, Router],
+        result: Result,
+        touched: set[str],
+    ) -> None:
+        result.matched += len(letters)
+        for stream in dict.fromkeys(letter.stream for letter in letters):
+            parsed = [letter.entry for letter in letters if letter.stream == stream and letter.message]
+            if parsed:
+                name = self._provider_of(stream)
+                revived, passed = await self._lane(name).revive(parsed)
+                result.done += revived
+                if passed:
+                    result.left["duplicate"] += passed
+                touched.add(name)
+        malformed = [letter for letter in letters if letter.message is None]
+        while malformed:
+            batch: list[DeadLetter] = []
+            size = 0
+            while malformed and (not batch or size + malformed[0].raw_size <= ELEMENTS_BYTES):
+                batch.append(malformed.pop(0))
+                size += batch[-1].raw_size
+            await self._read_again(batch, providers, routers, result, touched)
+
+    async def _read_again(
+        self,
+        letters: Sequence[DeadLetter],
+        providers: dict[str, Provider[ProviderOptions]],
+        routers: dict[str, Router],
+        result: Result,
+        touched: set[str],
+    ) -> None:
+        """Malformed elements go through the intake once more; the lanes take those that are right by now."""
+        taken: dict[str, list[tuple[DeadLetter, object]]] = {}
+        for shown in letters:
+            letter = await dead.whole(self._client, shown)
+            if letter is None:
+                result.left["gone"] += 1
+                continue
+            name = letter.queue or self._selection.name
+            if name not in routers:
+                routers[name] = self._router(name, providers)
+            provider, item = routers[name].route(letter.raw)
+            if provider is None or isinstance(item, Malformed):
+                result.left["still_malformed"] += 1
+            else:
+                taken.setdefault(provider, []).append((letter, item))
+        for provider, pairs in taken.items():
+            await self._lane(provider).enqueue([item for _, item in pairs])  # type: ignore[misc]
+            for stream in dict.fromkeys(letter.stream for letter, _ in pairs):
+                entries = [letter.entry for letter, _ in pairs if letter.stream == stream]
+                result.done += await dead.forget(self._client, stream, entries)
+            touched.add(provider)
+
+    def _room(self, number: int) -> int | None:
+        limit = self._selection.limit
+        return None if limit is None else max(0, limit - number)
+
+    def _router(self, name: str, providers: dict[str, Provider[ProviderOptions]]) -> Router:
+        named = (queue for queue in self._settings.queues if queue.name == name)
+        return Router(next(named, None) or QueueSettings(name=name), self._settings, providers)
+
+    def _provider_of(self, stream: str) -> str:
+        names = (*self._settings.providers, self._selection.name)
+        return next(name for name in names if dead.lane_stream(self._prefix, name) == stream)
+
+    def _lane(self, name: str) -> Lane:
+        options = self._settings.providers.get(name) or ProviderOptions(type="")
+        return Lane(self._client, self._prefix, name, options, worker="operator")
+
+    async def _streams(self) -> list[tuple[str, str | None]]:
+        """Streams to read, each with the queue to which it is narrowed."""
+        settings, name = self._settings, self._selection.name
+        streams: list[tuple[str, str | None]] = []
+        if name in settings.providers:
+            streams.append((dead.lane_stream(self._prefix, name), None))
+        if any(queue.name == name for queue in settings.queues):
+            streams.append((dead.queue_stream(self._prefix, name), None))
+            streams += [
+                (dead.lane_stream(self._prefix, provider), name)
+                for provider in settings.providers
+                if provider != name
+            ]
+        if not streams:
+            # The file may no longer name a provider or a queue that has letters.
+            both = (dead.lane_stream(self._prefix, name), dead.queue_stream(self._prefix, name))
+            streams = [(stream, None) for stream in both if await dead.count(self._client, stream)]
+        if not streams:
+            names = ", ".join([*settings.providers, *(queue.name for queue in settings.queues)])
+            raise UsageError(f"no provider or queue {name!r} in {settings.path}; there are {names}")
+        return streams

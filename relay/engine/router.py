@@ -1,0 +1,234 @@
+"""Decides which lane an element of a queue goes into, and as what."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from fnmatch import translate
+from types import MappingProxyType
+
+import msgspec
+
+from relay.engine.repeats import thinned
+from relay.errors import MessageError
+from relay.message import (
+    MAX_VALUES,
+    PRIORITIES,
+    TARGETS_SIZE,
+    Hints,
+    Message,
+    hints,
+    parse_bare,
+    parse_envelope,
+    size_of_targets,
+)
+from relay.message.fan_out import FanOut, chunk_size, split
+from relay.names import is_reserved
+from relay.provider import Provider
+from relay.settings.models import QueueSettings, Settings
+from relay.settings.options import ProviderOptions
+from relay.settings.values import format_duration
+from relay.store.lane import Malformed, Refusal
+from relay.store.queue import BATCH_BYTES, Limits
+from relay.text import LONGEST_REASON
+
+Item = Message | FanOut | Malformed | Refusal
+
+
+def limits(queue: QueueSettings) -> Limits:
+    """The sizes above which no worker reads an element of a queue.
+
+    Up to the size of a batch it does, so that dead letters keep the order of the queue.
+    """
+    longest = max(queue.max_size, BATCH_BYTES)
+    return Limits(queue.max_size, longest, longest + TARGETS_SIZE, queue.provider)
+
+
+class Router:
+    """Decides where an element goes. Pure, but for the clock."""
+
+    def __init__(
+        self,
+        queue: QueueSettings,
+        settings: Settings,
+        adapters: Mapping[str, Provider[ProviderOptions]] = MappingProxyType({}),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`adapters` by provider: they know about targets and destinations."""
+        self._queue = queue
+        self._is_bare = queue.format == "bare"
+        self._is_scoped = queue.scope == "queue"
+        self._priority = PRIORITIES.index(queue.priority)
+        self._rules = {
+            name: _Rules(options, adapters.get(name)) for name, options in settings.providers.items()
+        }
+        self._prefix = settings.redis.prefix
+        self._queues = frozenset(queue.name for queue in settings.queues)
+        self._allowed = frozenset(name for name in settings.providers if queue.admits(name))
+        self._is_reply_list = re.compile("|".join(map(translate, queue.reply_to)) or "(?!)").match
+        # A receipt for an element without a provider needs an outbox, and any lane's will do.
+        self._any_provider = next(iter(settings.providers))
+        self._clock = clock
+
+    def route(self, element: bytes) -> tuple[str | None, Message | FanOut | Malformed]:
+        """The provider that the element is for (None: it has none) and the item for its lane."""
+        try:
+            return self._message(element)
+        except MessageError as error:
+            return self._malformed(element, str(error))
+        except Exception as error:  # one element must not hold up the elements behind it
+            name = self._queue.name
+            thinned.log("error", "cannot read an element", name, repr(error), queue=name, exc_info=error)
+            return self._malformed(element, f"relay failed to read it: {type(error).__name__}: {error}")
+
+    def sort(self, batch: Sequence[bytes]) -> tuple[dict[str, list[Item]], list[tuple[str, bytes]]]:
+        """A batch by provider, and as (reason, raw bytes) those elements that belong to none."""
+        by_lane: dict[str, list[Item]] = {}
+        rejected: list[tuple[str, bytes]] = []
+        for element in batch:
+            provider, item = self.route(element)
+            if isinstance(item, Malformed):
+                filed = provider or self._queue.name
+                thinned.log("warning", "dead letter", filed, item.reason, filed_under=filed)
+            if provider is not None:
+                by_lane.setdefault(provider, []).append(item)
+            elif isinstance(item, Malformed):
+                rejected.append((item.reason, item.raw))
+                if item.reply_to:
+                    receipt = Refusal(item.id, item.reply_to, item.reason, item.provider)
+                    by_lane.setdefault(self._any_provider, []).append(receipt)
+        return by_lane, rejected
+
+    def select(self, batch: Sequence[bytes], providers: Collection[str]) -> list[tuple[str, bytes]]:
+        """The elements of a batch that are for some of the providers, as (provider, raw bytes)."""
+        if not providers:
+            return []
+        routed = ((self.route(element)[0], element) for element in batch)
+        return [(provider, element) for provider, element in routed if provider and provider in providers]
+
+    def _malformed(self, element: bytes, reason: str) -> tuple[str | None, Malformed]:
+        if len(reason) > LONGEST_REASON:
+            reason = f"{reason[: LONGEST_REASON - 1]}…"
+        readable = Hints()
+        if len(element) <= self._queue.max_size and not self._is_bare:
+            readable = hints(element)
+        provider = readable.provider or self._queue.provider
+        has_receipt = readable.id and readable.reply_to and not self._refusal_of_reply_to(readable.reply_to)
+        malformed = Malformed(
+            element,
+            reason,
+            self._queue.name,
+            id=readable.id if has_receipt else "",
+            reply_to=readable.reply_to if has_receipt else "",
+            provider=provider or "",
+        )
+        return provider if provider in self._allowed else None, malformed
+
+    def _message(self, element: bytes) -> tuple[str, Message | FanOut]:
+        queue, now = self._queue, self._clock()
+        if len(element) > queue.max_size:
+            self._check_large(element)
+        named: str | None = None
+        if self._is_bare:
+            message = parse_bare(element, queue.name, now, self._priority)
+        else:
+            named, message = parse_envelope(element, queue.name, now, self._priority)
+        provider = named or queue.provider
+        if provider is None:
+            raise MessageError(f"provider: missing, and the queue {queue.name!r} names none")
+        rules = self._rules.get(provider)
+        if rules is None:
+            raise MessageError(
+                f"provider: {_short(provider)} is not configured; there are {', '.join(self._rules)}"
+            )
+        self._check(provider, message, now)
+        if self._is_scoped and (message.named or message.collapse_key or message.ordering_key):
+            message = msgspec.structs.replace(message, scope=queue.name)
+        if rules.ttl is not None and not message.expires_at:
+            message = _with_expiry(message, rules.ttl)
+        if rules.target_field:
+            item = split(message, rules.target_field, rules.chunk_size)
+            if isinstance(item, FanOut):
+                self._check_size(len(item.message.payload_json))
+                return provider, item
+        self._check_size(len(element))
+        if rules.destination is not None:
+            message = msgspec.structs.replace(message, destination=rules.destination(message))
+        return provider, message
+
+    def _check(self, provider: str, message: Message, now: float) -> None:
+        """Raise MessageError if the queue does not allow the provider, the receipt or the delay."""
+        queue = self._queue
+        if provider not in self._allowed:
+            raise MessageError(
+                f"provider: the queue {queue.name!r} does not admit {provider!r}, only "
+                f"{', '.join(sorted(self._allowed))} (`providers` of the queue)"
+            )
+        if message.reply_to and (refusal := self._refusal_of_reply_to(message.reply_to)):
+            raise MessageError(refusal)
+        if message.deliver_at > now + queue.max_delay:
+            days = (message.deliver_at - now) / 86400
+            raise MessageError(
+                f"deliver_at: {days:.1f} days ahead; the queue {queue.name!r} allows "
+                f"{format_duration(queue.max_delay)} (`max_delay` of the queue)"
+            )
+
+    def _check_size(self, size: int) -> None:
+        if size > self._queue.max_size:
+            raise MessageError(
+                f"{size} bytes; the queue {self._queue.name!r} takes at most {self._queue.max_size}"
+            )
+
+    def _check_large(self, element: bytes) -> None:
+        """Refuse what is too large even without its targets, and before anything of it is decoded."""
+        size, most = len(element), self._queue.max_size
+        targets = size_of_targets(element, bare=self._is_bare) if size <= most + TARGETS_SIZE else 0
+        self._check_size(size - targets)
+        values = element.count(b",") + element.count(b"[") + element.count(b"{")
+        if values > MAX_VALUES:
+            raise MessageError(f"payload.targets: {values} values or more; there may be {MAX_VALUES}")
+
+    def _refusal_of_reply_to(self, key: str) -> str:
+        """Why no receipt may go to a list; empty: it may."""
+        if key in self._queues:
+            return f"reply_to: {_short(key)} is a queue; its receipts would be taken for messages"
+        if is_reserved(self._prefix, key):
+            return f"reply_to: keys that start with '{self._prefix}:' are relay's own"
+        if not self._is_reply_list(key):
+            allowed = ", ".join(self._queue.reply_to) or "none"
+            return (
+                f"reply_to: {_short(key)} is not among the lists that the queue {self._queue.name!r} allows: "
+                f"{allowed} (`reply_to` of the queue)"
+            )
+        return ""
+
+
+class _Rules:
+    """The requirements of a provider's options and its adapter for messages."""
+
+    __slots__ = ("chunk_size", "destination", "target_field", "ttl")
+
+    def __init__(self, options: ProviderOptions, adapter: Provider[ProviderOptions] | None) -> None:
+        self.ttl = options.ttl
+        self.target_field = adapter.target_field if adapter else ""
+        self.chunk_size = chunk_size(options)
+        self.destination = adapter.destination if adapter and options.each_destination else None
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 60 else f"{name[:60]}…")
+
+
+def _with_expiry(message: Message, ttl: float) -> Message:
+    return msgspec.structs.replace(message, expires_at=message.created_at + ttl)
+
+
+def is_ordered(by_lane: Mapping[str, Sequence[Item]]) -> bool:
+    """Whether any of these messages must not be overtaken by one that was pushed later."""
+    for items in by_lane.values():
+        for item in items:
+            message = item.message if isinstance(item, FanOut) else item
+            if isinstance(message, Message) and (message.ordering_key or message.collapse_key):
+                return True
+    return False

@@ -1,0 +1,298 @@
+"""Several worker processes on one host: starts them, hands them their configuration, replaces them.
+
+Each worker has a link to the supervisor, over which it gets its orders and sends a report every second. A
+worker that dies or falls silent is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from asyncio.subprocess import Process
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from relay.admin.health import Health, WorkerReport
+from relay.engine.link import DESCRIPTOR, Link, Orders
+from relay.engine.parts import Parts
+from relay.store.deployment import ReloadFailure
+
+WRONG_USAGE = 2
+"""The exit code of a worker whose configuration or command line is wrong."""
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The supervisor's times, in seconds."""
+
+    check: float = 1.0
+    """Between two checks for silent workers."""
+    silence: float = 30.0
+    """Without a report after which a worker is replaced: three leases."""
+    start: float = 120.0
+    """The longest that a new process may take until its first report."""
+    grace: float = 10.0
+    """Beyond `shutdown_timeout` until a worker that does not end is killed."""
+    first_wait: float = 0.5
+    """Until a dead worker is replaced; doubles with each further death."""
+    longest_wait: float = 30.0
+    """Between two starts of a worker that keeps dying."""
+    healthy: float = 60.0
+    """Of life after which a death counts as the first one again."""
+
+
+class _Slot:
+    """The place of one worker: a process after the other runs in it."""
+
+    def __init__(self) -> None:
+        self.leaving = asyncio.Event()
+        """Set when no further process is wanted."""
+        self.process: Process | None = None
+        self.link: Link[Health] | None = None
+        self.health: Health | None = None
+        self.age = 0.0
+        """Seconds since the last report of any process in this slot."""
+        self.silent = 0.0
+        """Seconds since the last report of this process, or since its start."""
+
+    def report(self) -> WorkerReport:
+        pid = self.process.pid if self.process else 0
+        return WorkerReport(pid=pid, age=round(self.age, 1), health=self.health)
+
+    def received(self, health: Health) -> None:
+        self.health = health
+        self.age = self.silent = 0.0
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End the process and all that it has started: each worker leads a group of its own."""
+        if self.process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class Supervisor:
+    """Keeps the ordered number of copies of `command` running."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        orders: Orders,
+        shutdown_timeout: float,
+        *,
+        until_empty: bool = False,
+        tuning: Tuning | None = None,
+    ) -> None:
+        """`until_empty`: a worker that ends with exit code 0 has nothing left to do, and is not replaced."""
+        self._command = tuple(command)
+        self._orders = orders
+        self._shutdown_timeout = shutdown_timeout
+        self._until_empty = until_empty
+        self._tuning = tuning or Tuning()
+        self._slots: list[_Slot] = []
+        self._keepers: set[asyncio.Task[int]] = set()
+        self._stopping = False
+        self._has_worked = False
+        self._previous: Orders | None = None
+        """The orders before the last change of the configuration."""
+
+    @property
+    def orders(self) -> Orders:
+        """The orders in force."""
+        return self._orders
+
+    def reports(self) -> list[WorkerReport]:
+        """The last report of each worker."""
+        return [slot.report() for slot in self._slots if not slot.leaving.is_set()]
+
+    async def run(self) -> int:
+        """Supervise until all workers have ended; returns the highest of their last exit codes."""
+        code = 0
+        watcher = asyncio.create_task(Parts().keep("watch", self._watch))
+        try:
+            self._resize()
+            while self._keepers:
+                ended, _ = await asyncio.wait(set(self._keepers), return_when=asyncio.FIRST_COMPLETED)
+                self._keepers -= ended
+                code = max(code, *(keeper.result() for keeper in ended))
+        finally:
+            watcher.cancel()
+        return code
+
+    def update(self, orders: Orders, shutdown_timeout: float) -> None:
+        """Hand new orders to all workers; start further workers, or stop some, if their number changed."""
+        if orders.snapshot != self._orders.snapshot:
+            self._previous = self._orders
+        self._orders = orders
+        self._shutdown_timeout = shutdown_timeout
+        for slot in self._slots:
+            if slot.link is not None:
+                slot.link.send(orders)
+        if self._keepers:
+            self._resize()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Pass a signal that ends the work on to all workers, and start no further ones."""
+        self._stopping = True
+        for slot in self._slots:
+            slot.leaving.set()
+            slot.signal(number)
+
+    def _resize(self) -> None:
+        if self._stopping:
+            return
+        wanted = self._orders.deployment.processes
+        current = [slot for slot in self._slots if not slot.leaving.is_set()]
+        for slot in current[wanted:]:
+            slot.leaving.set()
+            slot.signal(signal.SIGTERM)
+        for _ in range(wanted - len(current)):
+            slot = _Slot()
+            self._slots.append(slot)
+            self._keepers.add(asyncio.create_task(self._keep(slot)))
+
+    async def _keep(self, slot: _Slot) -> int:
+        """Run one process after the other until the slot is no longer needed; returns the last exit code."""
+        deaths = 0
+        try:
+            while not slot.leaving.is_set():
+                started = time.monotonic()
+                code = await self._run_process(slot)
+                if slot.leaving.is_set() or (code == 0 and self._until_empty):
+                    return max(code or 0, 0)
+                if code == WRONG_USAGE and not self._has_worked:
+                    self.stop()
+                    return code
+                if code == WRONG_USAGE:
+                    self._fall_back()
+                if code == -signal.SIGHUP:
+                    continue  # it came before the process had its handler
+                deaths = 1 if time.monotonic() - started > self._tuning.healthy else deaths + 1
+                wait = min(self._tuning.longest_wait, self._tuning.first_wait * 2 ** (deaths - 1))
+                if code == 0:
+                    logger.info("a worker ended; starting another", seconds=wait)
+                elif code is not None:
+                    logger.error("a worker died; starting another", exit_code=code, seconds=wait)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await slot.leaving.wait()
+            return 0
+        finally:
+            self._slots.remove(slot)
+
+    def _fall_back(self) -> None:
+        """Return to the previous configuration, because a worker cannot start with the present one."""
+        previous, self._previous = self._previous, None
+        if previous is None:
+            return
+        logger.error("a worker cannot use the new configuration: the old configuration stays")
+        problem = f"{self._orders.snapshot.path}: a worker cannot use it; its log says why"
+        failed = msgspec.structs.replace(
+            previous.deployment, reload_failure=ReloadFailure(problem, 0, time.time())
+        )
+        self.update(msgspec.structs.replace(previous, deployment=failed), self._shutdown_timeout)
+        self._previous = None
+
+    async def _run_process(self, slot: _Slot) -> int | None:
+        """Start a process and wait for its end; returns its exit code, or None if it could not be started."""
+        try:
+            process, end = await self._start()
+        except OSError as error:
+            logger.error("cannot start a worker; trying again", error=str(error))
+            return None
+        slot.process, slot.health, slot.silent = process, None, 0.0
+        if slot.leaving.is_set():  # a stop that came during the start did not reach it
+            slot.signal(signal.SIGTERM)
+        listening = asyncio.create_task(self._listen(slot, end))
+        try:
+            return await self._ended(slot, process)
+        finally:
+            slot.process, slot.health = None, None
+            listening.cancel()
+            await asyncio.wait({listening})
+
+    async def _start(self) -> tuple[Process, socket.socket]:
+        """A process and our end of its link. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env={**os.environ, DESCRIPTOR: str(theirs.fileno())},
+                pass_fds=(theirs.fileno(),),
+                # Ctrl-C reaches the supervisor alone, which passes it on once.
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return process, ours
+
+    async def _listen(self, slot: _Slot, end: socket.socket) -> None:
+        """Give the process its orders and take its reports until it is gone."""
+        try:
+            link = slot.link = await Link.open(end, Health)
+        except OSError as error:  # it falls silent, and is replaced
+            logger.error("no link to a worker", error=str(error))
+            end.close()
+            return
+        try:
+            link.send(self._orders)
+            async for health in link.frames():
+                slot.received(health)
+                self._has_worked |= bool(health.worker)
+        finally:
+            slot.link = None
+            link.close()
+
+    async def _ended(self, slot: _Slot, process: Process) -> int:
+        """The exit code, once there is one; a process that does not end when it should is killed."""
+        ended = asyncio.ensure_future(process.wait())
+        leaving = asyncio.ensure_future(slot.leaving.wait())
+        await asyncio.wait({ended, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        if not ended.done():
+            await asyncio.wait({ended}, timeout=self._shutdown_timeout + self._tuning.grace)
+        if not ended.done():
+            logger.error("a worker did not end in time; killing it", pid=process.pid)
+            slot.kill()
+        return await ended
+
+    async def _watch(self) -> None:
+        """Kill workers that have fallen silent, so that they are replaced.
+
+        Only time in which this process itself ran counts: after the host or the supervisor was suspended,
+        the reports of healthy workers are still unread.
+        """
+        longest = 2 * self._tuning.check
+        checked = time.monotonic()
+        while True:
+            await asyncio.sleep(self._tuning.check)
+            now = time.monotonic()
+            elapsed, checked = min(now - checked, longest), now
+            for slot in self._slots:
+                slot.age += elapsed
+                slot.silent += elapsed
+                limit = self._tuning.start if slot.health is None else self._tuning.silence
+                if slot.process is not None and slot.silent > limit:
+                    logger.error(
+                        "a worker is silent; killing it",
+                        pid=slot.process.pid,
+                        seconds=round(slot.silent),
+                    )
+                    slot.kill()
+                    slot.silent = 0.0

@@ -1,0 +1,33 @@
+"""The message: what an application pushes, as one typed value."""
+
+from relay.message.envelope import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_KEY,
+    MAX_VALUES,
+    PRIORITIES,
+    TARGETS_SIZE,
+    Hints,
+    Message,
+    hints,
+    parse_bare,
+    parse_envelope,
+    size_of_targets,
+    uuid7,
+)
+
+__all__ = [
+    "MAX_CONTAINERS",
+    "MAX_DEPTH",
+    "MAX_KEY",
+    "MAX_VALUES",
+    "PRIORITIES",
+    "TARGETS_SIZE",
+    "Hints",
+    "Message",
+    "hints",
+    "parse_bare",
+    "parse_envelope",
+    "size_of_targets",
+    "uuid7",
+]

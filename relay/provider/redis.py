@@ -1,0 +1,112 @@
+"""The interface of adapters whose provider is a Redis: messages into transactions, answers into outcomes.
+
+The adapter stays pure: the engine owns the connections, and runs the transactions of a batch in one
+pipeline (`relay.redis_client.pipelines`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay.message import Message
+from relay.names import OwnNames
+from relay.outcome import Outcome
+from relay.provider import OptionsT, Provider
+from relay.settings.options import ProviderOptions
+
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Commands that Redis runs together, in this order, with nobody else's in between.
+
+    On a cluster the slot of `key` says which node runs them. PUBLISH may run on any: every node hears it.
+    """
+
+    commands: Sequence[tuple[Argument, ...]]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """All commands ran; one reply for each."""
+
+    replies: Sequence[object]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Redis says no: to the transaction as a whole, or to one of its commands while the others ran.
+
+    `code` is the first word of its error (OOM, WRONGTYPE, NOPERM, …), `text` the whole line.
+    """
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """No answer came: the transaction may or may not have run. `reason` is one line for people."""
+
+    reason: str
+
+
+Answer = Replied | Refused | Unanswered
+
+
+class RedisLink(Protocol):
+    """The connections to one Redis, by any of the schemes of `redis.url`."""
+
+    async def run(self, transactions: Sequence[Transaction]) -> Sequence[Answer]:
+        """Run them in one pipeline (on a cluster: one for each node); one answer each, in the same order."""
+        ...
+
+    async def greet(self) -> str:
+        """Connect and authenticate; return one line about the server. Raises UsageError with the remedy."""
+        ...
+
+
+class RedisProvider(Provider[OptionsT]):
+    """A provider that is a Redis. Implement `transaction` and `outcome`."""
+
+    redis: RedisLink
+
+    own_names: OwnNames = OwnNames()
+    """Names that `transaction` must refuse, on every Redis: another URL may lead to relay's own Redis, and
+    channels span all databases of a server. The engine sets those of the configuration."""
+
+    @property
+    def redis_url(self) -> str | None:
+        """Which Redis; None: relay's own."""
+        return None
+
+    def bind(self, redis: RedisLink) -> None:
+        """Called once in each process, before `start`."""
+        self.redis = redis
+
+    async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        answers = await self.redis.run([self.transaction(message) for message in batch])
+        return [self.outcome(message, answer) for message, answer in zip(batch, answers, strict=True)]
+
+    async def verify(self) -> str:
+        return await self.redis.greet()
+
+    @abstractmethod
+    def transaction(self, message: Message) -> Transaction:
+        """The commands that carry the message. Pure."""
+
+    @abstractmethod
+    def outcome(self, message: Message, answer: Answer) -> Outcome:
+        """The outcome of the message by its answer. Pure."""
+
+
+def keep_out(providers: Iterable[Provider[ProviderOptions]], own: OwnNames) -> None:
+    """Make the providers that write to a Redis refuse these names."""
+    for provider in providers:
+        if isinstance(provider, RedisProvider):
+            provider.own_names = own

@@ -1,0 +1,135 @@
+"""A Redis server of our own, for machines that have none: `embedded://DIR`.
+
+The server is the newest that `binaries` finds; the data stay in DIR as an append-only file. Any
+number of relay processes may name the same DIR: the first one starts the server and the last one
+that owns it stops it; the others talk to its socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from relay.errors import StoreError, UsageError
+from relay.redis_client import binaries
+
+START_TIMEOUT = 30.0
+"""Seconds that the server may take to load its data."""
+
+_LONGEST_SOCKET = 100  # sockaddr_un holds 107 bytes
+
+
+class EmbeddedRedis:
+    """A context: inside it, `url` leads to a running server whose data are in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.expanduser().resolve()
+        self.socket = self.directory / "redis.sock"
+        if len(str(self.socket)) > _LONGEST_SOCKET:
+            digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
+            self.socket = Path(tempfile.gettempdir()) / f"relay-{os.getuid()}-{digest}.sock"
+        self._lock: IO[str] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self._binary: binaries.Binary | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"unix://{self.socket}"
+
+    async def __aenter__(self) -> EmbeddedRedis:
+        self._make_directory()
+        async with asyncio.timeout(START_TIMEOUT):
+            while True:
+                self._try_lock()
+                if await self._answers():
+                    if self._binary is not None:
+                        binaries.mark(self.directory, self._binary.version)
+                    return self
+                if self._lock is not None and self._server is None:
+                    self._start()
+                if self._server is not None and self._server.poll() is not None:
+                    raise StoreError(
+                        f"the embedded Redis ended at once; the reason is in {self.directory / 'redis.log'}"
+                    )
+                await asyncio.sleep(0.02)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is None:
+            return
+        with contextlib.suppress(RedisError, OSError):
+            async with self._client() as client:
+                await client.shutdown(nosave=True)
+        if self._server is not None:
+            await asyncio.to_thread(self._server.wait, START_TIMEOUT)
+        self._lock.close()
+
+    def _make_directory(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UsageError(
+                f"redis.url: cannot make the folder {self.directory}: {error.strerror}"
+            ) from error
+
+    def _try_lock(self) -> None:
+        """Become the one that starts and stops the server, unless another process is."""
+        if self._lock is not None:
+            return
+        lock = (self.directory / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            self._lock = lock
+
+    async def _answers(self) -> bool:
+        try:
+            async with self._client() as client:
+                return bool(await client.ping())
+        except (RedisError, OSError):
+            return False
+
+    def _client(self) -> Redis:
+        return Redis(
+            unix_socket_path=str(self.socket), socket_timeout=START_TIMEOUT, retry=Retry(NoBackoff(), 0)
+        )
+
+    def _start(self) -> None:
+        log = self.directory / "redis.log"
+        binary = self._binary = binaries.choose(self.directory)
+        self._server = subprocess.Popen(  # noqa: S603 - our own words, no shell
+            [
+                *(
+                    binary.path,
+                    "--port",
+                    "0",
+                    "--unixsocket",
+                    str(self.socket),
+                    "--unixsocketperm",
+                    "700",
+                ),
+                *("--dir", str(self.directory), "--appendonly", "yes", "--save", "", "--logfile", str(log)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C is for the worker, which still needs Redis to finish.
+            start_new_session=True,
+        )

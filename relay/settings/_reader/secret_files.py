@@ -1,0 +1,148 @@
+"""`X_file`: a secret that stands in a file of its own.
+
+For every field that holds a `Secret`, in any model at any depth, the file may name a path instead.
+It is read here, before validation, so that no adapter has to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from relay.settings._reader.model_info import Reach, fields, nested, secret_kind, twins
+from relay.settings._reader.nodes import Entry, Location, Mapping, Node, Problems, Scalar, Sequence
+from relay.settings.formatting import quote
+from relay.settings.snapshot import SecretFiles
+
+MAX_SECRET = 64 * 1024
+"""Bytes of a file that holds a secret."""
+
+
+def read_secret_files(
+    model: type[BaseModel],
+    node: Node,
+    location: Location,
+    folder: Path,
+    problems: Problems,
+    files: SecretFiles,
+) -> None:
+    """Replace each `X_file` below `node` by the content of that file. Relative paths begin at `folder`."""
+    _Reader(folder, problems, files).visit(model, node, location)
+
+
+def read_secret(path: Path, files: SecretFiles) -> str:
+    """The content without the newline at its end. Raises ValueError, which names the file."""
+    try:
+        content = files.read(path, MAX_SECRET + 1)
+        text = content.decode("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"cannot read the file {quote(str(path))}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {quote(str(path))} is not UTF-8") from None
+    except ValueError:  # a NUL in the path
+        raise ValueError(f"{quote(str(path))} is not a path") from None
+    if len(content) > MAX_SECRET:
+        raise ValueError(f"the file {quote(str(path))} is larger than {MAX_SECRET // 1024} KiB")
+    if not text.strip():
+        raise ValueError(f"the file {quote(str(path))} is empty")
+    if _is_nothing(text):
+        raise ValueError(f"the file {quote(str(path))} holds {quote(text)}, which is no secret")
+    return text
+
+
+class _Reader:
+    def __init__(self, folder: Path, problems: Problems, files: SecretFiles) -> None:
+        self._folder = folder
+        self._problems = problems
+        self._files = files
+
+    def visit(self, model: type[BaseModel], node: Node, location: Location) -> None:
+        """Replace the twins of this mapping and of all that is below it."""
+        if not isinstance(node, Mapping):
+            return
+        for twin, name in twins(model).items():
+            self._check_filled(node, (*location, name), name)
+            if twin in node.entries:
+                self._replace(model, node, location, twin, name)
+        for name, models in nested(model).items():
+            if name in node.entries:
+                for reach, inner in models:
+                    for step, part in _parts(node.entries[name].node, reach):
+                        self.visit(inner, part, (*location, name, *step))
+
+    def _check_filled(self, node: Mapping, location: Location, name: str) -> None:
+        """Refuse secrets that a template or a script has filled with its word for nothing."""
+        entry = node.entries.get(name)
+        if entry is not None and isinstance(entry.node, Sequence):
+            items = [self._filled(item, (*location, at)) for at, item in enumerate(entry.node.items)]
+            node.entries[name] = Entry(entry.key_position, replace(entry.node, items=items))
+        elif entry is not None:
+            node.entries[name] = Entry(entry.key_position, self._filled(entry.node, location))
+
+    def _filled(self, value: Node, location: Location) -> Node:
+        if not (isinstance(value, Scalar) and value.filled and _is_nothing(value.text)):
+            return value
+        problem = "is a placeholder and no secret; unset the variable, or set it to a generated one"
+        self._problems.add(value.position, location, problem)
+        return replace(value, value=None, broken=True)
+
+    def _replace(
+        self, model: type[BaseModel], node: Mapping, location: Location, twin: str, name: str
+    ) -> None:
+        entry = node.entries.pop(twin)
+        if _is_empty(entry.node):
+            return  # `secret_file: ${SECRET_FILE:-}` with no such variable
+        if name in node.entries and not _is_empty(node.entries[name].node):
+            text = f"`{name}` and `{twin}` are both there; keep one"
+            self._problems.add(entry.key_position, (*location, twin), text)
+            return
+        if isinstance(entry.node, Scalar) and not entry.node.broken:
+            self._files.paths[(*location, name)] = self._folder / entry.node.text
+        many = secret_kind(fields(model)[name].annotation) == "many"
+        node.entries[name] = Entry(entry.key_position, self._content(entry.node, (*location, twin), many))
+
+    def _content(self, value: Node, location: Location, many: bool) -> Node:
+        position = value.position
+        broken = Scalar(position, None, "", broken=True)
+        if isinstance(value, Scalar) and value.broken:
+            return broken
+        try:
+            if not isinstance(value, Scalar):
+                raise ValueError("expected the path of a file that holds the secret")
+            text = read_secret(self._folder / value.text, self._files)
+        except ValueError as error:
+            self._problems.add(position, location, str(error))
+            return broken
+        if not many:
+            return Scalar(position, text, text, plain=False)
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return Sequence(position, [Scalar(position, line, line, plain=False) for line in lines])
+
+
+def _parts(node: Node, reach: Reach) -> Iterator[tuple[Location, Node]]:
+    """The nodes that a field's model reaches, each with the steps that lead to it."""
+    match node, reach:
+        case _, "itself":
+            yield (), node
+        case Sequence(), "each item":
+            yield from (((index,), item) for index, item in enumerate(node.items))
+        case Mapping(), "each value":
+            yield from (((key,), entry.node) for key, entry in node.entries.items())
+
+
+def _is_nothing(text: str) -> bool:
+    """Whether a text is what programs write for a value that is not there: `jq -r` and others."""
+    return text.strip().lower() in ("null", "none", "nil", "undefined", "~")
+
+
+def _is_empty(node: Node) -> bool:
+    match node:
+        case Scalar():
+            return node.value in (None, "") and not node.broken
+        case Sequence():
+            return not node.items
+        case _:
+            return False

@@ -1,0 +1,30 @@
+"""A Redis clock that tests set: the scripts read it from a key instead of asking TIME."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from redis.asyncio import Redis
+
+from testing.script_text import changed_script
+
+KEY = "test:clock:{test}"
+"""In the slot of the lane `test`, which is where scripts on a cluster may look."""
+
+SCRIPTS = ("enqueue", "claim", "expand", "settle", "release", "cancel", "revive")
+
+
+@contextmanager
+def settable_clock() -> Iterator[None]:
+    """While inside, every lane script takes the time from the list `KEY`: seconds, microseconds."""
+    with ExitStack() as stack:
+        for name in SCRIPTS:
+            stack.enter_context(changed_script(name, "call('TIME')", f"call('LRANGE', '{KEY}', 0, 1)"))
+        yield
+
+
+async def set_clock(redis: Redis, seconds: int, micros: int = 0) -> None:
+    """It is so late now."""
+    await redis.delete(KEY)
+    await redis.rpush(KEY, seconds, micros)

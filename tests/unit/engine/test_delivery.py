@@ -1,0 +1,187 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from relay.engine import delivery
+from relay.engine.delivery import Delivery
+from relay.errors import TransportError
+from relay.http.transport import Exchange, OnAnswer, Unsendable
+from relay.message import Message
+from relay.outcome import Delivered, Outcome, Rejected, Retry
+from relay.provider import HttpProvider, Provider, Request, Response
+from relay.settings.options import ProviderOptions
+from testing.builders import a_message
+
+
+class Odd(Provider[ProviderOptions]):
+    """Does with each batch what it is told."""
+
+    does: BaseException | Sequence[Outcome] | None = None
+
+    def check(self, message: Message) -> Rejected | None:
+        if isinstance(self.does, Exception):
+            raise self.does
+        return None
+
+    async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        if self.does is None:
+            await asyncio.Event().wait()
+        if isinstance(self.does, BaseException):
+            raise self.does
+        assert self.does is not None
+        return self.does
+
+
+def of(does: BaseException | Sequence[Outcome] | None, timeout: float = 10) -> Delivery:
+    provider = Odd("odd", ProviderOptions.model_validate({"type": "odd", "timeout": timeout}))
+    provider.does = does
+    return Delivery(provider)
+
+
+class Line:
+    """A transport that answers when a test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[OnAnswer, Exchange]] = []
+        self.cancelled: list[Exchange] = []
+
+    def begin(self, request: Request, on_answer: OnAnswer) -> Exchange:
+        line = self
+
+        class Waiting:
+            def cancel(self) -> None:
+                line.cancelled.append(self)
+
+        exchange = Waiting()
+        self.waiting.append((on_answer, exchange))
+        return exchange
+
+    def answer(self, answer: Response | Exception) -> None:
+        on_answer, exchange = self.waiting.pop(0)
+        on_answer(exchange, answer)
+
+    async def send(self, request: Request) -> Response:
+        raise AssertionError("answers come by a call here")
+
+    async def close(self) -> None:
+        raise AssertionError("a delivery closes no connections")
+
+
+class Plain(HttpProvider[ProviderOptions]):
+    """A request, and what its answer means."""
+
+    def request(self, batch: Sequence[Message]) -> Request:
+        if batch[0].payload["text"] == "breaks the request":
+            raise KeyError("x")
+        return Request("http://127.0.0.1/")
+
+    def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
+        if response.status == 500:
+            raise KeyError("y")
+        if response.status == 204:
+            return None  # type: ignore[return-value]
+        return [Delivered()] * response.status
+
+
+async def over(line: Line, timeout: float = 10) -> Delivery:
+    provider = Plain("plain", ProviderOptions.model_validate({"type": "plain", "timeout": timeout}))
+    await provider.start(line)
+    return Delivery(provider)
+
+
+async def outcomes_of(delivery: Delivery, messages: Sequence[Message]) -> Sequence[Outcome]:
+    ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+    delivery.begin(messages, ended.set_result)
+    assert not ended.done(), "who has begun it is not called before that"
+    return await ended
+
+
+MESSAGES = [a_message("a"), a_message("b")]
+NOTHING = Retry("""the adapter failed: TypeError("object of type 'NoneType' has no len()")""")
+NOTHING_COUNTED = Retry("""the adapter failed: TypeError("object of type 'int' has no len()")""")
+MISCOUNTED = [Retry("the adapter did not say how each message ended")] * 2
+
+
+@pytest.mark.parametrize(
+    ("does", "outcomes"),
+    [
+        ([Delivered("1"), Rejected("no")], [Delivered("1"), Rejected("no")]),
+        (TransportError("no answer"), [Retry("no answer")] * 2),
+        (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
+        (KeyError("x"), [Retry("the adapter failed: KeyError('x')")] * 2),
+        ([Delivered()], MISCOUNTED),
+        ([Delivered()] * 3, MISCOUNTED),
+        (0, [NOTHING_COUNTED] * 2),
+    ],
+)
+async def test_each_message_has_an_outcome(
+    does: BaseException | Sequence[Outcome], outcomes: Sequence[Outcome]
+) -> None:
+    assert list(await outcomes_of(of(does), MESSAGES)) == outcomes
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcomes"),
+    [
+        (Response(2), [Delivered()] * 2),
+        (TransportError("no answer"), [Retry("no answer")] * 2),
+        (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
+        (Response(500), [Retry("the adapter failed: KeyError('y')")] * 2),
+        (Response(1), MISCOUNTED),
+        (Response(204), [NOTHING] * 2),
+    ],
+)
+async def test_each_message_of_a_request_has_an_outcome(
+    answer: Response | Exception, outcomes: Sequence[Outcome]
+) -> None:
+    line = Line()
+    delivery = await over(line)
+    ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+    delivery.begin(MESSAGES, ended.set_result)
+    line.answer(answer)
+    assert list(await ended) == outcomes
+
+
+async def test_an_adapter_that_fails_before_anything_is_sent() -> None:
+    line = Line()
+    messages = [a_message("breaks the request")]
+    assert await outcomes_of(await over(line), messages) == [Retry("the adapter failed: KeyError('x')")]
+    assert line.waiting == []
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_what_hangs_is_cut_off_each_at_its_own_time(
+    monkeypatch: pytest.MonkeyPatch, *, plain: bool
+) -> None:
+    monkeypatch.setattr(delivery, "LATE", 0.01)
+    line = Line()
+    one = await over(line, timeout=0.02) if plain else of(None, timeout=0.02)
+    for _ in range(2):
+        ends = await asyncio.gather(*(outcomes_of(one, MESSAGES) for _ in range(3)))
+        assert ends == [[Retry("no answer within 0.02 s")] * 2] * 3
+    assert len(line.cancelled) == 6 * plain
+    for _ in range(6 * plain):
+        line.answer(Response(2))  # comes too late, and is nobody's
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_nobody_hears_of_the_end_of_what_is_taken_back(*, plain: bool) -> None:
+    line = Line()
+    one = await over(line) if plain else of(None)
+    told: list[Sequence[Outcome]] = []
+    for _ in range(3):
+        one.begin(MESSAGES, told.append)
+    await asyncio.sleep(0)
+    await one.close()
+    for _ in range(3 * plain):
+        line.answer(Response(2))
+    await asyncio.sleep(0)
+    assert told == []
+    assert len(line.cancelled) == 3 * plain
+    assert len(asyncio.all_tasks()) == 1
+
+
+def test_a_message_that_breaks_the_adapter_is_refused() -> None:
+    assert of([]).refusal(MESSAGES[0]) is None
+    assert of(KeyError("x")).refusal(MESSAGES[0]) == Rejected("the adapter failed on it: KeyError('x')")

@@ -1,0 +1,494 @@
+"""The dispatcher on a real Redis, with an adapter that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.engine import delivery
+from relay.engine.dispatcher import Dispatcher
+from relay.engine.parts import Parts, Tuning
+from relay.errors import StoreError, TransportError
+from relay.http.transport import ForbiddenAddress
+from relay.message import Message
+from relay.message.fan_out import split
+from relay.outcome import Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.store import dead
+from relay.store.lane import Hold, Lane, Settled
+from testing.builders import a_lane, a_message, options, plain_message
+from testing.fake_provider import FakeProvider
+
+
+def a_parts() -> Parts:
+    """Parts that start again at once."""
+    return Parts(Tuning(first=0.001, longest=0.01))
+
+
+def fails_once(owner: Any, name: str, error: BaseException | None = None) -> None:
+    """Its method raises at the first call."""
+    original, errors = getattr(owner, name), [error or ZeroDivisionError(name)]
+
+    def method(*arguments: Any, **keywords: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return original(*arguments, **keywords)
+
+    setattr(owner, name, method)
+
+
+@asynccontextmanager
+async def serving(lane: Lane, provider: FakeProvider) -> AsyncIterator[Dispatcher]:
+    """A running dispatcher."""
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None)) as dispatcher:
+        yield dispatcher
+
+
+@asynccontextmanager
+async def running(dispatcher: Dispatcher) -> AsyncIterator[Dispatcher]:
+    task = asyncio.create_task(dispatcher.run())
+    await asyncio.sleep(0)
+    try:
+        yield dispatcher
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def emptied(lane: Lane) -> None:
+    """Return when the lane holds nothing."""
+    await eventually(lane.size, 0)
+
+
+def note_arrivals(provider: FakeProvider) -> list[float]:
+    """When the provider gets each batch, in monotonic seconds."""
+    arrivals: list[float] = []
+    deliver = provider.deliver
+
+    async def timed(batch: Sequence[Message]) -> Sequence[Outcome]:
+        arrivals.append(time.monotonic())
+        return await deliver(batch)
+
+    provider.deliver = timed  # type: ignore[method-assign]
+    return arrivals
+
+
+async def eventually(read: Callable[[], object], value: object) -> None:
+    async with asyncio.timeout(120):
+        while (await read()) != value:  # type: ignore[misc]
+            await asyncio.sleep(0.005)
+
+
+async def letters(redis: Redis, lane: Lane) -> list[dead.DeadLetter]:
+    return [letter async for letter in dead.read(redis, lane.keys.part("dead"))]
+
+
+async def test_everything_that_waits_is_delivered_in_order(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=1))
+    await lane.enqueue([plain_message(str(number)) for number in range(500)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == [str(number) for number in range(500)]
+
+
+async def test_no_more_requests_are_in_flight_than_allowed(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=7))
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(100)])
+    async with serving(lane, provider):
+        await provider.until(lambda: provider.in_flight == 7)
+        provider.gate.set()
+        await emptied(lane)
+    assert provider.most_in_flight == 7
+    assert len(provider.messages) == 100
+
+
+async def test_a_slow_provider_hoards_nothing(redis: Redis) -> None:
+    lane, other = a_lane(redis), a_lane(redis, worker="w2")
+    provider = FakeProvider(options(concurrency=4))
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    async with serving(lane, provider):
+        await provider.until(lambda: provider.in_flight == 4)
+        assert len((await other.claim(100)).claims) == 6
+
+
+async def test_what_waits_together_goes_out_together(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(), batch_size=10)
+    await lane.enqueue([plain_message(str(number)) for number in range(25)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert sorted(len(batch) for batch in provider.batches) == [5, 10, 10]
+
+
+async def test_what_comes_goes_out_at_once_beside_others_where_slots_are_many(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim asks for 100 at most: with 640 slots it would wait for ever for a quarter of them."""
+    monkeypatch.setattr("relay.engine.dispatcher.GATHER", 3600)
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=64), batch_size=10)
+    provider.gate.clear()
+    await lane.enqueue([plain_message("first")])
+    async with serving(lane, provider) as dispatcher:
+        await provider.until(lambda: provider.in_flight == 1)
+        await lane.enqueue([plain_message("second")])
+        dispatcher.arrived()
+        await provider.until(lambda: provider.in_flight == 2)
+        provider.gate.set()
+
+
+async def test_messages_of_different_groups_do_not_share_a_batch(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(), batch_size=10)
+    provider.group_by = lambda message: None if message.payload["text"] == "alone" else "rest"
+    await lane.enqueue([plain_message(text) for text in ("a", "alone", "b", "alone", "c")])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert sorted([message.payload["text"] for message in batch] for batch in provider.batches) == [
+        ["a", "b", "c"],
+        ["alone"],
+        ["alone"],
+    ]
+
+
+async def test_one_bad_member_does_not_take_nine_good_ones_with_it(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(), batch_size=10)
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    provider.answers.append(Isolate("400"))
+    provider.answers.extend([Rejected("400: bad channel", 400)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert [len(batch) for batch in provider.batches] == [10] + [1] * 10
+    assert [letter.reason for letter in await letters(redis, lane)] == ["400: bad channel"]
+
+
+async def test_what_the_adapter_refuses_is_never_sent(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    provider.refuse = lambda message: Rejected("too large") if message.payload["text"] == "b" else None
+    await lane.enqueue([plain_message(text) for text in "abc"])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == ["a", "c"]
+    assert [letter.reason for letter in await letters(redis, lane)] == ["too large"]
+
+
+async def test_an_adapter_that_raises_or_miscounts_costs_an_attempt_and_no_message(redis: Redis) -> None:
+    retry = {"attempts": 9, "base": 0.001}
+    lane = a_lane(redis)
+    provider = FakeProvider(options(retry=retry))
+    provider.answers.extend([ZeroDivisionError("bug"), [], TransportError("refused"), TimeoutError()])
+    await lane.enqueue([plain_message("a")])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == ["a"] * 5
+    assert provider.batches[-1][0].attempts == 4
+
+
+async def test_a_bug_costs_a_message_a_wait_and_the_others_nothing(redis: Redis) -> None:
+    """Each place at which a loop of the lane can fail: nothing is lost, nothing is held forever."""
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=2))
+    parts = a_parts()
+    dispatcher = Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)
+    fails_once(dispatcher._settler, "delivered")
+    fails_once(dispatcher, "_apply")
+    fails_once(dispatcher._delivery, "refusal")
+    fails_once(dispatcher._delivery, "begin")
+    fails_once(lane, "claim")
+    await lane.enqueue([plain_message(str(number)) for number in range(20)])
+    async with running(dispatcher):
+        await emptied(lane)
+    assert set(provider.messages) == {str(number) for number in range(20)}
+    assert len(provider.messages) <= 21, "at most the one whose outcome got lost goes out again"
+    assert parts.failures == {"lane test": 5}
+
+
+async def test_a_fan_out_that_fails_stops_no_other_and_is_made_again(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=10))
+    fails_once(lane, "expand")
+    for name in "ab":
+        payload = json.dumps({"targets": [f"{name}{number}" for number in range(3)]}).encode()
+        await lane.enqueue([split(a_message(payload_json=payload), "text", 10)])
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=a_parts())):
+        await emptied(lane)
+    assert sorted(provider.messages) == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+
+async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=10))
+    parts = a_parts()
+    settle, broken = lane.settle, 1
+
+    async def poisoned(entries: Sequence[Sequence[object]], hold: Hold | None = None) -> Settled:
+        nonlocal broken
+        if broken and poison in [entry[0] for entry in entries]:
+            broken -= len(entries) == 1
+            raise OverflowError("can't pack it")
+        return await settle(entries, hold)
+
+    lane.settle = poisoned  # type: ignore[method-assign]
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+        await provider.until(lambda: provider.in_flight == 10)
+        tickets = await redis.hkeys(lane.keys.inflight("w1"))  # type: ignore[misc]
+        poison = sorted(int(ticket) for ticket in tickets)[4]
+        poison = next(ticket.decode() for ticket in tickets if int(ticket) == poison)
+        provider.gate.set()
+        await emptied(lane)
+    assert sorted(set(provider.messages)) == [str(number) for number in range(10)]
+    assert len(provider.messages) == 11, "the poisoned one alone goes out again"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        None,
+        "delivered",
+        Rejected(None),  # type: ignore[arg-type]
+        Rejected("400", status="400"),  # type: ignore[arg-type]
+        Rejected("400", status=10**30),
+        Rejected("400", body="text"),  # type: ignore[arg-type]
+        Retry("503", after="30"),  # type: ignore[arg-type]
+        Retry("503", after=float("nan")),
+        Unregistered("\udcff"),
+        Isolate("a batch of one"),
+    ],
+    ids=repr,
+)
+async def test_a_malformed_outcome_costs_an_attempt_and_stops_no_lane(redis: Redis, outcome: Any) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(retry={"attempts": 2, "base": 0.001}))
+    provider.answers.append([outcome])
+    parts = a_parts()
+    await lane.enqueue([plain_message("a")])
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+        await emptied(lane)
+    assert provider.messages == ["a", "a"]
+    assert provider.batches[-1][0].attempts == 1
+    assert parts.failures == {}
+
+
+@pytest.mark.parametrize("raised", [SystemExit(0), asyncio.CancelledError(), KeyError("x")], ids=repr)
+@pytest.mark.parametrize("where", ["check", "group", "deliver"])
+async def test_an_adapter_that_raises_anything_stops_no_lane(
+    redis: Redis, where: str, raised: BaseException
+) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(retry={"attempts": 2, "base": 0.001}), batch_size=2)
+    fails_once(provider, where, raised)
+    parts = a_parts()
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+        await emptied(lane)
+    failed = [letter.reason for letter in await letters(redis, lane)]
+    assert len(provider.messages) + len(failed) == 2
+    assert parts.failures == {}
+
+
+async def test_a_forbidden_address_is_a_rejection(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    provider.answers.append(ForbiddenAddress("127.0.0.1 is a loopback address"))
+    await lane.enqueue([plain_message("a")])
+    async with serving(lane, provider):
+        await emptied(lane)
+    (letter,) = await letters(redis, lane)
+    assert "127.0.0.1" in letter.reason
+
+
+async def test_a_provider_that_hangs_is_cut_off_and_tried_again(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "LATE", 0.0)
+    lane = a_lane(redis)
+    provider = FakeProvider(options(timeout=0.05, retry={"base": 0.001}))
+    provider.gate.clear()
+    await lane.enqueue([plain_message("a")])
+    async with serving(lane, provider):
+        await provider.until(lambda: len(provider.batches) >= 2)
+        provider.gate.set()
+        await emptied(lane)
+    assert provider.messages[-1] == "a"
+
+
+async def test_a_throttled_provider_gets_nothing_more_until_the_hold_is_over(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=1))
+    provider.answers.append(Throttled("429", after=0.5))
+    arrivals = note_arrivals(provider)
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert arrivals[1] - arrivals[0] >= 0.45
+    assert provider.messages == ["0", "0", "1", "2", "3", "4"]
+    assert all(batch[0].attempts == 0 for batch in provider.batches)
+
+
+async def test_a_wake_up_call_lifts_no_hold_that_redis_does_not_know_of_yet(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=1))
+    provider.answers.append(Throttled("429", after=3))
+    asked, told, settle = asyncio.Event(), asyncio.Event(), lane.settle
+
+    async def late(entries: Sequence[Sequence[object]], hold: Hold | None = None) -> Settled:
+        asked.set()
+        await told.wait()
+        return await settle(entries, hold)
+
+    monkeypatch.setattr(lane, "settle", late)
+    await lane.enqueue([plain_message(str(number)) for number in range(3)])
+    async with serving(lane, provider) as dispatcher:
+        await asked.wait()
+        dispatcher.kick()
+        for _ in range(20):
+            await lane.size()
+        assert provider.messages == ["0"]
+        told.set()
+        await emptied(lane)
+    assert provider.messages == ["0", "0", "1", "2"]
+
+
+async def test_a_wrong_key_makes_no_dead_letters(redis: Redis) -> None:
+    breaker = {"failures": 20, "cooldown": 0.02}
+    lane = a_lane(redis, breaker=breaker, timeout=0.01)
+    provider = FakeProvider(options(breaker=breaker))
+    provider.answers.extend([Unauthorised("401")] * 3)
+    await lane.enqueue([plain_message(str(number)) for number in range(5)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert await letters(redis, lane) == []
+    assert sorted(set(provider.messages)) == ["0", "1", "2", "3", "4"]
+
+
+async def test_retries_wait_in_redis_and_end_as_dead_letters(redis: Redis) -> None:
+    retry = {"attempts": 3, "base": 0.001}
+    lane = a_lane(redis)
+    provider = FakeProvider(options(retry=retry))
+    provider.answers.extend([Retry("503", 503, b"busy")] * 3)
+    await lane.enqueue([a_message("order-17")])
+    async with serving(lane, provider):
+        await emptied(lane)
+    (letter,) = await letters(redis, lane)
+    assert (letter.attempts, letter.status, letter.body) == (3, 503, b"busy")
+
+
+async def test_what_expires_between_claim_and_send_is_not_sent(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    await lane.enqueue([a_message("a", expires_at=time.time() + 60)])
+    provider.clock = lambda: time.time() + 120
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == []
+
+
+async def test_draining_finishes_what_is_in_flight_and_hands_back_the_rest(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=2, rate=None))
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    async with serving(lane, provider) as dispatcher:
+        await provider.until(lambda: provider.in_flight == 2)
+        drained = asyncio.create_task(dispatcher.drain())
+        await asyncio.sleep(0)
+        provider.gate.set()
+        async with asyncio.timeout(120):
+            await drained
+        assert await redis.hlen(lane.keys.inflight("w1")) == 0
+        assert await lane.size() == 8
+    assert provider.messages == ["0", "1"]
+
+
+async def test_a_claim_whose_answer_was_lost_is_handed_back(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    claim, calls = lane.claim, 0
+
+    async def lossy(wanted: int):
+        nonlocal calls
+        calls += 1
+        claimed = await claim(wanted)
+        if calls == 1:
+            raise StoreError("the connection broke before the answer came")
+        return claimed
+
+    lane.claim = lossy  # type: ignore[method-assign]
+    async with serving(lane, provider) as dispatcher:
+        await eventually(lambda: asyncio.sleep(0, calls), 1)
+        dispatcher.kick()
+        await emptied(lane)
+    assert provider.messages == ["a", "b"]
+
+
+async def test_settling_goes_on_until_redis_is_back(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    await lane.enqueue([plain_message("a")])
+    settle, calls = lane.settle, 0
+
+    async def flaky(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise StoreError("away")
+        return await settle(*arguments)
+
+    lane.settle = flaky  # type: ignore[method-assign]
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == ["a"]
+
+
+async def test_the_rate_spreads_messages_evenly(redis: Redis) -> None:
+    lane = a_lane(redis, rate="100/s", burst=10)
+    provider = FakeProvider(options(rate="100/s", burst=10))
+    arrivals = note_arrivals(provider)
+    await lane.enqueue([plain_message(str(number)) for number in range(40)])
+    started = time.monotonic()
+    async with serving(lane, provider):
+        await emptied(lane)
+    for number, arrival in enumerate(arrivals, start=1):
+        # Never more than burst + rate x time; from the start on, as a busy machine can only add to that time.
+        assert number <= 10 + 100 * (arrival - started) + 1
+
+
+async def test_what_was_claimed_before_the_lease_was_lost_is_not_sent(redis: Redis) -> None:
+    """Somebody else may have sent it by now: it goes back, and out again under a new claim."""
+    lane = a_lane(redis)
+    # One request at a time and two slots, for messages that do not travel together: one of two has to wait.
+    provider = FakeProvider(options(concurrency=1), batch_size=2)
+    provider.group_by = lambda message: message.id
+    held_since = 0.0
+    dispatcher = Dispatcher(
+        lane, provider, on_letters=lambda: None, holds_lease=lambda since: since >= held_since
+    )
+    await lane.enqueue([plain_message(str(number)) for number in range(2)])
+    provider.gate.clear()
+    task = asyncio.create_task(dispatcher.run())
+    await provider.until(lambda: len(provider.messages) == 1)
+    held_since = time.monotonic()
+    provider.gate.set()
+    await emptied(lane)
+    task.cancel()
+    await asyncio.wait([task])
+    assert provider.messages == ["0", "1"]
+    claimed = int(await redis.hget(lane.keys.part("control"), "claimed"))  # type: ignore[misc,arg-type]
+    assert claimed == 3, "the second one was handed back first"

@@ -1,0 +1,45 @@
+"""A worker knows for how long nobody can have taken it for dead."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.engine import heartbeat
+from relay.engine.heartbeat import Heartbeat
+from relay.store.fleet import Fleet, Profile
+
+PROFILE = Profile("w1", "host", "", 1, "1.0", 0.0)
+
+
+async def test_a_worker_that_beats_holds_its_lease(redis: Redis) -> None:
+    beating = Heartbeat(Fleet(redis, "relay"), PROFILE)
+    await beating.beat()
+    claimed = time.monotonic()
+    await beating.beat()
+    assert beating.holds_lease(claimed)
+
+
+async def test_what_was_claimed_before_the_fleet_took_it_for_dead_is_no_longer_its_own(redis: Redis) -> None:
+    fleet = Fleet(redis, "relay")
+    beating = Heartbeat(fleet, PROFILE)
+    await beating.beat()
+    claimed = time.monotonic()
+    await fleet.leave("w1")
+    await beating.beat()
+    assert not beating.holds_lease(claimed)
+    assert beating.holds_lease(time.monotonic()), "but what it claims from now on is"
+
+
+async def test_a_beat_that_was_answered_too_late_holds_nothing(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer waited somewhere, and the lease ran out meanwhile."""
+    beating = Heartbeat(Fleet(redis, "relay"), PROFILE)
+    await beating.beat()
+    monkeypatch.setattr(heartbeat, "LEASE", 0.05)
+    await redis.client_pause(150)
+    await beating.beat()
+    assert not beating.holds_lease(time.monotonic())

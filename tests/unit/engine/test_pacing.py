@@ -1,0 +1,82 @@
+"""What was claimed leaves evenly, and as fast as the rate."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from bisect import bisect_left
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from relay.engine.pacing import Pace
+from relay.settings.values import parse_rate
+
+ResultT = TypeVar("ResultT")
+
+
+class _Timers(selectors.DefaultSelector):
+    """Waits for nothing: a wait only puts the clock on, and so much further than it was asked for."""
+
+    def __init__(self, late: float) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self._late = late
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        # A little always: what is due now by a rounding error would be waited for for ever.
+        self.now += 1e-6 + (timeout + self._late if timeout else 0.0)
+        return super().select(0)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop with a clock of its own, all of whose timers are late by as much."""
+
+    def __init__(self, late: float) -> None:
+        self._timers = _Timers(late)
+        super().__init__(self._timers)
+
+    def time(self) -> float:
+        return self._timers.now
+
+
+def run(main: Coroutine[Any, Any, ResultT], *, late: float) -> ResultT:
+    with asyncio.Runner(loop_factory=lambda: _Loop(late)) as runner:
+        return runner.run(main)
+
+
+async def leaving(rate: str, batch: int, messages: int) -> list[float]:
+    """When each message left, in seconds from the first one."""
+    pace, clock = Pace((parse_rate(rate),), batch), asyncio.get_running_loop().time
+    times: list[float] = []
+    while len(times) < messages:
+        await pace.wait(batch)
+        times += [clock()] * batch
+    return [at - times[0] for at in times]
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+@pytest.mark.parametrize("rate", [10, 50, 100, 200, 1_000, 2_000, 10_000])
+def test_timers_that_are_late_do_not_make_it_slower_than_the_rate(rate: int, batch: int) -> None:
+    times = run(leaving(f"{rate}/s", batch, messages=batch * 300), late=0.002)
+    assert len(times) / times[-1] > rate
+
+
+@pytest.mark.parametrize("late", [0.0, 0.002])
+@pytest.mark.parametrize("rate", [10, 100, 1_000, 10_000])
+def test_what_was_claimed_leaves_as_a_stream_and_not_as_a_comb(rate: int, late: float) -> None:
+    times = run(leaving(f"{rate}/s", 1, messages=1_000), late=late)
+    window = 0.05
+    most = max(bisect_left(times, start + window) - index for index, start in enumerate(times))
+    # What may leave together, what a timer is late for, and what is meant for the window.
+    assert most <= max(1, rate * 0.01) + rate * 0.005 + 1.1 * rate * window + 1
+
+
+def test_without_a_rate_nothing_waits() -> None:
+    async def all_at_once() -> None:
+        pace = Pace((), 1)
+        for _ in range(10_000):
+            await pace.wait(1)
+
+    run(all_at_once(), late=10.0)

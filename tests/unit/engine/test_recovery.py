@@ -1,0 +1,362 @@
+"""Who counts as dead, and what becomes of what came to workers that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.engine.intake import batch_mark, finish_batch
+from relay.engine.recovery import GAP, REMEMBERED, Recovery, Silences, machine
+from relay.engine.router import Router
+from relay.errors import StoreError
+from relay.redis_client.replication import Replicas
+from relay.settings.models import QueueSettings, Settings
+from relay.store import dead
+from relay.store.fleet import GATHER, LEASE, Fleet, Member, Profile
+from relay.store.lane import Lane
+from relay.store.queue import Done, Queue, push_all
+from testing.builders import a_lane, options, plain_message, texts
+
+DEAD_PID = 2**22 + 1
+OURS = machine()
+
+
+def a_profile(worker: str, **fields: object) -> Profile:
+    known = {"host": "h", "machine": "", "pid": 1, "version": "1", "started": 0.0}
+    return Profile(worker, **{**known, "lanes": ("test",), "queues": ("q",), **fields})  # type: ignore[arg-type]
+
+
+def a_member(worker: str, beat: float) -> Member:
+    return Member(a_profile(worker), 0.0, beat)
+
+
+def watched(silences: Silences, looks: list[tuple[float, list[Member]]]) -> dict[str, float]:
+    """What the last look says."""
+    return [silences.look(members, now) for now, members in looks][-1]
+
+
+def test_a_worker_that_goes_on_beating_is_never_silent() -> None:
+    looks = [(100 + 2 * number, [a_member("w", number)]) for number in range(20)]
+    assert watched(Silences(), looks) == {"w": 0}
+
+
+def test_a_worker_without_a_new_beat_is_silent_since_it_was_seen() -> None:
+    looks = [(100 + 2 * number, [a_member("w", 7)]) for number in range(8)]
+    assert watched(Silences(), looks) == {"w": 14}
+    assert LEASE < 14
+
+
+def test_a_clock_that_is_set_kills_nobody() -> None:
+    """Redis's clock steps by a day; the worker beats on."""
+    looks = [(100.0, [a_member("w", 1)]), (102.0, [a_member("w", 86_400_000)]), (104.0, [a_member("w", 3)])]
+    assert watched(Silences(), looks) == {"w": 0}
+
+
+def test_an_outage_kills_nobody() -> None:
+    """Nobody could beat while Redis was away, and one worker is the first to look when it is back."""
+    looks = [(100.0, [a_member("w", 1)]), (100.0 + GAP + 60, [a_member("w", 1)])]
+    assert watched(Silences(), looks) == {"w": 0}
+
+
+def test_trouble_with_redis_in_between_starts_anew() -> None:
+    silences = Silences()
+    watched(silences, [(100.0, [a_member("w", 1)]), (104.0, [a_member("w", 1)])])
+    silences.clear()
+    assert silences.look([a_member("w", 1)], 106.0) == {"w": 0}
+
+
+def recovery(redis: Redis, worker: str = "w2") -> Recovery:
+    queue = QueueSettings(name="q", provider="test")
+    settings = Settings(queues=[queue], providers={"test": options()})
+    lanes = {"test": a_lane(redis, worker=worker)}
+    profile = a_profile(worker, machine=OURS)
+    fleet = Fleet(redis, "relay")
+    return Recovery(redis, "relay", fleet, profile, lanes, {"q": Router(queue, settings)})
+
+
+@pytest.fixture
+def redis_server(newest_redis_server: object) -> object:
+    return newest_redis_server
+
+
+@pytest.mark.parametrize("kind", ["refusal", "bug"])
+async def test_a_dead_worker_that_cannot_be_recovered_stops_no_other(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    fleet, burier = Fleet(redis, "relay"), recovery(redis)
+    for worker in ("w0", "w1"):
+        await fleet.beat(a_profile(worker, machine=burier._profile.machine, pid=DEAD_PID))
+    lane = a_lane(redis, worker="w1")
+    await lane.enqueue([plain_message("held")])
+    await lane.claim(10)
+    if kind == "refusal":
+        await redis.set(lane.keys.inflight("w0"), "somebody else's text")
+    else:
+        recover = Lane.recover
+
+        async def broken(self: Lane, worker: str) -> int:
+            if worker == "w0":
+                raise KeyError(worker)
+            return await recover(self, worker)
+
+        monkeypatch.setattr(Lane, "recover", broken)
+    assert await burier.bury_dead() == 1
+    assert [member.profile.worker for member in await fleet.members()] == ["w0"]
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
+
+
+async def test_what_comes_to_a_worker_after_it_left_is_given_back(redis: Redis) -> None:
+    """It was frozen, and took and claimed before it heard that it had been buried."""
+    fleet = Fleet(redis, "relay")
+    await fleet.beat(a_profile("w1"))
+    await fleet.leave("w1")
+    await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
+    await Queue(redis, "relay", "q", "w1").take()
+    lane = a_lane(redis, worker="w1")
+    await lane.enqueue([plain_message("held")])
+    await lane.claim(10)
+    assert await recovery(redis).sweep() == 2
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held", "taken"]
+    assert await recovery(redis).sweep() == 0
+
+
+async def test_what_a_worker_holds_that_nobody_knows_is_given_back(redis: Redis) -> None:
+    """It died while a failover undid its first heartbeat."""
+    await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
+    await Queue(redis, "relay", "q", "w1").take()
+    burier = recovery(redis)
+    assert await burier.sweep() == 0, "it may be about to join"
+    await redis.delete(Fleet(redis, "relay").keys.recovery_lock)
+    assert await burier.sweep() == 1
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["taken"]
+
+
+async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis: Redis) -> None:
+    fleet = Fleet(redis, "relay")
+    await fleet.beat(a_profile("w1"))
+    await a_lane(redis).enqueue([], batch_mark("w1", "q"), "1:0")
+    await fleet.leave("w1")
+    await recovery(redis).sweep()
+    assert [member.profile.worker for member in await fleet.gone()] == ["w1"], "not yet"
+    await redis.zadd(fleet.keys.gone, {"w1": (await fleet.now() - REMEMBERED - 1) * 1000})
+    await redis.delete(fleet.keys.recovery_lock)
+    await recovery(redis).sweep()
+    assert await fleet.gone() == []
+    assert not await redis.hgetall(fleet.keys.profiles)
+    assert not await redis.hexists(a_lane(redis).keys.part("control"), batch_mark("w1", "q"))
+
+
+async def test_a_worker_that_comes_back_is_no_longer_gone(redis: Redis) -> None:
+    fleet = Fleet(redis, "relay")
+    for _ in range(2):
+        assert not await fleet.beat(a_profile("w1"))
+        assert await fleet.gone() == []
+        assert await fleet.beat(a_profile("w1"))
+        await fleet.leave("w1")
+    assert await fleet.members() == []
+
+
+async def test_a_batch_that_is_enqueued_after_its_worker_was_buried_counts_once(
+    redis: Redis,
+) -> None:
+    fleet = Fleet(redis, "relay")
+    burier = recovery(redis)
+    await fleet.beat(a_profile("w1", machine=OURS, pid=DEAD_PID))
+    await push_all(redis, "q", [b'{"payload":{"text":"once"}}'])
+    frozen = Queue(redis, "relay", "q", "w1")
+    batch = await frozen.take()
+    assert await burier.bury_dead() == 1
+    queue = QueueSettings(name="q", provider="test")
+    router = Router(queue, Settings(queues=[queue], providers={"test": options()}))
+    by_lane, _ = router.sort(batch.elements)
+    await a_lane(redis, worker="w1").enqueue(by_lane["test"], batch_mark("w1", "q"), batch.number)
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["once"]
+    assert (await frozen.take(Done(batch.number))).elements == []
+
+
+async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis: Redis) -> None:
+    """Somebody wrote to keys of relay's: a batch is no list any more, and messages in flight are no hash."""
+    fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
+    profile = a_profile("w1", queues=("broken", "q"), lanes=("broken", "test"), machine=OURS, pid=DEAD_PID)
+    await fleet.beat(profile)
+    await fleet.beat(a_profile("w3", machine=OURS, pid=DEAD_PID))
+    await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
+    await Queue(redis, "relay", "q", "w1").take()
+    await lane.enqueue([plain_message("held")])
+    await lane.claim(10)
+    await redis.set("relay:{broken}:processing:w1", "mine")
+    await redis.set("relay:{broken}:inflight:w1", "mine")
+    burier = recovery(redis)
+    assert await burier.bury_dead() == 1, "the other one has nothing that is broken"
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held", "taken"]
+    assert {member.profile.worker for member in await fleet.members()} == {"w1"}
+    assert any("broken" in trouble and "WRONGTYPE" in trouble for trouble in burier.troubles())
+    await redis.delete("relay:{broken}:processing:w1", "relay:{broken}:inflight:w1", fleet.keys.recovery_lock)
+    assert await burier.bury_dead() == 1
+    assert await fleet.members() == []
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [b"", b"{", b"[]", b'{"worker": 1}', b"\xff\xfe", b'{"worker":"\xff"}', b"[" * 200_000, None],
+    ids=["empty", "cut", "list", "wrong type", "no UTF-8", "bad text", "deep", "absent"],
+)
+async def test_a_worker_whose_profile_nobody_can_read_is_recovered(
+    redis: Redis, profile: bytes | None
+) -> None:
+    fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
+    for worker in ("w1", "other"):
+        await fleet.beat(a_profile(worker))
+    await redis.hdel(fleet.keys.profiles, "w1")
+    if profile is not None:
+        await redis.hset(fleet.keys.profiles, "w1", profile)
+    await lane.enqueue([plain_message("held")])
+    await lane.claim(10)
+    assert {member.profile.worker for member in await fleet.members()} == {"w1", "other"}
+    burier = recovery(redis)
+    await fleet.leave("w1")
+    assert [member.profile.worker for member in await fleet.gone()] == ["w1"]
+    assert await burier.sweep() == 1
+    assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
+
+
+async def test_a_member_without_a_worker_s_name_is_passed_over(redis: Redis) -> None:
+    fleet = Fleet(redis, "relay")
+    await fleet.beat(a_profile("w1"))
+    await redis.zadd(fleet.keys.workers, {b"\xff\xfe": 1})
+    assert [member.profile.worker for member in await fleet.members()] == ["w1"]
+
+
+@pytest.mark.parametrize("key", ["workers", "profiles", "gone"])
+async def test_a_heartbeat_writes_nothing_if_a_key_holds_something_else(redis: Redis, key: str) -> None:
+    fleet = Fleet(redis, "relay")
+    await redis.set(f"relay:{{fleet}}:{key}", "mine")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await fleet.beat(a_profile("w1"))
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await fleet.beat(a_profile("w1"))
+    assert await redis.keys() == [f"relay:{{fleet}}:{key}".encode()]
+    await redis.delete(f"relay:{{fleet}}:{key}")
+    assert await fleet.beat(a_profile("w1")) is False
+
+
+@pytest.mark.parametrize("lock", ["stream", "without an end"])
+async def test_a_recovery_lock_that_never_ends_is_trouble_and_not_silence(redis: Redis, lock: str) -> None:
+    fleet = Fleet(redis, "relay")
+    await fleet.beat(a_profile("w1", machine=OURS, pid=DEAD_PID))
+    if lock == "stream":
+        await redis.xadd(fleet.keys.recovery_lock, {"x": "y"})
+    else:
+        await redis.set(fleet.keys.recovery_lock, "mine")
+    burier = recovery(redis)
+    loop = asyncio.create_task(burier.run())
+    try:
+        async with asyncio.timeout(120):
+            while not any(fleet.keys.recovery_lock in trouble for trouble in burier.troubles()):
+                await asyncio.sleep(0.01)
+            await redis.delete(fleet.keys.recovery_lock)
+            while await fleet.members():
+                await asyncio.sleep(0.01)
+    finally:
+        loop.cancel()
+
+
+async def test_wake_up_calls_of_anybody_are_bounded_work(redis: Redis) -> None:
+    """Garbage and floods on the channel: lanes that are called come through, a few times a second."""
+    fleet = Fleet(redis, "relay")
+    heard: list[frozenset[str]] = []
+
+    async def listen() -> None:
+        async for called in fleet.calls():
+            if called is None:
+                listening.set()
+            else:
+                heard.append(called)
+
+    listening = asyncio.Event()
+    listener = asyncio.create_task(listen())
+    try:
+        async with asyncio.timeout(120):
+            await listening.wait()
+            for garbage in (b"\xff\xfe", b"", b"x" * 1_000_000, b"\x00"):
+                await redis.publish(fleet.keys.wake, garbage)
+            began = asyncio.get_running_loop().time()
+            for _ in range(500):
+                await redis.publish(fleet.keys.wake, "a")
+            async with redis.pipeline(transaction=False) as pipe:
+                for _ in range(2000):
+                    pipe.publish(fleet.keys.wake, "a")
+                pipe.publish(fleet.keys.wake, "last")
+                await pipe.execute()
+            while not any("last" in called for called in heard):
+                await asyncio.sleep(0.01)
+    finally:
+        listener.cancel()
+    assert len(heard) <= (asyncio.get_running_loop().time() - began) / GATHER + 2
+
+
+class Death(BaseException):
+    """Ends a worker on the spot: nothing of it runs any more."""
+
+
+class DeadlyRouter(Router):
+    """Kills the worker that reads a certain element."""
+
+    def route(self, element: bytes) -> Any:
+        if b"deadly" in element:
+            raise Death
+        return super().route(element)
+
+
+@pytest.mark.parametrize("partly", [False, True], ids=["nothing enqueued", "enqueued before it died"])
+async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
+    redis: Redis, partly: bool
+) -> None:
+    elements = [b'{"payload":{"text":"%s"}}' % text for text in (b"a", b"deadly", b"b", b"c")]
+    await push_all(redis, "q", elements)
+    batch = await Queue(redis, "relay", "q", "w1").take()
+    settings_of_queue = QueueSettings(name="q", provider="test")
+    router = DeadlyRouter(
+        settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()})
+    )
+    lanes = {"test": a_lane(redis)}
+    if partly:
+        good = [router.route(element)[1] for element in elements if b"deadly" not in element]
+        await lanes["test"].enqueue(good, batch_mark("w1", "q"), batch.number)
+    deaths = 1  # the worker that had taken it
+
+    async def finish(recoverer: str) -> bool:
+        queue = Queue(redis, "relay", "q", "w1")
+        return await finish_batch(queue, router, lanes, "w1", Replicas(redis), recoverer, ["alive"])
+
+    for number in range(10):
+        try:
+            assert await finish(f"r{number}")
+            break
+        except Death:
+            deaths += 1
+    assert deaths == 3
+    assert sorted(texts((await lanes["test"].claim(10)).claims)) == ["a", "b", "c"]
+    queue = Queue(redis, "relay", "q", "w1")
+    (letter,) = [letter async for letter in dead.read(redis, queue.keys.rejected)]
+    assert letter.raw == elements[1]
+    assert letter.reason == "poison: 3 workers died while they took it from the queue"
+    left = {key async for key in redis.scan_iter("relay:{q}:*")}
+    assert left == {queue.keys.rejected.encode(), queue.keys.last.encode()}
+
+
+async def test_a_recoverer_that_lives_does_not_count_as_a_death(redis: Redis) -> None:
+    """It was interrupted by trouble with Redis, and another one goes on."""
+    await push_all(redis, "q", [b'{"payload":{"text":"a"}}'])
+    await Queue(redis, "relay", "q", "w1").take()
+    queue = Queue(redis, "relay", "q", "w1")
+    for name in ("r1", "r2", "r3"):
+        await queue.begin_recovery(name)
+    settings_of_queue = QueueSettings(name="q", provider="test")
+    router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
+    lanes = {"test": a_lane(redis)}
+    await finish_batch(queue, router, lanes, "w1", Replicas(redis), "r4", ["r1", "r2", "r3"])
+    assert texts((await lanes["test"].claim(10)).claims) == ["a"]

@@ -1,0 +1,108 @@
+"""Connections that look alive and return nothing are dropped, and stalls are reported."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.engine.intake import Refused
+from relay.engine.watchdog import QUEUES_INTERVAL, Watchdog
+from relay.store.queue import Queue
+from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
+from testing.tcp_proxy import proxying
+
+
+@dataclass
+class AnIntake:
+    """What the watchdog sees of an intake."""
+
+    queue: Queue
+    answered: float = field(default_factory=time.monotonic)
+    taken: int = 0
+    waiting: bool = True
+    refused: Refused | None = None
+
+
+@pytest.fixture
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+def a_watchdog(redis: Redis, *intakes: Any, beat: float = 0.0, patience: float = 20) -> Watchdog:
+    """`beat`: how many seconds ago the last one was."""
+    return Watchdog(redis, intakes, lambda: time.monotonic() - beat, patience=patience)
+
+
+async def test_progress_is_no_trouble(redis: Redis) -> None:
+    watchdog = a_watchdog(redis, AnIntake(Queue(redis, "relay", "q", "w1")))
+    await watchdog.look()
+    assert watchdog.troubles() == []
+    assert watchdog.reconnections == 0
+
+
+async def test_a_heart_that_does_not_beat_is_said(redis: Redis) -> None:
+    (trouble,) = a_watchdog(redis, beat=60).troubles()
+    assert trouble == "no heartbeat for 60 s"
+
+
+async def test_a_queue_that_gives_no_answer_is_said(redis: Redis) -> None:
+    intake = AnIntake(Queue(redis, "relay", "q", "w1"), answered=time.monotonic() - 30, waiting=False)
+    assert a_watchdog(redis, intake).troubles() == ["queue q: no answer for 30 s"]
+
+
+async def test_a_queue_that_redis_refuses_is_trouble_that_new_connections_do_not_help(redis: Redis) -> None:
+    queue = Queue(redis, "relay", "q", "w1")
+    refused = Refused(time.monotonic() - 30, "take: WRONGTYPE")
+    watchdog = a_watchdog(redis, AnIntake(queue, refused=refused))
+    await watchdog.look()
+    assert watchdog.troubles() == ["queue q: Redis refuses it for 30 s: take: WRONGTYPE"]
+    assert watchdog.reconnections == 0
+    assert a_watchdog(redis, AnIntake(queue, refused=refused), patience=60).troubles() == []
+
+
+async def test_a_queue_that_fills_while_nothing_comes_is_said_until_something_comes(redis: Redis) -> None:
+    intake = AnIntake(Queue(redis, "relay", "q", "w1"))
+    watchdog = a_watchdog(redis, intake, patience=0.5)
+    await redis.rpush("q", "waits")
+    await watchdog.look()
+    troubles: list[str] = []
+    async with asyncio.timeout(120):
+        while not troubles:
+            await asyncio.sleep(0.01)
+            intake.answered = time.monotonic()
+            troubles = watchdog.troubles()
+    assert [trouble.partition(" for")[0] for trouble in troubles] == ["queue q: elements wait"]
+    intake.taken += 1
+    for _ in range(QUEUES_INTERVAL):
+        await watchdog.look()
+    intake.answered = time.monotonic()
+    assert watchdog.troubles() == []
+
+
+async def test_a_connection_that_is_silent_is_dropped_and_the_next_one_works(
+    redis: Redis, redis_server: RedisServer
+) -> None:
+    """The host that it leads to is gone without a word; a new connection leads elsewhere."""
+    async with (
+        proxying(redis_server.port) as proxy,
+        Redis.from_url(proxy.url, protocol=2, socket_timeout=BLOCKING_TIMEOUT) as client,
+    ):
+        watchdog = a_watchdog(client, beat=60)
+        assert await client.ping()
+        proxy.lose_answers()
+        silent = asyncio.create_task(client.ping())
+        await asyncio.sleep(0.01)  # the ping is on its way
+        watchdog._dropped = 0.0
+        await asyncio.wait_for(watchdog.look(), 120)
+        assert watchdog.reconnections == 1
+        (failed,) = await asyncio.gather(silent, return_exceptions=True)
+        assert isinstance(failed, Exception)
+        proxy.heal()
+        assert await client.ping()
+        await watchdog.look()
+        assert watchdog.reconnections == 1, "once for each time that its patience ends"

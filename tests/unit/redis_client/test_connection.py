@@ -1,0 +1,145 @@
+"""One connection for all: answers find their questions, and trouble ends with the connection that had it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError, NoScriptError, ResponseError, TimeoutError
+
+from relay.redis_client.connect import drop_connections
+from relay.redis_client.connection import Channel
+from testing.redis_server import RedisServer
+
+
+@pytest.fixture
+async def client(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_server.url, socket_timeout=30, protocol=2) as client:
+        yield client
+
+
+@pytest.fixture
+async def channel(client: Redis) -> AsyncIterator[Channel]:
+    channel = Channel(client)
+    yield channel
+    await channel.close()
+
+
+async def connected(redis: Redis) -> int:
+    return int((await redis.info("clients"))["connected_clients"])
+
+
+async def test_answers_find_their_questions(channel: Channel, redis: Redis) -> None:
+    before = await connected(redis)
+    texts = ["x" * random.randrange(100_000) + str(number) for number in range(200)]
+    assert await asyncio.gather(*(channel.ask("ECHO", text) for text in texts)) == [
+        text.encode() for text in texts
+    ]
+    assert await connected(redis) == before + 1
+
+
+async def test_words_of_any_kind(channel: Channel) -> None:
+    words = ("return ARGV", 0, "ä", b"\0\r\n", 7, 1.5, "")
+    assert await channel.ask("EVAL", *words) == ["ä".encode(), b"\0\r\n", b"7", b"1.5", b""]
+
+
+async def test_an_error_is_one_question_s_alone(channel: Channel) -> None:
+    answers = await asyncio.gather(
+        channel.ask("ECHO", "a"),
+        channel.ask("EVALSHA", "0" * 40, 0),
+        channel.ask("EVAL", "return redis.error_reply('no')", 0),
+        channel.ask("ECHO", "b"),
+        return_exceptions=True,
+    )
+    assert (answers[0], answers[3]) == (b"a", b"b")
+    assert isinstance(answers[1], NoScriptError)
+    assert isinstance(answers[2], ResponseError)
+
+
+async def test_one_that_is_cancelled_leaves_the_others_their_answers(channel: Channel) -> None:
+    await channel.ask("PING")
+    asked = [asyncio.ensure_future(channel.ask("ECHO", str(number))) for number in range(9)]
+    await asyncio.sleep(0)
+    asked[4].cancel()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(answers.pop(4), asyncio.CancelledError)
+    assert answers == [b"0", b"1", b"2", b"3", b"5", b"6", b"7", b"8"]
+    assert await channel.ask("ECHO", "after") == b"after"
+
+
+@pytest.mark.parametrize("how", ["killed", "dropped", "closed"])
+async def test_when_the_connection_ends_all_fail_and_the_next_question_connects(
+    channel: Channel, client: Redis, redis: Redis, how: str
+) -> None:
+    number = await channel.ask("CLIENT", "ID")
+    asked = [asyncio.ensure_future(channel.ask("BLPOP", "nothing", 0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    if how == "killed":
+        await redis.execute_command("CLIENT", "KILL", "ID", number)
+    elif how == "dropped":
+        await drop_connections(client)
+    else:
+        await channel.close()
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(answer, ConnectionError)
+    assert await channel.ask("CLIENT", "ID") > number
+
+
+async def test_many_that_come_at_once_open_one_connection(channel: Channel, redis: Redis) -> None:
+    before = await connected(redis)
+    numbers = await asyncio.gather(*(channel.ask("CLIENT", "ID") for _ in range(50)))
+    assert len(set(numbers)) == 1
+    assert await connected(redis) == before + 1
+
+
+async def test_silence_ends_all_that_is_under_way(redis_server: RedisServer, redis: Redis) -> None:
+    async with Redis.from_url(redis_server.url, socket_timeout=2, protocol=2) as client:
+        channel = Channel(client)
+        await channel.ask("SET", "list", "no list")
+        asked = [asyncio.ensure_future(channel.ask("BLPOP", "nothing", 0)) for _ in range(3)]
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(answer, TimeoutError)
+            assert str(answer) == "no answer within 2 s"
+        assert await channel.ask("GET", "list") == b"no list"
+        await channel.close()
+
+
+async def test_an_answer_resets_the_patience(redis_server: RedisServer) -> None:
+    """A channel that is always in use is never silent."""
+    async with Redis.from_url(redis_server.url, socket_timeout=2, protocol=2) as client:
+        channel = Channel(client)
+        first = await channel.ask("CLIENT", "ID")
+        for _ in range(4):
+            await channel.ask("BLPOP", "nothing", 0.7)
+        assert await channel.ask("CLIENT", "ID") == first
+        await channel.close()
+
+
+async def test_nobody_listens() -> None:
+    async with Redis(port=1, socket_timeout=1) as client:
+        with pytest.raises(ConnectionError):
+            await Channel(client).ask("PING")
+
+
+async def test_its_connection_goes_back_as_it_was(channel: Channel, client: Redis) -> None:
+    await channel.ask("PING")
+    await channel.close()
+    assert [connection.socket_timeout for connection in client.connection_pool._available_connections] == [30]
+    assert await client.ping()
+
+
+async def test_a_text_that_is_too_long_is_dropped_and_the_next_answer_is_right(redis: Redis) -> None:
+    channel = Channel(redis, longest=1000)
+    await redis.rpush("list", b"a" * 1000, b"b" * 1001, b"c" * 3_000_000, b"\r\n", b"")
+    answers = [await channel.ask("LPOP", "list") for _ in range(6)]
+    assert answers == [b"a" * 1000, b"", b"", b"\r\n", b"", None]
+    assert await channel.ask("BLMOVE", "list", "other", "LEFT", "RIGHT", 0.01) is None
+    await redis.set("text", "x")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await channel.ask("LPOP", "text")
+    await redis.rpush("list", b"again")
+    assert await channel.ask("LPOP", "list") == b"again"
+    await channel.close()
