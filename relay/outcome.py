@@ -62,11 +62,23 @@ class Unregistered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unauthorised(msgspec.Struct, frozen=True, gc=False):
-    """Our credentials or our account are refused: the lane holds, loudly. Spends no attempt."""
+    """Our credentials, our account or a fixed address were refused, or only this message was: one answer does
+    not say which.
+
+    The lane tries other messages. If the provider accepts one of them, this message is at fault and ends with
+    `reason`: as unregistered with feedback about `target` if `unregistered` is set, otherwise as rejected. If
+    the provider refuses several different targets and accepts none in between, the lane holds, loudly. Spends
+    no attempt.
+
+    `target` names what the message was for (a device token, a subscription, a channel): two refusals of one
+    target count once. Empty: every message has a target of its own.
+    """
 
     reason: str
     status: int = 0
     body: bytes = b""
+    target: str = ""
+    unregistered: bool = False
 
 
 class Isolate(msgspec.Struct, frozen=True, gc=False):
