@@ -85,11 +85,16 @@ class Worker:
         async with self._heard:
             self._heard.notify_all()
 
-    async def says(self, event: str, times: int = 1, seconds: float = 120) -> dict[str, Any]:
-        """Wait for a log line that contains the text; the last such line."""
+    async def says(self, event: str, times: int = 1, seconds: float = 120, **fields: str) -> dict[str, Any]:
+        """Wait for a log line whose event and fields contain these texts; returns the last such line."""
+        wanted = {"event": event, **fields}
 
         def heard() -> list[dict[str, Any]]:
-            return [line for line in self.lines if event in str(line.get("event"))]
+            return [
+                line
+                for line in self.lines
+                if all(text in str(line.get(name)) for name, text in wanted.items())
+            ]
 
         try:
             async with asyncio.timeout(seconds), self._heard:

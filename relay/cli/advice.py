@@ -55,6 +55,6 @@ async def log_findings(client: Client, settings: Settings) -> None:
         logger.warning("cannot examine Redis", error=f"no answer within {TIMEOUT:g} s")
     for finding in findings:
         if finding.level in (Level.WARNING, Level.FAILED):
-            logger.warning(finding.text, about=finding.subject)
+            logger.warning("startup check", about=finding.subject, finding=finding.text)
         elif finding.subject == "embedded":
-            logger.info("an embedded Redis runs", server=finding.text)
+            logger.info("using an embedded Redis", server=finding.text)

@@ -187,7 +187,9 @@ class _Work:
             except UsageError as error:
                 if before is None:
                     raise
-                logger.error("the new file cannot be served: the old one stays", error=str(error))
+                logger.error(
+                    "the new configuration cannot be used: the old configuration stays", error=str(error)
+                )
                 self._settings, before = before, None
                 continue
             except StoreError as error:
@@ -206,7 +208,7 @@ class _Work:
             if not self._settings.redis.is_same_server(before.redis):
                 if self._deployment.supervisor:
                     return  # the supervisor starts another process, which makes new connections
-                logger.warning("a change of `redis` needs a restart")
+                logger.warning("a change of redis needs a restart")
             # Texts of the old file may still appear in what is logged.
             logs.hide([*secrets_in(before), *secrets_in(self._settings)])
 
@@ -227,7 +229,7 @@ async def _work_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: b
                 yield _Change(None, Deployment(reload_failure=change))
             else:
                 if change.settings.processes != loaded.settings.processes:
-                    logger.warning("a change of `processes` needs a restart")
+                    logger.warning("a change of processes needs a restart")
                 yield _Change(change.settings, Deployment())
 
     _handle_stops(work)
@@ -282,7 +284,7 @@ async def _ordered(link: Link[Orders], snapshot: Snapshot) -> AsyncIterator[_Cha
             try:
                 settings = await asyncio.to_thread(restore, orders.snapshot, adapters())
             except ConfigError as error:  # this process runs another version than its supervisor
-                logger.error("the supervisor's configuration is wrong here", problems=error.problems)
+                logger.error("this worker cannot use the supervisor's configuration", problems=error.problems)
             else:
                 snapshot = orders.snapshot
         yield _Change(settings, orders.deployment)

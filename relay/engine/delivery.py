@@ -68,7 +68,7 @@ class Delivery:
             group = self._provider.group(message)
             hash(group)
         except FAULTS as error:
-            self._report("the adapter failed to group a message: it travels alone", [message], error)
+            self._report("the adapter failed to group a message; sending it alone", [message], error)
             return None
         return group
 

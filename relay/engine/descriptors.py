@@ -39,7 +39,8 @@ def within(settings: Settings, limit: int) -> Settings:
     if limit == resource.RLIM_INFINITY or wanted <= room:
         return settings
     logger.warning(
-        "too few file descriptors: fewer requests at a time; raise the limit (`ulimit -n`, LimitNOFILE=)",
+        "too few file descriptors; sending fewer requests at a time",
+        hint="raise the limit of open files: `ulimit -n`, or LimitNOFILE= in systemd",
         limit=limit,
         needed=wanted + RESERVE + len(settings.queues),
     )

@@ -64,14 +64,6 @@ Batch = list[Claim]
 logger = structlog.get_logger()
 
 
-_UNDELIVERED = {
-    "x": ("warning", "dead letter", True),
-    "u": ("warning", "the target is unregistered", True),
-    "e": ("info", "expired before it was sent", False),
-}
-"""By the kind of an outcome: level and event of its log line, and whether it gives a reason."""
-
-
 class Dispatcher:
     """The loops of one lane. `run` returns when it is cancelled; `drain` ends it gently first."""
 
@@ -274,7 +266,7 @@ class Dispatcher:
         returned = await self.lane.hand_back(keep=(*self._held, *unsettled))
         self._unsure = False
         if returned:
-            self._log.info("handed back claims whose answer was lost", messages=returned)
+            self._log.info("released claims whose reply was lost", messages=returned)
 
     async def _feed(self, claims: Iterable[Claim]) -> None:
         batches = deque(self._batches(claims))
@@ -469,7 +461,7 @@ class Dispatcher:
 
     def _apply(self, settled: Settled) -> None:
         if settled.stale:
-            self._log.info("outcomes came too late: the messages were handed on", messages=settled.stale)
+            self._log.info("outcomes came too late; other workers have the messages", messages=settled.stale)
         if settled.state != self._state:
             self._report(settled)
         if settled.state or self._state:
@@ -500,12 +492,17 @@ class Dispatcher:
 
     def _report_end(self, claim: Claim, entry: Entry) -> None:
         """Log a message that will not be delivered."""
-        end = _UNDELIVERED.get(str(entry[2]))
-        if end is not None:
-            level, event, has_reason = end
-            reason = str(entry[3]) if has_reason else ""
-            name = self.provider.name
-            thinned.log(level, event, name, reason, provider=name, id=claim.message.id)
+        name = self.provider.name
+        match entry[2]:
+            case "x":
+                thinned.log("warning", "dead letter", name, str(entry[3]), provider=name, id=claim.message.id)
+            case "u":
+                event = "the target is unregistered"
+                thinned.log("warning", event, name, str(entry[3]), provider=name, id=claim.message.id)
+            case "e":
+                thinned.log(
+                    "info", "expired before it was sent", name, "", provider=name, id=claim.message.id
+                )
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

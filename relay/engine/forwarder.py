@@ -82,14 +82,14 @@ class Courier:
         try:
             return await self.carry(provider)
         except StoreError as error:
-            redis_trouble.log("cannot carry receipts", error, of=provider)
+            redis_trouble.log("cannot forward receipts", error, of=provider)
             return 0
 
     async def _look(self) -> None:
         try:
             self._calls.update(await self._outboxes.filled())
         except StoreError as error:
-            redis_trouble.log("cannot look for receipts", error)
+            redis_trouble.log("cannot check outboxes", error)
 
     async def carry(self, provider: str) -> int:
         """Carry the oldest letters of a lane; how many. Raises StoreError."""

@@ -55,7 +55,7 @@ class Heartbeat:
         asked = time.monotonic()
         known = await self._fleet.beat(self.profile)
         if not known:
-            logger.warning("the fleet took this worker for dead; what it held was handed on")
+            logger.warning("this worker was declared dead; its messages went to other workers")
         if not known or asked - self.last >= LEASE:
             # Messages claimed before are no longer ours, however fresh this beat is.
             self._held_since = time.monotonic()

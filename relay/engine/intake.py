@@ -237,7 +237,7 @@ class Intake:
             earlier = await self.queue.earlier(batch.number)
             self._heard()
         if earlier:
-            self._log.warning("went ahead of an earlier batch that nobody finishes", batches=earlier)
+            self._log.warning("stopped waiting for an earlier batch that no worker finishes", batches=earlier)
 
     async def _enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], number: str) -> frozenset[str]:
         """Put a batch into its lanes; those that refuse it, while others may take it."""
@@ -335,7 +335,7 @@ class Intake:
             self._heard()
             since = self.refused.since if self.refused else time.monotonic()
             self.refused = Refused(since, str(error))
-        redis_trouble.log("Redis is in trouble", error, of=self.queue.name)
+        redis_trouble.log("cannot fetch from the queue", error, of=self.queue.name)
 
 
 async def finish_batch(

@@ -53,12 +53,12 @@ class Janitor:
             number = await self._trim(dead.lane_stream(self._prefix, name), bounds, now)
             if number:
                 await dead.count_trimmed(self._client, self._prefix, name, number)
-                logger.warning("deleted dead letters beyond `dead`", provider=name, number=number)
+                logger.warning("deleted dead letters beyond the limits", provider=name, number=number)
             total += number
         for name, bounds in self._queues.items():
             number = await self._trim(dead.queue_stream(self._prefix, name), bounds, now)
             if number:
-                logger.warning("deleted dead letters beyond `dead`", queue=name, number=number)
+                logger.warning("deleted dead letters beyond the limits", queue=name, number=number)
             total += number
         return total
 

@@ -75,7 +75,7 @@ class Parts:
             else:
                 return
             if _is_cancelled():
-                logger.error("a part of this worker failed while it ended", part=name, exc_info=failure)
+                logger.error("a part of this worker failed while it stopped", part=name, exc_info=failure)
                 raise asyncio.CancelledError
             failures = 1 if self._clock() - started >= self._tuning.healthy else failures + 1
             wait = self._wait(failures)
@@ -113,7 +113,7 @@ class Parts:
         error = one_line(repr(failure), 300)
         self._failing[name] = (error, self._clock() + wait + self._tuning.first)
         logger.error(
-            "a part of this worker failed; it starts again, and everything else goes on",
+            "a part of this worker failed; restarting it",
             part=name,
             restart_in=f"{wait:.1f}s",
             exc_info=failure,

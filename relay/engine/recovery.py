@@ -126,7 +126,7 @@ class Recovery:
             except StoreError as error:
                 self._silences.clear()
                 self._failures["fleet"] = _Failure(str(error), at=time.monotonic())
-                redis_trouble.log("cannot look for dead workers", error)
+                redis_trouble.log("cannot check for dead workers", error)
             await asyncio.sleep(INTERVAL)
 
     async def bury_dead(self) -> int:
@@ -158,7 +158,7 @@ class Recovery:
         for name in sorted({name for member in gone for name in self._lanes_of(member.profile)}):
             found += await self._contained(f"lane {name}", partial(self._sweep_lane, name, workers)) or 0
         if found:
-            logger.warning("gave back what had come to workers that are gone", number=found)
+            logger.warning("recovered messages that reached dead workers late", number=found)
         for member in gone:
             if member.silent > REMEMBERED:
                 await self._forget(member.profile)
@@ -219,7 +219,7 @@ class Recovery:
         if is_done or recovered:
             # All of its lanes: no other worker may know about messages in them that are due later.
             await self._fleet.wake(self._lanes_of(profile))
-            logger.warning("recovered what a dead worker held", worker=worker, messages=recovered)
+            logger.warning("recovered the messages of a dead worker", worker=worker, messages=recovered)
         return is_done
 
     async def _finish(self, name: str, worker: str) -> bool:

@@ -79,7 +79,14 @@ class Router:
             return self._malformed(element, str(error))
         except Exception as error:  # one element must not hold up the elements behind it
             name = self._queue.name
-            thinned.log("error", "cannot read an element", name, repr(error), queue=name, exc_info=error)
+            thinned.log(
+                "error",
+                "cannot parse an element; this is a bug",
+                name,
+                repr(error),
+                queue=name,
+                exc_info=error,
+            )
             return self._malformed(element, f"relay failed to read it: {type(error).__name__}: {error}")
 
     def sort(self, batch: Sequence[bytes]) -> tuple[dict[str, list[Item]], list[tuple[str, bytes]]]:

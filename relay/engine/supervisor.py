@@ -247,7 +247,7 @@ class Supervisor:
         try:
             link = slot.link = await Link.open(end, Health)
         except OSError as error:  # it falls silent, and is replaced
-            logger.error("no link to a worker", error=str(error))
+            logger.error("cannot open the link to a worker", error=str(error))
             end.close()
             return
         try:

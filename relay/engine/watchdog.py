@@ -60,7 +60,7 @@ class Watchdog:
     async def look(self) -> None:
         """Drop the connections if nothing has moved for too long, once for each `patience`."""
         if await follow_master(self._client):
-            logger.warning("the master moved: opening new connections")
+            logger.warning("the Redis master moved; opening new connections")
             self._note()
             return
         if self._looks % QUEUES_INTERVAL == 0:
@@ -68,7 +68,7 @@ class Watchdog:
         self._looks += 1
         troubles = self._stalls()
         if troubles and time.monotonic() - self._dropped > self._patience:
-            redis_trouble.log("connections return nothing: opening new ones", "; ".join(troubles))
+            redis_trouble.log("Redis connections are stalled; opening new ones", "; ".join(troubles))
             await drop_connections(self._client)
             self._note()
 

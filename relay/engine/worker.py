@@ -278,7 +278,7 @@ class Worker:
         """Log once if other workers treat messages of our queues by another configuration."""
         queues = self.profile.queues
         for rival in await rivals(self.client, self.settings.redis.prefix, queues):
-            logger.warning("another fleet takes from the same queues", fleet=str(rival))
+            logger.warning("another fleet reads the same queues", fleet=str(rival))
         try:
             members = await self.fleet.members()
         except StoreError:
@@ -290,7 +290,8 @@ class Worker:
         )
         if others:
             logger.warning(
-                "other workers with this prefix use different settings: reload them, or see `relay status`",
+                "other workers with this prefix use different settings",
+                hint="reload them; `relay status` shows which",
                 prefix=self.settings.redis.prefix,
                 settings=self.profile.settings,
                 workers=others,
@@ -329,7 +330,7 @@ class Worker:
                 if await lane.size() or await lane.letters():
                     return False
         except StoreError as error:
-            redis_trouble.log("cannot see whether all is empty", error)
+            redis_trouble.log("cannot check whether queues and lanes are empty", error)
             return False
         return True
 
@@ -342,7 +343,9 @@ class Worker:
         for drain in late:
             drain.cancel()
         if late:
-            logger.warning("not all was answered in time; the rest is handed back", lanes=len(late))
+            logger.warning(
+                "requests did not finish within shutdown_timeout; releasing their messages", lanes=len(late)
+            )
 
     async def _leave(self) -> None:
         """Hand back all that this worker still holds, and strike it off."""
@@ -362,9 +365,9 @@ class Worker:
                 await self.fleet.leave(self.profile.worker)
                 await self.fleet.wake(list(self.lanes))
         except (StoreError, TimeoutError) as error:
-            logger.warning("cannot hand back; another worker will recover it", error=str(error))
+            logger.warning("cannot release messages; another worker will recover them", error=str(error))
         except Exception:
-            logger.exception("cannot hand back; another worker will recover it")
+            logger.exception("releasing messages failed; this is a bug")
 
     async def _leave_lane(self, provider: str) -> None:
         lane = self.lanes[provider]
@@ -428,7 +431,7 @@ def _built(
     except UsageError:
         raise
     except Exception as error:
-        logger.exception("the adapter failed to take its options", provider=name)
+        logger.exception("the adapter failed to start", provider=name)
         raise UsageError(f"providers.{name}: the adapter {options.type!r} failed: {error!r}") from error
 
 
@@ -456,4 +459,4 @@ async def _cancel(running: Iterable[asyncio.Task[None]], seconds: float = CANCEL
         # Once may not be enough: see `heed_cancellation`.
         _, left = await asyncio.wait(left, timeout=1)
     if left:
-        logger.error("parts do not end: going on without them", parts=[task.get_name() for task in left])
+        logger.error("parts did not stop in time", parts=[task.get_name() for task in left])

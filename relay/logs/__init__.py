@@ -115,7 +115,7 @@ def _line_logger(writer: LogWriter, *_: object) -> LineLogger:
 
 
 def _report_dropped(lines: int) -> None:
-    structlog.get_logger().warning("log lines were dropped: standard error took nothing", lines=lines)
+    structlog.get_logger().warning("log lines were dropped; standard error was blocked", lines=lines)
 
 
 def _contained(processors: Sequence[structlog.typing.Processor]) -> structlog.typing.Processor:

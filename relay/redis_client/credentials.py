@@ -30,7 +30,7 @@ class UrlCredentials(CredentialProvider):
             import structlog
 
             structlog.get_logger().warning(
-                "cannot read `redis.url_file` again: the last password stays", error=str(error)
+                "cannot read `redis.url_file` again: the old password stays", error=str(error)
             )
         return self._last
 

@@ -53,5 +53,5 @@ class Replicas:
         heed_cancellation()
         if not reached:
             self._resting[nodes[0].name] = time.monotonic() + REST
-            logger.warning("no replica follows; a failover now may lose messages", node=nodes[0].name)
+            logger.warning("no replica confirms writes; a failover now may lose messages", node=nodes[0].name)
         return bool(reached)

@@ -17,7 +17,7 @@ from testing.relay_process import Worker, worker, write_config
 from tests.conftest import BINARIES
 from tests.e2e.conftest import webhook
 
-TROUBLES = ("Redis is in trouble", "cannot claim", "no heartbeat", "cannot look for dead workers")
+TROUBLES = ("cannot fetch from the queue", "cannot claim", "no heartbeat", "cannot check for dead workers")
 
 
 def said(running: Worker, event: str) -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ async def test_repeated_lines_are_one_line_with_a_count_and_an_example(
             # Long enough for each loop to notice it several times.
             server.kill()
             await running.says("no heartbeat")
-            await running.says("cannot look for dead workers")
+            await running.says("cannot check for dead workers")
             server.start()
             again = await running.says("Redis answers again")
             running.signal(signal.SIGTERM)

@@ -249,7 +249,7 @@ async def test_a_redis_that_dies_and_comes_back_costs_no_message(
                 await client.rpush("notifications", *hooks(range(300)))
             await receiver.until(100)
             server.kill()
-            await running.says("Redis is in trouble")
+            await running.says("cannot fetch from the queue")
             server.start()
             async with Redis.from_url(server.url) as client:
                 await client.rpush("notifications", *hooks(range(300, 400)))

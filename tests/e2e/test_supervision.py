@@ -215,7 +215,7 @@ async def test_two_fleets_on_one_queue_are_visible(
             while not await redis.pubsub_channels("one:wake"):
                 await asyncio.sleep(0.05)
         async with worker(configs[1]) as second:
-            line = await second.says("another fleet takes from the same queues")
+            line = await second.says("another fleet reads the same queues")
             assert f"`redis.prefix: one` ({os.uname().nodename} pid {first.process.pid})" in line["fleet"]
             async with asyncio.timeout(120):
                 while not (found := (await status(configs[0]))["findings"]):

@@ -106,9 +106,12 @@ async def test_a_redis_that_evicts_and_names_that_left_the_file_are_warned_of(
         tmp_path, redis_server.url, {"hook": webhook(receiver)}, queues[1:], admin={"listen": address}
     )
     async with worker(config) as running:
-        await running.says("allkeys-lru deletes queues and lanes")
-        await running.says("provider gone is not in the file, but holds messages (0 waiting, 1 delayed")
-        await running.says("queue left is not in the file, but holds elements (1 waiting")
+        for finding in (
+            "allkeys-lru deletes queues and lanes",
+            "provider gone is not in the file, but holds messages (0 waiting, 1 delayed",
+            "queue left is not in the file, but holds elements (1 waiting",
+        ):
+            await running.says("startup check", finding=finding)
         metrics = (await get(f"http://{address}/metrics"))[1]
         assert 'relay_lane_delayed{provider="gone"} 1.0' in metrics
         assert 'relay_lane_unconfigured{provider="gone"} 1.0' in metrics

@@ -146,7 +146,7 @@ async def test_a_reload_that_an_adapter_refuses_keeps_the_old_configuration(
     async with worker(config, **installed) as running:
         write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble", "start": "is wrong"}})
         running.signal(signal.SIGHUP)
-        said = await running.says("the new file cannot be served")
+        said = await running.says("the new configuration cannot be used")
         assert "write another option" in said["error"]
         await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
         assert await redis.blpop(["receipts:a"], 60)  # type: ignore[misc]

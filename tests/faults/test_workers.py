@@ -47,7 +47,7 @@ async def test_a_frozen_worker_that_wakes_settles_nothing_that_was_handed_on(
         await receiver.until(20)
         frozen.signal(signal.SIGSTOP)
         async with worker(config) as living:
-            recovered = await living.says("recovered what a dead worker held")
+            recovered = await living.says("recovered the messages of a dead worker")
             assert recovered["messages"] == {"hook": 20}
             await receiver.until(40)
             # The second ones are answered for good, the first ones would never be taken again.
