@@ -70,7 +70,7 @@ class Lane:
     """One queue, one provider, one worker."""
 
     def __init__(self, redis: Redis) -> None:
-        self._channel = Channel(redis)
+        self._channel = Channel(redis.connection_pool)
         self._transport = CurlTransport(timeout=10, concurrency=CONCURRENCY)
         self._ready: deque[tuple[bytes, bytes]] = deque()
         self._done: list[bytes] = []

@@ -156,6 +156,13 @@ async def worker(
                 await process.wait()
 
 
+def limit_memory(pid: int, room: int) -> None:
+    """Let a process grow by `room` bytes from now on."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    size = int(status.partition("VmSize:")[2].split()[0]) * 1024
+    resource.prlimit(pid, resource.RLIMIT_AS, (size + room, size + room))
+
+
 def write_config(
     folder: Path, redis_url: str, providers: dict[str, Any], queues: list[Any] | None = None, **rest: Any
 ) -> Path:

@@ -52,7 +52,7 @@ def channel_of(client: Redis) -> Channel:
     """What all scripts go over that are run on one Redis."""
     channel = _channels.get(client)
     if channel is None:
-        channel = _channels[client] = Channel(client)
+        channel = _channels[client] = Channel(client.connection_pool)
     return channel
 
 

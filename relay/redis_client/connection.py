@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 _PIECE = 1 << 16  # bytes to drop at once
@@ -21,16 +20,26 @@ _PIECE = 1 << 16  # bytes to drop at once
 Word = str | bytes | int | float
 
 
+class Connections(Protocol):
+    """Lends connections that are open, as the pools of redis-py do."""
+
+    async def get_connection(self) -> Any:
+        """An open connection."""
+
+    async def release(self, connection: Any) -> None:
+        """Take it back."""
+
+
 class Channel:
     """Connects at the first command, and anew after any trouble."""
 
-    def __init__(self, client: Redis, *, longest: int | None = None) -> None:
+    def __init__(self, connections: Connections, *, longest: int | None = None) -> None:
         """With `longest` (bytes), a longer text is read and dropped piece by piece, and b"" is returned.
 
         Only for commands that answer by a text or nothing: a client library would hold the text in memory
         several times over.
         """
-        self._pool: Any = client.connection_pool
+        self._pool = connections
         self._longest = longest
         self._link: _Link | None = None
         self._opening = asyncio.Lock()
@@ -58,7 +67,7 @@ class Channel:
 class _Link:
     """One connection, from its opening to its end."""
 
-    def __init__(self, pool: Any, connection: Any, longest: int | None) -> None:
+    def __init__(self, pool: Connections, connection: Any, longest: int | None) -> None:
         self._pool = pool
         self._longest = longest
         self._connection = connection

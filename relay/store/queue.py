@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Client, ask, describe, heed_cancellation
 from relay.redis_client.connection import Channel
+from relay.redis_client.slots import SlotChannel
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.scripting import script
 
@@ -88,7 +89,11 @@ class Queue:
         self.is_beside_lanes = isinstance(client, Redis)
         """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
         # A wait would hold up whatever else goes over its connection.
-        self._waits = Channel(client, longest=LONGEST_WAITED_FOR) if isinstance(client, Redis) else None
+        self._waits = (
+            Channel(client.connection_pool, longest=LONGEST_WAITED_FOR)
+            if isinstance(client, Redis)
+            else SlotChannel(client, name, longest=LONGEST_WAITED_FOR)
+        )
         self._limits = limits or Limits(0, 0, 0)
         self._too_large_in = (self.keys.rejected, self.keys.last)
         self._counts_too_large = self.is_beside_lanes and self._limits.provider is not None
@@ -99,19 +104,19 @@ class Queue:
     async def wait(self, seconds: float) -> bytes | None:
         """The next element, which is still to be taken; None if none came within `seconds`.
 
-        TOO_LONG for a long one, except in a cluster.
+        TOO_LONG for a long one, which does not enter this process's memory.
 
         The element is moved aside, from where whoever takes next takes first: it keeps its place, and this
         worker may die or be cut off without holding it.
         """
-        ask = self._client.execute_command if self._waits is None else self._waits.ask
         try:
-            element: bytes | None = await ask("BLMOVE", self.name, self.keys.staged, "LEFT", "RIGHT", seconds)
+            element: bytes | None = await self._waits.ask(
+                "BLMOVE", self.name, self.keys.staged, "LEFT", "RIGHT", seconds
+            )
         except TROUBLE as error:
             raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
         except asyncio.CancelledError:
-            if self._waits is not None:
-                await self._waits.close()  # Redis hears that nobody waits
+            await self._waits.close()  # Redis hears that nobody waits
             raise
         heed_cancellation()
         return element

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from redis.asyncio import Redis
 
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
+from testing.relay_process import limit_memory, relay, worker, write_config
 from tests.e2e.conftest import webhook
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -45,12 +44,6 @@ async def until_receipts(redis: Redis, number: int) -> dict[str, tuple[str, str]
     return found
 
 
-def limit_memory(pid: int) -> None:
-    status = Path(f"/proc/{pid}/status").read_text()
-    size = int(status.partition("VmSize:")[2].split()[0]) * 1024
-    resource.prlimit(pid, resource.RLIMIT_AS, (size + ROOM, size + ROOM))
-
-
 async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
@@ -59,7 +52,7 @@ async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(
     async with worker(config) as running:
         await redis.rpush("notifications", message("warm"))
         await until_receipts(redis, 1)
-        limit_memory(running.process.pid)
+        limit_memory(running.process.pid, ROOM)
         await redis.rpush("notifications", huge)  # it waits for one element
         await redis.rpush("notifications", message("a"))
         await until_receipts(redis, 2)

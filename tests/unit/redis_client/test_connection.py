@@ -23,7 +23,7 @@ async def client(redis_server: RedisServer) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def channel(client: Redis) -> AsyncIterator[Channel]:
-    channel = Channel(client)
+    channel = Channel(client.connection_pool)
     yield channel
     await channel.close()
 
@@ -97,7 +97,7 @@ async def test_many_that_come_at_once_open_one_connection(channel: Channel, redi
 
 async def test_silence_ends_all_that_is_under_way(redis_server: RedisServer, redis: Redis) -> None:
     async with Redis.from_url(redis_server.url, socket_timeout=2, protocol=2) as client:
-        channel = Channel(client)
+        channel = Channel(client.connection_pool)
         await channel.ask("SET", "list", "no list")
         asked = [asyncio.ensure_future(channel.ask("BLPOP", "nothing", 0)) for _ in range(3)]
         for answer in await asyncio.gather(*asked, return_exceptions=True):
@@ -110,7 +110,7 @@ async def test_silence_ends_all_that_is_under_way(redis_server: RedisServer, red
 async def test_an_answer_resets_the_patience(redis_server: RedisServer) -> None:
     """A channel that is always in use is never silent."""
     async with Redis.from_url(redis_server.url, socket_timeout=2, protocol=2) as client:
-        channel = Channel(client)
+        channel = Channel(client.connection_pool)
         first = await channel.ask("CLIENT", "ID")
         for _ in range(4):
             await channel.ask("BLPOP", "nothing", 0.7)
@@ -121,7 +121,7 @@ async def test_an_answer_resets_the_patience(redis_server: RedisServer) -> None:
 async def test_nobody_listens() -> None:
     async with Redis(port=1, socket_timeout=1) as client:
         with pytest.raises(ConnectionError):
-            await Channel(client).ask("PING")
+            await Channel(client.connection_pool).ask("PING")
 
 
 async def test_its_connection_goes_back_as_it_was(channel: Channel, client: Redis) -> None:
@@ -132,7 +132,7 @@ async def test_its_connection_goes_back_as_it_was(channel: Channel, client: Redi
 
 
 async def test_a_text_that_is_too_long_is_dropped_and_the_next_answer_is_right(redis: Redis) -> None:
-    channel = Channel(redis, longest=1000)
+    channel = Channel(redis.connection_pool, longest=1000)
     await redis.rpush("list", b"a" * 1000, b"b" * 1001, b"c" * 3_000_000, b"\r\n", b"")
     answers = [await channel.ask("LPOP", "list") for _ in range(6)]
     assert answers == [b"a" * 1000, b"", b"", b"\r\n", b"", None]
