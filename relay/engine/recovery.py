@@ -229,7 +229,10 @@ class Recovery:
             # This file no longer names the queue: others' do, or will.
             await self._queue(name, worker).give_back()
             return True
-        living = [member.profile.worker for member in await self._fleet.members() if member.silent <= LEASE]
+        members = await self._fleet.members()
+        silences = self._silences.look(members, time.monotonic())
+        # A recoverer that died beside us counts at once: its successor may start long before its lease ends.
+        living = [member.profile.worker for member in members if not self._is_dead(member.profile, silences)]
         return await finish_batch(
             self._queue(name, worker),
             router,

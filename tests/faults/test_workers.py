@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from testing import adapter
 from testing.receiver import Answer, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import Worker, relay, worker, write_config
@@ -92,3 +93,40 @@ async def test_rolling_restarts_under_load_lose_and_double_nothing(
     assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
     assert numbers(receiver) == Counter(range(total)), "each exactly once"
     assert await ends(redis) == Counter({(f"m{number}", "delivered"): 1 for number in range(total)})
+
+
+DEADLY = """
+import signal
+from relay.engine.router import Router
+
+route = Router.route
+
+def deadly(self, element):
+    if b"deadly" in element:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return route(self, element)
+
+Router.route = deadly
+"""
+"""The kernel ends a worker while it reads a certain element, as it does when memory is short."""
+
+
+async def test_an_element_that_kills_three_workers_is_a_dead_letter_and_the_others_arrive(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    installed = adapter.install(tmp_path, DEADLY)
+    providers = {"hook": webhook(receiver), "trouble": {"type": "trouble"}}
+    config = write_config(tmp_path, redis_server.url, providers)
+    deadly = json.dumps({"id": "deadly", "payload": {}})
+    await redis.rpush("notifications", message(0), deadly, message(1), message(2))
+    codes = []
+    while -signal.SIGKILL in codes[-1:] or len(codes) == 0:
+        assert len(codes) < 6, "the element kills each worker"
+        codes.append((await relay("run", "-c", str(config), "--until-empty", **installed)).code)
+    assert codes == [-signal.SIGKILL] * 3 + [0]
+    assert numbers(receiver) == Counter(range(3)), "each exactly once"
+    (letter,) = (await relay("dead", "list", "notifications", "--json", "-c", str(config), **installed)).json
+    assert letter["raw"] == deadly
+    assert letter["reason"] == "poison: 3 workers died while they took it from the queue"
+    status = (await relay("status", "--json", "-c", str(config), **installed)).json
+    assert [queue["waiting"] for queue in status["queues"]] == [0]
