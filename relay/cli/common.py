@@ -143,21 +143,27 @@ async def redis(settings: Settings, read_url: Callable[[], str] | None = None) -
         yield client
 
 
-def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine on the fastest event loop that is installed. Ctrl-C cancels it."""
+def run(
+    main: Coroutine[Any, Any, ResultT], loop_factory: Callable[[], AbstractEventLoop] | None = None
+) -> ResultT:
+    """Run a coroutine on asyncio's own event loop, or on one from `loop_factory`. Ctrl-C cancels it.
+
+    asyncio's own loop is enough for a command that waits for Redis most of the time, and uses 2 MiB less than
+    the fastest one.
+    """
     import asyncio
 
-    factory = _event_loop()
     # All that was imported stays; from here on there is garbage.
     gc.freeze()
     gc.enable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(main)
 
 
-def _event_loop() -> Callable[[], AbstractEventLoop]:
+def fastest_loop() -> Callable[[], AbstractEventLoop]:
+    """The factory of the fastest event loop that is installed, for commands that move many messages."""
     try:
         from uvloop import new_event_loop
     except ImportError:

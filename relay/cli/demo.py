@@ -26,4 +26,4 @@ def demo(
     # The demo is heavy: only this command loads it.
     from relay.cli.demo_view import show
 
-    common.run(show(seconds))
+    common.run(show(seconds), common.fastest_loop())

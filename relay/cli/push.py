@@ -46,7 +46,7 @@ def push(
     if message is None and sys.stdin.isatty():
         raise UsageError("nothing to push: give the JSON as an argument, or lines on standard input")
     lines = _lines() if message in (None, "-") else [message.encode("utf-8", "surrogateescape")]
-    common.run(_push(settings, queue, lines, force=force))
+    common.run(_push(settings, queue, lines, force=force), common.fastest_loop())
 
 
 def _lines() -> Iterator[bytes]:

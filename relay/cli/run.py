@@ -72,7 +72,7 @@ def run(
     signal.pthread_sigmask(signal.SIG_BLOCK, HANGUP)
     end = inherited()
     if end is not None:
-        common.run(_work_for_supervisor(end, until_empty=until_empty))
+        common.run(_work_for_supervisor(end, until_empty=until_empty), common.fastest_loop())
         return
     file = ConfigurationFile(common.config_path(context, config))
     loaded = file.load()
@@ -83,11 +83,15 @@ def run(
         return len(os.sched_getaffinity(0)) if wanted == "auto" else wanted
 
     if number_of(loaded.settings) == 1:
-        common.run(_work_alone(file, loaded, until_empty=until_empty))
+        common.run(_work_alone(file, loaded, until_empty=until_empty), common.fastest_loop())
     else:
         command = [sys.executable, "-m", "relay", "run", "-c", str(file.path)]
         command += ["--until-empty"] if until_empty else []
-        raise typer.Exit(common.run(supervise(file, loaded, command, number_of, until_empty=until_empty)))
+        raise typer.Exit(
+            common.run(
+                supervise(file, loaded, command, number_of, until_empty=until_empty), common.fastest_loop()
+            )
+        )
 
 
 def _configure_logs(settings: Settings) -> None:

@@ -101,7 +101,7 @@ def sandbox(
         seed=seed,
         token=token or "",
     )
-    common.run(_serve(options, _Lines(quiet=quiet)))
+    common.run(_serve(options, _Lines(quiet=quiet)), common.fastest_loop())
 
 
 def kept_keys() -> Path | None:
