@@ -1,18 +1,22 @@
-"""`relay dead`: list, show, retry and purge what could not be delivered."""
+"""`relay dead`: list, show, retry and purge what could not be delivered.
+
+A replay has to fit into little memory, so a module that few calls need is imported inside the function that
+needs it: tables and progress bars (3 MiB), the router and the adapters (6 MiB).
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from textwrap import indent
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
 from relay.cli import common
 from relay.engine.replay import DeadLetters, Result, Selection
@@ -23,6 +27,9 @@ from relay.settings.redaction import text_without_credentials, without_credentia
 from relay.store import dead
 from relay.store.dead import DeadLetter
 from relay.text import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 ROWS = 200
 """Rows of one table."""
@@ -93,6 +100,9 @@ class _Tables:
         self._table = self._new()
 
     def _new(self) -> Table:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for column in ("when", "id", "attempts", "status"):
             table.add_column(column, no_wrap=True)
@@ -100,6 +110,8 @@ class _Tables:
         return table
 
     def add(self, letter: DeadLetter, provider: str | None) -> None:
+        from rich.text import Text
+
         identity = letter.message.id if letter.message else letter.entry
         status = str(letter.status or "")
         # As `Text`: brackets in them are no markup.
@@ -201,9 +213,10 @@ def _work(
     settings: Settings, selection: Selection, work: Work, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     """Count the letters, ask for confirmation on a terminal, do the work, and report."""
-    asks = not yes and common.notes.is_terminal
+    on_terminal = sys.stderr.isatty()
+    asks = not yes and on_terminal
     number = None
-    if dry_run or common.notes.is_terminal:
+    if dry_run or on_terminal:
         number = common.run(_count(settings, selection))
     if dry_run:
         _report(as_json, work, Result(matched=number or 0), dry=True)
@@ -266,15 +279,23 @@ async def _count(settings: Settings, selection: Selection) -> int:
 async def _perform(settings: Settings, selection: Selection, work: Work, number: int | None) -> Result:
     async with common.redis(settings) as client:
         letters = DeadLetters(client, settings, selection)
-        with Progress(console=common.notes, transient=True, disable=not common.notes.is_terminal) as bar:
-            task = bar.add_task(work.doing, total=number)
-
-            def progress(count: int) -> None:
-                bar.update(task, advance=count)
-
+        with _progress(work.doing, number) as progress:
             if work is PURGE:
                 return await letters.purge(progress)
-            return await letters.retry(common.providers(settings), progress)
+            return await letters.retry(partial(common.providers, settings), progress)
+
+
+@contextmanager
+def _progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, else nothing. Call it with the number of letters just dealt with."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=common.notes, transient=True) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda count: bar.update(task, advance=count)
 
 
 def as_data(letter: DeadLetter, provider: str | None = None) -> dict[str, Any]:

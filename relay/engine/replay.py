@@ -1,4 +1,8 @@
-"""Select dead letters, send them again or delete them, page by page."""
+"""Select dead letters, send them again or delete them, page by page.
+
+Only a malformed letter needs the router and the providers, which add memory to every other replay. Both are
+built when the first such letter is read.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
 
 from relay import tasks
-from relay.engine.router import Router
 from relay.errors import UsageError
-from relay.provider import Provider
 from relay.redis_client.client import Client
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
@@ -19,11 +23,17 @@ from relay.store.dead import DeadLetter
 from relay.store.fleet import Fleet
 from relay.store.lane import Lane, Malformed
 
+if TYPE_CHECKING:
+    from relay.engine.router import Router
+    from relay.provider import Provider
+
 ELEMENTS_BYTES = 1024 * 1024
 """Bytes of malformed elements that are read again together."""
 
 Progress = Callable[[int], None]
 """Is called with the number of letters that were dealt with."""
+
+BuildProviders: TypeAlias = "Callable[[], dict[str, Provider[ProviderOptions]]]"
 
 
 @dataclass(frozen=True)
@@ -119,12 +129,13 @@ class DeadLetters:
             entries = [letter.entry for letter in letters if letter.stream == stream]
             result.done += await dead.forget(self._client, stream, entries)
 
-    async def retry(self, providers: dict[str, Provider[ProviderOptions]], progress: Progress) -> Result:
+    async def retry(self, build_providers: BuildProviders, progress: Progress) -> Result:
         """Put the letters back into their lanes. The limit counts those that went back.
 
-        Ends early, with what was done, if it is cancelled.
+        `build_providers` is called once, when the first malformed letter comes. Ends early, with what was
+        done, if it is cancelled.
         """
-        result, touched = Result(), set[str]()
+        result, touched, providers = Result(), set[str](), cache(build_providers)
         routers: dict[str, Router] = {}
         try:
             async for page in self.pages():
@@ -143,7 +154,7 @@ class DeadLetters:
     async def _retry_page(
         self,
         letters: Sequence[DeadLetter],
-        providers: dict[str, Provider[ProviderOptions]],
+        providers: BuildProviders,
         routers: dict[str, Router],
         result: Result,
         touched: set[str],
@@ -170,7 +181,7 @@ class DeadLetters:
     async def _read_again(
         self,
         letters: Sequence[DeadLetter],
-        providers: dict[str, Provider[ProviderOptions]],
+        providers: BuildProviders,
         routers: dict[str, Router],
         result: Result,
         touched: set[str],
@@ -184,7 +195,7 @@ class DeadLetters:
                 continue
             name = letter.queue or self._selection.name
             if name not in routers:
-                routers[name] = self._router(name, providers)
+                routers[name] = self._router(name, providers())
             provider, item = routers[name].route(letter.raw)
             if provider is None or isinstance(item, Malformed):
                 result.left["still_malformed"] += 1
@@ -202,6 +213,8 @@ class DeadLetters:
         return None if limit is None else max(0, limit - number)
 
     def _router(self, name: str, providers: dict[str, Provider[ProviderOptions]]) -> Router:
+        from relay.engine.router import Router
+
         named = (queue for queue in self._settings.queues if queue.name == name)
         return Router(next(named, None) or QueueSettings(name=name), self._settings, providers)
 

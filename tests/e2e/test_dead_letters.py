@@ -78,15 +78,24 @@ MEMORY = """
 import atexit, pathlib, re, sys
 status = pathlib.Path("/proc/self/status")
 atexit.register(lambda: print(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1], file=sys.stderr))
+"""
+
+RELAY_MAIN = """
 from relay.__main__ import main
 main()
 """
 
+LIBRARIES = """
+import importlib.metadata, hiredis, msgspec, pydantic, pydantic.types, redis.asyncio, typer, yaml
+from pydantic import BaseModel
+"""
+"""Libraries without which no command reads the configuration and talks to Redis."""
 
-async def peak_memory(*words: str) -> tuple[str, int]:
+
+async def peak_memory(*words: str, program: str = RELAY_MAIN) -> tuple[str, int]:
     """The output of a command, and the most memory it had (KiB)."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", MEMORY, *words),
+        *(sys.executable, "-c", MEMORY + program, *words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environment(),
@@ -94,6 +103,24 @@ async def peak_memory(*words: str) -> tuple[str, int]:
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return out.decode(), int(err.decode().split()[-1])
+
+
+async def test_a_hundred_thousand_letters_fit_into_little_more_than_the_libraries(
+    config: str, redis: Redis
+) -> None:
+    number = 100_000
+    await file(redis, number)
+    _, libraries = await peak_memory(program=LIBRARIES)
+    most = libraries + 12 * 1024
+    out, memory = await peak_memory("dead", "list", "hook", "--limit", str(number), "--json", "-c", config)
+    assert out.count('"413 too large"') == number
+    assert memory < most
+    _, memory = await peak_memory("dead", "retry", "hook", "--limit", str(number // 2), "-c", config)
+    assert await redis.xlen(STREAM) == number // 2
+    assert memory < most
+    _, memory = await peak_memory("dead", "purge", "hook", "--yes", "-c", config)
+    assert await redis.xlen(STREAM) == 0
+    assert memory < most
 
 
 async def test_a_list_of_many_letters_takes_no_more_memory_than_a_short_one(
