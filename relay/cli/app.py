@@ -31,7 +31,7 @@ COMMANDS = {
     ),
     "resume": Entry("lanes", "resume", "Send to a provider again, after a pause or in the middle of a hold."),
     "cancel": Entry("lanes", "cancel", "Take a message back that is not in flight yet."),
-    "sandbox": Entry("sandbox", "sandbox", "Run local stand-ins for the providers, with faults to order."),
+    "sandbox": Entry("sandbox", "sandbox", "Run local emulators of the providers, with fault injection."),
     "demo": Entry(
         "demo", "demo", "Show a backlog of thousands go out at the configured rate, and no faster."
     ),

@@ -17,7 +17,7 @@ def demo(
 ) -> None:
     """Show a backlog of thousands go out at the configured rate, and no faster.
 
-    Starts an embedded Redis, stand-ins for Pusher and a webhook receiver, producers and a worker, all on
+    Starts an embedded Redis, emulators for Pusher and a webhook receiver, producers and a worker, all on
     free ports of this machine; ends them all, and leaves nothing behind.
 
     Example: `relay demo --seconds 20`

@@ -67,13 +67,13 @@ class Demo:
 
     async def moment(self) -> Moment:
         """One look at all of it."""
-        journal = self.sandbox.journal
+        request_log = self.sandbox.request_log
         return Moment(
             seconds=asyncio.get_running_loop().time() - self._started,
             pushed=dict(self.pushed),
-            accepted={provider: journal.accepted(provider) for provider in QUEUES},
-            history={provider: journal.history(provider) for provider in QUEUES},
-            busiest={provider: journal.busiest(provider) for provider in QUEUES},
+            accepted={provider: request_log.accepted(provider) for provider in QUEUES},
+            history={provider: request_log.history(provider) for provider in QUEUES},
+            busiest={provider: request_log.busiest(provider) for provider in QUEUES},
             overview=await look(self._client, self.settings),
         )
 

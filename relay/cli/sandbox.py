@@ -1,4 +1,4 @@
-"""`relay sandbox`: stand-ins for the providers."""
+"""`relay sandbox`: local emulators of the providers."""
 
 from __future__ import annotations
 
@@ -21,38 +21,45 @@ from relay.settings.tokens import token_problem
 
 def sandbox(
     listen: Annotated[str, typer.Option(help="Where to listen; port 0 is any free one.")] = "127.0.0.1:8089",
-    fail: Annotated[str | None, typer.Option(help="Share of requests that get a 500, such as 5%.")] = None,
-    latency: Annotated[str | None, typer.Option(help="How long answers take: 50ms, or 10ms-200ms.")] = None,
+    fail: Annotated[
+        str | None, typer.Option(help="Share of requests that fail with 500, such as 5%.")
+    ] = None,
+    latency: Annotated[str | None, typer.Option(help="Delay of answers: 50ms, or 10ms-200ms.")] = None,
     rate_limit: Annotated[
-        str | None, typer.Option(help="Messages a second beyond which the answer is 429, such as 100/s.")
+        str | None, typer.Option(help="Rate above which messages are answered with 429, such as 100/s.")
     ] = None,
     hang: Annotated[
         str | None, typer.Option(help="Share of requests that are never answered, such as 1%.")
     ] = None,
     reset: Annotated[
-        str | None, typer.Option(help="Share of connections that break in mid-answer, such as 1%.")
+        str | None,
+        typer.Option(help="Share of connections that break in the middle of an answer, such as 1%."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the faults repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Make the faults repeatable.")] = None,
     app_id: Annotated[str, typer.Option(help="Pusher app id.")] = SandboxOptions.app_id,
     key: Annotated[str, typer.Option(help="Pusher key.")] = SandboxOptions.key,
     secret: Annotated[str, typer.Option(help="Pusher secret.")] = SandboxOptions.secret,
     webhook_secret: Annotated[
-        str, typer.Option(help='Secret of the webhook receiver; "" takes webhooks without a signature.')
+        str, typer.Option(help='Secret of the webhook receiver; "" accepts webhooks without a signature.')
     ] = SandboxOptions.webhook_secret,
     unregistered: Annotated[
         str | None, typer.Option(help="Share of messages whose device or endpoint is gone, such as 1%.")
     ] = None,
     apns_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port of APNs' HTTP/2 server. Default: the next one, if free."),
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port of the HTTP/2 server (APNs). Default: the one after --listen, if free.",
+        ),
     ] = None,
     apns_topic: Annotated[
-        str, typer.Option(help='The app that APNs takes pushes for; "" takes every topic.')
+        str, typer.Option(help='Bundle id of the app that APNs accepts pushes for; "" accepts every topic.')
     ] = SandboxOptions.apns_topic,
     directory: Annotated[
         Path | None,
         typer.Option(
-            "--dir", help="Keeps keys and certificates. Default: relay/sandbox in your cache folder."
+            "--dir", help="Folder of keys and certificates. Default: relay/sandbox in your cache folder."
         ),
     ] = None,
     token: Annotated[
@@ -60,17 +67,17 @@ def sandbox(
         typer.Option(
             envvar="RELAY_SANDBOX_TOKEN",
             show_envvar=False,
-            help="Opens the page and /_sandbox/ (bearer token, or password in a browser). "
+            help="Token of the page and /_sandbox/ (bearer token, or password in a browser). "
             "Required beyond loopback. Default: $RELAY_SANDBOX_TOKEN.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line for each request.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no line for each request.")] = False,
 ) -> None:
-    """Run local stand-ins for the providers, with faults to order.
+    """Run local emulators of the providers, with fault injection.
 
-    They are as strict as the real ones.
-    Its page shows what came in. Faults can be changed while it runs: POST /_sandbox/faults.
-    A webhook's own URL can order them too: /webhook/x?status=503&retry_after=2&times=3
+    They are as strict as the real services.
+    A web page shows the messages that came in. Change the faults while it runs: POST /_sandbox/faults.
+    The URL of a webhook can ask for faults as well: /webhook/x?status=503&retry_after=2&times=3
 
     Example: `relay sandbox --fail 5% --latency 10ms-200ms --rate-limit 100/s`
     """
@@ -105,7 +112,7 @@ def sandbox(
 
 
 def kept_keys() -> Path | None:
-    """Where keys are kept, so that a configuration stays right; None where nothing can be written."""
+    """Return the folder for keys, so that a configuration stays valid; None if it cannot be written."""
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         folder = cache / "relay" / "sandbox"
@@ -125,7 +132,7 @@ def _faults(orders: dict[str, Any]) -> Faults:
 
 
 class _Lines:
-    """Standard output, until its reader leaves (`| head`): requests are answered all the same."""
+    """Prints to standard output until its reader leaves (`| head`). Requests are answered regardless."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -137,12 +144,12 @@ class _Lines:
             typer.echo(line)
         except OSError:
             self.quiet = True
-            # The rest of the buffer must not fail again at the exit.
+            # Otherwise the rest of the buffer would fail again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _serve(options: SandboxOptions, lines: _Lines) -> None:
-    # The server is heavy: only this command loads it.
+    # The server is slow to import, so only this command loads it.
     from relay.sandbox.server import Sandbox
 
     stop = asyncio.Event()
@@ -160,9 +167,10 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
         ) from None
     try:
         common.notes.print(
-            f"[bold]sandbox[/] at {running.url}/ (its page shows what comes in)\n", highlight=False
+            f"[bold]sandbox[/] at {running.url}/ (the page shows the messages that come in)\n",
+            highlight=False,
         )
-        # Paths must not be broken at a terminal's width: they are there to be copied.
+        # No line breaks at the terminal's width, so that paths can be copied.
         common.notes.print(running.providers_yaml(), markup=False, highlight=False, soft_wrap=True)
         common.notes.print(
             f"# A browser's subscription to push to: curl {running.url}/_sandbox/subscriptions\n",
@@ -173,11 +181,11 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
         await stop.wait()
     finally:
         await running.stop()
-    _summarise(running.journal.stats())
+    _summarise(running.request_log.stats())
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    """The system's own words: asyncio's repeat the address, in brackets."""
+    """Return the system's own words, because asyncio's message repeats the address."""
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return str(error)
@@ -185,7 +193,7 @@ def _reason(error: OSError | UnicodeError) -> str:
 
 def _summarise(stats: dict[str, dict[str, Any]]) -> None:
     if not stats:
-        common.notes.print("nothing came in", highlight=False)
+        common.notes.print("no requests", highlight=False)
     for provider, counts in stats.items():
         common.notes.print(
             f"{provider}: {counts['accepted']} accepted, {counts['refused']} refused, "

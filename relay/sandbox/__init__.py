@@ -1,15 +1,15 @@
-"""Local stand-ins for the providers: they check requests as strictly as the real ones do, and can be
-told to fail, stall or throttle. Nothing here is shared with the adapters: a mistake in one of them must
-not be repeated by its judge.
+"""Local emulators of the providers. They check requests as strictly as the real services do, and fail, stall
+or throttle on demand. They share no code with the adapters, so that a mistake in an adapter is not repeated
+here.
 
     server.py  HTTP/1.1 on one port ────────┐
-    http2.py   HTTP/2 over TLS, for APNs ───┴▶ reception.py: judge, order faults, note
+    http2.py   HTTP/2 over TLS, for APNs ───┴▶ reception.py: check, inject faults, log
                                                ├▶ pusher.py, webhook.py, apns.py, fcm.py, webpush.py: pure
-                                               ├▶ faults.py              what goes wrong, by order
-                                               └▶ journal.py             what came in
+                                               ├▶ faults.py              the faults in force
+                                               └▶ request_log.py         the requests so far
     control.py     /_sandbox/… and the page
-    identity.py    the keys and certificates of the server and of its users
-    exchange.py    the data that passes between them; the interface of a stand-in
+    identity.py    keys and certificates of the server and of its users
+    exchange.py    the data that passes between them; the interface of an emulator
 
-A further stand-in is one class with the shape of `exchange.StandIn`, named in `server.stand_ins`.
+To add an emulator, write a class with the shape of `exchange.Emulator` and name it in `server.emulators`.
 """

@@ -74,7 +74,7 @@ class Wrong(Exception):
         self.status = status
 
 
-class ApnsStandIn:
+class ApnsEmulator:
     """Takes pushes to one app, by provider token or by certificate. Over HTTP/2 only: it has no routes."""
 
     name = "apns"

@@ -1,4 +1,4 @@
-"""The sandbox's own pages: what came in, the counters, the faults, and the page that shows them."""
+"""The sandbox's own pages: received messages, counters, faults, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from relay.admin.access import refusal
-from relay.sandbox.faults import Troublemaker
-from relay.sandbox.journal import LATEST, Journal
+from relay.sandbox.faults import FaultInjector
 from relay.sandbox.options import Faults
 from relay.sandbox.page import PAGE, POLICY
+from relay.sandbox.request_log import LATEST, RequestLog
 from relay.sandbox.subscriptions import Subscriptions, public_key
 
 _LIMIT = 100
-"""Messages that are listed where nobody says how many."""
+"""Messages that are listed by default."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,20 +27,20 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Control:
-    """The sandbox's own pages. They show messages and private keys: `relay.admin.access` guards them.
+    """The sandbox's own pages. They show messages and private keys, so `relay.admin.access` guards them.
 
     `GET /`, and below `/_sandbox/`:
 
-    `GET` and `DELETE received`; `GET stats`; `GET` and `POST faults`;
-    `GET relay.yaml`: the block of `providers`; `GET files/NAME`: certificates and keys for clients;
-    `GET` or `POST subscriptions?key=…`: a new browser's, bound to an applicationServerKey or to none;
-    `DELETE subscriptions/NAME`, the last part of its endpoint: the user takes back the permission.
+    `GET` and `DELETE received`; `GET stats`; `GET` and `POST faults`; `GET relay.yaml`: the block of
+    `providers`; `GET files/NAME`: certificates and keys for clients; `GET` or `POST subscriptions?key=…`: a
+    subscription of a new browser, for an applicationServerKey or for any; `DELETE subscriptions/NAME`, the
+    last part of its endpoint: the user withdraws the permission.
     """
 
     def __init__(
         self,
-        journal: Journal,
-        troublemaker: Troublemaker,
+        request_log: RequestLog,
+        fault_injector: FaultInjector,
         providers: Collection[str],
         files: Mapping[str, bytes],
         subscriptions: Subscriptions,
@@ -48,16 +48,16 @@ class Control:
         token: str = "",
     ) -> None:
         self._token = token
-        self._journal, self._troublemaker, self._providers = journal, troublemaker, providers
+        self._request_log, self._fault_injector, self._providers = request_log, fault_injector, providers
         self._files, self._subscriptions, self._providers_yaml = files, subscriptions, providers_yaml
 
     def routes(self) -> list[web.RouteDef]:
-        """The routes to add to the application."""
+        """Return the routes to add to the application."""
         return [web.route(route.method, route.path, self._guarded(route.handler)) for route in self._routes()]
 
     def _guarded(self, handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            # A browser asks its user for a password, but never for a bearer token.
+            # A browser asks its user for a password, never for a bearer token.
             refused = refusal(request, self._token, "Basic")
             return await handler(request) if refused is None else refused
 
@@ -83,21 +83,21 @@ class Control:
         return web.Response(body=PAGE, content_type="text/html", charset="utf-8", headers=headers)
 
     async def _stats(self, request: web.Request) -> web.Response:
-        return _json(self._journal.stats())
+        return _json(self._request_log.stats())
 
     async def _received(self, request: web.Request) -> web.Response:
         limit = request.query.get("limit") or str(_LIMIT)
         if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
             return _wrong("limit: must be a whole number")
         provider = request.query.get("provider") or None
-        return _json(self._journal.latest(provider, min(int(limit), LATEST)))
+        return _json(self._request_log.latest(provider, min(int(limit), LATEST)))
 
     async def _clear(self, request: web.Request) -> web.Response:
-        self._journal.clear()
+        self._request_log.clear()
         return _json({})
 
     async def _faults(self, request: web.Request) -> web.Response:
-        return _json(_document(self._troublemaker.faults))
+        return _json(_document(self._fault_injector.faults))
 
     async def _file(self, request: web.Request) -> web.Response:
         body = self._files.get(request.match_info["name"])
@@ -132,12 +132,12 @@ class Control:
             return _wrong(f"the body is not a JSON object: {error}")
         if faults.provider is not None and faults.provider not in self._providers:
             return _wrong(f"provider: there are {', '.join(self._providers)}")
-        self._troublemaker.order(faults)
+        self._fault_injector.order(faults)
         return _json(_document(faults))
 
 
 def _document(faults: Faults) -> object:
-    """Only what was ordered, in a form that can be posted again."""
+    """Return the ordered faults only, in a form that can be posted again."""
     return faults.model_dump(mode="json", exclude_unset=True)
 
 

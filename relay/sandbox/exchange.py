@@ -1,4 +1,4 @@
-"""What passes between a server, a stand-in and the journal: plain data, bound to no HTTP library."""
+"""The data that passes between servers, emulators and the request log. It depends on no HTTP library."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 from relay.sandbox.options import RequestFaults
 
 CUT = 2000
-"""Bytes of a body that are shown and remembered."""
+"""Bytes of a body that are shown and kept."""
 
 
 class Query(Protocol):
-    """The parameters after the `?`, decoded. A name may come more than once; `get` finds the first."""
+    """The decoded parameters after the `?`. A name may occur more than once; `get` returns the first."""
 
     def get(self, name: str, default: str) -> str: ...
 
@@ -22,10 +22,10 @@ class Query(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `path` is decoded; `headers` are found in any case.
+    """One request. `path` is decoded; the names in `headers` are case-insensitive.
 
-    `connection` is a number that the requests of one HTTP/2 connection share; `certified`: its client has
-    shown a certificate of the sandbox's authority.
+    `connection` is a number that the requests of one HTTP/2 connection share. `certified` is true if the
+    client presented a certificate of the sandbox's authority.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Received(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response. `last`: the connection takes no further request (HTTP/2's GOAWAY)."""
+    """One response. `last`: the connection accepts no further requests (GOAWAY in HTTP/2)."""
 
     status: int
     body: bytes = b""
@@ -59,9 +59,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a stand-in makes of a request: the answer if nothing is ordered to go wrong.
+    """An emulator's answer to a request, unless a fault replaces it.
 
-    `order` is what the request itself asks to go wrong.
+    `order` holds the faults that the request itself asks for.
     """
 
     answer: Answer
@@ -70,52 +70,52 @@ class Verdict:
 
 
 class Refused(Exception):
-    """The answer to a request that is wrong: `status` and one line of text."""
+    """A request is wrong: the answer's `status` and one line of text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
 
     def verdict(self, messages: Sequence[Received] = ()) -> Verdict:
-        """The same as a verdict."""
+        """Return the refusal as a verdict."""
         return Verdict(Answer(self.status, str(self).encode("utf-8", "replace")), messages)
 
 
-class StandIn(Protocol):
-    """One provider's double. It opens no socket; the clock is passed in."""
+class Emulator(Protocol):
+    """The emulator of one provider. It opens no socket; the clock is passed in."""
 
     @property
     def name(self) -> str:
-        """The provider's name in the journal, in faults and in the block of YAML."""
+        """The provider's name in the request log, in faults and in the YAML block."""
 
     @property
     def routes(self) -> Sequence[tuple[str, str]]:
-        """Methods and paths that are its own, in aiohttp's notation."""
+        """The emulator's methods and paths, in aiohttp's notation."""
 
     @property
     def gone(self) -> int:
-        """The status that says of a target that it is gone; 0 where the provider knows none."""
+        """The status for a target that is gone; 0 if the provider has no such answer."""
 
     def judge(self, call: Call) -> Verdict:
-        """Check one request, as the real provider does."""
+        """Check a request as the real provider does."""
 
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
-        """A failure that was ordered, in the provider's form; `right` would have been the answer."""
+        """Return an injected failure in the provider's form. `right` is the answer that it replaces."""
 
     def settings(self, url: str) -> Mapping[str, object]:
-        """The options of a provider in relay's configuration that lead here; none: it is no provider."""
+        """Return the options of a relay provider that point here. Empty: this emulator is no provider."""
 
 
 def excerpt(body: bytes) -> str:
-    """The beginning of a body, as text; what is not UTF-8 shows as a replacement character."""
+    """Return the beginning of a body as text. Bytes that are not UTF-8 become replacement characters."""
     return body[:CUT].decode("utf-8", "replace")
 
 
 def readable(text: str) -> str:
-    """The text where bytes that are not UTF-8 came in as surrogates, which no JSON can hold."""
+    """Replace surrogates, which stand for bytes that are not UTF-8 and which JSON cannot hold."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def succeeds(status: int) -> bool:
-    """Whether a status means that the message was taken."""
+    """Whether a status means that the message was accepted."""
     return 200 <= status < 300

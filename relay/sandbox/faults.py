@@ -1,6 +1,6 @@
-"""Trouble by order: errors, latency, throttling, silence, broken connections; repeatable by a seed.
+"""Fault injection: errors, latency, throttling, silence and broken connections; repeatable with a seed.
 
-Here it is only decided what goes wrong; a server does it.
+This module only decides. The servers carry the decisions out.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from relay.sandbox.exchange import Answer
 from relay.sandbox.options import Faults, RequestFaults
 
 REMEMBERED = 10_000
-"""Messages whose failures are counted at a time."""
+"""Messages whose failures are counted at the same time."""
 
 
 class Ending(Enum):
-    """How a request ends that gets no answer."""
+    """How a request ends without an answer."""
 
     HANG = "hang"
     RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """What a request suffers: `delay` in seconds, then an ending or an answer in place of the right one.
+class Injection:
+    """The fault of one request: wait `delay` seconds, then end it, or replace its answer.
 
-    `reason` is the word that was ordered for the answer.
+    `reason` is the provider's word for the failure, if the order has one.
     """
 
     delay: float = 0.0
@@ -40,35 +40,35 @@ class Trouble:
     ending: Ending | None = None
 
 
-NO_TROUBLE = Trouble()
+NO_FAULT = Injection()
 
 
 class Bucket:
-    """A token bucket: `rate` messages a second, `burst` of them at once."""
+    """A token bucket: `rate` messages per second, bursts of `burst` messages."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
         self._rate, self._burst, self._clock = rate, burst, clock
         self._tokens, self._refilled = burst, clock()
 
     def take(self, messages: int) -> float:
-        """Take the tokens of these messages; else the seconds until they would be there.
+        """Take one token per message and return 0, or take none and return the seconds to wait.
 
-        A full bucket serves even a batch that is larger than itself, and then owes: otherwise no wait
-        would ever be long enough.
+        A full bucket serves a batch larger than `burst` and goes into debt, because otherwise no wait would
+        be long enough.
         """
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._refilled) * self._rate)
         self._refilled = now
         missing = min(messages, self._burst) - self._tokens
-        # Sums of floats fall short of whole tokens by a hair.
+        # Sums of floats miss whole tokens by a rounding error.
         if missing > 1e-9:
             return missing / self._rate
         self._tokens -= messages
         return 0.0
 
 
-class Troublemaker:
-    """Applies the faults in force. Each order begins the seed's sequence of choices anew."""
+class FaultInjector:
+    """Applies the faults in force. Each order restarts the seeded sequence of choices."""
 
     def __init__(
         self, faults: Faults, seed: int | None = None, clock: Callable[[], float] = time.monotonic
@@ -87,57 +87,59 @@ class Troublemaker:
             rate = faults.rate_limit.per_second
             self._bucket = Bucket(rate, faults.burst or max(10.0, rate / 10), self._clock)
 
-    def decide(self, provider: str, messages: int, gone: int = 0) -> Trouble:
-        """What happens to one right request of so many messages. `gone`: how the provider says that a
-        target is; 0: it cannot."""
+    def decide(self, provider: str, messages: int, gone: int = 0) -> Injection:
+        """Decide about a valid request with this many messages.
+
+        `gone` is the provider's status for a target that is gone; 0: it has none.
+        """
         faults = self.faults
         if self._none or faults.provider not in (None, provider):
-            return NO_TROUBLE
+            return NO_FAULT
         delay = self._random.uniform(*faults.latency) if faults.latency[1] else 0.0
         if self._happens(faults.hang):
-            return Trouble(delay, ending=Ending.HANG)
+            return Injection(delay, ending=Ending.HANG)
         if self._happens(faults.reset):
-            return Trouble(delay, ending=Ending.RESET)
+            return Injection(delay, ending=Ending.RESET)
         if self._bucket is not None and (wait := self._bucket.take(messages)):
-            return Trouble(delay, failure(429, math.ceil(wait)))
+            return Injection(delay, failure(429, math.ceil(wait)))
         if gone and self._happens(faults.unregistered):
-            return Trouble(delay, failure(gone, None))
+            return Injection(delay, failure(gone, None))
         if self._left and self._happens(faults.failing):
             self._left -= 1
-            return Trouble(delay, failure(faults.status, faults.retry_after), faults.reason)
-        return Trouble(delay)
+            return Injection(delay, failure(faults.status, faults.retry_after), faults.reason)
+        return Injection(delay)
 
     def _happens(self, share: float) -> bool:
-        # No draw for what cannot happen: another fault's sequence stays the same without it.
+        # No draw for a share of 0, so that it does not change the sequence of other faults.
         return share > 0 and self._random.random() < share
 
 
-class RequestTroublemaker:
-    """Applies what a request orders for itself, counted by message in bounded memory."""
+class RequestFaultInjector:
+    """Applies the faults that a request asks for, counted by message in bounded memory."""
 
     def __init__(self) -> None:
         self._served: OrderedDict[str, int] = OrderedDict()
 
-    def decide(self, order: RequestFaults, message: str) -> Trouble:
-        """What happens to one request; `message` tells the requests of one message from others'."""
+    def decide(self, order: RequestFaults, message: str) -> Injection:
+        """Decide about one request. `message` identifies the attempts that belong together."""
         ending = Ending.HANG if order.hang else Ending.RESET if order.reset else None
         if ending is None and order.status is None:
-            return Trouble(order.delay)
+            return Injection(order.delay)
         if order.times is not None:
             served = self._served.pop(message, 0)
             self._served[message] = served + 1
             if len(self._served) > REMEMBERED:
                 self._served.popitem(last=False)
             if served >= order.times:
-                return Trouble(order.delay)
+                return Injection(order.delay)
         if ending is not None or order.status is None:
-            return Trouble(order.delay, ending=ending)
-        return Trouble(order.delay, failure(order.status, order.retry_after))
+            return Injection(order.delay, ending=ending)
+        return Injection(order.delay, failure(order.status, order.retry_after))
 
 
 def failure(status: int, retry_after: int | None) -> Answer:
-    """An ordered answer; `retry_after` in seconds."""
+    """Return the answer of an injected failure; `retry_after` is in seconds."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    # These two have no body in HTTP.
+    # HTTP allows no body with these two.
     body = b"" if status in (204, 304) else f"{status}, as ordered".encode()
     return Answer(status, body, headers=headers)

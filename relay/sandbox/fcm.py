@@ -56,7 +56,7 @@ class Wrong(Exception):
         self.status, self.code, self.field = status, code, field
 
 
-class FcmStandIn:
+class FcmEmulator:
     """Takes messages to one project, by the access tokens of its service account."""
 
     name = "fcm"

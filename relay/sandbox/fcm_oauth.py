@@ -42,8 +42,8 @@ class Wrong(Exception):
         self.code, self.status = code, status
 
 
-class OAuthStandIn:
-    """Trades a service account's assertion for an access token, which `FcmStandIn` knows."""
+class OAuthEmulator:
+    """Trades a service account's assertion for an access token, which `FcmEmulator` knows."""
 
     name = "oauth"
     routes = (("*", PATH),)

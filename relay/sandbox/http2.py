@@ -1,4 +1,4 @@
-"""An HTTP/2 server over TLS (RFC 9113), for stand-ins of providers that speak nothing else."""
+"""An HTTP/2 server over TLS (RFC 9113), for the emulators of providers that speak HTTP/2."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from relay.sandbox.exchange import Answer, Call, succeeds
 from relay.sandbox.faults import Ending
 
 LARGEST = 1 << 16
-"""Bytes of a body that are kept; the rest is read and forgotten."""
+"""Bytes of a body that are kept; the rest is read and dropped."""
 
 STREAMS = 1000
-"""Requests at once, once a connection has shown that it may send. Before, one: as APNs has it."""
+"""Concurrent requests of a connection that has authenticated. Before that it may have one, as at APNs."""
 
 GRACE = 0.5
-"""Seconds that clients get to close when the server stops."""
+"""Seconds that clients get to disconnect when the server stops."""
 
 GOODBYE = b'{"reason":"Shutdown"}'
-"""What a GOAWAY says beside its code, as APNs has it."""
+"""The debug data of a GOAWAY, as APNs sends it."""
 
 Attend = Callable[[Call], Awaitable[Answer | Ending]]
 
@@ -51,7 +51,7 @@ class _Incoming:
 
 
 class Http2Server:
-    """Listens between `start` and `stop`. `attend` answers a request, in a task of its own."""
+    """Listens between `start` and `stop`. `attend` answers each request, in a task of its own."""
 
     def __init__(self, attend: Attend, backlog: int) -> None:
         self.attend = attend
@@ -62,14 +62,14 @@ class Http2Server:
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, context: ssl.SSLContext) -> None:
-        """Raises OSError where that is not possible, as where the port is taken."""
+        """Start to listen. Raises OSError if that fails, for example because the port is taken."""
         self._server = await asyncio.get_running_loop().create_server(
             lambda: _Connection(self), host or None, port, ssl=context, backlog=self._backlog
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Say goodbye to all, as RFC 9113 6.8 has it, and close."""
+        """Send GOAWAY to all connections (RFC 9113, 6.8) and close them."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -95,10 +95,10 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self.closed = asyncio.get_running_loop().create_future()
 
-    # What asyncio tells.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is no subclass.
+        # uvloop's transport is no subclass of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         self._certified = bool(transport.get_extra_info("peercert"))
         self._server.connections.add(self)
@@ -111,7 +111,7 @@ class _Connection(asyncio.Protocol):
             for event in self._h2.receive_data(data):
                 match event:
                     case RequestReceived(stream_id=int(stream)) if self._retiring:
-                        # The client may send it anew elsewhere: nobody has looked at it.
+                        # Not processed, so the client may send it again on another connection.
                         self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
                     case RequestReceived(stream_id=int(stream), headers=headers):
                         pairs = [(bytes(name), bytes(value)) for name, value in headers or ()]
@@ -129,7 +129,7 @@ class _Connection(asyncio.Protocol):
                     case WindowUpdated() | RemoteSettingsChanged():
                         self._room.set()
         except ProtocolError:
-            # h2 has its GOAWAY ready.
+            # h2 has queued the GOAWAY.
             self._flush()
             self._transport.close()
             return
@@ -142,16 +142,16 @@ class _Connection(asyncio.Protocol):
         if not self.closed.done():
             self.closed.set_result(None)
 
-    # What the server asks for.
+    # Called by the server.
 
     def leave(self) -> None:
-        """GOAWAY, and whoever still waits for an answer gets none."""
+        """Send GOAWAY and close. Requests in progress get no answer."""
         self._h2.close_connection(additional_data=GOODBYE)
         self._flush()
         self._transport.close()
 
     def abort(self) -> None:
-        """End without a word."""
+        """Close without a GOAWAY."""
         self._transport.abort()
 
     # One request.
@@ -185,12 +185,12 @@ class _Connection(asyncio.Protocol):
                 if found.last:
                     self._retire()
         except ProtocolError:
-            pass  # the client has reset the stream, or we have said goodbye
+            pass  # the client has reset the stream, or the connection is closed
         self._flush()
 
     def _break_off(self, stream: int, ending: Ending) -> None:
         if ending is Ending.RESET:
-            # In the middle of an answer: its headers are out, and no more.
+            # Break off in the middle of an answer: send its headers only.
             self._h2.send_headers(stream, [(":status", "200")])
             self._flush()
         self.abort()
@@ -218,9 +218,10 @@ class _Connection(asyncio.Protocol):
             body = body[room:]
 
     def _retire(self) -> None:
-        """GOAWAY: no more requests, but those under way are answered before the connection closes.
+        """Send GOAWAY and accept no more requests; those in progress are answered before the connection
+        closes.
 
-        h2 itself only knows the goodbye after which nothing can be sent any more.
+        Written by hand, because h2 allows no further frames after its own GOAWAY.
         """
         if self._retiring:
             return
@@ -239,7 +240,8 @@ class _Connection(asyncio.Protocol):
 
 
 def _call(incoming: _Incoming, connection: int, *, certified: bool) -> Call:
-    """Header bytes that are not UTF-8 become surrogates, as in aiohttp. A name may come more than once."""
+    """Bytes of a header that are not UTF-8 become surrogates, as in aiohttp. A name may occur more than
+    once."""
     pseudo: dict[bytes, str] = {}
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in incoming.headers:

@@ -1,6 +1,6 @@
-"""Who the sandbox is, and whose word it takes: an authority, certificates, and the keys of its users.
+"""The sandbox's certificate authority, its certificates, and the keys of its users.
 
-Made anew at each start, or kept in a folder so that a configuration stays right.
+They are new at each start, or kept in a folder so that a configuration stays valid.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ ACCOUNT, VAPID = "fcm.json", "vapid.pem"
 
 @dataclass(frozen=True)
 class Identity:
-    """PEM texts, and one of JSON. `folder` is where they are kept, if anywhere."""
+    """PEM texts, and the JSON of a service account. `folder` is where they are kept, if anywhere."""
 
     ca: bytes
     ca_key: bytes
     signing_key: bytes
-    """Signs APNs' provider tokens, as the .p8 file that Apple gives."""
+    """The key of APNs provider tokens, like the .p8 file that Apple issues."""
     client: bytes
-    """A certificate by which a client of APNs may authenticate instead; `client_key` is its key."""
+    """A certificate for clients of APNs that authenticate without a token; `client_key` is its key."""
     client_key: bytes
     account: bytes
-    """A service account's key file, as the Firebase console gives it."""
+    """The key file of a service account, as the Firebase console issues it."""
     vapid_key: bytes
-    """The key of a web page whose subscribers get pushes."""
+    """The VAPID key of a web page."""
     folder: Path | None = None
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
-        """The one that verifies provider tokens."""
+        """Return the public key that verifies provider tokens."""
         return certificates.private_key(self.signing_key).public_key()
 
     def context(self, host: str) -> ssl.SSLContext:
-        """TLS for a server that is reached on this host or as `host`."""
+        """Return a TLS context for a server that clients reach on this host or as `host`."""
         return certificates.context(self.ca, self.ca_key, host)
 
     def files(self) -> dict[str, bytes]:
-        """What clients need, by the names of the files."""
+        """Return the files that clients need, by name."""
         return {
             CA: self.ca,
             SIGNING_KEY: self.signing_key,
@@ -62,14 +62,14 @@ class Identity:
         }
 
     def option(self, option: str, name: str) -> dict[str, str]:
-        """A file as an option of relay's configuration: its path where it is kept, else its text."""
+        """Return a file as an option of relay's configuration: its path if it is kept, otherwise its text."""
         if self.folder is not None:
             return {f"{option}_file": str(self.folder / name)}
         return {option: self.files()[name].decode()}
 
 
 def identify(folder: Path | None, topic: str) -> Identity:
-    """The identity that the folder holds; what it lacks is made, and kept there.
+    """Load the identity from the folder. Missing files are created there.
 
     `topic` is the app of the client certificate. Raises UsageError.
     """
@@ -105,13 +105,14 @@ def _identify(drawer: _Drawer, topic: str) -> Identity:
     return Identity(ca, ca_key, signing_key, client, client_key, account, vapid_key, drawer.folder)
 
 
-# An RSA key takes a while. One that nobody keeps may as well serve every sandbox of this process.
+# An RSA key takes a while to generate, so the sandboxes of a process share one that is not kept.
 _throwaway_account = lru_cache(maxsize=1)(fcm_account.make)
 
 
 @dataclass(frozen=True)
 class _Drawer:
-    """A folder in which files are found, or made and kept; None: made only."""
+    """Loads files from a folder and creates missing ones. Without a folder, files are created and not
+    kept."""
 
     folder: Path | None
 
@@ -136,7 +137,7 @@ class _Drawer:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Two sandboxes that start at once must not each make half of the files."""
+    """Lock the folder: two sandboxes that start together must not each create half of the files."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""What can be said to the sandbox: where to listen, which credentials are right, and what shall go wrong."""
+"""Options of the sandbox: where to listen, the valid credentials, and the faults to inject."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relay.settings.values import Duration, Rate, format_duration, parse_duratio
 
 
 def parse_share(value: object) -> float:
-    """A share from 0 to 1, from a number or a text such as `5%`. Raises ValueError."""
+    """Read a share from 0 to 1: a number, or a text such as `5%`. Raises ValueError."""
     text = str(value).strip()
     try:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
@@ -26,7 +26,7 @@ def parse_share(value: object) -> float:
 
 
 def parse_latency(value: object) -> tuple[float, float]:
-    """Seconds from and to, from a duration or two with a dash between: `50ms`, `10ms-200ms`.
+    """Read a range of seconds: `50ms`, or `10ms-200ms`.
 
     Raises ValueError.
     """
@@ -42,7 +42,7 @@ def parse_latency(value: object) -> tuple[float, float]:
 
 
 def format_latency(latency: tuple[float, float]) -> str:
-    """The text that `parse_latency` reads back."""
+    """Return the text that `parse_latency` reads."""
     first, last = (format_duration(seconds) for seconds in latency)
     return first if first == last else f"{first}-{last}"
 
@@ -56,48 +56,48 @@ Seconds = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Faults(BaseModel):
-    """What goes wrong, for every request that it applies to."""
+    """Faults to inject into all requests, or into those of one provider."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fail: Share = 0.0
-    """The share of requests that get `status`. Absent beside `status`, `reason`, `retry_after` or
-    `times`: all."""
+    """Share of requests that fail with `status`. Default: all of them if `status`, `reason`, `retry_after` or
+    `times` is given, otherwise none."""
     status: Status = 500
-    """What a failing request is answered."""
+    """Status of failed requests."""
     reason: Annotated[str, Field(max_length=100)] = ""
-    """The provider's word for it, such as Shutdown, where its errors have one (apns)."""
+    """The provider's own word for the failure, such as Shutdown (apns) or QUOTA_EXCEEDED (fcm)."""
     unregistered: Share = 0.0
-    """The share of messages whose device or endpoint is gone, as far as the provider knows such a thing."""
+    """Share of messages whose device or endpoint is gone, for providers that have such an answer."""
     retry_after: Seconds | None = None
-    """The Retry-After header of failing requests, in seconds."""
+    """Retry-After header of failed requests, in seconds."""
     times: Annotated[int, Field(ge=1)] | None = None
-    """How many requests fail before all is well again. Absent: no end."""
+    """Number of requests that fail before requests succeed again. Default: no limit."""
     latency: Latency = (0.0, 0.0)
-    """How long every answer takes."""
+    """Delay of every answer."""
     rate_limit: Rate | None = None
-    """Messages; what exceeds it is answered 429 with Retry-After."""
+    """Rate of messages. Messages above it are answered with 429 and Retry-After."""
     burst: Annotated[int, Field(ge=1)] | None = None
-    """Messages of `rate_limit` that may come at once. Absent: a tenth of a second's worth, at least 10."""
+    """Burst of `rate_limit`. Default: the messages of a tenth of a second, at least 10."""
     hang: Share = 0.0
-    """The share of requests that are never answered."""
+    """Share of requests that are never answered."""
     reset: Share = 0.0
-    """The share of requests whose connection is closed in the middle of the answer."""
+    """Share of requests whose connection is closed in the middle of the answer."""
     provider: str | None = None
-    """Only this one. Absent: all."""
+    """Inject into requests to this provider only. Default: all providers."""
 
     @property
     def failing(self) -> float:
-        """The share of requests that fail: an order of a status alone means every request."""
+        """Return the share of requests that fail. A `status` without `fail` means every request."""
         if "fail" in self.model_fields_set:
             return self.fail
         return 1.0 if self.model_fields_set & {"status", "reason", "retry_after", "times"} else 0.0
 
 
 class RequestFaults(BaseModel):
-    """What the query of one webhook's URL orders: `?status=503&retry_after=2&times=3&delay=50ms`.
+    """Faults that a webhook's URL asks for: `?status=503&retry_after=2&times=3&delay=50ms`.
 
-    Other parameters are the application's own and mean nothing here.
+    Other parameters belong to the application and are ignored.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -105,7 +105,7 @@ class RequestFaults(BaseModel):
     status: Status | None = None
     retry_after: Seconds | None = None
     times: Annotated[int, Field(ge=1)] | None = None
-    """For so many requests with the same webhook-id; then all is well. Absent: no end."""
+    """Number of requests with the same webhook-id that fail before they succeed. Default: no limit."""
     delay: Duration = 0.0
     hang: bool = False
     reset: bool = False
@@ -113,23 +113,21 @@ class RequestFaults(BaseModel):
 
 @dataclass(frozen=True)
 class SandboxOptions:
-    """Where to listen and which credentials are right. Port 0: any free one.
+    """Where to listen, and which credentials are valid. Port 0: any free port.
 
-    `apns_port`: of APNs' HTTP/2 server; None: the one after `port`, any free one where that is taken.
-    `apns_topic`: an app's bundle id; an empty text takes every topic. `folder` keeps the certificates and
-    keys of APNs; without one they are new at each start.
-    `token` opens the sandbox's own pages, which show messages and keys; without one they are open to programs
-    and pages of this host only.
-    `webhook_secret`: `whsec_` and base64, or `whsk_` and an Ed25519 key; an empty text
-    takes webhooks without a signature.
-    `seed` makes the faults repeatable.
+    `apns_port` is the port of the HTTP/2 server; None: the one after `port`, or any free port if that is
+    taken. `apns_topic` is an app's bundle id; if empty, every topic is accepted. `folder` keeps certificates
+    and keys; without it they are new at each start. `token` opens the sandbox's own pages, which show
+    messages and keys; without it they are open to programs and pages of this host only. `webhook_secret` is
+    `whsec_` and base64, or `whsk_` and an Ed25519 key; if empty, webhooks need no signature. `seed` makes the
+    faults repeatable.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     app_id: str = "1"
     key: str = "sandbox-key"
-    secret: str = "sandbox-secret"  # noqa: S105 - a stand-in's
+    secret: str = "sandbox-secret"  # noqa: S105 - of an emulator
     webhook_secret: str = "whsec_" + base64.b64encode(b"relay-sandbox-webhook-secret-key").decode()
     apns_port: int | None = None
     apns_key_id: str = "RELAYKEY01"

@@ -168,7 +168,7 @@ PAGE = f"""<!doctype html>
 <link rel="icon" href="data:,">
 <style>{_STYLE}</style>
 <header>
-<h1>relay sandbox</h1><p>Local stand-ins for the providers.
+<h1>relay sandbox</h1><p>Local emulators for the providers.
 <a href="/_sandbox/relay.yaml">What to put into relay.yaml</a></p>
 <span id="state" role="status"></span><span id="choices"></span>
 <button id="pause" aria-pressed="false">Pause</button><button id="clear">Clear</button>

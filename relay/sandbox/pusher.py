@@ -24,7 +24,7 @@ _DONE = Answer(200, b"{}", "application/json")
 _ATTRIBUTES = ("user_count", "subscription_count")
 
 
-class PusherStandIn:
+class PusherEmulator:
     """Takes single events, batches, and the question for the channels in use, of one app."""
 
     name = "pusher"

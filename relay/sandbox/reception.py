@@ -1,21 +1,21 @@
-"""What happens to every request, whichever server took it: judged, troubled, noted."""
+"""The path of every request, whichever server received it: check it, inject faults, log it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from relay.sandbox.exchange import Answer, Call, Received, StandIn, Verdict, succeeds
-from relay.sandbox.faults import NO_TROUBLE, Ending, RequestTroublemaker, Trouble, Troublemaker
-from relay.sandbox.journal import Journal
+from relay.sandbox.exchange import Answer, Call, Emulator, Received, Verdict, succeeds
+from relay.sandbox.faults import NO_FAULT, Ending, FaultInjector, Injection, RequestFaultInjector
+from relay.sandbox.request_log import RequestLog
 
 _SHOWN = 100
-"""Characters of a body on a request's line."""
+"""Characters of a body in the line of a request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """What a server does with a request: wait `delay` seconds, then end it, or give the answer."""
+class Plan:
+    """What a server does with a request: wait `delay` seconds, then end it without an answer, or answer."""
 
     answer: Answer
     messages: Sequence[Received]
@@ -24,44 +24,44 @@ class Course:
 
 
 class Reception:
-    """Shared by all stand-ins and servers. `on_request` hears each request as one line."""
+    """Shared by all emulators and servers. `on_request` is called with one line for each request."""
 
     def __init__(
-        self, journal: Journal, troublemaker: Troublemaker, on_request: Callable[[str], None] | None
+        self, request_log: RequestLog, fault_injector: FaultInjector, on_request: Callable[[str], None] | None
     ) -> None:
-        self.journal = journal
-        self.troublemaker = troublemaker
+        self.request_log = request_log
+        self.fault_injector = fault_injector
         self._on_request = on_request
-        self._own = RequestTroublemaker()
+        self._request_faults = RequestFaultInjector()
 
-    def receive(self, stand_in: StandIn, call: Call) -> Course:
-        """Judge one request and decide what goes wrong with it. A wrong request has trouble enough."""
-        verdict = stand_in.judge(call)
-        trouble = self._trouble(stand_in, call, verdict) if succeeds(verdict.answer.status) else NO_TROUBLE
+    def receive(self, emulator: Emulator, call: Call) -> Plan:
+        """Check a request. Faults are injected only into requests that would succeed."""
+        verdict = emulator.judge(call)
+        fault = self._fault(emulator, call, verdict) if succeeds(verdict.answer.status) else NO_FAULT
         answer = verdict.answer
-        if trouble.answer is not None:
-            answer = stand_in.failed(trouble.answer, answer, trouble.reason)
-        return Course(answer, verdict.messages, trouble.delay, trouble.ending)
+        if fault.answer is not None:
+            answer = emulator.failed(fault.answer, answer, fault.reason)
+        return Plan(answer, verdict.messages, fault.delay, fault.ending)
 
-    def _trouble(self, stand_in: StandIn, call: Call, verdict: Verdict) -> Trouble:
+    def _fault(self, emulator: Emulator, call: Call, verdict: Verdict) -> Injection:
         delay = 0.0
         if verdict.order is not None:
             message = verdict.messages[0].message_id if verdict.messages else ""
-            own = self._own.decide(verdict.order, message or call.path)
+            own = self._request_faults.decide(verdict.order, message or call.path)
             if own.answer or own.ending:
                 return own
             delay = own.delay
-        general = self.troublemaker.decide(stand_in.name, len(verdict.messages), stand_in.gone)
+        general = self.fault_injector.decide(emulator.name, len(verdict.messages), emulator.gone)
         return replace(general, delay=delay + general.delay) if delay else general
 
-    def note(self, provider: str, call: Call, status: int, messages: Sequence[Received]) -> None:
-        """Write down how a request ended."""
-        self.journal.note(provider, status, messages)
-        self.tell(provider, call, status, messages)
+    def log(self, provider: str, call: Call, status: int, messages: Sequence[Received]) -> None:
+        """Log a request that was answered with `status`."""
+        self.request_log.add(provider, status, messages)
+        self.notify(provider, call, status, messages)
 
-    def tell(self, provider: str, call: Call, status: int, messages: Sequence[Received]) -> None:
-        """Say how a request ended, in one line."""
-        # A call without messages that went well, such as `relay check --connect`, is not worth a line.
+    def notify(self, provider: str, call: Call, status: int, messages: Sequence[Received]) -> None:
+        """Call `on_request` with the line of a request."""
+        # A successful call without messages, such as that of `relay check --connect`, is not worth a line.
         if self._on_request is not None and (messages or not succeeds(status)):
             self._on_request(_line(provider, call, status, messages))
 
@@ -75,7 +75,7 @@ def _line(provider: str, call: Call, status: int, messages: Sequence[Received]) 
         line = f"{status or '---'} {provider} {call.method} {call.path}"
     if line.isprintable():
         return line
-    # What strangers send must not move the cursor of a terminal, nor add lines to a log.
+    # Input from strangers must neither move the cursor of a terminal nor add lines to a log.
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in line

@@ -1,4 +1,4 @@
-"""The sandbox's servers: all stand-ins that speak HTTP/1.1 on one port, APNs on another."""
+"""The sandbox's servers: HTTP/1.1 on one port, HTTP/2 (APNs, FCM) on another."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Self
 
 from aiohttp import web
 
-from relay.sandbox.apns import ApnsStandIn
+from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.control import Control
-from relay.sandbox.exchange import Answer, Call, StandIn
-from relay.sandbox.faults import Ending, Troublemaker
-from relay.sandbox.fcm import FcmStandIn
-from relay.sandbox.fcm_oauth import OAuthStandIn
+from relay.sandbox.exchange import Answer, Call, Emulator
+from relay.sandbox.faults import Ending, FaultInjector
+from relay.sandbox.fcm import FcmEmulator
+from relay.sandbox.fcm_oauth import OAuthEmulator
 from relay.sandbox.http2 import Http2Server
 from relay.sandbox.identity import Identity, identify
-from relay.sandbox.journal import UNANSWERED, Journal
 from relay.sandbox.options import SandboxOptions
-from relay.sandbox.pusher import PusherStandIn
-from relay.sandbox.reception import Course, Reception
+from relay.sandbox.pusher import PusherEmulator
+from relay.sandbox.reception import Plan, Reception
+from relay.sandbox.request_log import UNANSWERED, RequestLog
 from relay.sandbox.subscriptions import Subscriptions
-from relay.sandbox.webhook import WebhookStandIn
-from relay.sandbox.webpush import WebPushStandIn
+from relay.sandbox.webhook import WebhookEmulator
+from relay.sandbox.webpush import WebPushEmulator
 
 HTTP2 = ("oauth", "fcm")
-"""Stand-ins that the HTTP/2 server knows, too, by the first parts of their paths."""
+"""Emulators that the HTTP/2 server serves as well, by the first part of their paths."""
 
 LARGEST = 32 << 20
-"""Bytes of a request that are read."""
+"""The largest request, in bytes."""
 
 GRACE = 0.5
-"""Seconds that requests at work get when the server stops."""
+"""Seconds that running requests get when the server stops."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -42,48 +42,54 @@ BACKLOG = 1024
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
 
 
-def stand_ins(options: SandboxOptions, identity: Identity, subscriptions: Subscriptions) -> list[StandIn]:
-    """Every stand-in of the HTTP/1.1 server. A further one is named here."""
+def emulators(options: SandboxOptions, identity: Identity, subscriptions: Subscriptions) -> list[Emulator]:
+    """Return every emulator of the HTTP/1.1 server. Name new ones here."""
     return [
-        PusherStandIn(options),
-        WebhookStandIn(options),
-        OAuthStandIn(identity),
-        FcmStandIn(identity),
-        WebPushStandIn(identity, subscriptions),
+        PusherEmulator(options),
+        WebhookEmulator(options),
+        OAuthEmulator(identity),
+        FcmEmulator(identity),
+        WebPushEmulator(identity, subscriptions),
     ]
 
 
 class Sandbox:
     """A server that runs between `start()` and `stop()`, or inside `async with`.
 
-    `on_request` hears each request as one line. Raises ValueError where an option is wrong, UsageError where
-    the folder is.
+    `on_request` is called with one line for each request, `on_call` with the request itself. Raises
+    ValueError if an option is wrong, UsageError if the folder is.
     """
 
-    def __init__(self, options: SandboxOptions, on_request: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        options: SandboxOptions,
+        on_request: Callable[[str], None] | None = None,
+        on_call: Callable[[Call], None] | None = None,
+    ) -> None:
         self.options = options
-        self.journal = Journal()
-        self.troublemaker = Troublemaker(options.faults, options.seed)
+        self.request_log = RequestLog()
+        self.fault_injector = FaultInjector(options.faults, options.seed)
         self.url = self.apns_url = ""
-        self._identity = identify(options.folder, options.apns_topic)
-        self._subscriptions = Subscriptions(self._identity.ca_key)
-        self._stand_ins = stand_ins(options, self._identity, self._subscriptions)
-        self._apns = ApnsStandIn(options, self._identity)
+        self.identity = identify(options.folder, options.apns_topic)
+        self._on_call = on_call
+        self._subscriptions = Subscriptions(self.identity.ca_key)
+        self._emulators = emulators(options, self.identity, self._subscriptions)
+        self._apns = ApnsEmulator(options, self.identity)
         self._over_http2 = {
             path.split("/")[1]: each
-            for each in self._stand_ins
+            for each in self._emulators
             if each.name in HTTP2
             for _, path in each.routes
         }
         self._http2 = Http2Server(self._push, BACKLOG)
-        self._reception = Reception(self.journal, self.troublemaker, on_request)
+        self._reception = Reception(self.request_log, self.fault_injector, on_request)
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen. Raises OSError where that is not possible, as where the port is taken."""
+        """Start to listen. Raises OSError if that fails, for example because the port is taken."""
         self._stopping.clear()
-        # A client that gives up cancels its handler: a request that hangs would stay forever.
+        # A client that disconnects cancels its handler; otherwise a request that hangs would stay forever.
         runner = web.AppRunner(
             self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=GRACE
         )
@@ -102,7 +108,7 @@ class Sandbox:
 
     async def _start_http2(self, beside: int) -> None:
         options = self.options
-        context = self._identity.context(options.host)
+        context = self.identity.context(options.host)
         if options.apns_port is not None:
             await self._http2.start(options.host, options.apns_port, context)
             return
@@ -116,7 +122,7 @@ class Sandbox:
             await self._http2.start(options.host, 0, context)
 
     async def stop(self) -> None:
-        """Listen no more and end all requests. The journal stays."""
+        """Stop listening and end all requests. The request log stays."""
         self._stopping.set()
         await self._http2.stop()
         if self._runner is not None:
@@ -133,70 +139,73 @@ class Sandbox:
         await self.stop()
 
     def providers_yaml(self) -> str:
-        """A `providers` block of relay's configuration that leads here, ready to paste."""
+        """Return a `providers` block for relay's configuration that points here, ready to paste."""
         lines = ["providers:"]
-        blocks = {each.name: each.settings(self.url) for each in self._stand_ins}
+        blocks = {each.name: each.settings(self.url) for each in self._emulators}
         blocks[self._apns.name] = self._apns.settings(self.apns_url)
         for name, settings in blocks.items():
             if settings:
                 lines.append(f"  {name}:")
-                # A text in JSON is the same text in YAML, whatever it holds.
+                # A JSON string is also a YAML string.
                 lines += [f"    {key}: {json.dumps(value)}" for key, value in settings.items()]
         return "\n".join(lines) + "\n"
 
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=LARGEST)
-        names = [*(stand_in.name for stand_in in self._stand_ins), self._apns.name]
+        names = [*(emulator.name for emulator in self._emulators), self._apns.name]
         control = Control(
-            self.journal,
-            self.troublemaker,
+            self.request_log,
+            self.fault_injector,
             names,
-            self._identity.files(),
+            self.identity.files(),
             self._subscriptions,
             self.providers_yaml,
             self.options.token,
         )
         app.add_routes(control.routes())
-        for stand_in in self._stand_ins:
-            for method, path in stand_in.routes:
-                app.router.add_route(method, path, self._handler(stand_in))
+        for emulator in self._emulators:
+            for method, path in emulator.routes:
+                app.router.add_route(method, path, self._handler(emulator))
         app.router.add_route("*", "/{path:.*}", self._nothing_here)
         return app
 
-    def _handler(self, stand_in: StandIn) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _handler(self, emulator: Emulator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             body = await request.read()
             call = Call(request.method, request.path, request.query, request.headers, body)
-            course = await self._attend(stand_in, call)
-            if course.ending is not None:
-                return await self._end(request, course.ending)
-            return _response(course.answer)
+            plan = await self._attend(emulator, call)
+            if plan.ending is not None:
+                return await self._end(request, plan.ending)
+            return _response(plan.answer)
 
         return handle
 
     async def _push(self, call: Call) -> Answer | Ending:
-        """One request over HTTP/2: APNs', or one of a provider that speaks HTTP/1.1, too."""
-        course = await self._attend(self._over_http2.get(call.path.split("/")[1], self._apns), call)
-        if course.ending is Ending.HANG:
+        """Serve a request over HTTP/2: to APNs, or to an emulator in `HTTP2`."""
+        plan = await self._attend(self._over_http2.get(call.path.split("/")[1], self._apns), call)
+        if plan.ending is Ending.HANG:
             await self._stopping.wait()
-        return course.ending or course.answer
+        return plan.ending or plan.answer
 
-    async def _attend(self, stand_in: StandIn, call: Call) -> Course:
-        """Judge a request, let it wait as ordered, and note it."""
-        course = self._reception.receive(stand_in, call)
-        status = course.answer.status if course.ending is None else UNANSWERED
+    async def _attend(self, emulator: Emulator, call: Call) -> Plan:
+        """Check a request, delay it as planned, and log it."""
+        if self._on_call is not None:
+            self._on_call(call)
+        plan = self._reception.receive(emulator, call)
+        status = plan.answer.status if plan.ending is None else UNANSWERED
         try:
-            if course.delay:
-                await asyncio.sleep(course.delay)
+            if plan.delay:
+                await asyncio.sleep(plan.delay)
         except asyncio.CancelledError:
             status = UNANSWERED
             raise
         finally:
-            self._reception.note(stand_in.name, call, status, course.messages)
-        return course
+            self._reception.log(emulator.name, call, status, plan.messages)
+        return plan
 
     async def _end(self, request: web.Request, ending: Ending) -> web.StreamResponse:
-        """Give no complete answer: hang until the client or the sandbox ends, or break off."""
+        """End a request without a complete answer: hang until the client or the sandbox ends, or break
+        off."""
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         if ending is Ending.HANG:
             await self._stopping.wait()
@@ -208,10 +217,10 @@ class Sandbox:
         return response
 
     async def _nothing_here(self, request: web.Request) -> web.Response:
-        """A wrong URL in somebody's configuration: better seen here than searched for."""
+        """Refuse a wrong URL, visibly: it is usually a mistake in a configuration."""
         call = Call(request.method, request.path, request.query, request.headers, b"")
-        self._reception.tell("nobody", call, 404, ())
-        return web.Response(status=404, text="No stand-in answers here; see / for what came in elsewhere")
+        self._reception.notify("nobody", call, 404, ())
+        return web.Response(status=404, text="No emulator has this URL; see / for the requests so far")
 
 
 def _response(answer: Answer) -> web.Response:

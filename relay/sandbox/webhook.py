@@ -30,7 +30,7 @@ Key = bytes | Ed25519PublicKey
 _SECONDS = re.compile(r"[0-9]{1,15}")
 
 
-class WebhookStandIn:
+class WebhookEmulator:
     """Takes every method on `/webhook` and below. Raises ValueError where the secret is none."""
 
     name = "webhook"

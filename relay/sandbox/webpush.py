@@ -45,7 +45,7 @@ class Wrong(Exception):
         self.status, self.number = status, number
 
 
-class WebPushStandIn:
+class WebPushEmulator:
     """Takes pushes to the subscriptions that it has given out."""
 
     name = "webpush"

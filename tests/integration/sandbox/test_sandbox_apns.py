@@ -1,4 +1,4 @@
-"""The stand-in of APNs: what each of its checks finds."""
+"""The emulator of APNs: what each of its checks finds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from relay.sandbox.apns import ApnsStandIn
+from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.exchange import Call, Verdict
 from relay.sandbox.identity import Identity, identify
 from relay.sandbox.options import SandboxOptions
@@ -36,12 +36,12 @@ def token(identity: Identity, issued: Any = NOW, kid: str = "", iss: str = "", *
 
 
 class Judge:
-    """A stand-in whose clock is set; `reason` is what it says to a request that differs in one thing."""
+    """An emulator whose clock is set; `reason` is what it says to a request that differs in one thing."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.now = NOW
-        self.stand_in = ApnsStandIn(SandboxOptions(), identity, clock=lambda: self.now)
+        self.emulator = ApnsEmulator(SandboxOptions(), identity, clock=lambda: self.now)
 
     def judge(
         self,
@@ -55,7 +55,7 @@ class Judge:
         authorization = f"bearer {token(self.identity)}"
         merged = {"authorization": authorization, "apns-topic": TOPIC, **(headers or {})}
         given = {name: value for name, value in merged.items() if value is not None}
-        return self.stand_in.judge(
+        return self.emulator.judge(
             Call(method, path, {}, given, body, connection=connection, certified=certified)
         )
 

@@ -1,13 +1,15 @@
-"""The stand-in of APNs over real HTTP/2, asked by relay's own transport and by a client that is not ours."""
+"""The emulator of APNs over real HTTP/2, asked by relay's own transport and by a client that is not ours."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import aioapns
 import jwt
@@ -19,7 +21,7 @@ from relay.errors import TransportError
 from relay.http.reqwest_transport import ReqwestTransport
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Retry, Throttled, Unauthorised, Unregistered
-from relay.sandbox.apns import ApnsStandIn
+from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.exchange import Call
 from relay.sandbox.identity import CA, CA_KEY, SIGNING_KEY, Identity, identify
 from relay.sandbox.options import Faults, SandboxOptions
@@ -32,13 +34,19 @@ MESSAGE_ID = "0190a000-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(SandboxOptions(seed=1)) as running:
+def calls() -> list[Call]:
+    """The requests that the sandbox received."""
+    return []
+
+
+@pytest.fixture
+async def sandbox(calls: list[Call]) -> AsyncIterator[Sandbox]:
+    async with Sandbox(SandboxOptions(seed=1), on_call=calls.append) as running:
         yield running
 
 
 def options(sandbox: Sandbox, **fields: Any) -> ApnsOptions:
-    settings = ApnsStandIn(sandbox.options, sandbox._identity).settings(sandbox.apns_url)
+    settings = ApnsEmulator(sandbox.options, sandbox.identity).settings(sandbox.apns_url)
     return ApnsOptions.model_validate({**settings, **fields})
 
 
@@ -82,7 +90,7 @@ async def test_a_push_arrives_and_is_shown(sandbox: Sandbox) -> None:
     async with Sender(options(sandbox)) as sender:
         outcome = await sender.push(id=MESSAGE_ID, ttl="1h", priority="low")
         assert outcome == Delivered(MESSAGE_ID)
-        (entry,) = sandbox.journal.latest()
+        (entry,) = sandbox.request_log.latest()
         assert (entry["provider"], entry["target"], entry["event"]) == ("apns", DEVICE, "alert")
         assert (entry["message_id"], entry["body"]) == (MESSAGE_ID, '{"aps":{"alert": "Hi"}}')
         assert "takes our credentials (400 BadDeviceToken)" in await sender.apns.verify()
@@ -93,7 +101,7 @@ async def test_the_first_push_is_alone_and_then_many_share_a_connection(sandbox:
         await sender.push(id="first")
         outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(300)))
     assert {type(outcome) for outcome in outcomes} == {Delivered}
-    stats = sandbox.journal.stats()["apns"]
+    stats = sandbox.request_log.stats()["apns"]
     assert (stats["accepted"], stats["duplicates"]) == (301, 0)
 
 
@@ -108,7 +116,7 @@ async def test_a_certificate_of_the_sandbox_is_let_in_and_another_is_not(sandbox
         pair = {"client_cert": identity.client.decode(), "client_key": identity.client_key.decode()}
         return options(sandbox, key=None, key_id=None, team_id=None, **pair)
 
-    async with Sender(by(sandbox._identity)) as sender:
+    async with Sender(by(sandbox.identity)) as sender:
         assert isinstance(await sender.push(), Delivered)
     async with Sender(by(identify(None, TOPIC))) as sender:
         with pytest.raises(TransportError):
@@ -116,7 +124,7 @@ async def test_a_certificate_of_the_sandbox_is_let_in_and_another_is_not(sandbox
 
 
 async def test_the_page_s_server_gives_the_files_that_a_client_needs(user: Any) -> None:
-    identity = user.sandbox._identity
+    identity = user.sandbox.identity
     for name, pem in (
         (CA, identity.ca),
         (SIGNING_KEY, identity.signing_key),
@@ -151,7 +159,7 @@ async def test_failures_to_order_speak_as_apple_does(
 ) -> None:
     async with Sender(options(sandbox)) as sender:
         assert isinstance(await sender.push(), Delivered)
-        sandbox.troublemaker.order(Faults.model_validate(faults))
+        sandbox.fault_injector.order(Faults.model_validate(faults))
         if "rate_limit" in faults:
             assert isinstance(await sender.push(id="b"), Delivered)
         found = await sender.push(id="c")
@@ -160,7 +168,7 @@ async def test_failures_to_order_speak_as_apple_does(
 
 
 async def test_a_share_of_the_devices_is_gone_since_now(sandbox: Sandbox, user: Any) -> None:
-    sandbox.troublemaker.order(Faults(unregistered=1.0))
+    sandbox.fault_injector.order(Faults(unregistered=1.0))
     async with Sender(options(sandbox)) as sender:
         began = time.time()
         found = await sender.push()
@@ -172,30 +180,30 @@ async def test_a_share_of_the_devices_is_gone_since_now(sandbox: Sandbox, user: 
 async def test_providers_without_devices_know_none_that_is_gone(user: Any) -> None:
     await user.order(unregistered="100%")
     assert await user.hooks(1) == [410]
-    assert user.sandbox.troublemaker.decide("pusher", 1, 0).answer is None
+    assert user.sandbox.fault_injector.decide("pusher", 1, 0).answer is None
 
 
 async def test_a_push_that_hangs_fails_alone_and_ends_with_the_sandbox(sandbox: Sandbox) -> None:
     async with Sender(options(sandbox), timeout=5) as sender:
         await sender.push(id="first")
-        sandbox.troublemaker.order(Faults(hang=1.0))
+        sandbox.fault_injector.order(Faults(hang=1.0))
         hanging = asyncio.create_task(sender.push(id="a"))
-        await until(lambda: len(sandbox.journal.entries) == 2)
-        sandbox.troublemaker.order(Faults())
+        await until(lambda: len(sandbox.request_log.entries) == 2)
+        sandbox.fault_injector.order(Faults())
         assert isinstance(await sender.push(id="b"), Delivered)
         with pytest.raises(TransportError, match="no answer within"):
             await hanging
-    assert sandbox.journal.stats()["apns"]["unanswered"] == 1
+    assert sandbox.request_log.stats()["apns"]["unanswered"] == 1
 
 
 async def test_a_connection_breaks_in_the_middle_of_an_answer_and_the_next_one_is_new(
     sandbox: Sandbox,
 ) -> None:
     async with Sender(options(sandbox)) as sender:
-        sandbox.troublemaker.order(Faults(reset=1.0))
+        sandbox.fault_injector.order(Faults(reset=1.0))
         with pytest.raises(TransportError):
             await sender.push()
-        sandbox.troublemaker.order(Faults())
+        sandbox.fault_injector.order(Faults())
         assert isinstance(await sender.push(), Delivered)
 
 
@@ -208,31 +216,34 @@ async def until(condition: Callable[[], bool]) -> None:
 # The server
 
 
-async def test_a_stop_says_goodbye_and_a_start_serves_again(sandbox: Sandbox) -> None:
-    port = sandbox._http2.port
+async def test_a_sandbox_that_stopped_serves_again_after_a_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    sandbox = Sandbox(SandboxOptions(apns_port=port))
+    await sandbox.start()
     async with Sender(options(sandbox)) as sender:
         assert isinstance(await sender.push(), Delivered)
         await sandbox.stop()
-        assert not sandbox._http2.connections
         with pytest.raises(TransportError):
             await sender.push()
-        await sandbox._http2.start("127.0.0.1", port, sandbox._identity.context("127.0.0.1"))
-        assert isinstance(await sender.push(), Delivered)
+        async with sandbox:
+            assert isinstance(await sender.push(), Delivered)
 
 
-async def test_a_shutdown_by_order_costs_a_connection_and_no_message(sandbox: Sandbox) -> None:
+async def test_a_shutdown_by_order_costs_a_connection_and_no_message(
+    sandbox: Sandbox, calls: list[Call]
+) -> None:
     async with Sender(options(sandbox)) as sender:
         assert isinstance(await sender.push(id="first"), Delivered)
-        (first,) = sandbox._http2.connections
         order = {"status": 503, "reason": "Shutdown", "times": 1, "latency": "5ms-20ms"}
-        sandbox.troublemaker.order(Faults.model_validate(order))
+        sandbox.fault_injector.order(Faults.model_validate(order))
         outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(40)))
         (refused,) = [found for found in outcomes if not isinstance(found, Delivered)]
         assert isinstance(refused, Retry)
         assert refused.reason == "503 Shutdown"
         assert isinstance(await sender.push(id="last"), Delivered)
-        assert first not in sandbox._http2.connections
-    assert sandbox.journal.stats()["apns"]["duplicates"] == 0
+        assert calls[-1].connection != calls[0].connection
+    assert sandbox.request_log.stats()["apns"]["duplicates"] == 0
 
 
 # A client that is not ours
@@ -242,11 +253,11 @@ async def test_a_shutdown_by_order_costs_a_connection_and_no_message(sandbox: Sa
 def foreign(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> aioapns.APNs:
     """aioapns, an independent client, led to the sandbox."""
     monkeypatch.setattr(APNsDevelopmentClientProtocol, "APNS_SERVER", "127.0.0.1")
-    monkeypatch.setattr(APNsDevelopmentClientProtocol, "APNS_PORT", sandbox._http2.port)
-    context = ssl.create_default_context(cadata=sandbox._identity.ca.decode())
+    monkeypatch.setattr(APNsDevelopmentClientProtocol, "APNS_PORT", urlsplit(sandbox.apns_url).port)
+    context = ssl.create_default_context(cadata=sandbox.identity.ca.decode())
     context.set_alpn_protocols(["h2"])
     return aioapns.APNs(
-        key=sandbox._identity.signing_key.decode(),
+        key=sandbox.identity.signing_key.decode(),
         key_id=sandbox.options.apns_key_id,
         team_id=sandbox.options.apns_team_id,
         topic=TOPIC,
@@ -281,19 +292,12 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("payload", "envelope", "arguments"), CASES)
 async def test_requests_agree_with_those_of_an_independent_client(
     sandbox: Sandbox,
+    calls: list[Call],
     foreign: aioapns.APNs,
     payload: dict[str, Any],
     envelope: dict[str, Any],
     arguments: dict[str, Any],
 ) -> None:
-    calls: list[Call] = []
-    push = sandbox._http2.attend
-
-    async def noted(call: Call) -> Any:
-        calls.append(call)
-        return await push(call)
-
-    sandbox._http2.attend = noted
     async with Sender(options(sandbox)) as sender:
         outcome = await sender.push(payload, **{"id": MESSAGE_ID, **envelope})
     assert isinstance(outcome, Delivered)
@@ -329,7 +333,7 @@ async def test_an_independent_client_understands_the_sandbox_s_refusals(
 ) -> None:
     bad = await foreign.send_notification(aioapns.NotificationRequest("00", {"aps": {}}))
     assert (bad.status, bad.description) == ("400", "BadDeviceToken")
-    sandbox.troublemaker.order(Faults(unregistered=1.0))
+    sandbox.fault_injector.order(Faults(unregistered=1.0))
     gone = await foreign.send_notification(aioapns.NotificationRequest(DEVICE, {"aps": {}}))
     assert (gone.status, gone.description) == ("410", "Unregistered")
     assert abs(gone.timestamp / 1000 - time.time()) < 60

@@ -14,12 +14,12 @@ from aiohttp import ClientError, ClientSession
 from pydantic import ValidationError
 
 from relay.sandbox.faults import (
-    NO_TROUBLE,
+    NO_FAULT,
     REMEMBERED,
     Bucket,
     Ending,
-    RequestTroublemaker,
-    Troublemaker,
+    FaultInjector,
+    RequestFaultInjector,
 )
 from relay.sandbox.options import Faults, RequestFaults, SandboxOptions, parse_latency, parse_share
 from relay.sandbox.server import Sandbox
@@ -48,7 +48,7 @@ async def test_an_order_holds_so_many_times_and_an_empty_one_clears_it(user: Any
     assert await user.hooks(2) == [410, 410]
     await user.order()
     assert await user.hooks(1) == [200]
-    assert user.sandbox.journal.stats()["webhook"]["statuses"] == {"200": 2, "410": 2, "503": 2}
+    assert user.sandbox.request_log.stats()["webhook"]["statuses"] == {"200": 2, "410": 2, "503": 2}
 
 
 async def test_an_order_may_concern_one_provider(user: Any) -> None:
@@ -100,7 +100,7 @@ async def test_a_request_that_hangs_ends_with_its_client(user: Any) -> None:
     await user.order(hang=1)
     with pytest.raises(TimeoutError):
         await user.hook(seconds=2)
-    stats = user.sandbox.journal.stats()["webhook"]
+    stats = user.sandbox.request_log.stats()["webhook"]
     assert (stats["messages"], stats["accepted"], stats["unanswered"]) == (1, 0, 1)
     # The server's tasks are those of the connections: none of them is left behind.
     await until(lambda: not any("start" in repr(task.get_coro()) for task in asyncio.all_tasks()))
@@ -111,7 +111,7 @@ async def test_requests_that_hang_end_with_the_sandbox() -> None:
     await sandbox.start()
     async with ClientSession() as session:
         asking = asyncio.create_task(session.post(f"{sandbox.url}/webhook"))
-        await until(lambda: bool(sandbox.journal.entries))
+        await until(lambda: bool(sandbox.request_log.entries))
         async with asyncio.timeout(120):
             await sandbox.stop()
         with pytest.raises(ClientError):
@@ -122,15 +122,15 @@ async def test_a_client_that_does_not_wait_for_a_late_answer_got_none(user: Any)
     await user.order(latency="10s")
     with pytest.raises(TimeoutError):
         await user.hook(seconds=2)
-    await until(lambda: bool(user.sandbox.journal.entries))
-    assert user.sandbox.journal.stats()["webhook"]["unanswered"] == 1
+    await until(lambda: bool(user.sandbox.request_log.entries))
+    assert user.sandbox.request_log.stats()["webhook"]["unanswered"] == 1
 
 
 async def test_a_connection_breaks_in_the_middle_of_an_answer(user: Any, lines: list[str]) -> None:
     await user.order(reset=1)
     with pytest.raises(ClientError):
         await user.hook()
-    assert user.sandbox.journal.accepted("webhook") == 0
+    assert user.sandbox.request_log.accepted("webhook") == 0
     assert lines == ["--- webhook /webhook POST {}"]
 
 
@@ -165,13 +165,13 @@ def test_a_bucket_holds_the_rate_in_messages_and_says_how_long_to_wait() -> None
 
 
 def test_choices_of_one_fault_do_not_move_with_another() -> None:
-    alone, beside = Troublemaker(Faults(fail=0.3), 7), Troublemaker(Faults(fail=0.3, hang=0), 7)
+    alone, beside = FaultInjector(Faults(fail=0.3), 7), FaultInjector(Faults(fail=0.3, hang=0), 7)
     assert [alone.decide("webhook", 1) for _ in range(50)] == [beside.decide("webhook", 1) for _ in range(50)]
-    assert Troublemaker(Faults()).decide("webhook", 1) is NO_TROUBLE
+    assert FaultInjector(Faults()).decide("webhook", 1) is NO_FAULT
 
 
 def test_failures_of_messages_are_counted_in_bounded_memory() -> None:
-    maker, order = RequestTroublemaker(), RequestFaults(reset=True, times=1)
+    maker, order = RequestFaultInjector(), RequestFaults(reset=True, times=1)
     for number in range(REMEMBERED + 1):
         assert maker.decide(order, str(number)).ending is Ending.RESET
     assert maker.decide(order, str(REMEMBERED)).ending is None

@@ -1,4 +1,4 @@
-"""The stand-in of FCM and of Google's token endpoint: what each check finds, and what clients make of it."""
+"""The emulator of FCM and of Google's token endpoint: what each check finds, and what clients make of it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauth
 from relay.sandbox import fcm_account, fcm_message
 from relay.sandbox.exchange import Answer, Call
 from relay.sandbox.faults import failure
-from relay.sandbox.fcm import FcmStandIn
-from relay.sandbox.fcm_oauth import GRANT, OAuthStandIn
+from relay.sandbox.fcm import FcmEmulator
+from relay.sandbox.fcm_oauth import GRANT, OAuthEmulator
 from relay.sandbox.identity import Identity, identify
 from relay.sandbox.options import Faults, SandboxOptions
 from relay.sandbox.server import Sandbox
@@ -73,7 +73,7 @@ def signer(pem: str) -> Any:
 def ask(identity: Identity, body: bytes, now: float = NOW, method: str = "POST", form: str = "") -> Answer:
     headers = {"host": HOST, "content-type": form or "application/x-www-form-urlencoded"}
     call = Call(method, "/token", {}, CIMultiDict(headers), body)
-    return OAuthStandIn(identity, lambda: now).judge(call).answer
+    return OAuthEmulator(identity, lambda: now).judge(call).answer
 
 
 def granted(identity: Identity, **claims: Any) -> Answer:
@@ -166,7 +166,7 @@ def send(identity: Identity, account: fcm_account.Account, body: Any = None, **d
     }
     path = differing.get("path", f"/v1/projects/{account.project}/messages:send")
     call = Call(differing.get("method", "POST"), path, {}, CIMultiDict(headers), raw)
-    return FcmStandIn(identity, lambda: differing.get("now", NOW)).judge(call).answer
+    return FcmEmulator(identity, lambda: differing.get("now", NOW)).judge(call).answer
 
 
 def test_a_message_gets_a_name_and_one_to_try_gets_none_of_its_own(
@@ -368,8 +368,8 @@ class Sender:
     """relay's adapter over its own transport, and over HTTP/2 as with Google."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        identity = sandbox._identity
-        settings = FcmStandIn(identity).settings(sandbox.apns_url)
+        identity = sandbox.identity
+        settings = FcmEmulator(identity).settings(sandbox.apns_url)
         self.fcm = Fcm("fcm", FcmOptions.model_validate({**settings, "ca": identity.ca.decode()}))
         self.transport = ReqwestTransport(timeout=10, concurrency=64, ca=identity.ca.decode(), http2=True)
 
@@ -393,10 +393,10 @@ async def test_a_message_arrives_over_http2_and_is_shown(sandbox: Sandbox) -> No
         outcome = await sender.push(notification={"title": "Hi"})
     assert isinstance(outcome, Delivered)
     assert outcome.provider_id.startswith("projects/relay-sandbox/messages/")
-    entry = sandbox.journal.latest()[0]
+    entry = sandbox.request_log.latest()[0]
     assert (entry["provider"], entry["target"], entry["event"]) == ("fcm", "device-1", "notification")
     assert '"title": "Hi"' in entry["body"] or '"title":"Hi"' in entry["body"]
-    assert sandbox.journal.stats()["oauth"]["requests"] == 1
+    assert sandbox.request_log.stats()["oauth"]["requests"] == 1
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ async def test_failures_to_order_speak_as_fcm_does(
 ) -> None:
     async with Sender(sandbox) as sender:
         assert isinstance(await sender.push(), Delivered)
-        sandbox.troublemaker.order(Faults.model_validate({**faults, "provider": "fcm"}))
+        sandbox.fault_injector.order(Faults.model_validate({**faults, "provider": "fcm"}))
         if "rate_limit" in faults:
             assert isinstance(await sender.push(), Delivered)
         found = await sender.push()
@@ -437,27 +437,27 @@ async def test_failures_to_order_speak_as_fcm_does(
 
 
 async def test_the_token_endpoint_fails_by_order_of_its_own(sandbox: Sandbox) -> None:
-    down = OAuthStandIn(sandbox._identity).failed(failure(503, 9), Answer(200), "")
+    down = OAuthEmulator(sandbox.identity).failed(failure(503, 9), Answer(200), "")
     assert (json.loads(down.body)["error"], down.headers) == ("server_error", {"Retry-After": "9"})
     async with Sender(sandbox) as sender:
-        sandbox.troublemaker.order(Faults(provider="oauth", status=400))
+        sandbox.fault_injector.order(Faults(provider="oauth", status=400))
         found = await sender.push()
         assert isinstance(found, Unauthorised)
         assert "invalid_grant" in found.reason
     # A token is no message: nobody's device can be gone.
-    sandbox.troublemaker.order(Faults(provider="oauth", unregistered=1.0))
+    sandbox.fault_injector.order(Faults(provider="oauth", unregistered=1.0))
     async with Sender(sandbox) as sender:
         assert isinstance(await sender.push(), Delivered)
 
 
 def test_a_failure_that_google_has_no_word_for_is_html(identity: Identity) -> None:
-    answer = FcmStandIn(identity).failed(failure(504, 3), Answer(200), "")
+    answer = FcmEmulator(identity).failed(failure(504, 3), Answer(200), "")
     assert (answer.content_type, answer.headers) == ("text/html", {"Retry-After": "3"})
 
 
 async def test_google_s_own_library_gets_a_token(user: Any) -> None:
     """Its request is made by it and sent by ours: it knows no asyncio."""
-    file = json.loads(user.sandbox._identity.account) | {"token_uri": f"{user.sandbox.url}/token"}
+    file = json.loads(user.sandbox.identity.account) | {"token_uri": f"{user.sandbox.url}/token"}
     credentials = service_account.Credentials.from_service_account_info(file, scopes=[SCOPE])
     form = {"grant_type": GRANT, "assertion": credentials._make_authorization_grant_assertion().decode()}
     status, _, text = await user.ask("POST", "/token", data=form)

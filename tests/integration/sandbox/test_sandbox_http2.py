@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from h2.config import H2Configuration
@@ -289,16 +290,24 @@ async def test_what_is_no_http2_is_shown_the_door(identity: Identity) -> None:
         writer.close()
 
 
-async def test_the_port_is_the_next_one_if_it_is_free_and_else_any() -> None:
-    sandbox = Sandbox(SandboxOptions(port=1))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+def the_second_of_two_free_ports() -> socket.socket:
+    """A socket that occupies a port whose predecessor is free."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first, suppress(OSError):
+            return socket.create_server(("127.0.0.1", first.getsockname()[1] + 1))
+
+
+async def test_the_http2_port_is_the_next_one_if_that_is_free_and_otherwise_any() -> None:
+    with the_second_of_two_free_ports() as taken:
         port = taken.getsockname()[1]
-        await sandbox._start_http2(port - 1)
-        assert sandbox._http2.port not in (0, port)
-        await sandbox.stop()
-    await sandbox._start_http2(port - 1)
-    assert sandbox._http2.port == port
-    await sandbox.stop()
+        sandbox = Sandbox(SandboxOptions(port=port - 1))
+        async with sandbox:
+            assert urlsplit(sandbox.apns_url).port not in (None, 0, port)
+    async with sandbox:
+        assert urlsplit(sandbox.apns_url).port == port
+
+
+def test_a_goodbye_has_apple_s_words() -> None:
     assert json.loads(GOODBYE) == {"reason": "Shutdown"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from relay.errors import UsageError
-from relay.sandbox.apns import ApnsStandIn
+from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.identity import ACCOUNT, CA, CA_KEY, SIGNING_KEY, VAPID, identify
 from relay.sandbox.options import SandboxOptions
 
@@ -22,7 +22,7 @@ def test_a_folder_keeps_what_a_configuration_names(tmp_path: Path) -> None:
     first, second = identify(folder, TOPIC), identify(folder, TOPIC)
     assert first == second
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
-    settings = ApnsStandIn(SandboxOptions(), first).settings("https://127.0.0.1:1")
+    settings = ApnsEmulator(SandboxOptions(), first).settings("https://127.0.0.1:1")
     assert (settings["key_file"], settings["ca_file"]) == (str(folder / SIGNING_KEY), str(folder / CA))
     names = x509.load_pem_x509_certificate(first.client).subject.rfc4514_string()
     assert names == f"UID={TOPIC}"

@@ -1,4 +1,4 @@
-"""The stand-in for Pusher judges as the real one does: checked with the official client library."""
+"""The emulator for Pusher judges as the real one does: checked with the official client library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pusher.errors import PusherBadAuth, PusherBadRequest
 
 from relay.sandbox.exchange import Call, Refused
 from relay.sandbox.options import SandboxOptions
-from relay.sandbox.pusher import PusherStandIn, check_signature
+from relay.sandbox.pusher import PusherEmulator, check_signature
 from relay.sandbox.pusher_events import events_of
 from relay.sandbox.server import Sandbox
 
@@ -40,9 +40,9 @@ async def test_the_official_client_is_accepted(sandbox: Sandbox) -> None:
     assert await asyncio.to_thread(client(sandbox).channels_info, "presence-", ["user_count"]) == {
         "channels": {}
     }
-    stats = sandbox.journal.stats()["pusher"]
+    stats = sandbox.request_log.stats()["pusher"]
     assert (stats["requests"], stats["messages"], stats["accepted"], stats["refused"]) == (3, 11, 11, 0)
-    first = sandbox.journal.entries[0]
+    first = sandbox.request_log.entries[0]
     assert (first.target, first.event, json.loads(first.body)) == ("a, b", "new", {"text": "☃"})
 
 
@@ -55,8 +55,8 @@ async def test_the_official_client_is_refused_for_what_is_wrong(sandbox: Sandbox
     eleven = [{"channel": "a", "name": "n", "data": "d"}] * 11
     with pytest.raises(PusherBadRequest, match="Batch too large"):
         await asyncio.to_thread(client(sandbox).trigger_batch, eleven)
-    assert sandbox.journal.stats()["pusher"]["statuses"] == {"400": 1, "401": 3}
-    assert sandbox.journal.accepted("pusher") == 0
+    assert sandbox.request_log.stats()["pusher"]["statuses"] == {"400": 1, "401": 3}
+    assert sandbox.request_log.accepted("pusher") == 0
     assert lines[2] == "401 pusher GET /apps/1/channels"
 
 
@@ -255,5 +255,5 @@ def test_events_at_their_limits_are_accepted() -> None:
 )
 def test_info_is_answered(call: str, document: Any, answer: Any) -> None:
     path, body = f"/apps/1/{call}", json.dumps(document).encode()
-    verdict = PusherStandIn(SandboxOptions()).judge(a_call(signed_query(path, body), body, path))
+    verdict = PusherEmulator(SandboxOptions()).judge(a_call(signed_query(path, body), body, path))
     assert json.loads(verdict.answer.body) == answer

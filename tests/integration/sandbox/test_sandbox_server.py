@@ -61,13 +61,13 @@ async def test_a_line_for_each_request_holds_no_control_characters(user: Any, li
 
 async def test_bodies_are_cut(user: Any) -> None:
     await user.hook(body="x" * 5000)
-    assert len(user.sandbox.journal.entries[0].body) == 2000
+    assert len(user.sandbox.request_log.entries[0].body) == 2000
 
 
 async def test_a_wrong_url_is_told(user: Any, lines: list[str]) -> None:
     assert (await user.ask("POST", "/app/1/events", data="x"))[0] == 404
     assert lines == ["404 nobody POST /app/1/events"]
-    assert user.sandbox.journal.stats() == {}
+    assert user.sandbox.request_log.stats() == {}
 
 
 async def test_it_starts_again_after_a_stop() -> None:

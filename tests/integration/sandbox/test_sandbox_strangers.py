@@ -1,4 +1,4 @@
-"""Whatever comes in, a stand-in has an answer: it never fails itself."""
+"""Whatever comes in, an emulator has an answer: it never fails itself."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from relay.sandbox import fcm_account, fcm_message, jws, vapid
-from relay.sandbox.apns import ApnsStandIn
-from relay.sandbox.exchange import Call, StandIn
+from relay.sandbox.apns import ApnsEmulator
+from relay.sandbox.exchange import Call, Emulator
 from relay.sandbox.identity import identify
-from relay.sandbox.journal import Journal
 from relay.sandbox.options import SandboxOptions
-from relay.sandbox.server import stand_ins
+from relay.sandbox.request_log import RequestLog
+from relay.sandbox.server import emulators
 from relay.sandbox.subscriptions import Subscriptions
 
 IDENTITY = identify(None, "")
 SUBSCRIPTIONS = Subscriptions(b"secret")
-STAND_INS: list[StandIn] = [
-    *stand_ins(SandboxOptions(), IDENTITY, SUBSCRIPTIONS),
-    ApnsStandIn(SandboxOptions(), IDENTITY),
+STAND_INS: list[Emulator] = [
+    *emulators(SandboxOptions(), IDENTITY, SUBSCRIPTIONS),
+    ApnsEmulator(SandboxOptions(), IDENTITY),
 ]
 ACCOUNT = fcm_account.read(IDENTITY.account)
 PATHS = {
@@ -63,7 +63,7 @@ def bodies() -> st.SearchStrategy[bytes]:
     return st.binary(max_size=200) | (JSON | wrapped).map(lambda part: json.dumps(part).encode())
 
 
-@pytest.mark.parametrize("stand_in", STAND_INS, ids=lambda each: each.name)
+@pytest.mark.parametrize("emulator", STAND_INS, ids=lambda each: each.name)
 @settings(max_examples=150, deadline=None)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT"]),
@@ -72,14 +72,14 @@ def bodies() -> st.SearchStrategy[bytes]:
     body=bodies(),
 )
 def test_any_request_gets_an_answer(
-    stand_in: StandIn, method: str, more: str, headers: list[tuple[str, str]], body: bytes
+    emulator: Emulator, method: str, more: str, headers: list[tuple[str, str]], body: bytes
 ) -> None:
-    verdict = stand_in.judge(Call(method, PATHS[stand_in.name] + more, {}, CIMultiDict(headers), body))
+    verdict = emulator.judge(Call(method, PATHS[emulator.name] + more, {}, CIMultiDict(headers), body))
     assert 200 <= verdict.answer.status < 500
-    journal = Journal()
-    journal.note(stand_in.name, verdict.answer.status, verdict.messages)
+    request_log = RequestLog()
+    request_log.add(emulator.name, verdict.answer.status, verdict.messages)
     # The page shows it.
-    msgspec.json.encode(journal.latest())
+    msgspec.json.encode(request_log.latest())
 
 
 @settings(max_examples=300, deadline=None)

@@ -31,7 +31,7 @@ async def test_the_official_signer_is_accepted_on_any_path_by_any_method(
 ) -> None:
     body = '{"text": "☃"}'
     assert (await user.ask(method, path, data=body.encode(), headers=user.signed(body)))[0] == 200
-    entry = user.sandbox.journal.entries[0]
+    entry = user.sandbox.request_log.entries[0]
     assert (entry.event, entry.message_id, entry.body, entry.status) == (method, "msg_1", body, 200)
 
 
@@ -49,7 +49,7 @@ async def test_every_change_to_a_signed_request_is_refused(user: Any) -> None:
     ):
         status, _, text = await user.ask("POST", "/webhook", data=sent, headers={**right, **changes})
         assert (status, why in text) == (401, True), text
-    stats = user.sandbox.journal.stats()["webhook"]
+    stats = user.sandbox.request_log.stats()["webhook"]
     assert (stats["accepted"], stats["refused"], stats["duplicates"]) == (0, 7, 0)
 
 

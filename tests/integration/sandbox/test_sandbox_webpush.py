@@ -23,7 +23,7 @@ from relay.sandbox.exchange import Answer, Call, Verdict
 from relay.sandbox.identity import Identity, identify
 from relay.sandbox.options import Faults
 from relay.sandbox.subscriptions import Subscription, Subscriptions, point, public_key
-from relay.sandbox.webpush import WebPushStandIn
+from relay.sandbox.webpush import WebPushEmulator
 
 NOW = 1_800_000_000
 HOST = "127.0.0.1:8089"
@@ -231,17 +231,17 @@ def test_a_subscription_takes_the_key_that_it_was_made_with() -> None:
 
 
 class Judge:
-    """A stand-in whose clock stands; `ask` differs from a right request in one thing."""
+    """An emulator whose clock stands; `ask` differs from a right request in one thing."""
 
     def __init__(self, identity: Identity) -> None:
         self.subscriptions = Subscriptions(b"secret")
-        self.stand_in = WebPushStandIn(identity, self.subscriptions, lambda: NOW)
+        self.emulator = WebPushEmulator(identity, self.subscriptions, lambda: NOW)
 
     def judge(self, identity: str = "", method: str = "POST", **headers: str | None) -> Verdict:
         path = f"/push/{identity or self.subscriptions.make().identity}"
         given = {"host": HOST, "ttl": "60", "authorization": authorization(), **headers}
         kept = CIMultiDict({name: value for name, value in given.items() if value is not None})
-        return self.stand_in.judge(Call(method, path, {}, kept, b""))
+        return self.emulator.judge(Call(method, path, {}, kept, b""))
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_one_who_unsubscribed_is_gone_and_another_key_is_refused(judge: Judge) -
 
 
 def test_a_failure_by_order_has_mozilla_s_form(judge: Judge) -> None:
-    answer = judge.stand_in.failed(Answer(503, headers={"Retry-After": "9"}), Answer(201), "")
+    answer = judge.emulator.failed(Answer(503, headers={"Retry-After": "9"}), Answer(201), "")
     assert (json.loads(answer.body)["errno"], answer.headers) == (201, {"Retry-After": "9"})
 
 
@@ -295,7 +295,7 @@ class Sender:
 
     def __init__(self, user: Any, **fields: Any) -> None:
         sandbox = user.sandbox
-        settings = WebPushStandIn(sandbox._identity, Subscriptions(b"")).settings(sandbox.url)
+        settings = WebPushEmulator(sandbox.identity, Subscriptions(b"")).settings(sandbox.url)
         self.webpush = WebPush("webpush", WebPushOptions.model_validate({**settings, **fields}))
         self.transport = AiohttpTransport(timeout=10, concurrency=8)
 
@@ -321,7 +321,7 @@ async def test_a_push_arrives_and_is_shown_as_the_browser_sees_it(user: Any, sen
     found = await sender.push(subscription, urgency="high", topic="scores")
     assert isinstance(found, Delivered)
     assert found.provider_id.startswith(f"{user.sandbox.url}/messages/")
-    (entry,) = user.sandbox.journal.latest()
+    (entry,) = user.sandbox.request_log.latest()
     assert (entry["event"], entry["body"]) == ("high scores", '{"title": "Hi"}')
     assert subscription["endpoint"].endswith(entry["target"])
 
@@ -360,7 +360,7 @@ async def test_failures_to_order_speak_as_a_push_service_does(
 ) -> None:
     subscription = await user.get("/_sandbox/subscriptions")
     assert isinstance(await sender.push(subscription), Delivered)
-    user.sandbox.troublemaker.order(Faults.model_validate({**faults, "provider": "webpush"}))
+    user.sandbox.fault_injector.order(Faults.model_validate({**faults, "provider": "webpush"}))
     if "rate_limit" in faults:
         assert isinstance(await sender.push(subscription), Delivered)
     found = await sender.push(subscription)

@@ -1,4 +1,4 @@
-"""What came in, in bounded memory: the latest messages, and counters over all of them."""
+"""The messages that came in: the latest ones, and counters over all of them. Memory is bounded."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import Any, NamedTuple
 from relay.sandbox.exchange import Received, readable, succeeds
 
 LATEST = 10_000
-"""Messages that are remembered."""
+"""Messages that are kept."""
 
 IDS = 100_000
-"""Ids among which duplicates are found."""
+"""Ids that are kept to find duplicates."""
 
 SECONDS = 60
-"""Seconds of history of the rate."""
+"""Seconds of rate history."""
 
 UNANSWERED = 0
-"""The status of a request that got no complete answer."""
+"""The status of a request that received no complete answer."""
 
 _COUNTERS = ("requests", "messages", "accepted", "refused", "unanswered", "duplicates")
 
 
 class Entry(NamedTuple):
-    """One message as it came in: `at` in Unix seconds, `monotonic` in seconds, `status` as answered."""
+    """A message that came in. `at` is in Unix seconds, `monotonic` in seconds; `status` is that of the
+    answer."""
 
     at: float
     monotonic: float
@@ -37,11 +38,10 @@ class Entry(NamedTuple):
     status: int
 
 
-class Journal:
-    """Counts by provider; messages = accepted + refused + unanswered.
+class RequestLog:
+    """Counts by provider: messages = accepted + refused + unanswered.
 
-    A duplicate is a message that was accepted before under the same id: a second try after a refusal
-    is none.
+    A duplicate is a message whose id was accepted before. A second attempt after a refusal is no duplicate.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Journal:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all entries and counters."""
         self.entries: deque[Entry] = deque(maxlen=LATEST)
         self.counts: dict[str, Counter[str]] = {}
         self.statuses: dict[str, Counter[int]] = {}
@@ -59,8 +59,8 @@ class Journal:
         self._seconds: dict[str, deque[tuple[int, int]]] = {}
         self._busiest: dict[str, int] = {}
 
-    def note(self, provider: str, status: int, messages: Sequence[Received]) -> None:
-        """One request that was answered with `status`."""
+    def add(self, provider: str, status: int, messages: Sequence[Received]) -> None:
+        """Add a request that was answered with `status`."""
         at, now = self._wall(), self._clock()
         if provider not in self.counts:
             self.counts[provider], self.statuses[provider] = Counter(), Counter()
@@ -89,7 +89,7 @@ class Journal:
         return False
 
     def _tick(self, provider: str, second: int, messages: int) -> None:
-        # The second that has only begun stands beside those of the history.
+        # One more than the history: the current second is not over.
         seconds = self._seconds.setdefault(provider, deque(maxlen=SECONDS + 1))
         if seconds and seconds[-1][0] == second:
             messages += seconds.pop()[1]
@@ -97,21 +97,21 @@ class Journal:
         self._busiest[provider] = max(messages, self.busiest(provider))
 
     def accepted(self, provider: str) -> int:
-        """Messages that were accepted."""
+        """Return how many messages were accepted."""
         return self.counts[provider]["accepted"] if provider in self.counts else 0
 
     def history(self, provider: str) -> list[int]:
-        """Accepted messages in each of the latest whole seconds, the oldest first."""
+        """Return the accepted messages of each of the latest whole seconds, oldest first."""
         by_second = dict(self._seconds.get(provider, ()))
         now = int(self._clock())
         return [by_second.get(second, 0) for second in range(now - SECONDS, now)]
 
     def busiest(self, provider: str) -> int:
-        """The most messages that were accepted in one second, of all that ever were."""
+        """Return the most messages that were ever accepted in one second."""
         return self._busiest.get(provider, 0)
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """The counters of every provider, with the rate of the last whole second and its history."""
+        """Return every provider's counters, its rate in the last whole second and its history."""
         document: dict[str, dict[str, Any]] = {}
         for provider, counts in self.counts.items():
             history = self.history(provider)
@@ -124,6 +124,6 @@ class Journal:
         return document
 
     def latest(self, provider: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest messages first; of one provider, or of all."""
+        """Return the latest messages, newest first, of one provider or of all."""
         found = (entry for entry in reversed(self.entries) if provider in (None, entry.provider))
         return [entry._asdict() for entry, _ in zip(found, range(limit), strict=False)]
