@@ -1,4 +1,4 @@
-"""OAuth 2.0 access tokens of Google service accounts: one for all senders of a process.
+"""OAuth 2.0 access tokens of Google service accounts. All senders of a process share one token.
 
 Source: https://developers.google.com/identity/protocols/oauth2/service-account#httprest
 """
@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from providers._shared.answers import json_object
+from providers._shared.answers import json_object, reason
 from relay.errors import TransportError
 from relay.http.threads import in_thread
 from relay.http.transport import Transport
@@ -27,19 +27,19 @@ SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 LIFE = 3600
-"""Seconds that an assertion is valid: the most that Google allows."""
+"""Lifetime of an assertion in seconds, the maximum that Google allows."""
 
 MOST_LIFE = 86400
-"""Seconds of life of a token that are believed."""
+"""Longest lifetime of a token that is accepted, in seconds."""
 
 AHEAD = 0.2
-"""The share of a token's life before whose end it is renewed, give or take a tenth of that."""
+"""A token is renewed when this share of its lifetime is left, give or take a tenth of the share."""
 
 LAST_MOMENT = 60.0
-"""Seconds before its end from which a token is not used any more."""
+"""A token is not used in its last seconds."""
 
 QUIET = 10.0
-"""Seconds after a failure during which nobody asks again."""
+"""Seconds to wait after a failure before the next attempt."""
 
 _TOKEN = re.compile(r"[!-~]{1,8192}")
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -47,7 +47,7 @@ _TRANSIENT_ERRORS = frozenset({"internal_failure", "server_error", "temporarily_
 
 
 class TokenRefused(Exception):
-    """The token endpoint does not accept our credentials; the text is one line for people."""
+    """The token endpoint refuses our credentials. The text is one readable line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class Token:
 
 
 class Tokens:
-    """Gives the token, and renews it ahead of its end while senders go on with the old one."""
+    """Returns the token and renews it early, while senders continue with the old one."""
 
     def __init__(self, fetch: Callable[[], Awaitable[tuple[str, float]]], clock: Callable[[], float]) -> None:
-        """`fetch` gives a token and its seconds of life; raises TokenRefused or TransportError."""
+        """`fetch` returns a token and its lifetime in seconds; raises TokenRefused or TransportError."""
         self._fetch = fetch
         self._clock = clock
         self._token: Token | None = None
@@ -71,7 +71,7 @@ class Tokens:
         self._failure: tuple[float, Exception] | None = None
 
     async def get(self) -> str:
-        """A token that is valid now. Raises TokenRefused or TransportError."""
+        """Return a valid token. Raises TokenRefused or TransportError."""
         now, token = self._clock(), self._token
         if token is not None and now < token.renew_at:
             return token.value
@@ -81,20 +81,20 @@ class Tokens:
             raise self._failure[1]
         if self._flight is None:
             self._flight = asyncio.create_task(self._renew())
-            # Whether or not somebody waits for it.
+            # Retrieve the exception even if no sender waits for the token.
             self._flight.add_done_callback(lambda flight: flight.cancelled() or flight.exception())
         if token is not None and now < token.ends_at:
             return token.value
-        # A sender that is cancelled must not take the token away from all others.
+        # Shielded, because the cancellation of one sender must not cancel the renewal for all others.
         return (await asyncio.shield(self._flight)).value
 
     def forget(self, value: str) -> None:
-        """The provider refused this token: the next one is a new one."""
+        """Drop a token that the provider refused, so that the next one is new."""
         if self._token is not None and self._token.value == value:
             self._token = None
 
     async def close(self) -> None:
-        """Stop a renewal under way."""
+        """Stop a renewal in progress."""
         if self._flight is not None:
             self._flight.cancel()
             await asyncio.wait([self._flight])
@@ -114,7 +114,7 @@ class Tokens:
         finally:
             self._flight = None
         now, (value, life) = self._clock(), found
-        # Several processes that started together do not ask together.
+        # Spread the renewals of processes that started together.
         ahead = life * AHEAD * random.uniform(0.9, 1.1)  # noqa: S311
         self._token = Token(value, now + life - ahead, now + life - LAST_MOMENT)
         self._failure = None
@@ -122,7 +122,8 @@ class Tokens:
 
 
 def preload(credentials: Literal["service_account", "adc"]) -> None:
-    """Import what a token needs. It is slow, so only a worker does it, and before its first message."""
+    """Import the modules that a token needs. That is slow, so only workers do it, before the first
+    message."""
     from google.auth import crypt, jwt  # noqa: F401
 
     if credentials == "adc":
@@ -130,10 +131,10 @@ def preload(credentials: Literal["service_account", "adc"]) -> None:
 
 
 def read_private_key(pem: str) -> Any:
-    """A service account's RSA key. Raises ValueError.
+    """Read the RSA key of a service account. Raises ValueError.
 
-    Whether its numbers fit together is not looked at: that takes 36 ms of the loop's time, and Google refuses
-    a key that does not all the same.
+    Skips the check of the key's numbers, which would block the loop for 36 ms. Google refuses such a key
+    anyway.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -149,7 +150,7 @@ def read_private_key(pem: str) -> Any:
 
 
 def assertion_request(account: dict[str, Any], token_uri: str, now: float) -> Request:
-    """The request that trades a signed assertion for a token. `account` is a service account's key file."""
+    """Return the request that exchanges a signed assertion for a token. `account` is the key file."""
     from google.auth import crypt, jwt
 
     signer = crypt.RSASigner(read_private_key(account["private_key"]), account["private_key_id"])  # type: ignore[no-untyped-call]
@@ -166,22 +167,26 @@ def assertion_request(account: dict[str, Any], token_uri: str, now: float) -> Re
 
 
 def read_token(response: Response) -> tuple[str, float]:
-    """The token and its seconds of life. Raises TokenRefused; TransportError where another try may help."""
+    """Return the token and its lifetime in seconds. Raises TokenRefused, or TransportError if a retry may
+    help."""
     answer = json_object(response.body)
-    token, life = answer.get("access_token"), _seconds(answer.get("expires_in", LIFE))
+    token, life = answer.get("access_token"), _seconds(answer.get("expires_in"))
     if response.status == 200 and isinstance(token, str):
-        # Any other token would make each request one that cannot be sent, and each message a dead letter.
+        # No request could be sent with any other token, and each message would become a dead letter.
         if not _TOKEN.fullmatch(token) or not 0 < life <= MOST_LIFE:
-            raise TransportError("the token endpoint gave a token that cannot be used")
+            raise TransportError("the token endpoint returned an unusable token")
         return token, life
-    error, description = str(answer.get("error", "")), str(answer.get("error_description", ""))
-    what = f"the token endpoint answered {response.status} {error} {description}".strip()[:200]
+    error, description = str(answer.get("error") or ""), str(answer.get("error_description") or "")
+    said = f"{response.status} {error} {description}".strip() if error else reason(response)
+    what = f"the token endpoint answered {said}"[:200]
     if response.status in _TRANSIENT or {error, description} & _TRANSIENT_ERRORS or not error:
         raise TransportError(what)
     raise TokenRefused(what)
 
 
 def _seconds(value: object) -> float:
+    if value is None:
+        return LIFE
     try:
         return float(value) if isinstance(value, int | float | str) else 0.0
     except (ValueError, OverflowError):
@@ -191,12 +196,13 @@ def _seconds(value: object) -> float:
 async def fetch_by_assertion(
     transport: Transport, account: dict[str, Any], token_uri: str, now: float
 ) -> tuple[str, float]:
-    """A token for a service account. Raises TokenRefused or TransportError."""
+    """Fetch a token for a service account. Raises TokenRefused or TransportError."""
     return read_token(await transport.send(assertion_request(account, token_uri, now)))
 
 
 async def fetch_by_default_credentials(now: float, seconds: float) -> tuple[str, float]:
-    """A token for Application Default Credentials within `seconds`, in a thread: google-auth blocks.
+    """Fetch a token for Application Default Credentials within `seconds`, in a thread, because google-auth
+    blocks.
 
     Raises TokenRefused or TransportError.
     """
@@ -221,10 +227,10 @@ def _refresh_default(now: float, seconds: float) -> tuple[str, float]:
     with requests.Session() as session:
         session.trust_env = False
         session.max_redirects = 0
-        # google-auth allows 120 s for each of its requests.
+        # google-auth would allow 120 s for each of its requests.
         request: Any = partial(Transported(session), timeout=seconds)
         credentials, _ = google.auth.default(scopes=[SCOPE], request=request)
         credentials.refresh(request)  # type: ignore[no-untyped-call]
-    # Google's times are UTC without saying so.
+    # Google's naive times are in UTC.
     expiry = credentials.expiry.replace(tzinfo=UTC).timestamp() if credentials.expiry else now + LIFE
     return str(credentials.token), expiry - now

@@ -21,6 +21,11 @@ from relay.sandbox.identity import ACCOUNT, Identity
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
+UNAUTHENTICATED = (
+    "Request had invalid authentication credentials. Expected OAuth 2 access token, "
+    "login cookie or other valid authentication credential."
+)
+
 STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -32,7 +37,7 @@ STATUSES = {
     500: "INTERNAL",
     503: "UNAVAILABLE",
 }
-"""Google's word for each status of HTTP. What is not here comes from a machine in between, in HTML."""
+"""Google's name of each HTTP status. Any other status comes from a proxy, in HTML."""
 
 REASONS = {
     400: "INVALID_ARGUMENT",
@@ -42,14 +47,25 @@ REASONS = {
     500: "INTERNAL",
     503: "UNAVAILABLE",
 }
-"""FCM's own error code of a failure by order, where the order names none."""
+"""FCM's own error code of an injected failure, by default."""
+
+WORDS = {
+    "INTERNAL": "Internal error encountered.",
+    "NOT_FOUND": "Requested entity was not found.",
+    "SENDER_ID_MISMATCH": "SenderId mismatch",
+    "THIRD_PARTY_AUTH_ERROR": "Auth error from APNS or Web Push Service",
+    "UNAUTHENTICATED": UNAUTHENTICATED,
+    "UNAVAILABLE": "The service is currently unavailable.",
+    "UNREGISTERED": "Requested entity was not found.",
+}
+"""Google's text for a code, in injected failures."""
 
 _PATH = re.compile(r"/v1/projects/([^/]+)/messages:send")
 _TOKEN = re.compile(r"[A-Za-z0-9_:\-]{1,4096}")
 
 
 class Wrong(Exception):
-    """What FCM answers to a request that is wrong. `code`: FCM's own; `field`: the one to blame."""
+    """A request is wrong. `code` is FCM's own error code, `field` the field at fault."""
 
     def __init__(self, status: int, text: str, code: str = "", field: str = "") -> None:
         super().__init__(text)
@@ -57,7 +73,7 @@ class Wrong(Exception):
 
 
 class FcmEmulator:
-    """Takes messages to one project, by the access tokens of its service account."""
+    """Accepts messages to one project, with access tokens of its service account."""
 
     name = "fcm"
     routes = (("*", "/v1/projects/{project}/{method}"),)
@@ -68,7 +84,7 @@ class FcmEmulator:
         self._account = fcm_account.read(identity.account)
 
     def judge(self, call: Call) -> Verdict:
-        """Who asks is looked at first, then the project, then the message."""
+        """Check the sender first, then the project, then the message."""
         messages = (Received("", "", "", excerpt(call.body)),)
         try:
             project = self._check_request(call)
@@ -93,18 +109,20 @@ class FcmEmulator:
         return Verdict(Answer(200, msgspec.json.encode(name), "application/json"), messages)
 
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
-        """A failure by order, as FCM says it; of a status that FCM does not have, HTML."""
+        """Return an injected failure in FCM's form, or HTML if FCM does not use the status."""
         status = ordered.status
         if status not in STATUSES:
             body = f"<!DOCTYPE html><title>Error {status}</title><p>as ordered\n".encode()
             return Answer(status, body, "text/html", ordered.headers)
         code = reason or REASONS.get(status, "")
-        # Google's own word alone, such as PERMISSION_DENIED, comes without one of FCM's.
+        # Google's general codes, such as PERMISSION_DENIED, come without a code of FCM.
         code = "" if code == STATUSES[status] and code not in REASONS.values() else code
-        return _refusal(status, "as ordered", code, headers=ordered.headers)
+        return _refusal(
+            status, WORDS.get(code or reason or STATUSES[status], "as ordered"), code, headers=ordered.headers
+        )
 
     def settings(self, url: str) -> Mapping[str, object]:
-        """The options of relay's FCM adapter that lead here."""
+        """Return the options of relay's FCM adapter that point here."""
         return {
             "type": "fcm",
             **self._identity.option("service_account", ACCOUNT),
@@ -113,7 +131,7 @@ class FcmEmulator:
         }
 
     def _check_request(self, call: Call) -> str:
-        """The project. Raises Wrong."""
+        """Return the project. Raises Wrong."""
         path = _PATH.fullmatch(call.path)
         if path is None:
             raise Wrong(404, f"Method not found: {call.path[:80]}")
@@ -121,21 +139,22 @@ class FcmEmulator:
             raise Wrong(405, f"{call.method[:20]} is not allowed")
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self._account.knows(token, self._clock()):
-            raise Wrong(
-                401,
-                "Request had invalid authentication credentials. Expected OAuth 2 access token, "
-                "login cookie or other valid authentication credential.",
-            )
+            raise Wrong(401, UNAUTHENTICATED)
         project = path[1]
         if project != self._account.project:
-            raise Wrong(404, f"Project not found: {project[:80]}; there is {self._account.project}")
+            raise Wrong(
+                403,
+                "Permission 'cloudmessaging.messages.create' denied on resource "
+                f"'//cloudresourcemanager.googleapis.com/projects/{project[:80]}' (or it may not exist).",
+            )
         if call.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Wrong(400, "Content-Type must be application/json", "INVALID_ARGUMENT")
         return project
 
 
 def read_body(call: Call) -> dict[str, Any]:
-    """`message` and `validate_only`. Raises Wrong, as Google's JSON parser puts it: without an FcmError."""
+    """Return `message` and `validate_only`. Raises Wrong without an FcmError, as Google's JSON parser
+    does."""
     try:
         document = msgspec.json.decode(call.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -151,7 +170,7 @@ def read_body(call: Call) -> dict[str, Any]:
 
 
 def _received(message: Mapping[str, Any], body: bytes) -> Received:
-    """Of a message that may be wrong: where to, and whether people will see it."""
+    """Describe a message, which may be invalid: its target, and whether it shows a notification."""
     kind = next((kind for kind in ("token", "topic", "condition", "fid") if kind in message), "")
     target = str(message.get(kind, ""))
     shown = "notification" if "notification" in message else "data"
@@ -161,7 +180,7 @@ def _received(message: Mapping[str, Any], body: bytes) -> Received:
 def _refusal(
     status: int, text: str, code: str = "", field: str = "", headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """`code` is FCM's own; without one the answer is Google's alone."""
+    """`code` is FCM's own error code; without it the answer has no FcmError."""
     text = readable(text)
     details: list[dict[str, object]] = []
     if code:

@@ -1,4 +1,4 @@
-"""A service account of Google's, and the access tokens that it gets.
+"""A Google service account and its access tokens.
 
 Source: https://developers.google.com/identity/protocols/oauth2/service-account
 """
@@ -23,14 +23,14 @@ from cryptography.hazmat.primitives.serialization import (
 PROJECT = "relay-sandbox"
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
 LIFE = 3599
-"""Seconds that an access token is valid."""
+"""Lifetime of an access token, in seconds."""
 
 _PREFIX = "ya29.c."
 
 
 @dataclass(frozen=True)
 class Account:
-    """What the endpoints know of an account. Its access tokens need no memory: a later start knows them."""
+    """An account as the endpoints see it. Access tokens are signed, so they stay valid over a restart."""
 
     project: str
     email: str
@@ -39,12 +39,12 @@ class Account:
     secret: bytes
 
     def grant(self, now: float) -> str:
-        """An access token from now on."""
+        """Return an access token that is valid from `now`."""
         end = str(int(now) + LIFE)
         return f"{_PREFIX}{end}.{self._mark(end)}"
 
     def knows(self, token: str, now: float) -> bool:
-        """Whether this is an access token of ours that is still valid."""
+        """Whether the token is one of ours and still valid."""
         end, _, mark = token.removeprefix(_PREFIX).partition(".")
         if not token.startswith(_PREFIX) or not mark.isascii():
             return False
@@ -55,7 +55,7 @@ class Account:
 
 
 def make() -> bytes:
-    """A key file, as the Firebase console gives it."""
+    """Make a key file like the ones of the Firebase console."""
     key = rsa.generate_private_key(65537, 2048)
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -81,7 +81,7 @@ class _File(msgspec.Struct):
 
 @lru_cache(maxsize=8)
 def read(document: bytes) -> Account:
-    """The account of a key file. Raises what its parsers raise, as `identity.identify` expects it."""
+    """Read a key file. Raises the errors of its parsers, which `identity.identify` handles."""
     found = msgspec.json.decode(document, type=_File)
     key = load_pem_private_key(found.private_key.encode(), None)
     if not isinstance(key, rsa.RSAPrivateKey):

@@ -1,4 +1,4 @@
-"""The `message` of FCM's HTTP v1, in either of the spellings that Google's JSON allows.
+"""The `message` of FCM's HTTP v1 API, in both of the spellings that Google's JSON allows.
 
 Source: https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages
 """
@@ -26,7 +26,7 @@ _RESERVED = re.compile(r"from|message_type|(?:google|gcm).*", re.DOTALL)
 
 
 class Wrong(Exception):
-    """The field of a message that is wrong, and why."""
+    """A message is wrong: the field at fault, and why."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(why)
@@ -40,7 +40,7 @@ def _life(text: str) -> str:
 
 
 def _condition(text: str) -> str:
-    """At most five topics; what is between them is `&&`, `||`, `!` and brackets that match."""
+    """Check a condition: at most five topics, joined by `&&`, `||`, `!` and matching brackets."""
     rest, topics = _IN_TOPICS.subn("T", text)
     shape = re.sub(r"\s", "", rest)
     while (shorter := re.sub(r"!T|\(T\)|T(?:&&|\|\|)T", "T", shape)) != shape:
@@ -127,7 +127,7 @@ class WebPush(_Part):
 
 
 class FcmMessage(_Part):
-    """One message. Exactly one of the first four says where it goes."""
+    """One message. Exactly one of token, topic, condition and fid is its target."""
 
     token: Text = None
     topic: Annotated[StrictStr, Field(pattern=f"^{_TOPIC}$")] | None = None
@@ -142,7 +142,7 @@ class FcmMessage(_Part):
     fcm_options: Options | None = None
 
     def target(self) -> tuple[str, str]:
-        """The kind of target, and which one. Raises Wrong unless there is one."""
+        """Return the kind of target and the target. Raises Wrong unless there is exactly one."""
         found = [(kind, getattr(self, kind)) for kind in ("token", "topic", "condition", "fid")]
         found = [(kind, value) for kind, value in found if value]
         if len(found) != 1:
@@ -153,7 +153,7 @@ class FcmMessage(_Part):
         return found[0]
 
     def size(self) -> int:
-        """Bytes of the payload."""
+        """Return the bytes of the payload."""
         size = sum(len(key.encode()) + len(value.encode()) for key, value in (self.data or {}).items())
         if self.notification is not None:
             size += len(msgspec.json.encode(self.notification.model_dump(exclude_none=True)))
@@ -161,18 +161,22 @@ class FcmMessage(_Part):
 
 
 def is_silent_with_high_priority(message: FcmMessage) -> bool:
-    """Whether APNs would refuse the message for its priority. FCM answers that the token is invalid."""
+    """Whether APNs would refuse the priority. FCM then answers that the token is invalid.
+
+    A push about a Live Activity is never silent.
+    """
     headers = (message.apns.headers if message.apns else None) or {}
     if {name.lower(): value for name, value in headers.items()}.get("apns-priority") != "10":
         return False
     payload = (message.apns.payload if message.apns else None) or {}
     aps = payload.get("aps")
-    shown = isinstance(aps, dict) and any(aps.get(name) is not None for name in ("alert", "badge", "sound"))
+    loud = ("alert", "badge", "sound", "event")
+    shown = isinstance(aps, dict) and any(aps.get(name) is not None for name in loud)
     return message.notification is None and not shown
 
 
 def read(document: Mapping[str, Any]) -> FcmMessage:
-    """The message of a request. Raises Wrong."""
+    """Read the message of a request. Raises Wrong."""
     try:
         message = FcmMessage.model_validate(document)
     except ValidationError as error:

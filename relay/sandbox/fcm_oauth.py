@@ -23,19 +23,19 @@ SCOPES = frozenset(
         "https://www.googleapis.com/auth/cloud-platform",
     }
 )
-"""Those that may send."""
+"""Scopes that allow sending."""
 
 LONGEST = 3600
-"""Seconds that an assertion may be valid."""
+"""Longest lifetime of an assertion, in seconds."""
 
 SKEW = 300
-"""Seconds that a client's clock may be ahead."""
+"""Seconds by which a client's clock may be ahead."""
 
 _FORM = "application/x-www-form-urlencoded"
 
 
 class Wrong(Exception):
-    """RFC 6749's error code, and Google's description."""
+    """A request is wrong: the error code of RFC 6749 and Google's description."""
 
     def __init__(self, code: str, description: str, status: int = 400) -> None:
         super().__init__(description)
@@ -43,7 +43,7 @@ class Wrong(Exception):
 
 
 class OAuthEmulator:
-    """Trades a service account's assertion for an access token, which `FcmEmulator` knows."""
+    """Exchanges the assertion of a service account for an access token, which `FcmEmulator` accepts."""
 
     name = "oauth"
     routes = (("*", PATH),)
@@ -54,7 +54,7 @@ class OAuthEmulator:
         self._clock = clock
 
     def judge(self, call: Call) -> Verdict:
-        """400 invalid_grant and the like for an assertion that is not ours, or not of this hour."""
+        """Refuse an assertion that is not ours or not of this hour, with invalid_grant and the like."""
         now = self._clock()
         try:
             check_grant(call, self._account, now)
@@ -68,12 +68,12 @@ class OAuthEmulator:
         return Verdict(Answer(200, msgspec.json.encode(document), "application/json"))
 
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
-        """A failure by order, as OAuth 2.0 has it."""
+        """Return an injected failure in the form of OAuth 2.0."""
         code = reason or ("server_error" if ordered.status >= 500 else "invalid_grant")
         return _refusal(ordered.status, code, "as ordered", ordered.headers)
 
     def settings(self, url: str) -> Mapping[str, object]:
-        """None: FCM's name it."""
+        """Return nothing: the options of FCM name this endpoint."""
         return {}
 
 
@@ -93,7 +93,7 @@ def check_grant(call: Call, account: fcm_account.Account, now: float) -> None:
         assertion = jws.read(form["assertion"][0])
         if assertion.claims.get("iss") != account.email:
             raise Wrong("invalid_grant", "Invalid grant: account not found")
-        # The key's id may be missing: Google then tries all keys of the account.
+        # `kid` may be missing: Google then tries all keys of the account.
         if assertion.header.get("kid", account.key_id) != account.key_id:
             raise jws.InvalidToken("kid is not the private_key_id of the account")
         assertion.verify(account.key)

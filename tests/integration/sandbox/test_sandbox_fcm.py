@@ -197,7 +197,7 @@ def error_of(answer: Answer) -> tuple[int, str, str, str]:
         ({"headers": {"authorization": ""}}, (401, "UNAUTHENTICATED", "", "")),
         ({"headers": {"authorization": "Basic abc"}}, (401, "UNAUTHENTICATED", "", "")),
         ({"now": NOW + 3599}, (401, "UNAUTHENTICATED", "", "")),
-        ({"path": "/v1/projects/other/messages:send"}, (404, "NOT_FOUND", "", "")),
+        ({"path": "/v1/projects/other/messages:send"}, (403, "PERMISSION_DENIED", "", "")),
         ({"path": "/v1/projects/relay-sandbox/messages:list"}, (404, "NOT_FOUND", "", "")),
         ({"method": "GET"}, (405, "UNIMPLEMENTED", "", "")),
         ({"headers": {"content-type": "text/plain"}}, (400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "")),
@@ -305,6 +305,7 @@ def test_what_fcm_documents_is_taken(message: dict[str, Any]) -> None:
         ({"apns": {"payload": {"aps": {"content-available": 1}}}}, True),
         ({"notification": {"title": "x"}}, False),
         ({"apns": {"payload": {"aps": {"alert": "x"}}}}, False),
+        ({"apns": {"live_activity_token": "t", "payload": {"aps": {"event": "update"}}}}, False),
     ],
 )
 def test_a_silent_push_must_not_have_apns_highest_priority(part: dict[str, Any], silent: bool) -> None:
@@ -389,7 +390,7 @@ class Sender:
 
 async def test_a_message_arrives_over_http2_and_is_shown(sandbox: Sandbox) -> None:
     async with Sender(sandbox) as sender:
-        assert "FCM knows it" in await sender.fcm.verify()
+        assert "FCM accepts our access token" in await sender.fcm.verify()
         outcome = await sender.push(notification={"title": "Hi"})
     assert isinstance(outcome, Delivered)
     assert outcome.provider_id.startswith("projects/relay-sandbox/messages/")
@@ -402,23 +403,31 @@ async def test_a_message_arrives_over_http2_and_is_shown(sandbox: Sandbox) -> No
 @pytest.mark.parametrize(
     ("faults", "outcome", "reason"),
     [
-        ({"fail": 1}, Retry, "500 INTERNAL: as ordered"),
+        ({"fail": 1}, Retry, "500 INTERNAL: Internal error encountered."),
         ({"status": 502}, Retry, "502"),
-        ({"status": 503}, Retry, "503 UNAVAILABLE: as ordered"),
-        ({"status": 503, "retry_after": 7}, Throttled, "503 UNAVAILABLE: as ordered"),
+        ({"status": 503}, Retry, "503 UNAVAILABLE: The service is currently unavailable."),
+        (
+            {"status": 503, "retry_after": 7},
+            Throttled,
+            "503 UNAVAILABLE: The service is currently unavailable.",
+        ),
         ({"status": 429, "retry_after": 7}, Throttled, "429 QUOTA_EXCEEDED: as ordered"),
         ({"rate_limit": "1/s", "burst": 1}, Throttled, "429 QUOTA_EXCEEDED: as ordered"),
         ({"status": 400}, Rejected, "400 INVALID_ARGUMENT: as ordered"),
-        ({"status": 401}, Unauthorised, "401 UNAUTHENTICATED: as ordered"),
+        ({"status": 401}, Unauthorised, "401 UNAUTHENTICATED: Request had invalid"),
         (
             {"status": 401, "reason": "THIRD_PARTY_AUTH_ERROR"},
             Retry,
-            "401 THIRD_PARTY_AUTH_ERROR: as ordered",
+            "401 THIRD_PARTY_AUTH_ERROR: Auth error from APNS or Web Push Service",
         ),
-        ({"status": 403}, Unregistered, "403 SENDER_ID_MISMATCH: as ordered"),
+        ({"status": 403}, Unregistered, "403 SENDER_ID_MISMATCH: SenderId mismatch"),
         ({"status": 403, "reason": "PERMISSION_DENIED"}, Unauthorised, "403 PERMISSION_DENIED: as ordered"),
-        ({"status": 404, "reason": "NOT_FOUND"}, Unauthorised, "404 NOT_FOUND: as ordered"),
-        ({"unregistered": 1}, Unregistered, "404 UNREGISTERED: as ordered"),
+        (
+            {"status": 404, "reason": "NOT_FOUND"},
+            Unregistered,
+            "404 NOT_FOUND: Requested entity was not found.",
+        ),
+        ({"unregistered": 1}, Unregistered, "404 UNREGISTERED: Requested entity was not found."),
     ],
 )
 async def test_failures_to_order_speak_as_fcm_does(

@@ -21,7 +21,7 @@ from providers._shared.upstream import topic
 from providers.fcm import Fcm, FcmOptions, read_account
 from relay.errors import TransportError, UsageError
 from relay.message import Message, parse_envelope
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.outcome import Delivered, Rejected, Unauthorised
 from relay.provider import Request, Response
 
 NOW = 1_800_000_000.0
@@ -99,6 +99,7 @@ def test_what_the_envelope_asks_for_is_said_in_fcm_s_words() -> None:
         ({"apns": {"payload": {"aps": {"content-available": 1, "sound": "x"}}}}, "high", "10"),
         ({"apns": {"payload": None}}, "high", None),
         ({"apns": {"payload": "odd"}}, "high", None),
+        ({"apns": {"payload": {"aps": {"event": "update", "content-state": {}}}}}, "high", "10"),
     ],
 )
 def test_a_push_that_shows_nothing_has_no_high_priority_at_apns(
@@ -199,6 +200,9 @@ def test_the_official_client_makes_the_same_request() -> None:
         ({"token": "a", "data": {"google.x": "1"}}, "reserved"),
         ({"token": "a", "data": []}, "must be an object"),
         ({"token": "a", "android": "high"}, "android: must be an object"),
+        ({"fid": "a", "token": "b"}, "not token and fid"),
+        ({"token": "a", "apns": {"headers": []}}, "apns.headers: must be an object"),
+        ({"token": "a", "apns": {"headers": {"apns-priority": "10"}}}, "10 is only for a push that shows"),
         ({"token": "a", "data": {"n": "x" * 4096}}, "4097 bytes"),
         ({"topic": "a", "data": {"n": "x" * 2048}}, "2049 bytes"),
     ],
@@ -213,72 +217,12 @@ def test_the_largest_message_is_taken() -> None:
     assert a_fcm().check(a_message({"token": "a", "data": {"n": "x" * 4095}})) is None
 
 
-# Answers
-
-
-NOT_A_TOKEN = "The registration token is not a valid FCM registration token"
-
-
-def answer(
-    status: int,
-    name: str = "",
-    code: str = "",
-    field: str = "",
-    headers: dict[str, str] | None = None,
-    text: str = "why",
-) -> Response:
-    details: list[dict[str, Any]] = []
-    if code:
-        details.append({"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code})
-    if field:
-        violations = [{"field": field, "description": "bad"}]
-        details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations})
-    error = {"code": status, "message": text, "status": name, "details": details}
-    return Response(status, headers or {}, json.dumps({"error": error}).encode())
-
-
-ANSWERS: list[tuple[Response, type[Outcome]]] = [
-    (Response(200, {}, b'{"name":"projects/shop/messages/1"}'), Delivered),
-    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.token"), Unregistered),
-    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.android.ttl"), Rejected),
-    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), Rejected),
-    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", text=NOT_A_TOKEN), Unregistered),
-    (answer(400, "INVALID_ARGUMENT", text="Invalid JSON payload received."), Rejected),
-    (answer(400, "FAILED_PRECONDITION"), Rejected),
-    (answer(401, "UNAUTHENTICATED"), Unauthorised),
-    (answer(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"), Retry),
-    (answer(403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH"), Unregistered),
-    (answer(403, "PERMISSION_DENIED"), Unauthorised),
-    (answer(404, "NOT_FOUND", "UNREGISTERED"), Unregistered),
-    (answer(404, "NOT_FOUND"), Unauthorised),
-    (Response(404, {}, b"<html>not found</html>"), Retry),
-    (answer(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"), Throttled),
-    (answer(429, "RESOURCE_EXHAUSTED"), Throttled),
-    (Response(429, {}, b""), Throttled),
-    (answer(500, "INTERNAL", "INTERNAL"), Retry),
-    (Response(502, {}, b"<html>bad gateway</html>"), Retry),
-    (answer(503, "UNAVAILABLE", "UNAVAILABLE"), Retry),
-    (answer(503, "UNAVAILABLE", "UNAVAILABLE", headers={"retry-after": "7"}), Throttled),
-    (answer(500, "INTERNAL", "UNSPECIFIED_ERROR"), Retry),
-    (Response(418, {}, b"[1]"), Rejected),
-    (Response(400, {}, b'{"error":{"details":[7,{"fieldViolations":[3]}]}}'), Rejected),
-]
-
-
-@pytest.mark.parametrize(("response", "outcome"), ANSWERS)
-def test_answers_by_their_error_code(response: Response, outcome: type[Outcome]) -> None:
-    (found,) = a_fcm().outcomes([a_message({"token": "abc"})], response)
-    assert isinstance(found, outcome)
-    if isinstance(found, Unregistered):
-        assert found.target == "abc"
-
-
-def test_a_quota_without_a_time_is_a_minute() -> None:
-    (found,) = a_fcm().outcomes([a_message({"token": "a"})], answer(429, "", "QUOTA_EXCEEDED"))
-    assert found == Throttled("429 QUOTA_EXCEEDED: why", 60.0, 429, found.body)  # type: ignore[union-attr]
-
-
 # Options
+
+
+def test_targets_may_be_installation_ids() -> None:
+    assert a_fcm().target_field == "token"
+    assert a_fcm(target_field="fid").target_field == "fid"
 
 
 @pytest.mark.parametrize(
@@ -322,7 +266,7 @@ class Endpoint:
             )
         if self.refuse:
             self.refuse -= 1
-            return answer(401, "UNAUTHENTICATED")
+            return Response(401, {}, b'{"error":{"code":401,"status":"UNAUTHENTICATED"}}')
         return Response(200, {}, b"{}")
 
     async def close(self) -> None:
@@ -446,8 +390,24 @@ def test_answers_of_the_token_endpoint(response: Response, error: type[Exception
         read_token(response)
 
 
-def test_the_life_of_a_token_may_be_a_text() -> None:
-    assert read_token(Response(200, {}, b'{"access_token":"a","expires_in":"3599"}')) == ("a", 3599.0)
+@pytest.mark.parametrize(
+    ("life", "seconds"), [('"3599"', 3599), ("3599", 3599), ("null", 3600)], ids=["text", "number", "null"]
+)
+def test_the_life_of_a_token_may_be_a_text_or_null(life: str, seconds: float) -> None:
+    body = f'{{"access_token":"a","expires_in":{life},"token_type":"Bearer"}}'.encode()
+    assert read_token(Response(200, {}, body)) == ("a", seconds)
+
+
+@pytest.mark.parametrize("status", [200, 403, 502])
+def test_a_page_in_html_instead_of_a_token_is_named_in_the_reason(status: int) -> None:
+    page = b"<!DOCTYPE html>\n<title>Sign in to the guest network</title>"
+    with pytest.raises(TransportError, match=f"answered {status} <!DOCTYPE html> <title>Sign in"):
+        read_token(Response(status, {"content-type": "text/html"}, page))
+
+
+def test_a_private_key_may_have_lost_its_line_breaks_in_an_environment_variable() -> None:
+    flat = json.dumps(account(private_key=keys()[0].replace("\n", "\\n")))
+    assert read_account(flat) == account()
 
 
 def test_the_vector_of_an_assertion_verifies() -> None:

@@ -1,0 +1,109 @@
+"""The meaning of FCM's answers.
+
+Source: https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from providers._shared.answers import json_object, reason
+from providers._shared.fcm_message import Target
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.provider import Response
+from relay.provider.retry_after import retry_after
+
+QUOTA_PAUSE = 60.0
+"""Seconds to wait if a quota is used up and there is no Retry-After."""
+
+OTHER_PLATFORM_PAUSE = 60.0
+"""Seconds until the next attempt if the project's APNs or Web Push key is wrong. Android is not affected."""
+
+_MALFORMED = "registration token is not a valid FCM registration token"
+"""Google's words for a malformed token. Some answers do not name the field as well."""
+
+_NO_SUCH_TARGET = "Requested entity was not found."
+"""Google's words for a token that it no longer knows. A wrong project is answered with 403."""
+
+_TARGET_FIELDS = frozenset({"message.token", "message.fid"})
+
+
+@dataclass(frozen=True, slots=True)
+class FcmError:
+    """The error of an answer; empty if it has none.
+
+    `code` is FCM's own error code, `status` Google's general one. `fields` are the fields that are at fault.
+    """
+
+    code: str = ""
+    status: str = ""
+    message: str = ""
+    fields: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The more specific of the two codes."""
+        return self.code or self.status
+
+
+def outcome(response: Response, target: Target | None, now: float) -> Outcome:
+    """Return the outcome of a message. `target` is None for a request that has none."""
+    status, body = response.status, response.body
+    if 200 <= status < 300:
+        return Delivered(str(json_object(body).get("name") or ""))
+    error = read_error(response)
+    why = f"{status} {error.name}: {error.message[:200]}" if error.name else reason(response)
+    address = target.value if target is not None else ""
+    is_device = target is not None and target.is_device
+    match error.name:
+        case "UNREGISTERED" | "SENDER_ID_MISMATCH" if is_device:
+            return Unregistered(address, why, status)
+        case "INVALID_ARGUMENT" if is_device and (
+            error.fields & _TARGET_FIELDS or _MALFORMED in error.message
+        ):
+            return Unregistered(address, why, status)
+        case "NOT_FOUND" if is_device and error.message == _NO_SUCH_TARGET:
+            return Unregistered(address, why, status)
+        case "UNAUTHENTICATED" | "PERMISSION_DENIED" | "NOT_FOUND" | "SENDER_ID_MISMATCH":
+            return Unauthorised(why, status, body, address)
+        case "QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED":
+            return _throttled(response, why, now)
+        case "THIRD_PARTY_AUTH_ERROR" | "APNS_AUTH_ERROR":
+            return Retry(why, status, body, OTHER_PLATFORM_PAUSE)
+    if status == 429:
+        return _throttled(response, why, now)
+    if status == 503 and "retry-after" in response.headers:
+        return Throttled(why, retry_after(response.headers, now), status, body)
+    # A 404 in HTML comes from a proxy and says nothing about the message.
+    if status == 408 or status >= 500 or status < 300 or (status == 404 and not error.name):
+        return Retry(why, status, body)
+    if status in {401, 403}:
+        return Unauthorised(why, status, body, address)
+    return Rejected(why, status, body)
+
+
+def read_error(response: Response) -> FcmError:
+    """Read the error of an answer."""
+    error = json_object(response.body).get("error")
+    if not isinstance(error, dict):
+        return FcmError()
+    code, fields = "", set()
+    for detail in _objects(error.get("details")):
+        if str(detail.get("@type", "")).endswith("FcmError"):
+            code = str(detail.get("errorCode", ""))
+        fields |= {str(violation.get("field", "")) for violation in _objects(detail.get("fieldViolations"))}
+    return FcmError(
+        "" if code == "UNSPECIFIED_ERROR" else code,
+        str(error.get("status") or ""),
+        " ".join(str(error.get("message") or "").split()),
+        frozenset(fields),
+    )
+
+
+def _throttled(response: Response, why: str, now: float) -> Throttled:
+    after = retry_after(response.headers, now)
+    return Throttled(why, QUOTA_PAUSE if after is None else after, response.status, response.body)
+
+
+def _objects(value: object) -> list[dict[str, object]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

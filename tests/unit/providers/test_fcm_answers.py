@@ -1,0 +1,176 @@
+"""FCM's answers, byte for byte, and the outcomes that follow from them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from providers._shared.fcm_answers import outcome
+from providers._shared.fcm_message import Target
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.provider import Response
+
+NOW = 1_800_000_000.0
+TOKEN = Target("token", "abc")
+TOPIC = Target("topic", "news")
+
+NOT_FOUND = b"""{"error":{"code":404,"message":"Requested entity was not found.","status":"NOT_FOUND",\
+"errors":[{"reason":"notFound"}]}}"""
+
+UNREGISTERED = b"""{
+  "error": {
+    "code": 404,
+    "message": "Requested entity was not found.",
+    "status": "NOT_FOUND",
+    "details": [
+      {
+        "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError",
+        "errorCode": "UNREGISTERED"
+      }
+    ]
+  }
+}
+"""
+
+MALFORMED_TOKEN = b"""{
+  "error": {
+    "code": 400,
+    "message": "The registration token is not a valid FCM registration token",
+    "status": "INVALID_ARGUMENT",
+    "details": [
+      {
+        "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError",
+        "errorCode": "INVALID_ARGUMENT"
+      }
+    ]
+  }
+}
+"""
+
+SENDER_ID_MISMATCH = b"""{
+  "error": {
+    "code": 403,
+    "message": "SenderId mismatch",
+    "status": "PERMISSION_DENIED",
+    "details": [
+      {
+        "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError",
+        "errorCode": "SENDER_ID_MISMATCH"
+      }
+    ]
+  }
+}
+"""
+
+WRONG_PROJECT = b"""{
+  "error": {
+    "code": 403,
+    "message": "Permission 'cloudmessaging.messages.create' denied on resource \
+'//cloudresourcemanager.googleapis.com/projects/shop' (or it may not exist).",
+    "status": "PERMISSION_DENIED"
+  }
+}
+"""
+
+
+def found(status: int, body: bytes, target: Target | None = TOKEN, **headers: str) -> Outcome:
+    return outcome(Response(status, headers, body), target, NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, NOT_FOUND),
+        (404, UNREGISTERED),
+        (400, MALFORMED_TOKEN),
+        (403, SENDER_ID_MISMATCH),
+    ],
+)
+@pytest.mark.parametrize("kind", ["token", "fid"])
+def test_a_device_that_fcm_does_not_know_is_unregistered(status: int, body: bytes, kind: str) -> None:
+    ended = found(status, body, Target(kind, "abc"))
+    assert isinstance(ended, Unregistered)
+    assert (ended.target, ended.status) == ("abc", status)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (404, NOT_FOUND, Unauthorised),
+        (404, UNREGISTERED, Rejected),
+        (400, MALFORMED_TOKEN, Rejected),
+        (403, SENDER_ID_MISMATCH, Unauthorised),
+    ],
+)
+def test_a_topic_is_never_unregistered(status: int, body: bytes, expected: type[Outcome]) -> None:
+    assert isinstance(found(status, body, TOPIC), expected)
+
+
+def test_a_refusal_that_may_be_our_fault_names_its_target() -> None:
+    for status, body in ((403, WRONG_PROJECT), (401, b"")):
+        ended = found(status, body)
+        assert isinstance(ended, Unauthorised)
+        assert (ended.target, ended.unregistered) == ("abc", False)
+
+
+@pytest.mark.parametrize("body", [b'{"name":"projects/shop/messages/1"}', b"", b"{}", b"{", b'{"name":null}'])
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_a_status_of_success_counts_whatever_the_body_says(status: int, body: bytes) -> None:
+    name = "projects/shop/messages/1" if b"shop" in body else ""
+    assert found(status, body) == Delivered(name)
+
+
+def answer(
+    status: int,
+    name: str = "",
+    code: str = "",
+    field: str = "",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    details: list[dict[str, Any]] = []
+    if code:
+        details.append({"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code})
+    if field:
+        violations = [{"field": field, "description": "bad"}]
+        details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations})
+    error = {"code": status, "message": "why", "status": name, "details": details}
+    return Response(status, headers or {}, json.dumps({"error": error}).encode())
+
+
+ANSWERS: list[tuple[Response, type[Outcome]]] = [
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.token"), Unregistered),
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.fid"), Unregistered),
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.android.ttl"), Rejected),
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "message.apns.live_activity_token"), Rejected),
+    (answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), Rejected),
+    (answer(400, "INVALID_ARGUMENT"), Rejected),
+    (answer(400, "FAILED_PRECONDITION"), Rejected),
+    (answer(401, "UNAUTHENTICATED"), Unauthorised),
+    (answer(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"), Retry),
+    (answer(403, "PERMISSION_DENIED"), Unauthorised),
+    (answer(404, "NOT_FOUND"), Unauthorised),
+    (Response(404, {}, b"<html>not found</html>"), Retry),
+    (answer(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"), Throttled),
+    (answer(429, "RESOURCE_EXHAUSTED"), Throttled),
+    (Response(429, {}, b""), Throttled),
+    (answer(500, "INTERNAL", "INTERNAL"), Retry),
+    (Response(502, {}, b"<html>bad gateway</html>"), Retry),
+    (answer(503, "UNAVAILABLE", "UNAVAILABLE"), Retry),
+    (answer(503, "UNAVAILABLE", "UNAVAILABLE", headers={"retry-after": "7"}), Throttled),
+    (answer(500, "INTERNAL", "UNSPECIFIED_ERROR"), Retry),
+    (Response(418, {}, b"[1]"), Rejected),
+    (Response(400, {}, b'{"error":{"details":[7,{"fieldViolations":[3]}]}}'), Rejected),
+]
+
+
+@pytest.mark.parametrize(("response", "expected"), ANSWERS)
+def test_answers_by_their_error_code(response: Response, expected: type[Outcome]) -> None:
+    assert isinstance(outcome(response, TOKEN, NOW), expected)
+
+
+def test_a_quota_without_a_time_is_a_minute() -> None:
+    ended = outcome(answer(429, "", "QUOTA_EXCEEDED"), TOKEN, NOW)
+    assert isinstance(ended, Throttled)
+    assert (ended.reason, ended.after) == ("429 QUOTA_EXCEEDED: why", 60.0)
