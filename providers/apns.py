@@ -13,15 +13,16 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 from pydantic import field_validator, model_validator
 
-from providers._shared.apns_answers import TOKEN_EXPIRED, outcome, reason_of
-from providers._shared.hosts import base_url
-from providers._shared.upstream import collapse_id
 from relay.errors import TransportError, UsageError
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Unauthorised
 from relay.provider import HttpProvider, Request, Response
 from relay.settings.http import HttpOptions, pem_text
 from relay.settings.values import Secret
+
+from ._shared.apns_answers import TOKEN_EXPIRED, outcome, reason_of
+from ._shared.hosts import base_url
+from ._shared.upstream import collapse_id
 
 HOSTS = {"production": "https://api.push.apple.com", "sandbox": "https://api.sandbox.push.apple.com"}
 

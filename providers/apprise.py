@@ -13,14 +13,15 @@ from typing import Any, Literal
 import msgspec
 from pydantic import field_validator
 
-from providers._shared.apprise_child import Answer, Call, Start
-from providers._shared.apprise_process import AppriseProcess
-from providers._shared.apprise_url import plugin_of
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
 from relay.settings.values import Secret
+
+from ._shared.apprise_child import Answer, Call, Start
+from ._shared.apprise_process import AppriseProcess
+from ._shared.apprise_url import plugin_of
 
 MOST_TITLE, MOST_BODY = 1_000, 100_000
 """Characters."""

@@ -13,17 +13,6 @@ from urllib.parse import quote
 import msgspec
 from pydantic import field_validator, model_validator
 
-from providers._shared.fcm_answers import outcome, read_error
-from providers._shared.fcm_message import check_message, target_of, with_envelope
-from providers._shared.google_token import (
-    TokenRefused,
-    Tokens,
-    fetch_by_assertion,
-    fetch_by_default_credentials,
-    preload,
-    read_private_key,
-)
-from providers._shared.hosts import base_url
 from relay.errors import TransportError, UsageError
 from relay.http.transport import Transport
 from relay.message import Message
@@ -31,6 +20,18 @@ from relay.outcome import Outcome, Rejected, Unauthorised
 from relay.provider import HttpProvider, Request, Response
 from relay.settings.http import HttpOptions, pem_text
 from relay.settings.values import Secret, Switch
+
+from ._shared.fcm_answers import outcome, read_error
+from ._shared.fcm_message import check_message, target_of, with_envelope
+from ._shared.google_token import (
+    TokenRefused,
+    Tokens,
+    fetch_by_assertion,
+    fetch_by_default_credentials,
+    preload,
+    read_private_key,
+)
+from ._shared.hosts import base_url
 
 URL = "https://fcm.googleapis.com"
 

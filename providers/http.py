@@ -12,18 +12,6 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from providers._shared.answers import decoded, reason
-from providers._shared.filling import (
-    UrlFiller,
-    Values,
-    compile_json,
-    fill_form,
-    fill_header,
-    fill_json,
-    fill_text,
-)
-from providers._shared.json_text import compile_json_text, fill_json_text
-from providers._shared.webhook_limits import check_headers, check_url
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import HttpProvider, Request, Response
@@ -33,6 +21,19 @@ from relay.settings.http import HttpOptions
 from relay.settings.options import Options
 from relay.settings.template import Template
 from relay.settings.values import Secret
+
+from ._shared.answers import decoded, reason
+from ._shared.filling import (
+    UrlFiller,
+    Values,
+    compile_json,
+    fill_form,
+    fill_header,
+    fill_json,
+    fill_text,
+)
+from ._shared.json_text import compile_json_text, fill_json_text
+from ._shared.webhook_limits import check_headers, check_url
 
 _RANGE = re.compile(r"([1-5][0-9]{2}) ?- ?([1-5][0-9]{2})")
 _FIELD = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"

@@ -15,9 +15,6 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
-from providers._shared import pusher_limits as limits
-from providers._shared.answers import reason
-from providers._shared.hosts import base_url
 from relay.errors import TransportError, UsageError
 from relay.message import Message
 from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised
@@ -25,6 +22,10 @@ from relay.provider import HttpProvider, Request, Response
 from relay.provider.retry_after import retry_after
 from relay.settings.http import HttpOptions
 from relay.settings.values import Secret
+
+from ._shared import pusher_limits as limits
+from ._shared.answers import reason
+from ._shared.hosts import base_url
 
 _HEADERS = {"Content-Type": "application/json"}
 

@@ -11,8 +11,6 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator
 
-from providers._shared import redis_payload as payloads
-from providers._shared.redis_answers import outcome
 from relay.message import Message
 from relay.names import matches
 from relay.outcome import Outcome, Rejected
@@ -20,6 +18,9 @@ from relay.provider.redis import Answer, Argument, RedisProvider, Transaction
 from relay.settings.options import ProviderOptions
 from relay.settings.redis_url import FORMS, check_redis_url
 from relay.settings.values import Count, Patterns, Secret, Switch
+
+from ._shared import redis_payload as payloads
+from ._shared.redis_answers import outcome
 
 MOST_AT_ONCE = 100
 """Messages in one pipeline."""

@@ -11,11 +11,6 @@ from urllib.parse import quote
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from providers._shared.answers import reason
-from providers._shared.hosts import host_of
-from providers._shared.networks import PrivateAccess, networks
-from providers._shared.webhook_limits import check_headers, check_secrets, check_url
-from providers._shared.webhook_signing import is_private, signatures, signer
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
 from relay.provider import HttpProvider, Request, Response
@@ -24,6 +19,12 @@ from relay.settings.http import HttpOptions
 from relay.settings.options import DestinationOptions
 from relay.settings.redaction import is_credential
 from relay.settings.values import Secret, Switch
+
+from ._shared.answers import reason
+from ._shared.hosts import host_of
+from ._shared.networks import PrivateAccess, networks
+from ._shared.webhook_limits import check_headers, check_secrets, check_url
+from ._shared.webhook_signing import is_private, signatures, signer
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
 

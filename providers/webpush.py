@@ -10,17 +10,18 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import field_validator
 
-from providers._shared.answers import reason
-from providers._shared.hosts import host_of
-from providers._shared.networks import PrivateAccess, networks
-from providers._shared.upstream import LONGEST_LIFE, seconds_left, topic
-from providers._shared.webhook_limits import check_url
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import HttpProvider, Request, Response
 from relay.provider.retry_after import retry_after
 from relay.settings.options import DestinationOptions
 from relay.settings.values import Duration, Secret
+
+from ._shared.answers import reason
+from ._shared.hosts import host_of
+from ._shared.networks import PrivateAccess, networks
+from ._shared.upstream import LONGEST_LIFE, seconds_left, topic
+from ._shared.webhook_limits import check_url
 
 URGENCIES = ("very-low", "low", "normal", "high")
 PAUSE = 60.0
@@ -51,7 +52,7 @@ class WebPushOptions(DestinationOptions):
     @field_validator("private_key")
     @classmethod
     def _is_key(cls, value: Secret) -> Secret:
-        from providers._shared.webpush_crypto import read_private_key
+        from ._shared.webpush_crypto import read_private_key
 
         read_private_key(value.get_secret_value())
         return value
@@ -76,7 +77,7 @@ class WebPush(HttpProvider[WebPushOptions]):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        from providers._shared.webpush_crypto import Vapid, read_private_key
+        from ._shared.webpush_crypto import Vapid, read_private_key
 
         options = self.options
         if isinstance(options.allow_private, list):
@@ -93,7 +94,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         return None
 
     def _check(self, payload: dict[str, Any], message: Message) -> None:
-        from providers._shared.webpush_crypto import LARGEST
+        from ._shared.webpush_crypto import LARGEST
 
         for name in payload:
             if name not in _FIELDS:
@@ -127,7 +128,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         return None
 
     def request(self, batch: Sequence[Message]) -> Request:
-        from providers._shared.webpush_crypto import encrypt
+        from ._shared.webpush_crypto import encrypt
 
         (message,) = batch
         payload = message.payload
@@ -195,7 +196,7 @@ class WebPush(HttpProvider[WebPushOptions]):
 
 def _keys(subscription: object) -> tuple[bytes, bytes]:
     """The receiver's public key and authentication secret. Raises ValueError."""
-    from providers._shared.webpush_crypto import decoded, public_key
+    from ._shared.webpush_crypto import decoded, public_key
 
     if not isinstance(subscription, dict) or not isinstance(subscription.get("keys"), dict):
         raise ValueError("subscription: must be what JSON.stringify(subscription) gives: endpoint and keys")
@@ -208,7 +209,7 @@ def _keys(subscription: object) -> tuple[bytes, bytes]:
 
 def _plaintext(message: Message, payload: dict[str, Any]) -> bytes:
     """Text as it is, anything else as the JSON that the application wrote."""
-    from providers._shared.webpush_crypto import LARGEST
+    from ._shared.webpush_crypto import LARGEST
 
     if "data" not in payload:
         return b""

@@ -5,9 +5,10 @@ Source: https://developer.apple.com/documentation/usernotifications/handling-not
 
 from __future__ import annotations
 
-from providers._shared.answers import json_object
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Response
+
+from .answers import json_object
 
 TOKEN_EXPIRED = "ExpiredProviderToken"  # noqa: S105
 

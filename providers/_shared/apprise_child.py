@@ -1,4 +1,4 @@
-"""The process in which Apprise works: `python -m providers._shared.apprise_child`.
+"""The process in which Apprise works: this module, started with `python -m`.
 
 `apprise_process` starts it. The first line of input is the `Start`, each further line a `Call`; each line of
 output is an `Answer`. The process ends with its input, even if a call hangs.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import msgspec
 
-from providers._shared.apprise_url import plugin_of
+from .apprise_url import plugin_of
 
 if TYPE_CHECKING:
     from apprise import NotifyBase

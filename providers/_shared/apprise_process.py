@@ -13,8 +13,9 @@ from contextlib import suppress
 
 import msgspec
 
-from providers._shared.apprise_child import Answer, Call, Start
 from relay.errors import TransportError
+
+from .apprise_child import Answer, Call, Start
 
 START_TIMEOUT = 60.0
 """Seconds until a new process must be ready: it imports Apprise."""
@@ -78,8 +79,9 @@ class _Child:
         """Raises TransportError."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # modules in the current folder must not replace installed ones
             "-m",
-            "providers._shared.apprise_child",
+            Start.__module__,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from providers._shared.answers import json_object, reason
-from providers._shared.fcm_message import Target
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Response
 from relay.provider.retry_after import retry_after
+
+from .answers import json_object, reason
+from .fcm_message import Target
 
 QUOTA_PAUSE = 60.0
 """Seconds to wait if a quota is used up and there is no Retry-After."""

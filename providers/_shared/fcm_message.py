@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from providers._shared.upstream import collapse_id, seconds_left, topic
 from relay.message import Message
+
+from .upstream import collapse_id, seconds_left, topic
 
 TARGETS = ("token", "topic", "condition", "fid")
 LARGEST, LARGEST_TO_TOPIC = 4096, 2048

@@ -17,11 +17,12 @@ from urllib.parse import urlencode
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from providers._shared.answers import json_object, reason
 from relay.errors import TransportError
 from relay.http.threads import in_thread
 from relay.http.transport import Transport
 from relay.provider import Request, Response
+
+from .answers import json_object, reason
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from providers._shared.filling import Values
 from relay.settings.template import Part, Reference
+
+from .filling import Values
 
 _encode = msgspec.json.Encoder().encode
 

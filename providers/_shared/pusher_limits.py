@@ -12,8 +12,9 @@ from functools import lru_cache
 
 import msgspec
 
-from providers._shared.payload import reader
 from relay.message import Message
+
+from .payload import reader
 
 EVENTS_PER_BATCH = 10
 CHANNELS_PER_EVENT = 100

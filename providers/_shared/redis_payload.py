@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from providers._shared.payload import reader
 from relay.message import Message
+
+from .payload import reader
 
 EVENT_PACKET = 2
 """The type of a packet that carries an event (socket.io-protocol, PacketType.EVENT)."""

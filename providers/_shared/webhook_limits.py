@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from providers._shared.hosts import check_host
-from providers._shared.webhook_signing import signer
+from .hosts import check_host
+from .webhook_signing import signer
 
 LONGEST_URL = 2048
 MOST_HEADERS = 50

@@ -66,3 +66,14 @@ async def test_a_message_that_hangs_apprise_holds_neither_others_nor_the_end_of_
     assert running.process.returncode == 0
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     assert [json.loads(request.body)["message"] for request in receiver.requests] == ["a"]
+
+
+async def test_a_file_in_the_current_folder_replaces_no_module_of_the_apprise_process(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    url = f"{receiver.url.replace('http', 'json')}/hook"
+    path = write_config(tmp_path, redis_server.url, {"ops": {"type": "apprise", "url": url}})
+    (tmp_path / "apprise.py").write_text("raise SystemExit('a file of the user')")
+    await redis.rpush("notifications", json.dumps({"payload": {"body": "a"}}))
+    done = await relay("run", "--until-empty", "-c", str(path), cwd=tmp_path)
+    assert (done.code, len(receiver.requests)) == (0, 1), done.err
