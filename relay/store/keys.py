@@ -6,7 +6,7 @@ application's own list: each script runs on one Redis Cluster slot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from relay.names import key_beside
@@ -23,7 +23,7 @@ LANE_PARTS: Mapping[str, str] = {
     "dead": "stream",  # dead letters
     "collapse": "hash",  # collapse key -> the ticket that waits under it
     "ordering": "hash",  # ordering key -> the ticket whose turn it is
-    "parked": "zset",  # by name: what waits for its turn under an ordering key
+    "blocked": "zset",  # by name: messages that wait for their turn under an ordering key
     "seen": "zset",  # ids delivered lately, by the millisecond until which they count
     "outbox": "stream",  # receipts and feedback on their way to other slots
     "fans": "hash",  # ticket of a fan-out -> how far it is
@@ -33,9 +33,9 @@ LANE_PARTS: Mapping[str, str] = {
     "fan-outs:low": "list",
     "destinations": "hash",  # destination -> its buckets and its hold, of providers with limits for each
     "destinations:due": "zset",  # destination by the millisecond from which to look at it again
-    "aside": "zset",  # by name: what waits for its destination
+    "deferred": "zset",  # by name: messages that wait for their destination
 }
-"""The parts of a lane in the order that every lane script expects, each with the type of its key."""
+"""The parts of a lane, each with the type of its key. Scripts get those that they name, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,10 @@ class LaneKeys:
     def of(cls, prefix: str, provider: str) -> LaneKeys:
         base = f"{prefix}:{{{provider}}}:"
         return cls(tuple(base + part for part in LANE_PARTS), base)
+
+    def of_script(self, parts: Collection[str]) -> tuple[str, ...]:
+        """The keys that a script names (`Script.lane_parts`), in its order."""
+        return tuple(key for part, key in zip(LANE_PARTS, self.shared, strict=True) if part in parts)
 
     def part(self, name: str) -> str:
         return self.base + name

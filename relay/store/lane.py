@@ -11,7 +11,7 @@ import msgspec
 from relay.errors import StoreError
 from relay.message import Message
 from relay.message.fan_out import FanOut, expand
-from relay.redis_client.client import TROUBLE, Client, ask, describe
+from relay.redis_client.client import TROUBLE, Argument, Client, ask, describe
 from relay.settings.options import ProviderOptions
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.record import is_plain, pack, unpack
@@ -148,10 +148,20 @@ class Lane:
         self.provider = provider
         self.keys = LaneKeys.of(prefix, provider)
         self._client = client
-        self._shared = self.keys.shared
-        self._mine = (*self._shared, self.keys.inflight(worker))
+        self._inflight = self.keys.inflight(worker)
+        self._keys_by_script: dict[str, tuple[str, ...]] = {}
         self._lifo = options.order == "lifo"
         self._policies(options)
+
+    async def _run(self, name: str, own_keys: Sequence[str], *arguments: Argument) -> tuple[Any, bool]:
+        """The reply of a script, and whether it ran before all that was asked later.
+
+        `own_keys` are the keys that it declares besides those of the lane.
+        """
+        keys = self._keys_by_script.get(name)
+        if keys is None:
+            keys = self._keys_by_script[name] = self.keys.of_script(script(name).lane_parts)
+        return await script(name).run_in_turn(self._client, (*keys, *own_keys), *arguments)
 
     def _policies(self, options: ProviderOptions) -> None:
         dedup_ms = round(options.dedup_window * 1000)
@@ -195,9 +205,7 @@ class Lane:
         self, batch: Iterable[Message | FanOut | Malformed | Refusal], mark: str = "", number: str = ""
     ) -> Enqueued:
         """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
-        reply, in_turn = await script("enqueue").run_in_turn(
-            self._client, self._shared, self._enqueue_policy, mark, number, *_items(batch)
-        )
+        reply, in_turn = await self._run("enqueue", (), self._enqueue_policy, mark, number, *_items(batch))
         return Enqueued(in_turn, *reply)
 
     async def has_batch(self, mark: str, number: str) -> bool:
@@ -220,14 +228,10 @@ class Lane:
         were taken before it may not be in their lanes yet. With `deferred`, the element is the first of those
         that wait for this lane. Not for a cluster.
         """
-        reply, in_turn = await script("enqueue").run_in_turn(
-            self._client,
-            (
-                *self._shared,
-                queue.deferred_for(self.provider) if deferred else queue.staged,
-                queue.out,
-                queue.queue,
-            ),
+        waiting = queue.deferred_for(self.provider) if deferred else queue.staged
+        reply, in_turn = await self._run(
+            "enqueue",
+            (waiting, queue.out, queue.queue),
             self._enqueue_policy,
             "in order" if in_order else "",
             element,
@@ -237,7 +241,7 @@ class Lane:
 
     async def claim(self, wanted: int) -> Claimed:
         """Take up to `wanted` messages, as far as rate, pause and hold allow."""
-        reply = await script("claim").run(self._client, self._mine, wanted, self._claim_policy)
+        reply, _ = await self._run("claim", (self._inflight,), wanted, self._claim_policy)
         fence = str(reply[2])
         claims = [
             _claim(reply[index], fence, reply[index + 1], reply[index + 2])
@@ -265,9 +269,9 @@ class Lane:
             messages = [
                 msgspec.structs.replace(message, destination=destination(message)) for message in messages
             ]
-        reply: int = await script("expand").run(
-            self._client,
-            self._mine,
+        reply, _ = await self._run(
+            "expand",
+            (self._inflight,),
             int(self._lifo),
             expansion.ticket,
             expansion.fence,
@@ -282,8 +286,15 @@ class Lane:
             state, why = hold.state, hold.why
             milliseconds = 0 if hold.seconds is None else max(1, round(hold.seconds * 1000))
         entries, bodies = _detach_bodies(entries)
-        reply = await script("settle").run(
-            self._client, self._mine, self._settle_policy, _pack(entries), state, milliseconds, why, *bodies
+        reply, _ = await self._run(
+            "settle",
+            (self._inflight,),
+            self._settle_policy,
+            _pack(entries),
+            state,
+            milliseconds,
+            why,
+            *bodies,
         )
         return Settled(
             reply[0], reply[1], reply[2].decode(), reply[3] / 1000, reply[4], reply[5], reply[6].decode()
@@ -291,21 +302,18 @@ class Lane:
 
     async def hand_back(self, keep: Iterable[str] = ()) -> int:
         """Give all that this worker holds, but for `keep`, back to the head of the lane."""
-        return await self._release(self._mine, "handback", keep)
+        return await self._release(self._inflight, "release", keep)
 
     async def recover(self, worker: str) -> int:
         """Give what a dead worker held back to the head of the lane, or bury what killed it."""
-        return await self._release((*self._shared, self.keys.inflight(worker)), "crash", ())
+        return await self._release(self.keys.inflight(worker), "crash", ())
 
-    async def _release(self, keys: Sequence[str], mode: str, keep: Iterable[str]) -> int:
+    async def _release(self, inflight: str, mode: str, keep: Iterable[str]) -> int:
         total, left, kept = 0, 1, tuple(keep)
         while left:
-            given: int
-            dead: int
-            given, dead, left = await script("release").run(
-                self._client, keys, int(self._lifo), mode, POISON, 500, *kept
-            )
-            total += given + dead
+            reply, _ = await self._run("release", (inflight,), int(self._lifo), mode, POISON, 500, *kept)
+            released, dead, left = reply
+            total += released + dead
         return total
 
     async def pause(self) -> None:
@@ -320,8 +328,8 @@ class Lane:
             "paused",
             "state",
             "hold",
-            "asked",
-            "why",
+            "retry_after_until",
+            "reason",
             "since",
             "failures",
             "window",
@@ -341,15 +349,14 @@ class Lane:
 
     async def cancel(self, message_id: str, workers: Iterable[str]) -> str:
         """Take a waiting message back: 'cancelled', 'in flight' or 'unknown'."""
-        keys = (*self._shared, *(self.keys.inflight(worker) for worker in workers))
-        reply: bytes = await script("cancel").run(self._client, keys, message_id, int(self._lifo))
-        return reply.decode()
+        hashes = [self.keys.inflight(worker) for worker in workers]
+        reply, _ = await self._run("cancel", hashes, message_id, int(self._lifo))
+        return bytes(reply).decode()
 
     async def revive(self, entries: Sequence[str]) -> tuple[int, int]:
         """Dead letters become waiting messages again: (revived, passed over)."""
-        revived: int
-        passed: int
-        revived, passed = await script("revive").run(self._client, self._shared, *entries)
+        reply, _ = await self._run("revive", (), *entries)
+        revived, passed = reply
         return revived, passed
 
     async def size(self) -> int:

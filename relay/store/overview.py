@@ -172,7 +172,7 @@ async def read_lane(
 ) -> LaneStatus:
     """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     keys = LaneKeys.of(prefix, provider)
-    fields = ("paused", "state", "hold", "why", "unexpanded", "outbox_lost", *TOTALS)
+    fields = ("paused", "state", "hold", "reason", "unexpanded", "outbox_lost", *TOTALS)
     (control, bodies, delayed, dead, outbox, *inflight), error = await _ask(
         client,
         ("HMGET", keys.part("control"), *fields),

@@ -1,11 +1,8 @@
 """How a message lies in Redis: a small header for the scripts, then the message for us.
 
-    2 bytes   length of the header, big endian; 0 where the scripts need to know nothing
-    header    MessagePack array: [expires_ms, id, collapse_key, ordering_key, reply_to, deliver_ms,
-              fan, destination, public_id]; fan: 0, the number of targets of a fan-out, or the ticket
-              of the one it is part of; destination: '' where the rate is not one for each
-              public_id: only if id and keys are scoped, the id that receipts show
-    message   MessagePack array of `Message`; what is not there at its end has its default
+    2 bytes   length of the header, big endian; 0 if the scripts need to know nothing
+    header    MessagePack array of the fields in `HEADER`
+    message   MessagePack array of `Message`; a field that is missing at its end has its default
 
 A message that asks for nothing special has no header, and costs the scripts one byte comparison.
 """
@@ -15,6 +12,20 @@ from __future__ import annotations
 import msgspec
 
 from relay.message import Message
+
+HEADER = (
+    "expires",  # Unix milliseconds, 0: never
+    "id",  # the application's, '' if it gave none
+    "collapse_key",
+    "ordering_key",
+    "reply_to",
+    "deliver",  # Unix milliseconds before which it may not go, 0: none
+    "targets",  # of a fan-out: how many; else 0
+    "part_of",  # of a message that was made of a fan-out's target: the ticket of the fan-out; else ''
+    "destination",  # '' unless each destination has limits of its own
+    "public_id",  # the id that receipts show, if id and keys are scoped; else missing
+)
+"""The fields of a header, in their order. Scripts name them: `header.expires`."""
 
 _NO_HEADER = b"\0\0"
 _encode = msgspec.msgpack.Encoder().encode
@@ -52,7 +63,8 @@ def pack(message: Message) -> bytes:
             scoped(message.ordering_key, message.scope),
             message.reply_to,
             round(message.deliver_at * 1000),
-            message.part_of or message.targets,
+            0 if message.part_of else message.targets,
+            message.part_of,
             message.destination,
             *((message_id,) if message.scope else ()),
         )

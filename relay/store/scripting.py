@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,10 +12,7 @@ from redis.exceptions import NoScriptError
 
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Argument, Client, ask, describe, heed_cancellation
-
-_FOLDER = files("relay.store") / "scripts"
-
-_LANE_SCRIPTS = frozenset({"enqueue", "claim", "settle", "release", "cancel", "revive", "expand"})
+from relay.store.script_text import FOLDER, read_script
 
 
 class Script:
@@ -24,7 +20,9 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.text = _source(name)
+        assembled = read_script(name)
+        self.text = assembled.text
+        self.lane_parts = assembled.lane_parts
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
@@ -60,14 +58,7 @@ def script(name: str) -> Script:
 
 def load_scripts() -> None:
     """Read all scripts into memory: a worker goes on with its own when the package is replaced."""
-    for path in _FOLDER.iterdir():
+    for path in FOLDER.iterdir():
         name, _, suffix = path.name.rpartition(".")
-        if suffix == "lua" and name != "lane":
+        if suffix == "lua":
             script(name)
-
-
-def _source(name: str) -> str:
-    text = (_FOLDER / f"{name}.lua").read_text("utf-8")
-    if name in _LANE_SCRIPTS:
-        text = (_FOLDER / "lane.lua").read_text("utf-8") + text
-    return text

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_documented_rights_cover_every_command_of_the_scripts() -> None:
     calls = re.compile(r"p?call\((?:[^()']* )?'([A-Z]+)'(?: or '([A-Z]+)')?")
-    scripts = (ROOT / "relay/store/scripts").glob("*.lua")
+    scripts = (ROOT / "relay/store/scripts").rglob("*.lua")
     used = {
         name.lower() for script in scripts for found in calls.findall(script.read_text()) for name in found
     }

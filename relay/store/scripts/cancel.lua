@@ -1,8 +1,13 @@
 -- Takes back a message that is not in flight yet.
 --
--- KEYS   1..22 the lane, 23.. the in-flight hashes of all living workers
+-- @key INFLIGHT_HASHES...  of all living workers: ticket -> fencing token
 -- ARGV   1 the application's id, 2 lifo ('1' or '0')
 -- reply  'cancelled', 'in flight' or 'unknown'
+
+-- @include lane
+-- @include count
+-- @include types
+-- @include close
 
 check_types()
 
@@ -11,9 +16,9 @@ if not ticket then return 'unknown' end
 local record = call('HGET', BODIES, ticket)
 if not record then return 'unknown' end
 local header = header_of(record)
--- Of a fan-out nothing is in flight but those of its targets that are messages of their own.
-for index = 23, header[FAN] == 0 and #KEYS or 0 do
-  if call('HEXISTS', KEYS[index], ticket) == 1 then return 'in flight' end
+-- Nothing of a fan-out is in flight except those of its targets that are messages of their own.
+for index = 1, header.targets == 0 and #INFLIGHT_HASHES or 0 do
+  if call('HEXISTS', INFLIGHT_HASHES[index], ticket) == 1 then return 'in flight' end
 end
 call('HDEL', BODIES, ticket)
 call('HDEL', TRIES, ticket)

@@ -16,7 +16,9 @@
 -- Atomic because a letter must not be there twice, and none be passed over.
 
 local call = redis.call
-local KEEP, SOON, LONGEST = 86400, 120, 65536
+local KEEP = 86400 -- seconds
+local SOON = 120 -- seconds
+local LONGEST = 65536
 
 local kind = call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= ARGV[4] then return 'wrong type' end

@@ -1,70 +1,211 @@
 -- Admission: hands out as many messages as there are tokens and free slots, or says how long to wait.
 --
--- KEYS   1..22 the lane, 23 the in-flight hash of the claiming worker
+-- @key INFLIGHT  hash of the claiming worker: ticket -> fencing token
 -- ARGV   1 messages wanted (free slots)
 --        2 policy (MessagePack map): lifo, rates ([[name, per second, burst], …]), warmup (ms),
 --          adaptive, probe (ms until a probe that is never settled may be repeated),
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog),
 --          each (false, or [[name, per second, burst], …]: the rates of each destination)
--- reply  {why, wait, claim, fan-outs, passed over, held, ticket, record, tries, ticket, record, tries, …}
---        why    'ok', or what kept it from handing out all that was wanted: 'empty', 'rate',
---               'paused', 'throttled', 'open', 'unauthorised'
---        wait   microseconds until it is worth asking again; -1 for "when something new arrives"
---        claim  the fencing token of all that is handed out here
---        fan-outs  {ticket, record, first, targets, …}: messages of which the worker is to make one for
---               each target of this chunk (a JSON array); `first` is the index of its first one. They
---               cost no tokens.
+-- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}
+--        reason       'ok', or why it handed out less than was wanted: 'empty', 'rate',
+--                     'paused', 'throttled', 'open', 'unauthorised'
+--        wait         microseconds until it is worth claiming again; -1: until something new arrives
+--        fencing token  of all messages that are handed out here
+--        fan-outs     {ticket, record, first, targets, …}: messages of which the worker is to make one for
+--                     each target of this chunk (a JSON array); `first` is the index of its first one. They
+--                     cost no tokens.
 --        passed over  how many had expired or been taken back
---        held   how many this worker has in flight, as far as it is known here
---        tries  'attempts:deliveries:crashes:alone', or '' for a first try
+--        held         how many this worker has in flight, as far as it is known here
+--        tries        'attempts:deliveries:crashes:alone', or '' for a first try
 --
 -- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
 -- and no message is out without being on its worker's list.
 
-local MOST_PROMOTED, MOST_SCANNED, PACE_MS, SLOWEST, SLOW = 200, 300, 50, 0.1, 100
-local MOST_DESTINATIONS, MOST_RELEASED = 50, 20
+local MOST_PROMOTED = 200
+local MOST_SCANNED = 300
+local PACE_MS = 50
+local SLOWEST = 0.1 -- of the rate, at the start of a warm-up
+local SLOW = 100 -- messages a second
+local MOST_DESTINATIONS = 50
+local MOST_RELEASED = 20
+local EPSILON = 0.000001 -- of a token
+local FIXED_FIELDS = 9
+
+-- @include lane
+-- @include adaptive
+-- @include ready
 
 local wanted = tonumber(ARGV[1])
 local policy = cmsgpack.unpack(ARGV[2])
 local lifo, each = policy.lifo, policy.each
-local pop = lifo and 'RPOP' or 'LPOP'
 
-local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed', 'claims'}
-local FIXED = #fields
-for index, rate in ipairs(policy.rates) do fields[FIXED + index] = 'bucket:' .. rate[1] end
+local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed', 'fencing_token'}
+for index, rate in ipairs(policy.rates) do fields[FIXED_FIELDS + index] = 'bucket:' .. rate[1] end
 local control = call('HMGET', CONTROL, unpack(fields))
-local state, hold = control[2], tonumber(control[3] or 0)
+local paused, state, hold, active, warm_since, factor_saved, factor_at, claimed, fencing_token =
+    unpack(control, 1, FIXED_FIELDS)
 
--- Every key that a message without a header goes through is read before anything is moved (see lane.lua), but
--- the records: if they cannot be read, what was popped goes back.
-local function lengths_of_ready()
-  return {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
+-- Every key that a message without a header goes through is read before anything is moved (see parts/types.lua),
+-- except the records: if they cannot be read, popped tickets go back.
+local lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
+local held = call('HLEN', INFLIGHT)
+local some_fan_out = call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]) > 0
+
+-- Everything about messages with a header, destinations and fan-outs. A function of its own, because Lua creates
+-- all functions of a script anew at each call, and most claims need none of these.
+local function load_special(call, NOW, NOW_US, policy)
+  local lifo, each = policy.lifo, policy.each
+  -- @include types
+  -- @include count
+  -- @include close
+  -- @include destinations
+
+  local EXPIRED = 'its time to live was over before it could be sent'
+
+  -- How a message ends that must not go out any more, or nil.
+  local function stopped(header)
+    if header.expires > 0 and header.expires <= NOW then return 'expired' end
+    local fan = header.part_of ~= '' and fan_out(header.part_of)
+    return fan and fan.stop ~= '' and fan.stop or nil
+  end
+
+  -- Takes a token of each of a destination's buckets, or defers the message until there is one. Later messages
+  -- stay behind those that were deferred.
+  local function spend(name, ticket)
+    local found = destination(name, each)
+    local may = found.hold <= NOW and (found.deferred == 0 or tonumber(ticket) <= found.released)
+    for _, tokens in ipairs(found.tokens) do may = may and tokens >= 1 - EPSILON end
+    if not may then
+      defer(name, found, ticket)
+      return false
+    end
+    for index, tokens in ipairs(found.tokens) do found.tokens[index] = tokens - 1 end
+    return true
+  end
+
+  local special = {check_header_types = check_header_types, check_types = check_types}
+
+  -- Releases deferred messages to the head, as far as there are tokens for them.
+  function special.release_deferred()
+    for _, name in ipairs(call('ZRANGEBYSCORE', DESTINATIONS_DUE, '-inf', NOW, 'LIMIT', 0, MOST_DESTINATIONS)) do
+      local found = destination(name, each)
+      local number = found.hold <= NOW and found.deferred > 0 and MOST_RELEASED or 0
+      for _, tokens in ipairs(found.tokens) do number = math.min(number, math.floor(tokens + EPSILON)) end
+      if number > 0 then
+        local members = oldest_members(DEFERRED, name, number)
+        for index = #members, 1, -1 do
+          local ticket = ticket_of(members[index])
+          found.released = math.max(found.released, tonumber(ticket))
+          to_head(ticket, lifo)
+        end
+        if #members > 0 then call('ZREM', DEFERRED, unpack(members)) end
+        found.deferred = #members < number and 0 or math.max(0, found.deferred - #members)
+      end
+    end
+  end
+
+  -- The next place of a message that was popped from its list: 'out' (to the worker), 'ended', 'due', 'deferred'
+  -- or 'fan-out'. It has gone there already, unless it goes out.
+  function special.route(ticket, header, level, tries)
+    local stop = stopped(header)
+    if stop then
+      local attempts = tonumber(string.match(tries or '', '^%d+') or 0)
+      count(stop, close(ticket, header, stop, EXPIRED, attempts, lifo))
+      return 'ended'
+    end
+    if header.deliver > NOW then
+      -- The clock was set back since it came here.
+      call('ZADD', DUE, due_at(header, header.deliver), ticket)
+      return 'due'
+    end
+    -- A deferred message waits, and can be collapsed, as before.
+    if header.targets == 0 and each and header.destination ~= '' and not spend(header.destination, ticket) then
+      return 'deferred'
+    end
+    if header.collapse_key ~= '' and call('HGET', COLLAPSE, header.collapse_key) == ticket then
+      call('HDEL', COLLAPSE, header.collapse_key)
+    end
+    if header.targets == 0 then return 'out' end
+    call('RPUSH', FAN_OUTS[level], ticket)
+    return 'fan-out'
+  end
+
+  -- The next chunk of a fan-out: {ticket, record, first, targets}, and how many messages of others go before the
+  -- chunk after it; nil and 0 if there is none.
+  local function next_fan_out(level)
+    while true do
+      local ticket = call('LPOP', FAN_OUTS[level])
+      if not ticket then return nil, 0 end
+      local record = call('HGET', BODIES, ticket)
+      local fan = record and fan_out(ticket)
+      if fan and fan.rest > 0 then
+        local header = header_of(record)
+        if stopped(header) then
+          call('HDEL', BODIES, ticket)
+          count('expired', close(ticket, header, 'expired', EXPIRED, 0, lifo))
+        elseif header.deliver > NOW then
+          -- The clock was set back since it came here.
+          call('ZADD', DUE, due_at(header, header.deliver), ticket)
+        else
+          local targets = call('HGET', TARGETS, ticket .. ':' .. fan.next)
+          return {ticket, record, (fan.next - 1) * fan.size, targets}, 2 * math.min(fan.size, fan.rest)
+        end
+      end
+    end
+  end
+
+  -- Fan-outs, in turns: as many messages of others go out as of theirs, however long the backlog. They
+  -- take from the front of the list and not from its end, so that a backlog does not starve them either.
+  function special.fan_outs(given, exhausted)
+    local chunks = {}
+    for level = 1, 3 do
+      local chunk
+      -- Messages of this priority that go first, until the next chunk's turn.
+      local before = tonumber(call('HGET', CONTROL, 'fan:' .. level) or 0) - given[level]
+      if before <= 0 or exhausted[level] then chunk, before = next_fan_out(level) end
+      if chunk then chunks[#chunks + 1] = chunk end
+      call('HSET', CONTROL, 'fan:' .. level, before)
+    end
+    return chunks
+  end
+
+  function special.save()
+    if each then save_destinations(each) end
+  end
+
+  return special
 end
-local lengths = lengths_of_ready()
-local some_tried, held = call('HLEN', TRIES) > 0, call('HLEN', INFLIGHT)
-local some_fan_out = call('EXISTS', unpack(FAN_OUTS)) > 0
+local special
+
 local checked = false
 if each or some_fan_out then
-  check_types()
+  special = load_special(call, NOW, NOW_US, policy)
+  special.check_types()
   checked = true
 end
 
--- Time: what is due goes to the head, the earliest first.
-local first = tonumber(call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2])
-if first and first <= NOW then
+-- Time: messages that are due go to the head, the earliest first.
+local function first_in(key)
+  return tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
+end
+local first_due = first_in(DUE)
+local due_is_known = true
+if first_due and first_due <= NOW then
   local due = call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, MOST_PROMOTED)
   call('ZREM', DUE, unpack(due))
   for index = #due, 1, -1 do to_head(due[index], lifo) end
-  lengths = lengths_of_ready()
+  lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
+  due_is_known = false
 end
 
-if control[1] then return {'paused', -1, 0, {}, 0} end
+if paused then return {'paused', -1, 0, {}, 0} end
 
 local probing = false
 if state then
+  hold = tonumber(hold or 0)
   if hold > NOW then return {state, (hold - NOW) * 1000, 0, {}, 0} end
   if state == 'throttled' then
-    call('HDEL', CONTROL, 'state', 'hold', 'why', 'asked')
+    call('HDEL', CONTROL, 'state', 'hold', 'reason', 'retry_after_until')
   else
     probing, wanted = true, 1
   end
@@ -73,22 +214,21 @@ end
 -- Rate: every bucket has to have the tokens.
 local factor = 1
 if policy.warmup > 0 then
-  local active, since = tonumber(control[4] or 0), tonumber(control[5] or 0)
+  local since = tonumber(warm_since or 0)
   -- A clock that was set back starts the climb anew: a negative time would be a negative rate.
-  if NOW - active > policy.warmup or since == 0 or since > NOW or probing then
+  if NOW - (active or 0) > policy.warmup or since == 0 or since > NOW or probing then
     since = NOW
     call('HSET', CONTROL, 'warm_since', since)
   end
   factor = math.min(1, SLOWEST + (1 - SLOWEST) * (NOW - since) / policy.warmup)
 end
-if policy.adaptive and control[6] then
-  -- Climbs back by a twentieth of the full rate a second.
-  local since = tonumber(control[7])
+if policy.adaptive and factor_saved then
+  local since = tonumber(factor_at)
   if since > NOW then -- the clock was set back: it climbs from here
     since = NOW
     call('HSET', CONTROL, 'factor_at', since)
   end
-  local climbed = tonumber(control[6]) + (NOW - since) / 20000
+  local climbed = factor_saved + (NOW - since) / CLIMB_MS
   if climbed >= 1 then
     call('HDEL', CONTROL, 'factor', 'factor_at')
   else
@@ -99,18 +239,19 @@ end
 local allowed, buckets = wanted, {}
 for index, rate in ipairs(policy.rates) do
   local per_second, burst = rate[2] * factor, rate[3]
-  local tokens, stamp = burst, NOW_US
-  if control[FIXED + index] then
-    local saved, at = string.match(control[FIXED + index], '^(%S+) (%S+)$')
+  local tokens = burst
+  local saved = control[FIXED_FIELDS + index]
+  if saved then
+    local left, at = string.match(saved, '^(%S+) (%S+)$')
     -- A clock that was set back gives nothing until it moves on from where it is now.
-    tokens = math.min(burst, tonumber(saved) + math.max(0, NOW_US - tonumber(at)) * per_second / 1000000)
+    tokens = math.min(burst, left + math.max(0, NOW_US - at) * per_second / 1000000)
   end
-  buckets[index] = {tokens = tokens, rate = per_second, burst = burst, field = fields[FIXED + index]}
-  allowed = math.min(allowed, math.floor(tokens + 1e-6))
+  buckets[index] = {tokens = tokens, rate = per_second, burst = burst, field = fields[FIXED_FIELDS + index]}
+  allowed = math.min(allowed, math.floor(tokens + EPSILON))
 end
 
--- Microseconds until some 50 ms worth of tokens is there, so that a limited fleet asks seldom. What comes to a
--- bucket that is full is lost: where that is all of a token, it is worth asking as soon as it is there.
+-- Microseconds until some 50 ms worth of tokens is there, so that a limited fleet claims seldom. Tokens that
+-- come to a full bucket are lost: if one fills with a single token, claim as soon as it is there.
 local function until_tokens()
   local wait, least = 0, 1000
   for _, bucket in ipairs(buckets) do
@@ -121,7 +262,7 @@ local function until_tokens()
   return math.max(least, math.ceil(wait))
 end
 
--- The same, for a lane that has messages and no tokens: it is not idle meanwhile.
+-- The same for a lane that has messages and no tokens: it is not idle meanwhile.
 local function wait_for_tokens()
   local wait = until_tokens()
   if policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW + math.ceil(wait / 1000)) end
@@ -129,89 +270,57 @@ local function wait_for_tokens()
 end
 
 local function save_buckets(used)
-  local saved = {}
   for _, bucket in ipairs(buckets) do
     bucket.tokens = bucket.tokens - used
-    saved[#saved + 1] = bucket.field
-    saved[#saved + 1] = string.format('%.17g %.0f', bucket.tokens, NOW_US)
+    call('HSET', CONTROL, bucket.field, string.format('%.17g %.0f', bucket.tokens, NOW_US))
   end
-  if #saved > 0 then call('HSET', CONTROL, unpack(saved)) end
 end
 
--- Destinations: what was set aside comes back to the head, as far as there are tokens for it.
 if each then
-  for _, name in ipairs(call('ZRANGEBYSCORE', DESTINATIONS_DUE, '-inf', NOW, 'LIMIT', 0, MOST_DESTINATIONS)) do
-    local found = destination(name, each)
-    local number = found.hold <= NOW and found.aside > 0 and MOST_RELEASED or 0
-    for _, tokens in ipairs(found.tokens) do number = math.min(number, math.floor(tokens + 1e-6)) end
-    if number > 0 then
-      local prefix = #name .. ':' .. name .. ':'
-      local members = call('ZRANGEBYLEX', ASIDE, '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, number)
-      for index = #members, 1, -1 do
-        local ticket = whole(tonumber(string.sub(members[index], #prefix + 1)))
-        found.released = math.max(found.released, tonumber(ticket))
-        to_head(ticket, lifo)
-      end
-      if #members > 0 then call('ZREM', ASIDE, unpack(members)) end
-      found.aside = #members < number and 0 or math.max(0, found.aside - #members)
-    end
-  end
-  lengths = lengths_of_ready()
+  special.release_deferred()
+  lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
 end
 
--- When something is due that waits for a time, in Unix milliseconds; nil: nothing does.
-local function first_due()
-  local at = tonumber(call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2])
-  local of_destination = each and tonumber(call('ZRANGE', DESTINATIONS_DUE, 0, 0, 'WITHSCORES')[2])
+-- When the next message or destination is due, in Unix milliseconds; nil if none is.
+local function next_due()
+  local at = first_due
+  if not due_is_known then at = first_in(DUE) end
+  local of_destination = each and first_in(DESTINATIONS_DUE)
   return at and of_destination and math.min(at, of_destination) or at or of_destination
 end
 
+local empty = lengths[1] + lengths[2] + lengths[3] == 0 and not some_fan_out
 if allowed < 1 then
   save_buckets(0)
-  if lengths[1] + lengths[2] + lengths[3] == 0 and not some_fan_out then
-    local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
-    return {'empty', first[2] and math.max(until_tokens(), (tonumber(first[2]) - NOW) * 1000) or -1, 0, {}, 0}
-  end
-  return {'rate', wait_for_tokens(), 0, {}, 0}
+  if not empty then return {'rate', wait_for_tokens(), 0, {}, 0} end
+  if not due_is_known then first_due = first_in(DUE) end
+  return {'empty', first_due and math.max(until_tokens(), (first_due - NOW) * 1000) or -1, 0, {}, 0}
+end
+
+if empty then
+  save_buckets(0)
+  if special then special.save() end
+  local at = next_due()
+  return {'empty', at and math.max(1, at - NOW) * 1000 or -1, 0, {}, 0, held}
 end
 
 -- Priority: high before normal before low, but each gets its share of a standing backlog.
-local handed = tonumber(control[8] or 0)
+claimed = tonumber(claimed or 0)
 local function reserve(level, share)
-  local quota = math.floor((handed + allowed) * share) - math.floor(handed * share)
+  local quota = math.floor((claimed + allowed) * share) - math.floor(claimed * share)
   return math.min(quota, lengths[level])
 end
 local for_normal, for_low = reserve(2, policy.shares[1]), reserve(3, policy.shares[2])
 local limits = {allowed - for_normal - for_low, for_normal, for_low}
 
-local reply, fan_outs, taken = {'ok', 0, 0, {}, 0, 0}, {}, {0, 0, 0}
-local leases, given, scanned, passed_over = {}, 0, 0, 0
-local claim = whole(last_number(control[9]) + 1)
-local EXPIRED = 'its time to live was over before it could be sent'
+-- @include numbers
 
--- How a message ends that must not go out any more, or nil.
-local function stopped(header)
-  if header[EXPIRES] > 0 and header[EXPIRES] <= NOW then return 'expired' end
-  local fan = type(header[FAN]) == 'string' and fan_out(header[FAN])
-  return fan and fan.stop ~= '' and fan.stop or nil
-end
+local some_tried = call('HLEN', TRIES) > 0
+local token = whole(last_number(fencing_token) + 1)
+local reply, leases = {'ok', 0, tonumber(token), {}, 0, held}, {}
+local given, total, scanned, passed_over, deferred = {0, 0, 0}, 0, 0, 0, 0
 
--- Takes a token of each of a destination's buckets, or sets the message aside until there is one. What
--- comes later than what was set aside stays behind it.
-local put_aside = 0
-local function spend(name, ticket)
-  local found = destination(name, each)
-  local may = found.hold <= NOW and (found.aside == 0 or tonumber(ticket) <= found.released)
-  for _, tokens in ipairs(found.tokens) do may = may and tokens >= 1 - 1e-6 end
-  if not may then
-    set_aside(name, found, ticket)
-    return false
-  end
-  for index, tokens in ipairs(found.tokens) do found.tokens[index] = tokens - 1 end
-  return true
-end
-
--- If a key has a wrong type, messages that were popped go back: nothing else has been written for them yet.
+-- If a key has a wrong type, popped tickets go back: nothing else has been written for them yet.
 local popped = {}
 local function put_back(problem)
   for round = #popped, 1, -1 do
@@ -221,15 +330,20 @@ local function put_back(problem)
   error(problem)
 end
 
--- Before the first message that has a header: it may touch any key.
-local function check_before_header()
-  if checked then return end
-  checked = true
-  local fine, problem = pcall(check_special_types)
-  if not fine then put_back(problem) end
+-- Routes a message that has a header. Before the first one all keys are checked, because it may touch any.
+local function route(ticket, header, level, tries)
+  if not special then special = load_special(call, NOW, NOW_US, policy) end
+  if not checked then
+    checked = true
+    local fine, problem = pcall(special.check_header_types)
+    if not fine then put_back(problem) end
+  end
+  due_is_known = false
+  return special.route(ticket, header, level, tries)
 end
 
--- Takes up to `most` live messages of one priority; true when its list is exhausted.
+-- Takes up to `most` live messages of one priority. Returns whether its list is exhausted.
+local pop = lifo and 'RPOP' or 'LPOP'
 local function take(level, most)
   while most > 0 and scanned < MOST_SCANNED do
     local tickets = call(pop, READY[level], most)
@@ -239,44 +353,32 @@ local function take(level, most)
     local records = redis.pcall('HMGET', BODIES, unpack(tickets))
     if records.err then put_back(records) end
     local tries = some_tried and call('HMGET', TRIES, unpack(tickets)) or {}
-    local ended = {}
+    local ended, before = {}, total
     for index, ticket in ipairs(tickets) do
       local record = records[index]
       if record then
-        local header = header_of(record)
-        if header then check_before_header() end
-        local stop = header and stopped(header)
-        if stop then
+        local place = 'out'
+        local high, low = string.byte(record, 1, 2)
+        if low ~= 0 or high ~= 0 then
+          local header = cmsgpack.unpack(string.sub(record, 3, 2 + high * 256 + low))
+          place = route(ticket, header, level, tries[index])
+        end
+        if place == 'out' then
+          local field = 2 * total
+          leases[field + 1], leases[field + 2] = ticket, token
+          field = 6 + 3 * total
+          reply[field + 1], reply[field + 2], reply[field + 3] = ticket, record, tries[index] or ''
+          total = total + 1
+        elseif place == 'ended' then
           ended[#ended + 1] = ticket
-          count(stop, close(ticket, header, stop, EXPIRED,
-                            tonumber(string.match(tries[index] or '', '^%d+') or 0), lifo))
-        elseif header and header[DELIVER] > NOW then
-          -- The clock was set back since it came here.
-          call('ZADD', DUE, due_at(header, header[DELIVER]), ticket)
-        else
-          local fans_out = header and type(header[FAN]) == 'number' and header[FAN] > 0
-          local aside = not fans_out and header and each and header[DEST] ~= '' and not spend(header[DEST], ticket)
-          -- What is set aside waits, and can be collapsed, as before.
-          if not aside and header and header[COLLAPSE_KEY] ~= ''
-             and call('HGET', COLLAPSE, header[COLLAPSE_KEY]) == ticket then
-            call('HDEL', COLLAPSE, header[COLLAPSE_KEY])
-          end
-          if fans_out then
-            call('RPUSH', FAN_OUTS[level], ticket)
-            some_fan_out = true
-          elseif aside then
-            put_aside = put_aside + 1
-          else
-            leases[#leases + 1] = ticket
-            leases[#leases + 1] = claim
-            reply[#reply + 1] = ticket
-            reply[#reply + 1] = record
-            reply[#reply + 1] = tries[index] or ''
-            given, most, taken[level] = given + 1, most - 1, taken[level] + 1
-          end
+        elseif place == 'deferred' then
+          deferred = deferred + 1
+        elseif place == 'fan-out' then
+          some_fan_out = true
         end
       end
     end
+    given[level], most = given[level] + total - before, most - (total - before)
     if #ended > 0 then
       call('HDEL', BODIES, unpack(ended))
       call('HDEL', TRIES, unpack(ended))
@@ -289,66 +391,37 @@ end
 local exhausted = {}
 for level = 1, 3 do exhausted[level] = lengths[level] == 0 or take(level, limits[level]) end
 for level = 1, 3 do
-  if given < allowed and not exhausted[level] then exhausted[level] = take(level, allowed - given) end
-end
-
--- Fan-outs, in turns: as many messages of others go out as of theirs, however long the backlog. They
--- take from the front of the list and not from its end, so that a backlog does not starve them either.
-local function next_fan_out(level)
-  while true do
-    local ticket = call('LPOP', FAN_OUTS[level])
-    if not ticket then return 0 end
-    local record = call('HGET', BODIES, ticket)
-    local fan = record and fan_out(ticket)
-    if fan and fan.rest > 0 then
-      local header = header_of(record)
-      if stopped(header) then
-        call('HDEL', BODIES, ticket)
-        count('expired', close(ticket, header, 'expired', EXPIRED, 0, lifo))
-      elseif header[DELIVER] > NOW then
-        -- The clock was set back since it came here.
-        call('ZADD', DUE, due_at(header, header[DELIVER]), ticket)
-      else
-        leases[#leases + 1] = ticket
-        leases[#leases + 1] = claim
-        local field = #fan_outs
-        fan_outs[field + 1], fan_outs[field + 2] = ticket, record
-        fan_outs[field + 3] = (fan.next - 1) * fan.size
-        fan_outs[field + 4] = call('HGET', TARGETS, ticket .. ':' .. fan.next)
-        return 2 * math.min(fan.size, fan.rest)
-      end
-    end
-  end
+  if total < allowed and not exhausted[level] then exhausted[level] = take(level, allowed - total) end
 end
 
 if some_fan_out then
-  for level = 1, 3 do
-    -- Messages of this priority that go first, until the next chunk's turn.
-    local before = tonumber(call('HGET', CONTROL, 'fan:' .. level) or 0) - taken[level]
-    if before <= 0 or exhausted[level] then before = next_fan_out(level) end
-    call('HSET', CONTROL, 'fan:' .. level, before)
+  local fan_outs = reply[4]
+  for _, chunk in ipairs(special.fan_outs(given, exhausted)) do
+    leases[#leases + 1], leases[#leases + 2] = chunk[1], token
+    for _, value in ipairs(chunk) do fan_outs[#fan_outs + 1] = value end
   end
+  due_is_known = false
 end
 
 if #leases > 0 then
-  held = held + call('HSET', INFLIGHT, unpack(leases))
-  call('HSET', CONTROL, 'claims', claim, 'claimed', whole(handed + given))
-  if given > 0 and policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
+  reply[6] = held + call('HSET', INFLIGHT, unpack(leases))
+  call('HSET', CONTROL, 'fencing_token', token, 'claimed', whole(claimed + total))
+  if total > 0 and policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
 end
-save_buckets(given)
-if each then save_destinations(each) end
-if probing and given > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
+save_buckets(total)
+if special then special.save() end
+if probing and total > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
-reply[3], reply[4], reply[5], reply[6] = tonumber(claim), fan_outs, passed_over, held
-if given < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or put_aside > 0) then
-  -- There may be more: behind what was looked at, or let go by what has expired.
+reply[5] = passed_over
+if total < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or deferred > 0) then
+  -- There may be more: behind the scanned ones, or released by those that expired.
   reply[1], reply[2] = 'ok', 0
-elseif probing and given > 0 then
+elseif probing and total > 0 then
   reply[1], reply[2] = state, policy.probe * 1000
-elseif given < allowed then
-  local at = first_due()
+elseif total < allowed then
+  local at = next_due()
   reply[1], reply[2] = 'empty', at and math.max(1, at - NOW) * 1000 or -1
-elseif given < wanted then
+elseif total < wanted then
   reply[1], reply[2] = 'rate', wait_for_tokens()
 end
 return reply

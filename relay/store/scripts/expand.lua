@@ -1,11 +1,16 @@
 -- Makes messages of one chunk of a fan-out's targets, at the head of the lane: they go next.
 --
--- KEYS   1..22 the lane, 23 the in-flight hash of the expanding worker
--- ARGV   1 lifo ('1' or '0'), 2 ticket, 3 the claim that handed it out
+-- @key INFLIGHT  hash of the expanding worker: ticket -> fencing token
+-- ARGV   1 lifo ('1' or '0'), 2 ticket, 3 the fencing token under which it was handed out
 --        4.. the records of the messages, in the order of the targets
--- reply  1, or 0 where the fan-out was no longer this worker's, or has been taken back
+-- reply  1, or 0 if the fan-out was no longer this worker's, or has been taken back
 --
 -- Atomic because each target must become a message exactly once, however often workers die.
+
+-- @include lane
+-- @include count
+-- @include types
+-- @include fan_out
 
 local lifo, ticket = ARGV[1] == '1', ARGV[2]
 if call('HGET', INFLIGHT, ticket) ~= ARGV[3] then return 0 end
@@ -31,5 +36,5 @@ fan.rest, fan.next = fan.rest - total, fan.next + 1
 save_fan_out(ticket, fan)
 if fan.rest > 0 then call('RPUSH', FAN_OUTS[level + 1], ticket) end
 count('fanned_out', total)
-unexpanded(-total)
+count_unexpanded(-total)
 return 1

@@ -1,21 +1,27 @@
--- Gives what a worker holds back to the head of the lane: at its end, or after its death.
+-- Releases the messages that a worker holds to the head of the lane: at its end, or after its death.
 --
--- KEYS   1..22 the lane, 23 the in-flight hash of that worker
+-- @key INFLIGHT  hash of that worker: ticket -> fencing token
 -- ARGV   1 lifo ('1' or '0')
---        2 'handback' (its owner does it) or 'crash' (it died: one crash more for each message)
+--        2 'release' (its owner does it) or 'crash' (it died: one crash more for each message)
 --        3 a message that has crashed this often is a dead letter
---        4 the most to give back in this call
+--        4 the most messages to release in this call
 --        5.. 'keep': tickets that the owner still works on
--- reply  {given back, dead letters, left to give back}
+-- reply  {released, dead letters, left to release}
 --
 -- Atomic because a message must never be both in flight and ready.
+
+-- @include lane
+-- @include count
+-- @include types
+-- @include close
+-- @include dead
 
 local lifo, crashed = ARGV[1] == '1', ARGV[2] == 'crash'
 local limit, most = tonumber(ARGV[3]), tonumber(ARGV[4])
 local keep = {}
 for index = 5, #ARGV do keep[ARGV[index]] = true end
 
-local given, dead, back = 0, 0, {}
+local released, dead, back = 0, 0, {}
 local tickets, left = {}, 0
 for _, ticket in ipairs(call('HKEYS', INFLIGHT)) do
   if not keep[ticket] then
@@ -36,12 +42,12 @@ for index, ticket in ipairs(tickets) do
     local saved = call('HGET', TRIES, ticket) or '0:0:0:0'
     local attempts, deliveries, crashes, alone = string.match(saved, '^(%d+):(%d+):(%d+):(%d+)$')
     crashes = tonumber(crashes)
-    local fan = header and type(header[FAN]) == 'number' and header[FAN] > 0 and fan_out(ticket)
-    -- A fan-out never meets the provider: what killed its worker was something else.
+    local fan = header and header.targets > 0 and fan_out(ticket)
+    -- A fan-out never meets the provider: something else killed its worker.
     if crashed and not fan then crashes = crashes + 1 end
     if crashed and crashes >= limit then
       local reason = 'poison: ' .. crashes .. ' workers died while they held it'
-      bury(ticket, record, reason, 0, '', attempts)
+      add_dead_letter(ticket, record, reason, 0, '', attempts)
       count('failed', 1)
       dead = dead + 1
       call('HDEL', BODIES, ticket)
@@ -50,14 +56,14 @@ for index, ticket in ipairs(tickets) do
     else
       call('HSET', TRIES, ticket,
            string.format('%d:%d:%d:%d', attempts, deliveries + 1, crashes, alone))
-      if header and header[COLLAPSE_KEY] ~= '' and not (fan and fan.next > 1) then
-        call('HSETNX', COLLAPSE, header[COLLAPSE_KEY], ticket)
+      if header and header.collapse_key ~= '' and not (fan and fan.next > 1) then
+        call('HSETNX', COLLAPSE, header.collapse_key, ticket)
       end
       back[#back + 1] = ticket
-      given = given + 1
+      released = released + 1
     end
   end
 end
 call('HDEL', INFLIGHT, unpack(tickets))
 for _, ticket in ipairs(back) do to_head(ticket, lifo) end
-return {given, dead, left}
+return {released, dead, left}

@@ -1,8 +1,14 @@
 -- Puts dead letters back into their lane as new messages; they pass the limiter like all others.
 --
--- KEYS   1..22 the lane
 -- ARGV   1.. ids of entries of the dead stream
 -- reply  {revived, passed over because the same id is pending again or the entry has no record}
+
+-- @include lane
+-- @include count
+-- @include numbers
+-- @include types
+-- @include records
+-- @include groups
 
 check_types()
 
@@ -15,24 +21,24 @@ for index = 1, #ARGV do
   end
   local record = letter.record
   local header = record and header_of(record)
-  if not record or (header and header[ID] ~= '' and call('HEXISTS', IDS, header[ID]) == 1) then
+  if not record or (header and header.id ~= '' and call('HEXISTS', IDS, header.id) == 1) then
     passed = passed + 1
   else
     local ticket = whole((reserve_numbers('sequence', 1) + 1) * 4 + letter.ticket % 4)
-    if header and header[FAN] ~= 0 then
+    if header and (header.targets > 0 or header.part_of ~= '') then
       -- It was part of a fan-out, which has had its receipt: now it stands for itself.
       local body = string.sub(record, 3 + string.byte(record, 1) * 256 + string.byte(record, 2))
-      header[FAN] = 0
+      header.targets, header.part_of = 0, ''
       local packed = cmsgpack.pack(header)
       record = string.char(math.floor(#packed / 256), #packed % 256) .. packed .. body
     end
     call('HSET', BODIES, ticket, record)
-    local key = header and header[ORDERING_KEY] or ''
-    if header and header[ID] ~= '' then call('HSET', IDS, header[ID], ticket) end
+    local key = header and header.ordering_key or ''
+    if header and header.id ~= '' then call('HSET', IDS, header.id, ticket) end
     if key ~= '' and call('HSETNX', ORDERING, key, ticket) == 0 then
-      call('ZADD', PARKED, 0, parking(key, ticket))
+      call('ZADD', BLOCKED, 0, group_member(key, ticket))
     else
-      call('RPUSH', ready_list(ticket), ticket)
+      call('RPUSH', READY[ticket % 4 + 1], ticket)
     end
     call('XDEL', DEAD, ARGV[index])
     revived = revived + 1

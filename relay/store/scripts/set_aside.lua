@@ -6,7 +6,8 @@
 --
 -- Atomic because an entry must be in one of the two streams.
 
-local MOST, LONGEST = 1000, 4096
+local MOST = 1000
+local LONGEST = 4096
 local call = redis.call
 
 local kind = call('TYPE', KEYS[2]).ok

@@ -1,19 +1,9 @@
 -- Applies the outcomes of many messages.
 --
--- KEYS   1..22 the lane, 23 the in-flight hash of the settling worker
+-- @key INFLIGHT  hash of the settling worker: ticket -> fencing token
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
 --          share (0: none), window (ms), adaptive, each ([[name, per second, burst], …])
---        2 outcomes (MessagePack array of arrays): [ticket, claim, kind, …]
---          'd'  delivered; then attempts
---          'p'  delivered, and a plain one: its record has no header
---          'r'  retry; then delay (ms), tries, reason
---          'w'  waits: our own process could not send it; then delay (ms), tries
---          'b'  back to the head, no attempt spent; then tries
---          'x'  dead letter; then reason, status, which ARGV is the body, attempts, whether the provider answered (0/1)
---          'u'  unregistered; then reason, target, since, id, attempts
---          'e'  expired; then attempts
---          'h'  its destination asks to wait; then how long (ms; 0: the destination's own, growing
---               wait), tries
+--        2 outcomes (MessagePack array of arrays): [ticket, fencing token, kind, …]; the fields of each kind are below
 --        3 hold: '' or 'throttled' or 'unauthorised'
 --        4 how long to hold (ms); for 'throttled', 0 lets the lane double its own wait
 --        5 why it holds, for people
@@ -21,122 +11,206 @@
 -- reply  {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready, why it holds}
 --
 -- Atomic because a message must be in exactly one place, and a receipt must exist if and only if the
--- message ended. Acts only on what this worker still holds under the same claim; but a success is
--- final whoever reports it.
+-- message ended. Acts only on messages that this worker still holds under the same fencing token; but a success is
+-- final whichever worker reports it.
 
-local MOST_SEEN, FIRST_WAIT, LONGEST_WAIT, FORGOTTEN = 1000000, 1000, 60000, 600000
+local MOST_SEEN = 1000000
+local FORGOTTEN = 600000 -- ms after which a wave of throttling counts no more
+
+local TICKET = 1
+local FENCING_TOKEN = 2
+local KIND = 3
+
+-- Delivered, and the record of the message has no header.
+local DELIVERED_PLAIN = 'p'
+
+local DELIVERED = 'd'
+local DELIVERED_ATTEMPTS = 4
+
+local RETRY = 'r'
+local RETRY_DELAY = 4 -- ms
+local RETRY_TRIES = 5
+local RETRY_REASON = 6
+
+-- Our own process could not send it.
+local POSTPONED = 'w'
+local POSTPONED_DELAY = 4 -- ms
+local POSTPONED_TRIES = 5
+
+-- Back to the head of the lane, no attempt spent.
+local RELEASED = 'b'
+local RELEASED_TRIES = 4
+
+-- Its destination asks to wait.
+local DESTINATION_HELD = 'h'
+local DESTINATION_WAIT = 4 -- ms; 0: the destination's own, growing wait
+local DESTINATION_TRIES = 5
+
+local DEAD_LETTER = 'x'
+local DEAD_REASON = 4
+local DEAD_STATUS = 5
+local DEAD_BODY = 6 -- the argument that holds the body
+local DEAD_ATTEMPTS = 7
+local DEAD_ANSWERED = 8 -- 1 if the provider answered, else 0
+
+local UNREGISTERED = 'u'
+local UNREGISTERED_REASON = 4
+local UNREGISTERED_TARGET = 5
+local UNREGISTERED_SINCE = 6
+local UNREGISTERED_ID = 7
+local UNREGISTERED_ATTEMPTS = 8
+
+local EXPIRED = 'e'
+local EXPIRED_ATTEMPTS = 4
+
+-- @include lane
+-- @include count
+-- @include ready_count
 
 local policy = cmsgpack.unpack(ARGV[1])
 local outcomes = cmsgpack.unpack(ARGV[2])
-local lifo = policy.lifo
+local asked_state = ARGV[3]
 
 local tickets = {}
-for index, entry in ipairs(outcomes) do tickets[index] = entry[1] end
-local claims = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
+for index, entry in ipairs(outcomes) do tickets[index] = entry[TICKET] end
+local tokens = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
 
--- Redis's Lua looks at every byte of a record: so only where it may be gone, or says something.
+-- Redis's Lua looks at every byte of a record, so only those are read that may be gone or have a header.
 local wanted, place = {}, {}
 for index, entry in ipairs(outcomes) do
-  if entry[3] ~= 'p' or claims[index] ~= entry[2] then
-    wanted[#wanted + 1] = entry[1]
+  if entry[KIND] ~= DELIVERED_PLAIN or tokens[index] ~= entry[FENCING_TOKEN] then
+    wanted[#wanted + 1] = entry[TICKET]
     place[index] = #wanted
   end
 end
-local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
 
--- See lane.lua: before anything moves. A batch of plain successes first writes BODIES, and leaves what is read
--- here as it is.
-local all_plain = #wanted == 0
-local some_tried, letters, may_go
-if all_plain then
-  some_tried, letters, may_go = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX), ready()
-else
-  some_tried = check_types()
+local failures, window, state, hold, retry_after_until, throttles =
+    unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'retry_after_until', 'throttles'))
+
+-- Only successes of messages without a header, and nothing that they could change about the state: the common case.
+-- It comes first, because Lua creates all functions of a script anew at each call, and this path needs none.
+if #wanted == 0 and asked_state == '' and not (state or window or throttles) and (failures or '0') == '0' then
+  -- Types are checked before the first write; BODIES is that write.
+  local some_tried, letters, ready = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX), count_ready()
+  if #tickets > 0 then
+    call('HDEL', BODIES, unpack(tickets))
+    if some_tried then call('HDEL', TRIES, unpack(tickets)) end
+    call('HDEL', INFLIGHT, unpack(tickets))
+    call('HINCRBY', CONTROL, 'delivered', #tickets)
+  end
+  return {#tickets, 0, '', 0, letters, ready, ''}
 end
 
-local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
-local answered, last = 0, ''
-local released, ended, back = {}, {}, {}
-local failures, window, state, hold, asked, throttles =
-    unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'asked', 'throttles'))
-failures, window = tonumber(failures or 0), window and tonumber(window)
-local failures_before, broken, throttled = failures, 0, 0
+-- @include types
+-- @include close
+-- @include dead
+-- @include destinations
+-- @include breaker
 
--- A destination asked to be left alone: what goes there waits, and nothing else does.
+local lifo = policy.lifo
+local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
+local some_tried = check_types()
+
+local settled, stale, delivered, failed, expired, unregistered, retried, throttled = 0, 0, 0, 0, 0, 0, 0, 0
+local released, ended, back = {}, {}, {}
+local found = {
+  failures = tonumber(failures or 0), window = window and tonumber(window), state = state, hold = tonumber(hold or 0),
+  throttles = throttles,
+  -- Until when the provider wants no requests, whatever else holds the lane.
+  retry_after_until = tonumber(retry_after_until or 0),
+}
+local seen = {answered = 0, broken = 0, failures = found.failures, last_reason = ''}
+
+local function saw_answer()
+  seen.answered, seen.failures = seen.answered + 1, 0
+end
+
+local function saw_failure(reason)
+  seen.broken, seen.failures, seen.last_reason = seen.broken + 1, seen.failures + 1, ': ' .. reason
+end
+
+-- A destination asked to wait: messages to it wait, and no others do.
 local function hold_destination(name, wait, ticket)
-  local found = destination(name, policy.each)
-  if found.hold <= NOW then
+  local held = destination(name, policy.each)
+  if held.hold <= NOW then
     -- The answers of one wave arrive together; a wave long ago counts no more.
-    found.waves = NOW - found.hold > FORGOTTEN and 1 or found.waves + 1
-    if wait == 0 then wait = math.min(LONGEST_WAIT, FIRST_WAIT * 2 ^ math.min(found.waves - 1, 16)) end
+    held.waves = NOW - held.hold > FORGOTTEN and 1 or held.waves + 1
+    if wait == 0 then wait = throttle_wait(held.waves) end
   end
-  found.hold = math.max(found.hold, NOW + wait)
-  found.released = math.max(found.released, tonumber(ticket))
-  set_aside(name, found, ticket)
+  held.hold = math.max(held.hold, NOW + wait)
+  held.released = math.max(held.released, tonumber(ticket))
+  defer(name, held, ticket)
+end
+
+-- The message waits again: it can be collapsed again, unless a newer one took the key.
+local function wait_again(ticket, header, tries)
+  call('HSET', TRIES, ticket, tries)
+  if header and header.collapse_key ~= '' then call('HSETNX', COLLAPSE, header.collapse_key, ticket) end
+end
+
+local function wait_until(at, ticket, header, tries)
+  -- A message that would come too late comes at its end, for a claim to pass over.
+  call('ZADD', DUE, header and due_at(header, at) or at, ticket)
+  wait_again(ticket, header, tries)
+end
+
+local function finish(ticket, header, outcome, reason, attempts)
+  ended[#ended + 1] = ticket
+  if header then close(ticket, header, outcome, reason, attempts, lifo) end
+end
+
+-- `held`: whether this worker still holds the message.
+local function apply(kind, entry, ticket, record, header, held)
+  if kind == DELIVERED then
+    delivered = delivered + 1
+    saw_answer()
+    if not held then call('ZREM', DUE, ticket) end
+    if header then remember(header.id, policy.dedup) end
+    finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS])
+  elseif kind == RETRY then
+    retried = retried + 1
+    saw_failure(entry[RETRY_REASON])
+    wait_until(NOW + entry[RETRY_DELAY], ticket, header, entry[RETRY_TRIES])
+  elseif kind == POSTPONED then
+    wait_until(NOW + entry[POSTPONED_DELAY], ticket, header, entry[POSTPONED_TRIES])
+  elseif kind == DESTINATION_HELD then
+    throttled = throttled + 1
+    hold_destination(header.destination, entry[DESTINATION_WAIT], ticket)
+    wait_again(ticket, header, entry[DESTINATION_TRIES])
+  elseif kind == RELEASED then
+    back[#back + 1] = ticket
+    wait_again(ticket, header, entry[RELEASED_TRIES])
+  elseif kind == DEAD_LETTER then
+    failed = failed + 1
+    local reason, attempts, answered = entry[DEAD_REASON], entry[DEAD_ATTEMPTS], entry[DEAD_ANSWERED] == 1
+    if answered then saw_answer() else saw_failure(reason) end
+    add_dead_letter(ticket, record, reason, entry[DEAD_STATUS], ARGV[entry[DEAD_BODY]], attempts)
+    finish(ticket, header, answered and 'rejected' or 'dead', reason, attempts)
+  elseif kind == UNREGISTERED then
+    unregistered = unregistered + 1
+    saw_answer()
+    local reason = entry[UNREGISTERED_REASON]
+    post({'feedback', entry[UNREGISTERED_TARGET], reason, entry[UNREGISTERED_SINCE], entry[UNREGISTERED_ID]})
+    finish(ticket, header, 'unregistered', reason, entry[UNREGISTERED_ATTEMPTS])
+  elseif kind == EXPIRED then
+    expired = expired + 1
+    finish(ticket, header, 'expired', 'its time to live was over', entry[EXPIRED_ATTEMPTS])
+  end
 end
 
 for index, entry in ipairs(outcomes) do
-  local ticket, kind = entry[1], entry[3]
-  local held, plain = claims[index] == entry[2], not place[index]
+  local ticket, kind = entry[TICKET], entry[KIND]
+  local held, plain = tokens[index] == entry[FENCING_TOKEN], not place[index]
   local record = plain or records[place[index]]
-  if kind == 'p' then kind = 'd' end
+  if kind == DELIVERED_PLAIN then kind = DELIVERED end
   if held then
     settled = settled + 1
     released[#released + 1] = ticket
   else
     stale = stale + 1
   end
-  if record and (held or kind == 'd') then
-    local header = not plain and header_of(record)
-    if kind == 'd' then
-      delivered, answered, failures = delivered + 1, answered + 1, 0
-      ended[#ended + 1] = ticket
-      if not held then call('ZREM', DUE, ticket) end
-      if header then
-        remember(header[ID], policy.dedup)
-        close(ticket, header, 'delivered', '', entry[4], lifo)
-      end
-    elseif kind == 'r' or kind == 'w' then
-      if kind == 'r' then
-        retried, failures, broken = retried + 1, failures + 1, broken + 1
-        last = ': ' .. entry[6]
-      end
-      -- A message that would come too late comes at its end, to be passed over.
-      call('ZADD', DUE, header and due_at(header, NOW + entry[4]) or NOW + entry[4], ticket)
-      call('HSET', TRIES, ticket, entry[5])
-    elseif kind == 'h' then
-      throttled = throttled + 1
-      hold_destination(header[DEST], entry[4], ticket)
-      call('HSET', TRIES, ticket, entry[5])
-    elseif kind == 'b' then
-      back[#back + 1] = ticket
-      call('HSET', TRIES, ticket, entry[4])
-    elseif kind == 'x' then
-      failed = failed + 1
-      ended[#ended + 1] = ticket
-      if entry[8] == 1 then
-        answered, failures = answered + 1, 0
-      else
-        failures, broken = failures + 1, broken + 1
-        last = ': ' .. entry[4]
-      end
-      bury(ticket, record, entry[4], entry[5], ARGV[entry[6]], entry[7])
-      local outcome = entry[8] == 1 and 'rejected' or 'dead'
-      if header then close(ticket, header, outcome, entry[4], entry[7], lifo) end
-    elseif kind == 'u' then
-      unregistered, answered, failures = unregistered + 1, answered + 1, 0
-      ended[#ended + 1] = ticket
-      post({'feedback', entry[5], entry[4], entry[6], entry[7]})
-      if header then close(ticket, header, 'unregistered', entry[4], entry[8], lifo) end
-    elseif kind == 'e' then
-      expired = expired + 1
-      ended[#ended + 1] = ticket
-      if header then close(ticket, header, 'expired', 'its time to live was over', entry[4], lifo) end
-    end
-    -- A message that waits again can be collapsed again, unless a newer one took the key.
-    if header and header[COLLAPSE_KEY] ~= '' and (kind == 'r' or kind == 'w' or kind == 'b' or kind == 'h') then
-      call('HSETNX', COLLAPSE, header[COLLAPSE_KEY], ticket)
-    end
+  if record and (held or kind == DELIVERED) then
+    apply(kind, entry, ticket, record, not plain and header_of(record), held)
   end
 end
 
@@ -156,87 +230,12 @@ count('expired', expired)
 count('unregistered', unregistered)
 count('throttled', throttled)
 if throttled > 0 then save_destinations(policy.each) end
-if policy.dedup > 0 and delivered > 0 and not all_plain then
+if policy.dedup > 0 and delivered > 0 and #wanted > 0 then
   call('ZREMRANGEBYSCORE', SEEN, '-inf', NOW)
   call('ZREMRANGEBYRANK', SEEN, 0, -MOST_SEEN - 1)
 end
 
--- The state of the lane, one for the whole fleet.
-hold = tonumber(hold or 0)
-asked = tonumber(asked or 0) -- until when the provider wants to be left alone, whatever else holds
-
-local function enter(name, until_ms, why)
-  if state ~= name then call('HSET', CONTROL, 'since', NOW) end
-  state, hold = name, math.max(until_ms, asked, NOW)
-  call('HSET', CONTROL, 'state', name, 'hold', hold, 'why', why)
-end
-
-if answered > 0 then
-  if state == 'open' or state == 'unauthorised' then
-    call('HDEL', CONTROL, 'state', 'hold', 'why', 'since', 'warm_since',
-         'window', 'window_failed', 'window_answered')
-    window = nil
-    state, hold = false, 0
-    if asked > NOW then enter('throttled', asked, 'the provider asked to wait') end
-  end
-  if ARGV[3] == '' and throttles then call('HDEL', CONTROL, 'throttles') end
-end
-
-if ARGV[3] == 'unauthorised' then
-  enter('unauthorised', NOW + tonumber(ARGV[4]), ARGV[5])
-elseif ARGV[3] == 'throttled' then
-  -- The answers of one wave arrive together: only the first of them counts as one more.
-  local fresh = not (state == 'throttled' and hold > NOW)
-  local wait = tonumber(ARGV[4])
-  if wait == 0 then
-    local waves = fresh and call('HINCRBY', CONTROL, 'throttles', 1)
-        or tonumber(call('HGET', CONTROL, 'throttles') or 1)
-    wait = fresh and math.min(LONGEST_WAIT, FIRST_WAIT * 2 ^ math.min(waves - 1, 16)) or 0
-  end
-  if fresh and policy.adaptive then
-    local factor, at = unpack(call('HMGET', CONTROL, 'factor', 'factor_at'))
-    local now_at = factor and math.min(1, tonumber(factor) + (NOW - tonumber(at)) / 20000) or 1
-    call('HSET', CONTROL, 'factor', string.format('%.6f', math.max(0.02, now_at / 2)), 'factor_at', NOW)
-  end
-  asked = math.max(asked, NOW + wait)
-  call('HSET', CONTROL, 'asked', asked)
-  if state == 'unauthorised' or state == 'open' then
-    enter(state, math.max(hold, NOW + wait), ARGV[5])
-  else
-    enter('throttled', math.max(hold, NOW + wait), ARGV[5])
-  end
-  count('throttled', 1)
-end
-
-if failures ~= failures_before then
-  call('HSET', CONTROL, 'failures', failures)
-end
-
--- The share of failures is counted from a first one on: a lane that has none pays nothing.
-if policy.share > 0 and (broken > 0 or window) then
-  local failed_in, answered_in = broken, answered
-  if window and window <= NOW and NOW - window <= policy.window then
-    failed_in = call('HINCRBY', CONTROL, 'window_failed', broken)
-    answered_in = call('HINCRBY', CONTROL, 'window_answered', answered)
-  elseif broken > 0 then
-    call('HSET', CONTROL, 'window', NOW, 'window_failed', broken, 'window_answered', answered)
-  else
-    call('HDEL', CONTROL, 'window', 'window_failed', 'window_answered')
-    failed_in = 0
-  end
-  local all = failed_in + answered_in
-  if state == 'open' and broken > 0 then
-    enter('open', NOW + policy.cooldown, 'the probe failed' .. last)
-  end
-  if all >= 2 * policy.failures and failed_in >= policy.share * all and broken > 0
-     and state ~= 'unauthorised' and state ~= 'open' then
-    enter('open', NOW + policy.cooldown, failed_in .. ' of ' .. all .. ' deliveries failed' .. last)
-  end
-end
-if policy.failures > 0 and failures >= policy.failures and failures > failures_before and state ~= 'unauthorised' then
-  enter('open', NOW + policy.cooldown, failures .. ' failures in a row' .. last)
-end
-
-if not all_plain then letters, may_go = call('XLEN', OUTBOX), ready() end
-local why = state and call('HGET', CONTROL, 'why') or ''
-return {settled, stale, state or '', math.max(0, hold - NOW), letters, may_go, why}
+local asked = {state = asked_state, wait = tonumber(ARGV[4]), reason = ARGV[5]}
+local state_now, hold_until = update_state(found, seen, asked, policy)
+local reason = state_now and call('HGET', CONTROL, 'reason') or ''
+return {settled, stale, state_now or '', math.max(0, hold_until - NOW), call('XLEN', OUTBOX), count_ready(), reason}

@@ -156,7 +156,7 @@ def test_a_refusal_of_writes_says_what_to_do(error: Exception, text: str) -> Non
 
 def test_every_command_of_the_scripts_is_tried() -> None:
     called = re.compile(r"\bcall\(\s*'([A-Z]+)'")
-    texts = {path.name: path.read_text() for path in SCRIPTS.glob("*.lua")}
+    texts = {path.name: path.read_text() for path in SCRIPTS.rglob("*.lua")}
     assert texts
     for name, text in texts.items():
         assert set(called.findall(text)) <= {*COMMANDS, "TIME", "PUBLISH"}, name

@@ -1,0 +1,145 @@
+"""The text of a script as Redis gets it: parts included, names of keys and fields turned into positions.
+
+A script names its parts, keys and constants. Redis runs plain Lua with positions, because Lua makes every
+function of a script anew at each call, and names that functions share make them dearer:
+
+    -- @include NAME    becomes the text of parts/NAME.lua and of the parts that it includes, each once
+    -- @key NAME        declares a key beside those of the lane; NAME... is all keys that follow
+    -- @key? NAME       the same for a key that a caller may leave out
+    BODIES              is a key: KEYS[2]; READY[level], one of a list of keys: KEYS[4 + level]
+    header.expires      is a field of a record's header: header[1]
+    local MOST = 200    is a constant: its value stands wherever its name does
+
+A script gets only those keys of the lane that it names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+from relay.store.keys import LANE_PARTS
+from relay.store.record import HEADER
+
+FOLDER = files("relay.store") / "scripts"
+
+_INCLUDE = re.compile(r"^[ ]*-- @include (\w+)\n", re.MULTILINE)
+_KEY = re.compile(r"^-- @key\??  ?(\w+)(\.\.\.)?", re.MULTILINE)
+_CONSTANT = re.compile(r"^[ ]*local ([A-Z][A-Z_0-9]*) = ('[^'\\\n]*'|[0-9.]+)(?: --.*)?\n", re.MULTILINE)
+_TOKEN = re.compile(
+    r"--[^\n]*"  # a comment
+    r"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""  # a string
+    r"|(?<![\w.])(?P<header>(?:\w+_)?header)\.(?P<field>\w+)"
+    r"|(?P<count>\#)?(?<![\w.])(?P<name>[A-Z][A-Z_0-9]*)\b(?:\[(?P<index>[^\[\]]*)\])?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptText:
+    """`lane_parts` are the parts of the lane that the script wants as its first keys, in their order."""
+
+    text: str
+    lane_parts: tuple[str, ...]
+    own_keys: tuple[str, ...]
+
+
+def assemble(source: str, read_part: Callable[[str], str]) -> ScriptText:
+    """What Redis gets for this source."""
+    source = _include(source, read_part, set())
+    constants = dict(_CONSTANT.findall(source))
+    source = _CONSTANT.sub("", source)
+    names = {found["name"] for found in _TOKEN.finditer(source) if found["name"]}
+    parts = tuple(part for part in LANE_PARTS if lua_name(part) in names)
+    own = _KEY.findall(source)
+    keys = _positions(parts)
+    for name, many in own:
+        keys[name] = _Position(len(parts) + 1 + [other for other, _ in own].index(name), bool(many))
+    return ScriptText(
+        _TOKEN.sub(lambda found: _resolve(found, keys, constants), source),
+        parts,
+        tuple(name for name, _ in own),
+    )
+
+
+def read_script(name: str) -> ScriptText:
+    """The script of that name in the folder."""
+    return assemble((FOLDER / f"{name}.lua").read_text("utf-8"), _read_part)
+
+
+def lua_name(part: str) -> str:
+    """The name of a lane's key in the scripts: `fan-outs:high` is one of FAN_OUTS."""
+    return _group(part).upper().replace("-", "_").replace(":", "_")
+
+
+def _group(part: str) -> str:
+    group, _, level = part.rpartition(":")
+    return group if level in ("high", "normal", "low") else part
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """A key's place in KEYS; of `many`, that of the first."""
+
+    first: int
+    many: bool
+
+
+def _positions(parts: tuple[str, ...]) -> dict[str, _Position]:
+    positions: dict[str, _Position] = {}
+    for place, part in enumerate(parts, 1):
+        positions.setdefault(lua_name(part), _Position(place, _group(part) != part))
+    return positions
+
+
+def _include(source: str, read_part: Callable[[str], str], known: set[str]) -> str:
+    """Each part once, before it is used; a part in an indented block is known to that block only."""
+    lines: list[str] = []
+    in_block: set[str] | None = None
+    for line in source.splitlines(keepends=True):
+        found = _INCLUDE.match(line)
+        if line.startswith("end"):
+            in_block = None
+        if found is None:
+            lines.append(line)
+            continue
+        scope = known
+        if line.startswith(" "):
+            scope = in_block = set(known) if in_block is None else in_block
+        if found[1] not in scope:
+            scope.add(found[1])
+            lines.append(_include(read_part(found[1]), read_part, scope) + "\n")
+    return "".join(lines)
+
+
+def _read_part(name: str) -> str:
+    return (FOLDER / "parts" / f"{name}.lua").read_text("utf-8")
+
+
+def _resolve(found: re.Match[str], keys: Mapping[str, _Position], constants: Mapping[str, str]) -> str:
+    if found["header"]:
+        return f"{found['header']}[{HEADER.index(found['field']) + 1}]"
+    name, index, count = found["name"], found["index"], found["count"] or ""
+    if name is None:
+        return found[0]
+    if name in constants:
+        value = constants[name]
+    elif name in keys and keys[name].many:
+        before = keys[name].first - 1
+        if count:
+            return f"(#KEYS - {before})"
+        if index is None:
+            raise ValueError(f"{name} is a list of keys: write {name}[index]")
+        return f"KEYS[{before} + {_names_in(index, keys, constants)}]"
+    elif name in keys:
+        value = f"KEYS[{keys[name].first}]"
+    else:
+        value = name
+    if index is None:
+        return count + value
+    return f"{count}{value}[{_names_in(index, keys, constants)}]"
+
+
+def _names_in(index: str, keys: Mapping[str, _Position], constants: Mapping[str, str]) -> str:
+    return _TOKEN.sub(lambda found: _resolve(found, keys, constants), index)
