@@ -21,7 +21,7 @@ import uvloop
 from redis.asyncio import Redis
 
 from relay.http.curl_transport import CurlTransport
-from relay.http.transport import Exchange
+from relay.http.transport import PendingRequest
 from relay.provider import Request, Response
 from relay.redis_client.connection import Channel
 
@@ -131,9 +131,9 @@ class Lane:
                 "webhook-id": name,
                 "webhook-timestamp": now,
             }
-            self._transport.begin(Request(URL, body, headers), partial(self._answered, ticket))
+            self._transport.start(Request(URL, body, headers), partial(self._answered, ticket))
 
-    def _answered(self, ticket: bytes, _: Exchange, answer: Response | Exception) -> None:
+    def _answered(self, ticket: bytes, _: PendingRequest, answer: Response | Exception) -> None:
         assert isinstance(answer, Response) and answer.status == 200, answer  # noqa: PT018
         self._done.append(ticket)
         self._held -= 1

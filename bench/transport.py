@@ -51,7 +51,7 @@ async def compare(url: str, ca: str | None, count: int, repeat: int) -> None:
 
     networks = [ipaddress.ip_network("127.0.0.0/8")]
     print(f"{'':24}{'requests/s':>12}{'CPU, µs each':>14}")
-    ways = [("libcurl", False, False), ("aiohttp, guarded", False, True)]
+    ways = [("libcurl", False, False), ("libcurl, guarded", False, True)]
     if url.startswith("https:"):
         ways.append(("pyreqwest, HTTP/2", True, False))
     for name, http2, public_only in ways:

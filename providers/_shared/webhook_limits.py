@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from relay.http.validate import FRAMING_HEADERS
+
 from .hosts import check_host
 from .webhook_signing import signer
 
@@ -22,21 +24,6 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _SIGNED = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
-_FRAMING = frozenset(
-    {
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "upgrade",
-        "expect",
-    }
-)
 
 
 def check_secrets(secrets: object) -> None:
@@ -75,7 +62,7 @@ def check_headers(headers: object, ours: frozenset[str] = _SIGNED) -> None:
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise ValueError(f"headers: {str(name)[:60]!r} is no name of a header")
-        if name.lower() in ours or name.lower() in _FRAMING:
+        if name.lower() in ours or name.lower() in FRAMING_HEADERS:
             raise ValueError(f"headers: {name[:60]} is set by relay and by the connection")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise ValueError(f"headers: the value of {name[:60]} must be a text without line breaks")

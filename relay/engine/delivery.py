@@ -14,7 +14,7 @@ from relay import tasks
 from relay.engine.repeats import thinned
 from relay.errors import Exhausted, TransportError
 from relay.http.reasons import has_no_descriptor, is_exhaustion
-from relay.http.transport import Exchange, Unsendable
+from relay.http.transport import PendingRequest, Unsendable
 from relay.message import Message
 from relay.outcome import Delivered, Failure, Isolate, Outcome, Postponed, Rejected, Retry
 from relay.provider import HttpProvider, Provider, Response
@@ -51,7 +51,7 @@ class Delivery:
         if isinstance(provider, HttpProvider) and type(provider).deliver is HttpProvider.deliver:
             self._http = provider
         self._timeout = provider.options.timeout
-        self._under_way: dict[Exchange, _UnderWay] = {}
+        self._under_way: dict[PendingRequest, _UnderWay] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def refusal(self, message: Message) -> Rejected | None:
@@ -82,10 +82,10 @@ class Delivery:
 
     def begin(self, messages: Sequence[Message], on_end: OnEnd) -> None:
         """`on_end` hears how each of them ended, in their order: once, after this has returned."""
-        exchange: Exchange
+        exchange: PendingRequest
         try:
             if self._http is not None:
-                exchange = self._http.begin(messages, self._answered)
+                exchange = self._http.start_request(messages, self._answered)
             else:
                 exchange = tasks.begin(self._deliver(messages), self._ended)
         except FAULTS as error:
@@ -117,7 +117,7 @@ class Delivery:
                 raise
             raise RuntimeError(f"the adapter raised {error!r}") from error
 
-    def _answered(self, exchange: Exchange, answer: Response | Exception) -> None:
+    def _answered(self, exchange: PendingRequest, answer: Response | Exception) -> None:
         """The answer to a request is there; what it means is for the adapter to say."""
         delivery = self._under_way.pop(exchange, None)
         if delivery is None:
@@ -132,7 +132,7 @@ class Delivery:
             outcomes = self._failed(messages, error)
         on_end(outcomes)
 
-    def _ended(self, exchange: Exchange, ends: Sequence[Outcome] | Exception) -> None:
+    def _ended(self, exchange: PendingRequest, ends: Sequence[Outcome] | Exception) -> None:
         """A coroutine of the adapter's has ended."""
         delivery = self._under_way.pop(exchange, None)
         if delivery is None:

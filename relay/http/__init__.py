@@ -1,9 +1,9 @@
-"""The transport seam: a `Request` in, a `Response` out; no adapter knows what is behind it."""
+"""HTTP: a `Request` in, a `Response` out. Adapters do not know which client is behind it."""
 
 from collections.abc import Sequence
 
 from relay.http.guard import Network
-from relay.http.routed import RoutedTransport, preload
+from relay.http.router import TransportRouter, preload
 from relay.http.transport import ForbiddenAddress, Transport, Unsendable
 from relay.settings.options import ProviderOptions
 
@@ -18,11 +18,11 @@ def open_transport(
     http2: bool = False,
     guarded: bool = False,
 ) -> Transport:
-    """A transport of one provider: its time-out, its number of connections, its TLS.
+    """The transport of one provider, with its timeout, its number of connections and its TLS options.
 
-    Requests that are `public_only` reach public addresses and the `allowed` networks. HTTP/1.1 is spoken;
-    with `prefers_http2` HTTP/2 over TLS, where the other side knows it; with `http2` nothing else. All code
-    that requests need is loaded here, that of `public_only` ones if they may be `guarded`.
+    Requests that are `public_only` reach public addresses and the `allowed` networks. The default is
+    HTTP/1.1. `prefers_http2` uses HTTP/2 over TLS if the server offers it, and `http2` nothing else. All code
+    that requests need is imported here, that of `public_only` ones if there may be any (`guarded`).
     """
     preload(guarded=guarded, http2=http2, prefers_http2=prefers_http2)
-    return RoutedTransport(options, tuple(allowed), prefers_http2=prefers_http2, http2=http2)
+    return TransportRouter(options, tuple(allowed), prefers_http2=prefers_http2, http2=http2)

@@ -1,7 +1,7 @@
-"""Transfers of libcurl in the event loop, over its multi-socket interface (libcurl-multi(3)).
+"""Transfers of libcurl in the event loop, through its multi-socket interface (libcurl-multi(3)).
 
-pycurl brings `AsyncCurlMulti` for this, which is used where there is no epoll. It watches each connection
-anew for each request, at six system calls of the event loop's; that is half of what a request costs.
+pycurl's own driver, `AsyncCurlMulti`, is used on systems without epoll. For each request it registers the
+connection again, with six system calls of the event loop: half of the cost of a request.
 """
 
 from __future__ import annotations
@@ -20,43 +20,44 @@ import pycurl
 
 from relay.http.threads import in_thread
 
-_CLOSED = pycurl.error(pycurl.E_ABORTED_BY_CALLBACK, "closed meanwhile")
+_CLOSED = pycurl.error(pycurl.E_ABORTED_BY_CALLBACK, "closed")
 
 _CLOSE_TIMEOUT = 1.0
 """Seconds to wait for connections to be closed."""
 
 _EVENTS = 256
-"""Sockets that are dealt with before the event loop goes on."""
+"""Sockets that are handled before the event loop continues."""
 
 
 OnEnd = Callable[[pycurl.error | None], None]
 
 
 class Multi(Protocol):
-    """What performs transfers side by side, and keeps their connections."""
+    """Performs transfers concurrently and keeps their connections."""
 
     def setopt(self, option: int, value: int) -> None:
-        """One of libcurl's M_ options."""
+        """Set one of libcurl's M_ options."""
 
     def start(self, curl: pycurl.Curl, on_end: OnEnd) -> None:
-        """Perform a transfer: the event loop calls `on_end` when it has ended, with what went wrong.
+        """Start a transfer. The event loop calls `on_end` when it has ended, with its error if there is one.
 
-        Raises pycurl.error."""
+        Raises pycurl.error.
+        """
 
     def stop(self, curl: pycurl.Curl) -> None:
-        """Take a transfer back: nobody is told of its end."""
+        """Abort a transfer: its callback is never called."""
 
     async def aclose(self) -> None:
-        """Close all connections; transfers under way end with an error."""
+        """Close all connections; transfers in flight end with an error."""
 
 
 def open_multi() -> Multi:
-    """Where an event loop runs."""
+    """Must be called in a running event loop."""
     return _EpollMulti() if hasattr(select, "epoll") else _LibraryMulti()
 
 
 class _LibraryMulti:
-    """pycurl's own driver, with a task for each transfer."""
+    """pycurl's own driver, with a task per transfer."""
 
     def __init__(self) -> None:
         self._multi = pycurl.AsyncCurlMulti()
@@ -91,28 +92,29 @@ class _LibraryMulti:
 
 
 class _EpollMulti:
-    """The event loop watches an epoll of our own, which goes on watching connections that are idle: most
-    serve another request at once. Those that were closed the kernel forgets by itself."""
+    """A separate epoll that the event loop watches. Idle connections stay registered, because most serve
+    another request at once; the kernel removes closed ones.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_interest)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
-        self._under_way: dict[pycurl.Curl, OnEnd] = {}
+        self._in_flight: dict[pycurl.Curl, OnEnd] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._rings = math.inf
-        """When the timer goes off, by the loop's clock."""
+        self._fires_at = math.inf
+        """When the timer fires, by the loop's clock."""
         self._due = math.inf
-        """When the library wants to be called."""
+        """When libcurl has to be called."""
         self._at_once = False
-        """Whether it is called in the next round of the loop."""
+        """Whether a call is scheduled for the next iteration of the loop."""
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._active: set[int] = set()
         self._closed = _closed_socket().fileno()
         self._has_new = False
-        """Whether a transfer was started that has no connection yet."""
+        """Whether a transfer has started that has no connection yet."""
         self._loop.add_reader(self._epoll.fileno(), self._on_events)
 
     def setopt(self, option: int, value: int) -> None:
@@ -121,10 +123,10 @@ class _EpollMulti:
     def start(self, curl: pycurl.Curl, on_end: OnEnd) -> None:
         self._has_new = True
         self._multi.add_handle(curl)
-        self._under_way[curl] = on_end
+        self._in_flight[curl] = on_end
 
     def stop(self, curl: pycurl.Curl) -> None:
-        if self._under_way.pop(curl, None) is not None:
+        if self._in_flight.pop(curl, None) is not None:
             self._multi.remove_handle(curl)
 
     async def aclose(self) -> None:
@@ -132,58 +134,58 @@ class _EpollMulti:
             return
         if self._timer is not None:
             self._timer.cancel()
-        for curl in list(self._under_way):
+        for curl in list(self._in_flight):
             self._end(curl, _CLOSED)
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
-        # libcurl waits for its lookups of names, which a silent name server holds for half a minute.
+        # libcurl waits for its name lookups, which a silent name server delays by half a minute.
         with suppress(TimeoutError):
             await in_thread(self._multi.close, _CLOSE_TIMEOUT)
 
     def _on_interest(self, what: int, number: int, _multi: object, _data: object) -> None:
-        """libcurl wants to hear of something else on a socket."""
+        """CURLMOPT_SOCKETFUNCTION: libcurl waits for other events on a socket."""
         if what == pycurl.POLL_REMOVE:
             self._active.discard(number)
             return
         if self._epoll.closed:
-            return  # connections end their TLS, in a thread
+            return  # connections close their TLS in a thread
         self._active.add(number)
         events = _interest(what)
         if number in self._watched:
-            # Not `suppress`, which takes longer than all this.
+            # `suppress` would take longer than the rest of this method.
             try:
                 self._epoll.modify(number, events)
             except FileNotFoundError:
-                pass  # it is another one by now that has the same number
+                pass  # another socket has the same number by now
             else:
                 return
         self._epoll.register(number, events)
         self._watched.add(number)
 
     def _on_timer(self, milliseconds: int) -> None:
-        """libcurl wants to be called after so long; -1: not at all. It does not say it twice."""
+        """CURLMOPT_TIMERFUNCTION: call libcurl after this time (-1: never). Each time is reported once."""
         if self._epoll.closed:
             return
         if milliseconds == 0:
             self._due = math.inf
             if not self._at_once:
-                # Not within a call of the library.
+                # libcurl must not be called from its own callback.
                 self._at_once = True
                 self._loop.call_soon(self._on_time)
             return
         self._due = self._loop.time() + milliseconds / 1000 if milliseconds > 0 else math.inf
-        # What is due first changes with each answer, mostly to something later: then the timer stays.
-        if self._due < self._rings:
+        # Each response moves the time, mostly to a later one. The timer then stays until it fires.
+        if self._due < self._fires_at:
             self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._rings = self._due
-        self._timer = self._loop.call_at(self._due, self._on_ring)
+        self._fires_at = self._due
+        self._timer = self._loop.call_at(self._due, self._on_fire)
 
-    def _on_ring(self) -> None:
-        self._timer, self._rings = None, math.inf
+    def _on_fire(self) -> None:
+        self._timer, self._fires_at = None, math.inf
         if self._due <= self._loop.time():
             self._due = math.inf
             self._on_time()
@@ -195,7 +197,7 @@ class _EpollMulti:
         if self._epoll.closed:
             return
         if self._has_new:
-            # Connections that were answered without a request must not serve the new transfers.
+            # A connection that received bytes while idle must not serve a new transfer.
             self._has_new = False
             self._on_events()
         self._act(pycurl.SOCKET_TIMEOUT, 0)
@@ -203,7 +205,7 @@ class _EpollMulti:
 
     def _on_events(self) -> None:
         ready = self._epoll.poll(0, _EVENTS)
-        # First, because each call of the library may give an idle connection to a new transfer.
+        # Idle ones first, because each call of libcurl may assign an idle connection to a new transfer.
         for number, events in ready:
             if number not in self._active:
                 self._on_idle_event(number, events)
@@ -213,10 +215,10 @@ class _EpollMulti:
         self._collect()
 
     def _on_idle_event(self, number: int, events: int) -> None:
-        """End an idle connection that its other side closed, or on which it sent bytes.
+        """End an idle connection that the server has closed, or on which it has sent bytes.
 
-        libcurl would take the bytes for the answer to its next request, and has no call to end a connection:
-        a closed socket takes the place of this one.
+        libcurl would take the bytes for the response to its next request. It has no function to end a
+        connection, so a closed socket takes the place of this one.
         """
         if events == select.EPOLLOUT:
             self._epoll.modify(number, select.EPOLLIN)
@@ -228,7 +230,7 @@ class _EpollMulti:
         try:
             self._multi.socket_action(number, ready)
         except pycurl.error as error:
-            for curl in list(self._under_way):
+            for curl in list(self._in_flight):
                 self._end(curl, error)
 
     def _collect(self) -> None:
@@ -239,22 +241,22 @@ class _EpollMulti:
             self._end(curl, pycurl.error(code, words))
 
     def _end(self, curl: pycurl.Curl, error: pycurl.error | None) -> None:
-        # One of those that end together may have had another stopped.
-        on_end = self._under_way.pop(curl, None)
+        # The callback of another transfer may have stopped this one.
+        on_end = self._in_flight.pop(curl, None)
         if on_end is None:
             return
         self._multi.remove_handle(curl)
         try:
             on_end(error)
-        except Exception as failure:  # the others' ends must still be told
+        except Exception as failure:  # the other callbacks must still be called
             self._loop.call_exception_handler(
-                {"message": "a call at the end of a transfer failed", "exception": failure}
+                {"message": "the callback of a transfer failed", "exception": failure}
             )
 
 
 @cache
 def _closed_socket() -> socket.socket:
-    """A socket whose other side is closed. One for the process, made while descriptors are left."""
+    """A socket whose peer is closed. One per process, created while descriptors are available."""
     ours, other = socket.socketpair()
     other.close()
     return ours
@@ -262,13 +264,13 @@ def _closed_socket() -> socket.socket:
 
 @cache
 def _interest(what: int) -> int:
-    """What libcurl waits for, in the words of epoll."""
+    """The epoll events for which libcurl waits."""
     return select.EPOLLIN * bool(what & pycurl.POLL_IN) | select.EPOLLOUT * bool(what & pycurl.POLL_OUT)
 
 
 @cache
 def _ready(events: int) -> int:
-    """What epoll tells, in the words of libcurl."""
+    """The events of epoll as libcurl expects them."""
     ready = 0
     if events & (select.EPOLLIN | select.EPOLLHUP):
         ready |= pycurl.CSELECT_IN

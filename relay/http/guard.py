@@ -1,7 +1,7 @@
-"""Which addresses a URL that came with a message may reach: public ones, and what is allowed.
+"""The guard: which addresses the URL of a message may reach (public ones, and networks that are allowed).
 
-Pure. Source of the table: the IANA special-purpose address registries (RFC 6890 and its updates),
-written out here because the standard library's own table differs from one Python to the next.
+Pure. Source of the table: the IANA special-purpose address registries (RFC 6890 and its updates), written out
+because the standard library's own table differs between versions of Python.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def refusal(host: str, allowed: Sequence[Network] = ()) -> str | None:
 
     Private, loopback, link-local (cloud metadata is there), CGNAT, multicast, reserved and unspecified
     addresses are refused. An IPv6 address that carries IPv4 ones (mapped, NAT64, 6to4, Teredo, ISATAP) is
-    judged by all that it carries. Raises ValueError where `host` is no address.
+    judged by all of those. Raises ValueError if `host` is not an address.
     """
     address = ip_address(host.partition("%")[0])
     if _within(address, allowed):

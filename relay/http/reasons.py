@@ -1,4 +1,4 @@
-"""Why no answer came, as one line for people: what all clients share."""
+"""Parts of error messages that all clients share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import errno
 import os
 
 _LONGEST = 200
-"""Characters of a foreign text in a reason."""
+"""Characters of foreign text in one message."""
 
 
 def host_of(url: str) -> str:
-    """Host and port of a URL, whatever is wrong with it, without credentials, as one printable line."""
+    """Host and port of any URL, even an invalid one, without credentials, as one printable line."""
     rest = url.partition("://")[2]
     for end in "/?#":
         rest = rest.partition(end)[0]
@@ -18,7 +18,7 @@ def host_of(url: str) -> str:
 
 
 def words_of(number: int) -> str:
-    """What the system calls an error number, in lower case as within a sentence."""
+    """The text of an error number, in lower case."""
     return WORDS.get(number) or os.strerror(number).lower()
 
 

@@ -10,7 +10,7 @@ import msgspec
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request, complete: `body` is sent byte for byte.
 
-    `public_only` guards a URL that came with a message: it must resolve to public addresses.
+    `public_only` is for a URL that came with a message: only public addresses are connected to.
     """
 
     url: str
@@ -21,11 +21,18 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """The answer. Header names are lower case; `body` is cut at the transport's limit."""
+    """The response. Header names are lower case; a gzip `body` is unpacked, and cut at 64 KiB.
+
+    `incomplete` is None if headers and body are whole, and otherwise says in one line what is missing. A
+    request with a 2xx status has been accepted and must not be sent again, so such a response may lack the
+    rest of its headers or its body: it was cut short, never ended, or broke the rules of HTTP. A response
+    with another status only lacks the part of its body beyond the limit, or one that cannot be unpacked.
+    """
 
     status: int
     headers: Mapping[str, str] = {}
     body: bytes = b""
+    incomplete: str | None = None
 
     @property
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""Blocking calls of libraries, in threads that do not keep the process from its end."""
+"""Blocking calls in threads that do not delay the end of the process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ResultT = TypeVar("ResultT")
 
 
 async def in_thread(call: Callable[[], ResultT], seconds: float) -> ResultT:
-    """The result of a call. Raises TimeoutError after `seconds`, and lets the thread end on its own."""
+    """Return the result of a call. Raises TimeoutError after `seconds`; the thread then ends on its own."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[ResultT] = loop.create_future()
 
-    def tell(result: ResultT | None, error: Exception | None) -> None:
+    def finish(result: ResultT | None, error: Exception | None) -> None:
         if ended.done():
             return
         if error is not None:
@@ -28,10 +28,10 @@ async def in_thread(call: Callable[[], ResultT], seconds: float) -> ResultT:
         result, failure = None, None
         try:
             result = call()
-        except Exception as error:  # of any kind: it is raised in the caller
+        except Exception as error:  # raised again in the caller
             failure = error
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell, result, failure)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(finish, result, failure)
 
     # Not a pool: its threads are joined when the process ends.
     threading.Thread(target=work, daemon=True).start()

@@ -1,67 +1,92 @@
-"""What carries a request to a provider and its answer back."""
+"""The interface of a transport: it sends requests to one provider and returns the responses."""
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from relay.errors import TransportError
 from relay.http.request import Request, Response
 
 BODY_LIMIT = 64 * 1024
-"""Bytes of an answer that are read; the rest is cut off, and the connection with it."""
+"""Bytes of a response body that are kept, before and after unpacking."""
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes that may come before the end of an answer's head, informational heads included."""
+"""Bytes up to the end of the final response head, informational heads included."""
 
 INFORMATIONAL_LIMIT = 16
-"""Informational heads (1xx) that may come before an answer."""
+"""Informational heads (1xx) that may precede the final one."""
 
-TOO_MANY_INFORMATIONAL = f"it sent more than {INFORMATIONAL_LIMIT} informational answers (1xx)"
-
-IDLE_TOO_LONG = 408
-"""What servers say to a connection that was idle, before they close it: where it is the first word on a
-connection that served before, it is no answer to what was sent (RFC 9110, 15.5.9)."""
+KEEP_ALIVE = 15.0
+"""Seconds for which an idle HTTP/1.1 connection is kept, because servers close theirs at an unknown time."""
 
 
 class Unsendable(TransportError):
-    """The request can never be made, however often it is tried: its URL is none, or a header."""
+    """The request can never be sent: its URL or one of its headers is invalid."""
 
 
 class ForbiddenAddress(Unsendable):
-    """A URL that came with a message leads to an address that it may not reach."""
+    """A URL that came with a message leads to addresses that messages must not reach."""
 
 
-class Exchange(Protocol):
-    """A request under way."""
+class PendingRequest(Protocol):
+    """A request in flight."""
 
     def cancel(self) -> object:
-        """Take it back: nobody hears of an answer any more."""
+        """Abort the request: its callback is never called."""
 
 
-OnAnswer = Callable[[Exchange, "Response | Exception"], None]
-"""Hears the answer to a request that was begun, or why none came, in words of `Transport.send`."""
+OnDone = Callable[[PendingRequest, "Response | Exception"], None]
+"""Called with the response, or with the exception that `Transport.send` would raise."""
 
 
-class Transport(Protocol):
-    """One provider's connections."""
+class Transport(ABC):
+    """The connections to one provider."""
 
-    def begin(self, request: Request, on_answer: OnAnswer) -> Exchange:
-        """As `send`, for those who need no task to wait in.
+    @abstractmethod
+    def start(self, request: Request, on_done: OnDone) -> PendingRequest:
+        """Start a request without waiting for it.
 
-        `on_answer` is called once by the event loop, after this has returned. Raises Unsendable where it is
-        seen at once that the request can never be made.
+        The event loop calls `on_done` once, after this has returned. Raises Unsendable if the request is
+        found to be invalid at once.
         """
-        ...
 
     async def send(self, request: Request) -> Response:
-        """The answer, its body cut at `BODY_LIMIT`. Redirects are not followed.
+        """Send a request and return the response. Redirects are not followed.
 
-        Raises TransportError, with one line for people, where no complete answer came, and
-        Unsendable (ForbiddenAddress among it) where none ever will.
+        Raises TransportError, with one line for people, if there is no response, and Unsendable or
+        ForbiddenAddress if there can never be one.
         """
-        ...
+        done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        pending = self.start(request, partial(_resolve, done))
+        try:
+            return await done
+        except asyncio.CancelledError:
+            # A finished request must not be cancelled: its object may serve another one by now.
+            if done.cancelled():
+                pending.cancel()
+            raise
 
+    @abstractmethod
     async def close(self) -> None:
         """Close all connections."""
-        ...
+
+
+class Http2Transport(Transport):
+    """A transport that prefers HTTP/2."""
+
+    @abstractmethod
+    def speaks_http1(self, url: str) -> bool:
+        """Whether the server of a URL answered over HTTP/1.1 when it was offered HTTP/2."""
+
+
+def _resolve(done: asyncio.Future[Response], _: PendingRequest, result: Response | Exception) -> None:
+    if done.done():
+        return  # its task was cancelled
+    if isinstance(result, Exception):
+        done.set_exception(result)
+    else:
+        done.set_result(result)

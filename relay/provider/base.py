@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import ClassVar, Generic, TypeVar
 
 from relay.http.request import Request, Response
-from relay.http.transport import Exchange, OnAnswer, Transport
+from relay.http.transport import OnDone, PendingRequest, Transport
 from relay.message import Message
 from relay.outcome import Outcome, Rejected
 from relay.settings.options import ProviderOptions
@@ -101,9 +101,9 @@ class HttpProvider(Provider[OptionsT]):
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
         return self.outcomes(batch, await self._transport.send(self.request(batch)))
 
-    def begin(self, batch: Sequence[Message], on_answer: OnAnswer) -> Exchange:
-        """As much of `deliver` as comes before the answer; `outcomes` is the rest. The engine's."""
-        return self._transport.begin(self.request(batch), on_answer)
+    def start_request(self, batch: Sequence[Message], on_done: OnDone) -> PendingRequest:
+        """The part of `deliver` before the response; `outcomes` is the rest. For the engine."""
+        return self._transport.start(self.request(batch), on_done)
 
     @abstractmethod
     def request(self, batch: Sequence[Message]) -> Request:

@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 
 from bench.receiver import Receiver as AnswersAtOnce
 from relay.engine.worker import Worker
-from relay.http.transport import OnAnswer, Transport
+from relay.http.transport import OnDone, Transport
 from relay.provider import HttpProvider, Provider, Request, Response, discover
 from relay.redis_client.connect import connect
 from relay.redis_client.connection import Channel
@@ -57,18 +57,18 @@ def redis_server(newest_redis_server: RedisServer) -> RedisServer:
 class PendingAnswer:
     """A request that the provider has not answered yet."""
 
-    def __init__(self, at: float, on_answer: OnAnswer) -> None:
-        self._timer = asyncio.get_running_loop().call_at(at, on_answer, self, Response(200, body=b"{}"))
+    def __init__(self, at: float, on_done: OnDone) -> None:
+        self._timer = asyncio.get_running_loop().call_at(at, on_done, self, Response(200, body=b"{}"))
 
     def cancel(self) -> None:
         self._timer.cancel()
 
 
-class AnswersInWaves:
+class AnswersInWaves(Transport):
     """A transport without sockets: every request is answered `ANSWER_AFTER` it was made."""
 
-    def begin(self, request: Request, on_answer: OnAnswer) -> PendingAnswer:
-        return PendingAnswer(asyncio.get_running_loop().time() + ANSWER_AFTER, on_answer)
+    def start(self, request: Request, on_done: OnDone) -> PendingAnswer:
+        return PendingAnswer(asyncio.get_running_loop().time() + ANSWER_AFTER, on_done)
 
     async def close(self) -> None:
         pass
@@ -79,9 +79,9 @@ class AnswersOneByOne(AnswersInWaves):
 
     _last = 0.0
 
-    def begin(self, request: Request, on_answer: OnAnswer) -> PendingAnswer:
+    def start(self, request: Request, on_done: OnDone) -> PendingAnswer:
         self._last = max(asyncio.get_running_loop().time() + ANSWER_AFTER, self._last + 0.0005)
-        return PendingAnswer(self._last, on_answer)
+        return PendingAnswer(self._last, on_done)
 
 
 def answering(transport: type[AnswersInWaves]) -> Adapters:

@@ -1,36 +1,34 @@
-"""What the tests of the transports share: one of each kind, and certificates."""
+"""What the tests of transports share: a transport of each client, and certificates."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from relay.http import Transport
-from relay.http.aiohttp_transport import AiohttpTransport, tls_context
 from relay.http.curl_transport import CurlTransport
-from relay.http.reqwest_transport import ReqwestTransport
 from testing.http2_server import certificates
 
 Opener = Callable[..., AbstractAsyncContextManager[Transport]]
 
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
-@pytest.fixture(params=["aiohttp", "curl", "reqwest"])
+
+@pytest.fixture(params=["fixed host", "guarded"])
 def opened(request: pytest.FixtureRequest) -> Opener:
-    """Opens a transport of each kind, with a time limit in seconds and an authority in PEM."""
+    """Opens a transport over HTTP/1.1, for fixed hosts or with the guard (which permits loopback here)."""
 
     @asynccontextmanager
-    async def opening(timeout: float = 30, ca: str | None = None) -> AsyncIterator[Transport]:
-        transport: Transport
-        if request.param == "aiohttp":
-            transport = AiohttpTransport(timeout=timeout, concurrency=8, context=tls_context(ca))
-        elif request.param == "curl":
-            transport = CurlTransport(timeout=timeout, concurrency=8, ca=ca)
-        else:
-            transport = ReqwestTransport(timeout=timeout, concurrency=8, ca=ca)
+    async def opening(timeout: float = 30, concurrency: int = 8, **more: Any) -> AsyncIterator[Transport]:
+        if request.param == "guarded":
+            more.setdefault("allowed", LOOPBACK)
+        transport = CurlTransport(timeout=timeout, concurrency=concurrency, **more)
         try:
             yield transport
         finally:

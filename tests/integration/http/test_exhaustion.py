@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from relay.engine.delivery import Delivery
-from relay.http.routed import preload
+from relay.http.router import preload
 from relay.outcome import Delivered, Outcome, Postponed
 from relay.provider import HttpProvider, Request, Response
 from relay.settings.options import ProviderOptions

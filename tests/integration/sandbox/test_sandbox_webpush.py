@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from multidict import CIMultiDict
 
 from providers.webpush import WebPush, WebPushOptions
-from relay.http.aiohttp_transport import AiohttpTransport
+from relay.http.curl_transport import CurlTransport
 from relay.message import parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
 from relay.sandbox import jws, vapid, webpush
@@ -297,7 +297,7 @@ class Sender:
         sandbox = user.sandbox
         settings = WebPushEmulator(sandbox.identity, Subscriptions(b"")).settings(sandbox.url)
         self.webpush = WebPush("webpush", WebPushOptions.model_validate({**settings, **fields}))
-        self.transport = AiohttpTransport(timeout=10, concurrency=8)
+        self.transport = CurlTransport(timeout=10, concurrency=8)
 
     async def push(self, subscription: Any, **payload: Any) -> Outcome:
         payload = {"subscription": subscription, "data": {"title": "Hi"}, **payload}

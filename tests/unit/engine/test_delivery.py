@@ -6,7 +6,7 @@ import pytest
 from relay.engine import delivery
 from relay.engine.delivery import Delivery
 from relay.errors import TransportError
-from relay.http.transport import Exchange, OnAnswer, Unsendable
+from relay.http.transport import OnDone, PendingRequest, Transport, Unsendable
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry
 from relay.provider import HttpProvider, Provider, Request, Response
@@ -39,30 +39,27 @@ def of(does: BaseException | Sequence[Outcome] | None, timeout: float = 10) -> D
     return Delivery(provider)
 
 
-class Line:
+class Line(Transport):
     """A transport that answers when a test says so."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[OnAnswer, Exchange]] = []
-        self.cancelled: list[Exchange] = []
+        self.waiting: list[tuple[OnDone, PendingRequest]] = []
+        self.cancelled: list[PendingRequest] = []
 
-    def begin(self, request: Request, on_answer: OnAnswer) -> Exchange:
+    def start(self, request: Request, on_done: OnDone) -> PendingRequest:
         line = self
 
         class Waiting:
             def cancel(self) -> None:
                 line.cancelled.append(self)
 
-        exchange = Waiting()
-        self.waiting.append((on_answer, exchange))
-        return exchange
+        pending = Waiting()
+        self.waiting.append((on_done, pending))
+        return pending
 
     def answer(self, answer: Response | Exception) -> None:
-        on_answer, exchange = self.waiting.pop(0)
-        on_answer(exchange, answer)
-
-    async def send(self, request: Request) -> Response:
-        raise AssertionError("answers come by a call here")
+        on_done, pending = self.waiting.pop(0)
+        on_done(pending, answer)
 
     async def close(self) -> None:
         raise AssertionError("a delivery closes no connections")

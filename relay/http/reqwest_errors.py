@@ -1,4 +1,4 @@
-"""Why no answer came, as one line for people, from the chain of causes that pyreqwest gives."""
+"""Errors of pyreqwest as one line for people, from their chain of causes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ _NOT_HTTP2 = ("frame with invalid size", "not a result of an error")
 _CLOSED = ("connection closed", "broken pipe", "connection reset", "unexpected end of file", "eof")
 _NO_CLOSE_NOTIFY = "peer closed connection without sending TLS close_notify"
 CONNECTING = "client error (Connect)"
-_SENT = "client error (SendRequest)"
 _BAD_ANSWER = ("invalid HTTP", "message head is too large", "invalid content-length", "invalid chunk")
 
 
 def explain_causes(causes: list[str], url: str, *, http2: bool = False) -> str:
-    """One line on why a request to `url` had no answer. `http2`: nothing else was spoken.
+    """Why a request to `url` failed. `http2`: only HTTP/2 was offered.
 
-    `causes` go from the outermost to the innermost; the texts are those of reqwest, hyper, h2 and rustls.
+    `causes` are the texts of reqwest, hyper, h2 and rustls, the outermost first.
     """
     host, last = host_of(url), causes[-1]
     if found := _ERRNO.search(last):
@@ -51,7 +50,7 @@ def _in_http(host: str, causes: list[str], last: str, http2: bool) -> str:
         return f"{host} refused the request before it processed it (REFUSED_STREAM)"
     for cause in causes:
         if found := _PEER_ERROR.match(cause):
-            # An APNs reason is here: it stands in the debug data of its GOAWAY.
+            # The debug data of a GOAWAY of APNs contains its reason.
             return f"{host} ended the exchange: {cut(found[1])}"
     if http2 and any(text in last for text in _NOT_HTTP2):
         return f"{host} does not speak HTTP/2, and this provider needs it"
@@ -65,14 +64,9 @@ def _in_http(host: str, causes: list[str], last: str, http2: bool) -> str:
 
 
 def is_exhaustion(causes: list[str]) -> bool:
-    """Whether this process or this host has run out of something."""
+    """Whether this process or this host has run out of a resource."""
     found = _ERRNO.search(causes[-1])
     return found is not None and int(found[1]) in EXHAUSTED
-
-
-def was_closed(causes: list[str]) -> bool:
-    """Whether the connection ended while a request over HTTP/1.1 waited for its answer."""
-    return _SENT in causes and any(text in cause.lower() for cause in causes for text in _CLOSED)
 
 
 def _in_body(causes: list[str]) -> bool:
@@ -80,7 +74,7 @@ def _in_body(causes: list[str]) -> bool:
 
 
 def causes_of(details: Mapping[str, object]) -> list[str]:
-    """The messages of a pyreqwest error's causes, the outermost first; never empty."""
+    """The texts of a pyreqwest error and its causes, the outermost first; never empty."""
     causes = details.get("causes")
     found = [str(cause["message"]) for cause in causes] if isinstance(causes, list) else []
     return found or ["unknown error"]

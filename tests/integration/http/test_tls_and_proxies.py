@@ -1,7 +1,4 @@
-"""What both clients of fixed hosts do alike over HTTP/1.1, TLS and proxies: libcurl and pyreqwest.
-
-What all transports share is in test_both_transports.py, HTTP/2 in test_http2.py.
-"""
+"""The contract of a transport: TLS and, for fixed hosts, client certificates and proxies."""
 
 from __future__ import annotations
 
@@ -11,27 +8,28 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay import __version__
 from relay.errors import TransportError
 from relay.http import Transport, Unsendable, open_transport
 from relay.http.curl_transport import CurlTransport
 from relay.http.reqwest_transport import ReqwestTransport
 from relay.provider import Request
 from relay.settings.http import HttpOptions
-from testing.raw_server import keeps_answering, says, serving
-from tests.integration.http.conftest import server_tls
+from testing.http2_server import certificates
+from testing.raw_server import hang, keeps_answering, linger_zero, serving
+from tests.integration.http.conftest import Opener, server_tls
 
-Opened = Callable[..., AbstractAsyncContextManager[Transport]]
+Fixed = Callable[..., AbstractAsyncContextManager[Transport]]
 
 
 @pytest.fixture(params=[CurlTransport, ReqwestTransport])
-def fixed(request: pytest.FixtureRequest) -> Opened:
-    """Opens a transport for fixed hosts, of either client."""
+def fixed(request: pytest.FixtureRequest) -> Fixed:
+    """Opens a transport for fixed hosts, over either client."""
 
     @asynccontextmanager
     async def opening(timeout: float = 30, concurrency: int = 8, **more: Any) -> AsyncIterator[Transport]:
@@ -44,87 +42,86 @@ def fixed(request: pytest.FixtureRequest) -> Opened:
     return opening
 
 
-# What goes out and what comes back
-
-
-async def test_a_request_goes_out_as_it_is(fixed: Opened) -> None:
-    seen: list[bytes] = []
-    async with serving(keeps_answering(seen)) as port, fixed() as transport:
-        url = f"http://127.0.0.1:{port}/a%41%2Fb%2C/c?x=%2C&y=[1]"
-        headers = {"content-type": "x/y", "x-id": "A b", "x-none": "", "x-city": "München"}
-        response = await transport.send(Request(url, b'{"a": 1}', headers))
-    assert (response.status, response.body) == (200, b"{}")
-    head, _, body = seen[0].partition(b"\r\n\r\n")
-    first, *rest = head.decode().split("\r\n")
-    lines = {line.lower() for line in rest}
-    assert first == "POST /a%41%2Fb%2C/c?x=%2C&y=[1] HTTP/1.1"
-    assert {f"user-agent: relay/{__version__}", "content-type: x/y", "x-id: a b", "x-city: münchen"} <= lines
-    assert {"x-none:", "x-none: "} & lines
-    assert body == b'{"a": 1}'
-    assert not any(line.startswith(("accept-encoding", "cookie", "referer")) for line in lines)
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_an_empty_body_has_a_length_and_no_type(fixed: Opened, method: str) -> None:
-    seen: list[bytes] = []
-    async with serving(keeps_answering(seen)) as port, fixed() as transport:
-        await transport.send(Request(f"http://127.0.0.1:{port}", method=method))
-    assert seen[0].startswith(f"{method} / HTTP/1.1\r\n".encode())
-    assert b"content-length: 0\r\n" in seen[0].lower()
-    assert b"content-type" not in seen[0].lower()
-
-
-async def test_a_header_that_is_not_ascii_does_not_cost_the_answer(fixed: Opened) -> None:
-    answer = b"HTTP/1.1 200 OK\r\nX-City: M\xfcnchen\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\nok"
-    async with serving(says(answer)) as port, fixed() as transport:
-        response = await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
-    assert (response.status, response.body) == (200, b"ok")
-    assert response.headers.items() >= {"retry-after": "3", "content-length": "2"}.items()
-
-
-async def test_what_is_no_url_is_refused_without_its_credentials(fixed: Opened) -> None:
-    async with fixed() as transport:
-        with pytest.raises(Unsendable) as caught:
-            await transport.send(Request("http://user:word@/path", b"x"))
-    assert "word" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"x": "a\0b"},
-        {"": "a"},
-        {"x": " a"},
-        {"x": "a\t"},
-        {"Host": "example.com"},
-        {"Content-Length": "5"},
-        {"Transfer-Encoding": "chunked"},
-        {"connection": "close"},
-    ],
-)
-async def test_headers_that_break_a_connection_never_reach_it(fixed: Opened, headers: dict[str, str]) -> None:
-    seen: list[bytes] = []
-    async with serving(keeps_answering(seen)) as port, fixed() as transport:
-        with pytest.raises(Unsendable, match="cannot be sent") as caught:
-            await transport.send(Request(f"http://127.0.0.1:{port}/", b"x", headers))
-    assert not seen
-    assert "\n" not in str(caught.value)
-
-
-def _addresses(name: str) -> set[str]:
-    return {str(found[4][0]) for found in socket.getaddrinfo(name, 1, type=socket.SOCK_STREAM)}
-
-
-@pytest.mark.skipif(
-    _addresses("localhost") != {"::1", "127.0.0.1"}, reason="localhost has not both addresses here"
-)
-async def test_a_name_with_an_address_where_nobody_listens_is_reached_at_the_other(fixed: Opened) -> None:
-    """The server is at 127.0.0.1 alone. Neither takes a resolver of ours: the system has to have both."""
-    async with serving(keeps_answering([])) as port, fixed() as transport:
-        assert (await transport.send(Request(f"http://localhost:{port}/", b"x"))).status == 200
+async def failure_of(transport: Transport, url: str) -> str:
+    with pytest.raises(TransportError) as caught:
+        await transport.send(Request(url, b"x"))
+    assert not isinstance(caught.value, Unsendable)
+    text = str(caught.value)
+    assert text.isprintable()
+    assert len(text) < 300
+    return text
 
 
 # TLS
+
+
+@pytest.mark.parametrize("how", ["unknown authority", "expired", "another name"])
+async def test_a_certificate_that_proves_nothing_is_refused(opened: Opener, tmp_path: Path, how: str) -> None:
+    pems = certificates(tmp_path, days=-1 if how == "expired" else 1)
+    ca = None if how == "unknown authority" else pems[0].read_text()
+    host = "localhost" if how == "another name" else "127.0.0.1"
+    seen: list[bytes] = []
+    async with serving(keeps_answering(seen), server_tls(pems)) as port, opened(ca=ca) as transport:
+        reason = await failure_of(transport, f"https://{host}:{port}/")
+    assert reason.startswith(f"TLS: the certificate of {host}:{port} is refused: ")
+    assert not seen
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+async def test_tls_before_1_2_is_not_spoken(
+    opened: Opener, pems: tuple[Path, Path, Path], version: ssl.TLSVersion
+) -> None:
+    context = server_tls(pems)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    async with serving(keeps_answering([]), context) as port, opened(ca=pems[0].read_text()) as transport:
+        assert (await failure_of(transport, f"https://127.0.0.1:{port}/")).startswith("TLS: ")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_1_2_and_1_3_are_spoken(
+    opened: Opener, pems: tuple[Path, Path, Path], version: ssl.TLSVersion
+) -> None:
+    context = server_tls(pems)
+    context.minimum_version = context.maximum_version = version
+    async with serving(keeps_answering([]), context) as port, opened(ca=pems[0].read_text()) as transport:
+        assert (await transport.send(Request(f"https://127.0.0.1:{port}/", b"x"))).status == 200
+
+
+async def test_plain_http_on_a_port_for_tls(opened: Opener) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with serving(handler) as port, opened() as transport:
+        assert (await failure_of(transport, f"https://127.0.0.1:{port}/")).startswith("TLS: ")
+
+
+async def test_tls_on_a_port_for_plain_http(opened: Opener, pems: tuple[Path, Path, Path]) -> None:
+    async with serving(keeps_answering([]), server_tls(pems)) as port, opened() as transport:
+        assert f"127.0.0.1:{port}" in await failure_of(transport, f"http://127.0.0.1:{port}/")
+
+
+async def test_silence_instead_of_a_handshake(opened: Opener) -> None:
+    async with serving(hang) as port, opened(0.4) as transport:
+        reason = await failure_of(transport, f"https://127.0.0.1:{port}/")
+    assert reason in (
+        "no answer within 0.4 s",
+        f"cannot connect to 127.0.0.1:{port}: no answer within 0.2 s",
+    )
+
+
+@pytest.mark.parametrize("end", ["closed", "reset"])
+async def test_a_handshake_that_is_broken_off(opened: Opener, end: str) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        if end == "reset":
+            linger_zero(writer)
+
+    async with serving(handler) as port, opened() as transport:
+        assert f"127.0.0.1:{port}" in await failure_of(transport, f"https://127.0.0.1:{port}/")
 
 
 def tls_options(pems: tuple[Path, Path, Path], **more: Any) -> HttpOptions:
@@ -135,8 +132,6 @@ def tls_options(pems: tuple[Path, Path, Path], **more: Any) -> HttpOptions:
 async def test_an_authority_of_the_options_is_trusted_on_both_ways(
     pems: tuple[Path, Path, Path], public_only: bool
 ) -> None:
-    from ipaddress import ip_network
-
     transport = open_transport(tls_options(pems), allowed=[ip_network("127.0.0.0/8")])
     async with serving(keeps_answering([]), server_tls(pems)) as port:
         request = Request(f"https://127.0.0.1:{port}/", b"x", public_only=public_only)
@@ -144,8 +139,8 @@ async def test_an_authority_of_the_options_is_trusted_on_both_ways(
         await transport.close()
 
 
-async def test_a_client_certificate_is_shown_where_it_is_asked_for(
-    fixed: Opened, pems: tuple[Path, Path, Path]
+async def test_a_client_certificate_is_shown_if_the_server_asks_for_it(
+    fixed: Fixed, pems: tuple[Path, Path, Path]
 ) -> None:
     context = server_tls(pems)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -160,7 +155,7 @@ async def test_a_client_certificate_is_shown_where_it_is_asked_for(
                 await without.send(Request(url))
 
 
-# A proxy
+# Proxies
 
 
 class Proxy:
@@ -198,7 +193,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def test_a_proxy_is_used_with_its_credentials(fixed: Opened, pems: tuple[Path, Path, Path]) -> None:
+async def test_a_proxy_is_used_with_its_credentials(fixed: Fixed, pems: tuple[Path, Path, Path]) -> None:
     proxy, seen = Proxy(), list[bytes]()
     async with serving(keeps_answering(seen), server_tls(pems)) as port, serving(proxy) as at:
         where = f"http://relay:s%40fe@127.0.0.1:{at}"
@@ -216,7 +211,7 @@ async def test_a_proxy_is_used_with_its_credentials(fixed: Opened, pems: tuple[P
 
 
 @pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"502 Bad Gateway"])
-async def test_a_proxy_that_refuses(fixed: Opened, status: bytes) -> None:
+async def test_a_proxy_that_refuses(fixed: Fixed, status: bytes) -> None:
     async with (
         serving(Proxy(status)) as at,
         fixed(proxy=f"http://relay:word@127.0.0.1:{at}") as transport,
@@ -226,7 +221,30 @@ async def test_a_proxy_that_refuses(fixed: Opened, status: bytes) -> None:
     assert "word" not in str(caught.value)
 
 
-async def test_a_proxy_where_nobody_listens(fixed: Opened) -> None:
+async def test_a_tunnel_is_no_success(fixed: Fixed) -> None:
+    """The proxy says 200 to CONNECT, and then the handshake fails."""
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await reader.read(100)
+        writer.write(b"no TLS\r\n\r\n")
+
+    async with serving(proxy) as at, fixed(proxy=f"http://127.0.0.1:{at}") as transport:
+        assert await failure_of(transport, "https://far.example/")
+
+
+async def test_silence_behind_a_tunnel_is_no_success(fixed: Fixed, pems: tuple[Path, Path, Path]) -> None:
+    ca = pems[0].read_text()
+    async with (
+        serving(hang, server_tls(pems)) as port,
+        serving(Proxy()) as at,
+        fixed(0.5, ca=ca, proxy=f"http://127.0.0.1:{at}") as transport,
+    ):
+        assert await failure_of(transport, f"https://127.0.0.1:{port}/") == "no answer within 0.5 s"
+
+
+async def test_a_proxy_where_nobody_listens(fixed: Fixed) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         async with fixed(proxy=f"http://relay:word@127.0.0.1:{taken.getsockname()[1]}") as transport:

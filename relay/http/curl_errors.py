@@ -1,9 +1,9 @@
-"""Why no answer came, as one line for people, from what libcurl says."""
+"""Errors of libcurl as one line for people."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Self
@@ -16,7 +16,7 @@ from relay.http.transport import Unsendable
 
 
 class Code(IntEnum):
-    """How a transfer ended: those of libcurl-errors(3) that have words of their own here."""
+    """The codes of libcurl-errors(3) that have a text of their own here."""
 
     UNSUPPORTED_PROTOCOL = 1
     URL_MALFORMAT = 3
@@ -43,54 +43,61 @@ _CERTIFICATE = re.compile(r"^SSL(?: certificate OpenSSL verify result)?: ")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a transfer ended: libcurl's code and words, and how far it had come."""
+    """How a transfer failed: libcurl's code and text, and how far it had come."""
 
     code: int
     words: str
     errno: int
-    """Of the socket; 0: none."""
+    """The error number of the socket; 0: none."""
     connected: bool
-    """Whether the request could be sent, handshakes and all."""
-    answering: bool
-    """Whether the head of an answer had come."""
+    """Whether all handshakes were done, so that the request may have been sent."""
+    status: int
+    """The status of the response if its final head was complete; 0: it was not."""
     tunnel: int
-    """The status by which a proxy answered CONNECT; 0: none."""
+    """The status of a proxy's response to CONNECT; 0: none."""
 
     @classmethod
     def of(cls, error: pycurl.error, curl: pycurl.Curl, *, answering: bool) -> Self:
-        """What is known of a transfer of `curl` that ended with this error."""
+        """Read a failed transfer. `answering`: the head of the response was complete."""
         code, words = error.args[:2]
+        status = curl.getinfo(pycurl.RESPONSE_CODE) if answering else 0
         return cls(
             code,
             words,
             curl.getinfo(pycurl.OS_ERRNO),
             curl.getinfo(pycurl.PRETRANSFER_TIME) > 0,
-            answering,
+            status if status >= HTTPStatus.OK else 0,
             curl.getinfo(pycurl.HTTP_CONNECTCODE),
         )
 
+    def without_socket(self, number: int) -> Self:
+        """The same failure, because no socket could be opened. libcurl does not see that error number."""
+        return replace(self, errno=number, connected=False)
 
-def explain(failure: Failure, url: str, *, seconds: float, proxied: bool) -> TransportError:
-    """What is raised for a request to `url` with a time-out of `seconds`. `proxied`: it went by a proxy."""
+
+def explain(failure: Failure, url: str, *, timeout: float, proxied: bool) -> TransportError:
+    """The exception for a request to `url`. `proxied`: through a proxy."""
     words = cut(failure.words)
     if failure.code in (Code.URL_MALFORMAT, Code.BAD_FUNCTION_ARGUMENT):
         return Unsendable(f"the request cannot be sent: {words}")
     host = host_of(url)
-    reason = _on_the_way(failure, host, words, seconds, proxied) or _in_http(failure, host, words)
+    reason = _before_response(failure, host, words, timeout, proxied) or _in_http(failure, host, words)
     if not failure.connected and (failure.errno in EXHAUSTED or failure.code == Code.OUT_OF_MEMORY):
         return Exhausted(reason)
     return TransportError(reason)
 
 
-def _on_the_way(failure: Failure, host: str, words: str, seconds: float, proxied: bool) -> str | None:
-    """The reason, where the request did not reach the other side, or only too late."""
+def _before_response(failure: Failure, host: str, words: str, timeout: float, proxied: bool) -> str | None:
+    """The reason if the request did not reach the server, or took too long."""
     if failure.tunnel >= HTTPStatus.MULTIPLE_CHOICES:
         return f"the proxy did not connect to {host}: it said {failure.tunnel}"
     match failure.code:
+        case Code.OPERATION_TIMEDOUT if failure.status:
+            return f"{host} did not finish its answer within {timeout:g} s (status {failure.status})"
         case Code.OPERATION_TIMEDOUT if failure.connected or words.startswith("Operation"):
-            return f"no answer within {seconds:g} s"
+            return f"no answer within {timeout:g} s"
         case Code.OPERATION_TIMEDOUT:
-            return f"cannot connect to {host}: no answer within {seconds / 2:g} s"
+            return f"cannot connect to {host}: no answer within {timeout / 2:g} s"
         case Code.COULDNT_RESOLVE_HOST:
             return f"DNS: {host} cannot be resolved: {words}"
         case Code.COULDNT_RESOLVE_PROXY:
@@ -106,6 +113,7 @@ def _on_the_way(failure: Failure, host: str, words: str, seconds: float, proxied
 
 
 def _in_http(failure: Failure, host: str, words: str) -> str:
+    status = f" (status {failure.status})" if failure.status else ""
     match failure.code:
         case Code.WEIRD_SERVER_REPLY | Code.UNSUPPORTED_PROTOCOL:
             return f"{host} did not answer in HTTP: {words}"
@@ -114,8 +122,9 @@ def _in_http(failure: Failure, host: str, words: str) -> str:
         case Code.RECV_ERROR if words.startswith("chunk"):
             return f"{host} did not answer in HTTP: {words}"
         case Code.PARTIAL_FILE:
-            return f"{host} broke off its answer"
+            return f"{host} broke off its answer{status}"
         case Code.GOT_NOTHING | Code.RECV_ERROR | Code.SEND_ERROR:
-            what = "broke off its answer" if failure.answering else "closed the connection before it answered"
-            return f"{host} {what}"
-    return f"{host}: {words or f'libcurl says {failure.code}'}"
+            if failure.status:
+                return f"{host} broke off its answer{status}"
+            return f"{host} closed the connection before it answered"
+    return f"{host}: {words or f'error {failure.code} of libcurl'}"

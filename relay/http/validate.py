@@ -1,4 +1,4 @@
-"""What can be sent at all: the parts of a request that no client must be given as they are."""
+"""Request validation: URLs and headers that no HTTP client must be given."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 from relay.http.reasons import cut
 from relay.http.transport import Unsendable
 
-_FRAMING = frozenset(
+FRAMING_HEADERS = frozenset(
     {
         "connection",
         "content-length",
         "expect",
         "host",
         "keep-alive",
+        "proxy-authorization",
         "proxy-connection",
         "te",
         "trailer",
@@ -24,7 +25,7 @@ _FRAMING = frozenset(
         "upgrade",
     }
 )
-"""Headers that say how a request is framed, not what it asks. A wrong one can end a whole connection."""
+"""Headers of the connection and of the framing. A wrong one can end the whole connection."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"(?![ \t])[^\x00-\x08\x0a-\x1f\x7f]*(?<![ \t])")
@@ -32,16 +33,16 @@ _SECRET = re.compile(r"//[^/]*@")
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise Unsendable for what some servers end the whole connection for (RFC 9110, 5; RFC 9113, 8.2)."""
+    """Raise Unsendable for headers that make servers close the connection (RFC 9110, 5; RFC 9113, 8.2)."""
     if reason := _refused_names(tuple(headers)):
         raise Unsendable(f"the request cannot be sent: {reason}")
-    # Nearly all need no closer look, and one for all of them costs less.
+    # Nearly all values pass this one check, which is cheaper than a check of each.
     values = f"|{'|'.join(headers.values())}|"
     if values.isprintable() and " |" not in values and "| " not in values:
         return
     for name, value in headers.items():
         if not _VALUE.fullmatch(value):
-            what = "space at an end" if value != value.strip(" \t") else "control characters"
+            what = "leading or trailing space" if value != value.strip(" \t") else "control characters"
             raise Unsendable(f"the request cannot be sent: the header {cut(name)} has {what}")
 
 
@@ -49,18 +50,23 @@ def check_headers(headers: Mapping[str, str]) -> None:
 def _refused_names(names: tuple[str, ...]) -> str | None:
     for name in names:
         if not _NAME.fullmatch(name):
-            return f"{cut(name)!r} cannot be the name of a header"
-        if name.lower() in _FRAMING:
+            return f"{cut(name)!r} is not a valid header name"
+        if name.lower() in FRAMING_HEADERS:
             return f"the header {name} belongs to the connection"
     return None
 
 
 def check_origin(url: str) -> None:
-    """Raise Unsendable where a URL leads to no host; a client would look for one elsewhere in it."""
-    end = url.find("/", 8)
-    reason = _refused_origin(url if end < 0 else url[:end])
+    """Raise Unsendable if a URL has no valid host: a client might take another part of it for the host."""
+    reason = _refused_origin(origin_of(url))
     if reason is not None:
         raise Unsendable(reason)
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL, with credentials if there are any."""
+    end = url.find("/", 8)
+    return url if end < 0 else url[:end]
 
 
 @lru_cache(maxsize=1024)

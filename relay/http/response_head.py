@@ -1,0 +1,79 @@
+"""The head of an HTTP/1.1 or HTTP/2 response as libcurl hands it over: one line at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+ENDS = (b"\r\n", b"\n")
+"""The empty line at the end of a head."""
+
+
+class Headers(Mapping[str, str]):
+    """The headers of the final head, trailers included. Few are ever read, so they are parsed on demand."""
+
+    __slots__ = ("_lines", "_parsed")
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = tuple(lines)
+        self._parsed: dict[str, str] | None = None
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, str]:
+        if self._parsed is None:
+            self._parsed = {}
+            for line in final_head(self._lines)[1:]:
+                name, colon, value = line.partition(b":")
+                if colon:
+                    self._parsed[name.decode("latin-1").lower()] = value.strip().decode("utf-8", "replace")
+        return self._parsed
+
+
+def final_head(lines: Sequence[bytes]) -> Sequence[bytes]:
+    """The lines from the last status line on. Earlier heads are informational, or a proxy's (CONNECT)."""
+    first = max((index for index, line in enumerate(lines) if _is_status(line)), default=0)
+    return lines[first:]
+
+
+def final_head_ended(lines: Sequence[bytes]) -> bool:
+    """Whether the final head has come to its end."""
+    return any(line in ENDS for line in final_head(lines))
+
+
+def informational_heads(lines: Sequence[bytes]) -> int:
+    """How many heads have a status of 1xx."""
+    return sum(_is_status(line) and _status(line) < 200 for line in lines)
+
+
+def accepted(lines: Sequence[bytes], limit: int, *, by_tunnel: bool) -> bool:
+    """Whether a whole status line of 2xx is among the first `limit` bytes.
+
+    `by_tunnel`: the first final head is a proxy's, which has opened a tunnel.
+    """
+    size, final = 0, []
+    for line in lines:
+        size += len(line)
+        if size > limit:
+            break
+        if _is_status(line) and line.endswith(b"\n") and _status(line) >= 200:
+            final.append(_status(line))
+    if by_tunnel:
+        del final[:1]
+    return bool(final) and 200 <= final[-1] < 300
+
+
+def _is_status(line: bytes) -> bool:
+    return line[:5] == b"HTTP/"
+
+
+def _status(line: bytes) -> int:
+    """The status of a status line; 0 if it has none. HTTP/2 has no minor version here."""
+    parts = line.split(None, 2)
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0

@@ -1,0 +1,190 @@
+"""The contract of a transport: what goes out, and what is refused before anything goes out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from relay import __version__
+from relay.errors import TransportError
+from relay.http import Unsendable
+from relay.http.transport import PendingRequest
+from relay.provider import Request, Response
+from testing.raw_server import hang, keeps_answering, says, serving
+from tests.integration.http.conftest import Opener
+
+
+async def test_a_request_goes_out_byte_for_byte(opened: Opener) -> None:
+    seen: list[bytes] = []
+    async with serving(keeps_answering(seen)) as port, opened() as transport:
+        url = f"http://127.0.0.1:{port}/a%41%2fb%2C/../c?x=%2C|&q=%E2&y=[1]#fragment"
+        headers = {"Content-Type": "x/y", "x-id": "A b", "x-none": "", "x-city": "München"}
+        response = await transport.send(Request(url, b'{"a": 1}', headers))
+    assert (response.status, response.body, response.incomplete) == (200, b"{}", None)
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    first, *rest = head.decode().split("\r\n")
+    lines = {line.lower() for line in rest}
+    assert first == "POST /a%41%2fb%2C/../c?x=%2C|&q=%E2&y=[1] HTTP/1.1"
+    assert {f"user-agent: relay/{__version__}", "content-type: x/y", "x-id: a b", "x-city: münchen"} <= lines
+    assert {"x-none:", "x-none: "} & lines
+    assert body == b'{"a": 1}'
+    assert not any(line.startswith(("accept-encoding", "cookie", "referer", "expect")) for line in lines)
+
+
+async def test_a_handle_that_sent_an_escape_sends_the_next_urls_as_they_are(opened: Opener) -> None:
+    seen: list[bytes] = []
+    targets = ["/%c3%bc", "/a?b", "?c", "", "/%C3%BC/%2f#d"]
+    async with serving(keeps_answering(seen)) as port, opened() as transport:
+        for target in targets:
+            await transport.send(Request(f"http://127.0.0.1:{port}{target}", b"x"))
+    assert [each.split(b" ")[1] for each in seen] == [b"/%c3%bc", b"/a?b", b"/?c", b"/", b"/%C3%BC/%2f"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_an_empty_body_has_a_length_and_no_type(opened: Opener, method: str) -> None:
+    seen: list[bytes] = []
+    async with serving(keeps_answering(seen)) as port, opened() as transport:
+        await transport.send(Request(f"http://127.0.0.1:{port}", method=method))
+    assert seen[0].startswith(f"{method} / HTTP/1.1\r\n".encode())
+    assert b"content-length: 0\r\n" in seen[0].lower()
+    assert b"content-type" not in seen[0].lower()
+
+
+async def test_a_line_break_in_a_path_is_escaped_or_refused(opened: Opener) -> None:
+    seen: list[bytes] = []
+    async with serving(keeps_answering(seen)) as port, opened() as transport:
+        await transport.send(Request(f"http://127.0.0.1:{port}/a\r\nX: y"))
+    assert b"\r\nX: y" not in seen[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "http:///path",
+        "ftp://example.com/",
+        "http://example.com:99999/",
+        "http://a..b/",
+        f"http://{'a' * 64}.example.com/",
+    ],
+)
+async def test_an_invalid_url_can_never_be_sent(opened: Opener, url: str) -> None:
+    async with opened() as transport:
+        with pytest.raises(Unsendable) as caught:
+            await transport.send(Request(url, b"x"))
+    assert "\n" not in str(caught.value)
+
+
+async def test_an_invalid_url_is_reported_without_its_credentials(opened: Opener) -> None:
+    async with opened() as transport:
+        with pytest.raises(Unsendable) as caught:
+            await transport.send(Request("http://user:word@/path", b"x"))
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x": "a\r\nb: c"},
+        {"x\r\ny": "a"},
+        {"x": "a\nb"},
+        {"x": "a\0b"},
+        {"": "a"},
+        {"x": " a"},
+        {"x": "a\t"},
+        {"Host": "example.com"},
+        {"Content-Length": "5"},
+        {"Transfer-Encoding": "chunked"},
+        {"Proxy-Authorization": "Basic eA=="},
+        {"connection": "close"},
+    ],
+)
+async def test_a_header_that_breaks_a_connection_never_goes_out(
+    opened: Opener, headers: dict[str, str]
+) -> None:
+    seen: list[bytes] = []
+    async with serving(keeps_answering(seen)) as port, opened() as transport:
+        with pytest.raises(Unsendable, match="cannot be sent") as caught:
+            await transport.send(Request(f"http://127.0.0.1:{port}/", b"x", headers))
+    assert not seen
+    assert "\n" not in str(caught.value)
+
+
+async def test_proxies_of_the_environment_are_not_used(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with serving(keeps_answering([])) as port, opened() as transport:
+        assert (await transport.send(Request(f"http://127.0.0.1:{port}/"))).status == 200
+
+
+# Callbacks and cancellation
+
+
+async def test_a_callback_gets_the_response_and_may_start_another_request(opened: Opener) -> None:
+    results: list[tuple[PendingRequest, PendingRequest, int]] = []
+    done = asyncio.Event()
+    async with serving(keeps_answering([])) as port, opened() as transport:
+        started: list[PendingRequest] = []
+
+        def on_done(pending: PendingRequest, result: Response | Exception) -> None:
+            assert isinstance(result, Response)
+            results.append((pending, started[-1], result.status))
+            if len(results) < 5:
+                started.append(transport.start(Request(f"http://127.0.0.1:{port}/", b"x"), on_done))
+            else:
+                done.set()
+
+        started.append(transport.start(Request(f"http://127.0.0.1:{port}/", b"x"), on_done))
+        assert results == []
+        await done.wait()
+    assert [status for _, _, status in results] == [200] * 5
+    assert all(ended is known for ended, known, _ in results)
+
+
+async def test_a_callback_gets_the_reason_for_a_missing_response(opened: Opener) -> None:
+    done: asyncio.Future[Response | Exception] = asyncio.get_running_loop().create_future()
+    async with serving(says(b"")) as port, opened() as transport:
+        url = f"http://127.0.0.1:{port}/"
+        transport.start(Request(url, b"x"), lambda pending, result: done.set_result(result))
+        result = await done
+        assert isinstance(result, TransportError)
+        assert "closed the connection before it answered" in str(result)
+
+
+async def test_a_cancelled_request_calls_nobody_and_spares_the_next_ones(opened: Opener) -> None:
+    called: list[Response | Exception] = []
+    async with serving(hang) as slow, serving(keeps_answering([])) as quick, opened() as transport:
+        cancelled = transport.start(
+            Request(f"http://127.0.0.1:{slow}/", b"x"), lambda pending, result: called.append(result)
+        )
+        await asyncio.sleep(0.02)
+        cancelled.cancel()
+        ended: asyncio.Future[PendingRequest] = asyncio.get_running_loop().create_future()
+        request = Request(f"http://127.0.0.1:{quick}/", b"x")
+        transport.start(request, lambda pending, result: ended.set_result(pending))
+        (await ended).cancel()  # has ended, so nothing happens
+        responses = await asyncio.gather(*(transport.send(request) for _ in range(3)))
+        assert [response.status for response in responses] == [200] * 3
+    assert called == []
+
+
+async def test_a_cancelled_task_cancels_its_request(opened: Opener) -> None:
+    here, closed = asyncio.Event(), asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        here.set()
+        await reader.read()
+        closed.set()
+
+    async with serving(handler) as port, opened() as transport:
+        task = asyncio.create_task(transport.send(Request(f"http://127.0.0.1:{port}/")))
+        await here.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(120):
+            await closed.wait()
