@@ -77,7 +77,7 @@ class Fleet:
         lead to the new master by now, and the old one goes on answering.
         """
         try:
-            reply: int = await script("beat").run(
+            reply: int = await script("heartbeat").run(
                 self._client,
                 (self.keys.workers, self.keys.profiles, self.keys.gone, self.keys.scratch),
                 profile.worker,

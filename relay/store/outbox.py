@@ -65,7 +65,7 @@ class Outbox:
     async def set_aside(self, entries: Sequence[str]) -> None:
         """Move entries that hold no letter into a stream of their own, where people can look at them."""
         keys = (self.key, self.unreadable, self._keys.part("control"))
-        await script("set_aside").run(self._client, keys, *entries)
+        await script("move_unreadable").run(self._client, keys, *entries)
 
     async def carry(
         self, target: str, kind: Kind, deadline: int, letters: Sequence[tuple[str, bytes]]
@@ -122,7 +122,7 @@ class Outbox:
         self, target: str, kind: Kind, deadline: int, mode: str, words: Sequence[str | bytes]
     ) -> Carried:
         keys = (target, key_beside(self._prefix, target, "carried"), *([self.key] if self._one_redis else []))
-        reply: bytes = await script("carry").run(
+        reply: bytes = await script("forward").run(
             self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
         )
         result: Carried = reply.decode()  # type: ignore[assignment]  # the script has no other replies

@@ -131,7 +131,7 @@ class Queue:
         # In a cluster the lanes may lie on other nodes; then replicas are waited for.
         lanes = done.lanes if isinstance(self._client, Redis) else ()
         limits = self._limits
-        number, earlier, deferred, too_large, *elements = await script("take").run(
+        number, earlier, deferred, too_large, *elements = await script("fetch").run(
             self._client,
             (
                 self.name,
@@ -173,7 +173,7 @@ class Queue:
         worker = worker or self._worker
         keys = self.keys
         lists = (keys.staged, keys.processing(worker), keys.number(worker), keys.out)
-        while await script("give_back").run(self._client, lists, worker, BATCH):
+        while await script("requeue").run(self._client, lists, worker, BATCH):
             pass
 
     async def deferred(self, provider: str) -> list[bytes]:

@@ -14,18 +14,21 @@ import msgspec
 from relay.message import Message
 
 HEADER = (
-    "expires",  # Unix milliseconds, 0: never
-    "id",  # the application's, '' if it gave none
+    "id",  # the application's
+    "reply_to",
+    "expires",  # Unix milliseconds
+    "deliver",  # Unix milliseconds before which it may not go
     "collapse_key",
     "ordering_key",
-    "reply_to",
-    "deliver",  # Unix milliseconds before which it may not go, 0: none
-    "targets",  # of a fan-out: how many; else 0
-    "part_of",  # of a message that was made of a fan-out's target: the ticket of the fan-out; else ''
-    "destination",  # '' unless each destination has limits of its own
-    "public_id",  # the id that receipts show, if id and keys are scoped; else missing
+    "destination",  # if each destination has limits of its own
+    "targets",  # of a fan-out: how many
+    "part_of",  # of a message that was made of a fan-out's target: the ticket of the fan-out
+    "public_id",  # the id that receipts show, if id and keys are scoped
 )
-"""The fields of a header, in their order. Scripts name them: `header.expires`."""
+"""The fields of a header, in their order. Scripts name them: `header.expires`.
+
+A field that is not set is nil, and the array ends at the last one that is set: scripts then unpack less.
+"""
 
 _NO_HEADER = b"\0\0"
 _encode = msgspec.msgpack.Encoder().encode
@@ -55,20 +58,21 @@ def pack(message: Message) -> bytes:
     message_id = message.id if message.named or message.reply_to else ""
     # A part of a fan-out has been taken out already: it waits for its own target only.
     collapse_key = "" if message.part_of else message.collapse_key
-    header = _encode(
-        (
-            round(message.expires_at * 1000),
-            scoped(message_id, message.scope),
-            scoped(collapse_key, message.scope),
-            scoped(message.ordering_key, message.scope),
-            message.reply_to,
-            round(message.deliver_at * 1000),
-            0 if message.part_of else message.targets,
-            message.part_of,
-            message.destination,
-            *((message_id,) if message.scope else ()),
-        )
-    )
+    fields = [
+        scoped(message_id, message.scope) or None,
+        message.reply_to or None,
+        round(message.expires_at * 1000) or None,
+        round(message.deliver_at * 1000) or None,
+        scoped(collapse_key, message.scope) or None,
+        scoped(message.ordering_key, message.scope) or None,
+        message.destination or None,
+        None if message.part_of else message.targets or None,
+        message.part_of or None,
+        (message.scope and message_id) or None,
+    ]
+    while fields and fields[-1] is None:
+        fields.pop()
+    header = _encode(fields)
     return len(header).to_bytes(2, "big") + header + _encode(message)
 
 

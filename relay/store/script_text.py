@@ -96,17 +96,18 @@ def _positions(parts: tuple[str, ...]) -> dict[str, _Position]:
 def _include(source: str, read_part: Callable[[str], str], known: set[str]) -> str:
     """Each part once, before it is used; a part in an indented block is known to that block only."""
     lines: list[str] = []
-    in_block: set[str] | None = None
+    scopes = [(0, known)]
     for line in source.splitlines(keepends=True):
+        indent = len(line) - len(line.lstrip())
+        if line.lstrip().startswith(("end", "else")):
+            scopes = [scope for scope in scopes if scope[0] <= indent]
         found = _INCLUDE.match(line)
-        if line.startswith("end"):
-            in_block = None
         if found is None:
             lines.append(line)
             continue
-        scope = known
-        if line.startswith(" "):
-            scope = in_block = set(known) if in_block is None else in_block
+        if indent > scopes[-1][0]:
+            scopes.append((indent, set(scopes[-1][1])))
+        scope = scopes[-1][1]
         if found[1] not in scope:
             scope.add(found[1])
             lines.append(_include(read_part(found[1]), read_part, scope) + "\n")

@@ -39,8 +39,10 @@ from tests.e2e.conftest import PUSHER, WEBHOOK_SECRET
 BACKLOG = 3_000
 AT_REST = 200
 
-SCRIPTS = ("take", "enqueue", "claim", "settle", "outbox", "beat", "lock")
-BY_THE_SECOND = frozenset({"beat", "lock", "outbox", "PUBLISH", "PING", "ZRANGE", "HMGET", "TIME", "INFO"})
+SCRIPTS = ("fetch", "enqueue", "claim", "settle", "outbox", "heartbeat", "lock")
+BY_THE_SECOND = frozenset(
+    {"heartbeat", "lock", "outbox", "PUBLISH", "PING", "ZRANGE", "HMGET", "TIME", "INFO"}
+)
 """Trips that a worker makes regardless of the number of messages. (Pipelines are not counted.)"""
 
 ANSWER_AFTER = 0.0107
@@ -307,8 +309,8 @@ EVENTS = {**PUSHER, "url": "http://127.0.0.1:9/", "event": "hit"}
 # are one batch of an intake. 64 webhooks are under way at once, and each such wave is one claim and one
 # settle; of the 640 slots of Pusher, a claim fills 100.
 BACKLOGS = {
-    "webhook": Cost({"take": 6, "enqueue": 6, "claim": 17.5, "settle": 17.5, "BLMOVE": 0.5}, 10, 700, 655),
-    "pusher": Cost({"take": 6, "enqueue": 6, "claim": 12.5, "settle": 7, "BLMOVE": 0.5}, 10, 690, 655),
+    "webhook": Cost({"fetch": 6, "enqueue": 6, "claim": 17.5, "settle": 17.5, "BLMOVE": 0.5}, 10, 700, 655),
+    "pusher": Cost({"fetch": 6, "enqueue": 6, "claim": 12.5, "settle": 7, "BLMOVE": 0.5}, 10, 690, 655),
 }
 
 # One by one: the wait for the element, an enqueue that takes it, a claim, a settle. Each sends its keys and

@@ -6,10 +6,9 @@
 
 -- @include lane
 -- @include count
--- @include types
+-- @include check_types
+-- @include records
 -- @include close
-
-check_types()
 
 local ticket = call('HGET', IDS, ARGV[1])
 if not ticket then return 'unknown' end
@@ -17,7 +16,7 @@ local record = call('HGET', BODIES, ticket)
 if not record then return 'unknown' end
 local header = header_of(record)
 -- Nothing of a fan-out is in flight except those of its targets that are messages of their own.
-for index = 1, header.targets == 0 and #INFLIGHT_HASHES or 0 do
+for index = 1, not header.targets and #INFLIGHT_HASHES or 0 do
   if call('HEXISTS', INFLIGHT_HASHES[index], ticket) == 1 then return 'in flight' end
 end
 call('HDEL', BODIES, ticket)

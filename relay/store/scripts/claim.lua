@@ -51,21 +51,23 @@ local lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', RE
 local held = call('HLEN', INFLIGHT)
 local some_fan_out = call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]) > 0
 
--- Everything about messages with a header, destinations and fan-outs. A function of its own, because Lua creates
--- all functions of a script anew at each call, and most claims need none of these.
+-- Everything about fan-outs, destinations, and messages that may not go out now. A function of its own, because Lua
+-- creates all functions of a script anew at each call, and most claims need none of these.
 local function load_special(call, NOW, NOW_US, policy)
   local lifo, each = policy.lifo, policy.each
-  -- @include types
   -- @include count
+  -- @include records
+  -- @include fan_out
   -- @include close
+  -- @include oldest_members
   -- @include destinations
 
   local EXPIRED = 'its time to live was over before it could be sent'
 
   -- How a message ends that must not go out any more, or nil.
   local function stopped(header)
-    if header.expires > 0 and header.expires <= NOW then return 'expired' end
-    local fan = header.part_of ~= '' and fan_out(header.part_of)
+    if header.expires and header.expires <= NOW then return 'expired' end
+    local fan = header.part_of and fan_out(header.part_of)
     return fan and fan.stop ~= '' and fan.stop or nil
   end
 
@@ -83,7 +85,15 @@ local function load_special(call, NOW, NOW_US, policy)
     return true
   end
 
-  local special = {check_header_types = check_header_types, check_types = check_types}
+  local special = {}
+
+  function special.check_header_types()
+    -- @include check_header_types
+  end
+
+  function special.check_types()
+    -- @include check_types
+  end
 
   -- Releases deferred messages to the head, as far as there are tokens for them.
   function special.release_deferred()
@@ -113,21 +123,17 @@ local function load_special(call, NOW, NOW_US, policy)
       count(stop, close(ticket, header, stop, EXPIRED, attempts, lifo))
       return 'ended'
     end
-    if header.deliver > NOW then
+    if header.deliver and header.deliver > NOW then
       -- The clock was set back since it came here.
       call('ZADD', DUE, due_at(header, header.deliver), ticket)
       return 'due'
     end
-    -- A deferred message waits, and can be collapsed, as before.
-    if header.targets == 0 and each and header.destination ~= '' and not spend(header.destination, ticket) then
-      return 'deferred'
+    if header.targets then
+      call('RPUSH', FAN_OUTS[level], ticket)
+      return 'fan-out'
     end
-    if header.collapse_key ~= '' and call('HGET', COLLAPSE, header.collapse_key) == ticket then
-      call('HDEL', COLLAPSE, header.collapse_key)
-    end
-    if header.targets == 0 then return 'out' end
-    call('RPUSH', FAN_OUTS[level], ticket)
-    return 'fan-out'
+    if each and header.destination and not spend(header.destination, ticket) then return 'deferred' end
+    return 'out'
   end
 
   -- The next chunk of a fan-out: {ticket, record, first, targets}, and how many messages of others go before the
@@ -143,7 +149,7 @@ local function load_special(call, NOW, NOW_US, policy)
         if stopped(header) then
           call('HDEL', BODIES, ticket)
           count('expired', close(ticket, header, 'expired', EXPIRED, 0, lifo))
-        elseif header.deliver > NOW then
+        elseif header.deliver and header.deliver > NOW then
           -- The clock was set back since it came here.
           call('ZADD', DUE, due_at(header, header.deliver), ticket)
         else
@@ -330,8 +336,13 @@ local function put_back(problem)
   error(problem)
 end
 
--- Routes a message that has a header. Before the first one all keys are checked, because it may touch any.
+-- The next place of a popped message that has a header. If that is not simply the worker, all keys are checked,
+-- because the message may touch any.
 local function route(ticket, header, level, tries)
+  if not (header.targets or header.part_of or each and header.destination
+          or header.expires and header.expires <= NOW or header.deliver and header.deliver > NOW) then
+    return 'out'
+  end
   if not special then special = load_special(call, NOW, NOW_US, policy) end
   if not checked then
     checked = true
@@ -340,6 +351,13 @@ local function route(ticket, header, level, tries)
   end
   due_is_known = false
   return special.route(ticket, header, level, tries)
+end
+
+-- A message that goes out can be collapsed no more.
+local function free_collapse_key(ticket, key)
+  local newest = redis.pcall('HGET', COLLAPSE, key)
+  if type(newest) == 'table' then put_back(newest) end
+  if newest == ticket then call('HDEL', COLLAPSE, key) end
 end
 
 -- Takes up to `most` live messages of one priority. Returns whether its list is exhausted.
@@ -362,6 +380,9 @@ local function take(level, most)
         if low ~= 0 or high ~= 0 then
           local header = cmsgpack.unpack(string.sub(record, 3, 2 + high * 256 + low))
           place = route(ticket, header, level, tries[index])
+          if header.collapse_key and (place == 'out' or place == 'fan-out') then
+            free_collapse_key(ticket, header.collapse_key)
+          end
         end
         if place == 'out' then
           local field = 2 * total

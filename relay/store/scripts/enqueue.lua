@@ -84,45 +84,25 @@ if is_plain() then
   return {total, 0, 0, 0, 0, ready + total, 0, left}
 end
 
--- @include types
--- @include close
+-- @include check_types
+-- @include records
+-- @include ready
+-- @include due_at
+-- @include group_member
+-- @include receipt
 
 local lifo = policy.lifo
-check_types()
 begin()
 
 local accepted, duplicates, collapsed, dropped, malformed, refused = 0, 0, 0, 0, 0, 0
 local lists, bodies, sequence = {{}, {}, {}}, {}, nil
-local capacity
-if policy.max_backlog > 0 then
-  capacity = policy.max_backlog - count_ready() - call('ZCARD', DUE) - call('ZCARD', BLOCKED)
-             - call('ZCARD', DEFERRED)
-end
+local capacity = math.huge
 
 local function is_duplicate(id)
-  if id == '' then return false end
+  if not id then return false end
   if call('HEXISTS', IDS, id) == 1 then return true end
   local until_ms = call('ZSCORE', SEEN, id)
   return until_ms and tonumber(until_ms) > NOW
-end
-
--- Makes room by ending the oldest waiting message of the lowest priority. Returns false if none waits.
-local function drop_oldest()
-  for level = 3, 1, -1 do
-    while true do
-      local ticket = call('LPOP', READY[level])
-      if not ticket then break end
-      local record = call('HGET', BODIES, ticket)
-      if record then
-        local header = header_of(record)
-        call('HDEL', BODIES, ticket)
-        call('HDEL', TRIES, ticket)
-        dropped = dropped + (header and close(ticket, header, 'dropped', 'the backlog is full', 0, lifo) or 1)
-        return true
-      end
-    end
-  end
-  return false
 end
 
 local function flush()
@@ -135,6 +115,7 @@ end
 
 -- `chunks` are the targets of a fan-out, in chunks of `size`.
 local function plan_fan_out(ticket, header, size, chunks)
+  -- @include fan_out
   local fields = {}
   for index, chunk in ipairs(chunks) do
     fields[#fields + 1] = ticket .. ':' .. index
@@ -150,17 +131,17 @@ end
 
 local function add(ticket, level, record, header)
   accepted = accepted + 1
-  if capacity then capacity = capacity - 1 end
+  capacity = capacity - 1
   bodies[#bodies + 1] = ticket
   bodies[#bodies + 1] = record
   if header then
-    if header.id ~= '' then call('HSET', IDS, header.id, ticket) end
-    if header.collapse_key ~= '' then call('HSET', COLLAPSE, header.collapse_key, ticket) end
+    if header.id then call('HSET', IDS, header.id, ticket) end
+    if header.collapse_key then call('HSET', COLLAPSE, header.collapse_key, ticket) end
     local key = header.ordering_key
-    if key ~= '' and call('HSETNX', ORDERING, key, ticket) == 0 then
+    if key and call('HSETNX', ORDERING, key, ticket) == 0 then
       call('ZADD', BLOCKED, 0, group_member(key, ticket))
       return
-    elseif header.deliver > NOW then
+    elseif header.deliver and header.deliver > NOW then
       call('ZADD', DUE, due_at(header, header.deliver), ticket)
       return
     end
@@ -182,8 +163,8 @@ local function replace_ticket(older, header)
   call('HDEL', BODIES, older)
   call('ZREM', DUE, older)
   call('HSET', COLLAPSE, header.collapse_key, ticket)
-  if header.ordering_key ~= '' then call('HSET', ORDERING, header.ordering_key, ticket) end
-  at = math.max(at, header.deliver)
+  if header.ordering_key then call('HSET', ORDERING, header.ordering_key, ticket) end
+  at = math.max(at, header.deliver or 0)
   if at > NOW then call('ZADD', DUE, due_at(header, at), ticket) else to_head(ticket, lifo) end
   return ticket
 end
@@ -197,20 +178,21 @@ local function collapse_into(header, record, size, chunks)
   if not older then return false end
   local old_header = header_of(older)
   if old_header.ordering_key ~= header.ordering_key then return false end
-  if old_header.id ~= '' and call('HGET', IDS, old_header.id) == ticket then
+  if old_header.id and call('HGET', IDS, old_header.id) == ticket then
     call('HDEL', IDS, old_header.id)
   end
   receipt(old_header, 'collapsed', 'a newer message has the same collapse_key', 0)
-  if old_header.targets > 0 then
+  if old_header.targets then
+    -- @include fan_out
     drop_targets(ticket, fan_out(ticket))
     call('HDEL', FANS, ticket)
   end
   local key = header.ordering_key
-  local blocked = key ~= '' and call('HGET', ORDERING, key) ~= ticket
-  local moves = call('HDEL', TRIES, ticket) == 1 or header.deliver > NOW
+  local blocked = key and call('HGET', ORDERING, key) ~= ticket
+  local moves = call('HDEL', TRIES, ticket) == 1 or (header.deliver or 0) > NOW
   if moves and not blocked then ticket = replace_ticket(ticket, header) end
   call('HSET', BODIES, ticket, record)
-  if header.id ~= '' then call('HSET', IDS, header.id, ticket) end
+  if header.id then call('HSET', IDS, header.id, ticket) end
   if chunks then plan_fan_out(ticket, header, size, chunks) end
   return true
 end
@@ -218,11 +200,40 @@ end
 -- Makes room for one message. Returns false if the newest has to be dropped: by the policy, or because everything
 -- that waits is delayed or blocked.
 local function has_room()
-  if not capacity or capacity > 0 then return true end
-  flush()
-  if policy.overflow == 'drop_newest' or not drop_oldest() then return false end
-  capacity = capacity + 1
   return true
+end
+if policy.max_backlog > 0 then
+  -- @include close
+
+  capacity = policy.max_backlog - count_ready() - call('ZCARD', DUE) - call('ZCARD', BLOCKED)
+             - call('ZCARD', DEFERRED)
+
+  -- Ends the oldest waiting message of the lowest priority. Returns false if none waits.
+  local function drop_oldest()
+    for level = 3, 1, -1 do
+      while true do
+        local ticket = call('LPOP', READY[level])
+        if not ticket then break end
+        local record = call('HGET', BODIES, ticket)
+        if record then
+          local header = header_of(record)
+          call('HDEL', BODIES, ticket)
+          call('HDEL', TRIES, ticket)
+          dropped = dropped + (header and close(ticket, header, 'dropped', 'the backlog is full', 0, lifo) or 1)
+          return true
+        end
+      end
+    end
+    return false
+  end
+
+  has_room = function()
+    if capacity > 0 then return true end
+    flush()
+    if policy.overflow == 'drop_newest' or not drop_oldest() then return false end
+    capacity = capacity + 1
+    return true
+  end
 end
 
 local function enqueue(level, record, size, chunks)
@@ -230,7 +241,7 @@ local function enqueue(level, record, size, chunks)
   if header and is_duplicate(header.id) then
     duplicates = duplicates + 1
     receipt(header, 'duplicate', 'a message with this id is pending or was delivered lately', 0)
-  elseif header and header.collapse_key ~= '' and collapse_into(header, record, size, chunks) then
+  elseif header and header.collapse_key and collapse_into(header, record, size, chunks) then
     collapsed, accepted = collapsed + 1, accepted + 1
   elseif has_room() then
     local ticket = next_ticket(level)

@@ -9,12 +9,12 @@
 
 -- @include lane
 -- @include count
--- @include types
+-- @include numbers
 -- @include fan_out
 
 local lifo, ticket = ARGV[1] == '1', ARGV[2]
 if call('HGET', INFLIGHT, ticket) ~= ARGV[3] then return 0 end
-check_types()
+-- @include check_types
 call('HDEL', INFLIGHT, ticket)
 local fan, total = fan_out(ticket), #ARGV - 3
 if not fan or fan.rest == 0 then return 0 end

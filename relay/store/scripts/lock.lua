@@ -5,7 +5,7 @@
 -- reply  1 if it was free, 0 if somebody holds it; an error if the key is not a lock of relay's, because it
 --        would never end
 --
--- A script, and not SET with NX, because that is refused under maxmemory (see lane.lua).
+-- A script, and not SET with NX, because that is refused under maxmemory (see parts/lane.lua).
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

@@ -12,7 +12,9 @@
 
 -- @include lane
 -- @include count
--- @include types
+-- @include records
+-- @include ready
+-- @include fan_out
 -- @include close
 -- @include dead
 
@@ -30,7 +32,7 @@ for _, ticket in ipairs(call('HKEYS', INFLIGHT)) do
 end
 if #tickets == 0 then return {0, 0, 0} end
 
-check_types()
+-- @include check_types
 
 -- The newest first: of several with one collapse_key it is the one that the next one replaces.
 table.sort(tickets, function(a, b) return tonumber(a) > tonumber(b) end)
@@ -42,7 +44,7 @@ for index, ticket in ipairs(tickets) do
     local saved = call('HGET', TRIES, ticket) or '0:0:0:0'
     local attempts, deliveries, crashes, alone = string.match(saved, '^(%d+):(%d+):(%d+):(%d+)$')
     crashes = tonumber(crashes)
-    local fan = header and header.targets > 0 and fan_out(ticket)
+    local fan = header and header.targets and fan_out(ticket)
     -- A fan-out never meets the provider: something else killed its worker.
     if crashed and not fan then crashes = crashes + 1 end
     if crashed and crashes >= limit then
@@ -56,7 +58,7 @@ for index, ticket in ipairs(tickets) do
     else
       call('HSET', TRIES, ticket,
            string.format('%d:%d:%d:%d', attempts, deliveries + 1, crashes, alone))
-      if header and header.collapse_key ~= '' and not (fan and fan.next > 1) then
+      if header and header.collapse_key and not (fan and fan.next > 1) then
         call('HSETNX', COLLAPSE, header.collapse_key, ticket)
       end
       back[#back + 1] = ticket

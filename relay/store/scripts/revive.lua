@@ -6,11 +6,9 @@
 -- @include lane
 -- @include count
 -- @include numbers
--- @include types
 -- @include records
--- @include groups
-
-check_types()
+-- @include group_member
+-- @include check_types
 
 local revived, passed = 0, 0
 for index = 1, #ARGV do
@@ -21,21 +19,21 @@ for index = 1, #ARGV do
   end
   local record = letter.record
   local header = record and header_of(record)
-  if not record or (header and header.id ~= '' and call('HEXISTS', IDS, header.id) == 1) then
+  if not record or (header and header.id and call('HEXISTS', IDS, header.id) == 1) then
     passed = passed + 1
   else
     local ticket = whole((reserve_numbers('sequence', 1) + 1) * 4 + letter.ticket % 4)
-    if header and (header.targets > 0 or header.part_of ~= '') then
+    if header and (header.targets or header.part_of) then
       -- It was part of a fan-out, which has had its receipt: now it stands for itself.
       local body = string.sub(record, 3 + string.byte(record, 1) * 256 + string.byte(record, 2))
-      header.targets, header.part_of = 0, ''
+      header.targets, header.part_of = nil, nil
       local packed = cmsgpack.pack(header)
       record = string.char(math.floor(#packed / 256), #packed % 256) .. packed .. body
     end
     call('HSET', BODIES, ticket, record)
-    local key = header and header.ordering_key or ''
-    if header and header.id ~= '' then call('HSET', IDS, header.id, ticket) end
-    if key ~= '' and call('HSETNX', ORDERING, key, ticket) == 0 then
+    local key = header and header.ordering_key
+    if header and header.id then call('HSET', IDS, header.id, ticket) end
+    if key and call('HSETNX', ORDERING, key, ticket) == 0 then
       call('ZADD', BLOCKED, 0, group_member(key, ticket))
     else
       call('RPUSH', READY[ticket % 4 + 1], ticket)

@@ -101,25 +101,20 @@ if #wanted == 0 and asked_state == '' and not (state or window or throttles) and
   return {#tickets, 0, '', 0, letters, ready, ''}
 end
 
--- @include types
+-- @include check_types
+-- @include records
+-- @include due_at
+-- @include remember
 -- @include close
 -- @include dead
--- @include destinations
--- @include breaker
 
 local lifo = policy.lifo
 local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
-local some_tried = check_types()
 
-local settled, stale, delivered, failed, expired, unregistered, retried, throttled = 0, 0, 0, 0, 0, 0, 0, 0
-local released, ended, back = {}, {}, {}
-local found = {
-  failures = tonumber(failures or 0), window = window and tonumber(window), state = state, hold = tonumber(hold or 0),
-  throttles = throttles,
-  -- Until when the provider wants no requests, whatever else holds the lane.
-  retry_after_until = tonumber(retry_after_until or 0),
-}
-local seen = {answered = 0, broken = 0, failures = found.failures, last_reason = ''}
+local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
+local released, ended, back, throttled = {}, {}, {}, {}
+-- What this call adds to the state of the lane.
+local seen = {answered = 0, broken = 0, failures = tonumber(failures or 0), last_reason = ''}
 
 local function saw_answer()
   seen.answered, seen.failures = seen.answered + 1, 0
@@ -129,73 +124,21 @@ local function saw_failure(reason)
   seen.broken, seen.failures, seen.last_reason = seen.broken + 1, seen.failures + 1, ': ' .. reason
 end
 
--- A destination asked to wait: messages to it wait, and no others do.
-local function hold_destination(name, wait, ticket)
-  local held = destination(name, policy.each)
-  if held.hold <= NOW then
-    -- The answers of one wave arrive together; a wave long ago counts no more.
-    held.waves = NOW - held.hold > FORGOTTEN and 1 or held.waves + 1
-    if wait == 0 then wait = throttle_wait(held.waves) end
-  end
-  held.hold = math.max(held.hold, NOW + wait)
-  held.released = math.max(held.released, tonumber(ticket))
-  defer(name, held, ticket)
-end
-
--- The message waits again: it can be collapsed again, unless a newer one took the key.
-local function wait_again(ticket, header, tries)
-  call('HSET', TRIES, ticket, tries)
-  if header and header.collapse_key ~= '' then call('HSETNX', COLLAPSE, header.collapse_key, ticket) end
-end
-
-local function wait_until(at, ticket, header, tries)
-  -- A message that would come too late comes at its end, for a claim to pass over.
-  call('ZADD', DUE, header and due_at(header, at) or at, ticket)
-  wait_again(ticket, header, tries)
-end
-
 local function finish(ticket, header, outcome, reason, attempts)
   ended[#ended + 1] = ticket
   if header then close(ticket, header, outcome, reason, attempts, lifo) end
 end
 
--- `held`: whether this worker still holds the message.
-local function apply(kind, entry, ticket, record, header, held)
-  if kind == DELIVERED then
-    delivered = delivered + 1
-    saw_answer()
-    if not held then call('ZREM', DUE, ticket) end
-    if header then remember(header.id, policy.dedup) end
-    finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS])
-  elseif kind == RETRY then
-    retried = retried + 1
-    saw_failure(entry[RETRY_REASON])
-    wait_until(NOW + entry[RETRY_DELAY], ticket, header, entry[RETRY_TRIES])
-  elseif kind == POSTPONED then
-    wait_until(NOW + entry[POSTPONED_DELAY], ticket, header, entry[POSTPONED_TRIES])
-  elseif kind == DESTINATION_HELD then
-    throttled = throttled + 1
-    hold_destination(header.destination, entry[DESTINATION_WAIT], ticket)
-    wait_again(ticket, header, entry[DESTINATION_TRIES])
-  elseif kind == RELEASED then
-    back[#back + 1] = ticket
-    wait_again(ticket, header, entry[RELEASED_TRIES])
-  elseif kind == DEAD_LETTER then
-    failed = failed + 1
-    local reason, attempts, answered = entry[DEAD_REASON], entry[DEAD_ATTEMPTS], entry[DEAD_ANSWERED] == 1
-    if answered then saw_answer() else saw_failure(reason) end
-    add_dead_letter(ticket, record, reason, entry[DEAD_STATUS], ARGV[entry[DEAD_BODY]], attempts)
-    finish(ticket, header, answered and 'rejected' or 'dead', reason, attempts)
-  elseif kind == UNREGISTERED then
-    unregistered = unregistered + 1
-    saw_answer()
-    local reason = entry[UNREGISTERED_REASON]
-    post({'feedback', entry[UNREGISTERED_TARGET], reason, entry[UNREGISTERED_SINCE], entry[UNREGISTERED_ID]})
-    finish(ticket, header, 'unregistered', reason, entry[UNREGISTERED_ATTEMPTS])
-  elseif kind == EXPIRED then
-    expired = expired + 1
-    finish(ticket, header, 'expired', 'its time to live was over', entry[EXPIRED_ATTEMPTS])
-  end
+-- The message waits again: it can be collapsed again, unless a newer one took the key.
+local function wait_again(ticket, header, tries)
+  call('HSET', TRIES, ticket, tries)
+  if header and header.collapse_key then call('HSETNX', COLLAPSE, header.collapse_key, ticket) end
+end
+
+-- A message that would come too late comes at its end, for a claim to pass over.
+local function wait_until(at, ticket, header, tries)
+  call('ZADD', DUE, header and due_at(header, at) or at, ticket)
+  wait_again(ticket, header, tries)
 end
 
 for index, entry in ipairs(outcomes) do
@@ -210,7 +153,41 @@ for index, entry in ipairs(outcomes) do
     stale = stale + 1
   end
   if record and (held or kind == DELIVERED) then
-    apply(kind, entry, ticket, record, not plain and header_of(record), held)
+    local header = not plain and header_of(record)
+    if kind == DELIVERED then
+      delivered = delivered + 1
+      saw_answer()
+      if not held then call('ZREM', DUE, ticket) end
+      if header then remember(header.id, policy.dedup) end
+      finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS])
+    elseif kind == RETRY then
+      retried = retried + 1
+      saw_failure(entry[RETRY_REASON])
+      wait_until(NOW + entry[RETRY_DELAY], ticket, header, entry[RETRY_TRIES])
+    elseif kind == POSTPONED then
+      wait_until(NOW + entry[POSTPONED_DELAY], ticket, header, entry[POSTPONED_TRIES])
+    elseif kind == DESTINATION_HELD then
+      throttled[#throttled + 1] = {ticket = ticket, name = header.destination, wait = entry[DESTINATION_WAIT]}
+      wait_again(ticket, header, entry[DESTINATION_TRIES])
+    elseif kind == RELEASED then
+      back[#back + 1] = ticket
+      wait_again(ticket, header, entry[RELEASED_TRIES])
+    elseif kind == DEAD_LETTER then
+      failed = failed + 1
+      local reason, attempts, answered = entry[DEAD_REASON], entry[DEAD_ATTEMPTS], entry[DEAD_ANSWERED] == 1
+      if answered then saw_answer() else saw_failure(reason) end
+      add_dead_letter(ticket, record, reason, entry[DEAD_STATUS], ARGV[entry[DEAD_BODY]], attempts)
+      finish(ticket, header, answered and 'rejected' or 'dead', reason, attempts)
+    elseif kind == UNREGISTERED then
+      unregistered = unregistered + 1
+      saw_answer()
+      local reason = entry[UNREGISTERED_REASON]
+      post({'feedback', entry[UNREGISTERED_TARGET], reason, entry[UNREGISTERED_SINCE], entry[UNREGISTERED_ID]})
+      finish(ticket, header, 'unregistered', reason, entry[UNREGISTERED_ATTEMPTS])
+    elseif kind == EXPIRED then
+      expired = expired + 1
+      finish(ticket, header, 'expired', 'its time to live was over', entry[EXPIRED_ATTEMPTS])
+    end
   end
 end
 
@@ -219,23 +196,53 @@ if #ended > 0 then
   if some_tried then call('HDEL', TRIES, unpack(ended)) end
 end
 if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end
--- The oldest first in front, whatever the order in which they came back.
-table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
-for _, ticket in ipairs(back) do to_head(ticket, lifo) end
+if #back > 0 then
+  -- The oldest first in front, whatever the order in which they came back.
+  table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
+  for _, ticket in ipairs(back) do to_head(ticket, lifo) end
+end
+
+-- Destinations that asked to wait: messages to them wait, and no others do.
+if #throttled > 0 then
+  -- @include throttling
+  -- @include destinations
+  for _, message in ipairs(throttled) do
+    local held, wait = destination(message.name, policy.each), message.wait
+    if held.hold <= NOW then
+      -- The answers of one wave arrive together; a wave long ago counts no more.
+      held.waves = NOW - held.hold > FORGOTTEN and 1 or held.waves + 1
+      if wait == 0 then wait = throttle_wait(held.waves) end
+    end
+    held.hold = math.max(held.hold, NOW + wait)
+    held.released = math.max(held.released, tonumber(message.ticket))
+    defer(message.name, held, message.ticket)
+  end
+  save_destinations(policy.each)
+end
 
 count('delivered', delivered)
 count('retried', retried)
 count('failed', failed)
 count('expired', expired)
 count('unregistered', unregistered)
-count('throttled', throttled)
-if throttled > 0 then save_destinations(policy.each) end
+count('throttled', #throttled)
 if policy.dedup > 0 and delivered > 0 and #wanted > 0 then
   call('ZREMRANGEBYSCORE', SEEN, '-inf', NOW)
   call('ZREMRANGEBYRANK', SEEN, 0, -MOST_SEEN - 1)
 end
 
-local asked = {state = asked_state, wait = tonumber(ARGV[4]), reason = ARGV[5]}
-local state_now, hold_until = update_state(found, seen, asked, policy)
-local reason = state_now and call('HGET', CONTROL, 'reason') or ''
-return {settled, stale, state_now or '', math.max(0, hold_until - NOW), call('XLEN', OUTBOX), count_ready(), reason}
+local held_for, reason = 0, ''
+if asked_state ~= '' or state or window or throttles or seen.broken > 0 or seen.failures ~= tonumber(failures or 0) then
+  -- @include breaker
+  local found = {
+    failures = tonumber(failures or 0), window = window and tonumber(window), state = state,
+    hold = tonumber(hold or 0), throttles = throttles,
+    -- Until when the provider wants no requests, whatever else holds the lane.
+    retry_after_until = tonumber(retry_after_until or 0),
+  }
+  local until_ms
+  state, until_ms = update_state(found, seen, {state = asked_state, wait = tonumber(ARGV[4]), reason = ARGV[5]}, policy)
+  held_for = math.max(0, until_ms - NOW)
+  reason = state and call('HGET', CONTROL, 'reason') or ''
+end
+return {settled, stale, state or '', held_for, call('XLEN', OUTBOX), count_ready(), reason}

@@ -63,9 +63,9 @@ def test_a_script_uses_every_part_that_it_includes(name: str) -> None:
     texts = {name: source} | {part: PARTS[part] for part in _all_parts(source)}
     for user, text in texts.items():
         for part in INCLUDES.findall(text):
-            defined = re.findall(r"^local (?:function )?(\w+)", PARTS[part], re.MULTILINE)
+            defined = re.findall(r"^local (?:function (\w+)|([A-Z_]+) =)", PARTS[part], re.MULTILINE)
             others = "\n".join(other for title, other in texts.items() if title != part)
-            used = any(re.search(rf"\b{one}\b", others) for one in defined)
+            used = any(re.search(rf"\b{one}\b", others) for pair in defined for one in pair if one)
             assert used or not defined, f"{user} includes {part} and uses nothing of it"
 
 

@@ -1,7 +1,7 @@
 -- Destinations, if each has limits of its own. DESTINATIONS holds for each that was used lately
 --   {tokens: for each rate, at: when (µs), hold: until when it gets nothing (ms), waves: of throttling,
 --    deferred: messages in DEFERRED, released: the newest ticket that was released from there}
--- @include groups
+-- @include group_member
 
 local destinations = {}
 

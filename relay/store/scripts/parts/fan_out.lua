@@ -5,8 +5,9 @@
 --    number, size: targets in a chunk, stop: '' or how the waiting ones are to end, ended: outcome ->
 --    number, window: dedup (ms), header}
 -- and TARGETS, under ticket:chunk, the targets that are not yet messages.
--- @include identity
--- @include outbox
+-- @include forget
+-- @include remember
+-- @include receipt
 
 local function fan_out(ticket)
   local packed = call('HGET', FANS, ticket)

@@ -4,7 +4,7 @@
 -- ARGV   1 the worker, 2 its profile (JSON)
 -- reply  1 if the fleet still counted it as living, 0 if it is new or was buried meanwhile
 
--- First, so that under maxmemory the rest is not refused (see lane.lua). The worker itself stays in the fleet
+-- First, so that under maxmemory the rest is not refused (see parts/lane.lua). The worker itself stays in the fleet
 -- until all keys are known to have their types.
 redis.call('ZREM', KEYS[1], '')
 local known = redis.call('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0

@@ -15,7 +15,7 @@ local moved = 0
 for _, id in ipairs(ARGV) do
   local entry = call('XRANGE', KEYS[1], id, id)[1]
   if entry then
-    -- First, so that under maxmemory the rest is not refused (see lane.lua).
+    -- First, so that under maxmemory the rest is not refused (see parts/lane.lua).
     call('XDEL', KEYS[1], id)
     if kind == 'none' or kind == 'stream' then
       local text = string.sub(table.concat(entry[2], ' '), 1, LONGEST)

@@ -7,7 +7,7 @@
 --
 -- Atomic because an element must always be on one of the lists.
 
--- Reads of all keys come before the first write that moves anything (see lane.lua); ZREM comes first of the
+-- Reads of all keys come before the first write that moves anything (see parts/lane.lua); ZREM comes first of the
 -- writes, so that under maxmemory the rest is not refused.
 local elements = redis.call('LRANGE', KEYS[2], -tonumber(ARGV[2]), -1)
 redis.call('LLEN', KEYS[1])

@@ -26,7 +26,7 @@ if kind ~= 'none' and kind ~= ARGV[4] then return 'wrong type' end
 local last = call('TYPE', KEYS[2]).ok
 if last ~= 'none' and last ~= 'hash' then call('DEL', KEYS[2]) end
 
--- See lane.lua: under maxmemory, too.
+-- See parts/lane.lua: under maxmemory, too.
 call('HDEL', KEYS[2], '')
 
 local time = call('TIME')

@@ -1,0 +1,10 @@
+-- @include pass_turn
+
+-- Removes all that a lane remembers of a message besides its record: id, collapse key, turn of its ordering key.
+local function forget(ticket, header, lifo)
+  if header.id and call('HGET', IDS, header.id) == ticket then call('HDEL', IDS, header.id) end
+  if header.collapse_key and call('HGET', COLLAPSE, header.collapse_key) == ticket then
+    call('HDEL', COLLAPSE, header.collapse_key)
+  end
+  if header.ordering_key then pass_turn(ticket, header.ordering_key, lifo) end
+end
