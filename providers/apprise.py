@@ -14,8 +14,8 @@ import msgspec
 from pydantic import field_validator
 
 from relay.message import Message
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
-from relay.provider import Provider
+from relay.outcome import Delivered, Outcome, Rejected, Retry
+from relay.provider import Provider, Response, statuses
 from relay.settings.options import ProviderOptions
 from relay.settings.values import Secret
 
@@ -110,15 +110,9 @@ def outcome(answer: Answer) -> Outcome:
     why = "; ".join(dict.fromkeys(lines))[:_LONGEST] or "Apprise does not say why"
     why = "".join(character if character.isprintable() else "?" for character in why)
     status = next((int(found[1]) for line in reversed(lines) if (found := _STATUS.search(line))), 0)
-    match status:
-        case 429:
-            return Throttled(why, None, status)
-        case 401 | 403 | 404 | 410:
-            return Unauthorised(f"{why} (check `url`)", status)
-        case 408:
-            return Retry(why, status)
-        case _ if 300 <= status < 400:
-            return Rejected(f"{why} (redirects are not followed)", status)
-        case _ if 400 <= status < 500:
-            return Rejected(why, status)
-    return Retry(why, status)
+    if not status:
+        return Retry(why)
+    response = Response(status)
+    if status in statuses.OURS:
+        why += " (check `url`)"
+    return statuses.outcome(response, why, now=0.0, ours=statuses.OURS)

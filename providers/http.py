@@ -5,20 +5,18 @@ The file says what the request is made of; each message fills its gaps (`relay.s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from relay.message import Message
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
-from relay.provider import HttpProvider, Request, Response
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised
+from relay.provider import HttpProvider, Request, Response, statuses
 from relay.provider.retry_after import LONGEST, retry_after
-from relay.settings.formatting import describe
+from relay.provider.statuses import Meaning
 from relay.settings.http import HttpOptions
-from relay.settings.options import Options
 from relay.settings.template import Template
 from relay.settings.values import Secret
 
@@ -32,83 +30,17 @@ from ._shared.filling import (
     fill_json,
     fill_text,
 )
+from ._shared.http_credentials import refusals_of_ours
 from ._shared.json_text import compile_json_text, fill_json_text
+from ._shared.status_options import StatusOptions
 from ._shared.webhook_limits import check_headers, check_url
 
-_RANGE = re.compile(r"([1-5][0-9]{2}) ?- ?([1-5][0-9]{2})")
 _FIELD = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 
-
-def _as_ranges(value: object) -> object:
-    """Codes and ranges of them, such as 404 and 200-299. Raises ValueError."""
-    entries = value if isinstance(value, list | tuple) else [value]
-    return tuple(_range(entry) for entry in entries)
-
-
-def _range(entry: object) -> range:
-    if isinstance(entry, range):
-        return entry
-    if isinstance(entry, int) and not isinstance(entry, bool) and 100 <= entry <= 599:
-        return range(entry, entry + 1)
-    found = _RANGE.fullmatch(entry.strip()) if isinstance(entry, str) else None
-    if found is None or found[1] > found[2]:
-        raise ValueError(
-            f"{describe(entry)} is no status; write a code such as 404 or a range such as 200-299"
-        )
-    return range(int(found[1]), int(found[2]) + 1)
-
-
-Statuses = Annotated[
-    tuple[Any, ...],
-    BeforeValidator(_as_ranges),
-    WithJsonSchema(
-        {
-            "type": "array",
-            "items": {
-                "anyOf": [
-                    {"type": "integer", "minimum": 100, "maximum": 599},
-                    {"type": "string", "pattern": _RANGE.pattern},
-                ]
-            },
-            "examples": [["200-299", 404]],
-        }
-    ),
-]
-"""Ranges of HTTP statuses."""
 
 Scalar = str | int | float | bool | None
 Answers = dict[Annotated[str, Field(pattern=_FIELD)], Scalar | list[Scalar]]
 """Fields of a JSON answer (`error.code`), each with what it must be, or a list of what it may be."""
-
-
-class StatusOptions(Options):
-    """The meanings of statuses; one in no list goes by the table in docs/providers/http.md."""
-
-    success: Statuses = ()
-    """Delivered, besides 200-299."""
-    retry: Statuses = ()
-    """Tried again later, besides 408 and 500-599."""
-    reject: Statuses = ()
-    """A dead letter at once, besides all statuses that have no other meaning."""
-    throttled: Statuses = ()
-    """The lane holds for as long as Retry-After says, besides 429 and 503 with Retry-After."""
-    unauthorised: Statuses = ()
-    """Our credentials are wrong and the lane holds, besides 401."""
-    unregistered: Statuses = ()
-    """The target is gone: feedback. Needs `target_field`."""
-
-    @model_validator(mode="after")
-    def _are_apart(self) -> Self:
-        found: dict[int, str] = {}
-        for kind in type(self).model_fields:
-            for status in self.listed(kind):
-                if found.setdefault(status, kind) != kind:
-                    raise ValueError(f"{status} is in both `{found[status]}` and `{kind}`; keep one")
-        return self
-
-    def listed(self, kind: str) -> list[int]:
-        """All statuses of one list."""
-        return [status for statuses in getattr(self, kind) for status in statuses]
 
 
 class HttpRequestOptions(HttpOptions):
@@ -183,9 +115,13 @@ class Http(HttpProvider[HttpRequestOptions]):
             self._json_text = compile_json_text(options.body.parts)
         else:
             self._json = compile_json(options.body)
-        self._kinds = {
-            status: kind for kind in StatusOptions.model_fields for status in options.statuses.listed(kind)
-        }
+        self._meanings = options.statuses.meanings()
+        self._ours = refusals_of_ours(
+            options.url,
+            options.headers,
+            options.body if options.form is None else options.form,
+            client_cert=options.client_cert is not None,
+        )
         self._provider = {"name": self.name}
         if options.secret is not None:
             self._provider["secret"] = options.secret.get_secret_value()
@@ -242,37 +178,30 @@ class Http(HttpProvider[HttpRequestOptions]):
         return [self._outcome(message, response)]
 
     def _outcome(self, message: Message, response: Response) -> Outcome:
-        status, why = response.status, reason(response)
-        match self._kinds.get(status) or _usual(response):
-            case "success":
-                return self._of_success(response, why)
-            case "throttled":
-                return Throttled(why, self._wait(response), status, response.body)
-            case "retry":
-                return Retry(why, status, response.body, self._wait(response))
-            case "unauthorised":
-                return Unauthorised(why, status, response.body)
-            case "unregistered":
-                return Unregistered(self._target(message), why, status)
-            case "reject" if 300 <= status < 400:
-                why += " (redirects are not followed)"
-        return Rejected(why, status, response.body)
+        found = self._meanings.get(response.status) or statuses.meaning(response, self._ours)
+        if found is not Meaning.SUCCESS:
+            wait, target = self._wait(response), self._target(message)
+            return statuses.outcome_of(found, response, reason(response), wait, target)
+        if self.options.success_if:
+            return self._of_success(message, response, reason(response))
+        return Delivered()
 
     def _target(self, message: Message) -> str:
+        if not self.target_field:
+            return ""
         target = message.payload.get(self.target_field)
         return target if isinstance(target, str) else (message.raw(self.target_field) or b"").decode()
 
-    def _of_success(self, response: Response, why: str) -> Outcome:
-        """A success by its status may still say otherwise in its body."""
-        if not self.options.success_if:
-            return Delivered()
+    def _of_success(self, message: Message, response: Response, why: str) -> Outcome:
+        """The outcome by the body of a response whose status is a success."""
         answer = decoded(response.body)
         if answer is None:
-            return Retry(f"{why} (`success_if` needs an answer in JSON)", response.status, response.body)
+            # The API has accepted the request: a retry would send it twice.
+            return Rejected(f"{why} (`success_if` needs an answer in JSON)", response.status, response.body)
         if _holds(self.options.success_if, answer, all):
             return Delivered()
         if _holds(self.options.unauthorised_if, answer, any):
-            return Unauthorised(why, response.status, response.body)
+            return Unauthorised(why, response.status, response.body, self._target(message))
         if _holds(self.options.retry_if, answer, any):
             return Retry(why, response.status, response.body, self._wait(response))
         return Rejected(why, response.status, response.body)
@@ -289,18 +218,6 @@ class Http(HttpProvider[HttpRequestOptions]):
     async def verify(self) -> str:
         """Sends nothing: what an API would accept is known to itself alone."""
         return f"nothing was sent; requests go to {self._url.origin}"
-
-
-def _usual(response: Response) -> str:
-    """The usual meaning of a status."""
-    status = response.status
-    if status == 503 and "retry-after" in response.headers:
-        return "throttled"
-    if status == 408 or status >= 500 or status < 200:
-        return "retry"
-    if status < 300:
-        return "success"
-    return {429: "throttled", 401: "unauthorised"}.get(status, "reject")
 
 
 def _at(path: str, tree: Any) -> Any:

@@ -17,9 +17,8 @@ from pydantic import Field, field_validator, model_validator
 
 from relay.errors import TransportError, UsageError
 from relay.message import Message
-from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised
-from relay.provider import HttpProvider, Request, Response
-from relay.provider.retry_after import retry_after
+from relay.outcome import Delivered, Isolate, Outcome, Rejected, Unauthorised
+from relay.provider import HttpProvider, Request, Response, statuses
 from relay.settings.http import HttpOptions
 from relay.settings.values import Secret
 
@@ -156,25 +155,18 @@ class Pusher(HttpProvider[PusherOptions]):
         if 200 <= status < 300:
             return Delivered()
         why = reason(response)
-        match status:
-            case 429:
-                return Throttled(why, retry_after(response.headers, self.clock()), status, response.body)
-            case 503 if "retry-after" in response.headers:
-                return Throttled(why, retry_after(response.headers, self.clock()), status, response.body)
-            case 401 | 403 | 404 | 407:
-                return Unauthorised(why + _advice(response), status, response.body)
-            case 413 if "quota" in response.text.lower():
-                # One page of Pusher's says 413 where the others say 403.
-                return Unauthorised(why + _advice(response), status, response.body)
-            case _ if 300 <= status < 400:
-                return Unauthorised(why + _advice(response), status, response.body)
-            case 408:
-                return Retry(why, status, response.body)
-            case _ if status >= 500 or status < 200:
-                return Retry(why, status, response.body)
-            case 400 | 413 if several:
-                return Isolate(why)
-        return Rejected(why, status, response.body)
+        if self._is_ours(response):
+            return Unauthorised(why + _advice(response), status, response.body)
+        if several and status in {400, 413}:
+            return Isolate(why)
+        return statuses.outcome(response, why, self.clock())
+
+    def _is_ours(self, response: Response) -> bool:
+        """Whether a refusal is about the app or the address, which all messages share."""
+        if response.status == 413:
+            # One page of Pusher's says 413 instead of 403 for a quota that is used up.
+            return "quota" in response.text.lower()
+        return response.status in statuses.OURS or 300 <= response.status < 400
 
     async def verify(self) -> str:
         """Lists the channels of one prefix: signed, and without effect."""
@@ -210,6 +202,9 @@ def _quoted(value: str) -> str:
     return quote(value, safe="")
 
 
+_ADDRESS = " (check app_id, cluster and url)"
+
+
 def _advice(response: Response) -> str:
     """What an operator should look at, in brackets."""
     if response.status == 401 and "timestamp" in response.text.lower():
@@ -217,10 +212,12 @@ def _advice(response: Response) -> str:
     advice = {
         401: " (check key and secret)",
         403: " (the app is disabled, or over its quota)",
-        404: " (check app_id, cluster and url)",
-        407: " (a proxy wants credentials)",
+        404: _ADDRESS,
+        405: _ADDRESS,
+        407: " (a proxy requires credentials)",
+        410: _ADDRESS,
         413: " (the app is over its quota)",
     }
-    where = response.headers.get("location", "")[:200]
-    redirect = f" (redirects are not followed: check `url`; it points to {where!r})"
-    return redirect if 300 <= response.status < 400 else advice.get(response.status, "")
+    if 300 <= response.status < 400:
+        return f"{statuses.redirect_note(response)} (check `url`)"
+    return advice.get(response.status, "")

@@ -12,9 +12,10 @@ from urllib.parse import quote
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from relay.message import Message
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unregistered
-from relay.provider import HttpProvider, Request, Response
+from relay.outcome import Delivered, Outcome, Rejected
+from relay.provider import HttpProvider, Request, Response, statuses
 from relay.provider.retry_after import retry_after
+from relay.provider.statuses import Meaning
 from relay.settings.http import HttpOptions
 from relay.settings.options import DestinationOptions
 from relay.settings.redaction import is_credential
@@ -23,10 +24,14 @@ from relay.settings.values import Secret, Switch
 from ._shared.answers import reason
 from ._shared.hosts import host_of
 from ._shared.networks import PrivateAccess, networks
+from ._shared.status_options import StatusOptions
 from ._shared.webhook_limits import check_headers, check_secrets, check_url
 from ._shared.webhook_signing import is_private, signatures, signer
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
+
+GONE = 410
+"""A status by which an endpoint asks to be removed (Standard Webhooks, "Delivery")."""
 
 _METHODS = get_args(Method)
 _FIELDS = ("url", "body", "headers", "method", "secrets")
@@ -48,6 +53,8 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     """The method of messages that name none."""
     headers: dict[str, str] = {}
     """Sent with every request; a message's own headers win."""
+    statuses: StatusOptions = StatusOptions()
+    """Statuses with another meaning than usual; `unregistered` reports the URL."""
     allow_private: PrivateAccess = False
     """Whether URLs that messages bring may reach private addresses: true, false, or a list of networks."""
 
@@ -121,6 +128,12 @@ class Webhook(HttpProvider[WebhookOptions]):
         if options.url is None:
             self.target_field = "url"
         self.guarded = options.url is None and options.allow_private is not True
+        self._meanings = options.statuses.meanings()
+        self._ours = frozenset[int]()
+        if options.url is not None:
+            self._ours = statuses.OURS
+        elif options.proxy is not None:
+            self._ours = statuses.PROXY
 
     def check(self, message: Message) -> Rejected | None:
         payload = message.payload
@@ -190,29 +203,17 @@ class Webhook(HttpProvider[WebhookOptions]):
         return [self._outcome(message, response)]
 
     def _outcome(self, message: Message, response: Response) -> Outcome:
-        status = response.status
-        if 200 <= status < 300:
+        found = self._meanings.get(response.status) or self._usual(response)
+        if found is Meaning.SUCCESS:
             return Delivered()
-        why = reason(response)
-        match status:
-            case 410:
-                return Unregistered(self.options.url or message.payload["url"], why, status)
-            case 429:
-                return Throttled(why, retry_after(response.headers, self.clock()), status, response.body)
-            case 503 if "retry-after" in response.headers:
-                return Throttled(why, retry_after(response.headers, self.clock()), status, response.body)
-            case 408:
-                return Retry(why, status, response.body)
-            case _ if status >= 500 or status < 200:
-                return Retry(why, status, response.body)
-            case _ if status < 400:
-                where = response.headers.get("location", "")[:200]
-                return Rejected(
-                    f"status {status}: redirects are not followed (it points to {where!r})",
-                    status,
-                    response.body,
-                )
-        return Rejected(why, status, response.body)
+        target = self.options.url or message.payload["url"] if found is Meaning.UNREGISTERED else ""
+        after = retry_after(response.headers, self.clock())
+        return statuses.outcome_of(found, response, reason(response), after, target)
+
+    def _usual(self, response: Response) -> Meaning:
+        if response.status == GONE and self.options.url is None:
+            return Meaning.UNREGISTERED
+        return statuses.meaning(response, self._ours)
 
     async def verify(self) -> str:
         """Sends nothing: a receiver has no way to say that it would accept."""

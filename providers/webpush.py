@@ -12,7 +12,7 @@ from pydantic import field_validator
 
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
-from relay.provider import HttpProvider, Request, Response
+from relay.provider import HttpProvider, Request, Response, statuses
 from relay.provider.retry_after import retry_after
 from relay.settings.options import DestinationOptions
 from relay.settings.values import Duration, Secret
@@ -33,6 +33,17 @@ _FIELDS = ("subscription", "data", "ttl", "urgency", "topic")
 _KNOWN = re.compile(
     r"fcm\.googleapis\.com|(.+\.)?push\.services\.mozilla\.com|(.+\.)?push\.apple\.com|.+\.notify\.windows\.com"
 )
+_OF_ANOTHER_KEY = (
+    b"VapidPkHashMismatch",  # Apple
+    b"VAPID public key mismatch",  # Mozilla
+    b"do not correspond to the credentials used to create the subscriptions",  # FCM, and three older texts
+    b"does not correspond to the sender ID",
+    b"UnauthorizedRegistration",
+    b"MismatchSenderId",
+)
+"""Texts of a 400, 401 or 403 that say that the browser subscribed with another VAPID key than ours."""
+_BAD_SENDER = (*_OF_ANOTHER_KEY, b"Vapid", b"BadJwtToken", b"BadAuthorizationHeader")
+"""Texts of a 400 that accuse the sender and not the message."""
 _UNREACHABLE = (".local", ".localhost", ".localdomain", ".internal", ".invalid", ".test")
 _SUBJECT = re.compile(r"mailto:[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+|https://[^\s]+")
 
@@ -164,34 +175,40 @@ class WebPush(HttpProvider[WebPushOptions]):
         why = reason(response)
         match status:
             case 404 | 410:
-                return Unregistered(message.payload["subscription"]["endpoint"], why, status)
+                return Unregistered(_endpoint(message), why, status)
             case 406 | 429 | 503 if message.destination:
                 return Throttled(why, retry_after(response.headers, self.clock()), status, body)
             case 406 | 429 | 503:
                 # One push service asks for it, and the others go on.
                 after = retry_after(response.headers, self.clock())
                 return Retry(why, status, body, PAUSE if after is None and status != 503 else after)
-            case 401 | 403:
-                return self._refused(message, why, response)
-            case 400 if b"Vapid" in body or b"UnauthorizedRegistration" in body:
-                return self._refused(message, why, response)
-            case 408:
-                return Retry(why, status, body)
-        if status >= 500 or status < 200:
-            return Retry(why, status, body)
-        return Rejected(why, status, body)
+        if status in statuses.CREDENTIALS or (status == 400 and _says(body, _BAD_SENDER)):
+            return self._refused(message, why, response)
+        return statuses.outcome(response, why, self.clock())
 
     def _refused(self, message: Message, why: str, response: Response) -> Outcome:
-        """Our key is wrong, if a service says so that we know: an endpoint that anybody may have made up
-        must not hold the lane."""
-        host = urlsplit(message.payload["subscription"]["endpoint"]).hostname or ""
-        if _KNOWN.fullmatch(host) or not self.guarded:
-            return Unauthorised(why, response.status, response.body)
+        """Our key may be wrong, or this subscription belongs to another key.
+
+        Only services that we know can accuse our key: anybody can make up an endpoint.
+        """
+        endpoint = _endpoint(message)
+        if not self.guarded or _KNOWN.fullmatch(urlsplit(endpoint).hostname or ""):
+            stale = _says(response.body, _OF_ANOTHER_KEY)
+            return Unauthorised(why, response.status, response.body, endpoint, unregistered=stale)
         return Rejected(why, response.status, response.body)
 
     async def verify(self) -> str:
         """Sends nothing: a push service has no way to say that it would accept."""
         return f"nothing was sent; the VAPID key and {self.options.subject} are well-formed"
+
+
+def _endpoint(message: Message) -> str:
+    endpoint: str = message.payload["subscription"]["endpoint"]
+    return endpoint
+
+
+def _says(body: bytes, texts: Sequence[bytes]) -> bool:
+    return any(text in body for text in texts)
 
 
 def _keys(subscription: object) -> tuple[bytes, bytes]:

@@ -233,9 +233,11 @@ async def test_allow_private_opens_what_it_names(
 async def test_a_gone_endpoint_is_feedback_and_no_dead_letter(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+    hook = {"type": "webhook", "allow_private": True}
+    config = write_config(tmp_path, redis_server.url, {"hook": hook})
     receiver.answers.append(Answer(410, b"gone"))
-    await redis.rpush("notifications", '{"id": "a", "reply_to": "receipts:1", "payload": {"body": {}}}')
+    payload = {"url": f"{receiver.url}/hook", "body": {}}
+    await redis.rpush("notifications", json.dumps({"id": "a", "reply_to": "receipts:1", "payload": payload}))
     assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
     ((_, entry),) = await redis.xrange("relay:feedback")
     assert entry[b"target"].decode() == f"{receiver.url}/hook"

@@ -58,7 +58,7 @@ async def run(path: str, redis: Redis, *messages: tuple[str, dict[str, Any]], **
 def slack_hook(request: Received) -> Answer:
     assert request.headers["content-type"] == "application/json"
     text = json.loads(request.body)["text"]
-    return Answer(404, b"channel_not_found") if "nowhere" in text else Answer(200, b"ok")
+    return Answer(400, b"invalid_payload") if "nowhere" in text else Answer(200, b"ok")
 
 
 async def test_slack_incoming_webhook(
@@ -76,7 +76,7 @@ async def test_slack_incoming_webhook(
     )
     assert outcomes == {
         "0": "delivered",
-        "1": "rejected 404 channel_not_found",
+        "1": "rejected 400 invalid_payload",
         "2": "rejected payload.title: missing",
     }
     assert [(request.path, json.loads(request.body)) for request in receiver.requests] == [

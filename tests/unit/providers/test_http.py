@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -430,33 +429,7 @@ def outcome(response: Response, payload: Any = None, **options: Any) -> Outcome:
     return found
 
 
-OUTCOMES: dict[str, type[Outcome]] = {
-    "delivered": Delivered,
-    "rejected": Rejected,
-    "retry": Retry,
-    "throttled": Throttled,
-    "unauthorised": Unauthorised,
-}
-PAGE = (Path(__file__).parents[3] / "docs/providers/http.md").read_text()
-TABLE = [
-    (int(status), "Retry-After" in how, OUTCOMES[found])
-    for statuses, how, found in re.findall(
-        r"^\| ([0-9, ]+)( with Retry-After)? \| ([a-z]+)", PAGE, re.MULTILINE
-    )
-    for status in statuses.split(", ")
-]
-
-
-@pytest.mark.parametrize(("status", "after", "expected"), TABLE)
-def test_answers_by_the_table_of_the_page(status: int, after: bool, expected: type[Outcome]) -> None:
-    found = outcome(Response(status, {"retry-after": "7"} if after else {}, b"why"))
-    assert isinstance(found, expected)
-    if expected is Throttled and after:
-        assert found == Throttled(f"{status} why", 7.0, status, b"why")
-
-
-def test_the_page_says_something_of_every_kind_of_status() -> None:
-    assert {status for status, _, _ in TABLE} >= {200, 204, 301, 400, 401, 403, 404, 408, 410, 429, 500, 503}
+# The tables of the page are tested in test_statuses.py.
 
 
 def test_lists_of_statuses_win() -> None:
@@ -481,10 +454,49 @@ def test_lists_of_statuses_win() -> None:
     assert by(423) == Retry("status 423", 423)
     assert by(509, **{"retry-after": "9"}) == Throttled("status 509", 9.0, 509)
     assert by(500) == Rejected("status 500", 500)
-    assert by(403) == Unauthorised("status 403", 403)
+    assert by(403) == Unauthorised("status 403", 403, target="17")
     assert by(410) == Unregistered("17", "status 410", 410)
     assert by(201) == Delivered()
     assert by(302) == Rejected("status 302 (redirects are not followed)", 302)
+
+
+DISCORD = "https://discord.example/api/webhooks/${payload.id}/${payload.token}"
+BEARER = {"Authorization": "Bearer ${provider.secret}"}
+
+
+@pytest.mark.parametrize(
+    ("options", "ours"),
+    [
+        # A revoked webhook of Slack (403 invalid_token, 404 no_service): the URL is the credential.
+        ({}, {401, 403, 404, 405, 410}),
+        (
+            {"url": "https://api.example.com/bot${provider.secret}/send", "secret": "s"},
+            {401, 403, 404, 405, 410},
+        ),
+        ({"headers": {"Idempotency-Key": "${message.id}"}}, {401, 403, 404, 405, 410}),
+        (
+            {"body": {"token": "${payload.device}"}, "headers": BEARER, "secret": "s"},
+            {401, 403, 404, 405, 410},
+        ),
+        # The URL or the credentials come from the message.
+        ({"url": DISCORD}, set()),
+        ({"url": f"{URL}?token=${{payload.token}}"}, set()),
+        ({"headers": {"Authorization": "Bearer ${payload.token}"}}, {404, 405, 410}),
+        ({"headers": {"X-Key": "${payload.key}", **BEARER}, "secret": "s"}, {404, 405, 410}),
+        ({"form": {"token": "${payload.token}", "text": "x"}}, {404, 405, 410}),
+        ({"body": {"auth": {"api_key": "${payload.key}"}}}, {404, 405, 410}),
+        # Credentials of the file for a resource that the message names.
+        ({"url": f"{URL}/${{payload.id}}", "headers": BEARER, "secret": "s"}, {401}),
+        ({"url": f"{URL}/${{payload.id}}", "headers": {"X-Api-Key": "abc"}}, {401}),
+        ({"url": f"{URL}/${{payload.id}}", "form": {"key": "${provider.secret}"}, "secret": "s"}, {401}),
+    ],
+)
+def test_a_refusal_may_be_our_fault_unless_url_or_credentials_come_from_the_message(
+    options: dict[str, Any], ours: set[int]
+) -> None:
+    for status in (401, 403, 404, 405, 410):
+        found = outcome(Response(status, {}, b"no"), {"id": 1, "token": "t", "key": "k"}, **options)
+        assert type(found) is (Unauthorised if status in ours else Rejected), status
 
 
 def test_a_retry_waits_as_long_as_the_answer_asks() -> None:
@@ -522,9 +534,9 @@ def test_a_success_may_say_otherwise_in_its_body(body: Any, expected: type[Outco
     assert isinstance(found, expected)
 
 
-def test_a_success_in_no_json_is_tried_again() -> None:
+def test_a_success_without_json_is_rejected_because_a_retry_would_be_a_duplicate() -> None:
     found = outcome(Response(200, {}, b"<html>"), success_if={"ok": True})
-    assert found == Retry("200 <html> (`success_if` needs an answer in JSON)", 200, b"<html>")
+    assert found == Rejected("200 <html> (`success_if` needs an answer in JSON)", 200, b"<html>")
 
 
 def test_a_fan_out_fills_the_field_that_the_file_names() -> None:

@@ -30,7 +30,7 @@ from providers._shared.webpush_crypto import (
 )
 from providers.webpush import WebPush, WebPushOptions
 from relay.message import Message, parse_envelope
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
+from relay.outcome import Rejected, Retry, Unauthorised
 from relay.provider import Response
 
 NOW = 1_800_000_000.0
@@ -261,35 +261,54 @@ def test_the_largest_data_is_taken() -> None:
 # Answers
 
 
-ANSWERS: list[tuple[int, bytes, type[Outcome]]] = [
-    *((status, b"", Delivered) for status in (200, 201, 202, 204)),
-    (301, b"", Rejected),
-    (307, b"", Rejected),
-    (400, b'{"errno":110}', Rejected),
-    (400, b'{"reason":"BadWebPushTopic"}', Rejected),
-    (400, b'{"reason":"VapidPkHashMismatch"}', Unauthorised),
-    (400, b"UnauthorizedRegistration", Unauthorised),
-    (401, b'{"errno":109}', Unauthorised),
-    (403, b'{"reason":"BadJwtToken"}', Unauthorised),
-    (404, b'{"errno":102}', Unregistered),
-    (405, b"", Rejected),
-    (406, b"", Retry),
-    (408, b"", Retry),
-    (410, b'{"errno":103}', Unregistered),
-    (413, b'{"errno":104}', Rejected),
-    (429, b"", Retry),
-    (500, b"", Retry),
-    (502, b'{"errno":900}', Retry),
-    (503, b'{"errno":201}', Retry),
+# The table of the page is tested in test_statuses.py.
+
+OTHER_KEY = [
+    (400, b'{"reason":"VapidPkHashMismatch"}'),
+    (403, b'{"reason":"VapidPkHashMismatch"}'),
+    (400, b"<TITLE>UnauthorizedRegistration</TITLE>"),
+    (403, b"MismatchSenderId"),
+    (
+        403,
+        b"the VAPID credentials in the authorization header do not correspond to the credentials used to "
+        b"create the subscriptions.",
+    ),
+    (
+        403,
+        b"the key in the authorization header does not correspond to the sender ID used to subscribe",
+    ),
+    (401, b'{"code":401,"errno":109,"error":"Unauthorized","message":"VAPID public key mismatch"}'),
+]
+BAD_SENDER = [
+    (401, b'{"errno":109}'),
+    (401, b""),
+    (403, b'{"reason":"BadJwtToken"}'),
+    (400, b'{"reason":"BadJwtToken"}'),
+    (400, b'{"reason":"BadAuthorizationHeader"}'),
+    (400, b'{"reason":"BadVapidPublicKey"}'),
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "outcome"), ANSWERS)
-def test_answers_by_their_status(status: int, body: bytes, outcome: type[Outcome]) -> None:
+@pytest.mark.parametrize(("status", "body"), OTHER_KEY)
+def test_a_subscription_for_another_key_is_gone_if_it_alone_is_refused(status: int, body: bytes) -> None:
     (found,) = a_webpush().outcomes([a_message()], Response(status, {}, body))
-    assert isinstance(found, outcome)
-    if isinstance(found, Unregistered):
-        assert found.target == ENDPOINT
+    assert isinstance(found, Unauthorised)
+    assert (found.target, found.unregistered, found.status) == (ENDPOINT, True, status)
+    assert found.reason.startswith(f"{status} ")
+
+
+@pytest.mark.parametrize(("status", "body"), BAD_SENDER)
+def test_a_refusal_of_the_sender_names_the_subscription_that_it_was_for(status: int, body: bytes) -> None:
+    (found,) = a_webpush().outcomes([a_message()], Response(status, {}, body))
+    assert isinstance(found, Unauthorised)
+    assert (found.target, found.unregistered) == (ENDPOINT, False)
+
+
+@pytest.mark.parametrize("reason", ["BadWebPushTopic", "BadTtl", "BadUrgency", "BadWebPushRequest"])
+def test_a_bad_request_is_about_the_message(reason: str) -> None:
+    body = json.dumps({"reason": reason}).encode()
+    (found,) = a_webpush().outcomes([a_message()], Response(400, {}, body))
+    assert isinstance(found, Rejected)
 
 
 def test_one_service_s_throttle_is_about_its_own_messages() -> None:
