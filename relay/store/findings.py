@@ -124,6 +124,8 @@ def _loading(info: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _persistence(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Iterator[Finding]:
+    if info.get("loading"):
+        return  # until all data are there, INFO shows an append-only file that is off
     bad = False
     if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
         bad = True

@@ -36,8 +36,8 @@ async def examine(client: Client, settings: Settings, asking: Asking = Asking.EV
     """All findings about the Redis of these settings. Raises StoreError."""
     prefix = settings.redis.prefix
     servers = await _servers(client, asking)
-    if any(finding.subject == "cluster" for finding in servers):
-        # Keys are on other nodes, too: no other finding about this one would be true.
+    if any(finding.subject in ("cluster", "loading") for finding in servers):
+        # Keys are on other nodes too, or not there yet: no other finding would be true.
         return servers
     overview = await look(client, settings)
     return [

@@ -163,6 +163,24 @@ async def test_push_refuses_what_the_provider_would_and_says_why_in_one_line(
     assert (await redis.llen("hits"), await redis.llen("mixed")) == (1, 3)
 
 
+async def test_push_refuses_what_the_queue_does_not_allow(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    providers = {name: {"type": "webhook", "url": "http://127.0.0.1:1/"} for name in ("hook", "hidden")}
+    queues = [{"name": "q", "provider": "hook", "reply_to": ["receipts:*"]}]
+    config = str(write_config(tmp_path, redis_server.url, providers, queues))
+    for fields, why in (
+        ({"provider": "hidden"}, "provider: the queue 'q' does not admit 'hidden', only hook"),
+        ({"reply_to": "celery"}, "reply_to: 'celery' is not among the lists that the queue 'q' allows"),
+        ({"reply_to": "q"}, "reply_to: 'q' is a queue; its receipts would be taken for messages"),
+        ({"reply_to": "relay:wake"}, "reply_to: keys that start with 'relay:' are relay's own"),
+    ):
+        pushed = await relay("push", "q", json.dumps({"payload": {"body": 1}, **fields}), "-c", config)
+        assert (pushed.code, pushed.err.count("\n")) == (2, 1)
+        assert pushed.err.startswith(f"message 1: {why}")
+    assert not await redis.exists("q")
+
+
 async def test_pause_and_resume_work_at_once_over_the_fleet(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:

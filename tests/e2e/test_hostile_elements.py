@@ -83,6 +83,7 @@ async def test_an_element_that_is_no_message_stops_nobody_and_is_answered_if_it_
         message("hidden", provider="hidden"),
         message("other", provider="other"),
         message("forever", deliver_at="5138-11-16T09:46:39Z"),
+        message("values", payload={"targets": [1] * 600_000}),
         message("celery", reply_to="celery"),
         message("own", reply_to="relay:wake"),
         '{"id": "broken", "reply_to": "receipts:1", "payload": {',
@@ -105,6 +106,7 @@ async def test_an_element_that_is_no_message_stops_nobody_and_is_answered_if_it_
     expected = [
         f"{len(elements[0])} bytes; the queue 'q' takes at most",
         "unknown field",
+        "payload.targets: 600004 values or more; there may be 250000",
         "deliver_at: ",
         "reply_to: 'celery' is not among the lists",
         "reply_to: keys that start with 'relay:' are relay's own",

@@ -156,3 +156,22 @@ async def test_own_keys_are_out_of_reach_by_whatever_name_the_server_goes(
         assert json.loads((await redis.blpop(["receipts:ends"], 30))[1])["outcome"] == "delivered"
     assert await running.ended() == 0
     assert await redis.exists("relay:feedback", "relay:{fleet}:recovery") == 0
+
+
+async def test_a_message_cannot_trim_what_other_messages_wrote(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    live = {"type": "redis", "streams": ["news"], "min_maxlen": 1000}
+    config = write_config(tmp_path, redis_server.url, {"live": live})
+    async with redis.pipeline() as pipe:
+        for number in range(500):
+            pipe.xadd("news", {"data": number})
+        await pipe.execute()
+    async with worker(config):
+        for maxlen, outcome in ((1, "rejected"), (999, "rejected"), (1000, "delivered")):
+            await push(redis, {"stream": "news", "data": "x", "maxlen": maxlen}, reply_to="receipts:ends")
+            receipt = json.loads((await redis.blpop(["receipts:ends"], 120))[1])
+            assert receipt["outcome"] == outcome
+            if outcome == "rejected":
+                assert receipt["reason"] == "maxlen: must be at least 1000, the option `min_maxlen`"
+    assert await redis.xlen("news") == 501

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +221,27 @@ async def test_a_master_that_no_sentinel_knows_is_named(tmp_path: Path) -> None:
         assert "No master found for 'nobody'" in text
     finally:
         sentinel.stop()
+
+
+async def test_a_server_that_loads_its_data_is_a_warning(tmp_path: Path) -> None:
+    server = RedisServer(BINARY, tmp_path).start()
+    try:
+        async with Redis(port=server.port) as admin:
+            await admin.mset({f"ballast {number}": "x" * 2000 for number in range(500)})
+            await admin.execute_command("BGREWRITEAOF")
+            while (await admin.info("persistence"))["aof_rewrite_in_progress"]:
+                await asyncio.sleep(0.02)
+        server.kill()
+        server.options = ("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024")
+        starting = asyncio.create_task(asyncio.to_thread(server.start))
+        found = None
+        async with asyncio.timeout(120):
+            while found is None:
+                with suppress(StoreError):  # it does not listen yet
+                    found = await found_by(server.url)
+        assert list(found) == ["warning loading"]
+        assert "workers wait for it" in found["warning loading"]
+        await starting
+        assert await found_by(server.url) == {}
+    finally:
+        server.stop()
