@@ -1,6 +1,8 @@
-"""What each of APNs' answers means.
+"""The meaning of APNs' answers.
 
-Source: https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns
+Sources:
+https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns,
+https://developer.apple.com/documentation/usernotifications/handling-error-responses-from-apns
 """
 
 from __future__ import annotations
@@ -11,56 +13,57 @@ from relay.provider import Response
 from .answers import json_object
 
 TOKEN_EXPIRED = "ExpiredProviderToken"  # noqa: S105
+BAD_EXPIRATION = "BadExpirationDate"
 
-_GONE = frozenset({"BadDeviceToken", "DeviceTokenNotForTopic", "Unregistered", "ExpiredToken"})
-_OURS = frozenset(
-    {
-        "BadTopic",
-        "MissingTopic",
-        "TopicDisallowed",
-        TOKEN_EXPIRED,
-        "InvalidProviderToken",
-        "MissingProviderToken",
-        "UnrelatedKeyIdInToken",
-        "BadEnvironmentKeyIdInToken",
-        "BadEnvironmentKeyInToken",
-        "BadCertificate",
-        "BadCertificateEnvironment",
-        "Forbidden",
-    }
+_GONE = frozenset(
+    {"BadDeviceToken", "DeviceTokenNotForTopic", "Unregistered", "ExpiredToken", "ChannelNotRegistered"}
 )
-_TOPICS = frozenset({"BadTopic", "MissingTopic", "TopicDisallowed"})
+_TOPICS = frozenset({"BadTopic", "MissingTopic", "TopicDisallowed", "TopicMismatch", "FeatureNotEnabled"})
+"""Reasons about the topic. The message is at fault if it names the topic itself."""
 
-DEVICE_PAUSE = 30.0
-"""Seconds after TooManyRequests, which is about one device and not about us."""
+_MAY_BE_OURS = _TOPICS | {
+    TOKEN_EXPIRED,
+    "InvalidProviderToken",
+    "MissingProviderToken",
+    "UnrelatedKeyIdInToken",
+    "BadEnvironmentKeyIdInToken",
+    "BadEnvironmentKeyInToken",
+    "BadCertificate",
+    "BadCertificateEnvironment",
+    "Forbidden",
+}
+
+TARGET_PAUSE = 30.0
+"""Seconds after TooManyRequests, which is about one device or channel."""
 
 TOKEN_PAUSE = 60.0
 """Seconds for which the lane holds after TooManyProviderTokenUpdates."""
 
 
 def reason_of(response: Response) -> tuple[str, float | None]:
-    """The reason and, of a device that is gone, since when (Unix seconds)."""
+    """Return the reason and, for a device that is gone, since when (Unix seconds)."""
     body = json_object(response.body)
     since = body.get("timestamp")
-    return str(body.get("reason", "")), since / 1000 if isinstance(since, int | float) else None
+    return str(body.get("reason") or ""), since / 1000 if isinstance(since, int | float) else None
 
 
-def outcome(response: Response, device: str, *, own_topic: bool) -> Outcome:
-    """`own_topic`: the message brought its topic itself, so a bad one is its fault and not the file's."""
+def outcome(response: Response, target: str, *, own_topic: bool) -> Outcome:
+    """Return the outcome of a push to `target`. `own_topic`: the message names its topic itself."""
     status, body = response.status, response.body
-    if status == 200:
-        return Delivered(response.headers.get("apns-id", ""))
+    if 200 <= status < 300:
+        headers = response.headers
+        return Delivered(headers.get("apns-id") or headers.get("apns-request-id") or "")
     why, since = reason_of(response)
     line = f"{status} {why}".strip()
     if why in _GONE or status == 410:
-        return Unregistered(device, line, status, since)
-    if why in _OURS:
-        if own_topic and why in _TOPICS:
-            return Rejected(line, status, body)
-        return Unauthorised(line, status, body)
+        return Unregistered(target, line, status, since)
+    if own_topic and why in _TOPICS:
+        return Rejected(line, status, body)
+    if why in _MAY_BE_OURS:
+        return Unauthorised(line, status, body, target)
     match why:
         case "TooManyRequests":
-            return Retry(line, status, body, DEVICE_PAUSE)
+            return Retry(line, status, body, TARGET_PAUSE)
         case "TooManyProviderTokenUpdates":
             return Throttled(line, TOKEN_PAUSE, status, body)
         case "Shutdown" | "IdleTimeout":
@@ -68,5 +71,5 @@ def outcome(response: Response, device: str, *, own_topic: bool) -> Outcome:
     if status in {408, 429} or status >= 500 or status < 400:
         return Retry(line, status, body)
     if status == 403:
-        return Unauthorised(line, status, body)
+        return Unauthorised(line, status, body, target)
     return Rejected(line, status, body)

@@ -35,6 +35,7 @@ COMMANDS = {
     "demo": Entry(
         "demo", "demo", "Show a backlog of thousands go out at the configured rate, and no faster."
     ),
+    "apns": Entry("apns", "app", "Broadcast channels of APNs: create, list and delete them."),
     "schema": Entry("schema", "schema", "Print a JSON Schema."),
     "providers": Entry(
         "providers", "providers", "List the adapters, built in and installed, with the options of each."

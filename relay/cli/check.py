@@ -47,7 +47,8 @@ def check(
     common.data.print(f"{settings.path}: ok ({queues} queues, {providers} providers)", highlight=False)
     for finding in local_findings(settings):
         print_finding(finding)
-    if connect and not common.run(_reach(settings)):
+    # With asyncio's own loop, a thread of pyreqwest may still run Python code at exit, which aborts us.
+    if connect and not common.run(_reach(settings), common.fastest_loop()):
         raise typer.Exit(1)
 
 

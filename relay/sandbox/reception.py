@@ -51,7 +51,8 @@ class Reception:
             if own.answer or own.ending:
                 return own
             delay = own.delay
-        general = self.fault_injector.decide(emulator.name, len(verdict.messages), emulator.gone)
+        gone = emulator.gone if verdict.messages else 0
+        general = self.fault_injector.decide(emulator.name, len(verdict.messages), gone)
         return replace(general, delay=delay + general.delay) if delay else general
 
     def log(self, provider: str, call: Call, status: int, messages: Sequence[Received]) -> None:

@@ -93,7 +93,7 @@ async def test_a_push_arrives_and_is_shown(sandbox: Sandbox) -> None:
         (entry,) = sandbox.request_log.latest()
         assert (entry["provider"], entry["target"], entry["event"]) == ("apns", DEVICE, "alert")
         assert (entry["message_id"], entry["body"]) == (MESSAGE_ID, '{"aps":{"alert": "Hi"}}')
-        assert "takes our credentials (400 BadDeviceToken)" in await sender.apns.verify()
+        assert "accepts our credentials (400 BadDeviceToken)" in await sender.apns.verify()
 
 
 async def test_the_first_push_is_alone_and_then_many_share_a_connection(sandbox: Sandbox) -> None:

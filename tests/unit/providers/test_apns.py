@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,10 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
-from providers.apns import LARGEST, LARGEST_VOIP, TOKEN_LIFE, Apns, ApnsOptions, apns_id, push_type, read_key
+from providers._shared.apns_push import LARGEST, LARGEST_VOIP, apns_id, push_type
+from providers._shared.apns_token import LIFETIME, read_key
+from providers.apns import Apns, ApnsOptions
 from relay.errors import UsageError
 from relay.message import Message, parse_envelope
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.outcome import Delivered, Rejected, Unauthorised
 from relay.provider import Request, Response
 from testing.http2_server import certificates
 
@@ -70,7 +71,7 @@ def test_headers_of_an_alert() -> None:
     }
     assert jwt.get_unverified_header(token)["kid"] == "ABC123DEFG"
     claims = jwt.decode(token, PUBLIC, algorithms=["ES256"], options={"verify_iat": False})
-    assert claims == {"iss": "DEF123GHIJ", "iat": int(NOW) // TOKEN_LIFE * TOKEN_LIFE}
+    assert claims == {"iss": "DEF123GHIJ", "iat": int(NOW) // LIFETIME * LIFETIME}
 
 
 def test_what_the_envelope_asks_for_is_said_in_apple_s_words() -> None:
@@ -179,6 +180,82 @@ def test_a_certificate_needs_no_token_and_no_topic(tmp_path: Path) -> None:
     assert "needs a provider token" in refused.reason
 
 
+# Live Activities and broadcast channels
+
+CHANNEL = "dHN0LXNyY2gtY2hubA=="
+UPDATE = {"timestamp": 1_800_001_000, "event": "update", "content-state": {"home": 2, "guest": 1}}
+
+
+def a_broadcast(payload: Any = None, **envelope: Any) -> Message:
+    payload = {"channel_id": CHANNEL, "aps": UPDATE, **(payload or {})}
+    element = json.dumps({"id": "goal-3", **envelope, "payload": payload}).encode()
+    return parse_envelope(element, "notifications", NOW)[1]
+
+
+@pytest.mark.parametrize("event", ["start", "update", "end"])
+def test_a_push_with_an_event_is_one_of_a_live_activity(event: str) -> None:
+    found = headers({"aps": {"timestamp": 1_800_001_000, "event": event, "content-state": {}}})
+    assert found["apns-push-type"] == "liveactivity"
+    assert found["apns-topic"] == "com.example.app.push-type.liveactivity"
+
+
+def test_a_broadcast_goes_to_the_app_and_names_its_channel() -> None:
+    request = an_apns().request([a_broadcast()])
+    found = dict(request.headers)
+    assert found.pop("authorization").startswith("bearer ")
+    assert request.url == "https://api.push.apple.com/4/broadcasts/apps/com.example.app"
+    assert found == {
+        "apns-request-id": apns_id("goal-3"),
+        "apns-channel-id": CHANNEL,
+        "apns-push-type": "liveactivity",
+        "apns-priority": "10",
+        "apns-expiration": "0",
+    }
+    assert json.loads(request.body) == {"aps": UPDATE}
+
+
+def test_the_envelope_s_fields_reach_a_broadcast() -> None:
+    found = an_apns().request([a_broadcast(ttl=90, priority="low", collapse_key="score")]).headers
+    assert (found["apns-expiration"], found["apns-priority"]) == (str(int(NOW) + 90), "5")
+    assert "apns-collapse-id" not in found
+    own = {"apns-expiration": "0", "apns-priority": 1, "apns-topic": "com.example.tv.push-type.liveactivity"}
+    request = an_apns().request([a_broadcast({"headers": own}, ttl=90)])
+    assert request.url.endswith("/4/broadcasts/apps/com.example.tv")
+    assert (request.headers["apns-expiration"], request.headers["apns-priority"]) == ("0", "1")
+    assert "apns-topic" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("payload", "word"),
+    [
+        ({"device_token": "00fc"}, "either a channel_id or a device_token"),
+        ({"channel_id": "not base64"}, "channel_id: must be the base64 text"),
+        ({"channel_id": 7}, "channel_id: must be the base64 text"),
+        ({"aps": None}, "aps: must be an object"),
+        ({"aps": {"event": "start"}}, "a broadcast cannot start a Live Activity"),
+        ({"headers": {"apns-push-type": "alert"}}, "a broadcast is always liveactivity"),
+        ({"headers": {"apns-collapse-id": "x"}}, "no such header"),
+        ({"headers": {"apns-request-id": "17"}}, "headers.apns-request-id: must be a UUID"),
+        ({"headers": {"apns-topic": "com.example/../channels"}}, "must be a bundle id"),
+        ({"aps": {"content-state": "x" * 5120}}, "APNs accepts at most 5120"),
+    ],
+)
+def test_a_broadcast_that_apns_would_refuse_is_refused_before_it_is_sent(
+    payload: dict[str, Any], word: str
+) -> None:
+    refused = an_apns().check(a_broadcast(payload))
+    assert isinstance(refused, Rejected)
+    assert word in refused.reason
+
+
+def test_a_broadcast_needs_a_topic_from_somewhere() -> None:
+    assert an_apns().check(a_broadcast()) is None
+    refused = an_apns(topic=None).check(a_broadcast())
+    assert refused is not None
+    assert "apns-topic: missing" in refused.reason
+    assert an_apns(topic=None).check(a_broadcast({"headers": {"apns-topic": "com.example.app"}})) is None
+
+
 # Limits
 
 
@@ -242,64 +319,8 @@ def test_a_key_and_a_certificate_are_one_too_many(tmp_path: Path) -> None:
         options(client_cert=certificate.read_text(), client_key=key.read_text())
 
 
-# Answers
-
-
-def answer(status: int, why: str, **more: Any) -> Response:
-    return Response(status, {}, json.dumps({"reason": why, **more}).encode())
-
-
-OUTCOMES: dict[str, type[Outcome]] = {
-    "rejected": Rejected,
-    "unregistered": Unregistered,
-    "unauthorised": Unauthorised,
-    "retry": Retry,
-    "throttled": Throttled,
-}
-PAGE = (Path(__file__).parents[3] / "docs/providers/apns.md").read_text()
-TABLE = [
-    (int(status), reason, OUTCOMES[outcome])
-    for status, reasons, outcome in re.findall(
-        r"^\| (\d{3}) \| ([A-Za-z, ]+) \| ([a-z]+)", PAGE, re.MULTILINE
-    )
-    for reason in reasons.split(", ")
-]
-ANSWERS = [
-    *TABLE,
-    (400, "SomethingNew", Rejected),
-    (403, "SomethingNew", Unauthorised),
-    (408, "SomethingNew", Retry),
-    (410, "SomethingNew", Unregistered),
-    (429, "SomethingNew", Retry),
-    (500, "", Retry),
-]
-
-
-def test_the_page_lists_every_reason_that_apple_documents_once() -> None:
-    reasons = [reason for _, reason, _ in TABLE]
-    assert len(reasons) == len(set(reasons)) == 33, "Apple's 32, and one that is seen on the wire only"
-
-
-@pytest.mark.parametrize(("status", "why", "outcome"), ANSWERS)
-def test_answers_by_their_reason(status: int, why: str, outcome: type[Outcome]) -> None:
-    (found,) = an_apns().outcomes([a_message()], answer(status, why))
-    assert isinstance(found, outcome)
-
-
-def test_a_device_that_is_gone_is_gone_since_then() -> None:
-    (found,) = an_apns().outcomes([a_message()], answer(410, "Unregistered", timestamp=1_700_000_000_123))
-    assert found == Unregistered(DEVICE, "410 Unregistered", 410, 1_700_000_000.123)
-
-
-def test_a_topic_that_the_message_brought_is_its_own_fault() -> None:
-    (found,) = an_apns().outcomes([a_message({"headers": {"apns-topic": "x"}})], answer(400, "BadTopic"))
-    assert isinstance(found, Rejected)
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"\xff"])
-def test_an_answer_in_no_json_goes_by_its_status(body: bytes) -> None:
-    assert isinstance(an_apns().outcomes([a_message()], Response(502, {}, body))[0], Retry)
-    assert isinstance(an_apns().outcomes([a_message()], Response(200, {"apns-id": "7"}, body))[0], Delivered)
+def answer(status: int, why: str) -> Response:
+    return Response(status, {}, json.dumps({"reason": why}).encode())
 
 
 # Tokens
@@ -323,11 +344,11 @@ class Apple:
 
 
 def test_a_token_is_used_for_forty_minutes_by_all_processes_alike() -> None:
-    now = 750_000 * float(TOKEN_LIFE)
+    now = 750_000 * float(LIFETIME)
     first, second = (Apns("apns", options(), clock=lambda: now) for _ in range(2))
     tokens = []
     for minutes in (0, 20, 39, 40, 79):
-        now = 750_000 * float(TOKEN_LIFE) + minutes * 60
+        now = 750_000 * float(LIFETIME) + minutes * 60
         tokens.append(first.request([a_message()]).headers["authorization"])
     assert len(set(tokens)) == 2
     issued = [
@@ -338,7 +359,7 @@ def test_a_token_is_used_for_forty_minutes_by_all_processes_alike() -> None:
 
 
 async def test_an_expired_token_is_replaced_once_and_not_in_a_storm() -> None:
-    now = 750_000 * float(TOKEN_LIFE) + 1800
+    now = 750_000 * float(LIFETIME) + 1800
     apns = Apns("apns", options(), clock=lambda: now)
     apple = Apple(valid_from=now - 60)
     await apns.start(apple)
@@ -350,7 +371,7 @@ async def test_an_expired_token_is_replaced_once_and_not_in_a_storm() -> None:
 
 
 async def test_messages_under_way_with_an_expired_token_take_the_one_that_replaced_it() -> None:
-    now = 750_000 * float(TOKEN_LIFE) + 1800
+    now = 750_000 * float(LIFETIME) + 1800
     apns = Apns("apns", options(), clock=lambda: now)
     apple = Apple(valid_from=now - 60)
     await apns.start(apple)
@@ -395,11 +416,11 @@ async def test_a_certificate_has_no_token_that_could_be_replaced(tmp_path: Path)
 @pytest.mark.parametrize(
     ("topic", "response", "words"),
     [
-        ("com.example.app", answer(400, "BadDeviceToken"), "takes our credentials (400 BadDeviceToken)"),
+        ("com.example.app", answer(400, "BadDeviceToken"), "accepts our credentials (400 BadDeviceToken)"),
         ("com.example.app", answer(403, "InvalidProviderToken"), None),
         ("com.example.app", answer(400, "TopicDisallowed"), None),
         ("com.example.app", answer(400, "MissingTopic"), None),
-        (None, answer(400, "MissingTopic"), "more cannot be told without a `topic`"),
+        (None, answer(400, "MissingTopic"), "without a `topic` that is all we can check"),
     ],
 )
 async def test_what_a_check_can_tell_without_a_notification(
