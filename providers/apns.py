@@ -130,7 +130,7 @@ class Apns(HttpProvider[ApnsOptions]):
         (message,) = batch
         payload = message.payload
         own_topic = "apns-topic" in headers_of(payload)
-        return [outcome(response, target_of(payload), own_topic=own_topic)]
+        return [outcome(response, target_of(payload), self.clock(), own_topic=own_topic)]
 
     def channels(self) -> apns_channels.Channels:
         """Return the broadcast channels of the configured app. Raises UsageError."""

@@ -8,7 +8,7 @@ https://developer.apple.com/documentation/usernotifications/handling-error-respo
 from __future__ import annotations
 
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
-from relay.provider import Response
+from relay.provider import Response, statuses
 
 from .answers import json_object
 
@@ -47,7 +47,7 @@ def reason_of(response: Response) -> tuple[str, float | None]:
     return str(body.get("reason") or ""), since / 1000 if isinstance(since, int | float) else None
 
 
-def outcome(response: Response, target: str, *, own_topic: bool) -> Outcome:
+def outcome(response: Response, target: str, now: float, *, own_topic: bool) -> Outcome:
     """Return the outcome of a push to `target`. `own_topic`: the message names its topic itself."""
     status, body = response.status, response.body
     if 200 <= status < 300:
@@ -68,8 +68,6 @@ def outcome(response: Response, target: str, *, own_topic: bool) -> Outcome:
             return Throttled(line, TOKEN_PAUSE, status, body)
         case "Shutdown" | "IdleTimeout":
             return Retry(line, status, body, 1.0)
-    if status in {408, 429} or status >= 500 or status < 400:
+    if status == 429:
         return Retry(line, status, body)
-    if status == 403:
-        return Unauthorised(line, status, body, target)
-    return Rejected(line, status, body)
+    return statuses.outcome(response, line, now, ours=statuses.CREDENTIALS, target=target)

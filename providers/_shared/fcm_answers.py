@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
-from relay.provider import Response
+from relay.outcome import Delivered, Outcome, Retry, Throttled, Unauthorised, Unregistered
+from relay.provider import Response, statuses
 from relay.provider.retry_after import retry_after
 
 from .answers import json_object, reason
@@ -73,14 +73,10 @@ def outcome(response: Response, target: Target | None, now: float) -> Outcome:
             return Retry(why, status, body, OTHER_PLATFORM_PAUSE)
     if status == 429:
         return _throttled(response, why, now)
-    if status == 503 and "retry-after" in response.headers:
-        return Throttled(why, retry_after(response.headers, now), status, body)
-    # A 404 in HTML comes from a proxy and says nothing about the message.
-    if status == 408 or status >= 500 or status < 300 or (status == 404 and not error.name):
+    if status == 404 and not error.name:
+        # A 404 in HTML comes from a proxy and says nothing about the message.
         return Retry(why, status, body)
-    if status in {401, 403}:
-        return Unauthorised(why, status, body, address)
-    return Rejected(why, status, body)
+    return statuses.outcome(response, why, now, ours=statuses.CREDENTIALS, target=address)
 
 
 def read_error(response: Response) -> FcmError:

@@ -13,6 +13,7 @@ from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauth
 from relay.provider import Response
 
 DEVICE = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0"
+NOW = 1_800_000_000.0
 APNS_ID = "eabeae54-14a8-11e5-b60b-1697f925ec7b"
 
 OUTCOMES: dict[str, type[Outcome]] = {
@@ -41,7 +42,7 @@ ANSWERS = [
 
 
 def found(status: int, body: bytes, *, own_topic: bool = False) -> Outcome:
-    return outcome(Response(status, {}, body), DEVICE, own_topic=own_topic)
+    return outcome(Response(status, {}, body), DEVICE, NOW, own_topic=own_topic)
 
 
 def test_the_page_lists_every_reason_that_apple_documents_once() -> None:
@@ -58,7 +59,7 @@ def test_answers_by_their_reason(status: int, why: str, expected: type[Outcome])
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"reason":'])
 def test_a_status_of_success_counts_whatever_the_body_says(status: int, body: bytes) -> None:
     for headers in ({"apns-id": APNS_ID}, {"apns-request-id": APNS_ID}):
-        assert outcome(Response(status, headers, body), DEVICE, own_topic=False) == Delivered(APNS_ID)
+        assert outcome(Response(status, headers, body), DEVICE, NOW, own_topic=False) == Delivered(APNS_ID)
     assert found(status, body) == Delivered()
 
 
