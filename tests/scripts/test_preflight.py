@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ConnectionError
 
 from relay.errors import StoreError, UsageError
 from relay.redis_client.client import Client
@@ -227,18 +230,24 @@ async def test_a_server_that_loads_its_data_is_a_warning(tmp_path: Path) -> None
     server = RedisServer(BINARY, tmp_path).start()
     try:
         async with Redis(port=server.port) as admin:
-            await admin.mset({f"ballast {number}": "x" * 2000 for number in range(500)})
+            await admin.mset({f"ballast {number}": "x" * 2000 for number in range(300)})
             await admin.execute_command("BGREWRITEAOF")
             while (await admin.info("persistence"))["aof_rewrite_in_progress"]:
                 await asyncio.sleep(0.02)
         server.kill()
         server.options = ("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024")
         starting = asyncio.create_task(asyncio.to_thread(server.start))
-        found = None
-        async with asyncio.timeout(120):
-            while found is None:
-                with suppress(StoreError):  # it does not listen yet
-                    found = await found_by(server.url)
+        retry = Retry(NoBackoff(), 0)
+        async with asyncio.timeout(120), Redis(port=server.port, retry=retry) as admin:
+            loads = False
+            while not loads:
+                try:
+                    assert not await admin.ping(), "it has loaded its data already"
+                except BusyLoadingError:
+                    loads = True
+                except ConnectionError:
+                    await asyncio.sleep(0.01)  # it does not listen yet
+        found = await found_by(server.url)
         assert list(found) == ["warning loading"]
         assert "workers wait for it" in found["warning loading"]
         await starting

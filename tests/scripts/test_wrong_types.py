@@ -301,6 +301,58 @@ async def test_a_queue_key_of_a_wrong_type_loses_and_doubles_nothing(url: str, k
         assert sorted(await _play_queue(redis, key, kind)) == sorted([b"a", b"b", b"c", b"d", b"e", BIG])
 
 
+async def _contents(redis: Redis) -> dict[bytes, bytes | None]:
+    return {key: await redis.dump(key) for key in await redis.keys("*")}
+
+
+@pytest.mark.parametrize("key", QUEUE_KEYS)
+async def test_a_take_that_fails_for_a_wrong_type_changes_nothing(url: str, key: str) -> None:
+    """It forgets one batch and hands out the next: not one of them alone."""
+    async with Redis.from_url(url, protocol=2) as redis:
+        await redis.flushall()
+        queue = Queue(redis, "relay", "q", "w1")
+        await redis.rpush("q", b"a", b"b", b"c", b"d")
+        batch = await queue.take(most=2)
+        await queue.wait(1)
+        first, second = batch.elements
+        done = Done(batch.number, rejected=[("no", first)], deferred=[("slow", second)])
+        spoiled = key if key == "q" else queue.keys.base + key
+        await spoil(redis, spoiled, "string" if key in ("rejected", "out") else "stream")
+        before = await _contents(redis)
+        with pytest.raises(StoreError):
+            await queue.take(done)
+        assert await _contents(redis) == before
+        await repair(redis, spoiled)
+        assert (await queue.take(done)).elements == [b"c", b"d"]
+        assert [fields[b"raw"] for _, fields in await redis.xrange(queue.keys.rejected)] == [b"a"]
+        assert await redis.lrange(queue.keys.deferred_for("slow"), 0, -1) == [b"b"]
+
+
+@pytest.mark.parametrize("part", ["dead", "control"])
+async def test_an_element_that_is_too_large_is_filed_once_though_a_key_of_its_lane_has_a_wrong_type(
+    url: str, part: str
+) -> None:
+    async with Redis.from_url(url, protocol=2) as redis:
+        await redis.flushall()
+        queue = Queue(redis, "relay", "q", "w1", Limits(100, 100, 100, "hook"))
+        lane = a_lane(redis, name="hook")
+        await redis.rpush("q", b"before")
+        done = Done((await queue.take()).number)
+        await redis.rpush("q", BIG, b"a")
+        await spoil(redis, lane.keys.part(part), "string")
+        before = await _contents(redis)
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await queue.take(done)
+            assert await _contents(redis) == before
+        await repair(redis, lane.keys.part(part))
+        batch = await queue.take(done)
+        assert (batch.elements, batch.too_large) == ([b"a"], [len(BIG)])
+        letters = await redis.xrange(lane.keys.part("dead"))
+        assert [fields[b"raw"] for _, fields in letters] == [BIG]
+        assert await redis.hget(lane.keys.part("control"), "malformed") == b"1"
+
+
 async def test_a_worker_stays_in_the_fleet_if_a_key_of_the_fleet_has_a_wrong_type(url: str) -> None:
     async with Redis.from_url(url, protocol=2) as redis:
         await redis.flushall()
