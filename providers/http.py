@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
+from relay.http.response_body import DAMAGED, TOO_LONG
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised
 from relay.provider import HttpProvider, Request, Response, statuses
@@ -194,17 +195,27 @@ class Http(HttpProvider[HttpRequestOptions]):
 
     def _of_success(self, message: Message, response: Response, why: str) -> Outcome:
         """The outcome by the body of a response whose status is a success."""
-        answer = decoded(response.body)
+        status, body = response.status, response.body
+        answer = decoded(body)
         if answer is None:
-            # The API has accepted the request: a retry would send it twice.
-            return Rejected(f"{why} (`success_if` needs an answer in JSON)", response.status, response.body)
+            return self._unreadable(response, why)
         if _holds(self.options.success_if, answer, all):
             return Delivered()
         if _holds(self.options.unauthorised_if, answer, any):
-            return Unauthorised(why, response.status, response.body, self._target(message))
+            return Unauthorised(why, status, body, self._target(message))
         if _holds(self.options.retry_if, answer, any):
-            return Retry(why, response.status, response.body, self._wait(response))
-        return Rejected(why, response.status, response.body)
+            return Retry(why, status, body, self._wait(response))
+        return Rejected(why, status, body)
+
+    def _unreadable(self, response: Response, why: str) -> Outcome:
+        """The outcome of a success that `success_if` cannot judge.
+
+        The API has accepted the request, so a retry is a duplicate, unless the response was only cut short.
+        """
+        if response.incomplete in (None, TOO_LONG, DAMAGED):
+            what = response.incomplete or "the answer is no JSON"
+            return Rejected(f"{why} (`success_if`: {what})", response.status, response.body)
+        return Retry(f"{why} (`success_if`: {response.incomplete})", response.status, response.body)
 
     def _wait(self, response: Response) -> float | None:
         """Seconds that the answer asks for."""

@@ -1,4 +1,4 @@
-"""What the adapters share: a provider's answer as one line for people."""
+"""A provider's response as one line for people, and its JSON. Shared by the adapters."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ from relay.provider import Response
 LONGEST = 200
 """Characters of a provider's text in a reason."""
 
+_UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
+
 
 def reason(response: Response) -> str:
     """The status and the beginning of the text, on one line and fit for a terminal."""
-    # Four bytes are the most that UTF-8 takes for a character; the rest of a long body is not looked at.
+    # UTF-8 takes at most four bytes for a character, so the rest of a long body is not needed.
     words = response.body[: 8 * LONGEST].decode("utf-8", "replace").split()
     line = " ".join(words)[:LONGEST]
+    if line.count(_UNDECODABLE) * 10 > len(line):
+        return f"status {response.status} ({response.incomplete or _unreadable(response)})"
     text = "".join(character if character.isprintable() else "?" for character in line)
     return f"{response.status} {text}" if text else f"status {response.status}"
+
+
+def _unreadable(response: Response) -> str:
+    encoding = response.headers.get("content-encoding", "")[:20]
+    if encoding and encoding.isascii() and encoding.isprintable():
+        return f"its body is encoded as {encoding}"
+    return "its body is no text"
 
 
 def decoded(body: bytes) -> Any:

@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Hashable, Sequence
+from http import HTTPStatus
 
 import msgspec
 
@@ -14,9 +15,18 @@ from relay import tasks
 from relay.engine.repeats import thinned
 from relay.errors import Exhausted, TransportError
 from relay.http.reasons import has_no_descriptor, is_exhaustion
-from relay.http.transport import PendingRequest, Unsendable
+from relay.http.transport import PendingRequest, ProxyCredentialsRequired, Unsendable
 from relay.message import Message
-from relay.outcome import Delivered, Failure, Isolate, Outcome, Postponed, Rejected, Retry
+from relay.outcome import (
+    Delivered,
+    Failure,
+    Isolate,
+    Outcome,
+    Postponed,
+    Rejected,
+    Retry,
+    Unauthorised,
+)
 from relay.provider import HttpProvider, Provider, Response
 from relay.settings.options import ProviderOptions
 
@@ -179,6 +189,8 @@ class Delivery:
         outcome: Outcome
         if isinstance(error, Unsendable):
             outcome = Rejected(str(error))
+        elif isinstance(error, ProxyCredentialsRequired):
+            outcome = Unauthorised(str(error), HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
         elif isinstance(error, Exhausted) or is_exhaustion(error) or has_no_descriptor():
             outcome = self._postponed(error)
         elif isinstance(error, TransportError):

@@ -12,7 +12,7 @@ import pycurl
 
 from relay.errors import Exhausted, TransportError
 from relay.http.reasons import EXHAUSTED, cut, host_of, words_of
-from relay.http.transport import Unsendable
+from relay.http.transport import ProxyCredentialsRequired, Unsendable
 
 
 class Code(IntEnum):
@@ -82,6 +82,8 @@ def explain(failure: Failure, url: str, *, timeout: float, proxied: bool) -> Tra
         return Unsendable(f"the request cannot be sent: {words}")
     host = host_of(url)
     reason = _before_response(failure, host, words, timeout, proxied) or _in_http(failure, host, words)
+    if failure.tunnel == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return ProxyCredentialsRequired(f"{reason} (it requires credentials)")
     if not failure.connected and (failure.errno in EXHAUSTED or failure.code == Code.OUT_OF_MEMORY):
         return Exhausted(reason)
     return TransportError(reason)

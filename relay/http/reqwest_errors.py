@@ -11,6 +11,7 @@ from relay.http.reasons import EXHAUSTED, WORDS, cut, host_of
 _ERRNO = re.compile(r" \(os error (\d+)\)$")
 _PEER_ERROR = re.compile(r"^(?:stream|connection) error received: (.*)$")
 _REFUSED_STREAM = "refused stream before processing any application logic"
+_PROXY_CREDENTIALS = "proxy authorization required"
 PING_TIMED_OUT = "keep-alive timed out"
 _NOT_HTTP2 = ("frame with invalid size", "not a result of an error")
 _CLOSED = ("connection closed", "broken pipe", "connection reset", "unexpected end of file", "eof")
@@ -61,6 +62,11 @@ def _in_http(host: str, causes: list[str], last: str, http2: bool) -> str:
     if last in (WORDS.values()) or any(text in cause.lower() for cause in causes for text in _CLOSED):
         return f"{host} closed the connection before it answered"
     return f"{host}: {cut(last)}"
+
+
+def is_refused_by_proxy(causes: list[str]) -> bool:
+    """Whether the proxy requires other credentials than ours (407)."""
+    return any(_PROXY_CREDENTIALS in cause for cause in causes)
 
 
 def is_exhaustion(causes: list[str]) -> bool:

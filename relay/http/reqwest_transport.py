@@ -24,6 +24,7 @@ from relay.http.reqwest_errors import (
     causes_of,
     explain_causes,
     is_exhaustion,
+    is_refused_by_proxy,
 )
 from relay.http.response_body import readable
 from relay.http.transport import (
@@ -33,6 +34,7 @@ from relay.http.transport import (
     Http2Transport,
     OnDone,
     PendingRequest,
+    ProxyCredentialsRequired,
     Unsendable,
 )
 from relay.http.validate import check_headers, check_origin, origin_of
@@ -187,8 +189,10 @@ class ReqwestTransport(Http2Transport):
                 return TransportError(explain_causes(causes, url))
         elif isinstance(error, RequestError):
             causes = causes_of(error.details)
-            kind = Exhausted if is_exhaustion(causes) else TransportError
-            return kind(explain_causes(causes, url, http2=self._http2))
+            reason = explain_causes(causes, url, http2=self._http2)
+            if is_refused_by_proxy(causes):
+                return ProxyCredentialsRequired(reason)
+            return (Exhausted if is_exhaustion(causes) else TransportError)(reason)
         elif isinstance(error, PyreqwestError):
             return TransportError(cut(str(error)))
         return TransportError(f"no answer within {self._timeout:g} s")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from relay.http.transport import BODY_LIMIT
 
 TOO_LONG = f"the body is longer than {BODY_LIMIT // 1024} KiB"
-_DAMAGED = "the gzip body is damaged"
+DAMAGED = "the gzip body is damaged"
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -25,7 +25,7 @@ def readable(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, str | None
         try:
             body = unpacker.decompress(body, BODY_LIMIT)
         except zlib.error:
-            return body[:BODY_LIMIT], _DAMAGED
+            return body[:BODY_LIMIT], DAMAGED
         if not unpacker.eof:
-            problem = problem or (TOO_LONG if len(body) == BODY_LIMIT else _DAMAGED)
+            problem = problem or (TOO_LONG if len(body) == BODY_LIMIT else DAMAGED)
     return body[:BODY_LIMIT].removeprefix(codecs.BOM_UTF8), problem

@@ -32,6 +32,10 @@ class ForbiddenAddress(Unsendable):
     """A URL that came with a message leads to addresses that messages must not reach."""
 
 
+class ProxyCredentialsRequired(TransportError):
+    """The proxy did not accept our credentials (407), so no request passes it."""
+
+
 class PendingRequest(Protocol):
     """A request in flight."""
 

@@ -18,6 +18,7 @@ from relay.errors import TransportError
 from relay.http import Transport, Unsendable, open_transport
 from relay.http.curl_transport import CurlTransport
 from relay.http.reqwest_transport import ReqwestTransport
+from relay.http.transport import ProxyCredentialsRequired
 from relay.provider import Request
 from relay.settings.http import HttpOptions
 from testing.http2_server import certificates
@@ -218,6 +219,18 @@ async def test_a_proxy_that_refuses(fixed: Fixed, status: bytes) -> None:
     ):
         with pytest.raises(TransportError, match=r"^the proxy did not connect to far\.example: ") as caught:
             await transport.send(Request("https://far.example/", b"x"))
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"http2": True}, {"prefers_http2": True}], ids=["http/1.1", "http/2", "either"]
+)
+async def test_a_proxy_that_requires_credentials_is_told_apart(kind: dict[str, bool]) -> None:
+    async with serving(Proxy(b"407 Proxy Authentication Required")) as at:
+        transport = open_transport(HttpOptions(type="x", proxy=f"http://relay:word@127.0.0.1:{at}"), **kind)
+        with pytest.raises(ProxyCredentialsRequired, match="did not connect to far") as caught:
+            await transport.send(Request("https://far.example/", b"x"))
+        await transport.close()
     assert "word" not in str(caught.value)
 
 

@@ -6,9 +6,15 @@ import pytest
 from relay.engine import delivery
 from relay.engine.delivery import Delivery
 from relay.errors import TransportError
-from relay.http.transport import OnDone, PendingRequest, Transport, Unsendable
+from relay.http.transport import (
+    OnDone,
+    PendingRequest,
+    ProxyCredentialsRequired,
+    Transport,
+    Unsendable,
+)
 from relay.message import Message
-from relay.outcome import Delivered, Outcome, Rejected, Retry
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised
 from relay.provider import HttpProvider, Provider, Request, Response
 from relay.settings.options import ProviderOptions
 from testing.builders import a_message
@@ -106,6 +112,7 @@ MISCOUNTED = [Retry("the adapter did not say how each message ended")] * 2
         ([Delivered("1"), Rejected("no")], [Delivered("1"), Rejected("no")]),
         (TransportError("no answer"), [Retry("no answer")] * 2),
         (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
+        (ProxyCredentialsRequired("it said 407"), [Unauthorised("it said 407", 407)] * 2),
         (KeyError("x"), [Retry("the adapter failed: KeyError('x')")] * 2),
         ([Delivered()], MISCOUNTED),
         ([Delivered()] * 3, MISCOUNTED),
@@ -124,6 +131,7 @@ async def test_each_message_has_an_outcome(
         (Response(2), [Delivered()] * 2),
         (TransportError("no answer"), [Retry("no answer")] * 2),
         (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
+        (ProxyCredentialsRequired("it said 407"), [Unauthorised("it said 407", 407)] * 2),
         (Response(500), [Retry("the adapter failed: KeyError('y')")] * 2),
         (Response(1), MISCOUNTED),
         (Response(204), [NOTHING] * 2),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from providers.http import Http, HttpRequestOptions
 from relay.errors import ConfigError
+from relay.http.response_body import DAMAGED, TOO_LONG
 from relay.message import Message, parse_envelope
 from relay.outcome import (
     Delivered,
@@ -536,7 +537,26 @@ def test_a_success_may_say_otherwise_in_its_body(body: Any, expected: type[Outco
 
 def test_a_success_without_json_is_rejected_because_a_retry_would_be_a_duplicate() -> None:
     found = outcome(Response(200, {}, b"<html>"), success_if={"ok": True})
-    assert found == Rejected("200 <html> (`success_if` needs an answer in JSON)", 200, b"<html>")
+    assert found == Rejected("200 <html> (`success_if`: the answer is no JSON)", 200, b"<html>")
+
+
+@pytest.mark.parametrize(
+    ("body", "incomplete", "expected"),
+    [
+        (b'{"ok": true}', "the connection was closed", Delivered),
+        (b'{"ok": false}', "the connection was closed", Rejected),
+        (b'{"ok": tr', "the connection was closed", Retry),
+        (b'{"ok": tr', TOO_LONG, Rejected),
+        (b"\x1f\x8b", DAMAGED, Rejected),
+    ],
+)
+def test_a_success_whose_body_is_incomplete(body: bytes, incomplete: str, expected: type[Outcome]) -> None:
+    response = Response(200, {}, body, incomplete)
+    assert outcome(response) == Delivered()
+    found = outcome(response, success_if={"ok": True})
+    assert type(found) is expected
+    if not isinstance(found, Delivered) and body != b'{"ok": false}':
+        assert incomplete in getattr(found, "reason", "")
 
 
 def test_a_fan_out_fills_the_field_that_the_file_names() -> None:
