@@ -36,7 +36,7 @@ class AppriseOptions(ProviderOptions):
     """Options of `type: apprise`."""
 
     url: Secret
-    """Apprise's URL of one service, such as discord://ID/TOKEN; its credentials are in it."""
+    """Apprise's URL of one service with its credentials, for example discord://ID/TOKEN."""
 
     @field_validator("url")
     @classmethod
@@ -56,7 +56,7 @@ _PAYLOAD = msgspec.json.Decoder(_Payload)
 
 
 class Apprise(Provider[AppriseOptions]):
-    """Any service of the library Apprise, by its URL (the extra `apprise`)."""
+    """Sends through any service that Apprise supports (extra `apprise`)."""
 
     Options = AppriseOptions
 

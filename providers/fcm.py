@@ -43,17 +43,17 @@ class FcmOptions(HttpOptions):
     """The JSON key of a service account, from the Firebase console. Usually `service_account_file`, its
     path."""
     credentials: Literal["service_account", "adc"] = "service_account"
-    """`adc`: Application Default Credentials, for machines at Google Cloud."""
+    """Where credentials come from. `adc`: Application Default Credentials, on machines of Google Cloud."""
     project_id: str | None = None
     """The Firebase project. Default: the project of the service account."""
     validate_only: Switch = False
-    """FCM validates messages and delivers none."""
+    """Let FCM validate messages without delivering them."""
     target_field: Literal["token", "fid"] = "token"
     """The field that each entry of `targets` fills: a registration token or a Firebase installation id."""
     url: str = URL
     """Base URL of another server, such as the sandbox."""
     token_url: str | None = None
-    """URL of the token endpoint. Default: the `token_uri` of the service account."""
+    """URL of the token endpoint. Default: `token_uri` of the service account."""
 
     @field_validator("service_account")
     @classmethod

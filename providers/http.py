@@ -48,29 +48,30 @@ class HttpRequestOptions(HttpOptions):
     """Options of `type: http`."""
 
     url: Template
-    """Where the request goes; a message can fill its path and its query."""
+    """URL of the request. A message can fill its path and query."""
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
     """The method."""
     headers: dict[str, Template] = {}
     """Sent with each request."""
     body: Template | list[Any] | dict[str, Any] | None = None
-    """A mapping or a list goes out as JSON, a text as it is. Absent: the payload itself, as JSON."""
+    """The body: a mapping or list is sent as JSON, a text unchanged. Default: the payload as JSON."""
     form: dict[str, Template] | None = None
     """Fields of a form (application/x-www-form-urlencoded), instead of `body`."""
     secret: Secret | None = None
-    """What `${provider.secret}` stands for in url, headers, body and form."""
+    """The value of `${provider.secret}` in url, headers, body and form."""
     statuses: StatusOptions = StatusOptions()
     """Statuses of answers whose meaning differs from the usual one."""
     success_if: Answers = {}
-    """Fields that the JSON of a success has, such as {ok: true}; without them the message is rejected."""
+    """Fields that the JSON of a success must have, for example {ok: true}. Otherwise the message is
+    rejected."""
     retry_if: Answers = {}
-    """Fields of an answer that does not match `success_if` and is worth another attempt."""
+    """Retry if the answer does not match `success_if` and has these fields."""
     unauthorised_if: Answers = {}
-    """Fields of an answer that does not match `success_if` because our credentials are wrong."""
+    """Hold the lane if the answer does not match `success_if` and has these fields."""
     wait_field: Annotated[str, Field(pattern=_FIELD)] | None = None
-    """Where a JSON answer says for how many seconds to wait; Retry-After wins."""
+    """The field of a JSON answer with the seconds to wait. Retry-After takes precedence."""
     target_field: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
-    """The payload's field that each of a message's `targets` fills. Absent: no fan-out."""
+    """The field of the payload that each entry of `targets` fills. Default: no fan-outs."""
 
     @field_validator("url")
     @classmethod
@@ -103,7 +104,7 @@ class HttpRequestOptions(HttpOptions):
 
 
 class Http(HttpProvider[HttpRequestOptions]):
-    """One HTTP request made by a template, for APIs that need no more."""
+    """Sends each message in one HTTP request that a template describes."""
 
     Options = HttpRequestOptions
 

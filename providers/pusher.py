@@ -56,9 +56,9 @@ class PusherOptions(HttpOptions):
     url: str | None = None
     """A self-hosted server, such as http://127.0.0.1:6001, instead of the cluster."""
     event: Annotated[str, Field(min_length=1, max_length=limits.LONGEST_NAME)] | None = None
-    """The event of messages that name none."""
+    """The default event, for messages that name none."""
     max_data: Annotated[int, Field(ge=1)] = 10240
-    """Bytes of data that the server takes for one event; dedicated clusters may take more."""
+    """The most bytes of data in one event. Dedicated clusters may allow more."""
 
     @field_validator("url")
     @classmethod
@@ -80,7 +80,7 @@ class PusherOptions(HttpOptions):
 
 
 class Pusher(HttpProvider[PusherOptions]):
-    """Pusher Channels: events to channels, up to ten in one request."""
+    """Triggers events on Pusher Channels, up to ten in one request."""
 
     Options = PusherOptions
     batch_size = limits.EVENTS_PER_BATCH

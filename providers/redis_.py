@@ -36,27 +36,28 @@ class RedisOptions(ProviderOptions):
     """Options of `type: redis`."""
 
     url: Annotated[Secret, AfterValidator(check_redis_url)] | None = None
-    """Another Redis, by any scheme of `redis.url` but embedded. Absent: relay's own."""
+    """URL of another Redis, in any form of `redis.url` except embedded. Default: relay's own Redis."""
     channel: _Name | None = None
-    """The channel of messages that name none."""
+    """The default channel, for messages that name none."""
     stream: _Name | None = None
-    """The stream of messages that name none. Absent: they are published only."""
+    """The default stream, for messages that name none. Default: publish only."""
     maxlen: Annotated[Count, Field(le=LONGEST_STREAM)] | None = None
-    """About how many entries a stream keeps, where the message does not say. Absent: all of them."""
+    """Trim streams to about this many entries, unless the message says otherwise. Default: keep all."""
     min_maxlen: Annotated[Count, Field(le=LONGEST_STREAM)] = 1
-    """The smallest `maxlen` that a message may ask for: less would let it trim what other messages wrote."""
+    """The smallest `maxlen` that a message may ask for, because a small one deletes entries of other
+    messages."""
     channels: Patterns = ("*",)
     """The channels that messages may name, as glob patterns; relay's own and the queues never match."""
     streams: Patterns = ("*",)
     """The streams that messages may name, as glob patterns; relay's own keys and the queues never match."""
     socketio: Switch = False
-    """Whether messages that do not say so themselves are for Socket.IO servers."""
+    """Send messages in Socket.IO's format, unless they say otherwise."""
     event: _Name | None = None
-    """The Socket.IO event of messages that name none."""
+    """The default Socket.IO event, for messages that name none."""
     namespace: _Name = "/"
-    """The Socket.IO namespace of messages that name none."""
+    """The default Socket.IO namespace, for messages that name none."""
     prefix: _Name = "socket.io"
-    """What Socket.IO's channels begin with: the `key` of its Redis adapter."""
+    """The prefix of Socket.IO's channels: the `key` of its Redis adapter."""
 
     def redis_names(self) -> Mapping[str, str]:
         named = {"channel": self.channel, "stream": self.stream, "prefix": f"{self.prefix}#"}
@@ -79,7 +80,7 @@ class RedisOptions(ProviderOptions):
 
 
 class RedisPublisher(RedisProvider[RedisOptions]):
-    """Redis Pub/Sub and streams in one transaction, and Socket.IO servers behind a Redis."""
+    """Publishes to Redis channels and streams in one transaction, also in Socket.IO's format."""
 
     Options = RedisOptions
     batch_size = MOST_AT_ONCE

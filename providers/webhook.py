@@ -42,21 +42,21 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     """Options of `type: webhook`."""
 
     url: str | None = None
-    """Where to post. Absent: each message brings its own `url`."""
+    """URL of the receiver. Default: each message brings its own `url`."""
     send_credentials_to_any_url: Switch = False
-    """Without `url`: whether `headers` that hold credentials may go to the URL of any message."""
+    """Allow credentials in `headers` although messages bring their own `url`."""
     secret: Secret | None = None
-    """Sign requests: whsec_… by HMAC (v1), whsk_… by Ed25519 (v1a). Default: not signed."""
+    """Signs requests: whsec_… with HMAC (v1), whsk_… with Ed25519 (v1a). Default: not signed."""
     secrets: list[Secret] = []
-    """Several secrets during a rotation, the newest first: each request bears a signature by each."""
+    """Several secrets during a rotation, the newest first. Each request is signed with all of them."""
     method: Method = "POST"
-    """The method of messages that name none."""
+    """The default method, for messages that name none."""
     headers: dict[str, str] = {}
     """Sent with every request; a message's own headers win."""
     statuses: StatusOptions = StatusOptions()
     """Statuses with another meaning than usual; `unregistered` reports the URL."""
     allow_private: PrivateAccess = False
-    """Whether URLs that messages bring may reach private addresses: true, false, or a list of networks."""
+    """Allow URLs of messages to reach private addresses: true, false, or a list of networks."""
 
     @field_validator("secret", "secrets")
     @classmethod
@@ -113,7 +113,7 @@ class WebhookOptions(HttpOptions, DestinationOptions):
 
 
 class Webhook(HttpProvider[WebhookOptions]):
-    """HTTP requests to any receiver, signed by Standard Webhooks."""
+    """Sends Sends HTTP requests to any receiver, signed by Standard Webhooks."""
 
     Options = WebhookOptions
 

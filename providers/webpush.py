@@ -54,11 +54,11 @@ class WebPushOptions(DestinationOptions):
     private_key: Secret
     """The VAPID key: PEM, or base64url. `relay vapid` makes one."""
     subject: str
-    """mailto: or https: address at which a push service reaches you."""
+    """The address (mailto: or https:) at which push services reach you."""
     default_ttl: Duration = 86400.0
-    """How long a push service keeps messages without a TTL that it cannot deliver."""
+    """How long a push service keeps messages that it cannot deliver yet, if they have no TTL."""
     allow_private: PrivateAccess = False
-    """Whether endpoints may lie at private addresses: true, false, or a list of networks."""
+    """Allow endpoints at private addresses: true, false, or a list of networks."""
 
     @field_validator("private_key")
     @classmethod
@@ -81,7 +81,7 @@ class WebPushOptions(DestinationOptions):
 
 
 class WebPush(HttpProvider[WebPushOptions]):
-    """One HTTP request for each message, to wherever its subscription says."""
+    """Sends each message in one HTTP request to the endpoint of its subscription."""
 
     Options = WebPushOptions
     target_field = "subscription"

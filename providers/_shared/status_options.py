@@ -56,7 +56,7 @@ class StatusOptions(Options):
     """Statuses with another meaning than in the table of answers on the provider's page."""
 
     success: Statuses = ()
-    """Delivered, besides 200-299."""
+    """Statuses that count as delivered, besides 200-299."""
     retry: Statuses = ()
     """Retried later, besides 408, 409, 423, 425 and 500-599."""
     reject: Statuses = ()

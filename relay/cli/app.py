@@ -21,27 +21,29 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "run": Entry("run", "run", "Drain the queues into the providers."),
-    "check": Entry("check", "check", "Validate the configuration; report every mistake at once."),
+    "run": Entry("run", "run", "Run the workers: send messages from the queues to the providers."),
+    "check": Entry("check", "check", "Validate the configuration and report all mistakes at once."),
     "push": Entry("push", "push", "Push one message, or one per line of standard input."),
     "status": Entry("status", "status", "Show queues, lanes and workers."),
-    "dead": Entry("dead", "app", "Dead letters: list them, send them again, delete them."),
-    "pause": Entry(
-        "lanes", "pause", "Stop sending to a provider. Its messages are still accepted, and wait."
-    ),
-    "resume": Entry("lanes", "resume", "Send to a provider again, after a pause or in the middle of a hold."),
-    "cancel": Entry("lanes", "cancel", "Take a message back that is not in flight yet."),
+    "dead": Entry("dead", "app", "List, retry and delete dead letters."),
+    "pause": Entry("lanes", "pause", "Stop sending to a provider. Its messages are still accepted and wait."),
+    "resume": Entry("lanes", "resume", "Resume a paused provider, or end a hold early."),
+    "cancel": Entry("lanes", "cancel", "Cancel a message that is not in flight yet."),
     "sandbox": Entry("sandbox", "sandbox", "Run local emulators of the providers, with fault injection."),
     "demo": Entry(
-        "demo", "demo", "Show a backlog of thousands go out at the configured rate, and no faster."
+        "demo",
+        "demo",
+        "Show relay at work: a backlog of thousands is sent at the configured rate, and no faster.",
     ),
     "apns": Entry("apns", "app", "Broadcast channels of APNs: create, list and delete them."),
     "schema": Entry("schema", "schema", "Print a JSON Schema."),
     "providers": Entry(
-        "providers", "providers", "List the adapters, built in and installed, with the options of each."
+        "providers", "providers", "List the built-in and installed adapters with their options."
     ),
     "vapid": Entry(
-        "vapid", "vapid", "Make a key pair for Web Push: a file with the private key, and the public key."
+        "vapid",
+        "vapid",
+        "Create a key pair for Web Push: writes the private key to a file, prints the public key.",
     ),
 }
 

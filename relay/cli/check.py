@@ -34,11 +34,12 @@ def check(
     connect: Annotated[
         bool,
         typer.Option(
-            "--connect", help="Also reach Redis and authenticate with each provider, sending no notification."
+            "--connect",
+            help="Also connect to Redis and authenticate with each provider, without sending anything.",
         ),
     ] = False,
 ) -> None:
-    """Validate the configuration; report every mistake at once.
+    """Validate the configuration and report all mistakes at once.
 
     Example: `relay check -c relay.yaml --connect`
     """

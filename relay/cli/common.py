@@ -43,7 +43,9 @@ DEFAULT_FILE = Path("relay.yaml")
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="The configuration file. Default: $RELAY_CONFIG, else ./relay.yaml."),
+    typer.Option(
+        "--config", "-c", help="The configuration file. Default: $RELAY_CONFIG, otherwise ./relay.yaml."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 

@@ -35,7 +35,7 @@ ROWS = 200
 """Rows of one table."""
 
 app = typer.Typer(
-    help="Dead letters: list them, send them again, delete them.",
+    help="List, retry and delete dead letters.",
     epilog="Example: `relay dead list pusher --reason 413`",
     no_args_is_help=True,
     callback=common.remember_config,
@@ -43,17 +43,15 @@ app = typer.Typer(
 
 NameArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="PROVIDER", help="A provider; or a queue, for its elements that belong to no provider."
-    ),
+    typer.Argument(metavar="PROVIDER", help="A provider, or a queue for its elements without a provider."),
 ]
 IdOption = Annotated[str | None, typer.Option("--id", help="Only the message or entry with this id.")]
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", help="Only those whose reason contains this text.")
+    str | None, typer.Option("--reason", help="Only letters whose reason contains this text.")
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count them, change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many, oldest first.")]
 
 
 @app.command("list")
@@ -66,7 +64,7 @@ def list_letters(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """One line for each dead letter.
+    """List dead letters, one per line.
 
     Example: `relay dead list pusher --limit 10`
     """
@@ -136,7 +134,7 @@ def show(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Everything about a dead letter: the message, the attempts, the provider's answer.
+    """Show a dead letter: the message, the attempts, the provider's answer.
 
     Example: `relay dead show pusher --id order-17`
     """
@@ -164,11 +162,11 @@ def retry(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Put dead letters back into their lane, with all of their attempts again. The rate applies to them.
+    """Send dead letters again, with all of their attempts and at the configured rate.
 
-    A malformed element is read again: it goes through if the configuration now allows it.
+    A malformed element is parsed again, and succeeds if the configuration now allows it.
 
-    Ctrl-C stops after the present page. `--limit` counts the letters that go back.
+    Ctrl-C stops after the current page. `--limit` counts the letters that go back.
 
     Example: `relay dead retry pusher --reason "gave up"`
     """

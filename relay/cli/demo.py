@@ -12,10 +12,10 @@ from relay.cli import common
 
 def demo(
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="End after so many seconds. Default: at Ctrl-C.")
+        float | None, typer.Option(min=1, help="Stop after this many seconds. Default: at Ctrl-C.")
     ] = None,
 ) -> None:
-    """Show a backlog of thousands go out at the configured rate, and no faster.
+    """Show relay at work: a backlog of thousands is sent at the configured rate, and no faster.
 
     Starts an embedded Redis, emulators for Pusher and a webhook receiver, producers and a worker, all on
     free ports of this machine; ends them all, and leaves nothing behind.

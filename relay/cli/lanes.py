@@ -17,7 +17,7 @@ ProviderArgument = Annotated[str, typer.Argument(help="Name of a configured prov
 
 
 def pause(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
-    """Stop sending to a provider. Its messages are still accepted, and wait.
+    """Stop sending to a provider. Its messages are still accepted and wait.
 
     Example: `relay pause pusher`
     """
@@ -28,7 +28,7 @@ def pause(context: typer.Context, provider: ProviderArgument, config: common.Con
 
 
 def resume(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
-    """Send to a provider again, after a pause or in the middle of a hold.
+    """Resume a paused provider, or end a hold early.
 
     Example: `relay resume pusher`
     """
@@ -46,7 +46,7 @@ def cancel(
     ],
     config: common.ConfigOption = None,
 ) -> None:
-    """Take a message back that is not in flight yet.
+    """Cancel a message that is not in flight yet.
 
     Example: `relay cancel pusher order-17`
     """

@@ -19,7 +19,7 @@ def providers(
     name: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="Only this adapter.")] = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """List the adapters, built in and installed, with the options of each.
+    """List the built-in and installed adapters with their options.
 
     Example: `relay providers webhook`
     """
@@ -44,9 +44,9 @@ def providers(
             _print(adapters[key])
     if name is None:
         common.data.print(
-            "\n[dim]All take the options of delivery as well: rate, burst, concurrency, timeout, retry, …"
+            "\n[dim]Every adapter also takes the common options: rate, burst, concurrency, timeout, retry, …"
         )
-        common.data.print("[dim](config.example.yaml shows every one with its default)")
+        common.data.print("[dim](config.example.yaml shows all of them with their defaults)")
 
 
 def _own_options(adapter: AdapterType) -> dict[str, FieldInfo]:
@@ -76,6 +76,5 @@ def _print(adapter: AdapterType) -> None:
         default = (
             "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)}"
         )
-        common.data.print(
-            f"    {key:<16} {field.description or ''} ({default})", markup=False, highlight=False
-        )
+        description = " ".join((field.description or "").split())
+        common.data.print(f"    {key:<16} {description} ({default})", markup=False, highlight=False)

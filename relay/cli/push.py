@@ -27,7 +27,7 @@ _TOGETHER = 500
 
 def push(
     context: typer.Context,
-    queue: Annotated[str, typer.Argument(help="The list to push to.")],
+    queue: Annotated[str, typer.Argument(help="The Redis list to push to.")],
     message: Annotated[
         str | None,
         typer.Argument(metavar="[JSON | -]", help="The message; `-` reads one per line of standard input."),
@@ -37,8 +37,8 @@ def push(
 ) -> None:
     """Push one message, or one per line of standard input.
 
-    Each message is checked as a worker would check it, and its provider's adapter; a wrong one ends the
-    command with exit code 2.
+    Each message is validated as a worker and the provider's adapter do it. A wrong one ends the command
+    with exit code 2.
 
     Example: `relay push notifications '{"payload": {"channel": "site-1", "event": "hit", "data": {}}}'`
     """

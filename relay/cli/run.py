@@ -60,10 +60,10 @@ def run(
         bool, typer.Option("--until-empty", help="Exit once every queue and every lane is empty.")
     ] = False,
 ) -> None:
-    """Drain the queues into the providers.
+    """Run the workers: send messages from the queues to the providers.
 
-    SIGTERM or Ctrl-C: claim no more, finish what is in flight within `shutdown_timeout`, hand back the
-    rest, exit 0. A second one ends it at once, still losing nothing. SIGHUP reads the file again; a bad
+    SIGTERM or Ctrl-C: claim no more, finish requests in flight within `shutdown_timeout`, release all other
+    messages, exit 0. A second signal ends it at once, and still loses nothing. SIGHUP: reload the file; a bad
     file keeps the old configuration.
 
     Example: `relay run -c relay.yaml`

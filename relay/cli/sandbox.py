@@ -20,7 +20,9 @@ from relay.settings.tokens import token_problem
 
 
 def sandbox(
-    listen: Annotated[str, typer.Option(help="Where to listen; port 0 is any free one.")] = "127.0.0.1:8089",
+    listen: Annotated[
+        str, typer.Option(help="host:port to listen on. Port 0: any free port.")
+    ] = "127.0.0.1:8089",
     fail: Annotated[
         str | None, typer.Option(help="Share of requests that fail with 500, such as 5%.")
     ] = None,
@@ -35,7 +37,7 @@ def sandbox(
         str | None,
         typer.Option(help="Share of connections that break in the middle of an answer, such as 1%."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Make the faults repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, for repeatable faults.")] = None,
     app_id: Annotated[str, typer.Option(help="Pusher app id.")] = SandboxOptions.app_id,
     key: Annotated[str, typer.Option(help="Pusher key.")] = SandboxOptions.key,
     secret: Annotated[str, typer.Option(help="Pusher secret.")] = SandboxOptions.secret,
@@ -43,7 +45,8 @@ def sandbox(
         str, typer.Option(help='Secret of the webhook receiver; "" accepts webhooks without a signature.')
     ] = SandboxOptions.webhook_secret,
     unregistered: Annotated[
-        str | None, typer.Option(help="Share of messages whose device or endpoint is gone, such as 1%.")
+        str | None,
+        typer.Option(help="Share of messages whose device or endpoint no longer exists, such as 1%."),
     ] = None,
     apns_port: Annotated[
         int | None,
@@ -71,7 +74,9 @@ def sandbox(
             "Required beyond loopback. Default: $RELAY_SANDBOX_TOKEN.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no line for each request.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Do not print a line for each request.")
+    ] = False,
 ) -> None:
     """Run local emulators of the providers, with fault injection.
 

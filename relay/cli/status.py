@@ -44,7 +44,7 @@ def status(
     context: typer.Context,
     config: common.ConfigOption = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Keep looking, with rates, until Ctrl-C.")
+        bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C, and show rates.")
     ] = False,
     as_json: common.JsonOption = False,
 ) -> None:

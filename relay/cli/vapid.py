@@ -14,11 +14,11 @@ from relay.errors import UsageError
 
 
 def vapid(
-    out: Annotated[Path, typer.Option("--out", help="Where the private key goes. Never overwritten.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="File for the private key. Never overwritten.")] = Path(
         "vapid.pem"
     ),
 ) -> None:
-    """Make a key pair for Web Push: a file with the private key, and the public key.
+    """Create a key pair for Web Push: writes the private key to a file, prints the public key.
 
     Example: relay vapid --out vapid.pem
     """

@@ -21,40 +21,41 @@ def message_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A relay message",
-        "description": "One element of a queue. With `format: bare`, any object is one: it is the payload.",
+        "description": "One element of a queue. With `format: bare`, the element is the payload.",
         "type": "object",
         "required": ["payload"],
         "additionalProperties": False,
         "properties": {
-            "payload": {"type": "object", "description": "What to send, in the provider's own vocabulary."},
+            "payload": {"type": "object", "description": "The content, in the provider's own vocabulary."},
             "provider": _text("Name of a provider that the queue admits; optional if the queue names one."),
             "id": {
-                **_text("Idempotency key: at most one message with it is pending per provider."),
+                **_text("Idempotency key: at most one message with this id is pending per provider."),
                 "minLength": 1,
                 "maxLength": 128,
             },
             "priority": {
                 "enum": [*PRIORITIES, None],
                 "default": "normal",
-                "description": "Which goes out first.",
+                "description": "Higher priorities go first.",
             },
             "created_at": _any(_MOMENT, "When the application made the message: Unix seconds or RFC 3339."),
-            "expires_at": _any(_MOMENT, "Never sent after it."),
-            "deliver_at": _any(_MOMENT, "Not sent before it."),
+            "expires_at": _any(_MOMENT, "Never send the message after this time."),
+            "deliver_at": _any(_MOMENT, "Do not send the message before this time."),
             "ttl": _any(
-                _SPAN, "Seconds (or a text such as 10m) from created_at, else from intake, to its end."
+                _SPAN, "Time until the message expires, in seconds or as 10m, from created_at or else intake."
             ),
             "delay": _any(
-                _SPAN, "Seconds (or a text such as 10m) from created_at, else from intake, to wait."
+                _SPAN,
+                "Time until the message may be sent, in seconds or as 10m, from created_at or else intake.",
             ),
             "collapse_key": _key(
                 "While an older message with this key waits, the newer one replaces it in place."
             ),
             "ordering_key": _key(
-                "Messages that share it are sent one at a time, in order, over the whole fleet."
+                "Messages that share this key are sent one at a time, in order, over the whole fleet."
             ),
             "reply_to": _key(
-                "A Redis list that gets one JSON receipt at its end; the queue says which lists may be named."
+                "A Redis list that gets one JSON receipt at the message's end. The queue limits its name."
             ),
             "traceparent": _text("W3C trace context."),
         },

@@ -15,19 +15,18 @@ _PROXY = "must be the URL of an HTTP proxy, such as http://127.0.0.1:3128, witho
 
 
 class HttpOptions(ProviderOptions):
-    """How the provider is reached. What is a secret may also stand in a file, as `ca_file` and so on."""
+    """How the provider is reached. Each secret may be in a file instead: `ca_file` for `ca`."""
 
     ca: Secret | None = None
-    """PEM certificates of trusted authorities, besides the system's."""
+    """PEM certificates of authorities to trust besides the system's."""
     client_cert: Secret | None = None
-    """PEM certificate (with its chain) by which we authenticate; needs `client_key`."""
+    """PEM client certificate with its chain, for mutual TLS. Needs `client_key`."""
     client_key: Secret | None = None
-    """The PEM private key of `client_cert`, not encrypted."""
+    """PEM private key of `client_cert`, not encrypted."""
     proxy: Secret | None = None
-    """http://HOST:PORT of a proxy, with USER:PASSWORD@ where it wants them. Absent: none at all."""
+    """URL of an HTTP proxy, for example http://USER:PASSWORD@HOST:PORT. Default: no proxy."""
     connections: Annotated[Count, Field(le=1000)] | None = None
-    """The most connections, per process. Absent: over HTTP/2 one for each 100 of `concurrency`, over HTTP/1.1
-    as many as `concurrency`."""
+    """The most connections per process. Default: `concurrency`; over HTTP/2 a hundredth of it."""
 
     @field_validator("ca", "client_cert", "client_key", mode="after")
     @classmethod

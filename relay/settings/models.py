@@ -103,13 +103,14 @@ RedisUrl = Annotated[Secret, AfterValidator(check_redis_url)]
 
 
 class RedisSettings(Options):
-    """Where Redis is."""
+    """The Redis server."""
 
     url: RedisUrl = Field(
         default=Secret(DEFAULT_REDIS_URL),
         json_schema_extra={"default": DEFAULT_REDIS_URL, "pattern": REDIS_URL_PATTERN, "minLength": 1},
     )
-    """redis://, rediss://, unix://, redis+sentinel://h1:p,h2:p/NAME/0, redis+cluster://h1:p,h2:p or embedded://DIR."""
+    """redis://, rediss://, unix://, redis+sentinel://h1:p,h2:p/NAME/0, redis+cluster://h1:p,h2:p or
+    embedded://DIR."""
     prefix: Annotated[
         str, AfterValidator(_check_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})
     ] = DEFAULT_PREFIX
@@ -142,23 +143,24 @@ class QueueSettings(Options):
     name: Annotated[str, Field(min_length=1)]
     """The list's key in Redis."""
     provider: str | None = None
-    """The provider of messages that name none."""
+    """The default provider, for messages that name none."""
     providers: Names | None = None
-    """The providers that messages may name besides `provider`; `*`: all. Default: all if the queue has no
+    """The providers that messages may name besides `provider`. `*`: all. Default: all if the queue has no
     `provider`, otherwise none."""
     reply_to: Names = ["receipts:*"]
-    """Patterns (`*`, `?`, `[…]`) of the lists that messages may name for their receipts; []: no receipts."""
+    """Patterns (`*`, `?`, `[…]`) that `reply_to` of messages must match. []: no receipts."""
     max_delay: Duration = 30 * 86400.0
-    """How far ahead `deliver_at` and `delay` may be; a message that goes beyond becomes a dead letter."""
+    """How far ahead `deliver_at` and `delay` may be. A message beyond that becomes a dead letter."""
     scope: Literal["provider", "queue"] = "provider"
-    """Where ids, collapse keys and ordering keys count: among all messages of a provider, or only among those
-    that came from this queue."""
+    """The messages among which ids, collapse keys and ordering keys are unique: all of a provider,
+    or only those of this queue."""
     format: Literal["envelope", "bare"] = "envelope"
-    """envelope: the fields in docs/messages.md. bare: the whole object is the payload."""
+    """envelope: elements have the fields of `relay schema message`. bare: the whole element is the
+    payload."""
     priority: Literal["high", "normal", "low"] = "normal"
-    """The priority of messages that name none."""
+    """The default priority, for messages without one."""
     max_size: Annotated[Size, Field(ge=1)] = 1024 * 1024
-    """The largest element; a larger one becomes a dead letter."""
+    """The largest element. A larger one becomes a dead letter."""
 
     def admits(self, provider: str) -> bool:
         """Whether messages of this queue may name a provider."""
@@ -168,17 +170,17 @@ class QueueSettings(Options):
 
 
 class AdminSettings(Options):
-    """Health and metrics, over HTTP."""
+    """The admin port: /healthz and /metrics over HTTP."""
 
     listen: Annotated[str | None, BeforeValidator(_check_listen)] = "127.0.0.1:9464"
-    """host:port; empty: off. Beyond the loopback addresses it needs a token."""
+    """host:port. Empty: off. Addresses other than loopback need a token."""
     token: Annotated[Secret | None, BeforeValidator(_empty_is_none), AfterValidator(_check_token)] = Field(
         default=None,
         json_schema_extra={
             "anyOf": [{"type": "string", "format": "password", "writeOnly": True}, {"type": "null"}]
         },
     )
-    """Requests must send it as `Authorization: Bearer …`; empty: no token is needed."""
+    """Requests must send it as `Authorization: Bearer …`. Empty: no token is needed."""
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -190,12 +192,12 @@ class AdminSettings(Options):
 
 
 class LogSettings(Options):
-    """What goes to standard error."""
+    """The log on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least that is logged."""
+    """The lowest level that is logged."""
     format: Literal["auto", "console", "json"] = "auto"
-    """auto: colours on a terminal, JSON lines elsewhere."""
+    """auto: colours on a terminal, JSON lines otherwise."""
 
 
 ProviderName = Annotated[str, AfterValidator(_check_provider_name)]
@@ -205,23 +207,23 @@ class Settings(Options):
     """The configuration of relay."""
 
     redis: RedisSettings = RedisSettings()
-    """Where Redis is."""
+    """The Redis server."""
     queues: Annotated[list[QueueSettings], Field(min_length=1)]
     """The lists that applications push to."""
     providers: Annotated[dict[ProviderName, SerializeAsAny[ProviderOptions]], Field(min_length=1)]
     """Where messages go, by a name of your choice; `type` picks the adapter."""
     admin: AdminSettings = AdminSettings()
-    """Health and metrics."""
+    """The admin port: /healthz and /metrics over HTTP."""
     processes: Annotated[
         Count | Literal["auto"],
         BeforeValidator(_check_processes),
         WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
     ] = "auto"
-    """Worker processes on this host; auto: one per core."""
+    """Worker processes on this host. auto: one per core."""
     shutdown_timeout: Duration = 25.0
-    """How long deliveries in flight may take to end when relay is stopped."""
+    """How long requests in flight may take to finish when relay stops."""
     log: LogSettings = LogSettings()
-    """What goes to standard error."""
+    """The log on standard error."""
 
     _path: Path | None = PrivateAttr(default=None)
     _secret_files: tuple[Path, ...] = PrivateAttr(default=())

@@ -29,80 +29,87 @@ class Options(BaseModel):
 
 
 class RetryOptions(Options):
-    """When a delivery that failed is tried again: exponential backoff with full jitter."""
+    """When and how often a failed delivery is retried: exponential backoff with full jitter."""
 
     attempts: Count = 10
-    """Attempts in all; after the last one the message is a dead letter."""
+    """Attempts in total. After the last one the message becomes a dead letter."""
     base: Duration = 1.0
-    """The longest wait before the second attempt; it doubles with each further one."""
+    """The longest wait before the second attempt. It doubles with each further attempt."""
     max: Duration = 3600.0
-    """The longest wait of all. A provider's own Retry-After wins."""
+    """The longest wait. The provider's Retry-After takes precedence."""
 
 
 class BreakerOptions(Options):
-    """When a provider that fails is left in peace."""
+    """When relay stops sending to a provider that fails."""
 
     failures: Count = 20
-    """Failures in a row that open the breaker."""
+    """Open the breaker after this many failures in a row."""
     share: Annotated[float, Strict(), Field(ge=0, le=1)] = 0.5
-    """The share of failures that opens it too, of at least twice `failures` within `window`; 0: none."""
+    """Also open it if this share of the deliveries within `window` failed, of at least twice `failures`. 0:
+    off."""
     window: Duration = 60.0
-    """How long deliveries count for the share, from a first failure on."""
+    """The time over which `share` is counted. It starts with a failure."""
     cooldown: Duration = 30.0
-    """The time until one message probes whether the provider is back."""
+    """The time until one message is sent as a probe."""
 
 
 class DeadOptions(Options):
-    """How many dead letters are kept, and for how long. Others are deleted, counted and logged."""
+    """How many dead letters are kept, and for how long. Deletions are counted and logged."""
 
     keep: Duration = 14 * 86400.0
-    """The age at which a dead letter is deleted; 0: never."""
+    """Delete dead letters older than this. 0: never."""
     most: Annotated[int, Strict(), Field(ge=0)] = 1_000_000
-    """The most dead letters; beyond it the oldest are deleted. 0: any number."""
+    """The most dead letters. Beyond it, the oldest are deleted. 0: unlimited."""
 
 
 class ShareOptions(Options):
-    """The shares of lower priorities while higher ones have a standing backlog."""
+    """The least shares of lower priorities while higher ones have a backlog."""
 
     normal: Share = 0.1
-    """The least share of normal messages, 0 to 0.5."""
+    """The least share of normal messages, from 0 to 0.5."""
     low: Share = 0.05
-    """The least share of low ones."""
+    """The least share of low messages, from 0 to 0.5."""
 
 
 class ProviderOptions(Options):
     """One entry under `providers`. Durations are in seconds."""
 
     type: str
-    """The adapter; `relay providers` lists those that are here."""
+    """The adapter; `relay providers` lists the installed ones."""
     rate: Rates = ()
-    """Messages, over the whole fleet: 100/s, 600000/m, 20/10s. With several, all apply. Absent: unlimited."""
+    """The rate limit of the whole fleet, in messages: 100/s, 600000/m, 20/10s. With several rates, all apply.
+    Default: unlimited."""
     burst: Count | None = None
-    """Messages that may go out at once (the bucket's size). Absent: a tenth of a second's worth, or 1."""
+    """Messages that may go out at once (the bucket's size). Default: a tenth of a second's worth, at least
+    1."""
     warmup: Duration = 0.0
-    """The climb from a tenth of the rate to all of it, after an idle or open time."""
+    """Climb from a tenth of the rate to all of it within this time, after the lane was idle or its breaker
+    open."""
     concurrency: Annotated[Count, Field(le=10_000)] = 64
     """Requests in flight, per process."""
     timeout: Annotated[Duration, Field(gt=0)] = 10.0
-    """The longest that one request may take."""
+    """Timeout of one request."""
     retry: RetryOptions = RetryOptions()
-    """Retries after a failure."""
+    """When and how often a failed delivery is retried."""
     adaptive: Switch = False
-    """Halve the rate at each wave of 429, climb back in between."""
+    """Halve the rate at each wave of 429, and raise it slowly in between."""
     breaker: BreakerOptions = BreakerOptions()
-    """When a provider that fails is left in peace."""
+    """When relay stops sending to a provider that fails."""
     ttl: Annotated[Duration, Field(gt=0)] | None = None
-    """Default TTL of messages without one. Absent: they never expire."""
+    """Default TTL for messages without one. Default: never expire."""
     dedup_window: Duration = 0.0
-    """How long the id of a delivered message is remembered, so that a second one is a duplicate."""
+    """Remember the ids of delivered messages for this long. A second message with such an id is a
+    duplicate."""
     max_backlog: Count | None = None
-    """Messages that may wait; `overflow` says which go beyond it. Absent: any number."""
+    """The most messages that may wait. Beyond it, `overflow` decides which message is dropped. Default:
+    unlimited."""
     overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
-    """Which message goes when `max_backlog` is reached."""
+    """Which message is dropped beyond `max_backlog`: the oldest or the newest."""
     dead: DeadOptions = DeadOptions()
     """How many dead letters are kept, and for how long."""
     shares: ShareOptions = ShareOptions()
-    """High goes before normal before low, but a standing backlog leaves each its share."""
+    """The least shares of lower priorities. High goes before normal, and normal before low, but each keeps
+    its share."""
     order: Literal["fifo", "lifo"] = "fifo"
     """fifo: the oldest message first. lifo: the newest first."""
 

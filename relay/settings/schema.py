@@ -18,7 +18,7 @@ _REFERENCE = "#/$defs/Reference"
 _REFERENCE_SCHEMA: Schema = {
     "type": "string",
     "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}]*)?\}",
-    "description": "Taken from the environment: ${NAME} or ${NAME:-default}.",
+    "description": "A value from the environment: ${NAME} or ${NAME:-default}.",
 }
 _NOTES = ("title", "description", "default", "examples")
 
@@ -80,8 +80,8 @@ def _add_twins(definition: Schema) -> None:
         twin = name + SUFFIX
         if twin in properties or not _holds_secret(schema):
             continue
-        what = f"holds `{name}`, one in each line" if _is_list(schema) else f"holds `{name}`"
-        properties[twin] = {"type": "string", "description": f"Path of a file that {what}; instead of it."}
+        lines = ", one in each line" if _is_list(schema) else ""
+        properties[twin] = {"type": "string", "description": f"Path of a file that holds `{name}`{lines}."}
         if name in definition.get("required", []):
             definition["required"].remove(name)
             rules.append({"oneOf": [{"required": [name]}, {"required": [twin]}]})
