@@ -51,8 +51,9 @@ def assemble(source: str, read_part: Callable[[str], str]) -> ScriptText:
     constants = dict(_CONSTANT.findall(source))
     source = _CONSTANT.sub("", source)
     names = {found["name"] for found in _TOKEN.finditer(source) if found["name"]}
-    parts = tuple(part for part in LANE_PARTS if lua_name(part) in names)
     own = _KEY.findall(source)
+    names.difference_update(name for name, _ in own)
+    parts = tuple(part for part in LANE_PARTS if lua_name(part) in names)
     keys = _positions(parts)
     for name, many in own:
         keys[name] = _Position(len(parts) + 1 + [other for other, _ in own].index(name), bool(many))

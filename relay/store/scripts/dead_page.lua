@@ -1,6 +1,6 @@
 -- Reads a page of dead letters. Read only.
 --
--- KEYS   1 the stream
+-- @key STREAM  the dead letters
 -- ARGV   1 id after which the page begins, '' for the first one
 --        2 the most letters, 3 bytes after which the page is full
 --        4 bytes of a malformed element that are read; the rest is cut off
@@ -12,7 +12,7 @@ local after, most, full, longest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local page, size = {}, 0
 local start = after == '' and '-' or '(' .. after
 while #page < most and size < full do
-  local entry = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
+  local entry = redis.call('XRANGE', STREAM, start, '+', 'COUNT', 1)[1]
   if not entry then break end
   local id, fields = entry[1], entry[2]
   local letter = {id, 0}

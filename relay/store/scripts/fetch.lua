@@ -3,7 +3,7 @@
 -- @key QUEUE         the application's list
 -- @key STAGED        elements that blocking waits have moved off it: they are taken first
 -- @key PROCESSING    this worker's processing list
--- @key BATCH_ID      the number of the batch on it
+-- @key SEQUENCE      the number of the batch on it
 -- @key REJECTED      stream: elements that belong to no provider
 -- @key OUTSTANDING   sorted set: worker by the number of its batch that is not yet in its lanes
 -- @key LAST          the number of the last batch
@@ -39,7 +39,7 @@ call('ZREM', OUTSTANDING, '')
 
 -- Every key is read before the first write that moves anything: a wrong type raises an error while all elements are
 -- still in their places.
-local last, number, deferred = call('GET', LAST), call('GET', BATCH_ID), call('HKEYS', DEFERRED_LANES)
+local last, number, deferred = call('GET', LAST), call('GET', SEQUENCE), call('HKEYS', DEFERRED_LANES)
 local done = number and number == ARGV[2]
 for index = 1, #LANES do done = done and call('HGET', LANES[index], ARGV[5]) == number end
 
@@ -112,7 +112,7 @@ if is_new then
   end
 end
 if #batch == 0 then
-  call('DEL', BATCH_ID)
+  call('DEL', SEQUENCE)
   call('ZREM', OUTSTANDING, worker)
   return {'', 0, deferred, too_large}
 end
@@ -123,7 +123,7 @@ if is_new or not number then
   local time = call('TIME')
   number = string.format('%.0f', math.max(time[1] * 1000000 + time[2], (last or 0) + 1))
   call('SET', LAST, number)
-  call('SET', BATCH_ID, number)
+  call('SET', SEQUENCE, number)
   call('ZADD', OUTSTANDING, number, worker)
 end
 return {number, call('ZCOUNT', OUTSTANDING, '-inf', '(' .. number), deferred, too_large, unpack(batch)}

@@ -1,15 +1,18 @@
--- A worker says that it lives.
+-- Records that a worker lives.
 --
--- KEYS   1 the workers, 2 their profiles, 3 those that are gone, 4 a scratch key
+-- @key WORKERS   sorted set: worker by its last heartbeat
+-- @key PROFILES  hash: worker -> JSON about it
+-- @key GONE      sorted set: workers that left or were buried
+-- @key SCRATCH   a key that exists only during the call
 -- ARGV   1 the worker, 2 its profile (JSON)
 -- reply  1 if the fleet still counted it as living, 0 if it is new or was buried meanwhile
 
 -- First, so that under maxmemory the rest is not refused (see parts/lane.lua). The worker itself stays in the fleet
 -- until all keys are known to have their types.
-redis.call('ZREM', KEYS[1], '')
-local known = redis.call('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
-redis.call('ZCARD', KEYS[3])
-redis.call('HLEN', KEYS[2])
+redis.call('ZREM', WORKERS, '')
+local known = redis.call('ZSCORE', WORKERS, ARGV[1]) and 1 or 0
+redis.call('ZCARD', GONE)
+redis.call('HLEN', PROFILES)
 
 -- A script that lacks the right to a command fails halfway, and is not rolled back. So a worker tries all commands
 -- of all scripts when it joins, before it takes anything.
@@ -23,11 +26,11 @@ local COMMANDS = {
   {'SET', 'a'}, {'GET'}, {'EXPIRE', 1}, {'EXISTS'}, {'TYPE'}, {'DEL'},
 }
 if known == 0 then
-  redis.call('DEL', KEYS[4])
+  redis.call('DEL', SCRATCH)
   for _, command in ipairs(COMMANDS) do
-    local reply = redis.pcall(command[1], KEYS[4], unpack(command, 2))
+    local reply = redis.pcall(command[1], SCRATCH, unpack(command, 2))
     if type(reply) == 'table' and reply.err then
-      redis.call('DEL', KEYS[4])
+      redis.call('DEL', SCRATCH)
       return redis.error_reply('NOPERM ' .. command[1] .. ' is needed: ' .. reply.err)
     end
   end
@@ -35,7 +38,7 @@ end
 
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-if known == 0 then redis.call('ZREM', KEYS[3], ARGV[1]) end
+redis.call('ZADD', WORKERS, now, ARGV[1])
+redis.call('HSET', PROFILES, ARGV[1], ARGV[2])
+if known == 0 then redis.call('ZREM', GONE, ARGV[1]) end
 return known

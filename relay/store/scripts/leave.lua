@@ -1,6 +1,7 @@
 -- A worker has left the fleet, or was buried.
 --
--- KEYS   1 the workers, 2 those that are gone
+-- @key WORKERS  sorted set: worker by its last heartbeat
+-- @key GONE     sorted set: workers that left or were buried
 -- ARGV   1 the worker
 -- reply  1
 --
@@ -8,7 +9,7 @@
 
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
-redis.call('ZREM', KEYS[1], '')
-redis.call('ZADD', KEYS[2], now, ARGV[1])
-redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZREM', WORKERS, '')
+redis.call('ZADD', GONE, now, ARGV[1])
+redis.call('ZREM', WORKERS, ARGV[1])
 return 1

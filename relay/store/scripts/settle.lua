@@ -3,7 +3,7 @@
 -- @key INFLIGHT  hash of the settling worker: ticket -> fencing token
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
 --          share (0: none), window (ms), adaptive, each ([[name, per second, burst], …])
---        2 outcomes (MessagePack array of arrays): [ticket, fencing token, kind, …]; the fields of each kind are below
+--        2 outcomes (MessagePack array of arrays): [ticket, fencing token, kind, …]; the fields follow below
 --        3 hold: '' or 'throttled' or 'unauthorised'
 --        4 how long to hold (ms); for 'throttled', 0 lets the lane double its own wait
 --        5 why it holds, for people

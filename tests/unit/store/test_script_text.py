@@ -34,6 +34,11 @@ def test_a_script_gets_the_keys_of_the_lane_that_it_names_and_then_its_own() -> 
     assert assembled.lane_parts == ("control", "ready:high", "ready:normal", "ready:low", "due")
 
 
+def test_a_key_that_a_script_declares_is_not_the_lanes() -> None:
+    assembled = assemble("-- @key OUTBOX\nf(OUTBOX)\n", {}.__getitem__)
+    assert (assembled.text.splitlines()[1], assembled.lane_parts) == ("f(KEYS[1])", ())
+
+
 def test_a_key_with_dots_stands_for_all_that_follow() -> None:
     source = "-- @key ONE\n-- @key OTHERS...\nfor i = 1, #OTHERS do f(OTHERS[i]) end\n"
     assert text_of(source).splitlines()[2] == "for i = 1, (#KEYS - 1) do f(KEYS[1 + i]) end"
@@ -83,4 +88,5 @@ def test_every_part_is_included_by_a_script() -> None:
 def test_a_script_declares_every_key_and_constant_that_it_names(name: str) -> None:
     text = re.sub(r"--[^\n]*|'(?:\\.|[^'\\\n])*'|\"[^\"\n]*\"", "", read_script(name).text)
     named = set(re.findall(r"(?<![\w.])[A-Z][A-Z_0-9]*\b", text))
+    assert named.isdisjoint(read_script(name).own_keys)
     assert named <= {"KEYS", "ARGV", *re.findall(r"^ *local (\w+)", text, re.MULTILINE)}
