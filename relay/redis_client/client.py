@@ -16,9 +16,10 @@ from redis.exceptions import (
 )
 
 from relay.errors import StoreError
+from relay.redis_client import topology
 from relay.redis_client.connection import Channel
 
-Client = Redis | RedisCluster
+Client = topology.Client
 Argument = str | bytes | int | float
 
 TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, RuntimeError, AttributeError)
@@ -42,10 +43,10 @@ FORBIDDEN = (AuthenticationError, NoPermissionError)
 
 async def ask(client: Client, *words: Argument) -> Any:
     """The answer to one short command; never to one that blocks. Raises what is in `TROUBLE`."""
-    if isinstance(client, Redis):
-        return await channel_of(client).ask(*words)
-    async with _slots(client):
-        return await client.execute_command(*words)
+    if topology.is_cluster(client):
+        async with _slots(client):
+            return await client.execute_command(*words)
+    return await channel_of(client).ask(*words)
 
 
 def channel_of(client: Redis) -> Channel:

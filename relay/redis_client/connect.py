@@ -14,7 +14,6 @@ from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     MasterNotFoundError,
-    SentinelConnectionPool,
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
@@ -25,6 +24,7 @@ from relay.redis_client.binaries import OLDEST
 from relay.redis_client.client import TROUBLE, Client, channel_of, describe, is_unavailable
 from relay.redis_client.credentials import ReadUrl, SentinelTlsConnection, TlsConnection, UrlCredentials
 from relay.redis_client.embedded import EmbeddedRedis
+from relay.redis_client.topology import Topology, is_cluster
 from relay.settings.redis_url import CERTIFICATES, TLS, url_options
 from relay.text import mask_url
 
@@ -172,19 +172,19 @@ def _read_certificates_again(client: Redis) -> None:
 async def drop_connections(client: Client) -> None:
     """Close every connection, also those that wait for an answer: these calls fail, the next ones connect
     anew, to where the URL leads by then."""
-    if isinstance(client, Redis):
-        await client.connection_pool.disconnect()
-    else:
+    if is_cluster(client):
         await client.aclose()
+    else:
+        await client.connection_pool.disconnect()
 
 
 async def follow_master(client: Client) -> bool:
-    """Where Sentinel names another master than the one we talk to: drop the connections, and return True.
+    """If Sentinel names another master than the one we talk to: drop the connections, and return True.
 
     An old master that cannot be reached any more resets nothing; its connections would be waited for.
     """
-    pool = client.connection_pool if isinstance(client, Redis) else None
-    if not isinstance(pool, SentinelConnectionPool) or pool.master_address is None:
+    pool = Topology.of(client).sentinel
+    if pool is None or pool.master_address is None:
         return False
     before = pool.master_address
     try:
@@ -197,12 +197,12 @@ async def follow_master(client: Client) -> bool:
 
 
 async def _close(client: Client) -> None:
-    if isinstance(client, Redis):
-        await channel_of(client).close()
+    topology = Topology.of(client)
+    if topology.one is not None:
+        await channel_of(topology.one).close()
     await client.aclose()
-    pool = client.connection_pool if isinstance(client, Redis) else None
-    if isinstance(pool, SentinelConnectionPool):
-        await pool.sentinel_manager.aclose()
+    if topology.sentinel is not None:
+        await topology.sentinel.sentinel_manager.aclose()
 
 
 async def _check(client: Client, url: str) -> None:

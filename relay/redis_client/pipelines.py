@@ -21,6 +21,7 @@ from relay.provider.redis import Answer, RedisProvider, Refused, Replied, Transa
 from relay.redis_client.client import TROUBLE, Client, describe, heed_cancellation
 from relay.redis_client.connect import _close as close_client
 from relay.redis_client.connect import open_client
+from relay.redis_client.topology import is_cluster
 from relay.settings.options import ProviderOptions
 
 PIPELINES = 16
@@ -87,7 +88,7 @@ class Transactions:
         run = _Run(transactions, f"no answer within {self._timeout:g} s")
         try:
             async with asyncio.timeout(self._timeout), self._slots:
-                if isinstance(self._client, RedisCluster):
+                if is_cluster(self._client):
                     await self._run_on_cluster(self._client, run)
                 else:
                     await self._run_on_one(self._client, run)

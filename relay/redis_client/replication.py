@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 
 import structlog
-from redis.asyncio import Redis
 
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Client, describe, heed_cancellation
+from relay.redis_client.topology import is_cluster
 
 PATIENCE = 1.0
 """Seconds to wait for a replica."""
@@ -37,7 +37,7 @@ class Replicas:
         False where there is no replica, or none within `PATIENCE`. Raises StoreError.
         """
         client = self._client
-        if isinstance(client, Redis):
+        if not is_cluster(client):
             return False
         try:
             nodes = client.nodes_manager.slots_cache.get(client.keyslot(key), [])

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError
 
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Client, describe
 from relay.redis_client.connect import drop_connections
+from relay.redis_client.topology import is_cluster
 from relay.store.deployment import Deployment
 from relay.store.keys import FleetKeys
 from relay.store.scripting import script
@@ -132,7 +132,7 @@ class Fleet:
         try:
             reply = (
                 await self._client.execute_command("TIME", target_nodes="random")
-                if not isinstance(self._client, Redis)
+                if is_cluster(self._client)
                 else await self._client.time()
             )
         except TROUBLE as error:

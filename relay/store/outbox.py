@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from relay.errors import StoreError
 from relay.names import key_beside
 from relay.redis_client.client import TROUBLE, Client, describe
+from relay.redis_client.topology import Topology
 from relay.store.keys import LaneKeys
 from relay.store.scripting import script
 
@@ -50,7 +50,7 @@ class Outbox:
         self._prefix = prefix
         self._provider = provider
         # In a cluster the target may lie on another node; then replicas are waited for.
-        self._one_redis = isinstance(client, Redis)
+        self._topology = Topology.of(client)
         self._keys = LaneKeys.of(prefix, provider)
         self.key = self._keys.part("outbox")
         self.unreadable = self._keys.unreadable
@@ -96,7 +96,7 @@ class Outbox:
         Returns False if a failover has undone that. Repeating it changes nothing.
         """
         milliseconds, _, sequence = last.partition("-")
-        known = carried if self._one_redis else {}
+        known = carried if self._topology.is_one else {}
         reply: int = await script("forget").run(
             self._client,
             (
@@ -113,15 +113,13 @@ class Outbox:
 
     def _fits(self, target: str) -> bool:
         """Whether relay's key for `target` is in its slot, which odd braces make impossible."""
-        if isinstance(self._client, Redis):
-            return True
-        slot_of = self._client.keyslot
-        return bool(slot_of(target) == slot_of(key_beside(self._prefix, target, "carried")))
+        return self._topology.same_slot(target, key_beside(self._prefix, target, "carried"))
 
     async def _run(
         self, target: str, kind: Kind, deadline: int, mode: str, words: Sequence[str | bytes]
     ) -> Carried:
-        keys = (target, key_beside(self._prefix, target, "carried"), *([self.key] if self._one_redis else []))
+        outbox = (self.key,) if self._topology.is_one else ()
+        keys = (target, key_beside(self._prefix, target, "carried"), *outbox)
         reply: bytes = await script("forward").run(
             self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
         )

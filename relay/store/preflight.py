@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Client, ask, describe, is_refusal, is_unavailable
+from relay.redis_client.topology import is_cluster
 from relay.settings.models import Settings
 from relay.store.findings import Facts, Finding, Level, judge, merge
 from relay.store.fleet import LEASE, Fleet
@@ -64,7 +65,7 @@ async def tidy(client: Client, settings: Settings) -> None:
 
 
 async def _servers(client: Client, asking: Asking) -> list[Finding]:
-    if isinstance(client, Redis):
+    if not is_cluster(client):
         config = await _config(client) if asking is Asking.EVERYTHING else None
         return judge(Facts(await _info(client), config, await _clock(client)))
     clock = await _clock(client)
@@ -196,7 +197,7 @@ def _strange_queue(queue: QueueStatus) -> Finding:
 
 async def _other_prefixes(client: Client, prefix: str) -> list[Finding]:
     """Prefixes under which nobody works any more, and messages lie. Looks at no more than 50,000 keys."""
-    if not isinstance(client, Redis):
+    if is_cluster(client):
         return []
     found: dict[str, None] = {}
     cursor = 0

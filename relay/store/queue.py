@@ -7,12 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
-
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Client, ask, describe, heed_cancellation
 from relay.redis_client.connection import Channel
 from relay.redis_client.slots import SlotChannel
+from relay.redis_client.topology import Topology, is_cluster
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.scripting import script
 
@@ -86,12 +85,12 @@ class Queue:
         self.keys = QueueKeys.of(prefix, name)
         self._client = client
         self._worker = worker
-        self.is_beside_lanes = isinstance(client, Redis)
+        self.is_beside_lanes = Topology.of(client).is_one
         """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
         # A wait would hold up whatever else goes over its connection.
         self._waits = (
             Channel(client.connection_pool, longest=LONGEST_WAITED_FOR)
-            if isinstance(client, Redis)
+            if not is_cluster(client)
             else SlotChannel(client, name, longest=LONGEST_WAITED_FOR)
         )
         self._limits = limits or Limits(0, 0, 0)
@@ -129,7 +128,7 @@ class Queue:
         """
         keys = self.keys
         # In a cluster the lanes may lie on other nodes; then replicas are waited for.
-        lanes = done.lanes if isinstance(self._client, Redis) else ()
+        lanes = done.lanes if self.is_beside_lanes else ()
         limits = self._limits
         number, earlier, deferred, too_large, *elements = await script("fetch").run(
             self._client,

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from relay.errors import StoreError
 from relay.names import is_reserved
 from relay.redis_client.client import TROUBLE, Client, describe
+from relay.redis_client.topology import is_cluster
 from relay.store.findings import Finding, Level
 from relay.store.keys import FleetKeys, LaneKeys, QueueKeys
 
@@ -95,7 +96,7 @@ async def try_rights(
     commands = list(needed(prefix, queues, lanes))
     refused: list[tuple[Command, Exception]] = []
     try:
-        if isinstance(client, Redis):
+        if not is_cluster(client):
             refused += await _try_on_one(client, [command for _, command in commands])
         else:
             await client.initialize()

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Argument, Client, ask, describe, heed_cancellation
+from relay.redis_client.topology import is_cluster
 from relay.store.script_text import FOLDER, read_script
 
 
@@ -37,7 +37,7 @@ class Script:
 
         Not in a cluster, and not where Redis had to be given the text first. Raises StoreError.
         """
-        in_turn = isinstance(client, Redis)
+        in_turn = not is_cluster(client)
         try:
             try:
                 reply = await ask(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)

@@ -1,0 +1,47 @@
+"""The kind of Redis behind a client: one server, the master that Sentinel names, or a cluster.
+
+All other modules get their answers here: which node holds a key decides which keys one script may use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.sentinel import SentinelConnectionPool
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+Client = Redis | RedisCluster
+
+
+def is_cluster(client: Client) -> TypeIs[RedisCluster]:
+    """Whether keys lie on several nodes."""
+    return isinstance(client, RedisCluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Either `one` or `cluster` is set. `sentinel` is the pool of `one` if Sentinel names its master."""
+
+    one: Redis | None = None
+    cluster: RedisCluster | None = None
+    sentinel: SentinelConnectionPool | None = None
+
+    @classmethod
+    def of(cls, client: Client) -> Topology:
+        if is_cluster(client):
+            return cls(cluster=client)
+        pool = client.connection_pool
+        return cls(one=client, sentinel=pool if isinstance(pool, SentinelConnectionPool) else None)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one Redis holds all keys: then one script may use any of them, and scripts run in turn."""
+        return self.cluster is None
+
+    def same_slot(self, key: str, other: str) -> bool:
+        """Whether one script may use both keys."""
+        return self.cluster is None or bool(self.cluster.keyslot(key) == self.cluster.keyslot(other))
