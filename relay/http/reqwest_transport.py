@@ -146,7 +146,7 @@ class ReqwestTransport(Http2Transport):
                 building = building.body_bytes(request.body)
             elif request.method != "GET":
                 building = building.header("content-length", "0")  # RFC 9110, 8.6
-            built = building.build_streamed()
+            built = building.streamed_read_buffer_limit(0).build_streamed()
         except BuilderError as error:
             raise Unsendable(f"the request cannot be sent: {cut(causes_of(error.details)[-1])}") from None
         except ValueError as error:

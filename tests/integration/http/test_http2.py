@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -514,24 +515,80 @@ async def test_an_endless_body_is_cut_and_spares_its_connection(tmp_path: Path) 
     async with between(tmp_path, behave) as (transport, server):
         answer = await transport.send(Request(server.url, b"x"))
         assert (answer.status, len(answer.body)) == (200, BODY_LIMIT)
+        assert answer.incomplete == "the body is longer than 64 KiB"
         assert bodies(await many(transport, server, 1)) == ["/0"]
         assert server.connections == 1
     assert sent <= 8 * BODY_LIMIT
 
 
-async def test_a_body_that_is_broken_off(tmp_path: Path) -> None:
+# A status of 2xx counts, whatever follows it
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "silence"])
+async def test_a_success_whose_body_never_ends_is_a_success(tmp_path: Path, how: str) -> None:
     async def behave(peer: Peer) -> None:
         await peer.start()
         asked = await peer.request()
-        peer.h2.send_headers(asked.stream, [(":status", "200")])
+        peer.h2.send_headers(asked.stream, [(":status", "202"), ("x-id", "7")])
         peer.h2.send_data(asked.stream, b"half")
-        await peer.reset(asked, ErrorCodes.INTERNAL_ERROR)
+        await peer.settled()
+        if how == "reset":
+            await peer.reset(asked, ErrorCodes.INTERNAL_ERROR)
+        if how != "close":
+            await peer.read()
+            await asyncio.Event().wait()
+
+    async with between(tmp_path, behave, timeout=1 if how == "silence" else 30) as (transport, server):
+        response = await transport.send(Request(server.url, b"x"))
+    assert (response.status, response.headers["x-id"]) == (202, "7")
+    assert response.incomplete is not None
+    assert response.incomplete.isprintable()
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "silence"])
+async def test_a_failure_whose_body_never_ends_is_no_response(tmp_path: Path, how: str) -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.start()
+        asked = await peer.request()
+        peer.h2.send_headers(asked.stream, [(":status", "500")])
+        peer.h2.send_data(asked.stream, b"half")
+        await peer.settled()
+        if how == "reset":
+            await peer.reset(asked, ErrorCodes.INTERNAL_ERROR)
+        if how != "close":
+            await peer.read()
+            await asyncio.Event().wait()
+
+    async with between(tmp_path, behave, timeout=1 if how == "silence" else 30) as (transport, server):
+        with pytest.raises(TransportError) as caught:
+            await transport.send(Request(server.url, b"x"))
+    assert str(caught.value).isprintable()
+
+
+async def test_a_success_with_many_headers_is_a_success(tmp_path: Path) -> None:
+    headers = (("x-long", "y" * 10_000), *((f"x-{number}", "y") for number in range(200)))
+
+    async def behave(peer: Peer) -> None:
+        await peer.start()
+        await peer.answer(await peer.request(), headers=headers)
         await peer.read()
 
     async with between(tmp_path, behave) as (transport, server):
-        with pytest.raises(TransportError, match=r"^127\.0\.0\.1:") as caught:
-            await transport.send(Request(server.url, b"x"))
-    assert "\n" not in str(caught.value)
+        response = await transport.send(Request(server.url, b"x"))
+    assert (response.status, len(response.headers)) == (200, 201)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_gzip_body_is_unpacked(tmp_path: Path, status: int) -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.start()
+        body = gzip.compress(b'\xef\xbb\xbf{"reason": "x"}')
+        await peer.answer(await peer.request(), status, body, (("content-encoding", "gzip"),))
+        await peer.read()
+
+    async with between(tmp_path, behave) as (transport, server):
+        response = await transport.send(Request(server.url, b"x"))
+    assert (response.status, response.body) == (status, b'{"reason": "x"}')
 
 
 # Which protocol
