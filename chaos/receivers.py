@@ -116,7 +116,7 @@ class Receiver:
             case "dripping answer":
                 return "drip", await self._flood(request, b"x", b"HTTP/1.1 500 No\r\nX: ", pause=0.05)
             case "reset":
-                partial = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
+                partial = b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n{"  # a status of 2xx would count
                 return "reset", await self._break(request, self._rng.choice((b"", partial)))
         if want and not (self.name == "mending" and self.mended):
             return ("failed" if want >= 500 else "refused"), web.Response(status=want)

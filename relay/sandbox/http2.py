@@ -190,8 +190,8 @@ class _Connection(asyncio.Protocol):
 
     def _break_off(self, stream: int, ending: Ending) -> None:
         if ending is Ending.RESET:
-            # Break off in the middle of an answer: send its headers only.
-            self._h2.send_headers(stream, [(":status", "200")])
+            # Break off in the middle of an answer that is no success: a status of 2xx alone would be one.
+            self._h2.send_headers(stream, [(":status", "500")])
             self._flush()
         self.abort()
 

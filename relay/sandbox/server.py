@@ -206,7 +206,8 @@ class Sandbox:
     async def _end(self, request: web.Request, ending: Ending) -> web.StreamResponse:
         """End a request without a complete answer: hang until the client or the sandbox ends, or break
         off."""
-        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        # A status of 2xx alone would be a success.
+        response = web.StreamResponse(status=500, headers={"Content-Length": "1000"})
         if ending is Ending.HANG:
             await self._stopping.wait()
         else:
