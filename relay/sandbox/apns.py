@@ -43,7 +43,7 @@ REASONS = {
 """The reason of an injected failure, by default."""
 
 _DEVICE_PATH = "/3/device/"
-_DEVICE = re.compile(r"(?:[0-9a-fA-F]{2}){32,100}")
+_DEVICE = re.compile(r"(?:[0-9a-fA-F]{2}){32,512}")
 _TOPIC = re.compile(r"[A-Za-z0-9.-]+")
 
 

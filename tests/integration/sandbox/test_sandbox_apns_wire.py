@@ -282,6 +282,34 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"push_type": aioapns.PushType.VOIP, "apns_topic": f"{TOPIC}.voip"},
     ),
     (
+        {
+            "aps": {
+                "timestamp": 1_800_001_000,
+                "event": "start",
+                "attributes-type": "MatchAttributes",
+                "attributes": {"home": "Lions"},
+                "content-state": {"home": 0},
+                "alert": {"title": "Kick-off", "body": "Lions - Bears"},
+            }
+        },
+        {"priority": "high", "ttl": 600},
+        {
+            "push_type": aioapns.PushType.LIVEACTIVITY,
+            "apns_topic": f"{TOPIC}.push-type.liveactivity",
+            "priority": 10,
+            "time_to_live": 600,
+        },
+    ),
+    (
+        {"aps": {"timestamp": 1_800_006_400, "event": "end", "dismissal-date": 1_800_007_000}},
+        {"priority": "low"},
+        {
+            "push_type": aioapns.PushType.LIVEACTIVITY,
+            "apns_topic": f"{TOPIC}.push-type.liveactivity",
+            "priority": 5,
+        },
+    ),
+    (
         {"headers": {"apns-topic": f"{TOPIC}.complication", "apns-push-type": "complication"}},
         {"id": "no uuid"},
         {"push_type": aioapns.PushType.COMPLICATION, "apns_topic": f"{TOPIC}.complication"},

@@ -249,6 +249,8 @@ def test_what_google_refuses_is_refused_in_google_s_form(
             {"webpush": {"fcm_options": {"link": "http://example.com"}}},
             "message.webpush.fcm_options.link",
         ),
+        ({"apns": {"live_activity_token": 7}}, "message.apns.live_activity_token"),
+        ({"fid": "x"}, "message"),
         ({"fcm_options": {"analytics_label": "a b"}}, "message.fcm_options.analytics_label"),
         ({"fcm_options": {"analytics_label": "x" * 51}}, "message.fcm_options.analytics_label"),
         ({"data": {"k": "x" * 4096}}, "message"),
@@ -286,6 +288,7 @@ def test_a_target_that_is_wrong_is_named(target: dict[str, Any], field: str) -> 
     [
         {"token": "a:b_c-d", "data": {"k": "x" * 4095}},
         {"fid": "cIDmn0"},
+        {"fid": "cIDmn0", "apns": {"liveActivityToken": "80ae", "payload": {"aps": {"event": "end"}}}},
         {"topic": "news-1.%~", "data": {"k": "x" * 2047}},
         {"condition": "'a' in topics && ('b' in topics || !('c' in topics))"},
         {"token": "a", "android": {"ttl": "3.5s", "collapseKey": "x", "directBootOk": True}},
@@ -317,6 +320,17 @@ def test_a_silent_push_must_not_have_apns_highest_priority(part: dict[str, Any],
 
 
 OFFICIAL = [
+    messaging.Message(
+        fid="cIDmn0Fh3kGtTpP7vTcH8n",
+        android=messaging.AndroidConfig(bandwidth_constrained_ok=True, restricted_satellite_ok=True),
+        apns=messaging.APNSConfig(
+            headers={"apns-priority": "10"},
+            live_activity_token="80ae6bf1",
+            payload=messaging.APNSPayload(
+                messaging.Aps(custom_data={"event": "update", "timestamp": 1, "content-state": {}})
+            ),
+        ),
+    ),
     messaging.Message(topic="a", notification=messaging.Notification("Hi", "There", "https://example.com/a")),
     messaging.Message(topic="news", data={"k": "v"}, fcm_options=messaging.FCMOptions("label")),
     messaging.Message(

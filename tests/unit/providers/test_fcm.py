@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import firebase_admin
 import jwt
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from firebase_admin import credentials, messaging
+from google.auth.credentials import AnonymousCredentials
 from pydantic import ValidationError
 
 from providers._shared.google_token import QUIET, SCOPE, TokenRefused, Tokens, assertion_request, read_token
@@ -145,30 +148,70 @@ def test_a_dry_run_says_so() -> None:
     assert json.loads(body) == {"message": {"topic": "news"}, "validate_only": True}
 
 
-def test_the_official_client_makes_the_same_request() -> None:
-    """firebase-admin, run for real up to its HTTP session."""
-    import firebase_admin
-    from firebase_admin import credentials, messaging
-    from google.auth.credentials import AnonymousCredentials
+LIVE_ACTIVITY = messaging.Aps(
+    alert=messaging.ApsAlert(title="Kick-off", body="Lions - Bears"),
+    custom_data={
+        "timestamp": 1_800_001_000,
+        "event": "start",
+        "attributes-type": "MatchAttributes",
+        "attributes": {"home": "Lions"},
+        "content-state": {"home": 0},
+    },
+)
 
+OFFICIAL: dict[str, dict[str, Any]] = {
+    "a notification": {
+        "token": "abc",
+        "notification": messaging.Notification(title="Hello", body="World"),
+        "data": {"n": "1"},
+        "android": messaging.AndroidConfig(collapse_key="score", ttl=90, priority="high"),
+        "apns": messaging.APNSConfig(headers={"apns-priority": "10"}),
+    },
+    "an installation id": {
+        "fid": "cIDmn0Fh3kGtTpP7vTcH8n",
+        "data": {"n": "1"},
+        "android": messaging.AndroidConfig(bandwidth_constrained_ok=True, restricted_satellite_ok=True),
+    },
+    "a Live Activity": {
+        "fid": "cIDmn0Fh3kGtTpP7vTcH8n",
+        "apns": messaging.APNSConfig(
+            headers={"apns-priority": "10"},
+            live_activity_token="80ae6bf1",
+            payload=messaging.APNSPayload(LIVE_ACTIVITY),
+        ),
+    },
+    "a topic": {"topic": "news", "webpush": messaging.WebpushConfig(headers={"Urgency": "high"})},
+    "a condition": {"condition": "'a' in topics || 'b' in topics", "data": {"n": "1"}},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Message.token is deprecated")
+@pytest.mark.parametrize("fields", OFFICIAL.values(), ids=OFFICIAL)
+def test_the_official_client_makes_the_same_request(fields: dict[str, Any]) -> None:
+    """firebase-admin, run for real up to its HTTP session."""
+    caught = request_of_the_official_client(messaging.Message(**fields))
+    payload = caught["json"]["message"]
+    message = a_message(payload)
+    assert a_fcm().check(message) is None
+    ours = a_fcm(validate_only=True).request([message])
+    assert (caught["method"].upper(), caught["url"]) == (ours.method, ours.url)
+    assert json.loads(ours.body) == caught["json"]
+    theirs = {name.lower(): value for name, value in caught["headers"].items()}
+    assert theirs["x-goog-api-format-version"] == ours.headers["x-goog-api-format-version"]
+
+
+def request_of_the_official_client(message: messaging.Message) -> dict[str, Any]:
     class Anonymous(credentials.Base):
         def get_credential(self) -> Any:
             return AnonymousCredentials()
 
-    app = firebase_admin.initialize_app(Anonymous(), {"projectId": "shop"}, name="differential")
     caught: dict[str, Any] = {}
 
     def session_request(self: Any, method: str, url: str, **keywords: Any) -> Any:
         caught.update(method=method, url=url, **keywords)
         raise InterruptedError
 
-    message = messaging.Message(
-        token="abc",
-        notification=messaging.Notification(title="Hello", body="World"),
-        data={"n": "1"},
-        android=messaging.AndroidConfig(collapse_key="score", ttl=90, priority="high"),
-        apns=messaging.APNSConfig(headers={"apns-priority": "10"}),
-    )
+    app = firebase_admin.initialize_app(Anonymous(), {"projectId": "shop"}, name="differential")
     try:
         with (
             patch("google.auth.transport.requests.AuthorizedSession.request", session_request),
@@ -177,12 +220,7 @@ def test_the_official_client_makes_the_same_request() -> None:
             messaging.send(message, dry_run=True, app=app)
     finally:
         firebase_admin.delete_app(app)
-    payload = caught["json"]["message"]
-    ours = a_fcm(validate_only=True).request([a_message(payload)])
-    assert (caught["method"].upper(), caught["url"]) == (ours.method, ours.url)
-    assert json.loads(ours.body) == caught["json"]
-    theirs = {name.lower(): value for name, value in caught["headers"].items()}
-    assert theirs["x-goog-api-format-version"] == ours.headers["x-goog-api-format-version"]
+    return caught
 
 
 # Limits

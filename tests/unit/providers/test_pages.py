@@ -19,7 +19,7 @@ OURS = {
     for entry in entry_points(group=ENTRY_POINTS)
     if entry.value.startswith("providers.")
 }
-WITH_TABLES = ("apprise", "http", "pusher", "redis", "webhook")
+WITH_TABLES = ("apns", "apprise", "fcm", "http", "pusher", "redis", "webhook")
 
 
 def test_the_list_names_each_adapter_and_its_page() -> None:
