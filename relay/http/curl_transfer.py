@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pycurl
+from yarl import URL
 
 from relay.http.curl_errors import Code, Failure
 from relay.http.curl_multi import Multi
@@ -206,8 +207,6 @@ def _on_wire(url: str) -> str:
     """The URL byte for byte as it was written; only characters that no URL may contain are quoted."""
     if _EXACT.fullmatch(url):
         return url
-    from yarl import URL  # rarely needed
-
     return str(URL(url))
 
 

@@ -30,6 +30,10 @@ STALE_CONNECTION = 408
 connection it is no response to the request (RFC 9110, 15.5.9)."""
 
 
+DNS_CACHE_SECONDS = 10
+"""How long the addresses of a name are kept, so that a failover by DNS is noticed soon."""
+
+
 class CurlTransport(Transport):
     """The connections to one provider. They open with the first request, so idle providers cost nothing.
 
@@ -167,6 +171,7 @@ def _options(
         # Shared by the addresses of a name, so that a dead one leaves time for the others.
         pycurl.CONNECTTIMEOUT_MS: max(1, milliseconds // 2),
         pycurl.MAXAGE_CONN: round(KEEP_ALIVE),
+        pycurl.DNS_CACHE_TIMEOUT: DNS_CACHE_SECONDS,
         pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2,
         # Empty: the environment's proxies and its exceptions are ignored.
         pycurl.PROXY: proxy or "",
@@ -195,9 +200,10 @@ def _authorities(ca: str | None) -> dict[int, Any]:
     options: dict[int, Any] = {}
     with suppress(AttributeError, OSError):  # not Linux, or no descriptor left
         file = os.memfd_create("certificate authorities")
-        with suppress(OSError):
-            os.write(file, pem.encode())
-            options[pycurl.CAINFO] = f"/proc/self/fd/{file}"
+        os.write(file, pem.encode())
+        path = Path(f"/proc/self/fd/{file}")
+        if path.exists():
+            options[pycurl.CAINFO] = str(path)
     if not options:
         options[pycurl.CAINFO_BLOB] = pem
     if not paths.cafile and paths.capath:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -175,3 +176,18 @@ async def test_an_answer_that_breaks_off_is_not_asked_for_twice(opened: Opener, 
         await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))
         assert (await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))).incomplete
     assert len(seen) == 2
+
+
+async def test_idle_connections_make_room_for_those_to_other_servers(opened: Opener) -> None:
+    async with AsyncExitStack() as servers, opened(concurrency=2) as transport:
+        ports = [await servers.enter_async_context(serving(keeps_answering([]))) for _ in range(5)]
+        for port in ports * 2:
+            assert (await transport.send(Request(f"http://127.0.0.1:{port}/", b"x"))).status == 200
+
+
+async def test_more_requests_than_connections_are_all_sent(opened: Opener) -> None:
+    async with AsyncExitStack() as servers, opened(concurrency=2) as transport:
+        ports = [await servers.enter_async_context(serving(keeps_answering([]))) for _ in range(5)]
+        requests = [Request(f"http://127.0.0.1:{port}/", b"x") for port in ports * 4]
+        responses = await asyncio.gather(*map(transport.send, requests))
+    assert [response.status for response in responses] == [200] * 20
