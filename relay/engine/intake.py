@@ -88,7 +88,7 @@ class Intake:
         self.router = router
         self._lanes = lanes
         self._replicas = replicas
-        self.mark = batch_mark(worker, queue.name)
+        self.batch_id = batch_id_of(worker, queue.name)
         self._on_arrival = on_arrival
         self._on_ready = on_ready
         self._on_letters = on_letters
@@ -216,28 +216,30 @@ class Intake:
             # Others may have taken this worker for dead, and the batch with it.
             return
         by_lane, rejected = self.router.sort(batch.elements)
-        if batch.earlier and is_ordered(by_lane):
+        if batch.preceding and is_ordered(by_lane):
             await self._earlier_first(batch)
         self._plenty = len(batch.elements) >= self._most
         self._most = min(max(BATCH, FOR_EACH_LANE * len(by_lane)), LARGEST_BATCH)
         # Elements of one lane keep their order: behind those that wait for it.
         waits = self._deferred.intersection(by_lane) if self.queue.is_beside_lanes else frozenset()
         free = {provider: items for provider, items in by_lane.items() if provider not in waits}
-        refused = waits | await self._enqueue_all(free, batch.number)
+        refused = waits | await self._enqueue_all(free, batch.sequence)
         taken = [provider for provider in by_lane if provider not in refused]
         deferred = self.router.select(batch.elements, refused)
-        self._done = done_with(batch, taken, rejected, self._lanes, self.mark, deferred)
+        self._done = done_with(batch, taken, rejected, self._lanes, self.batch_id, deferred)
 
     async def _earlier_first(self, batch: Batch) -> None:
         """Return when what was taken before this batch, by whomever, is in its lanes."""
-        earlier, delay, deadline = batch.earlier, 0.001, time.monotonic() + PATIENCE
-        while earlier and time.monotonic() < deadline:
+        preceding, delay, deadline = batch.preceding, 0.001, time.monotonic() + PATIENCE
+        while preceding and time.monotonic() < deadline:
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY)
-            earlier = await self.queue.earlier(batch.number)
+            preceding = await self.queue.preceding(batch.sequence)
             self._heard()
-        if earlier:
-            self._log.warning("stopped waiting for an earlier batch that no worker finishes", batches=earlier)
+        if preceding:
+            self._log.warning(
+                "stopped waiting for an earlier batch that no worker finishes", batches=preceding
+            )
 
     async def _enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], number: str) -> frozenset[str]:
         """Put a batch into its lanes; those that refuse it, while others may take it."""
@@ -306,12 +308,12 @@ class Intake:
         if enqueued is not None:
             self._tell(provider, enqueued)
 
-    async def _enqueue(self, provider: str, items: Sequence[Item], number: str) -> None:
+    async def _enqueue(self, provider: str, items: Sequence[Item], sequence: str) -> None:
         lane = self._lanes[provider]
         if self.queue.is_beside_lanes:
             # One connection: the claim comes right behind.
             self._on_arrival(provider)
-        enqueued = await lane.enqueue(items, self.mark, number)
+        enqueued = await lane.enqueue(items, self.batch_id, sequence)
         await self._replicas.follow(lane.keys.replicated)
         self._heard()
         self._plenty = self._plenty and enqueued.ready > PLENTY
@@ -358,27 +360,27 @@ async def finish_batch(
     if recoverer:
         deaths += len((await queue.begin_recovery(recoverer)).difference(living, [recoverer]))
     batch = await queue.take(most=0)
-    mark = batch_mark(worker, queue.name)
+    batch_id = batch_id_of(worker, queue.name)
     if deaths > 1 and batch.elements:
-        if batch.earlier:
+        if batch.preceding:
             return False
-        await _finish_one_by_one(queue, router, lanes, batch, mark, recoverer, deaths)
-        batch = Batch(batch.number, 0, [])
+        await _finish_one_by_one(queue, router, lanes, batch, batch_id, recoverer, deaths)
+        batch = Batch(batch.sequence, 0, [])
     by_lane, rejected = router.sort(batch.elements)
-    if batch.earlier and is_ordered(by_lane):
+    if batch.preceding and is_ordered(by_lane):
         return False
     taken, refused = [], set[str]()
     for provider, items in by_lane.items():
         if provider in batch.deferred and queue.is_beside_lanes:
             refused.add(provider)
-        elif await _takes(queue, lanes[provider], items, mark, batch.number):
+        elif await _takes(queue, lanes[provider], items, batch_id, batch.sequence):
             await replicas.follow(lanes[provider].keys.replicated)
             taken.append(provider)
         else:
             refused.add(provider)
-    if batch.number:
+    if batch.sequence:
         deferred = router.select(batch.elements, refused)
-        await queue.take(done_with(batch, taken, rejected, lanes, mark, deferred), most=0)
+        await queue.take(done_with(batch, taken, rejected, lanes, batch_id, deferred), most=0)
     if recoverer:
         await queue.end_recovery()
     return True
@@ -389,7 +391,7 @@ async def _finish_one_by_one(
     router: Router,
     lanes: Mapping[str, Lane],
     batch: Batch,
-    mark: str,
+    batch_id: str,
     recoverer: str,
     deaths: int,
 ) -> None:
@@ -404,11 +406,11 @@ async def _finish_one_by_one(
             reason = rejected[0][0] if rejected else ""
             for provider, items in by_lane.items():
                 # A lane has either all of the batch, or elements of it that were handled one by one.
-                number = f"{batch.number}/{len(batch.elements) - index}"
+                sequence = f"{batch.sequence}/{len(batch.elements) - index}"
                 lane = lanes[provider]
-                if await lane.has_batch(mark, batch.number):
+                if await lane.has_batch(batch_id, batch.sequence):
                     continue
-                if not await _takes(queue, lane, items, mark, number):
+                if not await _takes(queue, lane, items, batch_id, sequence):
                     waits_for = provider
         recoverers = (recoverer, "one by one")
         if not await queue.pop_first(element, recoverers, reason=reason, waits_for=waits_for):
@@ -416,10 +418,10 @@ async def _finish_one_by_one(
         deaths = 2
 
 
-async def _takes(queue: Queue, lane: Lane, items: Sequence[Item], mark: str, number: str) -> bool:
+async def _takes(queue: Queue, lane: Lane, items: Sequence[Item], batch_id: str, sequence: str) -> bool:
     """Put a part of a batch into its lane; False if the lane refuses it while others may take theirs."""
     try:
-        await lane.enqueue(items, mark, number)
+        await lane.enqueue(items, batch_id, sequence)
     except StoreError as error:
         if not refuses(queue, error):
             raise
@@ -448,14 +450,14 @@ def done_with(
     by_lane: Iterable[str],
     rejected: Sequence[tuple[str, bytes]],
     lanes: Mapping[str, Lane],
-    mark: str,
+    batch_id: str,
     deferred: Sequence[tuple[str, bytes]] = (),
 ) -> Done:
     """The batch that a queue may delete if these lanes have it."""
     controls = [lanes[provider].keys.part("control") for provider in by_lane]
-    return Done(batch.number, controls, mark, rejected, deferred)
+    return Done(batch.sequence, controls, batch_id, rejected, deferred)
 
 
-def batch_mark(worker: str, queue: str) -> str:
+def batch_id_of(worker: str, queue: str) -> str:
     """The field of a lane's control hash that remembers a worker's last batch from a queue."""
     return f"batch:{worker}:{queue}"

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from relay.engine.intake import batch_mark, finish_batch
+from relay.engine.intake import batch_id_of, finish_batch
 from relay.engine.parts import Parts
 from relay.engine.repeats import redis_trouble, thinned
 from relay.engine.router import Router
@@ -227,7 +227,7 @@ class Recovery:
         router = self._routers.get(name)
         if router is None:
             # This file no longer names the queue: others' do, or will.
-            await self._queue(name, worker).give_back()
+            await self._queue(name, worker).requeue()
             return True
         members = await self._fleet.members()
         silences = self._silences.look(members, time.monotonic())
@@ -248,9 +248,9 @@ class Recovery:
 
     async def _forget(self, profile: Profile) -> None:
         # Not when it is buried: if it wakes it must not put a batch into a lane for a second time.
-        marks = [batch_mark(profile.worker, queue) for queue in self._queues_of(profile)]
+        batch_ids = [batch_id_of(profile.worker, queue) for queue in self._queues_of(profile)]
         for name in self._lanes_of(profile):
-            await self._contained(f"lane {name}", partial(self._lane(name).forget_marks, marks))
+            await self._contained(f"lane {name}", partial(self._lane(name).forget_batches, batch_ids))
         await self._fleet.forget(profile.worker)
 
     def _queues_of(self, profile: Profile) -> Sequence[str]:

@@ -372,7 +372,7 @@ class Worker:
     async def _leave_lane(self, provider: str) -> None:
         lane = self.lanes[provider]
         await lane.hand_back()
-        await lane.forget_marks([intake.mark for intake in self.intakes])
+        await lane.forget_batches([intake.batch_id for intake in self.intakes])
         while await self._courier.carry(provider):
             pass
 

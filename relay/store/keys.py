@@ -104,9 +104,9 @@ class QueueKeys:
         return self.base + "staged"
 
     @property
-    def out(self) -> str:
+    def outstanding(self) -> str:
         """Sorted set: worker by the number of the batch that it has taken and not yet put into lanes."""
-        return self.base + "out"
+        return self.base + "outstanding"
 
     @property
     def deferred(self) -> str:
@@ -122,9 +122,9 @@ class QueueKeys:
         return f"{self.base}recoverers:{worker}"
 
     @property
-    def last(self) -> str:
+    def last_sequence(self) -> str:
         """The number of the last batch that any worker took."""
-        return self.base + "last"
+        return self.base + "last_sequence"
 
     @property
     def types(self) -> dict[str, str]:
@@ -133,14 +133,14 @@ class QueueKeys:
             self.queue: "list",
             self.rejected: "stream",
             self.staged: "list",
-            self.out: "zset",
+            self.outstanding: "zset",
             self.deferred: "hash",
-            self.last: "string",
+            self.last_sequence: "string",
         }
 
-    def number(self, worker: str) -> str:
+    def sequence(self, worker: str) -> str:
         """The number of the batch on this worker's processing list."""
-        return f"{self.base}number:{worker}"
+        return f"{self.base}sequence:{worker}"
 
 
 @dataclass(frozen=True, slots=True)

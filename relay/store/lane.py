@@ -202,16 +202,18 @@ class Lane:
         )
 
     async def enqueue(
-        self, batch: Iterable[Message | FanOut | Malformed | Refusal], mark: str = "", number: str = ""
+        self, batch: Iterable[Message | FanOut | Malformed | Refusal], batch_id: str = "", sequence: str = ""
     ) -> Enqueued:
-        """Put a batch into the lane, in its order. With a `mark`, the same `number` counts once."""
-        reply, in_turn = await self._run("enqueue", (), self._enqueue_policy, mark, number, *_items(batch))
+        """Put a batch into the lane, in its order. With a `batch_id`, the same `sequence` counts once."""
+        reply, in_turn = await self._run(
+            "enqueue", (), self._enqueue_policy, batch_id, sequence, *_items(batch)
+        )
         return Enqueued(in_turn, *reply)
 
-    async def has_batch(self, mark: str, number: str) -> bool:
-        """Whether a batch with this number was the last one that came under the mark."""
-        found = await self._command("HGET", self.keys.part("control"), mark)
-        return found is not None and bytes(found) == number.encode()
+    async def has_batch(self, batch_id: str, sequence: str) -> bool:
+        """Whether the last batch with this id had this sequence number."""
+        found = await self._command("HGET", self.keys.part("control"), batch_id)
+        return found is not None and bytes(found) == sequence.encode()
 
     async def enqueue_straight(
         self,
@@ -231,7 +233,7 @@ class Lane:
         waiting = queue.deferred_for(self.provider) if deferred else queue.staged
         reply, in_turn = await self._run(
             "enqueue",
-            (waiting, queue.out, queue.queue),
+            (waiting, queue.outstanding, queue.queue),
             self._enqueue_policy,
             "in order" if in_order else "",
             element,
@@ -338,10 +340,10 @@ class Lane:
             "throttles",
         )
 
-    async def forget_marks(self, marks: Sequence[str]) -> None:
-        """Drop the batch marks of a worker that is gone."""
-        if marks:
-            await self._command("HDEL", self.keys.part("control"), *marks)
+    async def forget_batches(self, batch_ids: Sequence[str]) -> None:
+        """Drop the batch ids of a worker that is gone."""
+        if batch_ids:
+            await self._command("HDEL", self.keys.part("control"), *batch_ids)
 
     async def check_keys(self) -> None:
         """Raise StoreError if a key of the lane has a wrong type, or may not be used."""

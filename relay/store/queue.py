@@ -24,12 +24,12 @@ BATCH_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is on a worker's processing list. `earlier` is how many batches of the queue that were taken
-    before it are not yet in their lanes; `number` is '' if there is nothing. `deferred` are the providers
+    """What is on a worker's processing list. `preceding` is how many batches of the queue that were taken
+    before it are not yet in their lanes; `sequence` is '' if there is nothing. `deferred` are the providers
     with elements that wait for their lanes; `too_large` the sizes of elements that became dead letters."""
 
-    number: str
-    earlier: int
+    sequence: str
+    preceding: int
     elements: Sequence[bytes]
     deferred: frozenset[str] = frozenset()
     too_large: Sequence[int] = ()
@@ -43,9 +43,9 @@ class Done:
     queue's name. `deferred` are those whose lanes refuse messages, as (provider, raw bytes).
     """
 
-    number: str
+    sequence: str
     lanes: Sequence[str] = ()
-    mark: str = ""
+    batch_id: str = ""
     rejected: Sequence[tuple[str, bytes]] = ()
     deferred: Sequence[tuple[str, bytes]] = ()
 
@@ -94,7 +94,7 @@ class Queue:
             else SlotChannel(client, name, longest=LONGEST_WAITED_FOR)
         )
         self._limits = limits or Limits(0, 0, 0)
-        self._too_large_in = (self.keys.rejected, self.keys.last)
+        self._too_large_in = (self.keys.rejected, self.keys.last_sequence)
         self._counts_too_large = self.is_beside_lanes and self._limits.provider is not None
         if self._counts_too_large:
             lane = LaneKeys.of(prefix, str(self._limits.provider))
@@ -130,25 +130,25 @@ class Queue:
         # In a cluster the lanes may lie on other nodes; then replicas are waited for.
         lanes = done.lanes if self.is_beside_lanes else ()
         limits = self._limits
-        number, earlier, deferred, too_large, *elements = await script("fetch").run(
+        sequence, preceding, deferred, too_large, *elements = await script("fetch").run(
             self._client,
             (
                 self.name,
                 keys.staged,
                 keys.processing(self._worker),
-                keys.number(self._worker),
+                keys.sequence(self._worker),
                 keys.rejected,
-                keys.out,
-                keys.last,
+                keys.outstanding,
+                keys.last_sequence,
                 keys.deferred,
                 *self._too_large_in,
                 *lanes,
             ),
             self._worker,
-            done.number,
+            done.sequence,
             most,
             BATCH_BYTES,
-            done.mark,
+            done.batch_id,
             limits.longest,
             limits.with_targets,
             self.name,
@@ -158,20 +158,20 @@ class Queue:
             *(part for pair in (*done.rejected, *done.deferred) for part in pair),
         )
         lanes_that_refuse = frozenset(name.decode() for name in deferred)
-        return Batch(number.decode(), earlier, elements, lanes_that_refuse, too_large)
+        return Batch(sequence.decode(), preceding, elements, lanes_that_refuse, too_large)
 
-    async def earlier(self, number: str) -> int:
+    async def preceding(self, sequence: str) -> int:
         """How many batches that were taken before this one are not yet in their lanes."""
         try:
-            return int(await self._client.zcount(self.keys.out, "-inf", f"({number}"))
+            return int(await self._client.zcount(self.keys.outstanding, "-inf", f"({sequence}"))
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
-    async def give_back(self, worker: str | None = None) -> None:
+    async def requeue(self, worker: str | None = None) -> None:
         """Put what a worker (default: this one) has taken back to the head of the queue."""
         worker = worker or self._worker
         keys = self.keys
-        lists = (keys.staged, keys.processing(worker), keys.number(worker), keys.out)
+        lists = (keys.staged, keys.processing(worker), keys.sequence(worker), keys.outstanding)
         while await script("requeue").run(self._client, lists, worker, BATCH):
             pass
 
@@ -224,7 +224,7 @@ class Queue:
     async def holders(self) -> list[str]:
         """The workers that have batches out."""
         try:
-            names: Any = await self._client.zrange(self.keys.out, 0, -1)
+            names: Any = await self._client.zrange(self.keys.outstanding, 0, -1)
             return [name.decode() for name in names]
         except TROUBLE as error:
             raise StoreError(describe(error)) from error

@@ -395,7 +395,7 @@ def test_counters_that_do_not_add_up(story: Story) -> None:
         "relay:{hook}:bodies",
         "relay:{hook}:outbox",
         "relay:{notifications}:processing:w1",
-        "relay:{notifications}:number:w1",
+        "relay:{notifications}:sequence:w1",
         "relay:{fleet}:workers",
         "somebody's",
     ],
@@ -414,7 +414,7 @@ def test_keys_that_may_stay(story: Story) -> None:
         "relay:feedback": 1,
         "relay:{fleet}:gone": 1,
         "relay:{notifications}:rejected": 2,
-        "relay:{notifications}:last": 1,
+        "relay:{notifications}:last_sequence": 1,
         "relay:{receipts:0}:carried": 1,
         "receipts:0": 9,
     }

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.engine.intake import batch_mark, finish_batch
+from relay.engine.intake import batch_id_of, finish_batch
 from relay.engine.router import Router
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
@@ -64,8 +64,8 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
                 assert await queue.wait(1)
             elif step == "take":
                 handled += batch.elements
-                before, batch = batch, await queue.take(Done(batch.number), most=number)
-                assert not batch.number or int(batch.number) > int(before.number or 0)
+                before, batch = batch, await queue.take(Done(batch.sequence), most=number)
+                assert not batch.sequence or int(batch.sequence) > int(before.sequence or 0)
                 # Where the answer was lost, it is asked for with no number.
                 assert await queue.take(most=number) == batch
             elif step == "take, but it never got there":
@@ -85,7 +85,7 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
                 assert await lane.enqueue_straight(item, queue.keys, b"another", in_order=False) is None
                 assert (await lane.claim(10)).claims == []
             elif step == "die":
-                await Queue(redis, "relay", name, "w2").give_back("w1")
+                await Queue(redis, "relay", name, "w2").requeue("w1")
                 batch = EMPTY
             staged = await redis.lrange(queue.keys.staged, 0, -1)
             left = await redis.lrange(name, 0, -1)
@@ -107,7 +107,7 @@ async def test_rejected_elements_are_filed_once(redis: Redis) -> None:
     await push_all(redis, "q", [b"a", b"b"])
     batch = await queue.take()
     for _ in range(2):
-        await queue.take(Done(batch.number, rejected=[("no provider", b"a")]))
+        await queue.take(Done(batch.sequence, rejected=[("no provider", b"a")]))
     letters = [letter async for letter in dead.read(redis, queue.keys.rejected)]
     assert [(letter.raw, letter.reason) for letter in letters] == [(b"a", "no provider")]
 
@@ -140,10 +140,10 @@ async def test_a_batch_knows_what_was_taken_before_it(redis: Redis) -> None:
     queues = [Queue(redis, "relay", "q", f"w{number}") for number in range(3)]
     await push_all(redis, "q", [b"a", b"b", b"c"])
     batches = [await queue.take(most=1) for queue in queues]
-    assert [batch.earlier for batch in batches] == [0, 1, 2]
-    await queues[1].take(Done(batches[1].number), most=0)
-    assert [await queues[0].earlier(batch.number) for batch in batches[::2]] == [0, 1]
-    assert (await queues[2].take(most=0)).earlier == 1, "and it is told again"
+    assert [batch.preceding for batch in batches] == [0, 1, 2]
+    await queues[1].take(Done(batches[1].sequence), most=0)
+    assert [await queues[0].preceding(batch.sequence) for batch in batches[::2]] == [0, 1]
+    assert (await queues[2].take(most=0)).preceding == 1, "and it is told again"
 
 
 async def test_what_a_failover_has_undone_is_not_forgotten(redis: Redis) -> None:
@@ -151,7 +151,7 @@ async def test_what_a_failover_has_undone_is_not_forgotten(redis: Redis) -> None
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"older"])
     older = await queue.take()
-    newer = str(int(older.number) + 1)
+    newer = str(int(older.sequence) + 1)
     assert await queue.take(Done(newer, rejected=[("no provider", b"newer")])) == older
     assert not await redis.exists(queue.keys.rejected)
 
@@ -166,11 +166,11 @@ async def test_what_a_lane_lost_in_a_failover_is_handed_out_again(redis: Redis) 
     await push_all(redis, "q", [b"a", b"b"])
     batch = await queue.take()
     for lane in lanes:
-        await lane.enqueue([plain_message(lane.provider)], "mark", batch.number)
+        await lane.enqueue([plain_message(lane.provider)], "mark", batch.sequence)
     await redis.delete(controls[1])
-    assert await queue.take(Done(batch.number, controls, "mark")) == batch
-    await lanes[1].enqueue([plain_message("two")], "mark", batch.number)
-    assert (await queue.take(Done(batch.number, controls, "mark"))).elements == []
+    assert await queue.take(Done(batch.sequence, controls, "mark")) == batch
+    await lanes[1].enqueue([plain_message("two")], "mark", batch.sequence)
+    assert (await queue.take(Done(batch.sequence, controls, "mark"))).elements == []
 
 
 async def test_a_number_is_never_given_out_twice(redis: Redis) -> None:
@@ -179,7 +179,7 @@ async def test_a_number_is_never_given_out_twice(redis: Redis) -> None:
     taken = [await Queue(redis, "relay", "q", f"w{number}").take(most=1) for number in range(20)]
     await redis.flushall()
     await push_all(redis, "q", [b"again"])
-    numbers = [int(batch.number) for batch in (*taken, await Queue(redis, "relay", "q", "w1").take())]
+    numbers = [int(batch.sequence) for batch in (*taken, await Queue(redis, "relay", "q", "w1").take())]
     assert numbers == sorted(set(numbers))
 
 
@@ -197,7 +197,7 @@ async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died
     batch = await queue.take()
     by_lane, _ = router.sort(batch.elements)
     for name in {"before": [], "between": ["one"], "after": ["one", "two"]}[died]:
-        await lanes[name].enqueue(by_lane[name], batch_mark("w1", "q"), batch.number)
+        await lanes[name].enqueue(by_lane[name], batch_id_of("w1", "q"), batch.sequence)
     for _ in range(2):  # whoever recovers may die, too
         assert await finish_batch(Queue(redis, "relay", "q", "w1"), router, lanes, "w1", Replicas(redis))
     assert {name: texts((await lane.claim(10)).claims) for name, lane in lanes.items()} == {
@@ -205,7 +205,12 @@ async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died
         "two": ["two"],
     }
     assert len([letter async for letter in dead.read(redis, queue.keys.rejected)]) == 1
-    assert await redis.exists("q", queue.keys.processing("w1"), queue.keys.number("w1"), queue.keys.out) == 0
+    assert (
+        await redis.exists(
+            "q", queue.keys.processing("w1"), queue.keys.sequence("w1"), queue.keys.outstanding
+        )
+        == 0
+    )
 
 
 async def test_a_dead_worker_s_ordered_batch_waits_for_what_was_taken_earlier(redis: Redis) -> None:
@@ -234,13 +239,13 @@ async def test_no_two_batches_have_the_same_number(redis: Redis, ahead: int) -> 
     """A lane takes a batch whose number it knows for one that it has: the second one would be lost."""
     slow, quick = (Queue(redis, "relay", "q", worker) for worker in ("slow", "quick"))
     await push_all(redis, "q", [b"1", b"2", b"3", b"4"])
-    held = int((await slow.take(most=1)).number)
+    held = int((await slow.take(most=1)).sequence)
     # What its clock was when the slow worker took, as the quick ones see it.
-    await redis.set(slow.keys.last, held + ahead)
-    await redis.set(slow.keys.number("slow"), held + ahead)
-    await redis.zadd(slow.keys.out, {"slow": held + ahead})
+    await redis.set(slow.keys.last_sequence, held + ahead)
+    await redis.set(slow.keys.sequence("slow"), held + ahead)
+    await redis.zadd(slow.keys.outstanding, {"slow": held + ahead})
     numbers, done = [held + ahead], NOTHING
     for _ in range(3):
-        done = Done((await quick.take(done, most=1)).number)
-        numbers.append(int(done.number))
+        done = Done((await quick.take(done, most=1)).sequence)
+        numbers.append(int(done.sequence))
     assert numbers == sorted(set(numbers))

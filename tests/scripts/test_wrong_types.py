@@ -247,10 +247,10 @@ QUEUE_KEYS = [
     "q",
     "staged",
     "processing:w1",
-    "number:w1",
+    "sequence:w1",
     "rejected",
-    "out",
-    "last",
+    "outstanding",
+    "last_sequence",
     "deferred",
     "deferred:slow",
 ]
@@ -278,14 +278,14 @@ async def _play_queue(redis: Redis, spoiled: str, kind: str) -> list[bytes]:
     await redis.rpush(keys.staged, b"a", BIG, b"b")
     await redis.rpush("q", b"c", b"d", b"e")
     await spoiling(lambda: queue.take(most=4))
-    await spoiling(queue.give_back)
+    await spoiling(queue.requeue)
     batch = await queue.take(most=4)
-    done = Done(batch.number, rejected=[("no", batch.elements[0])], deferred=[("slow", batch.elements[1])])
+    done = Done(batch.sequence, rejected=[("no", batch.elements[0])], deferred=[("slow", batch.elements[1])])
     handled = list(batch.elements[2:])
     await spoiling(lambda: queue.take(done, most=2))
     if batch.elements[0] in await redis.lrange(keys.processing("w1"), 0, -1):
         await queue.take(done, most=2)  # the first answer was an error
-    await queue.give_back()
+    await queue.requeue()
     found = [*handled, *await redis.lrange("q", 0, -1), *await redis.lrange(keys.staged, 0, -1)]
     found += await redis.lrange(keys.deferred_for("slow"), 0, -1)
     found += await redis.lrange(keys.processing("w1"), 0, -1)
@@ -295,7 +295,7 @@ async def _play_queue(redis: Redis, spoiled: str, kind: str) -> list[bytes]:
 @pytest.mark.parametrize("key", QUEUE_KEYS)
 @pytest.mark.parametrize("kind", ["string", "stream"])
 async def test_a_queue_key_of_a_wrong_type_loses_and_doubles_nothing(url: str, key: str, kind: str) -> None:
-    if (key, kind) in {("rejected", "stream"), ("last", "string"), ("number:w1", "string")}:
+    if (key, kind) in {("rejected", "stream"), ("last_sequence", "string"), ("sequence:w1", "string")}:
         pytest.skip("the type that it has")
     async with Redis.from_url(url, protocol=2) as redis:
         assert sorted(await _play_queue(redis, key, kind)) == sorted([b"a", b"b", b"c", b"d", b"e", BIG])
@@ -315,9 +315,9 @@ async def test_a_take_that_fails_for_a_wrong_type_changes_nothing(url: str, key:
         batch = await queue.take(most=2)
         await queue.wait(1)
         first, second = batch.elements
-        done = Done(batch.number, rejected=[("no", first)], deferred=[("slow", second)])
+        done = Done(batch.sequence, rejected=[("no", first)], deferred=[("slow", second)])
         spoiled = key if key == "q" else queue.keys.base + key
-        await spoil(redis, spoiled, "string" if key in ("rejected", "out") else "stream")
+        await spoil(redis, spoiled, "string" if key in ("rejected", "outstanding") else "stream")
         before = await _contents(redis)
         with pytest.raises(StoreError):
             await queue.take(done)
@@ -337,7 +337,7 @@ async def test_an_element_that_is_too_large_is_filed_once_though_a_key_of_its_la
         queue = Queue(redis, "relay", "q", "w1", Limits(100, 100, 100, "hook"))
         lane = a_lane(redis, name="hook")
         await redis.rpush("q", b"before")
-        done = Done((await queue.take()).number)
+        done = Done((await queue.take()).sequence)
         await redis.rpush("q", BIG, b"a")
         await spoil(redis, lane.keys.part(part), "string")
         before = await _contents(redis)

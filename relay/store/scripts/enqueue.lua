@@ -5,9 +5,9 @@
 -- @key? OUTSTANDING  the batches of the queue that are not yet in their lanes
 -- @key? QUEUE   the queue itself
 -- ARGV   1 policy (MessagePack map): lifo, max_backlog (0 none), overflow, dedup (ms)
---        2 field of the batch mark in the control hash, '' for none; with STAGED: '' if it does not matter
+--        2 the batch id, a field of the control hash, '' for none; with STAGED: '' if it does not matter
 --          whether batches are outstanding
---        3 number of the batch: a repeated call with the same number changes nothing; with STAGED: the element,
+--        3 sequence number of the batch: a repeated call with the same one changes nothing; with STAGED: the element,
 --          which must be the first that was moved
 --        then for each message: kind, record
 --          kind 0..2  a message of that priority

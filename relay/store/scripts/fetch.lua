@@ -6,7 +6,7 @@
 -- @key SEQUENCE      the number of the batch on it
 -- @key REJECTED      stream: elements that belong to no provider
 -- @key OUTSTANDING   sorted set: worker by the number of its batch that is not yet in its lanes
--- @key LAST          the number of the last batch
+-- @key LAST_SEQUENCE  the number of the last batch
 -- @key DEFERRED_LANES  hash: its fields are the lanes that have deferred elements
 -- @key TOO_LARGE     the stream for elements that are too large
 -- @key COUNTERS      the control hash to count them in
@@ -16,7 +16,7 @@
 --          nothing is forgotten: the answer was lost, or a failover has undone something
 --        3 the most elements to hand out; 0: only those on the processing list
 --        4 bytes after which a batch is full
---        5 the field of LANES that holds the number of the last batch that came from this worker
+--        5 the batch id: the field of LANES that holds the number of the last batch that came from this worker
 --        6 bytes of an element that a worker may read (0: any number), 7 the same for one that may have targets
 --        8 the queue's name, 9 '1' if COUNTERS counts, 10 bytes that the queue allows, for the reason
 --        11 how many elements of the batch belong to no provider; then for each: reason, raw bytes
@@ -39,9 +39,10 @@ call('ZREM', OUTSTANDING, '')
 
 -- Every key is read before the first write that moves anything: a wrong type raises an error while all elements are
 -- still in their places.
-local last, number, deferred = call('GET', LAST), call('GET', SEQUENCE), call('HKEYS', DEFERRED_LANES)
-local done = number and number == ARGV[2]
-for index = 1, #LANES do done = done and call('HGET', LANES[index], ARGV[5]) == number end
+local last, sequence, deferred =
+    call('GET', LAST_SEQUENCE), call('GET', SEQUENCE), call('HKEYS', DEFERRED_LANES)
+local done = sequence and sequence == ARGV[2]
+for index = 1, #LANES do done = done and call('HGET', LANES[index], ARGV[5]) == sequence end
 
 local batch, too_large, taken = {}, {}, {}
 if not done then batch = call('LRANGE', PROCESSING, 0, -1) end
@@ -117,13 +118,13 @@ if #batch == 0 then
   return {'', 0, deferred, too_large}
 end
 
-if is_new or not number then
+if is_new or not sequence then
   -- A number is never given to two batches, or a lane would take the second for the first: it follows the clock,
-  -- because a failover may have undone LAST, and LAST, because the clock may have been set back.
+  -- because a failover may have undone LAST_SEQUENCE, and LAST_SEQUENCE, because the clock may have been set back.
   local time = call('TIME')
-  number = string.format('%.0f', math.max(time[1] * 1000000 + time[2], (last or 0) + 1))
-  call('SET', LAST, number)
-  call('SET', SEQUENCE, number)
-  call('ZADD', OUTSTANDING, number, worker)
+  sequence = string.format('%.0f', math.max(time[1] * 1000000 + time[2], (last or 0) + 1))
+  call('SET', LAST_SEQUENCE, sequence)
+  call('SET', SEQUENCE, sequence)
+  call('ZADD', OUTSTANDING, sequence, worker)
 end
-return {number, call('ZCOUNT', OUTSTANDING, '-inf', '(' .. number), deferred, too_large, unpack(batch)}
+return {sequence, call('ZCOUNT', OUTSTANDING, '-inf', '(' .. sequence), deferred, too_large, unpack(batch)}

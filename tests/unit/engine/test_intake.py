@@ -127,7 +127,7 @@ async def test_what_comes_alone_goes_straight_into_its_lane(redis: Redis) -> Non
         for number in range(3):
             await push_all(redis, "q", [element(str(number))])
             await eventually(lane.size, number + 1)
-        assert not await redis.exists(intake.queue.keys.last), "no batch was taken"
+        assert not await redis.exists(intake.queue.keys.last_sequence), "no batch was taken"
         await eventually(lambda: counted(intake), 3)
     assert texts((await lane.claim(10)).claims) == ["0", "1", "2"]
 
@@ -169,7 +169,7 @@ async def test_what_comes_alone_and_is_no_plain_matter_goes_by_a_batch(
     async with taking(redis) as intake:
         await eventually(lambda: waits(redis), 1)
         await push_all(redis, "q", [alone])
-        await eventually(lambda: redis.exists(intake.queue.keys.last), 1)
+        await eventually(lambda: redis.exists(intake.queue.keys.last_sequence), 1)
         await eventually(lambda: intake.queue.depth(["w2"]), (0, 0))
         assert await lane.size() == becomes
 
@@ -180,7 +180,7 @@ async def test_several_at_once_are_a_batch(redis: Redis) -> None:
         await eventually(lambda: waits(redis), 1)
         await push_all(redis, "q", [element(str(number)) for number in range(10)])
         await eventually(lane.size, 10)
-        assert await redis.exists(intake.queue.keys.last)
+        assert await redis.exists(intake.queue.keys.last_sequence)
     assert texts((await lane.claim(10)).claims) == [str(number) for number in range(10)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.intake import batch_mark, finish_batch
+from relay.engine.intake import batch_id_of, finish_batch
 from relay.engine.recovery import GAP, REMEMBERED, Recovery, Silences, machine
 from relay.engine.router import Router
 from relay.errors import StoreError
@@ -137,7 +137,7 @@ async def test_what_a_worker_holds_that_nobody_knows_is_given_back(redis: Redis)
 async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
     await fleet.beat(a_profile("w1"))
-    await a_lane(redis).enqueue([], batch_mark("w1", "q"), "1:0")
+    await a_lane(redis).enqueue([], batch_id_of("w1", "q"), "1:0")
     await fleet.leave("w1")
     await recovery(redis).sweep()
     assert [member.profile.worker for member in await fleet.gone()] == ["w1"], "not yet"
@@ -146,7 +146,7 @@ async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis:
     await recovery(redis).sweep()
     assert await fleet.gone() == []
     assert not await redis.hgetall(fleet.keys.profiles)
-    assert not await redis.hexists(a_lane(redis).keys.part("control"), batch_mark("w1", "q"))
+    assert not await redis.hexists(a_lane(redis).keys.part("control"), batch_id_of("w1", "q"))
 
 
 async def test_a_worker_that_comes_back_is_no_longer_gone(redis: Redis) -> None:
@@ -172,9 +172,9 @@ async def test_a_batch_that_is_enqueued_after_its_worker_was_buried_counts_once(
     queue = QueueSettings(name="q", provider="test")
     router = Router(queue, Settings(queues=[queue], providers={"test": options()}))
     by_lane, _ = router.sort(batch.elements)
-    await a_lane(redis, worker="w1").enqueue(by_lane["test"], batch_mark("w1", "q"), batch.number)
+    await a_lane(redis, worker="w1").enqueue(by_lane["test"], batch_id_of("w1", "q"), batch.sequence)
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["once"]
-    assert (await frozen.take(Done(batch.number))).elements == []
+    assert (await frozen.take(Done(batch.sequence))).elements == []
 
 
 async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis: Redis) -> None:
@@ -325,7 +325,7 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
     lanes = {"test": a_lane(redis)}
     if partly:
         good = [router.route(element)[1] for element in elements if b"deadly" not in element]
-        await lanes["test"].enqueue(good, batch_mark("w1", "q"), batch.number)
+        await lanes["test"].enqueue(good, batch_id_of("w1", "q"), batch.sequence)
     deaths = 1  # the worker that had taken it
 
     async def finish(recoverer: str) -> bool:
@@ -345,7 +345,7 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
     assert letter.raw == elements[1]
     assert letter.reason == "poison: 3 workers died while they took it from the queue"
     left = {key async for key in redis.scan_iter("relay:{q}:*")}
-    assert left == {queue.keys.rejected.encode(), queue.keys.last.encode()}
+    assert left == {queue.keys.rejected.encode(), queue.keys.last_sequence.encode()}
 
 
 async def test_a_recoverer_that_lives_does_not_count_as_a_death(redis: Redis) -> None:
