@@ -19,3 +19,10 @@ def test_a_map_row_for_each_folder_of_relay_and_no_other() -> None:
 def test_a_path_in_the_guide_exists() -> None:
     paths = set(re.findall(r"\b(?:relay|providers|tests|docs)/[\w./-]+\w\.(?:py|lua|md)\b", TEXT))
     assert {path for path in paths if "NAME" not in path and not (ROOT / path).exists()} == set()
+
+
+def test_a_module_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    modules = {f"/{path.relative_to(ROOT)}" for path in (ROOT / "relay").rglob("*") if path.is_file()}
+    named = set(re.findall(r"`([\w/]+\.(?:py|lua))`", text))
+    assert {name for name in named if not any(module.endswith(f"/{name}") for module in modules)} == set()
