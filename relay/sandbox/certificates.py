@@ -1,4 +1,4 @@
-"""Keys and certificates: the authority of the sandbox's TLS server, and what it issues."""
+"""Keys and certificates: the sandbox's certificate authority and the certificates that it issues."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LIFE = datetime.timedelta(days=3650)
 
 
 def new_key() -> bytes:
-    """A P-256 key, as PEM."""
+    """Make a P-256 key, as PEM."""
     return _pem(ec.generate_private_key(ec.SECP256R1()))
 
 
 def private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """The key of a PEM text. Raises ValueError, TypeError or UnsupportedAlgorithm."""
+    """Read the key of a PEM text. Raises ValueError, TypeError or UnsupportedAlgorithm."""
     key = load_pem_private_key(pem, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("not a P-256 key")
@@ -37,17 +37,17 @@ def private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def belongs(ca: bytes, ca_key: bytes) -> bool:
-    """Whether a certificate is that of a key."""
+    """Whether a certificate belongs to a key."""
     return x509.load_pem_x509_certificate(ca).public_key() == private_key(ca_key).public_key()
 
 
 def context(ca: bytes, ca_key: bytes, host: str) -> ssl.SSLContext:
-    """TLS for a server that is reached on this host, as `host`, or by whatever name a client calls it.
+    """Return a TLS context for a server that clients reach on this host, as `host`, or by any other name.
 
-    HTTP/2 only; certificates of clients are welcome.
+    It allows HTTP/2 only and accepts client certificates.
     """
 
-    # A container's name, for instance, is known to its clients alone.
+    # Only clients know some names, such as that of a container.
     @lru_cache(maxsize=100)
     def named(name: str) -> ssl.SSLContext:
         return _context(ca, ca_key, name)
@@ -69,7 +69,7 @@ def _context(ca: bytes, ca_key: bytes, host: str) -> ssl.SSLContext:
     made.set_alpn_protocols(["h2"])
     made.verify_mode = ssl.CERT_OPTIONAL
     made.load_verify_locations(cadata=ca.decode())
-    # The ssl module reads certificates of its own from files only.
+    # The ssl module reads a server's certificate from a file only.
     with tempfile.NamedTemporaryFile() as file:
         file.write(certificate + key)
         file.flush()
@@ -78,7 +78,7 @@ def _context(ca: bytes, ca_key: bytes, host: str) -> ssl.SSLContext:
 
 
 def client(ca: bytes, ca_key: bytes, topic: str) -> tuple[bytes, bytes]:
-    """A certificate for a client of APNs, and its key. Its UID is the topic, as with Apple's."""
+    """Issue a certificate for a client of APNs, and its key. Its UID is the topic, as in Apple's."""
     return _issue(ca, ca_key, topic, None, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
@@ -87,7 +87,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _names(host: str) -> x509.SubjectAlternativeName:
-    """How clients may call a server that listens on `host`."""
+    """Return the names by which clients reach a server that listens on `host`."""
     names: list[x509.GeneralName] = []
     for name in dict.fromkeys(("127.0.0.1", "::1", "localhost", socket.gethostname(), host)):
         try:
@@ -99,7 +99,7 @@ def _names(host: str) -> x509.SubjectAlternativeName:
 
 
 def authority(pem: bytes) -> bytes:
-    """The certificate of the authority whose key this is."""
+    """Return the certificate of the authority with this key."""
     key = private_key(pem)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay sandbox authority")])
     usage = x509.KeyUsage(

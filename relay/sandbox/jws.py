@@ -1,4 +1,4 @@
-"""Signed tokens, checked from the bytes up (RFC 7515, RFC 7518 sections 3.3 and 3.4)."""
+"""Signed tokens, verified without a JWT library (RFC 7515; RFC 7518, sections 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class InvalidToken(Exception):
-    """What is wrong with a token, in one line."""
+    """A token is invalid; the text says why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token that can be read; whether its signature is right, `verify` tells."""
+    """A readable token. Call `verify` to check its signature."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
@@ -34,7 +34,7 @@ class Token:
     signature: bytes
 
     def verify(self, key: EllipticCurvePublicKey | RSAPublicKey) -> None:
-        """Raise InvalidToken unless this key has signed it, by ES256 or RS256 as the key is."""
+        """Raise InvalidToken unless this key has signed the token, by ES256 or RS256."""
         algorithm = "RS256" if isinstance(key, RSAPublicKey) else "ES256"
         if self.header.get("alg") != algorithm:
             raise InvalidToken(f"alg must be {algorithm}")
@@ -47,7 +47,7 @@ class Token:
             raise InvalidToken("signed by another key, or changed since") from None
 
     def seconds(self, claim: str) -> int:
-        """A claim that is whole Unix seconds. Raises InvalidToken."""
+        """Return a claim that is whole Unix seconds. Raises InvalidToken."""
         value = self.claims.get(claim)
         if not isinstance(value, int) or isinstance(value, bool):
             raise InvalidToken(f"{claim} must be Unix seconds, a whole number")
@@ -55,7 +55,7 @@ class Token:
 
 
 def read(text: str) -> Token:
-    """Take a token apart. Raises InvalidToken."""
+    """Parse a token. Raises InvalidToken."""
     parts = text.split(".")
     if len(parts) != 3 or not all(map(_PART.fullmatch, parts)):
         raise InvalidToken("not three parts in base64url with dots between")
@@ -67,7 +67,7 @@ def read(text: str) -> Token:
 
 
 def decoded(text: str) -> bytes:
-    """The bytes of base64url, with or without padding. Raises ValueError."""
+    """Decode base64url, with or without padding. Raises ValueError."""
     bare = text.rstrip("=")
     try:
         return base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
@@ -76,12 +76,12 @@ def decoded(text: str) -> bytes:
 
 
 def encoded(data: bytes) -> str:
-    """base64url without padding."""
+    """Encode as base64url without padding."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _der(signature: bytes) -> bytes:
-    # JOSE has r and s as they are, not the DER form that most libraries give.
+    # JOSE uses r and s as they are, not the DER form of most libraries.
     if len(signature) != 64:
         raise InvalidToken("an ES256 signature is 64 bytes: r and s, not DER")
     r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))

@@ -1,7 +1,7 @@
-"""The page of the sandbox: what came in, live. One document, nothing from outside.
+"""The page of the sandbox: a live view of the requests, in one document without external resources.
 
-All that strangers sent goes in as text (`textContent`), never as markup. Should that ever be got wrong,
-the policy lets the browser run this script only, and ask this server only.
+Input from strangers is inserted as text (`textContent`), never as markup. In addition, the policy allows the
+browser to run this script only and to contact this server only.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ PAGE = f"""<!doctype html>
 <link rel="icon" href="data:,">
 <style>{_STYLE}</style>
 <header>
-<h1>relay sandbox</h1><p>Local emulators for the providers.
-<a href="/_sandbox/relay.yaml">What to put into relay.yaml</a></p>
+<h1>relay sandbox</h1><p>Local emulators of the providers.
+<a href="/_sandbox/relay.yaml">Configuration for relay.yaml</a></p>
 <span id="state" role="status"></span><span id="choices"></span>
 <button id="pause" aria-pressed="false">Pause</button><button id="clear">Clear</button>
 </header>
@@ -181,7 +181,7 @@ PAGE = f"""<!doctype html>
 <thead><tr><th>time<th>provider<th>to<th>event<th>id<th>answer<th>body</thead>
 <tbody id="rows"></tbody>
 </table>
-<p id="none" class="card dim">Nothing has come in yet.</p>
+<p id="none" class="card dim">No messages yet.</p>
 </div>
 <script>{_SCRIPT}</script>
 </html>

@@ -17,7 +17,7 @@ from relay.sandbox.options import SandboxOptions
 from relay.sandbox.pusher_events import Event, events_of
 
 CLOCK = 600
-"""Seconds that a request's timestamp may be off."""
+"""Seconds by which the timestamp of a request may be off."""
 
 _SECONDS = re.compile(r"[0-9]{1,15}")
 _DONE = Answer(200, b"{}", "application/json")
@@ -25,7 +25,7 @@ _ATTRIBUTES = ("user_count", "subscription_count")
 
 
 class PusherEmulator:
-    """Takes single events, batches, and the question for the channels in use, of one app."""
+    """Accepts single events and batches for one app, and lists its channels."""
 
     name = "pusher"
     routes = (
@@ -39,7 +39,8 @@ class PusherEmulator:
         self._options, self._clock = options, clock
 
     def judge(self, call: Call) -> Verdict:
-        """400 for what the request is, 401 for its signature, 404 for its app, 413 for its size."""
+        """Refuse a wrong request with 400, a wrong signature with 401, a wrong app with 404, a size with
+        413."""
         options = self._options
         try:
             app_id = call.path.split("/")[2]
@@ -51,7 +52,7 @@ class PusherEmulator:
             batched = call.path.endswith("/batch_events")
             events = events_of(call.headers.get("Content-Type", ""), call.body, batched=batched)
         except Refused as error:
-            # What cannot be read is one message all the same: an operator wants to see it.
+            # An unreadable request counts as one message, so that the operator sees it.
             text = call.body[:CUT].decode("utf-8", "replace")
             return error.verdict([Received("", "", "", text)] if call.method == "POST" else [])
         return Verdict(
@@ -60,11 +61,11 @@ class PusherEmulator:
         )
 
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
-        """As ordered: the body is for people."""
+        """Return the failure unchanged: its body is plain text."""
         return ordered
 
     def settings(self, url: str) -> Mapping[str, object]:
-        """The options of relay's Pusher adapter that lead here."""
+        """Return the options of relay's Pusher adapter that point here."""
         options = self._options
         return {
             "type": "pusher",
@@ -76,10 +77,10 @@ class PusherEmulator:
 
 
 def check_signature(call: Call, key: str, secret: str, now: float) -> None:
-    """Raise Refused (401) unless the call is signed by the secret, now and over this very body.
+    """Raise Refused (401) unless the request is signed with the secret, recently and over this body.
 
-    `now` is in Unix seconds. The text that is signed holds all parameters but the signature, unescaped,
-    their names in lower case and sorted; it is shown to the caller, the secret never.
+    `now` is in Unix seconds. The signed text holds all parameters except the signature, unescaped, with
+    sorted names in lower case. A refusal shows the text, never the secret.
     """
     query = call.query
     given_key = query.get("auth_key", "")
@@ -115,12 +116,12 @@ def check_signature(call: Call, key: str, secret: str, now: float) -> None:
 
 
 def _same(given: str, expected: str) -> bool:
-    """Compare in constant time, any characters whatever."""
+    """Compare in constant time. Any characters are allowed."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
 
 
 def _channels(query: Query) -> Answer:
-    """No channel is ever in use here: nobody subscribes."""
+    """Return no channels, because the sandbox has no subscribers."""
     if "user_count" in query.get("info", "").split(",") and not query.get("filter_by_prefix", "").startswith(
         "presence-"
     ):
@@ -129,7 +130,7 @@ def _channels(query: Query) -> Answer:
 
 
 def _attributes(events: Sequence[Event], *, batched: bool) -> Answer:
-    """`{}`, or what `info` asks for: nobody ever listens here, so that all counts are 0."""
+    """Return `{}`, or the attributes in `info`: all counts are 0, because there are no subscribers."""
     if not any(event.info for event in events):
         return _DONE
     if batched:

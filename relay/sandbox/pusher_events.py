@@ -1,4 +1,4 @@
-"""What a body for Pusher Channels may hold, by the limits of its documentation and its libraries."""
+"""The body of a request to Pusher Channels, by the limits of its documentation and its libraries."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import msgspec
 from relay.sandbox.exchange import Refused
 
 DATA = 10_240
-"""Bytes of an event's data, as UTF-8."""
+"""Most bytes of an event's data, as UTF-8."""
 
 CHANNELS = 100
-"""Channels of one event."""
+"""Most channels of one event."""
 
 BATCH = 10
-"""Events of one batch."""
+"""Most events of one batch."""
 
 NAME = 200
-"""Characters of an event's name, a channel's name, and a user's id."""
+"""Most characters of an event's name, a channel's name and a user's id."""
 
 _CHANNEL = re.compile(rf"(?:#server-to-user-)?[A-Za-z0-9_\-=@,.;]{{1,{NAME}}}")
 _SOCKET_ID = re.compile(r"[0-9]+\.[0-9]+")
@@ -33,7 +33,7 @@ _decode = msgspec.json.Decoder().decode
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event; `info` names the attributes that its sender wants to know."""
+    """One event; `info` names the attributes that its sender asks for."""
 
     name: str
     channels: tuple[str, ...]
@@ -42,7 +42,7 @@ class Event:
 
 
 def events_of(content_type: str, body: bytes, *, batched: bool) -> list[Event]:
-    """The events of a body. Raises Refused (400; 413 where data is too large)."""
+    """Read the events of a body. Raises Refused: 400, or 413 if data is too large."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise Refused(400, "Content-Type must be application/json")
     try:
@@ -62,7 +62,7 @@ def events_of(content_type: str, body: bytes, *, batched: bool) -> list[Event]:
 
 
 def _channels(event: dict[str, Any]) -> tuple[str, ...]:
-    """The channels of an event that stands alone."""
+    """Return the channels of a single event."""
     channels = event.get("channels")
     if channels is None:
         return _channel(event)
@@ -74,7 +74,7 @@ def _channels(event: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _channel(event: object) -> tuple[str, ...]:
-    """The one channel of an event in a batch."""
+    """Return the one channel of an event in a batch."""
     if not isinstance(event, dict):
         raise Refused(400, "An event must be an object")
     if event.get("channel") is None:
@@ -98,7 +98,7 @@ def _event(event: dict[str, Any], channels: tuple[str, ...]) -> Event:
         raise Refused(400, f"Invalid event name: {name[:60]} is reserved")
     if not isinstance(data, str):
         raise Refused(400, "Missing required parameter: data, a string")
-    # A character has at most 4 bytes: most texts need no encoding to be measured.
+    # A character has at most 4 bytes, so most texts need not be encoded to be measured.
     if len(data) > DATA // 4 and len(data.encode()) > DATA:
         raise Refused(413, f"The data content of this event exceeds the allowed maximum ({DATA} bytes)")
     socket_id = event.get("socket_id")
@@ -115,7 +115,7 @@ def _event(event: dict[str, Any], channels: tuple[str, ...]) -> Event:
 
 
 def _is_encrypted(data: str) -> bool:
-    """Whether these are the nonce (24 bytes) and the ciphertext (16 bytes of tag and more) of a secretbox."""
+    """Whether this is a secretbox: a nonce of 24 bytes and a ciphertext of more than 16 (its tag)."""
     try:
         box = _decode(data)
         nonce, ciphertext = (b64decode(box[name], validate=True) for name in ("nonce", "ciphertext"))

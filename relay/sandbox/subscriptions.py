@@ -1,7 +1,7 @@
-"""The browsers of the push service: subscriptions that need no memory, so that a later start knows them.
+"""Subscriptions of browsers. They are derived instead of stored, so they stay valid after a restart.
 
-An endpoint's last part holds a random number and, if any, the hash of the key that the page subscribed with;
-a mark tells it from one that was made up. The browser's own key follows from it by the sandbox's secret.
+The last part of an endpoint holds a random number, the hash of the key that the page subscribed with (if
+any), and a signature. The browser's own key is derived from it with the sandbox's secret.
 """
 
 from __future__ import annotations
@@ -21,36 +21,37 @@ from relay.sandbox import jws
 
 PATH = "/push/"
 GONE = 10_000
-"""Subscriptions that are remembered as ended."""
+"""Ended subscriptions that are remembered."""
 
 _NUMBER, _HASH, _MARK = 12, 16, 8
 _ANY = bytes(_HASH)
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-"""Of the group of P-256: private keys are from 1 to one less."""
+"""The order of P-256: private keys are between 1 and one less."""
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """One browser's: `private_key` and `auth` decrypt, `sender` is the hash of the only key that may send."""
+    """A browser's subscription. `private_key` and `auth` decrypt; `sender` is the hash of the key that may
+    send."""
 
     identity: str
     private_key: ec.EllipticCurvePrivateKey
     auth: bytes
     sender: bytes
 
-    def takes(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Whether the owner of this VAPID key may send."""
         return self.sender in (_ANY, _hash(key))
 
     def document(self, url: str) -> dict[str, Any]:
-        """What `JSON.stringify(subscription)` gives in a browser."""
+        """Return the JSON of the subscription, as in a browser."""
         p256dh = jws.encoded(point(self.private_key.public_key()))
         keys = {"p256dh": p256dh, "auth": jws.encoded(self.auth)}
         return {"endpoint": f"{url}{PATH}{self.identity}", "expirationTime": None, "keys": keys}
 
 
 class Subscriptions:
-    """Makes them, and finds them again. `secret` is the sandbox's own."""
+    """Makes subscriptions and finds them by their endpoint. `secret` is the sandbox's own."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = hashlib.sha256(b"subscriptions " + secret).digest()
@@ -58,12 +59,13 @@ class Subscriptions:
         self._find = lru_cache(maxsize=10_000)(self._derive)
 
     def make(self, key: bytes | None = None) -> Subscription:
-        """A new one; `key`: the applicationServerKey, a point on P-256, that may send to it. None: any."""
+        """Make a subscription. `key` is the applicationServerKey that may send to it, a point on P-256; None:
+        any."""
         seed = secrets.token_bytes(_NUMBER) + (_ANY if key is None else _hash(key))
         return self._find(jws.encoded(seed + self._mark(seed)))
 
     def find(self, identity: str) -> Subscription | None:
-        """The one with this last part of the endpoint; None where it is none of ours."""
+        """Find a subscription by the last part of its endpoint; None if it is not ours."""
         try:
             data = jws.decoded(identity)
         except ValueError:
@@ -74,13 +76,13 @@ class Subscriptions:
         return self._find(identity)
 
     def end(self, identity: str) -> None:
-        """The user takes back the permission."""
+        """End a subscription: the user withdraws the permission."""
         self._gone[identity] = None
         if len(self._gone) > GONE:
             self._gone.popitem(last=False)
 
     def is_gone(self, identity: str) -> bool:
-        """Whether it has ended."""
+        """Whether the subscription has ended."""
         return identity in self._gone
 
     def _derive(self, identity: str) -> Subscription:
@@ -97,12 +99,12 @@ class Subscriptions:
 
 
 def point(key: ec.EllipticCurvePublicKey) -> bytes:
-    """A public key as browsers have it: 65 bytes, not compressed."""
+    """Return a public key in the form of browsers: 65 bytes, not compressed."""
     return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def public_key(text: str) -> tuple[bytes, ec.EllipticCurvePublicKey]:
-    """The key of a base64url text. Raises ValueError."""
+    """Read a public key from base64url. Raises ValueError."""
     try:
         data = jws.decoded(text)
         if len(data) != 65:

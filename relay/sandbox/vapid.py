@@ -1,4 +1,4 @@
-"""Who sends a push (RFC 8292), checked as strictly as by the strictest of the push services.
+"""VAPID, the sender of a push (RFC 8292), checked as strictly as by the strictest push service.
 
 Source: https://www.rfc-editor.org/rfc/rfc8292
 """
@@ -11,16 +11,16 @@ from relay.sandbox import jws
 from relay.sandbox.subscriptions import public_key
 
 LONGEST = 24 * 3600
-"""Seconds that a token may be valid."""
+"""Longest lifetime of a token, in seconds."""
 
 _PARAMETER = re.compile(r'\s*([a-z]+)\s*=\s*"?([A-Za-z0-9_.=\-]*)"?\s*')
 _SUBJECT = re.compile(r"mailto:[^\s<>@]+@[^\s<>@]+|https://[^\s]+")
 
 
 def sender(authorization: str, origin: str, now: float) -> bytes:
-    """The public key of a right header. Raises jws.InvalidToken.
+    """Return the public key of a valid header. Raises jws.InvalidToken.
 
-    `origin`: that of the endpoint, such as http://127.0.0.1:8089; `now` in Unix seconds.
+    `origin` is that of the endpoint, such as http://127.0.0.1:8089; `now` is in Unix seconds.
     """
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() != "vapid":

@@ -22,16 +22,16 @@ from relay.sandbox.exchange import Answer, Call, Received, Refused, Verdict, exc
 from relay.sandbox.options import RequestFaults, SandboxOptions
 
 CLOCK = 300
-"""Seconds that a request's timestamp may be off."""
+"""Seconds by which the timestamp of a request may be off."""
 
 Key = bytes | Ed25519PublicKey
-"""Of a symmetric secret (v1), or of an Ed25519 one (v1a)."""
+"""The key of a symmetric secret (v1) or of an Ed25519 one (v1a)."""
 
 _SECONDS = re.compile(r"[0-9]{1,15}")
 
 
 class WebhookEmulator:
-    """Takes every method on `/webhook` and below. Raises ValueError where the secret is none."""
+    """Accepts every method on `/webhook` and below. Raises ValueError if the secret is invalid."""
 
     name = "webhook"
     routes = (("*", "/webhook"), ("*", "/webhook/{path:.*}"))
@@ -43,7 +43,7 @@ class WebhookEmulator:
         self._clock = clock
 
     def judge(self, call: Call) -> Verdict:
-        """401 where the signature is wrong, 400 where the query orders something impossible."""
+        """Refuse a wrong signature with 401, and a query with invalid faults with 400."""
         identity = call.headers.get("webhook-id", "")
         messages = (Received(call.path, call.method, identity, excerpt(call.body)),)
         try:
@@ -56,17 +56,17 @@ class WebhookEmulator:
         return Verdict(Answer(200, b"{}", "application/json"), messages, order)
 
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
-        """As ordered: the body is for people."""
+        """Return the failure unchanged: its body is plain text."""
         return ordered
 
     def settings(self, url: str) -> Mapping[str, object]:
-        """The options of relay's webhook adapter that lead here."""
+        """Return the options of relay's webhook adapter that point here."""
         settings = {"type": "webhook", "url": f"{url}/webhook/demo"}
         return {**settings, "secret": self._secret} if self._secret else settings
 
 
 def signing_key(secret: str) -> Key:
-    """The key of a `whsec_…` secret (prefix and padding may be missing), or the public one of a `whsk_…`.
+    """Return the key of a `whsec_…` secret (prefix and padding are optional), or the public key of `whsk_…`.
 
     Raises ValueError.
     """
@@ -78,7 +78,7 @@ def signing_key(secret: str) -> Key:
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of base64, whose padding may be missing; none if it is not base64."""
+    """Decode base64, with or without padding. Returns no bytes if it is not base64."""
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
@@ -86,9 +86,9 @@ def _decoded(text: str) -> bytes:
 
 
 def check_signature(headers: Mapping[str, str], body: bytes, key: Key, now: float) -> None:
-    """Raise Refused (401) unless the request is signed by the key, now and over this very body.
+    """Raise Refused (401) unless the request is signed with the key, recently and over this body.
 
-    `now` is in Unix seconds. Header names are matched in any case; any one right signature will do.
+    `now` is in Unix seconds. Header names are case-insensitive. One valid signature is enough.
     """
     found = {name: headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")}
     for name, value in found.items():
@@ -99,7 +99,7 @@ def check_signature(headers: Mapping[str, str], body: bytes, key: Key, now: floa
     skew = abs(now - int(found["timestamp"]))
     if skew > CLOCK:
         raise Refused(401, f"webhook-timestamp is off by {skew:.0f} s; at most {CLOCK} are allowed")
-    # Bytes that are not UTF-8 come in headers as surrogates, and go back to what they were.
+    # Bytes of a header that are not UTF-8 arrive as surrogates; turn them back into bytes.
     signed = f"{found['id']}.{found['timestamp']}.".encode("utf-8", "surrogateescape") + body
     wanted = "v1" if isinstance(key, bytes) else "v1a"
     for signature in found["signature"].split(" "):
@@ -129,4 +129,4 @@ def _order(query: tuple[tuple[str, str], ...]) -> RequestFaults:
     except ValidationError as error:
         first = error.errors()[0]
         name, why = first["loc"][0], first["msg"].removeprefix("Value error, ")
-        raise Refused(400, f"the query orders what cannot be: {name}: {why}") from None
+        raise Refused(400, f"the query asks for an invalid fault: {name}: {why}") from None

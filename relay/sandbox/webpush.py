@@ -1,6 +1,6 @@
-"""A push service of browsers (RFC 8030), and the browsers themselves: what arrives is decrypted (RFC 8291).
+"""A push service of browsers (RFC 8030), and the browsers themselves, which decrypt the pushes (RFC 8291).
 
-Errors are said as Mozilla's service says them:
+Errors have the form of Mozilla's service:
 https://mozilla-services.github.io/autopush-rs/errors.html
 """
 
@@ -21,24 +21,24 @@ from relay.sandbox.identity import VAPID, Identity
 from relay.sandbox.subscriptions import PATH, Subscription, Subscriptions
 
 LARGEST = 4096
-"""Bytes of a body that every push service has to take (RFC 8030 section 7.2)."""
+"""Bytes of a body that every push service must accept (RFC 8030, section 7.2)."""
 
 LONGEST_LIFE = 2_419_200
-"""Seconds that a push is kept: four weeks."""
+"""Seconds for which a push is kept: four weeks."""
 
 _HEADER, _TAG = 86, 16
-"""Bytes: salt, record size, length of the key and the key before the one record; its tag after it."""
+"""Bytes before the record (salt, record size, key length, key) and of the tag after it."""
 
 _TTL = re.compile(r"[0-9]{1,15}")
 _TOPIC = re.compile(r"[A-Za-z0-9_\-]{1,32}")
 _URGENCIES = ("very-low", "low", "normal", "high")
 
 NUMBERS = {404: 102, 410: 103, 413: 104, 429: 202, 503: 201}
-"""Mozilla's number of a failure by order; 999 is its word for any other."""
+"""Mozilla's number of an injected failure; 999 stands for any other."""
 
 
 class Wrong(Exception):
-    """What is answered to a push that is wrong: status, Mozilla's number and one line."""
+    """A push is wrong: the answer's status, Mozilla's number and one line."""
 
     def __init__(self, status: int, number: int, text: str) -> None:
         super().__init__(text)
@@ -46,7 +46,7 @@ class Wrong(Exception):
 
 
 class WebPushEmulator:
-    """Takes pushes to the subscriptions that it has given out."""
+    """Accepts pushes to the subscriptions that it has issued."""
 
     name = "webpush"
     routes = (("*", f"{PATH}{{subscription}}"),)
@@ -58,7 +58,7 @@ class WebPushEmulator:
         self._identity, self._subscriptions, self._clock = identity, subscriptions, clock
 
     def judge(self, call: Call) -> Verdict:
-        """The endpoint first, then who sends, the headers and the body."""
+        """Check the endpoint first, then the sender, the headers and the body."""
         headers = call.headers
         about = " ".join(headers[name] for name in ("urgency", "topic") if name in headers)
         shown = Received(call.path, about, "", f"{len(call.body)} bytes, encrypted")
@@ -66,7 +66,7 @@ class WebPushEmulator:
         try:
             subscription = self._subscription(call)
             key = self._sender(headers, origin)
-            if not subscription.takes(key):
+            if not subscription.accepts(key):
                 raise Wrong(403, 109, "VapidPkHashMismatch: the page subscribed with another key")
             ttl = check_headers(headers)
             text = read_body(call, subscription, key)
@@ -76,12 +76,12 @@ class WebPushEmulator:
         return Verdict(Answer(201, headers=answer), [shown._replace(body=excerpt(text))])
 
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
-        """A failure by order, in Mozilla's form."""
+        """Return an injected failure in Mozilla's form."""
         number = NUMBERS.get(ordered.status, 999)
         return _refusal(ordered.status, number, reason or "as ordered", ordered.headers)
 
     def settings(self, url: str) -> Mapping[str, object]:
-        """The options of relay's Web Push adapter that lead here; the endpoint comes with each message."""
+        """Return the options of relay's Web Push adapter. The endpoint comes with each message."""
         return {
             "type": "webpush",
             **self._identity.option("private_key", VAPID),
@@ -101,7 +101,7 @@ class WebPushEmulator:
         return found
 
     def _sender(self, headers: Mapping[str, str], origin: str) -> bytes:
-        """RFC 8292 section 4.2: 401 for one who does not say, 403 for one who is wrong."""
+        """Check the sender (RFC 8292, section 4.2): 401 if there is none, 403 if it is wrong."""
         authorization = headers.get("authorization")
         if authorization is None:
             raise Wrong(401, 109, "Authorization is missing")
@@ -112,7 +112,7 @@ class WebPushEmulator:
 
 
 def check_headers(headers: Mapping[str, str]) -> int:
-    """The seconds of life that are asked for. Raises Wrong."""
+    """Return the requested lifetime in seconds. Raises Wrong."""
     ttl = headers.get("ttl")
     if ttl is None:
         raise Wrong(400, 111, "Missing TTL header")
@@ -121,14 +121,14 @@ def check_headers(headers: Mapping[str, str]) -> int:
     if headers.get("urgency", "normal") not in _URGENCIES:
         raise Wrong(400, 999, f"BadUrgency: there are {', '.join(_URGENCIES)}")
     topic = headers.get("topic", "none")
-    # Apple reads it as base64url, of which no text leaves a remainder of 1.
+    # Apple decodes it as base64url, where a length modulo 4 is never 1.
     if not _TOPIC.fullmatch(topic) or len(topic) % 4 == 1:
         raise Wrong(400, 113, "BadWebPushTopic: 1 to 32 letters, digits, - and _, that are base64url")
     return int(ttl)
 
 
 def read_body(call: Call, subscription: Subscription, sender: bytes) -> bytes:
-    """What the browser sees. Raises Wrong, also for what only the browser would find out."""
+    """Return the text that the browser sees. Raises Wrong, also for faults that only the browser notices."""
     body, coding = call.body, call.headers.get("content-encoding")
     if not body:
         if coding is not None:

@@ -15,13 +15,13 @@ from relay.sandbox.server import Sandbox
 
 
 class User:
-    """Somebody who asks a sandbox; answers are (status, headers, text)."""
+    """A client of a sandbox. Answers are (status, headers, text)."""
 
     def __init__(self, sandbox: Sandbox, session: ClientSession) -> None:
         self.sandbox, self.session = sandbox, session
 
     def signed(self, body: str, message_id: str = "msg_1", moment: datetime | None = None) -> dict[str, str]:
-        """The headers that the official library makes."""
+        """The headers of the official library."""
         moment = moment or datetime.now(UTC)
         return {
             "webhook-id": message_id,
@@ -41,7 +41,7 @@ class User:
         return await self.ask("POST", path, data=body, headers=headers, timeout=ClientTimeout(seconds))
 
     async def hooks(self, number: int, path: str = "/webhook") -> list[int]:
-        """The statuses of so many webhooks, one after the other."""
+        """The statuses of `number` webhooks, one after the other."""
         return [(await self.hook(path))[0] for _ in range(number)]
 
     async def order(self, **faults: Any) -> int:
@@ -56,7 +56,7 @@ class User:
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What the sandbox says of each request."""
+    """The lines that the sandbox prints."""
     return []
 
 

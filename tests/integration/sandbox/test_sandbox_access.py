@@ -1,4 +1,4 @@
-"""The sandbox's own pages show messages and private keys: who may see and change them."""
+"""Access to the sandbox's own pages, which show messages and private keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The emulator of APNs: what each of its checks finds."""
+"""The checks of the APNs emulator."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def token(identity: Identity, issued: Any = NOW, kid: str = "", iss: str = "", *
     issued = int(issued) if isinstance(issued, float) else issued
     claims = {"iss": iss or options.apns_team_id, "iat": issued}
     header = {"kid": kid or options.apns_key_id, **header}
-    # Without PyJWT's own checks of what is claimed: some are wrong on purpose.
+    # PyJWS does not check the claims, some of which are wrong on purpose.
     body = json.dumps(claims).encode()
     return jwt.PyJWS().encode(body, identity.signing_key, header.pop("alg", "ES256"), headers=header)
 
 
 class Judge:
-    """An emulator whose clock is set; `reason` is what it says to a request that differs in one thing."""
+    """An emulator with a fixed clock. `reason` is its answer to a request that differs in one thing."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
@@ -69,10 +69,10 @@ def judge(identity: Identity) -> Judge:
     return Judge(identity)
 
 
-# What is looked at
+# Checks
 
 
-def test_a_right_push_is_taken_and_its_id_comes_back(judge: Judge) -> None:
+def test_a_valid_push_is_accepted_and_its_id_returned(judge: Judge) -> None:
     verdict = judge.judge({"apns-id": MESSAGE_ID.upper(), "apns-push-type": "alert"}, b'{"aps":{"badge":1}}')
     assert (verdict.answer.status, verdict.answer.body) == (200, b"")
     assert verdict.answer.headers["apns-id"] == MESSAGE_ID
@@ -111,7 +111,7 @@ def test_a_right_push_is_taken_and_its_id_comes_back(judge: Judge) -> None:
         ({"body": b" " * 4097}, 413, "PayloadTooLarge"),
     ],
 )
-def test_what_apple_refuses_is_refused_with_apple_s_reason(
+def test_a_wrong_push_is_refused_with_apple_s_reason(
     judge: Judge, differing: dict[str, Any], status: int, reason: str
 ) -> None:
     assert judge.reason(**differing) == (status, reason)
@@ -136,12 +136,14 @@ def test_voip_may_be_larger_and_has_a_topic_of_its_own(judge: Judge) -> None:
         ({"iss": "ANOTHERONE"}, "InvalidProviderToken"),
     ],
 )
-def test_a_token_is_ours_and_of_the_last_hour(judge: Judge, claims: dict[str, Any], reason: str) -> None:
+def test_a_provider_token_is_valid_for_an_hour_around_its_issue(
+    judge: Judge, claims: dict[str, Any], reason: str
+) -> None:
     found = judge.reason(headers={"authorization": f"bearer {token(judge.identity, **claims)}"})
     assert found == ((403, reason) if reason else (200, ""))
 
 
-def test_a_token_that_another_key_signed_or_that_is_none_is_invalid(judge: Judge) -> None:
+def test_a_malformed_token_or_one_of_another_key_is_invalid(judge: Judge) -> None:
     other = identify(None, TOPIC)
     right = token(judge.identity)
     vectors = json.loads((Path(__file__).parents[2] / "vectors/push.json").read_text())
@@ -163,7 +165,7 @@ def test_a_connection_may_change_its_token_once_in_twenty_minutes(judge: Judge) 
     assert push(NOW - 2) == (200, "")
 
 
-def test_a_certificate_stands_for_a_token_but_not_for_all_push_types(judge: Judge) -> None:
+def test_a_certificate_replaces_a_token_for_most_push_types(judge: Judge) -> None:
     certified = {"authorization": None, "apns-topic": None}
     assert judge.reason(headers=certified, certified=True) == (200, "")
     location = {**certified, "apns-push-type": "location"}

@@ -245,7 +245,7 @@ async def test_a_ttl_reaches_only_channels_that_store_pushes(calls: list[Call], 
         ({"unregistered": 1}, Unregistered, "400 ChannelNotRegistered"),
     ],
 )
-async def test_failures_of_broadcasts_speak_as_apple_does(
+async def test_injected_failures_of_broadcasts_have_apple_s_words(
     sandbox: Sandbox, sender: Sender, faults: dict[str, Any], outcome: type[Any], reason: str
 ) -> None:
     channel = await sender.apns.channels().create(Storage.NONE)

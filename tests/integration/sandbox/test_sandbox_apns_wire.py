@@ -1,4 +1,4 @@
-"""The emulator of APNs over real HTTP/2, asked by relay's own transport and by a client that is not ours."""
+"""The APNs emulator over real HTTP/2, with relay's own transport and with an independent client."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_a_push_arrives_and_is_shown(sandbox: Sandbox) -> None:
         assert "accepts our credentials (400 BadDeviceToken)" in await sender.apns.verify()
 
 
-async def test_the_first_push_is_alone_and_then_many_share_a_connection(sandbox: Sandbox) -> None:
+async def test_the_first_push_has_the_connection_alone_and_later_ones_share_it(sandbox: Sandbox) -> None:
     async with Sender(options(sandbox), concurrency=300) as sender:
         await sender.push(id="first")
         outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(300)))
@@ -105,13 +105,13 @@ async def test_the_first_push_is_alone_and_then_many_share_a_connection(sandbox:
     assert (stats["accepted"], stats["duplicates"]) == (301, 0)
 
 
-async def test_a_storm_on_a_new_connection_is_served_by_one_stream_and_then_by_many(sandbox: Sandbox) -> None:
+async def test_a_burst_on_a_new_connection_is_served_by_one_stream_and_then_by_many(sandbox: Sandbox) -> None:
     async with Sender(options(sandbox), concurrency=300) as sender:
         outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(300)))
     assert {type(outcome) for outcome in outcomes} == {Delivered}
 
 
-async def test_a_certificate_of_the_sandbox_is_let_in_and_another_is_not(sandbox: Sandbox) -> None:
+async def test_a_certificate_of_the_sandbox_is_accepted_and_another_is_refused(sandbox: Sandbox) -> None:
     def by(identity: Identity) -> ApnsOptions:
         pair = {"client_cert": identity.client.decode(), "client_key": identity.client_key.decode()}
         return options(sandbox, key=None, key_id=None, team_id=None, **pair)
@@ -123,7 +123,7 @@ async def test_a_certificate_of_the_sandbox_is_let_in_and_another_is_not(sandbox
             await sender.push()
 
 
-async def test_the_page_s_server_gives_the_files_that_a_client_needs(user: Any) -> None:
+async def test_the_sandbox_serves_the_files_that_clients_need(user: Any) -> None:
     identity = user.sandbox.identity
     for name, pem in (
         (CA, identity.ca),
@@ -154,7 +154,7 @@ async def test_the_page_s_server_gives_the_files_that_a_client_needs(user: Any) 
         ({"status": 502}, Retry, "502"),
     ],
 )
-async def test_failures_to_order_speak_as_apple_does(
+async def test_injected_failures_have_apple_s_words(
     sandbox: Sandbox, faults: dict[str, Any], outcome: type[Any], reason: str
 ) -> None:
     async with Sender(options(sandbox)) as sender:
@@ -177,7 +177,7 @@ async def test_a_share_of_the_devices_is_gone_since_now(sandbox: Sandbox, user: 
     assert found.since == pytest.approx(began, abs=120)
 
 
-async def test_providers_without_devices_know_none_that_is_gone(user: Any) -> None:
+async def test_providers_without_devices_have_none_that_are_gone(user: Any) -> None:
     await user.order(unregistered="100%")
     assert await user.hooks(1) == [410]
     assert user.sandbox.fault_injector.decide("pusher", 1, 0).answer is None
@@ -230,7 +230,7 @@ async def test_a_sandbox_that_stopped_serves_again_after_a_start() -> None:
             assert isinstance(await sender.push(), Delivered)
 
 
-async def test_a_shutdown_by_order_costs_a_connection_and_no_message(
+async def test_an_injected_shutdown_costs_a_connection_and_no_message(
     sandbox: Sandbox, calls: list[Call]
 ) -> None:
     async with Sender(options(sandbox)) as sender:
@@ -246,12 +246,12 @@ async def test_a_shutdown_by_order_costs_a_connection_and_no_message(
     assert sandbox.request_log.stats()["apns"]["duplicates"] == 0
 
 
-# A client that is not ours
+# An independent client
 
 
 @pytest.fixture
 def foreign(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> aioapns.APNs:
-    """aioapns, an independent client, led to the sandbox."""
+    """aioapns, an independent client, pointed to the sandbox."""
     monkeypatch.setattr(APNsDevelopmentClientProtocol, "APNS_SERVER", "127.0.0.1")
     monkeypatch.setattr(APNsDevelopmentClientProtocol, "APNS_PORT", urlsplit(sandbox.apns_url).port)
     context = ssl.create_default_context(cadata=sandbox.identity.ca.decode())
@@ -344,7 +344,7 @@ async def test_requests_agree_with_those_of_an_independent_client(
 
 
 def seen(call: Call) -> dict[str, Any]:
-    """All that matters to APNs, in a form that can be compared."""
+    """Everything that matters to APNs, in a form that can be compared."""
     names = [name.lower() for name in call.headers if name.lower().startswith("apns-")]
     authorization = call.headers["authorization"].removeprefix("bearer ")
     header = jwt.get_unverified_header(authorization)

@@ -1,4 +1,4 @@
-"""`relay sandbox` as somebody types it."""
+"""The command `relay sandbox`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def address(process: asyncio.subprocess.Process) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_it_prints_a_block_and_a_line_for_each_request_and_ends_with_a_summary(number: int) -> None:
+async def test_the_command_prints_a_block_a_line_for_each_request_and_a_summary(number: int) -> None:
     async with command("--listen", "127.0.0.1:0", "--fail", "100%") as process:
         url, said = await address(process)
         assert yaml.safe_load(said[said.index("providers:") :])["providers"]["pusher"]["url"] == url
@@ -87,7 +87,7 @@ async def test_a_page_of_another_name_or_origin_neither_reads_nor_changes_anythi
             assert await status(method, path, **origin) == 403
 
 
-async def test_quiet_says_nothing_of_requests_and_needs_no_reader() -> None:
+async def test_a_quiet_sandbox_prints_no_requests_and_needs_no_reader() -> None:
     for words in (["--quiet"], []):
         async with command("--listen", "127.0.0.1:0", *words) as process:
             url, _ = await address(process)
@@ -104,7 +104,7 @@ async def test_quiet_says_nothing_of_requests_and_needs_no_reader() -> None:
             assert process.returncode == 0
 
 
-async def test_what_cannot_be_is_one_line_and_exit_code_2(sandbox: Sandbox) -> None:
+async def test_an_impossible_option_is_one_line_and_exit_code_2(sandbox: Sandbox) -> None:
     for words, why in (
         (["--listen", sandbox.url.removeprefix("http://")], "Address already in use; --listen takes another"),
         (["--listen", "8089"], "--listen: '8089' is no HOST:PORT"),

@@ -1,4 +1,4 @@
-"""Every kind of trouble can be ordered, and comes as it was ordered."""
+"""Fault injection: every kind of fault occurs as ordered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_share_of_the_requests_fails_and_a_seed_repeats_which(user: Any)
     assert set(runs[0]) == {200, 503}
 
 
-async def test_an_order_holds_so_many_times_and_an_empty_one_clears_it(user: Any) -> None:
+async def test_an_order_applies_as_many_times_as_it_says_and_an_empty_one_clears_it(user: Any) -> None:
     await user.order(times=2, status=503, retry_after=7)
     assert (await user.hook())[1]["Retry-After"] == "7"
     assert await user.hooks(2) == [503, 200]
@@ -118,7 +118,7 @@ async def test_requests_that_hang_end_with_the_sandbox() -> None:
             await asking
 
 
-async def test_a_client_that_does_not_wait_for_a_late_answer_got_none(user: Any) -> None:
+async def test_a_client_that_disconnects_before_a_late_answer_counts_as_unanswered(user: Any) -> None:
     await user.order(latency="10s")
     with pytest.raises(TimeoutError):
         await user.hook(seconds=2)
@@ -134,7 +134,7 @@ async def test_a_connection_breaks_in_the_middle_of_an_answer(user: Any, lines: 
     assert lines == ["--- webhook /webhook POST {}"]
 
 
-async def test_a_webhook_s_own_url_orders_its_outcome_for_each_message(user: Any) -> None:
+async def test_the_url_of_a_webhook_chooses_the_faults_of_its_messages(user: Any) -> None:
     path = "/webhook/x?status=503&retry_after=2&times=2&delay=1ms&mine=1"
     status, headers, _ = await user.hook(path, "a")
     assert (status, headers["Retry-After"]) == (503, "2")
@@ -148,7 +148,7 @@ async def test_a_webhook_s_own_url_orders_its_outcome_for_each_message(user: Any
         assert (await user.hook(f"/webhook?{outcome}=1&times=1", outcome))[0] == 200
 
 
-def test_a_bucket_holds_the_rate_in_messages_and_says_how_long_to_wait() -> None:
+def test_a_bucket_limits_messages_and_returns_the_wait() -> None:
     now = 0.0
     bucket = Bucket(rate=100, burst=10, clock=lambda: now)
     assert bucket.take(10) == 0
@@ -197,7 +197,7 @@ ORDERS = [
 ]
 
 
-async def test_the_orders_on_the_pages_are_taken(user: Any) -> None:
+async def test_the_orders_on_the_pages_are_accepted(user: Any) -> None:
     assert len(ORDERS) == 12
     for order in ORDERS:
         assert (await user.ask("POST", "/_sandbox/faults", data=order))[0] == 200, order

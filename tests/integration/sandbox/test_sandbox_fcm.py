@@ -1,4 +1,4 @@
-"""The emulator of FCM and of Google's token endpoint: what each check finds, and what clients make of it."""
+"""The emulators of FCM and of Google's token endpoint: their checks, and relay's adapter against them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def assertion(identity: Identity, key: Any = None, **claims: Any) -> str:
 
 @lru_cache(maxsize=1)
 def signer(pem: str) -> Any:
-    """The key, read once: that takes longer than to sign by it."""
+    """The key, read once, because reading takes longer than signing."""
     return load_pem_private_key(pem.encode(), None)
 
 
@@ -82,7 +82,7 @@ def granted(identity: Identity, **claims: Any) -> Answer:
     )
 
 
-def test_a_right_assertion_gets_a_token_for_an_hour(identity: Identity, account: fcm_account.Account) -> None:
+def test_a_valid_assertion_gets_a_token_for_an_hour(identity: Identity, account: fcm_account.Account) -> None:
     answer = granted(identity)
     document = json.loads(answer.body)
     assert (answer.status, document["expires_in"], document["token_type"]) == (200, 3599, "Bearer")
@@ -114,7 +114,7 @@ def test_a_right_assertion_gets_a_token_for_an_hour(identity: Identity, account:
         ({"scope": None}, "invalid_scope", "Invalid OAuth scope"),
     ],
 )
-def test_an_assertion_is_the_account_s_and_of_this_hour(
+def test_an_assertion_belongs_to_the_account_and_to_this_hour(
     identity: Identity, claims: dict[str, Any], error: str, why: str
 ) -> None:
     answer = granted(identity, **claims)
@@ -133,7 +133,7 @@ def test_an_assertion_is_the_account_s_and_of_this_hour(
         {"iat": NOW + 60, "exp": NOW + 120},
     ],
 )
-def test_what_google_allows_is_allowed(identity: Identity, claims: dict[str, Any]) -> None:
+def test_assertions_that_google_allows_are_accepted(identity: Identity, claims: dict[str, Any]) -> None:
     assert granted(identity, **claims).status == 200
 
 
@@ -169,7 +169,7 @@ def send(identity: Identity, account: fcm_account.Account, body: Any = None, **d
     return FcmEmulator(identity, lambda: differing.get("now", NOW)).judge(call).answer
 
 
-def test_a_message_gets_a_name_and_one_to_try_gets_none_of_its_own(
+def test_a_message_gets_a_name_and_a_dry_run_gets_a_fake_one(
     identity: Identity, account: fcm_account.Account
 ) -> None:
     names = [json.loads(send(identity, account).body)["name"] for _ in range(2)]
@@ -181,7 +181,7 @@ def test_a_message_gets_a_name_and_one_to_try_gets_none_of_its_own(
 
 
 def error_of(answer: Answer) -> tuple[int, str, str, str]:
-    """HTTP's status, Google's, FCM's own code, and the field to blame."""
+    """The HTTP status, Google's status, FCM's own code, and the field at fault."""
     error = json.loads(answer.body)["error"]
     assert error["code"] == answer.status
     code = field = ""
@@ -214,7 +214,7 @@ def error_of(answer: Answer) -> tuple[int, str, str, str]:
         ),
     ],
 )
-def test_what_google_refuses_is_refused_in_google_s_form(
+def test_a_wrong_request_is_refused_in_google_s_form(
     identity: Identity,
     account: fcm_account.Account,
     differing: dict[str, Any],
@@ -256,7 +256,7 @@ def test_what_google_refuses_is_refused_in_google_s_form(
         ({"data": {"k": "x" * 4096}}, "message"),
     ],
 )
-def test_a_part_that_is_wrong_is_named(part: dict[str, Any], field: str) -> None:
+def test_a_wrong_part_is_named(part: dict[str, Any], field: str) -> None:
     with pytest.raises(fcm_message.Wrong) as caught:
         fcm_message.read({"token": "device-1", **part})
     assert caught.value.field == field
@@ -277,7 +277,7 @@ def test_a_part_that_is_wrong_is_named(part: dict[str, Any], field: str) -> None
         ({"topic": "a", "data": {"k": "x" * 2048}}, "message"),
     ],
 )
-def test_a_target_that_is_wrong_is_named(target: dict[str, Any], field: str) -> None:
+def test_a_wrong_target_is_named(target: dict[str, Any], field: str) -> None:
     with pytest.raises(fcm_message.Wrong) as caught:
         fcm_message.read(target)
     assert caught.value.field == field
@@ -297,7 +297,7 @@ def test_a_target_that_is_wrong_is_named(target: dict[str, Any], field: str) -> 
         {"token": "a", "apns": {"headers": {"apns-priority": "5"}, "payload": {"aps": {}}}},
     ],
 )
-def test_what_fcm_documents_is_taken(message: dict[str, Any]) -> None:
+def test_documented_messages_are_accepted(message: dict[str, Any]) -> None:
     fcm_message.read(message)
 
 
@@ -366,7 +366,7 @@ OFFICIAL = [
 
 
 @pytest.mark.parametrize("message", OFFICIAL)
-def test_what_the_official_library_writes_is_taken(message: messaging.Message) -> None:
+def test_messages_of_the_official_library_are_accepted(message: messaging.Message) -> None:
     fcm_message.read(MessageEncoder().default(message))
 
 
@@ -444,7 +444,7 @@ async def test_a_message_arrives_over_http2_and_is_shown(sandbox: Sandbox) -> No
         ({"unregistered": 1}, Unregistered, "404 UNREGISTERED: Requested entity was not found."),
     ],
 )
-async def test_failures_to_order_speak_as_fcm_does(
+async def test_injected_failures_have_google_s_words(
     sandbox: Sandbox, faults: dict[str, Any], outcome: type[Any], reason: str
 ) -> None:
     async with Sender(sandbox) as sender:
@@ -459,7 +459,7 @@ async def test_failures_to_order_speak_as_fcm_does(
         assert found.target == "device-1"
 
 
-async def test_the_token_endpoint_fails_by_order_of_its_own(sandbox: Sandbox) -> None:
+async def test_the_token_endpoint_has_faults_of_its_own(sandbox: Sandbox) -> None:
     down = OAuthEmulator(sandbox.identity).failed(failure(503, 9), Answer(200), "")
     assert (json.loads(down.body)["error"], down.headers) == ("server_error", {"Retry-After": "9"})
     async with Sender(sandbox) as sender:
@@ -467,19 +467,19 @@ async def test_the_token_endpoint_fails_by_order_of_its_own(sandbox: Sandbox) ->
         found = await sender.push()
         assert isinstance(found, Unauthorised)
         assert "invalid_grant" in found.reason
-    # A token is no message: nobody's device can be gone.
+    # A token request carries no message, so no device can be gone.
     sandbox.fault_injector.order(Faults(provider="oauth", unregistered=1.0))
     async with Sender(sandbox) as sender:
         assert isinstance(await sender.push(), Delivered)
 
 
-def test_a_failure_that_google_has_no_word_for_is_html(identity: Identity) -> None:
+def test_a_failure_with_a_status_that_google_does_not_use_is_html(identity: Identity) -> None:
     answer = FcmEmulator(identity).failed(failure(504, 3), Answer(200), "")
     assert (answer.content_type, answer.headers) == ("text/html", {"Retry-After": "3"})
 
 
 async def test_google_s_own_library_gets_a_token(user: Any) -> None:
-    """Its request is made by it and sent by ours: it knows no asyncio."""
+    """It builds the request and our client sends it, because it does not support asyncio."""
     file = json.loads(user.sandbox.identity.account) | {"token_uri": f"{user.sandbox.url}/token"}
     credentials = service_account.Credentials.from_service_account_info(file, scopes=[SCOPE])
     form = {"grant_type": GRANT, "assertion": credentials._make_authorization_grant_assertion().decode()}

@@ -146,7 +146,9 @@ async def by_path(call: Call) -> Answer | Ending:
     return Answer(int(call.path.strip("/") or 200), b"", last=call.path == "/503")
 
 
-async def test_one_stream_until_a_request_was_right_and_then_a_thousand(identity: Identity) -> None:
+async def test_a_connection_has_one_stream_until_a_request_succeeds_and_then_a_thousand(
+    identity: Identity,
+) -> None:
     async with serving(identity, by_path) as server, connected(identity, server.port) as client:
         await client.until(allows(1))
         assert await client.answer(client.post("/403")) == 403
@@ -170,7 +172,7 @@ async def test_more_streams_than_are_allowed_end_the_connection(identity: Identi
         await client.closed()
 
 
-async def test_shutdown_answers_what_is_under_way_and_takes_no_more(identity: Identity) -> None:
+async def test_a_shutdown_answers_requests_in_progress_and_accepts_no_more(identity: Identity) -> None:
     under_way, go_on = asyncio.Event(), asyncio.Event()
 
     async def attend(call: Call) -> Answer | Ending:
@@ -198,7 +200,7 @@ async def test_shutdown_answers_what_is_under_way_and_takes_no_more(identity: Id
         assert not server.connections
 
 
-async def test_after_the_goodbye_a_request_is_refused_untouched(identity: Identity) -> None:
+async def test_a_request_after_the_goaway_is_refused_unprocessed(identity: Identity) -> None:
     asked: list[str] = []
     go_on = asyncio.Event()
 
@@ -247,7 +249,7 @@ async def test_a_large_answer_waits_for_room(identity: Identity) -> None:
     assert sizes == [16_000]
 
 
-async def test_a_stream_that_the_client_resets_is_given_up(identity: Identity) -> None:
+async def test_a_stream_that_the_client_resets_is_dropped(identity: Identity) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
     async def attend(call: Call) -> Answer:
@@ -266,7 +268,7 @@ async def test_a_stream_that_the_client_resets_is_given_up(identity: Identity) -
             await ended.wait()
 
 
-async def test_a_stop_says_goodbye(identity: Identity) -> None:
+async def test_a_stop_sends_goaway(identity: Identity) -> None:
     async with serving(identity, by_path) as server, connected(identity, server.port) as client:
         await client.answer(client.post())
         await server.stop()
@@ -275,12 +277,14 @@ async def test_a_stop_says_goodbye(identity: Identity) -> None:
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "sandbox", "push.example.com"])
-async def test_the_certificate_is_right_by_whatever_name_one_calls(identity: Identity, name: str) -> None:
+async def test_the_certificate_is_valid_for_any_name_that_a_client_uses(
+    identity: Identity, name: str
+) -> None:
     async with serving(identity, by_path) as server, connected(identity, server.port, name) as client:
         assert await client.answer(client.post()) == 200
 
 
-async def test_what_is_no_http2_is_shown_the_door(identity: Identity) -> None:
+async def test_a_client_without_http2_is_disconnected(identity: Identity) -> None:
     async with serving(identity, by_path) as server:
         context = ssl.create_default_context(cadata=identity.ca.decode())
         reader, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
@@ -307,10 +311,10 @@ async def test_the_http2_port_is_the_next_one_if_that_is_free_and_otherwise_any(
         assert urlsplit(sandbox.apns_url).port == port
 
 
-def test_a_goodbye_has_apple_s_words() -> None:
+def test_a_goaway_has_apple_s_words() -> None:
     assert json.loads(GOODBYE) == {"reason": "Shutdown"}
 
 
-async def test_a_port_that_was_asked_for_and_is_taken_is_an_error() -> None:
+async def test_a_requested_port_that_is_taken_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError):
         await Sandbox(SandboxOptions(apns_port=taken.getsockname()[1])).start()

@@ -1,4 +1,4 @@
-"""Keys and certificates: kept in a folder, made where they are missing, read with care."""
+"""Keys and certificates: kept in a folder, created if missing, validated when read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed tokens: the examples of the standards, and what each of the checks finds."""
+"""Signed tokens: the examples of the standards, and each check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VECTORS = {
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def test_the_example_of_the_standard_is_right() -> None:
+def test_the_example_of_the_standard_is_valid() -> None:
     inputs = VECTORS["rfc7515-A.3-es256"]["inputs"]
     x, y = (int.from_bytes(jws.decoded(inputs["jwk"][name])) for name in "xy")
     token = jws.read(inputs["jws"])
@@ -29,7 +29,7 @@ def test_the_example_of_the_standard_is_right() -> None:
     assert (token.header, token.claims["iss"]) == ({"alg": "ES256"}, "joe")
 
 
-def test_tokens_that_others_computed_are_right() -> None:
+def test_tokens_that_others_computed_are_valid() -> None:
     fcm = VECTORS["fcm-oauth-assertion-own"]
     key = load_pem_public_key(fcm["inputs"]["public_key_pem"].encode())
     assert isinstance(key, rsa.RSAPublicKey)
@@ -55,12 +55,12 @@ def test_tokens_that_others_computed_are_right() -> None:
         ("e30.gA.YQ", "not JSON objects"),  # not UTF-8
     ],
 )
-def test_what_cannot_be_read_is_no_token(text: str, why: str) -> None:
+def test_an_unreadable_text_is_no_token(text: str, why: str) -> None:
     with pytest.raises(jws.InvalidToken, match=why):
         jws.read(text)
 
 
-def test_apple_s_printed_example_is_none() -> None:
+def test_apple_s_printed_example_is_no_token() -> None:
     token = jws.read(VECTORS["apns-doc-example-token-NEGATIVE"]["inputs"]["token"])
     with pytest.raises(jws.InvalidToken):
         token.verify(KEY.public_key())

@@ -1,4 +1,4 @@
-"""The emulator for Pusher judges as the real one does: checked with the official client library."""
+"""The Pusher emulator, compared with the official client library."""
 
 from __future__ import annotations
 

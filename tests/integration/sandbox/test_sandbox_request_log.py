@@ -22,7 +22,7 @@ def test_memory_is_bounded_and_counters_are_not() -> None:
     ]
 
 
-def test_a_duplicate_is_what_was_accepted_before() -> None:
+def test_a_duplicate_is_a_message_that_was_accepted_before() -> None:
     request_log = RequestLog()
     for status, message_id in ((500, "a"), (UNANSWERED, "a"), (200, "a"), (200, "a"), (500, "a"), (200, "")):
         request_log.add("webhook", status, [a_message(message_id)])
@@ -62,7 +62,7 @@ def test_the_busiest_second_is_remembered_beyond_the_history() -> None:
     assert request_log.busiest("webhook") == 0
 
 
-def test_both_clocks_are_noted() -> None:
+def test_both_clocks_are_logged() -> None:
     request_log = RequestLog(clock=lambda: 5.0, wall=lambda: 1700000000.0)
     request_log.add("webhook", 200, [a_message("a")])
     assert request_log.latest() == [

@@ -1,4 +1,4 @@
-"""The server starts and stops, and its own pages show what came in without running any of it."""
+"""The server starts and stops, and its pages show received messages without running any of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relay.sandbox.server import Sandbox
 EVIL = "</script><img src=x onerror=alert(1)>"
 
 
-async def test_what_came_in_can_be_asked_for_and_cleared(user: Any) -> None:
+async def test_received_messages_can_be_listed_and_cleared(user: Any) -> None:
     for number in range(3):
         await user.hook(f"/webhook/{number}", message_id=f"id-{number}")
     received = await user.get("/_sandbox/received?provider=&limit=")
@@ -64,13 +64,13 @@ async def test_bodies_are_cut(user: Any) -> None:
     assert len(user.sandbox.request_log.entries[0].body) == 2000
 
 
-async def test_a_wrong_url_is_told(user: Any, lines: list[str]) -> None:
+async def test_a_wrong_url_is_reported(user: Any, lines: list[str]) -> None:
     assert (await user.ask("POST", "/app/1/events", data="x"))[0] == 404
     assert lines == ["404 nobody POST /app/1/events"]
     assert user.sandbox.request_log.stats() == {}
 
 
-async def test_it_starts_again_after_a_stop() -> None:
+async def test_a_sandbox_starts_again_after_a_stop() -> None:
     sandbox = Sandbox(SandboxOptions())
     for _ in range(2):
         await sandbox.start()
@@ -85,7 +85,7 @@ async def test_a_port_in_use_is_an_error(sandbox: Sandbox) -> None:
         await Sandbox(SandboxOptions(port=port)).start()
 
 
-async def test_its_address_can_be_asked_even_if_it_listens_everywhere() -> None:
+async def test_a_sandbox_that_listens_everywhere_has_an_address() -> None:
     async with Sandbox(SandboxOptions(host="0.0.0.0")) as sandbox:
         assert sandbox.url.startswith("http://127.0.0.1:")
 
@@ -111,6 +111,6 @@ async def test_the_block_of_yaml_can_be_fetched(user: Any) -> None:
     assert headers["Content-Type"].startswith("text/plain")
 
 
-async def test_a_file_that_is_not_there_is_named_beside_those_that_are(user: Any) -> None:
+async def test_a_missing_file_is_refused_with_the_list_of_files(user: Any) -> None:
     status, _, text = await user.ask("GET", "/_sandbox/files/ca.key")
     assert (status, text) == (404, "there are ca.pem, apns.p8, client.pem, client.key, fcm.json, vapid.pem")

@@ -1,4 +1,4 @@
-"""Whatever comes in, an emulator has an answer: it never fails itself."""
+"""Emulators answer any input and never fail themselves."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_any_request_gets_an_answer(
 
 @settings(max_examples=300, deadline=None)
 @given(part=JSON, name=st.sampled_from([*fcm_message.FcmMessage.model_fields, "other"]))
-def test_any_message_is_right_or_wrong_in_a_field(part: Any, name: str) -> None:
+def test_any_message_is_valid_or_wrong_in_a_field(part: Any, name: str) -> None:
     with suppress(fcm_message.Wrong):
         fcm_message.read({"token": "device-1", name: part})
 

@@ -1,4 +1,4 @@
-"""The receiver of webhooks judges as the reference libraries do: checked with one of them as signer."""
+"""The receiver of webhooks, compared with a reference library as signer."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_a_signature_by_ed25519_is_checked_by_the_public_key() -> None:
             check_signature(headers, body, signing_key(secret), 1614265330)
 
 
-async def test_without_a_secret_nothing_has_to_be_signed() -> None:
+async def test_a_receiver_without_a_secret_needs_no_signature() -> None:
     async with Sandbox(replace(SandboxOptions(), webhook_secret="")) as sandbox, ClientSession() as session:
         async with session.post(f"{sandbox.url}/webhook", data=b"\xff") as answer:
             assert answer.status == 200
         assert "whsec_" not in sandbox.providers_yaml()
 
 
-def test_a_secret_that_is_none_is_an_error_at_once() -> None:
+def test_an_invalid_secret_is_an_error_at_once() -> None:
     for wrong in ("whsec_%%%", "whsec_", "é"):
         with pytest.raises(ValueError, match="must be whsec_"):
             Sandbox(SandboxOptions(webhook_secret=wrong))

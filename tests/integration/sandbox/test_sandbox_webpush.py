@@ -1,4 +1,4 @@
-"""The push service of browsers: what each check finds, and what relay's adapter makes of its answers."""
+"""The push service of browsers: its checks, and relay's adapter against it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def authorization(key: Any = KEY, k: str = "", **claims: Any) -> str:
 # Who sends
 
 
-def test_the_example_of_the_standard_is_right_while_it_lasts() -> None:
+def test_the_example_of_the_standard_is_valid_until_it_expires() -> None:
     vector = VECTORS["rfc8292-2.4"]
     header, ends = vector["expected"]["authorization"], vector["expected"]["claims"]["exp"]
     key = vapid.sender(header, "https://push.example.net", ends - 1)
@@ -71,7 +71,7 @@ def test_the_example_of_the_standard_is_right_while_it_lasts() -> None:
         authorization(sub="https://example.com/contact"),
     ],
 )
-def test_what_the_standard_allows_is_allowed(header: str) -> None:
+def test_tokens_that_the_standard_allows_are_accepted(header: str) -> None:
     assert vapid.sender(header, ORIGIN, NOW) == point(KEY.public_key())
 
 
@@ -98,7 +98,7 @@ def test_what_the_standard_allows_is_allowed(header: str) -> None:
         (authorization(sub="ops@example.com"), "sub must be"),
     ],
 )
-def test_a_sender_says_who_it_is_and_to_whom_for_a_day_at_most(header: str, why: str) -> None:
+def test_a_sender_names_itself_and_the_audience_for_a_day_at_most(header: str, why: str) -> None:
     with pytest.raises(jws.InvalidToken, match=why):
         vapid.sender(header, ORIGIN, NOW)
 
@@ -138,7 +138,7 @@ def encrypted(size: int, rs: int = 4096) -> bytes:
     return made
 
 
-def test_the_largest_push_is_taken_and_one_of_no_bytes_too() -> None:
+def test_the_largest_push_and_an_empty_one_are_accepted() -> None:
     _, subscription = example()
     assert (
         len(webpush.read_body(push(encrypted(3993), **{"content-encoding": "aes128gcm"}), subscription, b""))
@@ -186,20 +186,20 @@ def test_a_body_is_one_record_for_this_browser(
         ({"ttl": "0", "topic": "x" * 13}, 113),
     ],
 )
-def test_a_header_that_is_wrong_is_refused(headers: dict[str, str], number: int) -> None:
+def test_a_wrong_header_is_refused(headers: dict[str, str], number: int) -> None:
     with pytest.raises(webpush.Wrong) as caught:
         webpush.check_headers(headers)
     assert (caught.value.status, caught.value.number) == (400, number)
 
 
-def test_headers_that_are_right() -> None:
+def test_valid_headers_are_accepted() -> None:
     assert webpush.check_headers({"ttl": "60", "urgency": "very-low", "topic": "x" * 32}) == 60
 
 
 # Subscriptions
 
 
-def test_a_subscription_is_known_without_memory_and_by_its_own_sandbox_alone() -> None:
+def test_a_subscription_is_valid_after_a_restart_and_for_its_own_sandbox_only() -> None:
     made = Subscriptions(b"secret").make()
     found = Subscriptions(b"secret").find(made.identity)
     assert found is not None
@@ -218,11 +218,11 @@ def test_a_subscription_is_known_without_memory_and_by_its_own_sandbox_alone() -
         assert Subscriptions(b"secret").find(wrong) is None
 
 
-def test_a_subscription_takes_the_key_that_it_was_made_with() -> None:
+def test_a_subscription_accepts_the_key_that_it_was_made_with() -> None:
     subscriptions, key = Subscriptions(b"secret"), point(KEY.public_key())
     other = point(ec.generate_private_key(ec.SECP256R1()).public_key())
     bound, free = subscriptions.make(key), subscriptions.make()
-    assert (bound.takes(key), bound.takes(other), free.takes(key), free.takes(other)) == (
+    assert (bound.accepts(key), bound.accepts(other), free.accepts(key), free.accepts(other)) == (
         True,
         False,
         True,
@@ -249,7 +249,7 @@ def judge(identity: Identity) -> Judge:
     return Judge(identity)
 
 
-def test_a_right_push_gets_a_place_and_the_life_that_it_will_have(judge: Judge) -> None:
+def test_a_valid_push_gets_a_location_and_its_ttl(judge: Judge) -> None:
     answer = judge.judge(ttl="99999999").answer
     assert (answer.status, answer.headers["TTL"]) == (201, "2419200")
     assert answer.headers["Location"].startswith(f"{ORIGIN}/messages/")
@@ -266,15 +266,13 @@ def test_a_right_push_gets_a_place_and_the_life_that_it_will_have(judge: Judge) 
         ({"ttl": None}, 400, 111),
     ],
 )
-def test_what_a_push_service_refuses_is_refused(
-    judge: Judge, differing: dict[str, Any], status: int, number: int
-) -> None:
+def test_a_wrong_push_is_refused(judge: Judge, differing: dict[str, Any], status: int, number: int) -> None:
     answer = judge.judge(**differing).answer
     document = json.loads(answer.body)
     assert (answer.status, document["code"], document["errno"]) == (status, status, number)
 
 
-def test_one_who_unsubscribed_is_gone_and_another_key_is_refused(judge: Judge) -> None:
+def test_an_ended_subscription_is_gone_and_another_key_is_refused(judge: Judge) -> None:
     bound = judge.subscriptions.make(point(ec.generate_private_key(ec.SECP256R1()).public_key()))
     answer = judge.judge(bound.identity).answer
     assert (answer.status, b"VapidPkHashMismatch" in answer.body) == (403, True)
@@ -282,7 +280,7 @@ def test_one_who_unsubscribed_is_gone_and_another_key_is_refused(judge: Judge) -
     assert judge.judge(bound.identity).answer.status == 410
 
 
-def test_a_failure_by_order_has_mozilla_s_form(judge: Judge) -> None:
+def test_an_injected_failure_has_mozilla_s_form(judge: Judge) -> None:
     answer = judge.emulator.failed(Answer(503, headers={"Retry-After": "9"}), Answer(201), "")
     assert (json.loads(answer.body)["errno"], answer.headers) == (201, {"Retry-After": "9"})
 
@@ -355,7 +353,7 @@ async def test_a_page_subscribes_with_its_key_and_a_user_leaves(user: Any, sende
         ({"unregistered": 1}, Unregistered, "410"),
     ],
 )
-async def test_failures_to_order_speak_as_a_push_service_does(
+async def test_injected_failures_have_the_words_of_a_push_service(
     user: Any, sender: Sender, faults: dict[str, Any], outcome: type[Any], reason: str
 ) -> None:
     subscription = await user.get("/_sandbox/subscriptions")

@@ -1,4 +1,4 @@
-"""APNs: what is refused, what goes out, what an answer means, and provider tokens."""
+"""APNs: requests, limits, provider tokens and credentials."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_headers_of_an_alert() -> None:
     assert claims == {"iss": "DEF123GHIJ", "iat": int(NOW) // LIFETIME * LIFETIME}
 
 
-def test_what_the_envelope_asks_for_is_said_in_apple_s_words() -> None:
+def test_the_fields_of_the_envelope_become_apple_s_headers() -> None:
     found = headers(ttl=90, collapse_key="score", priority="high")
     assert found["apns-expiration"] == str(int(NOW) + 90)
     assert (found["apns-collapse-id"], found["apns-priority"]) == ("score", "10")
@@ -114,7 +114,7 @@ def test_widgets_and_controls_have_topics_of_their_own(kind: str, suffix: str) -
     assert headers({"headers": {"apns-push-type": kind}})["apns-topic"] == "com.example.app" + suffix
 
 
-def test_a_topic_that_has_its_suffix_already_gets_no_second_one() -> None:
+def test_a_topic_that_includes_its_suffix_gets_no_second_one() -> None:
     apns = an_apns(topic="com.example.app.voip")
     request = apns.request([a_message({"headers": {"apns-push-type": "voip"}})])
     assert request.headers["apns-topic"] == "com.example.app.voip"
@@ -145,7 +145,7 @@ def test_escapes_do_not_count_against_the_size() -> None:
     assert an_apns().request([message]).body == f'{{"aps":{{"alert":"{text}"}}}}'.encode()
 
 
-def test_a_key_may_have_come_through_an_environment_variable() -> None:
+def test_a_key_may_have_lost_its_line_breaks_in_an_environment_variable() -> None:
     text = KEY.replace("\n", "\\n")
     assert read_key(an_apns(key=text).options.key.get_secret_value()) is not None
 
@@ -279,13 +279,15 @@ def test_a_broadcast_needs_a_topic_from_somewhere() -> None:
         ({"text": "x" * LARGEST}, "bytes of payload"),
     ],
 )
-def test_what_apns_would_never_take_is_refused_before_it_is_sent(payload: dict[str, Any], word: str) -> None:
+def test_a_push_that_apns_would_refuse_is_refused_before_it_is_sent(
+    payload: dict[str, Any], word: str
+) -> None:
     refused = an_apns().check(a_message(payload))
     assert isinstance(refused, Rejected)
     assert word in refused.reason
 
 
-def test_limits_to_the_byte() -> None:
+def test_sizes_are_limited_to_the_byte() -> None:
     frame = len(b'{"aps":{"alert":"Hi"},"text":""}')
     assert an_apns().check(a_message({"text": "x" * (LARGEST - frame)})) is None
     assert an_apns().check(a_message({"text": "x" * (LARGEST - frame + 1)})) is not None
@@ -293,7 +295,7 @@ def test_limits_to_the_byte() -> None:
     assert an_apns().check(a_message(voip)) is None
 
 
-def test_a_topic_is_needed_from_somewhere() -> None:
+def test_a_push_needs_a_topic_from_somewhere() -> None:
     refused = an_apns(topic=None).check(a_message())
     assert refused is not None
     assert "apns-topic: missing" in refused.reason
@@ -313,7 +315,7 @@ def test_options_that_cannot_work_are_refused(fields: dict[str, Any], word: str)
         options(**fields)
 
 
-def test_a_key_and_a_certificate_are_one_too_many(tmp_path: Path) -> None:
+def test_a_key_together_with_a_certificate_is_refused(tmp_path: Path) -> None:
     _, certificate, key = certificates(tmp_path)
     with pytest.raises(ValidationError, match="either key_file"):
         options(client_cert=certificate.read_text(), client_key=key.read_text())
@@ -358,7 +360,7 @@ def test_a_token_is_used_for_forty_minutes_by_all_processes_alike() -> None:
     assert issued[0] == issued[1]
 
 
-async def test_an_expired_token_is_replaced_once_and_not_in_a_storm() -> None:
+async def test_an_expired_token_is_replaced_once() -> None:
     now = 750_000 * float(LIFETIME) + 1800
     apns = Apns("apns", options(), clock=lambda: now)
     apple = Apple(valid_from=now - 60)
@@ -370,7 +372,7 @@ async def test_an_expired_token_is_replaced_once_and_not_in_a_storm() -> None:
     assert len(apple.requests) == 3, "the token is too young to be replaced"
 
 
-async def test_messages_under_way_with_an_expired_token_take_the_one_that_replaced_it() -> None:
+async def test_messages_in_flight_with_an_expired_token_use_its_replacement() -> None:
     now = 750_000 * float(LIFETIME) + 1800
     apns = Apns("apns", options(), clock=lambda: now)
     apple = Apple(valid_from=now - 60)
@@ -405,7 +407,7 @@ class Refuser:
         pass
 
 
-async def test_a_certificate_has_no_token_that_could_be_replaced(tmp_path: Path) -> None:
+async def test_a_provider_with_a_certificate_replaces_no_token(tmp_path: Path) -> None:
     _, certificate, key = certificates(tmp_path)
     nothing = dict.fromkeys(("key", "key_id", "team_id"))
     apns = an_apns(**nothing, client_cert=certificate.read_text(), client_key=key.read_text())
@@ -423,7 +425,7 @@ async def test_a_certificate_has_no_token_that_could_be_replaced(tmp_path: Path)
         (None, answer(400, "MissingTopic"), "without a `topic` that is all we can check"),
     ],
 )
-async def test_what_a_check_can_tell_without_a_notification(
+async def test_a_check_reports_whether_apns_accepts_the_credentials(
     topic: str | None, response: Response, words: str | None
 ) -> None:
     apns = an_apns(topic=topic)

@@ -1,4 +1,4 @@
-"""FCM: what is refused, what goes out, what an answer means, and how tokens are had."""
+"""FCM: requests, limits, options and access tokens."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_message_goes_out_as_the_application_wrote_it() -> None:
     assert request.headers["x-goog-api-format-version"] == "2"
 
 
-def test_what_the_envelope_asks_for_is_said_in_fcm_s_words() -> None:
+def test_the_fields_of_the_envelope_become_fcm_s_fields() -> None:
     payload = {"token": "abc", "notification": {"title": "Goal"}}
     found = sent(payload, ttl="90.7s", collapse_key="score", priority="high")
     assert found["android"] == {"ttl": "90s", "collapse_key": "score", "priority": "HIGH"}
@@ -134,7 +134,7 @@ def test_the_payload_wins_over_the_envelope_in_both_spellings() -> None:
     assert found["apns"]["payload"] == {"aps": {}}
 
 
-def test_what_remains_of_the_life_shrinks_with_each_attempt() -> None:
+def test_the_remaining_lifetime_shrinks_with_each_attempt() -> None:
     now = NOW
     fcm = Fcm("fcm", FcmOptions(type="fcm", service_account=json.dumps(account())), clock=lambda: now)
     message = a_message({"token": "abc"}, ttl=60)
@@ -143,7 +143,7 @@ def test_what_remains_of_the_life_shrinks_with_each_attempt() -> None:
     assert json.loads(fcm.request([message]).body)["message"]["android"]["ttl"] == "15s"
 
 
-def test_a_dry_run_says_so() -> None:
+def test_a_dry_run_is_marked_as_one() -> None:
     body = a_fcm(validate_only=True).request([a_message({"topic": "news"})]).body
     assert json.loads(body) == {"message": {"topic": "news"}, "validate_only": True}
 
@@ -245,13 +245,15 @@ def request_of_the_official_client(message: messaging.Message) -> dict[str, Any]
         ({"topic": "a", "data": {"n": "x" * 2048}}, "2049 bytes"),
     ],
 )
-def test_what_fcm_would_never_take_is_refused_before_it_is_sent(payload: dict[str, Any], word: str) -> None:
+def test_a_message_that_fcm_would_refuse_is_refused_before_it_is_sent(
+    payload: dict[str, Any], word: str
+) -> None:
     refused = a_fcm().check(a_message(payload))
     assert isinstance(refused, Rejected)
     assert word in refused.reason
 
 
-def test_the_largest_message_is_taken() -> None:
+def test_the_largest_message_is_accepted() -> None:
     assert a_fcm().check(a_message({"token": "a", "data": {"n": "x" * 4095}})) is None
 
 
@@ -281,7 +283,7 @@ def test_options_that_cannot_work_are_refused(fields: dict[str, Any], word: str)
 
 
 class Endpoint:
-    """A transport that plays both Google's token endpoint and FCM."""
+    """A transport that emulates Google's token endpoint and FCM."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -358,7 +360,7 @@ async def test_a_refused_token_is_renewed_once() -> None:
     assert endpoint.tokens == 3
 
 
-async def test_credentials_that_google_refuses_hold_the_lane_and_are_not_tried_in_a_storm() -> None:
+async def test_refused_credentials_are_not_tried_again_at_once() -> None:
     endpoint = Endpoint()
     fcm = await started(endpoint)
     refusal = Response(400, {}, b'{"error":"invalid_grant","error_description":"no such key"}')
@@ -372,7 +374,7 @@ async def test_credentials_that_google_refuses_hold_the_lane_and_are_not_tried_i
         await fcm.verify()
 
 
-async def test_a_token_endpoint_in_trouble_is_asked_again() -> None:
+async def test_a_token_endpoint_that_fails_is_tried_again() -> None:
     endpoint = Endpoint()
     fcm = await started(endpoint)
     endpoint.token_answers = [TransportError("reset"), Response(503, {}, b"")]
@@ -380,7 +382,7 @@ async def test_a_token_endpoint_in_trouble_is_asked_again() -> None:
     assert endpoint.tokens == 1
 
 
-async def test_a_token_is_renewed_ahead_and_the_old_one_serves_on_while_google_is_away() -> None:
+async def test_a_token_is_renewed_early_and_the_old_one_serves_while_google_is_down() -> None:
     now, answers = (
         NOW,
         [
@@ -401,7 +403,7 @@ async def test_a_token_is_renewed_ahead_and_the_old_one_serves_on_while_google_i
     tokens = Tokens(fetch, lambda: now)
     assert await tokens.get() == "t1"
     now += 3600 * 0.85
-    assert await tokens.get() == "t1"  # and asks for the next one meanwhile, in vain
+    assert await tokens.get() == "t1"  # while the next one is requested, in vain
     while len(answers) > 1:
         await asyncio.sleep(0.01)
     assert await tokens.get() == "t1"
@@ -423,7 +425,9 @@ async def test_a_token_is_renewed_ahead_and_the_old_one_serves_on_while_google_i
         (Response(200, {}, b"{}"), TransportError),
     ],
 )
-def test_answers_of_the_token_endpoint(response: Response, error: type[Exception]) -> None:
+def test_answers_of_the_token_endpoint_are_final_or_temporary(
+    response: Response, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         read_token(response)
 
@@ -431,7 +435,7 @@ def test_answers_of_the_token_endpoint(response: Response, error: type[Exception
 @pytest.mark.parametrize(
     ("life", "seconds"), [('"3599"', 3599), ("3599", 3599), ("null", 3600)], ids=["text", "number", "null"]
 )
-def test_the_life_of_a_token_may_be_a_text_or_null(life: str, seconds: float) -> None:
+def test_the_lifetime_of_a_token_may_be_a_text_or_null(life: str, seconds: float) -> None:
     body = f'{{"access_token":"a","expires_in":{life},"token_type":"Bearer"}}'.encode()
     assert read_token(Response(200, {}, body)) == ("a", seconds)
 

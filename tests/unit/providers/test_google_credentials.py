@@ -73,7 +73,7 @@ async def test_a_token_endpoint_that_redirects_is_not_followed(receiver: Receive
     assert {request.path for request in receiver.requests} == {"/token"}
 
 
-async def test_a_token_endpoint_that_drips_ends_with_the_timeout(account: Account) -> None:
+async def test_a_slow_token_endpoint_ends_with_the_timeout(account: Account) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
