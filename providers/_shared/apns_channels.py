@@ -63,20 +63,29 @@ class Channels:
         return channel
 
     async def list(self) -> list[str]:
-        """Return the ids of all channels."""
-        return [str(channel) for channel in (await self._read("all-channels")).get("channels") or ()]
+        """Return the ids of all channels, some 2,000 at most: longer answers are refused."""
+        found = (await self._read("all-channels")).get("channels")
+        if not isinstance(found, list):
+            raise TransportError("APNs answered without a list of channels")
+        return [str(channel) for channel in found]
 
     async def storage(self, channel: str) -> Storage:
         """Return what a channel stores."""
         found = await self._read("channels", {"apns-channel-id": channel})
-        return Storage.LATEST if found.get("message-storage-policy") == Storage.LATEST else Storage.NONE
+        policy = found.get("message-storage-policy")
+        if policy not in list(Storage):
+            raise TransportError("APNs answered without the storage policy of the channel")
+        return Storage(policy)
 
     async def delete(self, channel: str) -> None:
         """Delete a channel. It cannot be created again."""
         await self._send("DELETE", "channels", b"", {"apns-channel-id": channel})
 
     async def _read(self, path: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-        return json_object((await self._send("GET", path, b"", headers or {})).body)
+        response = await self._send("GET", path, b"", headers or {})
+        if response.incomplete is not None:
+            raise TransportError(f"APNs' answer cannot be read: {response.incomplete}")
+        return json_object(response.body)
 
     async def _send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Response:
         request = Request(f"{self._url}/{path}", body, {**headers, **self._authorization()}, method)

@@ -121,7 +121,7 @@ def push_type(payload: dict[str, Any]) -> str:
         return _LIVE_ACTIVITY
     aps = payload.get("aps")
     if not isinstance(aps, dict):
-        return "mdm" if "mdm" in payload else "alert"
+        return "mdm" if payload.get("mdm") is not None else "alert"
     if aps.get("event") is not None:
         return _LIVE_ACTIVITY
     shows = any(aps.get(name) is not None for name in ("alert", "badge", "sound"))

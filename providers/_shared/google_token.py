@@ -179,6 +179,8 @@ def read_token(response: Response) -> tuple[str, float]:
         return token, life
     error, description = str(answer.get("error") or ""), str(answer.get("error_description") or "")
     said = f"{response.status} {error} {description}".strip() if error else reason(response)
+    if response.incomplete is not None:
+        said = f"{response.status}, but {response.incomplete}"
     what = f"the token endpoint answered {said}"[:200]
     if response.status in _TRANSIENT or {error, description} & _TRANSIENT_ERRORS or not error:
         raise TransportError(what)

@@ -13,10 +13,12 @@ import jwt
 import pytest
 import yaml
 
-from providers._shared.apns_channels import Storage
+from providers._shared.apns_channels import Channels, Storage
 from providers.apns import Apns, ApnsOptions
-from relay.errors import UsageError
+from relay.errors import TransportError, UsageError
+from relay.http.request import Request, Response
 from relay.http.reqwest_transport import ReqwestTransport
+from relay.http.transport import OnDone, PendingRequest, Transport
 from relay.message import parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
 from relay.sandbox.apns import ApnsEmulator
@@ -259,6 +261,36 @@ async def test_a_refused_management_request_names_the_remedy(sandbox: Sandbox, s
     sandbox.fault_injector.order(Faults(status=400, reason="FeatureNotEnabled"))
     with pytest.raises(UsageError, match="400 FeatureNotEnabled: enable Broadcast Capability"):
         await sender.apns.channels().create(Storage.NONE)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"channels":7}'])
+async def test_an_answer_without_channels_is_no_empty_list(body: bytes) -> None:
+    with pytest.raises(TransportError, match="without a list of channels"):
+        await channels_of(Response(200, {}, body)).list()
+    with pytest.raises(TransportError, match="without the storage policy"):
+        await channels_of(Response(200, {}, body)).storage("AAAA")
+
+
+async def test_a_list_that_was_cut_off_is_an_error() -> None:
+    cut = Response(200, {}, b'{"channels":["AAAA","BB', "the body is longer than 64 KiB")
+    with pytest.raises(TransportError, match="longer than 64 KiB"):
+        await channels_of(cut).list()
+
+
+def channels_of(response: Response) -> Channels:
+    """Channels at a server with one answer, which the emulator never gives."""
+
+    class OneAnswer(Transport):
+        def start(self, request: Request, on_done: OnDone) -> PendingRequest:
+            raise NotImplementedError
+
+        async def send(self, request: Request) -> Response:
+            return response
+
+        async def close(self) -> None:
+            pass
+
+    return Channels(OneAnswer(), "https://127.0.0.1", TOPIC, dict)
 
 
 # relay's commands

@@ -130,6 +130,11 @@ def test_a_push_for_device_management_needs_no_aps() -> None:
 
 
 def test_null_means_absent() -> None:
+    refused = an_apns().check(a_message({"mdm": None, "aps": None}))
+    assert refused is not None
+    assert "aps: must be an object" in refused.reason
+    assert an_apns().check(a_message({"channel_id": None, "mdm": None})) is None
+    assert an_apns().request([a_message({"channel_id": None})]).body == b'{"aps":{"alert": "Hi"}}'
     plain = {name: value for name, value in headers().items() if name != "authorization"}
     for absent in (None, {"apns-topic": None, "apns-priority": None}):
         assert headers({"headers": absent}).items() >= plain.items()

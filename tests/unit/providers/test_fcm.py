@@ -447,6 +447,12 @@ def test_a_page_in_html_instead_of_a_token_is_named_in_the_reason(status: int) -
         read_token(Response(status, {"content-type": "text/html"}, page))
 
 
+def test_a_token_answer_that_was_cut_short_says_so() -> None:
+    cut = Response(200, {}, b'{"access_token":"ya2', "the body was cut short")
+    with pytest.raises(TransportError, match="answered 200, but the body was cut short"):
+        read_token(cut)
+
+
 def test_a_private_key_may_have_lost_its_line_breaks_in_an_environment_variable() -> None:
     flat = json.dumps(account(private_key=keys()[0].replace("\n", "\\n")))
     assert read_account(flat) == account()
