@@ -158,9 +158,10 @@ def _aps(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add(block: dict[str, Any], mapped: dict[str, str]) -> dict[str, Any]:
-    """Add the envelope's fields unless the block has them, in either of Google's spellings."""
-    present = {name.replace("_", "").lower() for name in block}
+    """Add the envelope's fields unless the block has them in either of Google's spellings. Null is absent."""
+    given = {name: value for name, value in block.items() if value is not None}
+    present = {name.replace("_", "").lower() for name in given}
     return {
         **{name: value for name, value in mapped.items() if name.replace("_", "").lower() not in present},
-        **block,
+        **given,
     }

@@ -120,6 +120,15 @@ def test_null_means_absent() -> None:
     found = sent(payload, ttl=60, collapse_key="score", priority="high")
     assert found["android"]["ttl"] == "60s"
     assert found["webpush"]["headers"]["TTL"] == "60"
+    android = {"ttl": None, "collapseKey": None, "priority": None, "tag": "x"}
+    headers = {"apns-expiration": None, "apns-collapse-id": "mine"}
+    blocks = {"android": android, "apns": {"headers": headers}, "webpush": {"headers": None}}
+    assert sent({"token": "abc", **blocks}, ttl=60, collapse_key="score") == {
+        "token": "abc",
+        "android": {"ttl": "60s", "collapse_key": "score", "tag": "x"},
+        "apns": {"headers": {"apns-expiration": str(int(NOW + 60)), "apns-collapse-id": "mine"}},
+        "webpush": {"headers": {"TTL": "60", "Topic": topic("score")}},
+    }
 
 
 def test_the_payload_wins_over_the_envelope_in_both_spellings() -> None:
