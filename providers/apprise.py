@@ -46,9 +46,11 @@ class AppriseOptions(ProviderOptions):
 
 
 class _Payload(msgspec.Struct, forbid_unknown_fields=True):
-    body: str = ""
-    title: str = ""
-    type: Literal["info", "success", "warning", "failure"] = "info"
+    """Null is the same as absent."""
+
+    body: str | None = None
+    title: str | None = None
+    type: Literal["info", "success", "warning", "failure"] | None = None
     format: Literal["text", "markdown", "html"] | None = None
 
 
@@ -74,12 +76,13 @@ class Apprise(Provider[AppriseOptions]):
         try:
             payload = _PAYLOAD.decode(message.payload_json)
         except msgspec.ValidationError as error:
-            text, _, path = str(error).partition(" - at `$.")
+            text, _, path = str(error).replace(" | null`", "`").partition(" - at `$.")
             field = path.strip("`")
             return Rejected(f"{field}: {text.lower()}" if field else text[0].lower() + text[1:])
-        if not payload.body.strip() and not payload.title.strip():
+        title, body = payload.title or "", payload.body or ""
+        if not body.strip() and not title.strip():
             return Rejected("body: missing (a title alone would do)")
-        for field, text, most in (("title", payload.title, MOST_TITLE), ("body", payload.body, MOST_BODY)):
+        for field, text, most in (("title", title, MOST_TITLE), ("body", body, MOST_BODY)):
             if len(text) > most:
                 return Rejected(f"{field}: {len(text)} characters; at most {most} are sent")
         return None
@@ -90,7 +93,8 @@ class Apprise(Provider[AppriseOptions]):
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
         (message,) = batch
         payload = _PAYLOAD.decode(message.payload_json)
-        call = Call(next(self._numbers), payload.body, payload.title, payload.type, payload.format)
+        title, body, kind = payload.title or "", payload.body or "", payload.type or "info"
+        call = Call(next(self._numbers), body, title, kind, payload.format)
         return [outcome(await self._process.call(call))]
 
     async def verify(self) -> str:

@@ -25,6 +25,7 @@ from relay.settings.values import Secret
 from ._shared import pusher_limits as limits
 from ._shared.answers import reason
 from ._shared.hosts import base_url
+from ._shared.pusher_encryption import Seal, is_sealed, most_to_seal, read_master_key, sealer
 
 _HEADERS = {"Content-Type": "application/json"}
 
@@ -57,6 +58,8 @@ class PusherOptions(HttpOptions):
     """A self-hosted server, such as http://127.0.0.1:6001, instead of the cluster."""
     event: Annotated[str, Field(min_length=1, max_length=limits.LONGEST_NAME)] | None = None
     """The default event, for messages that name none."""
+    encryption_master_key: Secret | None = None
+    """Base64 of 32 bytes: encrypts the data of `private-encrypted-` channels (extra `encryption`)."""
     max_data: Annotated[int, Field(ge=1)] = 10240
     """The most bytes of data in one event. Dedicated clusters may allow more."""
 
@@ -70,6 +73,13 @@ class PusherOptions(HttpOptions):
     def _is_event(cls, value: str | None) -> str | None:
         if value is not None:
             limits.check_event(value)
+        return value
+
+    @field_validator("encryption_master_key")
+    @classmethod
+    def _is_master_key(cls, value: Secret | None) -> Secret | None:
+        if value is not None:
+            sealer(read_master_key(value.get_secret_value()))
         return value
 
     @model_validator(mode="after")
@@ -93,29 +103,54 @@ class Pusher(HttpProvider[PusherOptions]):
         prefix = urlsplit(self._base).path
         self._origin = self._base.removesuffix(prefix)
         self._path = f"{prefix}/apps/{options.app_id}"
+        self._seal: Seal | None = None
+        if options.encryption_master_key is not None:
+            self._seal = sealer(read_master_key(options.encryption_master_key.get_secret_value()))
         self._hmac = hmac.new(options.secret.get_secret_value().encode(), digestmod=sha256)
 
     def check(self, message: Message) -> Rejected | None:
         try:
             payload = limits.read(message)
-            limits.check_channels(limits.channels(payload))
+            if payload.terminate_connections is not None:
+                limits.check_user(payload.terminate_connections)
+                limits.check_termination(message)
+                return None
+            channels = limits.channels(payload)
+            limits.check_channels(channels)
             name = payload.event if payload.event is not None else self.options.event
             if name is None:
                 raise ValueError("event: missing, and the option `event` supplies none")
             limits.check_event(name)
             limits.check_socket_id(payload.socket_id)
-            limits.check_encrypted(message, payload)
-            if limits.LONGER_AT_MOST * len(message.payload_json) > self.options.max_data:
-                limits.check_size(limits.data(message, payload), self.options.max_data)
+            self._check_data(message, payload, channels)
         except ValueError as error:
             return Rejected(str(error))
         return None
 
+    def _check_data(self, message: Message, payload: limits.Payload, channels: list[str]) -> None:
+        encrypted, most = limits.is_encrypted(channels[0]), self.options.max_data
+        if not encrypted and limits.LONGER_AT_MOST * len(message.payload_json) <= most:
+            return
+        content = limits.data(message, payload, most)
+        sealed = encrypted and self._seal is not None and not is_sealed(limits.text(content))
+        if sealed:
+            content = limits.data(message, payload, most_to_seal(most))
+        elif encrypted:
+            limits.check_encrypted(content)
+        limits.check_size(content, most, sealed=sealed)
+
     def group(self, message: Message) -> Hashable:
-        return None if limits.is_alone(limits.channels(limits.read(message))) else "batch"
+        payload = limits.read(message)
+        if payload.terminate_connections is not None or limits.is_alone(limits.channels(payload)):
+            return None
+        return "batch"
 
     def request(self, batch: Sequence[Message]) -> Request:
-        if len(batch) == 1:
+        user = limits.read(batch[0]).terminate_connections
+        if user is not None:
+            path = f"{self._path}/users/{user}/terminate_connections"
+            body = b"{}"
+        elif len(batch) == 1:
             path = f"{self._path}/events"
             body = _encode(self._event(batch[0]))
         else:
@@ -126,14 +161,23 @@ class Pusher(HttpProvider[PusherOptions]):
     def _event(self, message: Message, *, in_batch: bool = False) -> _Event:
         payload = limits.read(message)
         channels = limits.channels(payload)
+        content = limits.data(message, payload, self.options.max_data)
+        if self._seal is not None and limits.is_encrypted(channels[0]):
+            content = self._sealed(message, payload, channels[0])
         return _Event(
             name=payload.event if payload.event is not None else self.options.event or "",
-            data=limits.data(message, payload),
+            data=content,
             channels=None if in_batch else channels,
             channel=channels[0] if in_batch else None,
             socket_id=payload.socket_id or None,
             info=payload.info,
         )
+
+    def _sealed(self, message: Message, payload: limits.Payload, channel: str) -> str:
+        """The encrypted data, unless the application has encrypted it already."""
+        assert self._seal is not None
+        plain = limits.text(limits.data(message, payload, most_to_seal(self.options.max_data)))
+        return plain if is_sealed(plain) else self._seal(channel, plain)
 
     def _sign(self, method: str, path: str, body: bytes = b"", **extra: str) -> str:
         """The URL with the signature of this moment: it is good for ten minutes."""

@@ -150,7 +150,7 @@ class Webhook(HttpProvider[WebhookOptions]):
                 raise ValueError(f"method: must be one of {', '.join(_METHODS)}")
             headers = payload.get("headers")
             if headers is not None:
-                check_headers(headers)
+                check_headers(_given(headers))
             secrets = payload.get("secrets")
             if secrets is not None:
                 check_secrets(secrets)
@@ -182,7 +182,7 @@ class Webhook(HttpProvider[WebhookOptions]):
             body, content_type = _body(message, payload)
         headers = self._headers.copy()
         if own := payload.get("headers"):
-            headers.update((name.lower(), value) for name, value in own.items())
+            headers.update((name.lower(), value) for name, value in _given(own).items())
         if content_type:
             headers.setdefault("content-type", content_type)
         if message.traceparent:
@@ -225,6 +225,13 @@ class Webhook(HttpProvider[WebhookOptions]):
 def _is_whole_body(payload: dict[str, Any]) -> bool:
     """Whether a payload uses none of our fields: then all of it is the body (`format: bare`)."""
     return payload.keys().isdisjoint(_FIELDS)
+
+
+def _given(headers: Any) -> Any:
+    """The headers of a message that have a value: null is the same as absent."""
+    if not isinstance(headers, dict):
+        return headers
+    return {name: value for name, value in headers.items() if value is not None}
 
 
 def _body(message: Message, payload: dict[str, Any]) -> tuple[bytes, str]:

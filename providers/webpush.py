@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 from pydantic import field_validator
 
 from relay.message import Message
@@ -21,6 +20,7 @@ from ._shared.answers import reason
 from ._shared.hosts import host_of
 from ._shared.networks import PrivateAccess, networks
 from ._shared.upstream import LONGEST_LIFE, seconds_left, topic
+from ._shared.utf8_json import without_escapes
 from ._shared.webhook_limits import check_url
 
 URGENCIES = ("very-low", "low", "normal", "high")
@@ -228,11 +228,10 @@ def _plaintext(message: Message, payload: dict[str, Any]) -> bytes:
     """Text as it is, anything else as the JSON that the application wrote."""
     from ._shared.webpush_crypto import LARGEST
 
-    if "data" not in payload:
+    data = payload.get("data")
+    if data is None:
         return b""
-    data = payload["data"]
     if isinstance(data, str):
         return data.encode()
-    raw = message.raw("data")
-    # Escapes such as \\u0436 take three times the bytes of the UTF-8 that they stand for.
-    return raw if raw and len(raw) <= LARGEST else msgspec.json.encode(data)
+    raw = message.raw("data") or b""
+    return raw if len(raw) <= LARGEST else without_escapes(raw)

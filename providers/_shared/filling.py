@@ -106,12 +106,14 @@ class Values:
 
 
 def _as_json(default: str) -> bytes:
-    """A default that is a number, true, false or null stays so; all else is a text."""
+    """A default that is a number, true, false, null or an array stays so; anything else is a text."""
     try:
         value = msgspec.json.decode(default)
     except (msgspec.DecodeError, ValueError):
         value = default
-    return default.strip().encode() if isinstance(value, bool | int | float | None) else _encode(default)
+    return (
+        default.strip().encode() if isinstance(value, bool | int | float | list | None) else _encode(default)
+    )
 
 
 class UrlFiller:

@@ -1,4 +1,4 @@
-"""What a payload for Pusher Channels holds, and what the server will take of it.
+"""The fields of a payload for Pusher Channels, and the server's limits.
 
 Source: https://pusher.com/docs/channels/library_auth_reference/rest-api/ and the official libraries.
 All checks raise ValueError with one line on what is wrong.
@@ -7,7 +7,6 @@ All checks raise ValueError with one line on what is wrong.
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from functools import lru_cache
 
 import msgspec
@@ -15,6 +14,8 @@ import msgspec
 from relay.message import Message
 
 from .payload import reader
+from .pusher_encryption import PREFIX, is_sealed, sealed_size
+from .utf8_json import without_escapes
 
 EVENTS_PER_BATCH = 10
 CHANNELS_PER_EVENT = 100
@@ -22,27 +23,17 @@ LONGEST_NAME = 200
 """Characters of a channel's name, an event's name, and a user's id."""
 
 LONGER_AT_MOST = 5
-"""How many times as long as its payload an event's data can be: 1e15 may come out as 1000000000000000.0."""
+"""How many times as long as its payload an event's data can be: 1e15 may go out as 1000000000000000.0."""
 
 _CHANNEL = re.compile(r"[A-Za-z0-9_\-=@,.;]+")
 _TO_USER = "#server-to-user-"
-_ENCRYPTED = "private-encrypted-"
 _SOCKET_ID = re.compile(r"[0-9]+\.[0-9]+")
 _RESERVED_EVENTS = ("pusher:", "pusher_internal:")
 _QUOTE = ord('"')
-_NONCE, _TAG = 24, 16
-"""Bytes of a NaCl secretbox's nonce, and of its authenticator in front of the ciphertext."""
-
-
-class _Box(msgspec.Struct):
-    """The data of an event to an encrypted channel."""
-
-    nonce: str
-    ciphertext: str
 
 
 class Payload(msgspec.Struct):
-    """The fields of a payload that are ours; null is the same as absent, but for `data`."""
+    """The known fields of a payload. Null is the same as absent, except for `data`."""
 
     channel: str | None = None
     channels: list[str] | None = None
@@ -50,6 +41,7 @@ class Payload(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw()
     socket_id: str | None = None
     info: str | None = None
+    terminate_connections: str | None = None
 
 
 _FIELDS = frozenset(Payload.__struct_fields__)
@@ -59,15 +51,15 @@ _MUST_BE = {
     "event": f"a string of 1 to {LONGEST_NAME} characters",
     "socket_id": "a string that looks like 123.456",
     "info": "a string, such as subscription_count",
+    "terminate_connections": "a user's id, a string",
 }
 
-_decode_box = msgspec.json.Decoder(_Box).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
 read = reader(Payload, _MUST_BE)
-"""The payload of a message. Raises ValueError where a field has another type than Pusher's."""
+"""The payload of a message. Raises ValueError if a field has another type than Pusher's."""
 
 
 def channels(payload: Payload) -> list[str]:
@@ -85,39 +77,61 @@ def channels(payload: Payload) -> list[str]:
 
 def is_alone(names: list[str]) -> bool:
     """Whether an event to these channels needs a request of its own."""
-    return len(names) > 1 or names[0].startswith(_ENCRYPTED)
+    return len(names) > 1 or is_encrypted(names[0])
 
 
-def data(message: Message, payload: Payload) -> msgspec.Raw | str:
-    """The data as the string that Pusher wants: JSON as the application wrote it, unless it is a string.
+def is_encrypted(channel: str) -> bool:
+    """Whether a channel takes encrypted data only."""
+    return channel.startswith(PREFIX)
 
-    A string comes as its JSON text (`Raw`), ready to stand in a body; all else as the text to encode.
+
+def data(message: Message, payload: Payload, most: int) -> msgspec.Raw | str:
+    """The data as the string that Pusher takes: JSON as the application wrote it, unless it is a string.
+
+    A string is returned as its JSON text (`Raw`), which can stand in a body; all else as a text to encode.
+    JSON of more than `most` bytes comes without escapes such as `\\u0436`.
     """
     if not payload.data:
         rest = {name: value for name, value in message.payload.items() if name not in _FIELDS}
         return _encode(rest).decode()
     if memoryview(payload.data)[0] == _QUOTE:
         return payload.data
-    return bytes(payload.data).decode()
+    encoded = bytes(payload.data)
+    return (encoded if len(encoded) <= most else without_escapes(encoded)).decode()
+
+
+def text(content: msgspec.Raw | str) -> str:
+    """The data as plain text."""
+    return _decode_text(content) if isinstance(content, msgspec.Raw) else content
 
 
 def check_channels(names: list[str]) -> None:
     """Characters and lengths; encrypted channels stand alone."""
     for channel in names:
         _check_channel(channel)
-    if len(names) > 1 and any(name.startswith(_ENCRYPTED) for name in names):
-        raise ValueError(f"channels: an encrypted channel ({_ENCRYPTED}…) must be alone")
+    if len(names) > 1 and any(map(is_encrypted, names)):
+        raise ValueError(f"channels: an encrypted channel ({PREFIX}…) must be alone")
 
 
 @lru_cache(maxsize=4096)
 def _check_channel(channel: str) -> None:
-    name = channel.removeprefix(_TO_USER)
+    _check_name("channel", channel, channel.removeprefix(_TO_USER))
+
+
+def check_user(user: str) -> None:
+    """The id of a user, which has the characters of a channel's name and is a part of a path."""
+    _check_name("terminate_connections", user, user)
+    if user in {".", ".."}:
+        raise ValueError(f"terminate_connections: {user!r} cannot stand in a path")
+
+
+def _check_name(field: str, whole: str, name: str) -> None:
     if not name:
-        raise ValueError("channel: is empty")
+        raise ValueError(f"{field}: is empty")
     if len(name) > LONGEST_NAME:
-        raise ValueError(f"channel: {len(name)} characters; at most {LONGEST_NAME} are allowed")
+        raise ValueError(f"{field}: {len(name)} characters; at most {LONGEST_NAME} are allowed")
     if not _CHANNEL.fullmatch(name):
-        raise ValueError(f"channel: {channel[:60]!r} may hold only letters, digits and _-=@,.;")
+        raise ValueError(f"{field}: {whole[:60]!r} may hold only letters, digits and _-=@,.;")
 
 
 @lru_cache(maxsize=4096)
@@ -136,31 +150,32 @@ def check_socket_id(socket_id: str | None) -> None:
         raise ValueError(f"socket_id: must be {_MUST_BE['socket_id']}")
 
 
-def check_encrypted(message: Message, payload: Payload) -> None:
-    """An encrypted channel takes encrypted data only: plain data would be readable on its way.
+def check_termination(message: Message) -> None:
+    """A request to end a user's connections carries nothing else."""
+    for name, value in message.payload.items():
+        if name != "terminate_connections" and value is not None:
+            raise ValueError(f"{name[:60]!r}: a message with terminate_connections holds nothing else")
+
+
+def check_encrypted(content: msgspec.Raw | str) -> None:
+    """An encrypted channel takes encrypted data only, because Pusher could read plain data.
 
     Source: https://pusher.com/docs/channels/using_channels/encrypted-channels/
     """
-    if not any(name.startswith(_ENCRYPTED) for name in channels(payload)):
-        return
-    content = data(message, payload)
-    try:
-        box = _decode_box(_decode_text(content) if isinstance(content, msgspec.Raw) else content)
-        nonce, ciphertext = b64decode(box.nonce, validate=True), b64decode(box.ciphertext, validate=True)
-    except (msgspec.DecodeError, ValueError):
-        nonce, ciphertext = b"", b""
-    if len(nonce) != _NONCE or len(ciphertext) <= _TAG:
+    if not is_sealed(text(content)):
         raise ValueError(
-            f"data: a {_ENCRYPTED}… channel takes only encrypted data: "
-            '{"nonce": "…", "ciphertext": "…"}, both in base64, as the official libraries make it'
+            f"data: a {PREFIX}… channel takes only encrypted data: "
+            '{"nonce": "…", "ciphertext": "…"}, both in base64, as the official libraries make it, '
+            "or plain data with the option `encryption_master_key`"
         )
 
 
-def check_size(content: msgspec.Raw | str, most: int) -> None:
-    """At most `most` bytes of UTF-8, before the string is escaped."""
-    # Escapes only ever make a text longer, so most texts need no decoding.
-    if isinstance(content, msgspec.Raw) and len(content) - 2 > most:
+def check_size(content: msgspec.Raw | str, most: int, *, sealed: bool) -> None:
+    """At most `most` bytes of UTF-8, before the string is escaped and after it is `sealed`."""
+    # Escapes only make a text longer, so most texts need no decoding.
+    if isinstance(content, msgspec.Raw) and (sealed or len(content) - 2 > most):
         content = _decode_text(content)
     size = len(content.encode()) if isinstance(content, str) else 0
-    if size > most:
-        raise ValueError(f"data: {size} bytes; the server takes at most {most} (`max_data`)")
+    if (found := sealed_size(size) if sealed else size) > most:
+        after = " after its encryption" if sealed else ""
+        raise ValueError(f"data: {found} bytes{after}; the server takes at most {most} (`max_data`)")

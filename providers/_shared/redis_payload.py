@@ -40,7 +40,7 @@ class Payload(msgspec.Struct, rename={"excepted": "except"}):
     rooms: list[str] | None = None
     namespace: str | None = None
     excepted: str | list[str] | None = None
-    flags: dict[str, bool] | None = None
+    flags: dict[str, bool | None] | None = None
 
 
 FIELDS = frozenset({"channel", "stream", "maxlen", "data", "socketio"})
@@ -149,7 +149,8 @@ def packet(payload: Payload, event: str, where: str, names: list[str], encoded: 
     excepted = payload.excepted if payload.excepted is not None else []
     if isinstance(excepted, str):
         excepted = [excepted]
-    options = {"rooms": names, "flags": payload.flags or {}, "except": list(dict.fromkeys(excepted))}
+    flags = {name: value for name, value in (payload.flags or {}).items() if value is not None}
+    options = {"rooms": names, "flags": flags, "except": list(dict.fromkeys(excepted))}
     body = {"type": EVENT_PACKET, "data": [event, *map(as_javascript, values)], "nsp": where}
     return _pack([EMITTER, body, options])
 

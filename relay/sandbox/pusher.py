@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from relay.sandbox.exchange import CUT, Answer, Call, Query, Received, Refused, Verdict
 from relay.sandbox.options import SandboxOptions
-from relay.sandbox.pusher_events import Event, events_of
+from relay.sandbox.pusher_events import Event, check_user, events_of
 
 CLOCK = 600
 """Seconds by which the timestamp of a request may be off."""
@@ -25,12 +25,13 @@ _ATTRIBUTES = ("user_count", "subscription_count")
 
 
 class PusherEmulator:
-    """Accepts single events and batches for one app, and lists its channels."""
+    """Accepts events and batches for one app, ends connections of users, and lists channels."""
 
     name = "pusher"
     routes = (
         ("POST", "/apps/{app_id}/events"),
         ("POST", "/apps/{app_id}/batch_events"),
+        ("POST", "/apps/{app_id}/users/{user_id}/terminate_connections"),
         ("GET", "/apps/{app_id}/channels"),
     )
     gone = 0
@@ -49,6 +50,9 @@ class PusherEmulator:
             check_signature(call, options.key, options.secret, self._clock())
             if call.method == "GET":
                 return Verdict(_channels(call.query))
+            if call.path.endswith("/terminate_connections"):
+                user = check_user(call.path.split("/")[4])
+                return Verdict(_DONE, [Received(user, "terminate_connections", "", "")])
             batched = call.path.endswith("/batch_events")
             events = events_of(call.headers.get("Content-Type", ""), call.body, batched=batched)
         except Refused as error:

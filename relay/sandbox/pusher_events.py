@@ -24,6 +24,7 @@ NAME = 200
 """Most characters of an event's name, a channel's name and a user's id."""
 
 _CHANNEL = re.compile(rf"(?:#server-to-user-)?[A-Za-z0-9_\-=@,.;]{{1,{NAME}}}")
+_USER = re.compile(rf"[A-Za-z0-9_\-=@,.;]{{1,{NAME}}}")
 _SOCKET_ID = re.compile(r"[0-9]+\.[0-9]+")
 _ENCRYPTED = "private-encrypted-"
 _RESERVED = ("pusher:", "pusher_internal:")
@@ -59,6 +60,13 @@ def events_of(content_type: str, body: bytes, *, batched: bool) -> list[Event]:
     if len(batch) > BATCH:
         raise Refused(400, f"Batch too large ({len(batch)} > {BATCH})")
     return [_event(entry, _channel(entry)) for entry in batch]
+
+
+def check_user(user: str) -> str:
+    """The id of a user. Raises Refused (400)."""
+    if not _USER.fullmatch(user):
+        raise Refused(400, f"Invalid user id: '{user[:60]}'")
+    return user
 
 
 def _channels(event: dict[str, Any]) -> tuple[str, ...]:

@@ -223,6 +223,15 @@ def test_events_at_their_limits_are_accepted() -> None:
         events_of("text/plain", an_event(), batched=False)
 
 
+@pytest.mark.parametrize(("user", "status"), [("42", 200), ("u" * 200, 200), ("u" * 201, 400), ("a b", 400)])
+def test_the_connections_of_a_user_are_ended(user: str, status: int) -> None:
+    path = f"/apps/1/users/{user}/terminate_connections"
+    verdict = PusherEmulator(SandboxOptions()).judge(a_call(signed_query(path, b"{}"), b"{}", path))
+    assert verdict.answer.status == status
+    if status == 200:
+        assert [(one.target, one.event) for one in verdict.messages] == [(user, "terminate_connections")]
+
+
 @pytest.mark.parametrize(
     ("call", "document", "answer"),
     [

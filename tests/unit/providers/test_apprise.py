@@ -68,6 +68,16 @@ async def test_what_the_payload_says_is_what_the_service_gets(receiver: Receiver
     assert (second["title"], second["message"], second["type"]) == ("", "only", "info")
 
 
+async def test_null_means_absent(receiver: Receiver) -> None:
+    async with an_apprise(json_url(receiver)) as adapter:
+        payload = {"body": "only", "title": None, "type": None, "format": None}
+        assert await deliver(adapter, payload) == Delivered()
+        assert adapter.check(a_message({"body": None, "title": None})) is not None
+    (request,) = receiver.requests
+    sent = json.loads(request.body)
+    assert (sent["title"], sent["message"], sent["type"]) == ("", "only", "info")
+
+
 async def test_a_status_in_the_library_s_log_decides(receiver: Receiver) -> None:
     """All statuses are in test_statuses.py; here the library's own words for some of them."""
     expected = {404: Unauthorised, 429: Throttled, 503: Retry, 422: Rejected}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import json
-from base64 import b64encode
+import sys
+from base64 import b64decode, b64encode
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from nacl.secret import SecretBox
+from pusher import Pusher as Official
+from pusher.crypto import encrypt as official_encrypt
 from pusher.signature import sign as official_sign
 from pydantic import ValidationError
 
@@ -197,6 +201,130 @@ def test_an_encrypted_channel_takes_no_plain_data(data: object) -> None:
         assert "encrypted data" in refused.reason
 
 
+MASTER_KEY = b64encode(bytes(range(32))).decode()
+
+
+def opened(channel: str, data: str) -> str:
+    """The data as a client reads it: with the shared secret that the official library gives it."""
+    if not channel.startswith("private-encrypted-"):
+        return data
+    official = Official(**APP, encryption_master_key_base64=MASTER_KEY)
+    secret = b64decode(official.authenticate(channel, "1.1")["shared_secret"])
+    box = json.loads(data)
+    return SecretBox(secret).decrypt(b64decode(box["ciphertext"]), b64decode(box["nonce"])).decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b'{"b": 1.10,  "a":"\\u00e9"}', '{"b": 1.10,  "a":"\\u00e9"}'),
+        (b'"text \\u2603"', "text ☃"),
+        (b'""', ""),
+        (b"null", "null"),
+    ],
+)
+def test_a_master_key_encrypts_data_as_the_official_library_does(data: bytes, text: str) -> None:
+    pusher = a_pusher(encryption_master_key=MASTER_KEY)
+    message = a_message(b'{"channel":"private-encrypted-room","event":"e","data":%s}' % data)
+    assert pusher.check(message) is None
+    bodies = [json.loads(pusher.request([message]).body) for _ in range(2)]
+    for body in bodies:
+        assert body["channels"] == ["private-encrypted-room"]
+        assert opened("private-encrypted-room", body["data"]) == text
+    assert bodies[0]["data"] != bodies[1]["data"]
+
+
+def test_a_client_of_relay_reads_what_the_official_library_encrypts() -> None:
+    """Both ways: the boxes are the same, byte for byte, for one nonce."""
+    sealed = official_encrypt("private-encrypted-room", "a text", bytes(range(32)))
+    ours = a_pusher(encryption_master_key=MASTER_KEY).request(
+        [an_event(channel="private-encrypted-room", data="a text")]
+    )
+    assert set(sealed) == set(json.loads(json.loads(ours.body)["data"]))
+    assert opened("private-encrypted-room", json.dumps(sealed)) == "a text"
+
+
+def test_data_that_is_encrypted_already_and_other_channels_stay_as_they_are() -> None:
+    pusher = a_pusher(encryption_master_key=MASTER_KEY)
+    encrypted = an_event(channel="private-encrypted-room", data=BOX)
+    assert pusher.check(encrypted) is None
+    assert json.loads(json.loads(pusher.request([encrypted]).body)["data"]) == BOX
+    plain = an_event(channel="private-room", data="x")
+    assert json.loads(pusher.request([plain]).body)["data"] == "x"
+    assert pusher.group(encrypted) is None
+
+
+def test_encrypted_data_is_measured_after_its_encryption() -> None:
+    pusher = a_pusher(encryption_master_key=MASTER_KEY)
+
+    def refused(size: int) -> Rejected | None:
+        return pusher.check(an_event(channel="private-encrypted-room", data="x" * size))
+
+    largest = max(size for size in range(7500, 7700) if refused(size) is None)
+    body = pusher.request([an_event(channel="private-encrypted-room", data="x" * largest)]).body
+    assert 10236 < len(json.loads(body)["data"]) <= 10240
+    found = refused(largest + 1)
+    assert found is not None
+    assert "bytes after its encryption; the server takes at most 10240" in found.reason
+
+
+@pytest.mark.parametrize("key", ["short", b64encode(b"x" * 31).decode(), "é" * 44])
+def test_a_master_key_that_is_none_is_refused_without_a_word_of_it(key: str) -> None:
+    with pytest.raises(ValidationError, match=r"must be base64|must be the base64 of 32 bytes") as caught:
+        a_pusher(encryption_master_key=key)
+    assert key not in str(caught.value)
+
+
+def test_the_library_for_encryption_is_named_if_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nacl.secret", None)
+    with pytest.raises(ValidationError, match="pip install 'relay-push\\[encryption\\]'"):
+        a_pusher(encryption_master_key=MASTER_KEY)
+    a_pusher()
+
+
+# Users
+
+
+def test_an_event_goes_to_the_connections_of_one_user() -> None:
+    message = an_event(channel="#server-to-user-42")
+    assert a_pusher().check(message) is None
+    assert json.loads(a_pusher().request([message]).body)["channels"] == ["#server-to-user-42"]
+
+
+def test_the_connections_of_a_user_are_terminated() -> None:
+    message = a_message({"terminate_connections": "user-42", "channel": None})
+    assert a_pusher().check(message) is None
+    assert a_pusher().group(message) is None
+    request = a_pusher().request([message])
+    assert urlsplit(request.url).path == "/apps/3/users/user-42/terminate_connections"
+    assert (request.method, request.body) == ("POST", b"{}")
+    verify(request)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({"terminate_connections": ""}, "terminate_connections: is empty"),
+        ({"terminate_connections": 42}, "terminate_connections: must be a user's id, a string"),
+        (
+            {"terminate_connections": "../events"},
+            "terminate_connections: '../events' may hold only letters, digits and _-=@,.;",
+        ),
+        ({"terminate_connections": ".."}, "terminate_connections: '..' cannot stand in a path"),
+        (
+            {"terminate_connections": "x" * 201},
+            "terminate_connections: 201 characters; at most 200 are allowed",
+        ),
+        (
+            {"terminate_connections": "42", "event": "bye"},
+            "'event': a message with terminate_connections holds nothing else",
+        ),
+    ],
+)
+def test_a_termination_that_pusher_would_refuse_is_rejected(payload: dict[str, Any], reason: str) -> None:
+    assert a_pusher(event="hit").check(a_message(payload)) == Rejected(reason)
+
+
 def test_an_empty_socket_id_is_none() -> None:
     message = an_event(socket_id="")
     assert a_pusher().check(message) is None
@@ -302,6 +430,18 @@ def test_data_is_measured_in_bytes_and_before_it_is_escaped() -> None:
     assert pusher.check(a_message(written % (b"\\u2603" * 11))) is not None
 
 
+@pytest.mark.parametrize("channel", ["site-1", "private-encrypted-room"])
+def test_escapes_do_not_count_against_the_size(channel: str) -> None:
+    written = b'{"channel":"%s","event":"e","data":{"n": 1.10, "text": "%s"}}'
+    message = a_message(written % (channel.encode(), b"\\u0436" * 2000))
+    assert len(message.payload_json) > 10240
+    pusher = a_pusher(encryption_master_key=MASTER_KEY)
+    assert pusher.check(message) is None
+    data = json.loads(pusher.request([message]).body)["data"]
+    assert len(data) <= 10240
+    assert opened(channel, data) == '{"n": 1.10, "text": "%s"}' % (chr(0x436) * 2000)
+
+
 def test_the_official_message_of_the_stats_site_needs_only_the_option_event() -> None:
     message = a_message(b'{"channel": "site-1", "hits": 3}')
     assert isinstance(a_pusher().check(message), Rejected)
@@ -364,7 +504,8 @@ def test_a_message_with_many_channels_names_them_all() -> None:
 
 
 def test_null_is_the_same_as_absent() -> None:
-    message = an_event(channels=None, socket_id=None, info=None, event=None)
+    absent = dict.fromkeys(("channels", "socket_id", "info", "event", "terminate_connections"))
+    message = an_event(**absent)
     pusher = a_pusher(event="hit")
     assert pusher.check(message) is None
     assert json.loads(pusher.request([message]).body).keys() == {"name", "channels", "data"}

@@ -307,6 +307,11 @@ def an_event(**fields: Any) -> dict[str, Any]:
         ({"except": "q"}, "socket.io#/#", {"except": ["q"]}),
         ({"except": ["q", "q", "p"]}, "socket.io#/#", {"except": ["q", "p"]}),
         ({"flags": {"volatile": True}}, "socket.io#/#", {"flags": {"volatile": True}}),
+        (
+            {"flags": {"volatile": None}, "room": None, "rooms": None, "namespace": None, "except": None},
+            "socket.io#/#",
+            {"flags": {}},
+        ),
     ],
 )
 def test_an_event_becomes_what_the_emitter_publishes(fields: Any, channel: str, packet: Any) -> None:

@@ -239,17 +239,18 @@ def test_what_can_never_be_sent_is_refused(payload: dict[str, Any], word: str) -
 
 
 def test_null_means_absent() -> None:
-    absent = dict.fromkeys(("ttl", "urgency", "topic"))
+    absent = dict.fromkeys(("ttl", "urgency", "topic", "data"))
     assert a_webpush().check(a_message(absent)) is None
     sent = a_webpush().request([a_message(absent, ttl=90)]).headers
     assert (sent["ttl"], sent["urgency"], "topic" in sent) == ("90", "normal", False)
+    assert a_webpush().request([a_message(absent)]).body == b""
 
 
 def test_escapes_do_not_count_against_the_size() -> None:
     message = a_message({"data": {"text": "\u0436" * 700}})
     assert len(message.payload_json) > LARGEST
     assert a_webpush().check(message) is None
-    assert decrypted(a_webpush().request([message]).body) == f'{{"text":"{chr(0x436) * 700}"}}'.encode()
+    assert decrypted(a_webpush().request([message]).body) == f'{{"text": "{chr(0x436) * 700}"}}'.encode()
 
 
 def test_the_largest_data_is_taken() -> None:
