@@ -1,1 +1,1 @@
-"""The command line: words, tables and exit codes; no logic."""
+"""The command line: arguments, text, tables and exit codes. No logic."""

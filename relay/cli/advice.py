@@ -1,4 +1,4 @@
-"""Findings about the configuration's surroundings: printed by `relay check`, logged once by `relay run`."""
+"""Findings about files and Redis: `relay check` prints them, `relay run` logs them once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relay.store.findings import Finding, Level
 from relay.store.preflight import Asking, examine, tidy
 
 TIMEOUT = 15.0
-"""Seconds for all of the questions of `relay run` to Redis about its state."""
+"""Timeout of the whole examination of Redis by `relay run`, in seconds."""
 
 logger = structlog.get_logger()
 
@@ -43,7 +43,7 @@ def local_findings(settings: Settings) -> Iterator[Finding]:
 
 
 async def log_findings(client: Client, settings: Settings) -> None:
-    """Log the findings once for all workers of this host. Never raises because of Redis."""
+    """Log the findings once for all workers of this host. Never raises an error of Redis."""
     findings = list(local_findings(settings))
     try:
         async with asyncio.timeout(TIMEOUT):

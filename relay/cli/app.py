@@ -1,4 +1,4 @@
-"""The commands by name. The module of a command is imported when the command is named."""
+"""The commands by name. The module of a command is imported when the command runs."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """The root. Its lists are made of names and summaries; only the command that is named is imported."""
+    """The root command. Lists need names and summaries only, so just the command that runs is imported."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands = {name: TyperCommand(name, help=entry.summary) for name, entry in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is to run."""
+        """The command to run."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and load(str(name)), rest
 
 
 def load(name: str) -> TyperCommand | TyperGroup:
-    """The command of that name, ready to run."""
+    """The command of that name, imported."""
     entry = COMMANDS[name]
     found = getattr(import_module(f"relay.cli.{entry.module}"), entry.attribute)
     if not isinstance(found, typer.Typer):

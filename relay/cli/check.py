@@ -1,4 +1,4 @@
-"""`relay check`: is the file right, and does the world answer?"""
+"""`relay check`: validates the file, and with `--connect` tries Redis and each provider."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from relay.store.preflight import examine
 from relay.text import printable
 
 AT_ONCE = 16
-"""Providers that are tried at a time."""
+"""The most providers that are tried at the same time."""
 
 _COLOURS = {Level.OK: "green", Level.UNKNOWN: "cyan", Level.WARNING: "yellow", Level.FAILED: "red"}
 
@@ -54,7 +54,7 @@ def check(
 
 
 async def _reach(settings: Settings) -> bool:
-    """Try everything and print how each went. Returns whether all went well."""
+    """Try everything and print each result. Returns True if all succeeded."""
     well = True
     async with AsyncExitStack() as stack:
         client = None

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     """Standard output: data."""
 
     notes: Console
-    """Standard error: words for people."""
+    """Standard error: text for people."""
 
 ENVIRONMENT = "RELAY_CONFIG"
 
 WIDTH = 160
-"""Columns of a table that goes into a file or a pipe: nothing in it is cut off."""
+"""Columns of a table in a file or a pipe, wide enough that nothing is cut off."""
 
 DEFAULT_FILE = Path("relay.yaml")
 
@@ -55,7 +55,7 @@ ResultT = TypeVar("ResultT")
 
 
 def __getattr__(name: str) -> object:
-    """The consoles, made when they are first used. Raises AttributeError for any other name."""
+    """Create a console at its first use. Raises AttributeError for any other name."""
     if name not in ("data", "notes"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from rich.console import Console
@@ -69,14 +69,14 @@ def __getattr__(name: str) -> object:
 
 
 def say(text: str) -> None:
-    """Write a line for people to standard error, without the weight of `notes`."""
+    """Write a line for people to standard error without importing rich, which `notes` needs."""
     from relay.text import printable
 
     typer.echo(printable(text), err=True)
 
 
 def as_json(document: object, indent: int | None = 2) -> str:
-    """JSON that people can read, in which nothing is left that a terminal would obey."""
+    """Readable JSON without control characters, so that it cannot control a terminal."""
     import json
 
     text = json.dumps(document, indent=indent, ensure_ascii=False)
@@ -87,13 +87,13 @@ def as_json(document: object, indent: int | None = 2) -> str:
 
 
 def remember_config(context: typer.Context, config: ConfigOption = None) -> None:
-    """Take `-c` where it stands before a subcommand."""
+    """Accept `-c` before a subcommand."""
     if config is not None:
         context.obj = config
 
 
 def config_path(context: typer.Context, config: Path | None) -> Path:
-    """The file to read. Raises UsageError where there is none."""
+    """The path of the configuration file. Raises UsageError if there is none."""
     if config is None:
         config = context.find_object(Path)
     if config is None and os.environ.get(ENVIRONMENT):
@@ -109,7 +109,7 @@ def config_path(context: typer.Context, config: Path | None) -> Path:
 
 
 def load_settings(context: typer.Context, config: Path | None) -> Settings:
-    """The settings of the file that applies. Raises ConfigError with all that is wrong."""
+    """Load the configuration file. Raises ConfigError with all of its mistakes."""
     from relay.provider import AdapterOptions, discover
     from relay.settings.load import load
 
@@ -117,7 +117,7 @@ def load_settings(context: typer.Context, config: Path | None) -> Settings:
 
 
 def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
-    """The providers of the file by name, not started."""
+    """The configured providers by name, not started."""
     from relay.provider import discover
     from relay.provider.redis import keep_out
 
@@ -155,7 +155,7 @@ def run(
     """
     import asyncio
 
-    # All that was imported stays; from here on there is garbage.
+    # Imported modules stay forever. Collect garbage from here on only.
     gc.freeze()
     gc.enable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

@@ -1,4 +1,4 @@
-"""The configuration file of a running process: read at the start, and again whenever SIGHUP comes."""
+"""The configuration file of a running process: read at the start and at each SIGHUP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A good configuration, and everything that was read for it."""
+    """A valid configuration, and the text of all files that were read for it."""
 
     settings: Settings
     snapshot: Snapshot
@@ -39,11 +39,11 @@ class ConfigurationFile:
         self._idle.set()
 
     def load(self) -> Loaded:
-        """Read the file. Raises ConfigError with all that is wrong."""
+        """Read the file. Raises ConfigError with all of its mistakes."""
         return Loaded(*load_with_snapshot(self.path, adapters()))
 
     def notify(self) -> None:
-        """Have `reloads` read the file again."""
+        """Make `reloads` read the file again."""
         self._changed.set()
         self._idle.clear()
 
@@ -52,20 +52,20 @@ class ConfigurationFile:
         await self._idle.wait()
 
     async def reloads(self) -> AsyncIterator[Loaded | ReloadFailure]:
-        """The file each time it is read again; never ends."""
+        """The result of each reload. Never ends."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            # A slow disk must not hold up the loop.
+            # A slow disk must not block the event loop.
             try:
                 result = await asyncio.to_thread(self._try_to_load)
             except RuntimeError as error:  # no memory for a thread
                 result = ConfigError([f"{self.path}: {error}"])
-            # On the loop, where adapters are built in a worker, too.
+            # In the event loop's thread, as in a worker.
             if isinstance(result, Loaded):
                 result = self._try_to_build(result)
             yield result if isinstance(result, Loaded) else _failure(result)
-            # Only now: a reader of this line finds its effect.
+            # Logged last, so that the new configuration is in force when the line appears.
             if isinstance(result, Loaded):
                 logger.info("the file was read again")
             else:
@@ -78,12 +78,12 @@ class ConfigurationFile:
             return self.load()
         except ConfigError as error:
             return error
-        except Exception as error:  # no bug of an adapter that reads the file may end the process
+        except Exception as error:  # a bug of an adapter must not end the process
             logger.exception("the file cannot be checked")
             return ConfigError([f"{self.path}: {type(error).__name__}: {error}"])
 
     def _try_to_build(self, loaded: Loaded) -> Loaded | ConfigError:
-        """The same, unless an adapter refuses its options: no worker could use them."""
+        """Return `loaded`, or an error if an adapter refuses its options: no worker could use them."""
         try:
             common.providers(loaded.settings)
         except Exception as error:  # an adapter may raise anything
@@ -96,5 +96,5 @@ def _failure(error: ConfigError) -> ReloadFailure:
 
 
 def adapters() -> Adapters:
-    """The options of each adapter that is installed; an adapter is imported when its type is looked up."""
+    """The options of each installed adapter. A look-up imports the adapter."""
     return AdapterOptions(discover())

@@ -1,4 +1,4 @@
-"""The picture that `relay demo` shows."""
+"""The terminal view of `relay demo`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from relay.cli.demo_world import BACKLOG, RATES, Demo, Moment
 from relay.provider import discover
 
 REFRESH = 0.25
-"""Seconds between two pictures."""
+"""Seconds between two refreshes."""
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
 async def show(seconds: float | None) -> None:
-    """Run the demo for so many seconds (None: until Ctrl-C), then print a summary."""
+    """Run the demo for this many seconds (None: until Ctrl-C), then print a summary."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -34,7 +34,7 @@ async def show(seconds: float | None) -> None:
 
 
 async def _watch(demo: Demo, stop: asyncio.Event, seconds: float | None) -> Moment:
-    """Keep the picture up to date until it is time to end; the last moment."""
+    """Refresh the view until the demo ends. Returns the last moment."""
     terminal = common.data.is_terminal
     printed = 0
     with Live(console=common.data, auto_refresh=False, transient=True) as live:

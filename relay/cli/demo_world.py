@@ -1,7 +1,7 @@
 """The demo: an embedded Redis, the sandbox, a worker and a few producers in one process.
 
-It shows the point of the product. A backlog of thousands lies there when the worker starts, as after a
-weekend without one; it goes out at the configured rate and no faster, while new traffic keeps coming.
+It shows the point of relay. When the worker starts, thousands of messages are waiting, as after a weekend
+without a worker. They go out at the configured rate and no faster, while new traffic keeps coming.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from relay.store.overview import Overview, look
 from relay.store.queue import push_all
 
 RATES = {"pusher": 500, "webhook": 50}
-"""Messages a second that each provider of the demo allows."""
+"""The rate of each provider, in messages per second."""
 
 BACKLOG = {"pusher": 5000, "webhook": 500}
-"""Messages that wait when the worker starts."""
+"""Messages that are waiting when the worker starts."""
 
 TRAFFIC = {"pusher": 40, "webhook": 4}
-"""Messages a second that the producers go on pushing, in the mean."""
+"""The mean rate of the producers, in messages per second."""
 
 QUEUES = {"pusher": "hits", "webhook": "orders"}
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the view shows: `pushed` and `accepted` by provider; in messages a second the `history` of the
-    last minute, and the `busiest` of all."""
+    """One state for the view, by provider: totals `pushed` and `accepted`; messages per second as the
+    `history` of the last minute and as the `busiest` second."""
 
     seconds: float
     pushed: Mapping[str, int]
@@ -56,7 +56,7 @@ class Moment:
 
 
 class Demo:
-    """Everything running, inside `running()`."""
+    """The running demo, inside `running()`."""
 
     def __init__(self, settings: Settings, sandbox: Sandbox, client: Client) -> None:
         self.settings = settings
@@ -66,7 +66,7 @@ class Demo:
         self._started = asyncio.get_running_loop().time()
 
     async def moment(self) -> Moment:
-        """One look at all of it."""
+        """The current state."""
         request_log = self.sandbox.request_log
         return Moment(
             seconds=asyncio.get_running_loop().time() - self._started,
@@ -78,7 +78,7 @@ class Demo:
         )
 
     async def push_backlog(self) -> None:
-        """What piled up while no worker ran."""
+        """Push the messages that piled up while no worker ran."""
         for provider, number in BACKLOG.items():
             elements = [_element(provider, count) for count in range(number)]
             for start in range(0, number, 500):
@@ -96,7 +96,7 @@ class Demo:
 
 @asynccontextmanager
 async def running(adapters: Mapping[str, type[Provider[ProviderOptions]]]) -> AsyncIterator[Demo]:
-    """A demo at work; everything is stopped and cleaned up at the end."""
+    """Run a demo. At the end everything is stopped and cleaned up."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-"))
         sandbox = await stack.enter_async_context(Sandbox(SandboxOptions()))

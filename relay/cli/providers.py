@@ -1,4 +1,4 @@
-"""`relay providers`: the adapters that are here, with their options."""
+"""`relay providers`: the installed adapters with their options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`relay run`: the worker, or as many of them as `processes` says."""
+"""`relay run`: one worker, or a supervisor with several."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from relay.redis_client.client import Client
 
 REPORT_INTERVAL = 1.0
-"""Seconds between two reports of a worker to its supervisor."""
+"""Seconds between two health reports of a worker to its supervisor."""
 
 FIRST_REPORT_INTERVAL = 0.1
-"""The same until the worker has joined the fleet."""
+"""Seconds between two reports until the worker has joined the fleet."""
 
 logger = structlog.get_logger()
 
 EXIT_TIMEOUT = 5.0
-"""The process ends within so many seconds after its work, even if threads of libraries still run."""
+"""The process ends this many seconds after its work at the latest, even if threads of libraries still run."""
 
 REFUSED_PAUSE = 2.0
-"""Seconds until a worker tries again after Redis has refused it since a reload."""
+"""Seconds until a worker tries again after Redis refused it following a reload."""
 
 
 def run(
@@ -102,14 +102,14 @@ def _configure_logs(settings: Settings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A change of what a worker works with; `settings` is None if they stay the same."""
+    """A change for a worker. `settings` is None if they stay the same."""
 
     settings: Settings | None
     deployment: Deployment
 
 
 class _Work:
-    """A worker that starts over whenever its settings change."""
+    """A worker that is replaced whenever its settings change."""
 
     def __init__(self, settings: Settings, deployment: Deployment) -> None:
         self.worker: Worker | None = None
@@ -118,7 +118,7 @@ class _Work:
         self._next: Settings | None = None
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
-        """Ends the present worker."""
+        """Set to end the current worker."""
 
     def stop(self) -> None:
         self._stop.set()
@@ -133,7 +133,7 @@ class _Work:
         self.stop()
 
     async def follow(self, changes: AsyncIterator[_Change]) -> None:
-        """Apply changes until there can be no more of them."""
+        """Apply changes until their iterator ends."""
         async for change in changes:
             self._deployment = change.deployment
             if self.worker is not None:
@@ -143,8 +143,8 @@ class _Work:
                 self._over.set()
 
     async def run(self, *, until_empty: bool) -> None:
-        """Work until stopped, or until all is empty."""
-        # The engine is heavy: the other commands, and a supervisor, do without it.
+        """Run workers until stopped, or until all queues and lanes are empty."""
+        # The engine takes long to import, and neither other commands nor the supervisor need it.
         from relay.cli.advice import log_findings
         from relay.engine import (
             stall,
@@ -174,11 +174,11 @@ class _Work:
                 watch.expect_exit(EXIT_TIMEOUT, code)
 
     def _read_url(self) -> str:
-        """The URL of the settings in force: a reload may bring another password."""
+        """The URL of the current settings, because a reload may change the password."""
         return self._settings.redis.read_url()
 
     async def _serve(self, client: Client, watch: StallWatch, *, until_empty: bool) -> None:
-        """One worker after the other, each with the settings in force."""
+        """Run one worker after the other, each with the current settings."""
         from relay.engine.worker import Worker
 
         before: Settings | None = None
@@ -224,7 +224,7 @@ def _handle_stops(work: _Work) -> None:
 
 
 async def _work_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bool) -> None:
-    """One worker without a supervisor; each SIGHUP reads the file again."""
+    """Run one worker without a supervisor. SIGHUP reloads the file."""
     work = _Work(loaded.settings, Deployment())
 
     async def changes() -> AsyncIterator[_Change]:
@@ -247,7 +247,7 @@ async def _work_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: b
 
 
 async def _work_for_supervisor(end: socket.socket, *, until_empty: bool) -> None:
-    """One worker that gets its configuration from the supervisor at the other end of the socket."""
+    """Run one worker that gets its configuration from the supervisor at the other end of the socket."""
     # The supervisor reads the file for all of its workers.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)

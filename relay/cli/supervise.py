@@ -60,7 +60,7 @@ async def supervise(
             deployment = msgspec.structs.replace(supervisor.orders.deployment, reload_failure=change)
             orders = msgspec.structs.replace(supervisor.orders, deployment=deployment)
         else:
-            # Texts of the old file may still appear in what is logged.
+            # Secrets of the old file may still appear in log lines.
             logs.hide([*secrets_in(present), *secrets_in(change.settings)])
             present = change.settings
             orders = Orders(change.snapshot, Deployment(name, number_of(present)))
@@ -76,7 +76,7 @@ async def supervise(
         loop.add_signal_handler(number, supervisor.stop, number)
     loop.add_signal_handler(signal.SIGHUP, file.notify)
     async with embedded(loaded.settings.redis.url.get_secret_value()), AsyncExitStack() as stack:
-        # One line for a Redis that no worker could reach.
+        # Fail once, with one line, if Redis cannot be reached.
         async with common.redis(loaded.settings) as client:
             await log_findings(client, loaded.settings)
         following = asyncio.create_task(Parts().keep("configuration", follow))
@@ -93,7 +93,7 @@ async def supervise(
 
 
 async def _reachable(change: Loaded | ReloadFailure, present: Settings) -> Loaded | ReloadFailure:
-    """The change, unless it names another Redis that cannot be reached: all workers would end for it."""
+    """Return the change, or a failure if it names a Redis that cannot be reached: all workers would end."""
     if isinstance(change, ReloadFailure) or change.settings.redis == present.redis:
         return change
     try:
@@ -113,7 +113,7 @@ class _AdminPort:
         self._task: asyncio.Task[None] | None = None
 
     async def serve(self, settings: Settings) -> None:
-        """Serve these settings from now on, until `close`."""
+        """Serve with these settings until `close`."""
         if settings == self._settings:
             return
         await self.close()
@@ -123,7 +123,7 @@ class _AdminPort:
             await asyncio.sleep(0)  # it listens
 
     async def close(self) -> None:
-        """Serve no longer."""
+        """Stop serving."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -146,7 +146,7 @@ class _AdminPort:
 
 @asynccontextmanager
 async def _lazily(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[Client]]]:
-    """A function that returns a client for Redis, which is connected when it is first called."""
+    """Return a function that returns a client for Redis, and connects at its first call."""
     connected: Client | None = None
     lock = asyncio.Lock()
 

@@ -1,4 +1,4 @@
-"""`relay vapid`: a key pair by which push services know you (RFC 8292)."""
+"""`relay vapid`: creates the key pair that identifies you to push services (RFC 8292)."""
 
 from __future__ import annotations
 

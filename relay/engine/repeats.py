@@ -1,6 +1,6 @@
-"""Thins out log lines that repeat themselves: the first at once, the others of a window as one with a count.
+"""Thins out repeated log lines: logs the first at once, and the others of a window as one line with a count.
 
-The digests are as wide as the log: one for each process.
+There is one of each kind for the whole process, because there is one log.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from relay.errors import StoreError
 from relay.redis_client.client import is_refusal
 
 MOST = 20
-"""Different lines of one kind (a provider's reasons) within a window; further ones are counted together."""
+"""The most different lines of one kind (reasons of one provider) in a window. Others are counted together."""
 
 _VARIES = re.compile(r"""https?://\S+ | "[^"]*" | '[^']*' | \b\w*\d[\w.:-]* | \b[\w-]{24,}""", re.VERBOSE)
 _COMPARED = 200
-"""Characters of a reason that are compared."""
+"""Only this many characters of a reason are compared."""
 
 OTHERS = "other reasons"
 
@@ -52,10 +52,10 @@ class _Line:
 
 
 class Repeats:
-    """Log lines by kind; `flush` has to be called again and again."""
+    """Log lines by kind. Call `flush` periodically."""
 
     def __init__(self, window: float, clock: Callable[[], float] = time.monotonic, most: int = MOST) -> None:
-        """`window` is in seconds; `clock` gives monotonic ones."""
+        """`window` is in seconds, `clock` returns monotonic seconds."""
         self._window = window
         self._clock = clock
         self._most = most
@@ -63,10 +63,10 @@ class Repeats:
         self._kinds: dict[tuple[str, str], int] = {}
 
     def log(self, level: str, event: str, of: str, reason: str, number: int = 1, /, **fields: Any) -> None:
-        """Log it, or count it if a line like it was logged within the window. It happened `number` times.
+        """Log an event that happened `number` times, or count it if the window already has a line like it.
 
-        Lines are alike if they share the event, `of` (a provider, a queue) and the reason as in `alike`.
-        An `exc_info` is shown once.
+        Lines are alike if they have the same event, the same `of` (a provider, a queue) and reasons that are
+        equal in `alike`. An `exc_info` is logged once.
         """
         kind = (event, of)
         key = (*kind, alike(reason))
@@ -84,7 +84,7 @@ class Repeats:
         self._lines[key] = _Line(level, event, fields, self._clock() + self._window)
 
     def flush(self, *, every: bool = False) -> None:
-        """Log what was counted in windows that are over; with `every`, in all."""
+        """Log the counts of all windows that have ended, or with `every` of all windows."""
         now = self._clock()
         for key, line in [*self._lines.items()]:
             if now < line.until and not every:
@@ -101,7 +101,7 @@ class Repeats:
 
 
 class RedisTrouble:
-    """Repeats about Redis, from all loops: one line for each message and 30 s, and one when it is over."""
+    """Trouble with Redis, from all loops: one line for each event and 30 s, and one when it is over."""
 
     def __init__(self, repeats: Repeats, clock: Callable[[], float] = time.monotonic) -> None:
         self._repeats = repeats
@@ -110,9 +110,9 @@ class RedisTrouble:
         self._last = 0.0
 
     def log(self, event: str, error: BaseException | str | None, *, of: str = "", **fields: Any) -> None:
-        """A loop could not do its work. `of`: the lane or queue that it is about."""
+        """Log that a loop could not do its work. `of` is the lane or queue that is concerned."""
         now = self._clock()
-        # An outage has many words and concerns all. A refusal may be about one key.
+        # An outage has many error texts and concerns everything. A refusal may concern a single key.
         refused = isinstance(error, StoreError) and is_refusal(error)
         if not refused:
             self._first = self._first or now
@@ -129,27 +129,27 @@ class RedisTrouble:
         )
 
     def answered(self, since: float) -> None:
-        """Redis took a heartbeat that was sent at `since` (monotonic seconds)."""
+        """Note that Redis accepted a heartbeat that was sent at `since` (monotonic seconds)."""
         if self._first and self._last < since:
             logger.info("Redis answers again", after=f"{self._clock() - self._first:.0f}s")
             self._first = 0.0
 
 
 thinned = Repeats(10.0)
-"""Messages that will not be delivered, adapters that fail, lanes that hold."""
+"""Undelivered messages, failing adapters, lanes that hold."""
 
 _redis = Repeats(30.0)
 redis_trouble = RedisTrouble(_redis)
 
 
 def flush(*, every: bool = False) -> None:
-    """As `Repeats.flush`, of all that this process has."""
+    """Flush all repeats of this process (see `Repeats.flush`)."""
     thinned.flush(every=every)
     _redis.flush(every=every)
 
 
 async def flush_forever() -> None:
-    """The loop of one process."""
+    """Flush periodically until cancelled."""
     while True:
         await asyncio.sleep(FLUSH_INTERVAL)
         flush()

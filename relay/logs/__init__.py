@@ -1,7 +1,7 @@
 """Logs on standard error: colours on a terminal, one JSON object a line elsewhere.
 
-Whatever a message or a provider says, a line stays one line, no escape sequence reaches a terminal, and
-configured secrets are left out: of our own lines, of tracebacks, and of what libraries log.
+A line stays one line and holds no escape sequence, whatever text a message or a provider brings. Configured
+secrets are replaced by `***`: in relay's own lines, in tracebacks, and in lines of libraries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 
 EXIT_TIMEOUT = 2.0
-"""Seconds that the end of the process waits for lines to be written."""
+"""Seconds for which the end of the process waits until all lines are written."""
 
 
 def configure(
@@ -37,7 +37,8 @@ def configure(
 ) -> None:
     """Set up structlog for the process. `style` is auto, console or json; `secrets` as in `hide`.
 
-    With a `writer`, standard error can neither stop nor block the process: for those that run for months.
+    With a `writer`, standard error can neither stop nor block the process. Use one in processes that run for
+    months.
     """
     hide(secrets)
     is_terminal = sys.stderr.isatty()
@@ -80,12 +81,12 @@ def configure(
 
 
 def background_writer() -> LogWriter:
-    """A writer for `configure` whose lines, after some were dropped, say how many."""
+    """A writer for `configure`. After it dropped lines, it logs how many."""
     return LogWriter(on_recovery=_report_dropped)
 
 
 def flush() -> None:
-    """Write what was logged so far, before the process ends itself."""
+    """Write all lines logged so far. Call it before the process ends itself."""
     if _process.writer is not None:
         _process.writer.flush(EXIT_TIMEOUT)
 
@@ -96,12 +97,12 @@ def dropped() -> int:
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """From now on these texts are `***` in every line."""
+    """Replace these texts by `***` in every later line."""
     _process.redactor = Redactor(secrets)
 
 
 class _Process:
-    """State of all loggers. They keep their processors forever; the secrets to hide change with the file."""
+    """State of all loggers. Their processors never change, but the secrets to hide change with the file."""
 
     redactor = Redactor()
     writer: LogWriter | None = None
@@ -119,7 +120,7 @@ def _report_dropped(lines: int) -> None:
 
 
 def _contained(processors: Sequence[structlog.typing.Processor]) -> structlog.typing.Processor:
-    """All of them as one that never raises: a value that cannot be shown must not end what logs it."""
+    """All processors as one that never raises: a value without a text must not end the code that logs it."""
 
     def render(logger: Any, name: str, event: structlog.typing.EventDict) -> Any:
         done: Any = event
@@ -145,7 +146,7 @@ def _fit_for_a_terminal(_: object, __: str, event: structlog.typing.EventDict) -
     exception = event.pop("exception", None)
     safe = {printable(str(name)): _each(value, printable) for name, value in event.items()}
     if exception is not None:
-        # Indented, so that none of its lines can be taken for one of ours.
+        # Indented, so that none of its lines looks like a log line.
         safe["exception"] = "\n".join(f"    {printable(line)}" for line in str(exception).split("\n"))
     return safe
 
@@ -167,13 +168,13 @@ def _each(value: Any, change: Any) -> Any:
 
 
 class _Foreign(logging.Handler):
-    """Log lines of libraries (`logging`), in our form."""
+    """Logs lines of libraries (`logging`) through structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()
         try:
             said = record.getMessage()
-        except (TypeError, ValueError):  # a wrong format must not end what it was about
+        except (TypeError, ValueError):  # a wrong format string of a library
             said = str(record.msg)
         log.log(record.levelno, said, library=record.name, exc_info=record.exc_info or None)
 

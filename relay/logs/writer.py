@@ -1,7 +1,7 @@
-"""Writes log lines in a thread, so that nothing that happens to standard error stops a worker.
+"""Writes log lines in a thread, so that trouble with standard error never stops a worker.
 
-A line that cannot be written is dropped and counted: the disk is full, the reader of the pipe has left, or
-nobody empties the pipe and the queue is full. Lines stay whole and in order.
+A line that cannot be written is dropped and counted, for example if the disk is full, the reader of the pipe
+has left, or nobody reads the pipe and the queue is full. Lines stay whole and in order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 MOST = 4000
-"""Lines that wait to be written; further ones are dropped."""
+"""The most lines that wait to be written. Further lines are dropped."""
 
 
 class LogWriter:
@@ -27,11 +27,11 @@ class LogWriter:
         most: int = MOST,
         on_recovery: Callable[[int], None] = lambda lines: None,
     ) -> None:
-        """`on_recovery` is called, in the thread, when a line is written after so many were dropped."""
+        """The thread calls `on_recovery` with the number of dropped lines when it can write again."""
         self.descriptor = descriptor
         self._most = most
         self._on_recovery = on_recovery
-        # Unlike a Queue it may be used by what interrupts it in the same thread (a `__del__` that logs).
+        # Unlike a Queue it is reentrant: a `__del__` that logs may interrupt it in the same thread.
         self._lines: SimpleQueue[bytes | threading.Event] = SimpleQueue()
         self._starting = threading.Lock()
         self._running = False
@@ -46,7 +46,7 @@ class LogWriter:
         return self._overflown + self._failed
 
     def write(self, line: bytes) -> None:
-        """Take a line with its end."""
+        """Queue a line, including its line break."""
         if not self._running:
             self._start()
         if self._lines.qsize() >= self._most:
@@ -55,7 +55,7 @@ class LogWriter:
             self._lines.put(line)
 
     def flush(self, seconds: float) -> None:
-        """Wait until what was taken so far is written, for so many seconds at most."""
+        """Wait until all queued lines are written, at most this many seconds."""
         if self._running:
             written = threading.Event()
             self._lines.put(written)
@@ -92,7 +92,7 @@ class LogWriter:
         return True
 
     def _report(self) -> None:
-        # Half empty: there is room for the report, and more lines are not likely to be lost at once.
+        # With half of the queue free, the report itself is not dropped, and further drops are unlikely.
         lost = self.dropped - self._reported
         if lost and self._lines.qsize() <= self._most // 2:
             self._reported += lost
@@ -123,7 +123,7 @@ class LineLogger:
 
 
 class _Raw(io.RawIOBase):
-    """The writer as the end of a stream."""
+    """The writer as a raw stream."""
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
