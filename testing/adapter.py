@@ -71,14 +71,14 @@ def sabotage(owner, name, fails=lambda self, *arguments: True):
 '''
 
 SABOTAGE = """
-from relay.engine.forwarder import Courier
+from relay.engine.forwarder import Forwarder
 from relay.engine.recovery import Recovery
 from relay.store.fleet import Fleet
 from relay.store.lane import Lane
 from relay.store.queue import Queue
 from relay.engine.watchdog import Watchdog
 
-sabotage(Courier, "carry", lambda self, provider: provider == "bad")
+sabotage(Forwarder, "forward", lambda self, provider: provider == "bad")
 sabotage(Fleet, "calls")
 sabotage(Lane, "claim", lambda self, wanted: self.provider == "bad")
 sabotage(Queue, "take", lambda self, *rest: self.name == "poison")

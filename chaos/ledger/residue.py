@@ -13,7 +13,7 @@ STAYS = frozenset({"control", "dead", "seen"})
 """Parts of a lane that outlive its messages; all others are of messages under way."""
 
 PASSING = frozenset(LANE_PARTS) - STAYS
-BESIDE = frozenset({"carried", "replicated", "rejected", "last_sequence"})
+BESIDE = frozenset({"forwarded", "replicated", "rejected", "last_sequence"})
 FLEET = frozenset({"gone", "lanes", "profiles", "queues", "recovery"})
 
 

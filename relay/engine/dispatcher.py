@@ -263,7 +263,7 @@ class Dispatcher:
     async def _reconcile(self) -> None:
         """Give back what a claim took for us without our hearing of it."""
         unsettled = (str(entry[0]) for entry in self._entries)
-        returned = await self.lane.hand_back(keep=(*self._held, *unsettled))
+        returned = await self.lane.release(keep=(*self._held, *unsettled))
         self._unsure = False
         if returned:
             self._log.info("released claims whose reply was lost", messages=returned)

@@ -15,7 +15,7 @@ from relay.engine.repeats import redis_trouble, thinned
 from relay.errors import StoreError
 from relay.redis_client.replication import Replicas
 from relay.store import letters
-from relay.store.outbox import Carried, Kind, Outbox, Outboxes
+from relay.store.outbox import Forwarded, Kind, Outbox, Outboxes
 
 INTERVAL = 15.0
 """Seconds between two looks at outboxes that nobody called us to: those of workers that died."""
@@ -23,7 +23,7 @@ INTERVAL = 15.0
 LOG_INTERVAL = 30.0
 """Seconds between two log lines about the same provider and reason."""
 
-LOST: Final[Mapping[Carried, str]] = {
+LOST: Final[Mapping[Forwarded, str]] = {
     "wrong type": "the key holds something else",
     "no right": "the user of redis.url may not write to this key",
     "wrong slot": "braces in this key's name put it where a cluster cannot update it in one step",
@@ -38,8 +38,8 @@ logger = structlog.get_logger()
 _pack = msgspec.msgpack.Encoder().encode
 
 
-class Courier:
-    """The loop of one process over all lanes; `carry` is its step."""
+class Forwarder:
+    """The loop of one process over all lanes; `forward` is its step."""
 
     def __init__(
         self, feedback: str, outboxes: Outboxes, replicas: Replicas, parts: Parts | None = None
@@ -80,7 +80,7 @@ class Courier:
 
     async def _carry_some(self, provider: str) -> int:
         try:
-            return await self.carry(provider)
+            return await self.forward(provider)
         except StoreError as error:
             redis_trouble.log("cannot forward receipts", error, of=provider)
             return 0
@@ -91,7 +91,7 @@ class Courier:
         except StoreError as error:
             redis_trouble.log("cannot check outboxes", error)
 
-    async def carry(self, provider: str) -> int:
+    async def forward(self, provider: str) -> int:
         """Carry the oldest letters of a lane; how many. Raises StoreError."""
         outbox = self._outboxes[provider]
         read = await outbox.read()
@@ -112,9 +112,9 @@ class Courier:
                 case None:
                     unreadable.append((letter_id, packed))
         if unreadable:
-            await self._set_aside(provider, outbox, unreadable)
+            await self._move_unreadable(provider, outbox, unreadable)
         results = await _all(
-            outbox.carry(target, kind, read.deadline, its_letters)
+            outbox.forward(target, kind, read.deadline, its_letters)
             for (target, kind), its_letters in by_target.items()
         )
         came: list[tuple[str, Kind, str]] = []
@@ -132,16 +132,16 @@ class Courier:
                     self._report_loss(provider, LOST[result], len(its_letters), key=target)
         await _all(self._replicas.follow(outbox.replicated(target)) for target, _, _ in came)
         if await outbox.forget(read.letters[-1][0], {target: last for target, _, last in came}, lost):
-            await _all(outbox.carried(target, kind, read.deadline, last) for target, kind, last in came)
+            await _all(outbox.forwarded(target, kind, read.deadline, last) for target, kind, last in came)
         return len(read.letters)
 
     def _report_loss(self, provider: str, why: str, number: int, **example: str) -> None:
         thinned.log("error", LOSS, provider, why, number, provider=provider, **example)
 
-    async def _set_aside(
+    async def _move_unreadable(
         self, provider: str, outbox: Outbox, unreadable: Sequence[tuple[str, bytes]]
     ) -> None:
-        await outbox.set_aside([letter_id for letter_id, _ in unreadable])
+        await outbox.move_unreadable([letter_id for letter_id, _ in unreadable])
         letter_id, packed = unreadable[0]
         self._report_loss(
             provider,

@@ -19,7 +19,7 @@ from relay.admin.health import Health, WorkerReport
 from relay.engine import repeats
 from relay.engine.descriptors import raise_limit, within
 from relay.engine.dispatcher import Dispatcher
-from relay.engine.forwarder import Courier
+from relay.engine.forwarder import Forwarder
 from relay.engine.heartbeat import Heartbeat
 from relay.engine.intake import Intake
 from relay.engine.janitor import Janitor
@@ -104,12 +104,12 @@ class Worker:
             for provider, options in settings.providers.items()
         }
         outboxes = Outboxes(client, prefix, settings.providers)
-        self._courier = Courier(self.fleet.keys.feedback, outboxes, self._replicas, self.parts)
+        self._forwarder = Forwarder(self.fleet.keys.feedback, outboxes, self._replicas, self.parts)
         self.dispatchers = {
             provider: Dispatcher(
                 self.lanes[provider],
                 adapter,
-                on_letters=partial(self._courier.call, provider),
+                on_letters=partial(self._forwarder.call, provider),
                 holds_lease=self._heartbeat.holds_lease,
                 parts=self.parts,
             )
@@ -124,7 +124,7 @@ class Worker:
                 replicas=self._replicas,
                 on_arrival=self._on_arrival,
                 on_ready=self._on_ready,
-                on_letters=self._courier.call,
+                on_letters=self._forwarder.call,
             )
             for queue in settings.queues
         ]
@@ -171,7 +171,7 @@ class Worker:
         background = [
             self._keep("heartbeat", self._heartbeat.run),
             self._keep("recovery", self._recovery.run),
-            self._keep("outboxes", self._courier.run),
+            self._keep("outboxes", self._forwarder.run),
             self._keep("watchdog", self._watchdog.run),
             self._keep("janitor", self._janitor.run),
             self._keep("wake-up listener", self._listen),
@@ -371,9 +371,9 @@ class Worker:
 
     async def _leave_lane(self, provider: str) -> None:
         lane = self.lanes[provider]
-        await lane.hand_back()
+        await lane.release()
         await lane.forget_batches([intake.batch_id for intake in self.intakes])
-        while await self._courier.carry(provider):
+        while await self._forwarder.forward(provider):
             pass
 
     def _on_arrival(self, provider: str) -> None:

@@ -55,7 +55,7 @@ class Refusal:
 class Enqueued:
     """What became of a batch, in numbers of messages. `in_turn`: a claim that was asked for later has seen
     it; `ready`: all in the lane that may go now, as far as rate and holds allow; `letters`: receipts to
-    carry, where this batch wrote some; `left`: elements in the queue that it was taken straight from."""
+    forward, if this batch wrote some; `left`: elements in the queue that it was taken straight from."""
 
     in_turn: bool
     accepted: int
@@ -302,12 +302,12 @@ class Lane:
             reply[0], reply[1], reply[2].decode(), reply[3] / 1000, reply[4], reply[5], reply[6].decode()
         )
 
-    async def hand_back(self, keep: Iterable[str] = ()) -> int:
-        """Give all that this worker holds, but for `keep`, back to the head of the lane."""
+    async def release(self, keep: Iterable[str] = ()) -> int:
+        """Put all messages that this worker holds, except `keep`, back at the head of the lane."""
         return await self._release(self._inflight, "release", keep)
 
     async def recover(self, worker: str) -> int:
-        """Give what a dead worker held back to the head of the lane, or bury what killed it."""
+        """Put a dead worker's messages back at the head; one that killed several is a dead letter."""
         return await self._release(self.keys.inflight(worker), "crash", ())
 
     async def _release(self, inflight: str, mode: str, keep: Iterable[str]) -> int:
@@ -376,7 +376,7 @@ class Lane:
             raise StoreError(describe(error)) from error
 
     async def letters(self) -> int:
-        """Receipts and feedback that are still to be carried."""
+        """Receipts and feedback that are still to be forwarded."""
         return int(await self._command("XLEN", self.keys.part("outbox")))
 
     async def _command(self, *words: str | int) -> Any:

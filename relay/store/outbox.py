@@ -24,19 +24,19 @@ LIMIT = 100_000
 """Entries that an application's list keeps, and the feedback stream about: the newest."""
 
 PATIENCE = 30.0
-"""Seconds after reading a letter within which it may be carried."""
+"""Seconds after reading a letter within which it may be forwarded."""
 
 
 Kind = Literal["list", "stream"]
-Carried = Literal["ok", "late", "stale", "wrong type", "no right", "wrong slot"]
-"""The result of carrying letters to one target. `late` and `stale`: nothing was done, read again. The last
+Forwarded = Literal["ok", "late", "stale", "wrong type", "no right", "wrong slot"]
+"""The result of forwarding letters to one target. `late` and `stale`: nothing was done, read again. The last
 three: the target cannot be written, and waiting does not change that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letters:
     """The oldest entries of an outbox, as (id, packed letter; empty if the entry has none). They may be
-    carried until `deadline`, in Unix milliseconds by Redis's clock."""
+    forwarded until `deadline`, in Unix milliseconds by Redis's clock."""
 
     deadline: int
     letters: Sequence[tuple[str, bytes]]
@@ -62,14 +62,14 @@ class Outbox:
             now + round(PATIENCE * 1000), [(entry.decode(), _packed(fields)) for entry, fields in entries]
         )
 
-    async def set_aside(self, entries: Sequence[str]) -> None:
+    async def move_unreadable(self, entries: Sequence[str]) -> None:
         """Move entries that hold no letter into a stream of their own, where people can look at them."""
         keys = (self.key, self.unreadable, self._keys.part("control"))
         await script("move_unreadable").run(self._client, keys, *entries)
 
-    async def carry(
+    async def forward(
         self, target: str, kind: Kind, deadline: int, letters: Sequence[tuple[str, bytes]]
-    ) -> Carried:
+    ) -> Forwarded:
         """Put letters, the oldest first, into `target`; those that came before change nothing."""
         if not self._fits(target):
             return "wrong slot"
@@ -81,28 +81,28 @@ class Outbox:
                 return "no right"
             raise
 
-    async def carried(self, target: str, kind: Kind, deadline: int, last: str) -> None:
+    async def forwarded(self, target: str, kind: Kind, deadline: int, last: str) -> None:
         """Tell the target that its letters up to `last` have left the outbox."""
         await self._run(target, kind, deadline, "done", [last])
 
     def replicated(self, target: str) -> str:
-        """A key of ours in the slot of `target`, to see what was carried there arrive at a replica."""
+        """A key of ours in the slot of `target`, to see what was forwarded there arrive at a replica."""
         return key_beside(self._prefix, target, "replicated")
 
-    async def forget(self, last: str, carried: Mapping[str, str], lost: int = 0) -> bool:
-        """Drop the letters up to `last`; `carried` has the last letter that each target got, and `lost` of
+    async def forget(self, last: str, forwarded: Mapping[str, str], lost: int = 0) -> bool:
+        """Drop the letters up to `last`; `forwarded` has the last letter that each target got, and `lost` of
         them could go nowhere.
 
         Returns False if a failover has undone that. Repeating it changes nothing.
         """
         milliseconds, _, sequence = last.partition("-")
-        known = carried if self._topology.is_one else {}
+        known = forwarded if self._topology.is_one else {}
         reply: int = await script("forget").run(
             self._client,
             (
                 self.key,
                 self._keys.part("control"),
-                *(key_beside(self._prefix, target, "carried") for target in known),
+                *(key_beside(self._prefix, target, "forwarded") for target in known),
             ),
             f"{milliseconds}-{int(sequence) + 1}",
             self._provider,
@@ -113,17 +113,17 @@ class Outbox:
 
     def _fits(self, target: str) -> bool:
         """Whether relay's key for `target` is in its slot, which odd braces make impossible."""
-        return self._topology.same_slot(target, key_beside(self._prefix, target, "carried"))
+        return self._topology.same_slot(target, key_beside(self._prefix, target, "forwarded"))
 
     async def _run(
         self, target: str, kind: Kind, deadline: int, mode: str, words: Sequence[str | bytes]
-    ) -> Carried:
+    ) -> Forwarded:
         outbox = (self.key,) if self._topology.is_one else ()
-        keys = (target, key_beside(self._prefix, target, "carried"), *outbox)
+        keys = (target, key_beside(self._prefix, target, "forwarded"), *outbox)
         reply: bytes = await script("forward").run(
             self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
         )
-        result: Carried = reply.decode()  # type: ignore[assignment]  # the script has no other replies
+        result: Forwarded = reply.decode()  # type: ignore[assignment]  # the script has no other replies
         return result
 
 
@@ -160,7 +160,7 @@ class Outboxes(Mapping[str, Outbox]):
             async with self._client.pipeline(transaction=False) as pipe:
                 for outbox in self._outboxes.values():
                     pipe.xlen(outbox.key)
-                # An outbox that cannot be read counts as filled: its courier logs the reason.
+                # An outbox that cannot be read counts as filled: its forwarder logs the reason.
                 lengths = await pipe.execute(raise_on_error=False)
         except TROUBLE as error:
             raise StoreError(describe(error)) from error

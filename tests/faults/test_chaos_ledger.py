@@ -415,7 +415,7 @@ def test_keys_that_may_stay(story: Story) -> None:
         "relay:{fleet}:gone": 1,
         "relay:{notifications}:rejected": 2,
         "relay:{notifications}:last_sequence": 1,
-        "relay:{receipts:0}:carried": 1,
+        "relay:{receipts:0}:forwarded": 1,
         "receipts:0": 9,
     }
     assert story.rules == []

@@ -431,7 +431,7 @@ async def test_handing_back_restores_the_order_and_keeps_what_is_kept(redis: Red
     lane = a_lane(redis)
     await lane.enqueue([plain_message(str(number)) for number in range(5)])
     claims = (await lane.claim(4)).claims
-    assert await lane.hand_back(keep=[claims[0].ticket]) == 3
+    assert await lane.release(keep=[claims[0].ticket]) == 3
     again = (await lane.claim(10)).claims
     assert texts(again) == ["1", "2", "3", "4"]
     assert [claim.deliveries for claim in again] == [1, 1, 1, 0]

@@ -553,7 +553,7 @@ class LaneMachine(RuleBasedStateMachine):
     def hand_back(self, worker: str, data: st.DataObject) -> None:
         mine = self.held_by(worker)
         kept = data.draw(st.lists(st.sampled_from(mine), unique_by=id)) if mine else []
-        self.run(self.lanes[worker].hand_back(keep=[known.claim.ticket for known in kept if known.claim]))
+        self.run(self.lanes[worker].release(keep=[known.claim.ticket for known in kept if known.claim]))
         self.go_back(worker, kept)
 
     def held_by(self, worker: str) -> list[Known]:
@@ -690,7 +690,7 @@ class LaneMachine(RuleBasedStateMachine):
             return
         self.resume()
         for worker in WORKERS:
-            self.run(self.lanes[worker].hand_back())
+            self.run(self.lanes[worker].release())
             self.go_back(worker, ())
         waits = [max(known.due, known.deliver) for known in self.pending()]
         # What was collapsed keeps the time of the older one, which a clock that is set back puts far off.

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.engine.forwarder import Courier
+from relay.engine.forwarder import Forwarder
 from relay.engine.policy import Settler
 from relay.errors import StoreError
 from relay.outcome import Unregistered
@@ -28,8 +28,8 @@ from testing.builders import a_lane, a_message, options
 LISTS = [f"answers:{number}" for number in range(5)]
 
 
-def a_courier(redis: Client) -> Courier:
-    return Courier("relay:feedback", Outboxes(redis, "relay", ["test"]), Replicas(redis))
+def a_forwarder(redis: Client) -> Forwarder:
+    return Forwarder("relay:feedback", Outboxes(redis, "relay", ["test"]), Replicas(redis))
 
 
 async def deliver(lane: Lane, numbers: range) -> None:
@@ -47,17 +47,19 @@ def expected(numbers: range) -> dict[str, list[str]]:
     return {key: [f"m{n}" for n in numbers if n % 5 == place] for place, key in enumerate(LISTS)}
 
 
-async def carry_all(courier: Courier) -> None:
-    while await courier.carry("test"):
+async def forward_all(forwarder: Forwarder) -> None:
+    while await forwarder.forward("test"):
         pass
 
 
 async def test_couriers_that_carry_at_once_lose_and_double_nothing(redis: Client) -> None:
     lane = a_lane(redis)
-    couriers = [a_courier(redis) for _ in range(4)]
+    forwarders = [a_forwarder(redis) for _ in range(4)]
     await deliver(lane, range(300))
-    await asyncio.gather(*(carry_all(courier) for courier in couriers), deliver(lane, range(300, 500)))
-    await carry_all(couriers[0])
+    await asyncio.gather(
+        *(forward_all(forwarder) for forwarder in forwarders), deliver(lane, range(300, 500))
+    )
+    await forward_all(forwarders[0])
     assert await arrived(redis) == expected(range(500))
     assert await lane.letters() == 0
 
@@ -67,15 +69,15 @@ async def test_a_courier_that_dies_before_it_forgets_repeats_nothing(redis: Clie
     outbox = Outbox(redis, "relay", "test")
     await deliver(lane, range(20))
     found = await outbox.read()
-    # It carried some of them, and of one list only a part.
+    # It forwarded some of them, and of one list only a part.
     for target in LISTS[:3]:
         mine = [
             (letter_id, msgspec.json.encode(receipt("test", letter)))
             for letter_id, packed in found.letters
             if isinstance(letter := read(packed), ReceiptLetter) and letter.reply_to == target
         ]
-        assert await outbox.carry(target, "list", found.deadline, mine[:2]) == "ok"
-    await carry_all(a_courier(redis))
+        assert await outbox.forward(target, "list", found.deadline, mine[:2]) == "ok"
+    await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(20))
 
 
@@ -83,21 +85,21 @@ async def test_a_frozen_courier_that_wakes_does_nothing(redis: Client) -> None:
     outbox = Outbox(redis, "relay", "test")
     await deliver(a_lane(redis), range(1))
     found = await outbox.read()
-    assert await outbox.carry(LISTS[0], "list", 1, [(found.letters[0][0], b"{}")]) == "late"
+    assert await outbox.forward(LISTS[0], "list", 1, [(found.letters[0][0], b"{}")]) == "late"
     assert await redis.exists(LISTS[0]) == 0
 
 
 async def test_what_a_failover_has_undone_is_not_forgotten(redis: Client) -> None:
-    """The courier heard that the receipt came, from a master that was replaced in the same moment."""
+    """The forwarder heard that the receipt came, from a master that was replaced in the same moment."""
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster a replica is waited for")
     outbox = Outbox(redis, "relay", "test")
     await deliver(a_lane(redis), range(1))
     ((letter, _),) = (found := await outbox.read()).letters
-    assert await outbox.carry(LISTS[0], "list", found.deadline, [(letter, b"{}")]) == "ok"
-    await redis.delete(LISTS[0], f"relay:{{{LISTS[0]}}}:carried")
+    assert await outbox.forward(LISTS[0], "list", found.deadline, [(letter, b"{}")]) == "ok"
+    await redis.delete(LISTS[0], f"relay:{{{LISTS[0]}}}:forwarded")
     assert not await outbox.forget(letter, {LISTS[0]: letter})
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     assert (await arrived(redis))[LISTS[0]] == ["m0"]
 
 
@@ -109,29 +111,29 @@ async def test_letters_that_a_failover_has_undone_are_not_carried(redis: Client)
     await deliver(a_lane(redis), range(1))
     found = await outbox.read()
     await redis.delete(outbox.key)
-    assert await outbox.carry(LISTS[0], "list", found.deadline, [(found.letters[0][0], b"{}")]) == "stale"
+    assert await outbox.forward(LISTS[0], "list", found.deadline, [(found.letters[0][0], b"{}")]) == "stale"
     assert not await redis.exists(LISTS[0])
 
 
 async def test_what_remembers_what_came_goes_when_it_is_not_needed_any_more(redis: Client) -> None:
     await deliver(a_lane(redis), range(5))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     for key in LISTS:
-        assert 0 < await redis.ttl(f"relay:{{{key}}}:carried") <= 120
+        assert 0 < await redis.ttl(f"relay:{{{key}}}:forwarded") <= 120
 
 
 async def test_a_list_keeps_the_newest(redis: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "LIMIT", 3)
     await deliver(a_lane(redis), range(50))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     assert (await arrived(redis))[LISTS[0]] == ["m35", "m40", "m45"]
 
 
 async def test_a_key_that_is_no_list_holds_up_nobody(redis: Client) -> None:
     await redis.set(LISTS[1], "mine")
     await deliver(a_lane(redis), range(10))
-    courier = a_courier(redis)
-    await carry_all(courier)
+    forwarder = a_forwarder(redis)
+    await forward_all(forwarder)
     assert await redis.get(LISTS[1]) == b"mine"
     assert await redis.lrange(LISTS[2], 0, -1)
 
@@ -143,7 +145,7 @@ async def test_a_list_of_another_program_is_never_trimmed(
     foreign = [b"task", b'{"id": 7}', b"[" * 99, b"\xff", b"x" * 70_000]
     await redis.rpush(LISTS[0], *foreign)
     await deliver(a_lane(redis), range(25))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     assert await redis.lrange(LISTS[0], 0, 4) == foreign
     assert await redis.llen(LISTS[0]) == 10
 
@@ -153,10 +155,10 @@ async def test_receipts_in_front_of_foreign_entries_are_trimmed_alone(
 ) -> None:
     monkeypatch.setattr(outbox_module, "LIMIT", 3)
     await deliver(a_lane(redis), range(10))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     await redis.rpush(LISTS[0], b"task")
     await deliver(a_lane(redis), range(10, 60))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     assert await redis.lindex(LISTS[0], 0) == b"task"
 
 
@@ -182,7 +184,7 @@ async def test_an_entry_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(re
     for number, fields in enumerate(UNREADABLE.values()):
         await redis.xadd(outbox.key, fields)  # type: ignore[arg-type]
         await deliver(lane, range(10 * number, 10 * number + 10))
-    await asyncio.gather(*(carry_all(a_courier(redis)) for _ in range(2)))
+    await asyncio.gather(*(forward_all(a_forwarder(redis)) for _ in range(2)))
     assert await arrived(redis) == expected(range(10 * len(UNREADABLE)))
     assert await redis.xlen(outbox.key) == 0
     entries = [fields for _, fields in await redis.xrange(outbox.unreadable)]
@@ -197,7 +199,7 @@ async def test_something_else_in_place_of_the_unreadable_stream_stops_nothing(re
     await redis.set(outbox.unreadable, "mine")
     await redis.xadd(outbox.key, {"x": "y"})
     await deliver(a_lane(redis), range(5))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(5))
 
 
@@ -226,7 +228,7 @@ async def test_a_list_without_the_right_to_write_it_costs_its_own_receipts_alone
     user = await as_a_user(redis, server_url, "~relay:*", *(f"~{key}" for key in LISTS if key != LISTS[1]))
     try:
         assert (await read_lane(user, "relay", "test", [], 0.0)).outbox == 22
-        await asyncio.gather(*(carry_all(a_courier(user)) for _ in range(2)))
+        await asyncio.gather(*(forward_all(a_forwarder(user)) for _ in range(2)))
     finally:
         await user.aclose()
     assert await arrived(redis) == {
@@ -244,10 +246,10 @@ async def test_a_user_that_may_run_no_scripts_loses_nothing(redis: Client, serve
     user = await as_a_user(redis, server_url, "~*", "-rpush")
     try:
         with pytest.raises(StoreError):
-            await carry_all(a_courier(user))
+            await forward_all(a_forwarder(user))
         assert await lost(redis) == 0
         await as_a_user(redis, server_url, "~*", "+rpush")
-        await carry_all(a_courier(redis))
+        await forward_all(a_forwarder(redis))
     finally:
         await user.aclose()
     assert await arrived(redis) == expected(range(5))
@@ -259,20 +261,20 @@ async def test_a_list_with_odd_braces_in_its_name_holds_up_nobody(redis: Client,
     lane = a_lane(redis)
     await lane.enqueue([a_message("odd", reply_to=target)])
     await deliver(lane, range(5))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(5))
     assert await redis.llen(target) + await lost(redis) == 1
 
 
 async def test_something_else_in_place_of_the_bookkeeping_loses_no_receipt(redis: Client) -> None:
     for key in LISTS:
-        await redis.set(f"relay:{{{key}}}:carried", "mine")
+        await redis.set(f"relay:{{{key}}}:forwarded", "mine")
     await deliver(a_lane(redis), range(10))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(10))
-    await redis.hset(f"relay:{{{LISTS[0]}}}:carried", "test", "nonsense")
+    await redis.hset(f"relay:{{{LISTS[0]}}}:forwarded", "test", "nonsense")
     await deliver(a_lane(redis), range(10, 20))
-    await carry_all(a_courier(redis))
+    await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(20))
 
 
@@ -286,7 +288,7 @@ async def test_an_outbox_that_is_no_stream_hides_no_other(redis: Client) -> None
 async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> None:
     full, other = a_lane(redis, name="full"), a_lane(redis, name="other")
     outboxes = Outboxes(redis, "relay", ["full", "other"])
-    courier = Courier("relay:feedback", outboxes, Replicas(redis))
+    forwarder = Forwarder("relay:feedback", outboxes, Replicas(redis))
     letter = msgspec.msgpack.encode(["receipt", LISTS[0], "m", "delivered", "", 1, 2])
 
     arrived = asyncio.Event()
@@ -302,7 +304,7 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
                 await asyncio.sleep(0)
 
     filling = asyncio.create_task(fill())
-    forwarding = asyncio.create_task(courier.run())
+    forwarding = asyncio.create_task(forwarder.run())
     try:
         async with asyncio.timeout(60):
             while not await redis.llen(LISTS[0]):
@@ -310,7 +312,7 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
             await other.enqueue([a_message("m1", reply_to=LISTS[1])])
             (claim,) = (await other.claim(1)).claims
             await other.settle([(claim.ticket, claim.fence, "d", 1)])
-            courier.call("other")
+            forwarder.call("other")
             while not await redis.llen(LISTS[1]):
                 await asyncio.sleep(0.01)
     finally:
@@ -329,18 +331,18 @@ async def test_feedback_comes_once(redis: Client) -> None:
         gone = [Unregistered(f"token-{claim.message.id}", "410") for claim in claims]
         entries = [settler.settle(claim, end).entry for claim, end in zip(claims, gone, strict=True)]
         await lane.settle(entries)
-    await asyncio.gather(*(carry_all(a_courier(redis)) for _ in range(3)))
+    await asyncio.gather(*(forward_all(a_forwarder(redis)) for _ in range(3)))
     entries = await redis.xrange("relay:feedback")
     assert [fields[b"target"].decode() for _, fields in entries] == [f"token-m{n}" for n in range(150)]
 
 
-COURIER = ("read", "carry", "carry", "forget", "die")
+STEPS = ("read", "forward", "forward", "forget", "die")
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("deliver"), st.integers(1, 7)),
         *(
             st.tuples(st.just(step), st.integers(0, 2))
-            for step in ("read", "carry", "carry", "forget", "die")
+            for step in ("read", "forward", "forward", "forget", "die")
         ),
     ),
     max_size=25,
@@ -349,10 +351,10 @@ STEPS = st.lists(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
-def test_whatever_couriers_do_each_receipt_comes_once_and_in_order(
+def test_each_receipt_comes_once_and_in_order_from_any_interleaving_of_forwarders(
     server_url: str, steps: list[tuple[str, int]]
 ) -> None:
-    """Three couriers, each at its own point of reading, carrying to one list after the other, forgetting."""
+    """Three forwarders, each at its own point of reading, forwarding to one list after the other."""
 
     async def run() -> None:
         redis = open_client(server_url)
@@ -372,17 +374,17 @@ def test_whatever_couriers_do_each_receipt_comes_once_and_in_order(
                         text = msgspec.json.encode(receipt("test", letter))
                         by_target.setdefault(letter.reply_to, []).append((letter_id, text))
                     hands[number] = found.deadline, found.letters[-1][0], by_target, {}
-                elif step == "carry" and number in hands and hands[number][2]:
+                elif step == "forward" and number in hands and hands[number][2]:
                     target, letters = hands[number][2].popitem()
                     hands[number][3][target] = letters[-1][0]
-                    if await outbox.carry(target, "list", hands[number][0], letters) != "ok":
-                        del hands[number]  # somebody else has carried them: it would read again
+                    if await outbox.forward(target, "list", hands[number][0], letters) != "ok":
+                        del hands[number]  # somebody else has forwarded them: it would read again
                 elif step == "forget" and number in hands and not hands[number][2]:
                     _, last, _, came = hands.pop(number)
                     assert await outbox.forget(last, came)
                 elif step == "die":
                     hands.pop(number, None)
-            await carry_all(a_courier(redis))
+            await forward_all(a_forwarder(redis))
             assert await arrived(redis) == expected(range(sent))
         finally:
             await redis.aclose()

@@ -74,7 +74,7 @@ class Scene:
         await lane.settle([self.settler.settle(claim, Rejected("no", 400)).entry for claim in rejected])
         await lane.enqueue([a_fan_out("early")])
         await lane.claim(10)
-        await lane.hand_back()
+        await lane.release()
         await lane.enqueue(
             [
                 plain_message("plain"),
@@ -94,7 +94,7 @@ class Scene:
 
     async def end(self) -> tuple[Counter[str], Counter[tuple[str, str]]]:
         """All that is delivered from now on or is dead, and all receipts."""
-        await self.lane.hand_back()
+        await self.lane.release()
         delivered = Counter[str]()
         for _ in range(30):
             for ticket in await self.redis.zrange(self.lane.keys.part("due"), 0, -1):
@@ -167,7 +167,7 @@ def settle(*outcomes: Any) -> Callable[[Scene], Awaitable[None]]:
 
 
 async def hand_back(scene: Scene) -> None:
-    await scene.lane.hand_back()
+    await scene.lane.release()
 
 
 async def recover(scene: Scene) -> None:
