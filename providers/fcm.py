@@ -22,7 +22,7 @@ from relay.settings.http import HttpOptions, pem_text
 from relay.settings.values import Secret, Switch
 
 from ._shared.fcm_answers import outcome, read_error
-from ._shared.fcm_message import check_message, target_of, with_envelope
+from ._shared.fcm_message import check_message, with_envelope
 from ._shared.google_token import (
     TokenRefused,
     Tokens,
@@ -113,7 +113,7 @@ class Fcm(HttpProvider[FcmOptions]):
             response = await self._transport.send(self._request(body, token))
         except (TokenRefused, TransportError) as error:
             raise UsageError(str(error)) from error
-        found = outcome(response, None, self.clock())
+        found = outcome(response, {}, self.clock())
         if isinstance(found, Unauthorised):
             raise UsageError(found.reason)
         return f"FCM accepts our access token at {self._url}"
@@ -154,7 +154,7 @@ class Fcm(HttpProvider[FcmOptions]):
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
-        return [outcome(response, target_of(message.payload), self.clock())]
+        return [outcome(response, message.payload, self.clock())]
 
 
 def with_token(request: Request, token: str) -> Request:

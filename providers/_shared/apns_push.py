@@ -69,11 +69,13 @@ def check_push(message: Message, topic: str | None, *, by_token: bool) -> None:
     `topic` is the configured one; `by_token`: the requests carry a provider token.
     """
     payload = message.payload
+    kind = push_type(payload)
     if payload.get("channel_id") is not None:
-        _check_broadcast(payload, topic)
+        _check_broadcast(payload, topic, kind)
+        largest = LARGEST_BROADCAST
     else:
-        _check_device(payload, topic, by_token=by_token)
-    largest = _largest(payload)
+        _check_device(payload, topic, kind, by_token=by_token)
+        largest = LARGEST_VOIP if kind == "voip" else LARGEST
     # The body is a part of the payload.
     if len(message.payload_json) > largest and (size := len(_body(message, largest))) > largest:
         raise ValueError(f"{size} bytes of payload; APNs accepts at most {largest}")
@@ -84,14 +86,17 @@ def push_request(
 ) -> Request:
     """Return the request of a push. `more_headers`, such as its authorization, replace others."""
     payload = message.payload
-    body = _body(message, _largest(payload))
     if payload.get("channel_id") is not None:
         headers = _broadcast_headers(message, now)
         path = f"/4/broadcasts/apps/{bundle_id(payload, topic)}"
+        largest = LARGEST_BROADCAST
     else:
-        headers = _device_headers(message, topic, now)
+        kind = push_type(payload)
+        headers = _device_headers(message, topic, kind, now)
         path = f"/3/device/{payload['device_token']}"
-    return Request(base + path, body, {**headers, **more_headers})
+        largest = LARGEST_VOIP if kind == "voip" else LARGEST
+    headers.update(more_headers)
+    return Request(base + path, _body(message, largest), headers)
 
 
 def target_of(payload: dict[str, Any]) -> str:
@@ -153,12 +158,11 @@ def apns_id(message_id: str) -> str:
     return message_id.lower() if _is_uuid(message_id) else str(uuid5(NAMESPACE_URL, f"relay:{message_id}"))
 
 
-def _check_device(payload: dict[str, Any], topic: str | None, *, by_token: bool) -> None:
+def _check_device(payload: dict[str, Any], topic: str | None, kind: str, *, by_token: bool) -> None:
     device = payload.get("device_token")
     if not isinstance(device, str) or not _DEVICE.fullmatch(device):
         raise ValueError("device_token: must be a text of hexadecimal digits (or give a channel_id)")
     headers = headers_of(payload)
-    kind = push_type(payload)
     if kind == "mdm" and payload.get("aps") is None:
         if not isinstance(payload.get("mdm"), str):
             raise ValueError("mdm: must be the PushMagic text of the device")
@@ -173,7 +177,7 @@ def _check_device(payload: dict[str, Any], topic: str | None, *, by_token: bool)
         raise ValueError("headers.apns-topic: missing, and the configuration has no topic")
 
 
-def _check_broadcast(payload: dict[str, Any], topic: str | None) -> None:
+def _check_broadcast(payload: dict[str, Any], topic: str | None, kind: str) -> None:
     if payload.get("device_token") is not None:
         raise ValueError("channel_id: give either a channel_id or a device_token")
     channel = payload["channel_id"]
@@ -181,7 +185,7 @@ def _check_broadcast(payload: dict[str, Any], topic: str | None) -> None:
         raise ValueError("channel_id: must be the base64 text that APNs issued")
     bundle_id(payload, topic)
     _check_values(headers_of(payload))
-    if push_type(payload).lower() != _LIVE_ACTIVITY:
+    if kind.lower() != _LIVE_ACTIVITY:
         raise ValueError("headers.apns-push-type: a broadcast is always liveactivity")
     aps = payload.get("aps")
     if not isinstance(aps, dict):
@@ -194,6 +198,8 @@ def _check_broadcast(payload: dict[str, Any], topic: str | None) -> None:
 
 
 def _check_values(headers: dict[str, str]) -> None:
+    if not headers:
+        return
     if len(headers.get("apns-collapse-id", "")) > 64:
         raise ValueError("headers.apns-collapse-id: at most 64 bytes")
     for name in ("apns-id", "apns-request-id"):
@@ -205,9 +211,8 @@ def _check_values(headers: dict[str, str]) -> None:
         raise ValueError("headers.apns-priority: must be 10, 5 or 1")
 
 
-def _device_headers(message: Message, topic: str | None, now: float) -> dict[str, str]:
+def _device_headers(message: Message, topic: str | None, kind: str, now: float) -> dict[str, str]:
     payload = message.payload
-    kind = push_type(payload)
     headers = {"apns-id": apns_id(message.id), "apns-push-type": kind}
     if topic is not None:
         # The configured topic may include its suffix already.
@@ -242,12 +247,6 @@ def _broadcast_headers(message: Message, now: float) -> dict[str, str]:
 
 def _expiration(message: Message, now: float) -> str:
     return str(int(min(message.expires_at, now + _LONGEST_LIFE)))
-
-
-def _largest(payload: dict[str, Any]) -> int:
-    if payload.get("channel_id") is not None:
-        return LARGEST_BROADCAST
-    return LARGEST_VOIP if push_type(payload) == "voip" else LARGEST
 
 
 def _is_uuid(text: str) -> bool:

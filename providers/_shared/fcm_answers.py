@@ -6,13 +6,14 @@ Source: https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from relay.outcome import Delivered, Outcome, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Response, statuses
 from relay.provider.retry_after import retry_after
 
 from .answers import json_object, reason
-from .fcm_message import Target
+from .fcm_message import find_target
 
 QUOTA_PAUSE = 60.0
 """Seconds to wait if a quota is used up and there is no Retry-After."""
@@ -47,15 +48,15 @@ class FcmError:
         return self.code or self.status
 
 
-def outcome(response: Response, target: Target | None, now: float) -> Outcome:
-    """Return the outcome of a message. `target` is None for a request that has none."""
+def outcome(response: Response, payload: dict[str, Any], now: float) -> Outcome:
+    """Return the outcome of a message. `payload` may have no target."""
     status, body = response.status, response.body
     if 200 <= status < 300:
         return Delivered(str(json_object(body).get("name") or ""))
     error = read_error(response)
     why = f"{status} {error.name}: {error.message[:200]}" if error.name else reason(response)
-    address = target.value if target is not None else ""
-    is_device = target is not None and target.is_device
+    target = find_target(payload)
+    address, is_device = target.value, target.is_device
     match error.name:
         case "UNREGISTERED" | "SENDER_ID_MISMATCH" if is_device:
             return Unregistered(address, why, status)

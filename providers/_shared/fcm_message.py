@@ -6,7 +6,6 @@ Source: https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -28,8 +27,7 @@ _PRIORITY = {0: ("HIGH", "10", "high"), 2: ("NORMAL", "5", "low")}
 defaults."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, gc=False):
     """The target of a message: `kind` is one of `TARGETS`."""
 
     kind: str
@@ -41,22 +39,24 @@ class Target:
         return self.kind in {"token", "fid"}
 
 
-def target_of(payload: dict[str, Any]) -> Target:
-    """Return the target. Raises ValueError unless there is exactly one."""
-    # Null means absent, as in Google's own JSON parser.
-    named = [name for name in TARGETS if payload.get(name) is not None]
-    if len(named) != 1:
-        found = f"not {' and '.join(named)}" if named else "none is there"
-        raise ValueError(f"exactly one of {', '.join(TARGETS)} is needed; {found}")
-    value = payload[named[0]]
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{named[0]}: must be a text that is not empty")
-    return Target(named[0], value)
+def find_target(payload: dict[str, Any]) -> Target:
+    """Return the target of a message. Both parts are empty if there is none."""
+    for kind in TARGETS:
+        # Null means absent, as in Google's own JSON parser.
+        if payload.get(kind) is not None:
+            return Target(kind, str(payload[kind]))
+    return Target("", "")
 
 
 def check_message(payload: dict[str, Any]) -> None:
     """Raise ValueError, one line, for a message that FCM would refuse."""
-    target = target_of(payload)
+    named = [name for name in TARGETS if payload.get(name) is not None]
+    if len(named) != 1:
+        found = f"not {' and '.join(named)}" if named else "none is there"
+        raise ValueError(f"exactly one of {', '.join(TARGETS)} is needed; {found}")
+    if not isinstance(payload[named[0]], str) or not payload[named[0]]:
+        raise ValueError(f"{named[0]}: must be a text that is not empty")
+    target = find_target(payload)
     if target.kind == "topic" and not _TOPIC.fullmatch(target.value):
         raise ValueError("topic: only letters, digits and -_.~% (and no /topics/ in front)")
     data = payload.get("data")

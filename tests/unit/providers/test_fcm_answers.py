@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from providers._shared.fcm_answers import outcome
-from providers._shared.fcm_message import Target
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Response
 
 NOW = 1_800_000_000.0
-TOKEN = Target("token", "abc")
-TOPIC = Target("topic", "news")
+TOKEN = {"token": "abc"}
+TOPIC = {"topic": "news"}
 
 NOT_FOUND = b"""{"error":{"code":404,"message":"Requested entity was not found.","status":"NOT_FOUND",\
 "errors":[{"reason":"notFound"}]}}"""
@@ -75,8 +74,8 @@ WRONG_PROJECT = b"""{
 """
 
 
-def found(status: int, body: bytes, target: Target | None = TOKEN, **headers: str) -> Outcome:
-    return outcome(Response(status, headers, body), target, NOW)
+def found(status: int, body: bytes, payload: dict[str, Any] = TOKEN) -> Outcome:
+    return outcome(Response(status, {}, body), payload, NOW)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def found(status: int, body: bytes, target: Target | None = TOKEN, **headers: st
 )
 @pytest.mark.parametrize("kind", ["token", "fid"])
 def test_a_device_that_fcm_does_not_know_is_unregistered(status: int, body: bytes, kind: str) -> None:
-    ended = found(status, body, Target(kind, "abc"))
+    ended = found(status, body, {"topic": None, kind: "abc"})
     assert isinstance(ended, Unregistered)
     assert (ended.target, ended.status) == ("abc", status)
 
@@ -104,8 +103,11 @@ def test_a_device_that_fcm_does_not_know_is_unregistered(status: int, body: byte
         (403, SENDER_ID_MISMATCH, Unauthorised),
     ],
 )
-def test_a_topic_is_never_unregistered(status: int, body: bytes, expected: type[Outcome]) -> None:
-    assert isinstance(found(status, body, TOPIC), expected)
+@pytest.mark.parametrize("payload", [TOPIC, {"condition": "'a' in topics"}, {}])
+def test_only_a_device_is_ever_unregistered(
+    status: int, body: bytes, expected: type[Outcome], payload: dict[str, Any]
+) -> None:
+    assert isinstance(found(status, body, payload), expected)
 
 
 def test_a_refusal_that_may_be_our_fault_names_its_target() -> None:
