@@ -76,5 +76,6 @@ def _print(adapter: AdapterType) -> None:
         default = (
             "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)}"
         )
-        description = " ".join((field.description or "").split())
-        common.data.print(f"    {key:<16} {description} ({default})", markup=False, highlight=False)
+        common.data.print(
+            f"    {key:<16} {field.description or ''} ({default})", markup=False, highlight=False
+        )

@@ -97,7 +97,7 @@ def _holds_secret(schema: Schema) -> bool:
 
 
 def _is_list(schema: Schema) -> bool:
-    return "items" in schema or any("items" in part for part in schema.get("anyOf", []))
+    return any(_holds_secret(part.get("items", {})) for part in (schema, *schema.get("anyOf", [])))
 
 
 def _walk(schema: Schema, change: Callable[[Schema], None]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from relay.provider import AdapterOptions, discover
 from relay.settings.options import ProviderOptions
 from relay.settings.schema import config_schema
 
@@ -87,3 +88,28 @@ def test_two_adapters_may_share_their_options() -> None:
     schema = config_schema({"a": ProviderOptions, "b": ProviderOptions})
     assert schema["$defs"]["provider.a"]["properties"]["type"]["const"] == "a"
     assert schema["$defs"]["provider.b"]["properties"]["type"]["const"] == "b"
+
+
+def descriptions(schema: Any) -> Iterator[str]:
+    """All descriptions in a schema, at any depth."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from descriptions(part)
+    elif isinstance(schema, dict):
+        for name, part in schema.items():
+            if name == "description" and isinstance(part, str):
+                yield part
+            else:
+                yield from descriptions(part)
+
+
+def test_a_description_is_one_line_and_names_no_document_that_users_lack() -> None:
+    found = list(descriptions(config_schema(AdapterOptions(discover()))))
+    assert len(found) > 100
+    assert [text for text in found if "\n" in text or "contract" in text] == []
+
+
+def test_a_file_with_several_lines_is_offered_for_lists_of_secrets_only() -> None:
+    definitions = config_schema(AdapterOptions(discover()))["$defs"]
+    assert "one in each line" in definitions["provider.webhook"]["properties"]["secrets_file"]["description"]
+    assert "line" not in definitions["provider.http"]["properties"]["body_file"]["description"]
