@@ -177,7 +177,7 @@ class Intake:
         in_order = is_ordered({provider: [item]})
         self._on_arrival(provider)
         try:
-            enqueued = await self._lanes[provider].enqueue_straight(
+            enqueued = await self._lanes[provider].enqueue_direct(
                 item, self.queue.keys, element, in_order=in_order
             )
         except StoreError:
@@ -302,7 +302,7 @@ class Intake:
         if provider != waits_for or isinstance(item, Refusal):
             await self.queue.undefer(waits_for)  # the configuration has changed
             return
-        enqueued = await self._lanes[provider].enqueue_straight(
+        enqueued = await self._lanes[provider].enqueue_direct(
             item, self.queue.keys, element, in_order=False, deferred=True
         )
         if enqueued is not None:

@@ -1,4 +1,4 @@
-"""Every key name in one place, so that no loop knows one.
+"""All key names. No other module spells one.
 
 All keys of a lane share the hash tag of its provider, all keys about a queue the slot of the
 application's own list: each script runs on one Redis Cluster slot.
@@ -14,24 +14,24 @@ from relay.names import key_beside
 LANE_PARTS: Mapping[str, str] = {
     "control": "hash",  # sequence, buckets, pause, hold, breaker, counters
     "bodies": "hash",  # ticket -> record
-    "tries": "hash",  # ticket -> attempts:deliveries:crashes:alone, only where not 0
+    "tries": "hash",  # ticket -> attempts:deliveries:crashes:alone, unless all are 0
     "ids": "hash",  # the application's id -> ticket, while pending
     "ready:high": "list",  # tickets
     "ready:normal": "list",
     "ready:low": "list",
-    "due": "zset",  # ticket by the millisecond from which it may go
+    "due": "zset",  # ticket by the millisecond before which it may not go
     "dead": "stream",  # dead letters
     "collapse": "hash",  # collapse key -> the ticket that waits under it
     "ordering": "hash",  # ordering key -> the ticket whose turn it is
     "blocked": "zset",  # by name: messages that wait for their turn under an ordering key
     "seen": "zset",  # ids delivered lately, by the millisecond until which they count
-    "outbox": "stream",  # receipts and feedback on their way to other slots
-    "fans": "hash",  # ticket of a fan-out -> how far it is
+    "outbox": "stream",  # receipts and feedback for keys in other slots
+    "fans": "hash",  # ticket of a fan-out -> its progress
     "targets": "hash",  # ticket of a fan-out:chunk -> its targets that are not yet messages
     "fan-outs:high": "list",  # tickets of fan-outs whose turn has come
     "fan-outs:normal": "list",
     "fan-outs:low": "list",
-    "destinations": "hash",  # destination -> its buckets and its hold, of providers with limits for each
+    "destinations": "hash",  # destination -> its buckets and its hold, if each has limits of its own
     "destinations:due": "zset",  # destination by the millisecond from which to look at it again
     "deferred": "zset",  # by name: messages that wait for their destination
 }
@@ -59,7 +59,7 @@ class LaneKeys:
 
     @property
     def replicated(self) -> str:
-        """String: written to see it arrive at a replica, and with it all that was written before."""
+        """String: when it arrives at a replica, all earlier writes have arrived, too."""
         return self.base + "replicated"
 
     @property
@@ -95,17 +95,17 @@ class QueueKeys:
         return self.base + "rejected"
 
     def processing(self, worker: str) -> str:
-        """List: elements that this worker has taken and not yet put into lanes."""
+        """List: elements that this worker has fetched and not yet put into lanes."""
         return f"{self.base}processing:{worker}"
 
     @property
     def staged(self) -> str:
-        """List: elements that blocking waits have moved off the queue; they are taken first."""
+        """List: elements that blocking waits have moved off the queue; they are fetched first."""
         return self.base + "staged"
 
     @property
     def outstanding(self) -> str:
-        """Sorted set: worker by the number of the batch that it has taken and not yet put into lanes."""
+        """Sorted set: worker by the number of the batch that it has fetched and not yet put into lanes."""
         return self.base + "outstanding"
 
     @property
@@ -118,12 +118,12 @@ class QueueKeys:
         return f"{self.base}deferred:{provider}"
 
     def recoverers(self, worker: str) -> str:
-        """Hash: fields are the workers that have begun to finish what this one had taken when it died."""
+        """Hash: its fields are the workers that have begun to finish the batch of this dead worker."""
         return f"{self.base}recoverers:{worker}"
 
     @property
     def last_sequence(self) -> str:
-        """The number of the last batch that any worker took."""
+        """String: the number of the newest batch of the queue."""
         return self.base + "last_sequence"
 
     @property
@@ -139,7 +139,7 @@ class QueueKeys:
         }
 
     def sequence(self, worker: str) -> str:
-        """The number of the batch on this worker's processing list."""
+        """String: the number of the batch on this worker's processing list."""
         return f"{self.base}sequence:{worker}"
 
 
@@ -156,12 +156,12 @@ class FleetKeys:
 
     @property
     def gone(self) -> str:
-        """Sorted set: workers that left or were buried, by the millisecond of it."""
+        """Sorted set: workers that left or were recovered, by the millisecond of it."""
         return f"{self.prefix}:{{fleet}}:gone"
 
     @property
     def scratch(self) -> str:
-        """Any type, for a moment: a worker that joins tries on it the commands that it needs."""
+        """Any type, during one script: a worker that joins tries its commands on this key."""
         return f"{self.prefix}:{{fleet}}:scratch"
 
     @property
@@ -181,12 +181,12 @@ class FleetKeys:
 
     @property
     def recovery_lock(self) -> str:
-        """Held for a few seconds by the process that buries the dead."""
+        """String: held for a few seconds by the process that recovers dead workers."""
         return f"{self.prefix}:{{fleet}}:recovery"
 
     @property
     def probe(self) -> str:
-        """Never written: rights are tried on it."""
+        """Never written: `relay check` tries rights on it."""
         return f"{self.prefix}:{{check}}:probe"
 
     @property

@@ -154,7 +154,7 @@ class Lane:
         self._policies(options)
 
     async def _run(self, name: str, own_keys: Sequence[str], *arguments: Argument) -> tuple[Any, bool]:
-        """The reply of a script, and whether it ran before all that was asked later.
+        """The reply of a script, and whether it ran before all commands that were sent later.
 
         `own_keys` are the keys that it declares besides those of the lane.
         """
@@ -215,7 +215,7 @@ class Lane:
         found = await self._command("HGET", self.keys.part("control"), batch_id)
         return found is not None and bytes(found) == sequence.encode()
 
-    async def enqueue_straight(
+    async def enqueue_direct(
         self,
         item: Message | FanOut | Malformed,
         queue: QueueKeys,
@@ -224,9 +224,9 @@ class Lane:
         in_order: bool,
         deferred: bool = False,
     ) -> Enqueued | None:
-        """Take an element that a wait has moved off a queue, and put what it says into the lane, in one step.
+        """Enqueue an element that a wait has moved off its queue, in one step.
 
-        None where it is not the first of those any more, or, if it is to go `in_order`, where batches that
+        Returns None if it is not the first of those any more or, if it is to go `in_order`, if batches that
         were taken before it may not be in their lanes yet. With `deferred`, the element is the first of those
         that wait for this lane. Not for a cluster.
         """

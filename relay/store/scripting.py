@@ -1,4 +1,4 @@
-"""The Lua scripts beside this module, loaded once and run by their digest."""
+"""The Lua scripts, read once per process and run by their digest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relay.store.script_text import FOLDER, read_script
 
 
 class Script:
-    """One script. Survives SCRIPT FLUSH and a failover: Redis gets the text again when it asks."""
+    """One script. If Redis does not have it, after SCRIPT FLUSH or a failover, it gets the text again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -26,16 +26,16 @@ class Script:
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
-        """The reply. Raises StoreError; the script may or may not have run in that case."""
+        """The reply. Raises StoreError; in that case the script may or may not have run."""
         reply, _ = await self.run_in_turn(client, keys, *arguments)
         return reply
 
     async def run_in_turn(
         self, client: Client, keys: Sequence[str], *arguments: Argument
     ) -> tuple[Any, bool]:
-        """The reply, and whether the script ran before all that was asked later.
+        """The reply, and whether the script ran before all commands that were sent later.
 
-        Not in a cluster, and not where Redis had to be given the text first. Raises StoreError.
+        It did not in a cluster, or if Redis needed the text first. Raises StoreError.
         """
         in_turn = not is_cluster(client)
         try:
@@ -52,12 +52,12 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """The script of that name, read once a process."""
+    """The script of that name."""
     return Script(name)
 
 
 def load_scripts() -> None:
-    """Read all scripts into memory: a worker goes on with its own when the package is replaced."""
+    """Read all scripts, so that a worker keeps its own if the package is replaced under it."""
     for path in FOLDER.iterdir():
         name, _, suffix = path.name.rpartition(".")
         if suffix == "lua":

@@ -74,7 +74,7 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
                 moved = await redis.lrange(queue.keys.staged, 0, -1)
                 first = moved[0] if moved else b"none"
                 item = plain_message(first.decode())
-                enqueued = await lane.enqueue_straight(item, queue.keys, first, in_order=True)
+                enqueued = await lane.enqueue_direct(item, queue.keys, first, in_order=True)
                 assert (enqueued is not None) == bool(moved and not batch.elements)
                 if enqueued is not None:
                     assert enqueued.left == len(moved) - 1 + await redis.llen(name)
@@ -82,7 +82,7 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
                     handled.append(first)
             elif step == "straight, but another one":
                 item = plain_message("another")
-                assert await lane.enqueue_straight(item, queue.keys, b"another", in_order=False) is None
+                assert await lane.enqueue_direct(item, queue.keys, b"another", in_order=False) is None
                 assert (await lane.claim(10)).claims == []
             elif step == "die":
                 await Queue(redis, "relay", name, "w2").requeue("w1")
@@ -128,9 +128,9 @@ async def test_what_goes_straight_waits_for_no_batch_unless_it_is_to_go_in_order
     await queue.take(most=1)
     assert await queue.wait(1) == b"second"
     message = plain_message("second")
-    assert await lane.enqueue_straight(message, queue.keys, b"second", in_order=True) is None
+    assert await lane.enqueue_direct(message, queue.keys, b"second", in_order=True) is None
     assert await queue.depth() == (1, 0)
-    enqueued = await lane.enqueue_straight(message, queue.keys, b"second", in_order=False)
+    enqueued = await lane.enqueue_direct(message, queue.keys, b"second", in_order=False)
     assert enqueued is not None
     assert (enqueued.accepted, enqueued.ready, enqueued.left) == (1, 1, 0)
     assert await queue.depth() == (0, 0)

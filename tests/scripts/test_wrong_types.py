@@ -143,7 +143,7 @@ async def enqueue_directly(scene: Scene) -> None:
     await scene.redis.delete(keys.staged)
     await scene.redis.rpush(keys.staged, "element")
     try:
-        await scene.lane.enqueue_straight(a_message("direct"), keys, b"element", in_order=True)
+        await scene.lane.enqueue_direct(a_message("direct"), keys, b"element", in_order=True)
     except StoreError:
         assert await scene.redis.lrange(keys.staged, 0, -1) == [b"element"]
         raise
@@ -423,9 +423,7 @@ async def test_a_lane_without_rights_leaves_the_element_in_its_queue(url: str) -
         try:
             async with Redis.from_url(url.replace("redis://", "redis://limited:p@"), protocol=2) as client:
                 with pytest.raises(StoreError, match=r"(?i)no permissions|NOPERM|access"):
-                    await a_lane(client).enqueue_straight(
-                        a_message("a"), queue.keys, b"element", in_order=True
-                    )
+                    await a_lane(client).enqueue_direct(a_message("a"), queue.keys, b"element", in_order=True)
         finally:
             await redis.acl_deluser("limited")
         assert await redis.lrange(queue.keys.staged, 0, -1) == [b"element"]
