@@ -72,6 +72,10 @@ class Source:
                 return args[0], args[1]
             case "logger" | "log" | "self._log", "log" | "msg" if self.path != LIBRARY_LINES:
                 raise AssertionError(f"{self.path}: {receiver}.{method}(): log by level")
+            case _, level if level in LEVELS and args and _is_prose(args[0]):
+                raise AssertionError(
+                    f"{self.path}: {receiver}.{method}(): call it `logger`, so that it is found"
+                )
         return None
 
     def _texts(self, expression: ast.expr, where: str) -> list[str]:
@@ -102,6 +106,13 @@ class Source:
             and function.name == (call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id)
             for text in self._texts(call.args[index], where)
         ]
+
+
+def _is_prose(expression: ast.expr) -> bool:
+    match expression:
+        case ast.Constant(value=str(text)):
+            return " " in text
+    return isinstance(expression, ast.JoinedStr)
 
 
 def _assigned(nodes: Iterable[ast.AST], name: str) -> list[str]:
@@ -168,3 +179,8 @@ def test_an_event_that_a_caller_passes_on_is_found() -> None:
     source = "def report(self, event):\n    thinned.log('error', event, 'a')\n\nself.report('it failed')"
     found = [(call.event, call.level) for call in Source(Path("module.py"), source).calls()]
     assert found == [("it failed", "error")]
+
+
+def test_a_logger_of_another_name_is_refused() -> None:
+    with pytest.raises(AssertionError, match="call it `logger`"):
+        list(Source(Path("module.py"), "trace.warning('the lane holds')").calls())
