@@ -164,3 +164,30 @@ async def test_a_sandbox_that_starts_again_knows_tokens_and_browsers_of_before(
                 await push(second, subscription)
                 stats = await second.get("stats")
     assert {name: counts["accepted"] for name, counts in stats.items()} == dict.fromkeys(providers, 1)
+
+
+async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    async def push(channel: str) -> str:
+        """The outcome of one broadcast."""
+        aps = {"timestamp": 1_800_001_000, "event": "update", "content-state": {"home": 1}}
+        element = {"reply_to": "receipts:1", "payload": {"channel_id": channel, "aps": aps}}
+        await redis.rpush("notifications", json.dumps(element))
+        _, text = await redis.blpop(["receipts:1"], timeout=120)
+        return str(json.loads(text)["outcome"])
+
+    async with sandbox(tmp_path / "keys") as running:
+        providers = {"apns": running.providers["apns"]}
+        queues = [{"name": "notifications", "provider": "apns"}]
+        config = write_config(tmp_path, redis_server.url, providers, queues)
+        created = await relay("apns", "channels", "create", "apns", "-c", str(config))
+        assert created.code == 0, created.err
+        channel = created.out.strip()
+        async with worker(config):
+            assert await push(channel) == "delivered"
+            deleted = await relay("apns", "channels", "delete", "apns", channel, "-c", str(config))
+            assert deleted.code == 0, deleted.err
+            assert await push(channel) == "unregistered"
+    ((_, feedback),) = await redis.xrange("relay:feedback")
+    assert feedback[b"target"].decode() == channel

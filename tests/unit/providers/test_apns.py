@@ -261,6 +261,37 @@ def test_a_broadcast_needs_a_topic_from_somewhere() -> None:
     assert an_apns(topic=None).check(a_broadcast({"headers": {"apns-topic": "com.example.app"}})) is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "base"),
+    [
+        ({}, "https://api-manage-broadcast.push.apple.com:2196"),
+        ({"environment": "sandbox"}, "https://api-manage-broadcast.sandbox.push.apple.com:2195"),
+        ({"url": "https://127.0.0.1:7/"}, "https://127.0.0.1:7"),
+        (
+            {"topic": "com.example.app.push-type.liveactivity"},
+            "https://api-manage-broadcast.push.apple.com:2196",
+        ),
+    ],
+)
+async def test_channels_are_managed_at_the_server_of_the_environment(
+    fields: dict[str, Any], base: str
+) -> None:
+    apns = an_apns(**fields)
+    apple = Apple(valid_from=0)
+    await apns.start(apple)
+    await apns.channels().delete(CHANNEL)
+    (request,) = apple.requests
+    assert (request.method, request.url) == ("DELETE", f"{base}/1/apps/com.example.app/channels")
+    assert (request.headers["apns-channel-id"], request.body) == (CHANNEL, b"")
+
+
+async def test_channels_need_the_topic_of_the_configuration() -> None:
+    apns = an_apns(topic=None)
+    await apns.start(Apple(valid_from=0))
+    with pytest.raises(UsageError, match=r"providers\.apns\.topic: missing"):
+        apns.channels()
+
+
 # Limits
 
 
