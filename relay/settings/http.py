@@ -1,4 +1,4 @@
-"""Options of providers that speak HTTP: TLS, a proxy, how many connections."""
+"""Options of providers that speak HTTP: TLS, proxy, number of connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from relay.settings.options import ProviderOptions
 from relay.settings.values import Count, Secret
 
-# No example of a URL with a password: whatever looks like one is masked in errors.
+# No example with a password, because errors mask everything that looks like one.
 _PROXY = "must be the URL of an HTTP proxy, such as http://127.0.0.1:3128, without a path"
 
 
@@ -75,13 +75,13 @@ class HttpOptions(ProviderOptions):
 
 
 def pem_text(text: str) -> str:
-    """A PEM with its line breaks: an environment variable often holds `\\n` for each of them."""
+    """A PEM with real line breaks. Environment variables often hold `\\n` instead."""
     return text.replace("\\n", "\n") if "-----BEGIN" in text else text
 
 
 def _certificates(pem: Secret) -> list[bytes]:
     """The public keys of PEM certificates, in DER. Raises ValueError."""
-    from cryptography import x509  # not needed where nothing of this is set
+    from cryptography import x509  # slow to import, and seldom needed
 
     try:
         found = x509.load_pem_x509_certificates(pem.get_secret_value().encode())
@@ -111,7 +111,7 @@ def _der(key: object) -> bytes:
 
 
 def _check_proxy(url: str) -> None:
-    """Raises ValueError without a word of the URL: it may hold a password."""
+    """Raises ValueError. The error does not quote the URL, which may hold a password."""
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -1,6 +1,6 @@
 """The configuration file as a whole. Durations are in seconds, sizes in bytes.
 
-`Settings` says what each field may hold; what fields say about each other is in `checks`.
+`Settings` validates each field on its own. `checks` validates fields against each other.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ Names = Annotated[
         }
     ),
 ]
-"""One name or a list of them."""
+"""One name, or a list of names."""
 
 
 def _check_token(token: Secret | None) -> Secret | None:
@@ -124,14 +124,14 @@ class RedisSettings(Options):
         return mask_url(self.url.get_secret_value())
 
     def is_same_server(self, other: RedisSettings) -> bool:
-        """Whether only user and password differ, which a running worker reads again."""
+        """Return True if only user and password differ, which a running worker rereads."""
         return (_without_credentials(self.url), self.prefix) == (
             _without_credentials(other.url),
             other.prefix,
         )
 
     def read_url(self) -> str:
-        """The URL as `url_file` holds it now. Raises ValueError if there is none."""
+        """The current URL in `url_file`. Raises ValueError if it holds none."""
         if self._url_file is None:
             return self.url.get_secret_value()
         return check_redis_url(Secret(read_secret(self._url_file, SecretFiles()))).get_secret_value()
@@ -163,7 +163,7 @@ class QueueSettings(Options):
     """The largest element. A larger one becomes a dead letter."""
 
     def admits(self, provider: str) -> bool:
-        """Whether messages of this queue may name a provider."""
+        """Return True if messages of this queue may name the provider."""
         if self.providers is None:
             return self.provider in (None, provider)
         return provider == self.provider or "*" in self.providers or provider in self.providers
@@ -184,7 +184,7 @@ class AdminSettings(Options):
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Host (IPv6 without brackets) and port, or None for off."""
+        """Host (IPv6 without brackets) and port, or None if the admin port is off."""
         if self.listen is None:
             return None
         host, _, port = self.listen.rpartition(":")
@@ -230,25 +230,25 @@ class Settings(Options):
 
     @property
     def own_names(self) -> OwnNames:
-        """The names in Redis that no message may write to."""
+        """The names in Redis that messages must not write to."""
         receipts = {pattern for queue in self.queues for pattern in queue.reply_to if pattern != "*"}
         queues = frozenset(queue.name for queue in self.queues)
         return OwnNames(self.redis.prefix, queues, tuple(sorted(receipts)))
 
     @property
     def path(self) -> Path | None:
-        """The file that these settings come from; None where no file was read."""
+        """The file that these settings were read from, or None."""
         return self._path
 
     @property
     def secret_files(self) -> tuple[Path, ...]:
-        """The files that hold secrets: each `X_file`, and the configuration itself if it holds one."""
+        """The files with secrets: each `X_file`, and the configuration itself if it holds a secret."""
         return self._secret_files
 
     def read_from(
         self, path: Path, files: Mapping[tuple[str | int, ...], Path], *, holds_secrets: bool
     ) -> Settings:
-        """The same settings, read from `path` and from the `files` of their secrets."""
+        """A copy that remembers its `path` and the `files` of its secrets."""
         settings = self.model_copy(update={"redis": self.redis.model_copy()})
         settings._path = path
         settings._secret_files = (*([path] if holds_secrets else []), *dict.fromkeys(files.values()))
@@ -257,7 +257,7 @@ class Settings(Options):
 
 
 def is_loopback(listen: str) -> bool:
-    """Whether only this host can reach `listen` (host:port)."""
+    """Return True if only this host can reach `listen` (host:port)."""
     host = listen.rpartition(":")[0].strip("[]")
     if host == "localhost":
         return True

@@ -12,11 +12,11 @@ from relay.settings.values import Count, Duration, Rates, Switch
 Share = Annotated[float, Strict(), Field(ge=0, le=0.5)]
 
 BURST_SECONDS = 0.1
-"""Seconds' worth of a rate that may go out at once where `burst` says nothing."""
+"""The default burst, in seconds of the rate."""
 
 
 class Options(BaseModel):
-    """The base of every section of the file: no unknown keys, no change once it is read."""
+    """The base of every section of the file. It allows no unknown keys, and is immutable."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -123,22 +123,22 @@ class ProviderOptions(Options):
 
     @property
     def each_destination(self) -> bool:
-        """Whether the rate is one for each destination, and not one for all."""
+        """Whether each destination has a rate of its own."""
         return False
 
     def redis_names(self) -> Mapping[str, str]:
-        """The options that name a key or a channel in Redis, each with that name: none may be relay's own."""
+        """The options that name a key or channel in Redis, with these names. None may be relay's own."""
         return {}
 
     def warnings(self) -> Sequence[str]:
-        """Settings that are allowed but seldom right, each with what to do; `relay check` prints them."""
+        """Warnings about allowed but unwise settings, each with a remedy. `relay check` prints them."""
         return ()
 
     def bursts(self) -> tuple[int, ...]:
-        """The bucket's size in messages, one for each rate."""
+        """The size of each rate's bucket, in messages."""
         if self.burst is not None:
             return (self.burst,) * len(self.rate)
-        # The grain of a float must not turn 10 into 9.
+        # Rounding of floats must not turn 10 into 9.
         return tuple(max(1, int(rate.per_second * BURST_SECONDS + 1e-9)) for rate in self.rate)
 
 

@@ -105,7 +105,7 @@ def _walk(schema: Schema, change: Callable[[Schema], None]) -> None:
     for definition in schema.get("$defs", {}).values():
         _walk(definition, change)
     for name, part in schema.get("properties", {}).items():
-        if name != "type":  # which adapter it is can't be left to the environment
+        if name != "type":  # the adapter must not come from the environment
             _walk(part, change)
             change(part)
     for part in (schema.get("items"), schema.get("additionalProperties")):
@@ -117,7 +117,7 @@ def _walk(schema: Schema, change: Callable[[Schema], None]) -> None:
 
 
 def _admit_references(schema: Schema) -> None:
-    """Where a value must have a form, `${NAME}` may stand for it as well."""
+    """Allow `${NAME}` for every value that must have a form."""
     if not _is_formed(schema):
         return
     form = {key: schema.pop(key) for key in list(schema) if key not in _NOTES}
