@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from relay.engine.intake import batch_id_of, finish_batch
+from relay.engine.batch_recovery import BatchRecovery
 from relay.engine.parts import Parts
 from relay.engine.repeats import redis_trouble, thinned
 from relay.engine.router import Router
@@ -233,24 +233,18 @@ class Recovery:
         silences = self._silences.look(members, time.monotonic())
         # A recoverer that died beside us counts at once: its successor may start long before its lease ends.
         living = [member.profile.worker for member in members if not self._is_dead(member.profile, silences)]
-        return await finish_batch(
-            self._queue(name, worker),
-            router,
-            self._lanes,
-            worker,
-            self._replicas,
-            self._profile.worker,
-            living,
-        )
+        queue, recoverer = self._queue(name, worker), self._profile.worker
+        return await BatchRecovery(queue, router, self._lanes, self._replicas, recoverer).run(living)
 
     def _queue(self, name: str, worker: str = "") -> Queue:
         return Queue(self._client, self._prefix, name, worker or self._profile.worker)
 
     async def _forget(self, profile: Profile) -> None:
-        # Not when it is buried: if it wakes it must not put a batch into a lane for a second time.
-        batch_ids = [batch_id_of(profile.worker, queue) for queue in self._queues_of(profile)]
+        # Not as soon as it is recovered: if it wakes up it must not enqueue a fetch for a second time.
+        worker, queues = profile.worker, self._queues_of(profile)
         for name in self._lanes_of(profile):
-            await self._contained(f"lane {name}", partial(self._lane(name).forget_batches, batch_ids))
+            forget = partial(self._lane(name).forget_worker, worker, queues)
+            await self._contained(f"lane {name}", forget)
         await self._fleet.forget(profile.worker)
 
     def _queues_of(self, profile: Profile) -> Sequence[str]:

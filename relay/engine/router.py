@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import translate
 from types import MappingProxyType
 
@@ -29,24 +29,22 @@ from relay.provider import Provider
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
 from relay.settings.values import format_duration
-from relay.store.lane import Malformed, Refusal
-from relay.store.queue import BATCH_BYTES, Limits
+from relay.store.lane import Item, Malformed, Refusal, is_ordered
+from relay.store.queue import FETCH_BYTES, Ack, Fetch, Limits
 from relay.text import LONGEST_REASON
-
-Item = Message | FanOut | Malformed | Refusal
 
 
 def limits(queue: QueueSettings) -> Limits:
-    """The sizes above which no worker reads an element of a queue.
+    """Return the sizes above which no worker reads an element of a queue.
 
-    Up to the size of a batch it does, so that dead letters keep the order of the queue.
+    Workers read elements up to the size of a fetch, so that dead letters keep the order of the queue.
     """
-    longest = max(queue.max_size, BATCH_BYTES)
+    longest = max(queue.max_size, FETCH_BYTES)
     return Limits(queue.max_size, longest, longest + TARGETS_SIZE, queue.provider)
 
 
 class Router:
-    """Decides where an element goes. Pure, but for the clock."""
+    """Decides where an element goes. Pure, except for the clock."""
 
     def __init__(
         self,
@@ -55,7 +53,7 @@ class Router:
         adapters: Mapping[str, Provider[ProviderOptions]] = MappingProxyType({}),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`adapters` by provider: they know about targets and destinations."""
+        """`adapters` by provider define the field of a target and the destination of a message."""
         self._queue = queue
         self._is_bare = queue.format == "bare"
         self._is_scoped = queue.scope == "queue"
@@ -72,7 +70,7 @@ class Router:
         self._clock = clock
 
     def route(self, element: bytes) -> tuple[str | None, Message | FanOut | Malformed]:
-        """The provider that the element is for (None: it has none) and the item for its lane."""
+        """Return the provider of an element (None: it has none) and the item for its lane."""
         try:
             return self._message(element)
         except MessageError as error:
@@ -89,11 +87,11 @@ class Router:
             )
             return self._malformed(element, f"relay failed to read it: {type(error).__name__}: {error}")
 
-    def sort(self, batch: Sequence[bytes]) -> tuple[dict[str, list[Item]], list[tuple[str, bytes]]]:
-        """A batch by provider, and as (reason, raw bytes) those elements that belong to none."""
+    def sort(self, elements: Sequence[bytes]) -> tuple[dict[str, list[Item]], list[tuple[str, bytes]]]:
+        """Return the items by provider, and elements that belong to no provider as (reason, raw bytes)."""
         by_lane: dict[str, list[Item]] = {}
         rejected: list[tuple[str, bytes]] = []
-        for element in batch:
+        for element in elements:
             provider, item = self.route(element)
             if isinstance(item, Malformed):
                 filed = provider or self._queue.name
@@ -107,11 +105,23 @@ class Router:
                     by_lane.setdefault(self._any_provider, []).append(receipt)
         return by_lane, rejected
 
-    def select(self, batch: Sequence[bytes], providers: Collection[str]) -> list[tuple[str, bytes]]:
-        """The elements of a batch that are for some of the providers, as (provider, raw bytes)."""
+    def acknowledge(
+        self,
+        fetch: Fetch,
+        by_lane: Iterable[str],
+        rejected: Sequence[tuple[str, bytes]],
+        *,
+        refused: Collection[str],
+    ) -> Ack:
+        """Return the acknowledgement of a fetch that went into its lanes, except those that refused it."""
+        accepted = [provider for provider in by_lane if provider not in refused]
+        return Ack(fetch.sequence, accepted, rejected, self._select(fetch.elements, refused))
+
+    def _select(self, elements: Sequence[bytes], providers: Collection[str]) -> list[tuple[str, bytes]]:
+        """Return the elements for some of the providers, as (provider, raw bytes)."""
         if not providers:
             return []
-        routed = ((self.route(element)[0], element) for element in batch)
+        routed = ((self.route(element)[0], element) for element in elements)
         return [(provider, element) for provider, element in routed if provider and provider in providers]
 
     def _malformed(self, element: bytes, reason: str) -> tuple[str | None, Malformed]:
@@ -134,8 +144,7 @@ class Router:
 
     def _message(self, element: bytes) -> tuple[str, Message | FanOut]:
         queue, now = self._queue, self._clock()
-        if len(element) > queue.max_size:
-            self._check_large(element)
+        needs_fan_out = self._check_size(element)
         named: str | None = None
         if self._is_bare:
             message = parse_bare(element, queue.name, now, self._priority)
@@ -157,9 +166,9 @@ class Router:
         if rules.target_field:
             item = split(message, rules.target_field, rules.chunk_size)
             if isinstance(item, FanOut):
-                self._check_size(len(item.message.payload_json))
                 return provider, item
-        self._check_size(len(element))
+        if needs_fan_out:
+            raise self._too_large(len(element))
         if rules.destination is not None:
             message = msgspec.structs.replace(message, destination=rules.destination(message))
         return provider, message
@@ -181,23 +190,30 @@ class Router:
                 f"{format_duration(queue.max_delay)} (`max_delay` of the queue)"
             )
 
-    def _check_size(self, size: int) -> None:
-        if size > self._queue.max_size:
-            raise MessageError(
-                f"{size} bytes; the queue {self._queue.name!r} takes at most {self._queue.max_size}"
-            )
+    def _check_size(self, element: bytes) -> bool:
+        """Raise MessageError for an element that is too large, before anything of it is decoded.
 
-    def _check_large(self, element: bytes) -> None:
-        """Refuse what is too large even without its targets, and before anything of it is decoded."""
+        The targets of a fan-out do not count. Returns True if the element is too large unless it is a fan-
+        out.
+        """
         size, most = len(element), self._queue.max_size
+        if size <= most:
+            return False
         targets = size_of_targets(element, bare=self._is_bare) if size <= most + TARGETS_SIZE else 0
-        self._check_size(size - targets)
+        if size - targets > most:
+            raise self._too_large(size - targets)
         values = element.count(b",") + element.count(b"[") + element.count(b"{")
         if values > MAX_VALUES:
             raise MessageError(f"payload.targets: {values} values or more; there may be {MAX_VALUES}")
+        return True
+
+    def _too_large(self, size: int) -> MessageError:
+        return MessageError(
+            f"{size} bytes; the queue {self._queue.name!r} takes at most {self._queue.max_size}"
+        )
 
     def _refusal_of_reply_to(self, key: str) -> str:
-        """Why no receipt may go to a list; empty: it may."""
+        """Return why no receipt may go to a list, or an empty text if one may."""
         if key in self._queues:
             return f"reply_to: {_short(key)} is a queue; its receipts would be taken for messages"
         if is_reserved(self._prefix, key):
@@ -231,11 +247,6 @@ def _with_expiry(message: Message, ttl: float) -> Message:
     return msgspec.structs.replace(message, expires_at=message.created_at + ttl)
 
 
-def is_ordered(by_lane: Mapping[str, Sequence[Item]]) -> bool:
-    """Whether any of these messages must not be overtaken by one that was pushed later."""
-    for items in by_lane.values():
-        for item in items:
-            message = item.message if isinstance(item, FanOut) else item
-            if isinstance(message, Message) and (message.ordering_key or message.collapse_key):
-                return True
-    return False
+def is_any_ordered(by_lane: Mapping[str, Sequence[Item]]) -> bool:
+    """Whether any of these items must not be overtaken by one that was pushed later."""
+    return any(is_ordered(item) for items in by_lane.values() for item in items)

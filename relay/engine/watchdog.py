@@ -75,7 +75,7 @@ class Watchdog:
     def troubles(self) -> list[str]:
         """One line for each stall, and for each queue that Redis has refused for longer than `patience`."""
         now = time.monotonic()
-        refused = ((intake.queue.name, intake.refused) for intake in self._intakes)
+        refused = ((intake.queue.name, intake.progress.refused) for intake in self._intakes)
         return [
             *self._stalls(),
             *(
@@ -94,7 +94,7 @@ class Watchdog:
         for intake in self._intakes:
             name = intake.queue.name
             since = self._starving[name][1] if name in self._starving else now
-            if (silent := now - intake.answered) > self._patience:
+            if (silent := now - intake.progress.answered_at) > self._patience:
                 found.append(f"queue {name}: no answer for {silent:.0f} s")
             elif now - since > self._patience:
                 found.append(f"queue {name}: elements wait for {now - since:.0f} s, and none comes")
@@ -112,7 +112,7 @@ class Watchdog:
                 waiting, _ = await intake.queue.depth(())
             except StoreError:
                 continue
-            if not waiting or not intake.waiting:
+            if not waiting or not intake.progress.waiting:
                 self._starving.pop(name, None)
-            elif name not in self._starving or self._starving[name][0] != intake.taken:
-                self._starving[name] = (intake.taken, time.monotonic())
+            elif name not in self._starving or self._starving[name][0] != intake.progress.fetched:
+                self._starving[name] = (intake.progress.fetched, time.monotonic())

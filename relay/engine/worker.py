@@ -23,6 +23,7 @@ from relay.engine.forwarder import Forwarder
 from relay.engine.heartbeat import Heartbeat
 from relay.engine.intake import Intake
 from relay.engine.janitor import Janitor
+from relay.engine.lane_writer import Listeners
 from relay.engine.parts import Parts
 from relay.engine.recovery import Recovery, machine
 from relay.engine.repeats import redis_trouble
@@ -120,11 +121,8 @@ class Worker:
                 Queue(client, prefix, queue.name, name, limits(queue)),
                 Router(queue, settings, self.providers),
                 self.lanes,
-                worker=name,
                 replicas=self._replicas,
-                on_arrival=self._on_arrival,
-                on_ready=self._on_ready,
-                on_letters=self._forwarder.call,
+                listeners=Listeners(self._on_arrival, self._on_ready, self._forwarder.call),
             )
             for queue in settings.queues
         ]
@@ -372,7 +370,7 @@ class Worker:
     async def _leave_lane(self, provider: str) -> None:
         lane = self.lanes[provider]
         await lane.release()
-        await lane.forget_batches([intake.batch_id for intake in self.intakes])
+        await lane.forget_worker(self.profile.worker, self.profile.queues)
         while await self._forwarder.forward(provider):
             pass
 

@@ -38,6 +38,21 @@ LANE_PARTS: Mapping[str, str] = {
 """The parts of a lane, each with the type of its key. Scripts get those that they name, in this order."""
 
 
+def lane_base(prefix: str, provider: str) -> str:
+    """The beginning of every key of a lane."""
+    return f"{prefix}:{{{provider}}}:"
+
+
+def control_key(prefix: str, provider: str) -> str:
+    """The control hash of a lane."""
+    return lane_base(prefix, provider) + "control"
+
+
+def batch_id_of(worker: str, queue: str) -> str:
+    """The field of a control hash that holds the sequence number of a worker's last batch from a queue."""
+    return f"batch:{worker}:{queue}"
+
+
 @dataclass(frozen=True, slots=True)
 class LaneKeys:
     """The keys of one provider's lane. `shared` is in the order of `LANE_PARTS`."""
@@ -47,7 +62,7 @@ class LaneKeys:
 
     @classmethod
     def of(cls, prefix: str, provider: str) -> LaneKeys:
-        base = f"{prefix}:{{{provider}}}:"
+        base = lane_base(prefix, provider)
         return cls(tuple(base + part for part in LANE_PARTS), base)
 
     def of_script(self, parts: Collection[str]) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ from relay.errors import StoreError
 from relay.message import Message
 from relay.message.fan_out import FanOut, expand
 from relay.redis_client.client import TROUBLE, Argument, Client, ask, describe
+from relay.redis_client.replication import Replicas
 from relay.settings.options import ProviderOptions
-from relay.store.keys import LaneKeys, QueueKeys
+from relay.store.keys import LaneKeys, batch_id_of
+from relay.store.queue import Queue
 from relay.store.record import is_plain, pack, unpack
 from relay.store.scripting import script
 
@@ -51,21 +53,33 @@ class Refusal:
     provider: str
 
 
+Item = Message | FanOut | Malformed | Refusal
+"""One element of a queue, as its lane gets it."""
+
+
+def is_ordered(item: Item) -> bool:
+    """Whether no item that was pushed later may overtake this one."""
+    message = item.message if isinstance(item, FanOut) else item
+    return isinstance(message, Message) and bool(message.ordering_key or message.collapse_key)
+
+
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of a batch, in numbers of messages. `in_turn`: a claim that was asked for later has seen
-    it; `ready`: all in the lane that may go now, as far as rate and holds allow; `letters`: receipts to
-    forward, if this batch wrote some; `left`: elements in the queue that it was taken straight from."""
+    """The effect of an enqueue, in numbers of messages."""
 
     in_turn: bool
+    """Whether a claim that was asked for later has seen the messages."""
     accepted: int
     duplicates: int
     collapsed: int
     dropped: int
     malformed: int
     ready: int
+    """All messages of the lane that may go now, as far as rate and holds allow."""
     letters: int
-    left: int
+    """Receipts to forward, if this enqueue wrote some."""
+    left: int = 0
+    """Elements left in the queue, if this one came directly from it."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -201,12 +215,10 @@ class Lane:
             }
         )
 
-    async def enqueue(
-        self, batch: Iterable[Message | FanOut | Malformed | Refusal], batch_id: str = "", sequence: str = ""
-    ) -> Enqueued:
-        """Put a batch into the lane, in its order. With a `batch_id`, the same `sequence` counts once."""
+    async def enqueue(self, items: Iterable[Item], batch_id: str = "", sequence: str = "") -> Enqueued:
+        """Enqueue items in their order. With a `batch_id`, the same `sequence` counts once."""
         reply, in_turn = await self._run(
-            "enqueue", (), self._enqueue_policy, batch_id, sequence, *_items(batch)
+            "enqueue", (), self._enqueue_policy, batch_id, sequence, *_arguments(items)
         )
         return Enqueued(in_turn, *reply)
 
@@ -215,31 +227,33 @@ class Lane:
         found = await self._command("HGET", self.keys.part("control"), batch_id)
         return found is not None and bytes(found) == sequence.encode()
 
-    async def enqueue_direct(
-        self,
-        item: Message | FanOut | Malformed,
-        queue: QueueKeys,
-        element: bytes,
-        *,
-        in_order: bool,
-        deferred: bool = False,
-    ) -> Enqueued | None:
-        """Enqueue an element that a wait has moved off its queue, in one step.
+    async def enqueue_direct(self, item: Item, queue: Queue, element: bytes) -> Enqueued | None:
+        """Move an element that a wait has staged into this lane, in one script.
 
-        Returns None if it is not the first of those any more or, if it is to go `in_order`, if batches that
-        were taken before it may not be in their lanes yet. With `deferred`, the element is the first of those
-        that wait for this lane. Not for a cluster.
+        Returns None if the element is no longer the first staged one, or if its order counts and earlier
+        fetches may not be in their lanes yet. Not for a cluster.
         """
-        waiting = queue.deferred_for(self.provider) if deferred else queue.staged
+        return await self._enqueue_first(item, queue.keys.staged, queue, element)
+
+    async def enqueue_deferred(self, item: Item, queue: Queue, element: bytes) -> Enqueued | None:
+        """The same for the first of the elements that wait for this lane; earlier fetches do not matter."""
+        return await self._enqueue_first(item, queue.keys.deferred_for(self.provider), queue, element)
+
+    async def _enqueue_first(self, item: Item, source: str, queue: Queue, element: bytes) -> Enqueued | None:
+        in_order = source == queue.keys.staged and is_ordered(item)
         reply, in_turn = await self._run(
             "enqueue",
-            (waiting, queue.outstanding, queue.queue),
+            (source, queue.keys.outstanding, queue.name),
             self._enqueue_policy,
             "in order" if in_order else "",
             element,
-            *_items([item]),
+            *_arguments([item]),
         )
         return None if reply is None else Enqueued(in_turn, *reply)
+
+    async def wait_for_replica(self, replicas: Replicas) -> None:
+        """In a cluster: return when a replica has what was written to this lane so far."""
+        await replicas.follow(self.keys.replicated)
 
     async def claim(self, wanted: int) -> Claimed:
         """Take up to `wanted` messages, as far as rate, pause and hold allow."""
@@ -340,9 +354,9 @@ class Lane:
             "throttles",
         )
 
-    async def forget_batches(self, batch_ids: Sequence[str]) -> None:
-        """Drop the batch ids of a worker that is gone."""
-        if batch_ids:
+    async def forget_worker(self, worker: str, queues: Iterable[str]) -> None:
+        """Forget the last fetches of a worker that is gone."""
+        if batch_ids := [batch_id_of(worker, queue) for queue in queues]:
             await self._command("HDEL", self.keys.part("control"), *batch_ids)
 
     async def check_keys(self) -> None:
@@ -386,10 +400,10 @@ class Lane:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
 
 
-def _items(batch: Iterable[Message | FanOut | Malformed | Refusal]) -> list[str | bytes | int]:
-    """As `enqueue.lua` takes them."""
+def _arguments(items: Iterable[Item]) -> list[str | bytes | int]:
+    """The arguments of `enqueue.lua` for these items."""
     arguments: list[str | bytes | int] = []
-    for item in batch:
+    for item in items:
         if isinstance(item, Message):
             arguments += (item.priority, pack(item))
         elif isinstance(item, FanOut):

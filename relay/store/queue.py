@@ -1,4 +1,4 @@
-"""One of the applications' lists as one worker sees it: take elements without ever losing one."""
+"""One of the applications' lists as one worker sees it: fetch, acknowledge and requeue elements."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from relay.redis_client.client import TROUBLE, Client, ask, describe, heed_cance
 from relay.redis_client.connection import Channel
 from relay.redis_client.slots import SlotChannel
 from relay.redis_client.topology import Topology, is_cluster
-from relay.store.keys import LaneKeys, QueueKeys
+from relay.store.keys import LaneKeys, QueueKeys, batch_id_of, control_key
 from relay.store.scripting import script
 
-BATCH = 200
-"""Elements that one take hands out, where it is not asked for another number."""
+FETCH_SIZE = 200
+"""Default for the most elements of a fetch."""
 
-BATCH_BYTES = 1 << 20
-"""Bytes after which a batch is full: bounds a worker's memory, whatever lies on the list."""
+FETCH_BYTES = 1 << 20
+"""A fetch is full after this many bytes, which bounds a worker's memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What is on a worker's processing list. `preceding` is how many batches of the queue that were taken
-    before it are not yet in their lanes; `sequence` is '' if there is nothing. `deferred` are the providers
-    with elements that wait for their lanes; `too_large` the sizes of elements that became dead letters."""
+class Fetch:
+    """The elements on a worker's processing list."""
 
     sequence: str
+    """The number of this fetch; empty if there are no elements."""
     preceding: int
+    """Earlier fetches of the queue, by any worker, that are not acknowledged yet."""
     elements: Sequence[bytes]
     deferred: frozenset[str] = frozenset()
+    """Providers with elements that wait for their lanes."""
     too_large: Sequence[int] = ()
+    """Sizes of elements that became dead letters inside Redis."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A batch that is in its lanes: its number, their control hashes, and the field of these that says so.
-
-    `rejected` are its elements that belong to no provider, as (reason, raw bytes): they are filed under the
-    queue's name. `deferred` are those whose lanes refuse messages, as (provider, raw bytes).
-    """
+class Ack:
+    """A fetch whose elements are all in their places, so that the queue may forget it."""
 
     sequence: str
-    lanes: Sequence[str] = ()
-    batch_id: str = ""
+    providers: Sequence[str] = ()
+    """The lanes that got elements of it."""
     rejected: Sequence[tuple[str, bytes]] = ()
+    """Elements that belong to no provider, as (reason, raw bytes), to be filed under the queue's name."""
     deferred: Sequence[tuple[str, bytes]] = ()
+    """Elements whose lanes refuse messages, as (provider, raw bytes)."""
 
 
-NOTHING = Done("")
+NO_ACK = Ack("")
 
-LONGEST_WAITED_FOR = 16 * 1024
-"""Bytes of an element that `wait` returns: a longer one stays in Redis until it is taken."""
+MAX_WAIT_BYTES = 16 * 1024
+"""The longest element that `wait` returns: a longer one stays in Redis until it is fetched."""
 
 TOO_LONG = b""
 """Returned by `wait` for an element that is longer than that."""
 
-MOST_RETRIED = 100
-"""Elements that waited for a lane and are tried again in one go."""
+MAX_RETRIED = 100
+"""Deferred elements that are retried in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,17 @@ class Queue:
     ) -> None:
         self.name = name
         self.keys = QueueKeys.of(prefix, name)
+        self.batch_id = batch_id_of(worker, name)
         self._client = client
+        self._prefix = prefix
         self._worker = worker
         self.is_beside_lanes = Topology.of(client).is_one
         """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
         # A wait would hold up whatever else goes over its connection.
         self._waits = (
-            Channel(client.connection_pool, longest=LONGEST_WAITED_FOR)
+            Channel(client.connection_pool, longest=MAX_WAIT_BYTES)
             if not is_cluster(client)
-            else SlotChannel(client, name, longest=LONGEST_WAITED_FOR)
+            else SlotChannel(client, name, longest=MAX_WAIT_BYTES)
         )
         self._limits = limits or Limits(0, 0, 0)
         self._too_large_in = (self.keys.rejected, self.keys.last_sequence)
@@ -101,12 +103,12 @@ class Queue:
             self._too_large_in = (lane.part("dead"), lane.part("control"))
 
     async def wait(self, seconds: float) -> bytes | None:
-        """The next element, which is still to be taken; None if none came within `seconds`.
+        """Return the next element, which is still to be fetched, or None if none came within `seconds`.
 
-        TOO_LONG for a long one, which does not enter this process's memory.
+        Returns TOO_LONG for a long element, which does not enter this process's memory.
 
-        The element is moved aside, from where whoever takes next takes first: it keeps its place, and this
-        worker may die or be cut off without holding it.
+        Redis moves the element to the staged list, from which every fetch starts: the element keeps its place
+        even if this worker dies or loses its connection.
         """
         try:
             element: bytes | None = await self._waits.ask(
@@ -115,21 +117,20 @@ class Queue:
         except TROUBLE as error:
             raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
         except asyncio.CancelledError:
-            await self._waits.close()  # Redis hears that nobody waits
+            await self._waits.close()  # so that Redis moves no element for this wait
             raise
         heed_cancellation()
         return element
 
-    async def take(self, done: Done = NOTHING, *, most: int = BATCH) -> Batch:
-        """Forget what is done, and get the next batch of up to `most` elements.
+    async def fetch(self, ack: Ack = NO_ACK, *, most: int = FETCH_SIZE) -> Fetch:
+        """Forget the acknowledged fetch, and return the next one of up to `most` elements.
 
-        What is on the processing list and is not just that, or of which a lane no longer has its part after a
-        failover, is handed out again first.
+        Elements on the processing list come first, unless they are acknowledged and every lane still has its
+        part of them after a failover.
         """
-        keys = self.keys
-        # In a cluster the lanes may lie on other nodes; then replicas are waited for.
-        lanes = done.lanes if self.is_beside_lanes else ()
-        limits = self._limits
+        keys, limits = self.keys, self._limits
+        # The lanes of a cluster may lie on other nodes; there the intake waits for replicas instead.
+        providers = ack.providers if self.is_beside_lanes else ()
         sequence, preceding, deferred, too_large, *elements = await script("fetch").run(
             self._client,
             (
@@ -142,65 +143,65 @@ class Queue:
                 keys.last_sequence,
                 keys.deferred,
                 *self._too_large_in,
-                *lanes,
+                *(control_key(self._prefix, provider) for provider in providers),
             ),
             self._worker,
-            done.sequence,
+            ack.sequence,
             most,
-            BATCH_BYTES,
-            done.batch_id,
+            FETCH_BYTES,
+            self.batch_id,
             limits.longest,
             limits.with_targets,
             self.name,
             int(self._counts_too_large),
             limits.max_size,
-            len(done.rejected),
-            *(part for pair in (*done.rejected, *done.deferred) for part in pair),
+            len(ack.rejected),
+            *(part for pair in (*ack.rejected, *ack.deferred) for part in pair),
         )
-        lanes_that_refuse = frozenset(name.decode() for name in deferred)
-        return Batch(sequence.decode(), preceding, elements, lanes_that_refuse, too_large)
+        names = frozenset(name.decode() for name in deferred)
+        return Fetch(sequence.decode(), preceding, elements, names, too_large)
 
     async def preceding(self, sequence: str) -> int:
-        """How many batches that were taken before this one are not yet in their lanes."""
+        """Return the number of earlier fetches that are not acknowledged yet."""
         try:
             return int(await self._client.zcount(self.keys.outstanding, "-inf", f"({sequence}"))
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
     async def requeue(self, worker: str | None = None) -> None:
-        """Put what a worker (default: this one) has taken back to the head of the queue."""
+        """Return the elements that a worker (default: this one) has fetched to the head of the queue."""
         worker = worker or self._worker
         keys = self.keys
         lists = (keys.staged, keys.processing(worker), keys.sequence(worker), keys.outstanding)
-        while await script("requeue").run(self._client, lists, worker, BATCH):
+        while await script("requeue").run(self._client, lists, worker, FETCH_SIZE):
             pass
 
     async def deferred(self, provider: str) -> list[bytes]:
-        """The oldest elements that wait for a lane."""
-        return list(await self._command("LRANGE", self.keys.deferred_for(provider), 0, MOST_RETRIED - 1))
+        """Return the oldest elements that wait for a lane."""
+        return list(await self._command("LRANGE", self.keys.deferred_for(provider), 0, MAX_RETRIED - 1))
 
     async def undefer(self, provider: str) -> bool:
-        """Let the oldest element that waits for a lane be taken again like a new one. False if none waits."""
+        """Queue the oldest element that waits for a lane like a new one. Returns False if none waits."""
         keys = self.keys
         return bool(await script("undefer").run(self._client, (keys.deferred_for(provider), keys.staged)))
 
     async def begin_recovery(self, recoverer: str) -> set[str]:
-        """Remember that a worker begins to finish this worker's batch; all that have begun so far."""
+        """Note that a worker begins to recover this worker's fetch. Returns all that have begun so far."""
         key = self.keys.recoverers(self._worker)
         await self._command("HSET", key, recoverer, "")
         return {name.decode() for name in await self._command("HKEYS", key)}
 
     async def end_recovery(self) -> None:
-        """Forget who has tried to finish this worker's batch."""
+        """Forget the workers that have begun to recover this worker's fetch."""
         await self._command("DEL", self.keys.recoverers(self._worker))
 
     async def pop_first(
         self, element: bytes, recoverers: Sequence[str], *, reason: str = "", waits_for: str = ""
     ) -> bool:
-        """Take the first element off the processing list, because it is in its lane.
+        """Remove the first element from the processing list, because it is in its lane.
 
         With a `reason` it becomes a dead letter; with `waits_for` it waits for the lane of that provider.
-        Returns False if it is no longer the first. `recoverers` have begun to finish the rest.
+        Returns False if it is no longer the first. `recoverers` have begun to recover the rest.
         """
         keys = self.keys
         lists = (
@@ -222,7 +223,7 @@ class Queue:
             raise StoreError(f"{command}: {describe(error)}") from error
 
     async def holders(self) -> list[str]:
-        """The workers that have batches out."""
+        """Return the workers that have fetches that are not acknowledged yet."""
         try:
             names: Any = await self._client.zrange(self.keys.outstanding, 0, -1)
             return [name.decode() for name in names]
@@ -230,7 +231,7 @@ class Queue:
             raise StoreError(describe(error)) from error
 
     async def depth(self, workers: Collection[str] = ()) -> tuple[int, int]:
-        """(elements that wait for a worker or for their lane, elements that `workers` have taken)."""
+        """Return the elements that wait for a worker or a lane, and those that `workers` have fetched."""
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.llen(self.name)
@@ -238,17 +239,17 @@ class Queue:
                 for worker in workers:
                     pipe.llen(self.keys.processing(worker))
                 pipe.hkeys(self.keys.deferred)
-                waiting, staged, *taken, lanes = await pipe.execute()
+                waiting, staged, *fetched, lanes = await pipe.execute()
                 for lane in lanes:
                     pipe.llen(self.keys.deferred_for(bytes(lane).decode()))
                 deferred = await pipe.execute()
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
-        return waiting + staged + sum(deferred), sum(taken)
+        return waiting + staged + sum(deferred), sum(fetched)
 
 
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:
-    """RPUSH, as an application does; the length of the list afterwards. Raises StoreError."""
+    """Push elements as an application does. Returns the length of the list. Raises StoreError."""
     try:
         length = int(await client.execute_command("RPUSH", queue, *elements))
     except TROUBLE as error:

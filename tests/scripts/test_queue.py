@@ -1,4 +1,4 @@
-"""Taking elements off an application's list: none lost, none doubled, in their order."""
+"""Fetching elements from an application's list: none lost, none doubled, in their order."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.engine.intake import batch_id_of, finish_batch
+from relay.engine.batch_recovery import BatchRecovery
 from relay.engine.router import Router
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
-from relay.store.queue import BATCH_BYTES, NOTHING, Batch, Done, Queue, push_all
+from relay.store.queue import FETCH_BYTES, NO_ACK, Ack, Fetch, Queue, push_all
 from testing.builders import a_lane, options, plain_message, texts
 from testing.redis_server import RedisServer
 from tests.conftest import BINARIES
 
-EMPTY = Batch("", 0, [])
+EMPTY = Fetch("", 0, [])
 
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("push"), st.integers(1, 5)),
-        st.tuples(st.sampled_from(["wait", "straight", "straight, but another one"]), st.just(0)),
-        st.tuples(st.sampled_from(["take", "take, but it never got there"]), st.integers(1, 4)),
+        st.tuples(
+            st.sampled_from(["wait", "directly", "directly in order", "directly, but another one"]),
+            st.just(0),
+        ),
+        st.tuples(st.sampled_from(["fetch", "fetch, but the reply is lost"]), st.integers(1, 4)),
         st.tuples(st.just("die"), st.just(0)),
     ),
     max_size=25,
@@ -62,27 +65,28 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
                 await push_all(redis, name, fresh)
             elif step == "wait" and await redis.llen(name):
                 assert await queue.wait(1)
-            elif step == "take":
+            elif step == "fetch":
                 handled += batch.elements
-                before, batch = batch, await queue.take(Done(batch.sequence), most=number)
+                before, batch = batch, await queue.fetch(Ack(batch.sequence), most=number)
                 assert not batch.sequence or int(batch.sequence) > int(before.sequence or 0)
-                # Where the answer was lost, it is asked for with no number.
-                assert await queue.take(most=number) == batch
-            elif step == "take, but it never got there":
-                assert batch.elements == [] or await queue.take(most=number) == batch
-            elif step == "straight":
+                # A worker that lost the reply fetches without an acknowledgement.
+                assert await queue.fetch(most=number) == batch
+            elif step == "fetch, but the reply is lost":
+                assert batch.elements == [] or await queue.fetch(most=number) == batch
+            elif step == "directly in order" or (step == "directly" and not batch.elements):
                 moved = await redis.lrange(queue.keys.staged, 0, -1)
                 first = moved[0] if moved else b"none"
-                item = plain_message(first.decode())
-                enqueued = await lane.enqueue_direct(item, queue.keys, first, in_order=True)
+                key = first.decode() if step == "directly in order" else ""
+                item = plain_message(first.decode(), ordering_key=key)
+                enqueued = await lane.enqueue_direct(item, queue, first)
                 assert (enqueued is not None) == bool(moved and not batch.elements)
                 if enqueued is not None:
                     assert enqueued.left == len(moved) - 1 + await redis.llen(name)
                     assert texts((await lane.claim(10)).claims) == [first.decode()]
                     handled.append(first)
-            elif step == "straight, but another one":
+            elif step == "directly, but another one":
                 item = plain_message("another")
-                assert await lane.enqueue_direct(item, queue.keys, b"another", in_order=False) is None
+                assert await lane.enqueue_direct(item, queue, b"another") is None
                 assert (await lane.claim(10)).claims == []
             elif step == "die":
                 await Queue(redis, "relay", name, "w2").requeue("w1")
@@ -95,97 +99,99 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
             assert await queue.depth(["w1"]) == (len(staged + left), len(batch.elements))
 
 
-async def test_a_batch_is_bounded_by_bytes(redis: Redis) -> None:
+async def test_a_fetch_is_bounded_by_bytes(redis: Redis) -> None:
     queue = Queue(redis, "relay", "q", "w1")
-    await push_all(redis, "q", [b"x" * (BATCH_BYTES // 2)] * 5)
+    await push_all(redis, "q", [b"x" * (FETCH_BYTES // 2)] * 5)
     await queue.wait(1)
-    assert len((await queue.take()).elements) == 2
+    assert len((await queue.fetch()).elements) == 2
 
 
 async def test_rejected_elements_are_filed_once(redis: Redis) -> None:
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"a", b"b"])
-    batch = await queue.take()
+    batch = await queue.fetch()
     for _ in range(2):
-        await queue.take(Done(batch.sequence, rejected=[("no provider", b"a")]))
+        await queue.fetch(Ack(batch.sequence, rejected=[("no provider", b"a")]))
     letters = [letter async for letter in dead.read(redis, queue.keys.rejected)]
     assert [(letter.raw, letter.reason) for letter in letters] == [(b"a", "no provider")]
 
 
-async def test_what_a_wait_has_moved_keeps_its_place_whoever_takes_it(redis: Redis) -> None:
-    """The one that waited may be dead, or cut off from Redis, which does not know it yet."""
+async def test_a_staged_element_keeps_its_place_for_any_worker_that_fetches(redis: Redis) -> None:
+    """The worker that waited for it may be dead, or cut off from Redis."""
     await push_all(redis, "q", [b"first", b"second", b"third"])
     for _ in range(2):
         assert await Queue(redis, "relay", "q", "w1").wait(1)
-    assert (await Queue(redis, "relay", "q", "w2").take()).elements == [b"first", b"second", b"third"]
+    assert (await Queue(redis, "relay", "q", "w2").fetch()).elements == [b"first", b"second", b"third"]
 
 
-async def test_what_goes_straight_waits_for_no_batch_unless_it_is_to_go_in_order(redis: Redis) -> None:
+async def test_an_element_that_goes_directly_waits_for_earlier_fetches_only_if_its_order_counts(
+    redis: Redis,
+) -> None:
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster the queue and the lane may lie on two nodes")
     lane, queue = a_lane(redis), Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"first", b"second"])
-    await queue.take(most=1)
+    await queue.fetch(most=1)
     assert await queue.wait(1) == b"second"
-    message = plain_message("second")
-    assert await lane.enqueue_direct(message, queue.keys, b"second", in_order=True) is None
+    ordered = plain_message("second", ordering_key="k")
+    assert await lane.enqueue_direct(ordered, queue, b"second") is None
     assert await queue.depth() == (1, 0)
-    enqueued = await lane.enqueue_direct(message, queue.keys, b"second", in_order=False)
+    enqueued = await lane.enqueue_direct(plain_message("second"), queue, b"second")
     assert enqueued is not None
     assert (enqueued.accepted, enqueued.ready, enqueued.left) == (1, 1, 0)
     assert await queue.depth() == (0, 0)
 
 
-async def test_a_batch_knows_what_was_taken_before_it(redis: Redis) -> None:
+async def test_a_fetch_counts_the_earlier_ones_that_are_not_acknowledged(redis: Redis) -> None:
     queues = [Queue(redis, "relay", "q", f"w{number}") for number in range(3)]
     await push_all(redis, "q", [b"a", b"b", b"c"])
-    batches = [await queue.take(most=1) for queue in queues]
+    batches = [await queue.fetch(most=1) for queue in queues]
     assert [batch.preceding for batch in batches] == [0, 1, 2]
-    await queues[1].take(Done(batches[1].sequence), most=0)
+    await queues[1].fetch(Ack(batches[1].sequence), most=0)
     assert [await queues[0].preceding(batch.sequence) for batch in batches[::2]] == [0, 1]
-    assert (await queues[2].take(most=0)).preceding == 1, "and it is told again"
+    assert (await queues[2].fetch(most=0)).preceding == 1, "the same if it is fetched again"
 
 
-async def test_what_a_failover_has_undone_is_not_forgotten(redis: Redis) -> None:
-    """The processing list went back to an older batch."""
+async def test_a_fetch_that_a_failover_brought_back_is_not_forgotten(redis: Redis) -> None:
+    """The processing list went back to an older fetch."""
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"older"])
-    older = await queue.take()
+    older = await queue.fetch()
     newer = str(int(older.sequence) + 1)
-    assert await queue.take(Done(newer, rejected=[("no provider", b"newer")])) == older
+    assert await queue.fetch(Ack(newer, rejected=[("no provider", b"newer")])) == older
     assert not await redis.exists(queue.keys.rejected)
 
 
-async def test_what_a_lane_lost_in_a_failover_is_handed_out_again(redis: Redis) -> None:
-    """The worker heard that the lane has it, from a master that was replaced in the same moment."""
+async def test_elements_that_a_lane_lost_in_a_failover_are_fetched_again(redis: Redis) -> None:
+    """The lane had acknowledged them, on a master that was replaced at the same moment."""
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster a replica is waited for")
     lanes = [a_lane(redis, name=name) for name in ("one", "two")]
-    controls = [lane.keys.part("control") for lane in lanes]
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"a", b"b"])
-    batch = await queue.take()
+    batch = await queue.fetch()
     for lane in lanes:
-        await lane.enqueue([plain_message(lane.provider)], "mark", batch.sequence)
-    await redis.delete(controls[1])
-    assert await queue.take(Done(batch.sequence, controls, "mark")) == batch
-    await lanes[1].enqueue([plain_message("two")], "mark", batch.sequence)
-    assert (await queue.take(Done(batch.sequence, controls, "mark"))).elements == []
+        await lane.enqueue([plain_message(lane.provider)], queue.batch_id, batch.sequence)
+    ack = Ack(batch.sequence, [lane.provider for lane in lanes])
+    await redis.delete(lanes[1].keys.part("control"))
+    assert await queue.fetch(ack) == batch
+    await lanes[1].enqueue([plain_message("two")], queue.batch_id, batch.sequence)
+    assert (await queue.fetch(ack)).elements == []
 
 
-async def test_a_number_is_never_given_out_twice(redis: Redis) -> None:
-    """Not even where a failover has undone the first time, or where many are taken in a microsecond."""
+async def test_a_sequence_number_is_never_used_twice(redis: Redis) -> None:
+    """Not even if a failover has undone the first use, or if many fetch within a microsecond."""
     await push_all(redis, "q", [b"%d" % number for number in range(40)])
-    taken = [await Queue(redis, "relay", "q", f"w{number}").take(most=1) for number in range(20)]
+    taken = [await Queue(redis, "relay", "q", f"w{number}").fetch(most=1) for number in range(20)]
     await redis.flushall()
     await push_all(redis, "q", [b"again"])
-    numbers = [int(batch.sequence) for batch in (*taken, await Queue(redis, "relay", "q", "w1").take())]
+    numbers = [int(batch.sequence) for batch in (*taken, await Queue(redis, "relay", "q", "w1").fetch())]
     assert numbers == sorted(set(numbers))
 
 
 @pytest.mark.parametrize("died", ["before", "between", "after"])
-async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died: str) -> None:
-    """It died before it put its batch into any lane, between two lanes, or after both."""
+async def test_the_elements_of_a_dead_worker_are_recovered_exactly_once(redis: Redis, died: str) -> None:
+    """It died before it enqueued into any lane, between two lanes, or after both."""
     lanes = {name: a_lane(redis, worker="w2", name=name) for name in ("one", "two")}
     queue_settings = QueueSettings(name="q")
     router = Router(
@@ -194,12 +200,12 @@ async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died
     elements = [b'{"provider":"%s","payload":{"text":"%s"}}' % (name, name) for name in (b"one", b"two")]
     await push_all(redis, "q", [*elements, b"nonsense"])
     queue = Queue(redis, "relay", "q", "w1")
-    batch = await queue.take()
+    batch = await queue.fetch()
     by_lane, _ = router.sort(batch.elements)
     for name in {"before": [], "between": ["one"], "after": ["one", "two"]}[died]:
-        await lanes[name].enqueue(by_lane[name], batch_id_of("w1", "q"), batch.sequence)
-    for _ in range(2):  # whoever recovers may die, too
-        assert await finish_batch(Queue(redis, "relay", "q", "w1"), router, lanes, "w1", Replicas(redis))
+        await lanes[name].enqueue(by_lane[name], queue.batch_id, batch.sequence)
+    for _ in range(2):  # the worker that recovers may die, too
+        assert await BatchRecovery(Queue(redis, "relay", "q", "w1"), router, lanes, Replicas(redis)).run()
     assert {name: texts((await lane.claim(10)).claims) for name, lane in lanes.items()} == {
         "one": ["one"],
         "two": ["two"],
@@ -213,7 +219,7 @@ async def test_a_dead_worker_s_batch_is_finished_exactly_once(redis: Redis, died
     )
 
 
-async def test_a_dead_worker_s_ordered_batch_waits_for_what_was_taken_earlier(redis: Redis) -> None:
+async def test_ordered_elements_of_a_dead_worker_wait_for_earlier_fetches(redis: Redis) -> None:
     lanes = {"test": a_lane(redis, worker="w3")}
     queue_settings = QueueSettings(name="q", provider="test")
     router = Router(queue_settings, Settings(queues=[queue_settings], providers={"test": options()}))
@@ -221,10 +227,10 @@ async def test_a_dead_worker_s_ordered_batch_waits_for_what_was_taken_earlier(re
     await push_all(redis, "q", [*elements, b'{"payload":{"text":"free"}}'])
     queues = {worker: Queue(redis, "relay", "q", worker) for worker in ("w1", "w2", "w3")}
     for queue in queues.values():
-        await queue.take(most=1)
+        await queue.fetch(most=1)
 
     async def finish(worker: str) -> bool:
-        return await finish_batch(queues[worker], router, lanes, worker, Replicas(redis))
+        return await BatchRecovery(queues[worker], router, lanes, Replicas(redis)).run()
 
     assert not await finish("w2")
     assert await finish("w3"), "it may be overtaken"
@@ -235,17 +241,17 @@ async def test_a_dead_worker_s_ordered_batch_waits_for_what_was_taken_earlier(re
 
 
 @pytest.mark.parametrize("ahead", [0, 4_000_000], ids=["the clock goes on", "the clock was set back by 4 s"])
-async def test_no_two_batches_have_the_same_number(redis: Redis, ahead: int) -> None:
-    """A lane takes a batch whose number it knows for one that it has: the second one would be lost."""
+async def test_no_two_fetches_have_the_same_sequence_number(redis: Redis, ahead: int) -> None:
+    """A lane ignores a sequence number that it knows: elements of a second fetch with it would be lost."""
     slow, quick = (Queue(redis, "relay", "q", worker) for worker in ("slow", "quick"))
     await push_all(redis, "q", [b"1", b"2", b"3", b"4"])
-    held = int((await slow.take(most=1)).sequence)
-    # What its clock was when the slow worker took, as the quick ones see it.
+    held = int((await slow.fetch(most=1)).sequence)
+    # The clock as it was when the slow worker fetched, as the quick ones see it.
     await redis.set(slow.keys.last_sequence, held + ahead)
     await redis.set(slow.keys.sequence("slow"), held + ahead)
     await redis.zadd(slow.keys.outstanding, {"slow": held + ahead})
-    numbers, done = [held + ahead], NOTHING
+    numbers, done = [held + ahead], NO_ACK
     for _ in range(3):
-        done = Done((await quick.take(done, most=1)).sequence)
+        done = Ack((await quick.fetch(done, most=1)).sequence)
         numbers.append(int(done.sequence))
     assert numbers == sorted(set(numbers))

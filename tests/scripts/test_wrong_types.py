@@ -19,7 +19,7 @@ from relay.outcome import Delivered, Rejected, Retry, Unregistered
 from relay.store.fleet import Fleet, Profile
 from relay.store.keys import LANE_PARTS
 from relay.store.lane import Claimed, Malformed, Refusal
-from relay.store.queue import Done, Limits, Queue
+from relay.store.queue import Ack, Limits, Queue
 from relay.store.record import unpack
 from testing.builders import a_lane, a_message, options, plain_message
 from testing.redis_server import RedisServer
@@ -137,17 +137,20 @@ async def enqueue_mixed(scene: Scene) -> None:
     await scene.lane.enqueue(items, "mark", "1")
 
 
-async def enqueue_directly(scene: Scene) -> None:
-    queue = Queue(scene.redis, "relay", "q", "w1")
-    keys = queue.keys
-    await scene.redis.delete(keys.staged)
-    await scene.redis.rpush(keys.staged, "element")
-    try:
-        await scene.lane.enqueue_direct(a_message("direct"), keys, b"element", in_order=True)
-    except StoreError:
-        assert await scene.redis.lrange(keys.staged, 0, -1) == [b"element"]
-        raise
-    assert not await scene.redis.exists(keys.staged)
+def enqueue_directly(item: Message) -> Callable[[Scene], Awaitable[None]]:
+    async def step(scene: Scene) -> None:
+        queue = Queue(scene.redis, "relay", "q", "w1")
+        staged = queue.keys.staged
+        await scene.redis.delete(staged)
+        await scene.redis.rpush(staged, "element")
+        try:
+            await scene.lane.enqueue_direct(item, queue, b"element")
+        except StoreError:
+            assert await scene.redis.lrange(staged, 0, -1) == [b"element"]
+            raise
+        assert not await scene.redis.exists(staged)
+
+    return step
 
 
 async def claim(scene: Scene) -> None:
@@ -190,7 +193,8 @@ async def expand(scene: Scene) -> None:
 STEPS = {
     "enqueue plain": enqueue_plain,
     "enqueue mixed": enqueue_mixed,
-    "enqueue directly": enqueue_directly,
+    "enqueue directly": enqueue_directly(a_message("direct", collapse_key="direct")),
+    "enqueue directly without a header": enqueue_directly(plain_message("direct")),
     "claim": claim,
     "settle successes": settle(Delivered()),
     "settle a mix": settle(Retry("503"), Rejected("no", 400), Unregistered("gone", "t")),
@@ -277,14 +281,14 @@ async def _play_queue(redis: Redis, spoiled: str, kind: str) -> list[bytes]:
 
     await redis.rpush(keys.staged, b"a", BIG, b"b")
     await redis.rpush("q", b"c", b"d", b"e")
-    await spoiling(lambda: queue.take(most=4))
+    await spoiling(lambda: queue.fetch(most=4))
     await spoiling(queue.requeue)
-    batch = await queue.take(most=4)
-    done = Done(batch.sequence, rejected=[("no", batch.elements[0])], deferred=[("slow", batch.elements[1])])
+    batch = await queue.fetch(most=4)
+    done = Ack(batch.sequence, rejected=[("no", batch.elements[0])], deferred=[("slow", batch.elements[1])])
     handled = list(batch.elements[2:])
-    await spoiling(lambda: queue.take(done, most=2))
+    await spoiling(lambda: queue.fetch(done, most=2))
     if batch.elements[0] in await redis.lrange(keys.processing("w1"), 0, -1):
-        await queue.take(done, most=2)  # the first answer was an error
+        await queue.fetch(done, most=2)  # the first answer was an error
     await queue.requeue()
     found = [*handled, *await redis.lrange("q", 0, -1), *await redis.lrange(keys.staged, 0, -1)]
     found += await redis.lrange(keys.deferred_for("slow"), 0, -1)
@@ -306,24 +310,24 @@ async def _contents(redis: Redis) -> dict[bytes, bytes | None]:
 
 
 @pytest.mark.parametrize("key", QUEUE_KEYS)
-async def test_a_take_that_fails_for_a_wrong_type_changes_nothing(url: str, key: str) -> None:
-    """It forgets one batch and hands out the next: not one of them alone."""
+async def test_a_fetch_that_fails_for_a_wrong_type_changes_nothing(url: str, key: str) -> None:
+    """It forgets one fetch and returns the next: not one of them alone."""
     async with Redis.from_url(url, protocol=2) as redis:
         await redis.flushall()
         queue = Queue(redis, "relay", "q", "w1")
         await redis.rpush("q", b"a", b"b", b"c", b"d")
-        batch = await queue.take(most=2)
+        batch = await queue.fetch(most=2)
         await queue.wait(1)
         first, second = batch.elements
-        done = Done(batch.sequence, rejected=[("no", first)], deferred=[("slow", second)])
+        done = Ack(batch.sequence, rejected=[("no", first)], deferred=[("slow", second)])
         spoiled = key if key == "q" else queue.keys.base + key
         await spoil(redis, spoiled, "string" if key in ("rejected", "outstanding") else "stream")
         before = await _contents(redis)
         with pytest.raises(StoreError):
-            await queue.take(done)
+            await queue.fetch(done)
         assert await _contents(redis) == before
         await repair(redis, spoiled)
-        assert (await queue.take(done)).elements == [b"c", b"d"]
+        assert (await queue.fetch(done)).elements == [b"c", b"d"]
         assert [fields[b"raw"] for _, fields in await redis.xrange(queue.keys.rejected)] == [b"a"]
         assert await redis.lrange(queue.keys.deferred_for("slow"), 0, -1) == [b"b"]
 
@@ -337,16 +341,16 @@ async def test_an_element_that_is_too_large_is_filed_once_though_a_key_of_its_la
         queue = Queue(redis, "relay", "q", "w1", Limits(100, 100, 100, "hook"))
         lane = a_lane(redis, name="hook")
         await redis.rpush("q", b"before")
-        done = Done((await queue.take()).sequence)
+        done = Ack((await queue.fetch()).sequence)
         await redis.rpush("q", BIG, b"a")
         await spoil(redis, lane.keys.part(part), "string")
         before = await _contents(redis)
         for _ in range(2):
             with pytest.raises(StoreError):
-                await queue.take(done)
+                await queue.fetch(done)
             assert await _contents(redis) == before
         await repair(redis, lane.keys.part(part))
-        batch = await queue.take(done)
+        batch = await queue.fetch(done)
         assert (batch.elements, batch.too_large) == ([b"a"], [len(BIG)])
         letters = await redis.xrange(lane.keys.part("dead"))
         assert [fields[b"raw"] for _, fields in letters] == [BIG]
@@ -423,7 +427,7 @@ async def test_a_lane_without_rights_leaves_the_element_in_its_queue(url: str) -
         try:
             async with Redis.from_url(url.replace("redis://", "redis://limited:p@"), protocol=2) as client:
                 with pytest.raises(StoreError, match=r"(?i)no permissions|NOPERM|access"):
-                    await a_lane(client).enqueue_direct(a_message("a"), queue.keys, b"element", in_order=True)
+                    await a_lane(client).enqueue_direct(a_message("a"), queue, b"element")
         finally:
             await redis.acl_deluser("limited")
         assert await redis.lrange(queue.keys.staged, 0, -1) == [b"element"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.intake import batch_id_of, finish_batch
+from relay.engine.batch_recovery import BatchRecovery
 from relay.engine.recovery import GAP, REMEMBERED, Recovery, Silences, machine
 from relay.engine.router import Router
 from relay.errors import StoreError
@@ -17,7 +17,7 @@ from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
 from relay.store.fleet import GATHER, LEASE, Fleet, Member, Profile
 from relay.store.lane import Lane
-from relay.store.queue import Done, Queue, push_all
+from relay.store.queue import Ack, Queue, push_all
 from testing.builders import a_lane, options, plain_message, texts
 
 DEAD_PID = 2**22 + 1
@@ -114,7 +114,7 @@ async def test_what_comes_to_a_worker_after_it_left_is_given_back(redis: Redis) 
     await fleet.beat(a_profile("w1"))
     await fleet.leave("w1")
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
-    await Queue(redis, "relay", "q", "w1").take()
+    await Queue(redis, "relay", "q", "w1").fetch()
     lane = a_lane(redis, worker="w1")
     await lane.enqueue([plain_message("held")])
     await lane.claim(10)
@@ -126,7 +126,7 @@ async def test_what_comes_to_a_worker_after_it_left_is_given_back(redis: Redis) 
 async def test_what_a_worker_holds_that_nobody_knows_is_given_back(redis: Redis) -> None:
     """It died while a failover undid its first heartbeat."""
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
-    await Queue(redis, "relay", "q", "w1").take()
+    await Queue(redis, "relay", "q", "w1").fetch()
     burier = recovery(redis)
     assert await burier.sweep() == 0, "it may be about to join"
     await redis.delete(Fleet(redis, "relay").keys.recovery_lock)
@@ -137,7 +137,7 @@ async def test_what_a_worker_holds_that_nobody_knows_is_given_back(redis: Redis)
 async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
     await fleet.beat(a_profile("w1"))
-    await a_lane(redis).enqueue([], batch_id_of("w1", "q"), "1:0")
+    await a_lane(redis).enqueue([], Queue(redis, "relay", "q", "w1").batch_id, "1:0")
     await fleet.leave("w1")
     await recovery(redis).sweep()
     assert [member.profile.worker for member in await fleet.gone()] == ["w1"], "not yet"
@@ -146,7 +146,7 @@ async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis:
     await recovery(redis).sweep()
     assert await fleet.gone() == []
     assert not await redis.hgetall(fleet.keys.profiles)
-    assert not await redis.hexists(a_lane(redis).keys.part("control"), batch_id_of("w1", "q"))
+    assert not await a_lane(redis).has_batch(Queue(redis, "relay", "q", "w1").batch_id, "1:0")
 
 
 async def test_a_worker_that_comes_back_is_no_longer_gone(redis: Redis) -> None:
@@ -167,14 +167,14 @@ async def test_a_batch_that_is_enqueued_after_its_worker_was_buried_counts_once(
     await fleet.beat(a_profile("w1", machine=OURS, pid=DEAD_PID))
     await push_all(redis, "q", [b'{"payload":{"text":"once"}}'])
     frozen = Queue(redis, "relay", "q", "w1")
-    batch = await frozen.take()
+    batch = await frozen.fetch()
     assert await burier.bury_dead() == 1
     queue = QueueSettings(name="q", provider="test")
     router = Router(queue, Settings(queues=[queue], providers={"test": options()}))
     by_lane, _ = router.sort(batch.elements)
-    await a_lane(redis, worker="w1").enqueue(by_lane["test"], batch_id_of("w1", "q"), batch.sequence)
+    await a_lane(redis, worker="w1").enqueue(by_lane["test"], frozen.batch_id, batch.sequence)
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["once"]
-    assert (await frozen.take(Done(batch.sequence))).elements == []
+    assert (await frozen.fetch(Ack(batch.sequence))).elements == []
 
 
 async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis: Redis) -> None:
@@ -184,7 +184,7 @@ async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis:
     await fleet.beat(profile)
     await fleet.beat(a_profile("w3", machine=OURS, pid=DEAD_PID))
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
-    await Queue(redis, "relay", "q", "w1").take()
+    await Queue(redis, "relay", "q", "w1").fetch()
     await lane.enqueue([plain_message("held")])
     await lane.claim(10)
     await redis.set("relay:{broken}:processing:w1", "mine")
@@ -317,7 +317,8 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
 ) -> None:
     elements = [b'{"payload":{"text":"%s"}}' % text for text in (b"a", b"deadly", b"b", b"c")]
     await push_all(redis, "q", elements)
-    batch = await Queue(redis, "relay", "q", "w1").take()
+    queue = Queue(redis, "relay", "q", "w1")
+    batch = await queue.fetch()
     settings_of_queue = QueueSettings(name="q", provider="test")
     router = DeadlyRouter(
         settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()})
@@ -325,12 +326,11 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
     lanes = {"test": a_lane(redis)}
     if partly:
         good = [router.route(element)[1] for element in elements if b"deadly" not in element]
-        await lanes["test"].enqueue(good, batch_id_of("w1", "q"), batch.sequence)
+        await lanes["test"].enqueue(good, queue.batch_id, batch.sequence)
     deaths = 1  # the worker that had taken it
 
     async def finish(recoverer: str) -> bool:
-        queue = Queue(redis, "relay", "q", "w1")
-        return await finish_batch(queue, router, lanes, "w1", Replicas(redis), recoverer, ["alive"])
+        return await BatchRecovery(queue, router, lanes, Replicas(redis), recoverer).run(["alive"])
 
     for number in range(10):
         try:
@@ -340,7 +340,6 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
             deaths += 1
     assert deaths == 3
     assert sorted(texts((await lanes["test"].claim(10)).claims)) == ["a", "b", "c"]
-    queue = Queue(redis, "relay", "q", "w1")
     (letter,) = [letter async for letter in dead.read(redis, queue.keys.rejected)]
     assert letter.raw == elements[1]
     assert letter.reason == "poison: 3 workers died while they took it from the queue"
@@ -351,12 +350,12 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
 async def test_a_recoverer_that_lives_does_not_count_as_a_death(redis: Redis) -> None:
     """It was interrupted by trouble with Redis, and another one goes on."""
     await push_all(redis, "q", [b'{"payload":{"text":"a"}}'])
-    await Queue(redis, "relay", "q", "w1").take()
+    await Queue(redis, "relay", "q", "w1").fetch()
     queue = Queue(redis, "relay", "q", "w1")
     for name in ("r1", "r2", "r3"):
         await queue.begin_recovery(name)
     settings_of_queue = QueueSettings(name="q", provider="test")
     router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
     lanes = {"test": a_lane(redis)}
-    await finish_batch(queue, router, lanes, "w1", Replicas(redis), "r4", ["r1", "r2", "r3"])
+    await BatchRecovery(queue, router, lanes, Replicas(redis), "r4").run(["r1", "r2", "r3"])
     assert texts((await lanes["test"].claim(10)).claims) == ["a"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.intake import Refused
+from relay.engine.progress import Progress, Refused
 from relay.engine.watchdog import QUEUES_INTERVAL, Watchdog
 from relay.store.queue import Queue
 from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
@@ -19,13 +19,21 @@ from testing.tcp_proxy import proxying
 
 @dataclass
 class AnIntake:
-    """What the watchdog sees of an intake."""
+    """The parts of an intake that the watchdog reads."""
 
     queue: Queue
-    answered: float = field(default_factory=time.monotonic)
-    taken: int = 0
-    waiting: bool = True
-    refused: Refused | None = None
+    progress: Progress
+
+
+def an_intake(
+    redis: Redis, *, silent: float = 0.0, waiting: bool = True, refused: Refused | None = None
+) -> AnIntake:
+    """An intake of the queue `q` to which Redis has not answered for `silent` seconds."""
+    progress = Progress()
+    progress.answered_at -= silent
+    progress.waiting = waiting
+    progress.refused = refused
+    return AnIntake(Queue(redis, "relay", "q", "w1"), progress)
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def a_watchdog(redis: Redis, *intakes: Any, beat: float = 0.0, patience: float =
 
 
 async def test_progress_is_no_trouble(redis: Redis) -> None:
-    watchdog = a_watchdog(redis, AnIntake(Queue(redis, "relay", "q", "w1")))
+    watchdog = a_watchdog(redis, an_intake(redis))
     await watchdog.look()
     assert watchdog.troubles() == []
     assert watchdog.reconnections == 0
@@ -51,22 +59,21 @@ async def test_a_heart_that_does_not_beat_is_said(redis: Redis) -> None:
 
 
 async def test_a_queue_that_gives_no_answer_is_said(redis: Redis) -> None:
-    intake = AnIntake(Queue(redis, "relay", "q", "w1"), answered=time.monotonic() - 30, waiting=False)
+    intake = an_intake(redis, silent=30, waiting=False)
     assert a_watchdog(redis, intake).troubles() == ["queue q: no answer for 30 s"]
 
 
 async def test_a_queue_that_redis_refuses_is_trouble_that_new_connections_do_not_help(redis: Redis) -> None:
-    queue = Queue(redis, "relay", "q", "w1")
     refused = Refused(time.monotonic() - 30, "take: WRONGTYPE")
-    watchdog = a_watchdog(redis, AnIntake(queue, refused=refused))
+    watchdog = a_watchdog(redis, an_intake(redis, refused=refused))
     await watchdog.look()
     assert watchdog.troubles() == ["queue q: Redis refuses it for 30 s: take: WRONGTYPE"]
     assert watchdog.reconnections == 0
-    assert a_watchdog(redis, AnIntake(queue, refused=refused), patience=60).troubles() == []
+    assert a_watchdog(redis, an_intake(redis, refused=refused), patience=60).troubles() == []
 
 
 async def test_a_queue_that_fills_while_nothing_comes_is_said_until_something_comes(redis: Redis) -> None:
-    intake = AnIntake(Queue(redis, "relay", "q", "w1"))
+    intake = an_intake(redis)
     watchdog = a_watchdog(redis, intake, patience=0.5)
     await redis.rpush("q", "waits")
     await watchdog.look()
@@ -74,13 +81,13 @@ async def test_a_queue_that_fills_while_nothing_comes_is_said_until_something_co
     async with asyncio.timeout(120):
         while not troubles:
             await asyncio.sleep(0.01)
-            intake.answered = time.monotonic()
+            intake.progress.note_answer()
             troubles = watchdog.troubles()
     assert [trouble.partition(" for")[0] for trouble in troubles] == ["queue q: elements wait"]
-    intake.taken += 1
+    intake.progress.fetched += 1
     for _ in range(QUEUES_INTERVAL):
         await watchdog.look()
-    intake.answered = time.monotonic()
+    intake.progress.note_answer()
     assert watchdog.troubles() == []
 
 

@@ -1,0 +1,105 @@
+"""Enqueues the elements that a dead worker had fetched. Any worker does it, and may repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from relay.engine.lane_writer import is_lane_refusal, log_lane_refusal
+from relay.engine.repeats import thinned
+from relay.engine.router import Router, is_any_ordered
+from relay.errors import StoreError
+from relay.redis_client.replication import Replicas
+from relay.store.lane import POISON, Item, Lane
+from relay.store.queue import Fetch, Queue
+
+_ONE_BY_ONE = "one by one"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecovery:
+    """Recovers one queue of one dead worker. `queue` is that worker's view. Every method raises
+    StoreError."""
+
+    queue: Queue
+    router: Router
+    lanes: Mapping[str, Lane]
+    replicas: Replicas
+    recoverer: str = ""
+    """The worker that recovers; empty if its death need not be counted."""
+
+    async def run(self, living: Collection[str] = ()) -> bool:
+        """Enqueue all elements. Returns False if earlier fetches have to be recovered before.
+
+        A fetch has a number, so a lane that already has its part of it accepts nothing twice. `living` are
+        the workers with a heartbeat. If other recoverers have died, the elements are handled one by one.
+        """
+        deaths = 1
+        if self.recoverer:
+            begun = await self.queue.begin_recovery(self.recoverer)
+            deaths += len(begun.difference(living, [self.recoverer]))
+        fetch = await self.queue.fetch(most=0)
+        if deaths > 1 and fetch.elements:
+            if fetch.preceding:
+                return False
+            await self._enqueue_one_by_one(fetch, deaths)
+            fetch = Fetch(fetch.sequence, 0, [])
+        if not await self._enqueue(fetch):
+            return False
+        if self.recoverer:
+            await self.queue.end_recovery()
+        return True
+
+    async def _enqueue(self, fetch: Fetch) -> bool:
+        by_lane, rejected = self.router.sort(fetch.elements)
+        if fetch.preceding and is_any_ordered(by_lane):
+            return False
+        refused = set[str]()
+        for provider, items in by_lane.items():
+            is_blocked = provider in fetch.deferred and self.queue.is_beside_lanes
+            if is_blocked or not await self._lane_accepts(provider, items, fetch.sequence):
+                refused.add(provider)
+            else:
+                await self.lanes[provider].wait_for_replica(self.replicas)
+        if fetch.sequence:
+            ack = self.router.acknowledge(fetch, by_lane, rejected, refused=refused)
+            await self.queue.fetch(ack, most=0)
+        return True
+
+    async def _enqueue_one_by_one(self, fetch: Fetch, deaths: int) -> None:
+        """Handle a fetch that has killed several workers, to find the element that did it."""
+        for index, element in enumerate(fetch.elements):
+            reason, waits_for = "", ""
+            if deaths >= POISON:
+                reason = f"poison: {deaths} workers died while they took it from the queue"
+                thinned.log("warning", "dead letter", self.queue.name, reason, filed_under=self.queue.name)
+            else:
+                # A lane has either the whole fetch, or elements of it that were handled one by one.
+                part = f"{fetch.sequence}/{len(fetch.elements) - index}"
+                reason, waits_for = await self._enqueue_one(element, fetch.sequence, part)
+            recoverers = (self.recoverer, _ONE_BY_ONE)
+            if not await self.queue.pop_first(element, recoverers, reason=reason, waits_for=waits_for):
+                return
+            deaths = 2
+
+    async def _enqueue_one(self, element: bytes, sequence: str, part: str) -> tuple[str, str]:
+        """Return the reason for which the element belongs to no lane, and the provider for whose lane it
+        waits."""
+        by_lane, rejected = self.router.sort([element])
+        waits_for = ""
+        for provider, items in by_lane.items():
+            has_all = await self.lanes[provider].has_batch(self.queue.batch_id, sequence)
+            if not has_all and not await self._lane_accepts(provider, items, part):
+                waits_for = provider
+        return rejected[0][0] if rejected else "", waits_for
+
+    async def _lane_accepts(self, provider: str, items: Sequence[Item], sequence: str) -> bool:
+        """Enqueue items. Returns False if this lane refuses them, while others may accept theirs."""
+        try:
+            await self.lanes[provider].enqueue(items, self.queue.batch_id, sequence)
+        except StoreError as error:
+            if not is_lane_refusal(self.queue, error):
+                raise
+            log_lane_refusal(self.queue, provider, error)
+            return False
+        return True

@@ -1,0 +1,49 @@
+"""The fast path: a single element moves from its queue into its lane by one script instead of a fetch, an
+enqueue and an acknowledgement."""
+
+from __future__ import annotations
+
+from relay.engine.deferred import DeferredElements
+from relay.engine.lane_writer import LaneWriter
+from relay.engine.progress import Progress
+from relay.engine.router import Router
+from relay.store.lane import Malformed
+from relay.store.queue import TOO_LONG, Queue
+
+
+class FastPath:
+    """The fast path of one queue. It is off in a cluster, where no script reaches both queue and lane."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        router: Router,
+        writer: LaneWriter,
+        deferred: DeferredElements,
+        progress: Progress,
+        *,
+        max_queue_length: int,
+    ) -> None:
+        self._queue = queue
+        self._router = router
+        self._writer = writer
+        self._deferred = deferred
+        self._progress = progress
+        self._max_queue_length = max_queue_length
+
+    async def enqueue_direct(self, element: bytes) -> bool:
+        """Enqueue a single element directly. Returns False if a fetch has to follow.
+
+        A fetch follows if the element cannot go directly, or if more elements wait behind it. Raises
+        StoreError.
+        """
+        if not self._queue.is_beside_lanes or element == TOO_LONG:
+            return False
+        provider, item = self._router.route(element)
+        if provider is None or isinstance(item, Malformed) or provider in self._deferred.providers:
+            return False
+        enqueued = await self._writer.enqueue_direct(provider, item, element)
+        if enqueued is None:
+            return False
+        self._progress.fetched += 1
+        return enqueued.left <= self._max_queue_length

@@ -1,0 +1,45 @@
+"""The intervals, thresholds and limits of intake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """All times are in seconds."""
+
+    wait: float = 5.0
+    """One blocking wait for an element."""
+    empty_polls: int = 3
+    """Waits without an element before a fetch: a worker that died may have left elements staged."""
+    max_queue_length: int = 1
+    """Keep to the fast path while the queue holds at most this many elements; more are fetched together."""
+
+    fetch_size: int = 200
+    """The most elements of a fetch if they go into few lanes."""
+    fetch_per_lane: int = 10
+    """Elements to fetch for each lane of the previous fetch, because a script for one message costs almost as
+    much as one for ten."""
+    max_fetch_size: int = 400
+    """The most elements of any fetch, which bounds a worker's memory."""
+
+    high_watermark: int = 10_000
+    """Ready messages in each lane of a full fetch from which on the intake yields to the senders."""
+    yield_ratio: float = 2.0
+    """Yield for this many times as long as the fetch took. Without it a long backlog takes half of the
+    senders' time."""
+
+    refusal_pause: float = 0.5
+    """Pause after a refusal by Redis."""
+    stall_threshold: float = 1.0
+    """After this long without an answer, a failover may have undone what Redis has acknowledged."""
+    preceding_timeout: float = 30.0
+    """How long to wait for earlier fetches. Other workers recover those of a dead worker long before that."""
+    max_poll_interval: float = 0.05
+    """The longest pause between two checks for earlier fetches or deferred elements."""
+    deferred_interval: float = 1.0
+    """Pause between two attempts to enqueue elements whose lane refuses messages."""
+
+
+DEFAULTS = Tuning()

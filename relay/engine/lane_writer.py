@@ -1,0 +1,149 @@
+"""Enqueues the elements of one queue into its lanes, and notifies those that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from relay.engine.progress import Progress
+from relay.engine.repeats import thinned
+from relay.errors import StoreError
+from relay.redis_client.client import is_about_keys, is_refusal
+from relay.redis_client.replication import Replicas
+from relay.store.lane import Enqueued, Item, Lane
+from relay.store.queue import Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Callbacks for events in a lane; each gets the name of the provider."""
+
+    on_arrival: Callable[[str], None]
+    """Messages are on their way into the lane: a claim that is asked for now finds them."""
+    on_ready: Callable[[str, int], None]
+    """Messages were enqueued; the number is that of all messages of the lane that may go now."""
+    on_letters: Callable[[str], None]
+    """There are receipts in the outbox of the lane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The effect of a fetch on its lanes."""
+
+    refused: frozenset[str]
+    """Providers whose lanes refuse messages, while others accept them."""
+    ready: float
+    """The messages that may go now, in the lane that has the fewest."""
+
+
+class LaneWriter:
+    """The way from one queue into its lanes. Every method raises StoreError."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        lanes: Mapping[str, Lane],
+        replicas: Replicas,
+        listeners: Listeners,
+        progress: Progress,
+    ) -> None:
+        self._queue = queue
+        self._lanes = lanes
+        self._replicas = replicas
+        self._listeners = listeners
+        self._progress = progress
+
+    async def enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], sequence: str) -> Written:
+        """Enqueue the elements of a fetch."""
+        ready: list[int | None]
+        if len(by_lane) == 1:
+            # A task of its own would cost each message of a backlog its share.
+            ((provider, items),) = by_lane.items()
+            ready = [await self._attempt(provider, items, sequence)]
+        else:
+            # All of them end before an error is raised, so that none goes on in the background.
+            results = await asyncio.gather(
+                *(self._attempt(provider, items, sequence) for provider, items in by_lane.items()),
+                return_exceptions=True,
+            )
+            ready = [_value(result) for result in results]
+        refused = frozenset(
+            provider for provider, number in zip(by_lane, ready, strict=True) if number is None
+        )
+        return Written(refused, min((number for number in ready if number is not None), default=math.inf))
+
+    async def _attempt(self, provider: str, items: Sequence[Item], sequence: str) -> int | None:
+        """Return the messages of the lane that may go now, or None if the lane refuses messages."""
+        try:
+            return await self._enqueue(provider, items, sequence)
+        except StoreError as error:
+            if not is_lane_refusal(self._queue, error):
+                raise
+            log_lane_refusal(self._queue, provider, error)
+            return None
+
+    async def _enqueue(self, provider: str, items: Sequence[Item], sequence: str) -> int:
+        lane = self._lanes[provider]
+        if self._queue.is_beside_lanes:
+            # A claim goes over the same connection, so it runs right after the enqueue.
+            self._listeners.on_arrival(provider)
+        enqueued = await lane.enqueue(items, self._queue.batch_id, sequence)
+        await lane.wait_for_replica(self._replicas)
+        self._notify(provider, enqueued)
+        return enqueued.ready
+
+    async def enqueue_direct(self, provider: str, item: Item, element: bytes) -> Enqueued | None:
+        """Move an element that a wait has staged into its lane. Returns None if it must be fetched."""
+        self._listeners.on_arrival(provider)
+        try:
+            enqueued = await self._lanes[provider].enqueue_direct(item, self._queue, element)
+        except StoreError:
+            # The element may be in its lane by now, and no fetch will notify the lane.
+            self._listeners.on_arrival(provider)
+            raise
+        if enqueued is not None:
+            self._notify(provider, enqueued)
+        return enqueued
+
+    async def enqueue_deferred(self, provider: str, item: Item, element: bytes) -> None:
+        """Move the first of the elements that wait for a lane into it."""
+        enqueued = await self._lanes[provider].enqueue_deferred(item, self._queue, element)
+        if enqueued is not None:
+            self._notify(provider, enqueued)
+
+    async def check_lane(self, provider: str) -> None:
+        """Raise StoreError if the lane still refuses messages."""
+        if provider in self._lanes:
+            await self._lanes[provider].check_keys()
+
+    def _notify(self, provider: str, enqueued: Enqueued) -> None:
+        self._progress.note_answer()
+        if not enqueued.in_turn:
+            self._listeners.on_arrival(provider)
+        if enqueued.letters:
+            self._listeners.on_letters(provider)
+        self._listeners.on_ready(provider, enqueued.ready)
+
+
+def is_lane_refusal(queue: Queue, error: StoreError) -> bool:
+    """Whether elements should wait for the lane that raised this error, while other lanes go on.
+
+    If Redis refuses everything, the fetch stays on the processing list, because the next fetch fails as well.
+    In a cluster only the node of the lane may be in trouble, which passes: there elements wait for wrong keys
+    only.
+    """
+    return is_refusal(error) if queue.is_beside_lanes else is_about_keys(error)
+
+
+def log_lane_refusal(queue: Queue, provider: str, error: StoreError) -> None:
+    """Log that elements wait for a lane."""
+    about = {"provider": provider, "queue": queue.name}
+    thinned.log("warning", "a lane refuses messages; they wait", provider, str(error), **about)
+
+
+def _value(result: int | BaseException | None) -> int | None:
+    if isinstance(result, BaseException):
+        raise result
+    return result
