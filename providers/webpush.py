@@ -17,6 +17,7 @@ from relay.settings.options import DestinationOptions
 from relay.settings.values import Duration, Secret
 
 from ._shared.answers import reason
+from ._shared.declarative_push import CONTENT_TYPE, check_declarative, is_declarative
 from ._shared.hosts import host_of
 from ._shared.networks import PrivateAccess, networks
 from ._shared.upstream import LONGEST_LIFE, seconds_left, topic
@@ -127,6 +128,9 @@ class WebPush(HttpProvider[WebPushOptions]):
             raise ValueError("topic: 1 to 32 letters, digits, - or _")
         if named is not None and len(named) % 4 == 1:
             raise ValueError(f"topic: no base64url has {len(named)} characters, and Apple takes nothing else")
+        data = payload.get("data")
+        if is_declarative(data):
+            check_declarative(data)
         size = len(_plaintext(message, payload))
         if size > LARGEST:
             raise ValueError(f"{size} bytes of data; push services take at most {LARGEST}")
@@ -161,7 +165,9 @@ class WebPush(HttpProvider[WebPushOptions]):
         body = b""
         if plaintext := _plaintext(message, payload):
             body = encrypt(plaintext, receiver, auth)
-            headers |= {"content-encoding": "aes128gcm", "content-type": "application/octet-stream"}
+            declares = is_declarative(payload["data"])
+            kind = CONTENT_TYPE if declares else "application/octet-stream"
+            headers |= {"content-encoding": "aes128gcm", "content-type": kind}
         return Request(endpoint, body, headers, public_only=self.guarded)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:

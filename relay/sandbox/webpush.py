@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from http.client import responses
+from typing import Annotated
 from uuid import uuid4
 
 import http_ece
@@ -35,6 +36,29 @@ _URGENCIES = ("very-low", "low", "normal", "high")
 
 NUMBERS = {404: 102, 410: 103, 413: 104, 429: 202, 503: 201}
 """Mozilla's number of an injected failure; 999 stands for any other."""
+
+
+NOTIFICATION = "application/notification+json"
+"""The content type of a declarative push message."""
+
+
+class _Action(msgspec.Struct):
+    action: str
+    title: str
+    navigate: str
+
+
+class _Notification(msgspec.Struct):
+    title: str
+    navigate: str
+    actions: list[_Action] = []
+
+
+class _Declarative(msgspec.Struct):
+    web_push: int
+    notification: _Notification
+    app_badge: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    mutable: bool = False
 
 
 class Wrong(Exception):
@@ -150,7 +174,19 @@ def read_body(call: Call, subscription: Subscription, sender: bytes) -> bytes:
         )
     except Exception:  # the library's own and those of what it is built on
         raise Wrong(400, 110, "the browser could not decrypt it: not made for this subscription") from None
+    if call.headers.get("content-type") == NOTIFICATION and not _is_notification(text):
+        raise Wrong(400, 110, "the browser could not show it: it is no declarative push message")
     return text
+
+
+def _is_notification(text: bytes) -> bool:
+    """Whether a browser shows this without a service worker (Push API, declarative push message parser)."""
+    try:
+        document = msgspec.json.decode(text, type=_Declarative)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    notification = document.notification
+    return document.web_push == 8030 and bool(notification.title) and bool(notification.navigate)
 
 
 def _refusal(status: int, number: int, text: str, headers: Mapping[str, str] | None = None) -> Answer:

@@ -253,6 +253,60 @@ def test_escapes_do_not_count_against_the_size() -> None:
     assert decrypted(a_webpush().request([message]).body) == f'{{"text": "{chr(0x436) * 700}"}}'.encode()
 
 
+NOTIFICATION = {"title": "New", "navigate": "https://example.com/17", "body": "x"}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({"web_push": 8030, "notification": NOTIFICATION}, "application/notification+json"),
+        (
+            {
+                "web_push": 8030,
+                "notification": {
+                    **NOTIFICATION,
+                    "actions": [{"action": "open", "title": "Open", "navigate": "https://example.com/17"}],
+                },
+                "app_badge": 3,
+                "mutable": True,
+            },
+            "application/notification+json",
+        ),
+        ({"web_push": 1}, "application/octet-stream"),
+        ({"notification": NOTIFICATION}, "application/octet-stream"),
+        ([8030], "application/octet-stream"),
+    ],
+)
+def test_a_declarative_message_has_its_content_type(data: Any, kind: str) -> None:
+    message = a_message({"data": data})
+    assert a_webpush().check(message) is None
+    request = a_webpush().request([message])
+    assert (request.headers["content-type"], request.headers["content-encoding"]) == (kind, "aes128gcm")
+    assert json.loads(decrypted(request.body)) == data
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({}, "data.notification: must be an object"),
+        ({"notification": {**NOTIFICATION, "title": ""}}, "data.notification.title: must be a text"),
+        ({"notification": {"title": "New"}}, "data.notification.navigate: must be a text"),
+        ({"notification": {**NOTIFICATION, "actions": {}}}, "data.notification.actions: must be a list"),
+        (
+            {"notification": {**NOTIFICATION, "actions": [{"action": "a", "title": "A"}]}},
+            "data.notification.actions[0].navigate: must be a text",
+        ),
+        ({"notification": NOTIFICATION, "app_badge": -1}, "data.app_badge: must be a whole number"),
+        ({"notification": NOTIFICATION, "app_badge": True}, "data.app_badge: must be a whole number"),
+        ({"notification": NOTIFICATION, "mutable": 1}, "data.mutable: must be true or false"),
+    ],
+)
+def test_a_declarative_message_that_no_browser_shows_is_refused(more: dict[str, Any], word: str) -> None:
+    refused = a_webpush().check(a_message({"data": {"web_push": 8030, **more}}))
+    assert isinstance(refused, Rejected)
+    assert word in refused.reason
+
+
 def test_the_largest_data_is_taken() -> None:
     message = a_message({"data": "x" * LARGEST})
     assert a_webpush().check(message) is None
