@@ -50,9 +50,9 @@ class HttpRequestOptions(HttpOptions):
     url: Template
     """URL of the request. A message can fill its path and query."""
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
-    """The method."""
+    """Method of the request: POST, PUT, PATCH, DELETE or GET."""
     headers: dict[str, Template] = {}
-    """Sent with each request."""
+    """Headers of each request. `content-type` follows from the kind of body unless it is here."""
     body: Template | list[Any] | dict[str, Any] | None = None
     """The body: a mapping or list is sent as JSON, a text unchanged. Default: the payload as JSON."""
     form: dict[str, Template] | None = None

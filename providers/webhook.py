@@ -54,7 +54,8 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     headers: dict[str, str] = {}
     """Sent with every request; a message's own headers win."""
     statuses: StatusOptions = StatusOptions()
-    """Statuses with another meaning than usual; `unregistered` reports the URL."""
+    """Statuses with another meaning than in the table below: lists under `success`, `retry`, `reject`,
+    `throttled`, `unauthorised` and `unregistered` (which reports the URL)."""
     allow_private: PrivateAccess = False
     """Allow URLs of messages to reach private addresses: true, false, or a list of networks."""
 

@@ -160,6 +160,25 @@ async def test_slack_bot_telegram_with_a_fan_out_and_ntfy(
     assert (gone[b"provider"], gone[b"target"]) == (b"telegram", b"7")
 
 
+async def test_the_payloads_of_the_page_are_delivered(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    bot = telegram(throttled={17, 18})
+    routes = {"/api/chat.postMessage": slack_api, "/": ntfy, "/services/T0/B0/XXXX": slack_hook}
+    receiver.answer = lambda request: routes.get(request.path, bot)(request)
+    blocks = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    elements = [json.loads(block) for block in blocks]
+    path = config(tmp_path, redis_server, receiver, *EXAMPLES)
+    outcomes = await run(
+        path,
+        redis,
+        *((element["provider"], element["payload"]) for element in elements),
+        SLACK_WEBHOOK_URL=f"{receiver.url}/services/T0/B0/XXXX",
+    )
+    assert {element["provider"] for element in elements} == set(EXAMPLES)
+    assert {outcome.partition(" ")[0] for outcome in outcomes.values()} == {"delivered"}
+
+
 async def test_telegram_says_in_its_body_how_long_to_wait(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:

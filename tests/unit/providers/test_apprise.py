@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -66,6 +67,15 @@ async def test_what_the_payload_says_is_what_the_service_gets(receiver: Receiver
     first, second = (json.loads(request.body) for request in receiver.requests)
     assert (first["title"], first["message"], first["type"]) == ("Größe", "a\\nb\n☃", "warning")
     assert (second["title"], second["message"], second["type"]) == ("", "only", "info")
+
+
+async def test_the_payloads_of_the_page_are_delivered(receiver: Receiver) -> None:
+    page = (Path(__file__).parents[3] / "docs/providers/apprise.md").read_text()
+    elements = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    assert len(elements) == 2
+    async with an_apprise(json_url(receiver)) as adapter:
+        for element in elements:
+            assert await deliver(adapter, element["payload"]) == Delivered()
 
 
 async def test_null_means_absent(receiver: Receiver) -> None:

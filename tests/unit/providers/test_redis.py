@@ -430,6 +430,18 @@ async def test_subscribers_hear_and_readers_find_it(redis: Redis) -> None:
     assert result == Delivered(entry.decode())
 
 
+@pytest.mark.parametrize("text", re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+async def test_the_payloads_of_the_page_are_accepted(redis: Redis, text: str) -> None:
+    payload = json.loads(text)["payload"]
+    targets = payload.pop("targets", [None])
+    async with bound(redis, maxlen=10000) as publisher:
+        for target in targets:
+            message = a_message(payload if target is None else {**payload, "channel": target})
+            assert publisher.check(message) is None
+            (outcome,) = await publisher.deliver([message])
+            assert isinstance(outcome, Delivered)
+
+
 async def test_a_batch_is_one_pipeline_of_transactions(redis: Redis) -> None:
     messages = [a_message({"channel": f"c{n}", "stream": "s", "data": n}) for n in range(100)]
     async with bound(redis) as publisher, listening(redis, "*") as subscriber:
