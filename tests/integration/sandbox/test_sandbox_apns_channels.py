@@ -257,6 +257,13 @@ async def test_injected_failures_of_broadcasts_have_apple_s_words(
     assert found.reason == reason
 
 
+async def test_devices_that_are_gone_do_not_disturb_the_management_of_channels(
+    sandbox: Sandbox, sender: Sender
+) -> None:
+    sandbox.fault_injector.order(Faults(unregistered=1.0))
+    assert await sender.apns.channels().list() == []
+
+
 async def test_a_refused_management_request_names_the_remedy(sandbox: Sandbox, sender: Sender) -> None:
     sandbox.fault_injector.order(Faults(status=400, reason="FeatureNotEnabled"))
     with pytest.raises(UsageError, match="400 FeatureNotEnabled: enable Broadcast Capability"):
