@@ -151,8 +151,8 @@ class Apns(HttpProvider[ApnsOptions]):
             if self.options.topic is None and found.reason.endswith("MissingTopic"):
                 return f"{self._base} answers; without a `topic` that is all we can check ({found.reason})"
             raise UsageError(f"APNs refuses us: {found.reason}")
-        told = "accepted" if isinstance(found, Delivered) else found.reason
-        return f"{self._base} accepts our credentials ({told})"
+        result = "accepted" if isinstance(found, Delivered) else found.reason
+        return f"{self._base} accepts our credentials ({result})"
 
     def _authorization(self) -> dict[str, str]:
         return {} if self._token is None else {"authorization": self._token.header}

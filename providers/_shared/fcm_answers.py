@@ -24,7 +24,7 @@ OTHER_PLATFORM_PAUSE = 60.0
 _MALFORMED = "registration token is not a valid FCM registration token"
 """Google's words for a malformed token. Some answers do not name the field as well."""
 
-_NO_SUCH_TARGET = "Requested entity was not found."
+_NO_SUCH_TARGET = "requested entity was not found"
 """Google's words for a token that it no longer knows. A wrong project is answered with 403."""
 
 _TARGET_FIELDS = frozenset({"message.token", "message.fid"})
@@ -64,9 +64,11 @@ def outcome(response: Response, payload: dict[str, Any], now: float) -> Outcome:
             error.fields & _TARGET_FIELDS or _MALFORMED in error.message
         ):
             return Unregistered(address, why, status)
-        case "NOT_FOUND" if is_device and error.message == _NO_SUCH_TARGET:
+        case "NOT_FOUND" if is_device and _NO_SUCH_TARGET in error.message.lower():
             return Unregistered(address, why, status)
-        case "UNAUTHENTICATED" | "PERMISSION_DENIED" | "NOT_FOUND" | "SENDER_ID_MISMATCH":
+        case "NOT_FOUND":
+            return Unauthorised(why, status, body, address, unregistered=is_device)
+        case "UNAUTHENTICATED" | "PERMISSION_DENIED" | "SENDER_ID_MISMATCH":
             return Unauthorised(why, status, body, address)
         case "QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED":
             return _throttled(response, why, now)

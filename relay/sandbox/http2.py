@@ -38,7 +38,7 @@ STREAMS = 1000
 GRACE = 0.5
 """Seconds that clients get to disconnect when the server stops."""
 
-GOODBYE = b'{"reason":"Shutdown"}'
+GOAWAY_DATA = b'{"reason":"Shutdown"}'
 """The debug data of a GOAWAY, as APNs sends it."""
 
 Attend = Callable[[Call], Awaitable[Answer | Ending]]
@@ -75,7 +75,7 @@ class Http2Server:
         server, self._server = self._server, None
         server.close()
         for connection in tuple(self.connections):
-            connection.leave()
+            connection.send_goaway()
         closing = [connection.closed for connection in self.connections]
         if closing:
             await asyncio.wait(closing, timeout=GRACE)
@@ -144,9 +144,9 @@ class _Connection(asyncio.Protocol):
 
     # Called by the server.
 
-    def leave(self) -> None:
+    def send_goaway(self) -> None:
         """Send GOAWAY and close. Requests in progress get no answer."""
-        self._h2.close_connection(additional_data=GOODBYE)
+        self._h2.close_connection(additional_data=GOAWAY_DATA)
         self._flush()
         self._transport.close()
 
@@ -228,7 +228,7 @@ class _Connection(asyncio.Protocol):
         self._retiring = True
         self._flush()
         last = self._h2.highest_inbound_stream_id
-        self._transport.write(GoAwayFrame(last_stream_id=last, additional_data=GOODBYE).serialize())
+        self._transport.write(GoAwayFrame(last_stream_id=last, additional_data=GOAWAY_DATA).serialize())
 
     def _allow(self, streams: int) -> None:
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: streams})

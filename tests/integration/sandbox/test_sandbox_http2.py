@@ -28,7 +28,7 @@ from hyperframe.frame import Frame, GoAwayFrame
 
 from relay.sandbox.exchange import Answer, Call
 from relay.sandbox.faults import Ending
-from relay.sandbox.http2 import GOODBYE, Http2Server
+from relay.sandbox.http2 import GOAWAY_DATA, Http2Server
 from relay.sandbox.identity import Identity, identify
 from relay.sandbox.options import SandboxOptions
 from relay.sandbox.server import Sandbox
@@ -46,7 +46,7 @@ class Client:
         self._reader, self._writer = reader, writer
         self.h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
         self.events: list[Event] = []
-        self.goodbyes: list[GoAwayFrame] = []
+        self.goaways: list[GoAwayFrame] = []
         self.h2.initiate_connection()
         self.flush()
 
@@ -70,7 +70,7 @@ class Client:
         return found[0]
 
     async def read(self) -> None:
-        """One frame. A goodbye is noted only: h2's client would not go on after it."""
+        """One frame. A goaway is noted only: h2's client would not go on after it."""
         try:
             head = await self._reader.readexactly(9)
         except asyncio.IncompleteReadError:
@@ -79,16 +79,16 @@ class Client:
         body = await self._reader.readexactly(length)
         if isinstance(frame, GoAwayFrame):
             frame.parse_body(memoryview(body))
-            self.goodbyes.append(frame)
+            self.goaways.append(frame)
             return
         self.events += self.h2.receive_data(head + body)
         self.flush()
 
-    async def goodbye(self) -> GoAwayFrame:
+    async def goaway(self) -> GoAwayFrame:
         async with asyncio.timeout(120):
-            while not self.goodbyes:
+            while not self.goaways:
                 await self.read()
-        return self.goodbyes[0]
+        return self.goaways[0]
 
     async def closed(self) -> None:
         async with asyncio.timeout(120):
@@ -168,7 +168,7 @@ async def test_more_streams_than_are_allowed_end_the_connection(identity: Identi
         client.h2.remote_settings.acknowledge()
         client.post()
         client.post()
-        assert (await client.goodbye()).error_code == ErrorCodes.PROTOCOL_ERROR
+        assert (await client.goaway()).error_code == ErrorCodes.PROTOCOL_ERROR
         await client.closed()
 
 
@@ -189,9 +189,9 @@ async def test_a_shutdown_answers_requests_in_progress_and_accepts_no_more(ident
         await under_way.wait()
         last = client.post("/503")
         assert await client.answer(last) == 503
-        goodbye = await client.goodbye()
-        assert (goodbye.error_code, goodbye.additional_data) == (ErrorCodes.NO_ERROR, GOODBYE)
-        assert goodbye.last_stream_id == last
+        goaway = await client.goaway()
+        assert (goaway.error_code, goaway.additional_data) == (ErrorCodes.NO_ERROR, GOAWAY_DATA)
+        assert goaway.last_stream_id == last
         go_on.set()
         assert await client.answer(slow) == 200
         await client.closed()
@@ -215,8 +215,8 @@ async def test_a_request_after_the_goaway_is_refused_unprocessed(identity: Ident
         await client.until(allows(1000))
         client.post("/slow")
         await client.answer(client.post("/last"))
-        await client.goodbye()
-        # As if it had crossed the goodbye on its way.
+        await client.goaway()
+        # As if it had crossed the goaway on its way.
         late = client.post("/late")
         reset = await client.until(lambda event: isinstance(event, StreamReset))
         assert (cast(StreamReset, reset).stream_id, cast(StreamReset, reset).error_code) == (
@@ -272,7 +272,7 @@ async def test_a_stop_sends_goaway(identity: Identity) -> None:
     async with serving(identity, by_path) as server, connected(identity, server.port) as client:
         await client.answer(client.post())
         await server.stop()
-        assert (await client.goodbye()).additional_data == GOODBYE
+        assert (await client.goaway()).additional_data == GOAWAY_DATA
         assert not server.connections
 
 
@@ -312,7 +312,7 @@ async def test_the_http2_port_is_the_next_one_if_that_is_free_and_otherwise_any(
 
 
 def test_a_goaway_has_apple_s_words() -> None:
-    assert json.loads(GOODBYE) == {"reason": "Shutdown"}
+    assert json.loads(GOAWAY_DATA) == {"reason": "Shutdown"}
 
 
 async def test_a_requested_port_that_is_taken_is_an_error() -> None:

@@ -117,6 +117,15 @@ def test_a_refusal_that_may_be_our_fault_names_its_target() -> None:
         assert (ended.target, ended.unregistered) == ("abc", False)
 
 
+@pytest.mark.parametrize(("payload", "gone"), [(TOKEN, True), (TOPIC, False)])
+def test_another_404_makes_a_device_unregistered_if_fcm_accepts_others(
+    payload: dict[str, Any], gone: bool
+) -> None:
+    ended = found(404, b'{"error":{"code":404,"message":"No such thing","status":"NOT_FOUND"}}', payload)
+    assert isinstance(ended, Unauthorised)
+    assert ended.unregistered is gone
+
+
 @pytest.mark.parametrize("body", [b'{"name":"projects/shop/messages/1"}', b"", b"{}", b"{", b'{"name":null}'])
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_a_status_of_success_counts_whatever_the_body_says(status: int, body: bytes) -> None:
