@@ -180,7 +180,10 @@ class Http(HttpProvider[HttpRequestOptions]):
         return [self._outcome(message, response)]
 
     def _outcome(self, message: Message, response: Response) -> Outcome:
-        found = self._meanings.get(response.status) or statuses.meaning(response, self._ours)
+        status = response.status
+        if 200 <= status < 300 and status not in self._meanings and not self.options.success_if:
+            return Delivered()
+        found = self._meanings.get(status) or statuses.meaning(response, self._ours)
         if found is not Meaning.SUCCESS:
             wait, target = self._wait(response), self._target(message)
             return statuses.outcome_of(found, response, reason(response), wait, target)

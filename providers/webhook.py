@@ -114,7 +114,7 @@ class WebhookOptions(HttpOptions, DestinationOptions):
 
 
 class Webhook(HttpProvider[WebhookOptions]):
-    """Sends Sends HTTP requests to any receiver, signed by Standard Webhooks."""
+    """Sends HTTP requests to any receiver, signed by Standard Webhooks."""
 
     Options = WebhookOptions
 
@@ -204,12 +204,19 @@ class Webhook(HttpProvider[WebhookOptions]):
         return [self._outcome(message, response)]
 
     def _outcome(self, message: Message, response: Response) -> Outcome:
-        found = self._meanings.get(response.status) or self._usual(response)
-        if found is Meaning.SUCCESS:
+        status = response.status
+        if 200 <= status < 300 and status not in self._meanings:
             return Delivered()
-        target = self.options.url or message.payload["url"] if found is Meaning.UNREGISTERED else ""
+        found = self._meanings.get(status) or self._usual(response)
+        target = self._target(message, found)
         after = retry_after(response.headers, self.clock())
         return statuses.outcome_of(found, response, reason(response), after, target)
+
+    def _target(self, message: Message, found: Meaning) -> str:
+        """The URL, unless it is fixed: messages that are refused there count each on its own."""
+        if self.options.url is None:
+            return str(message.payload["url"])
+        return self.options.url if found is Meaning.UNREGISTERED else ""
 
     def _usual(self, response: Response) -> Meaning:
         if response.status == GONE and self.options.url is None:

@@ -133,6 +133,15 @@ def test_an_adapter_departs_from_the_table_in_its_exceptions_only(name: str) -> 
     assert found == expected
 
 
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "apprise"])
+@pytest.mark.parametrize("status", [200, 201, 202, 299])
+def test_a_success_counts_whatever_comes_after_its_status(name: str, status: int) -> None:
+    judge, _ = ADAPTERS[name]
+    headers = {"x-long": "x" * 10_000, "content-length": "5", "transfer-encoding": "chunked"}
+    for body, missing in ((b"", "the connection was closed"), (b"\x1f\x8b", "the gzip body is damaged")):
+        assert isinstance(judge(Response(status, headers, body, missing)), Delivered)
+
+
 # The pages
 
 OUTCOMES: dict[str, type[Outcome]] = {
