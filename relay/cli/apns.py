@@ -11,6 +11,7 @@ import typer
 
 from relay.cli import common
 from relay.errors import UsageError
+from relay.text import printable
 
 app = typer.Typer(
     help="Broadcast channels of APNs: create, list and delete them.",
@@ -74,7 +75,9 @@ def create(
     """
     policy = list(Storage).index(storage)
     channel = _call(context, config, name, lambda found: found.create(policy))
-    typer.echo(common.as_json({"channel_id": channel, "storage": storage.value}) if as_json else channel)
+    typer.echo(
+        common.as_json({"channel_id": channel, "storage": storage.value}) if as_json else printable(channel)
+    )
 
 
 @channels.command("list")
@@ -90,7 +93,7 @@ def list_channels(
         typer.echo(common.as_json(found))
         return
     for channel in found:
-        typer.echo(channel)
+        typer.echo(printable(channel))
 
 
 @channels.command("show")
