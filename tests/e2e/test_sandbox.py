@@ -191,3 +191,38 @@ async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(
             assert await push(channel) == "unregistered"
     ((_, feedback),) = await redis.xrange("relay:feedback")
     assert feedback[b"target"].decode() == channel
+
+
+async def test_one_stale_token_and_one_wrong_topic_leave_the_other_messages_alone(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    async with sandbox(tmp_path / "keys") as running:
+        # FCM's answer without details, which names neither the token nor its own error code.
+        order = {"provider": "fcm", "status": 404, "reason": "NOT_FOUND", "times": 1}
+        async with running.session.post(f"{running.url}/_sandbox/faults", json=order) as answer:
+            assert answer.status == 200
+        payloads = [
+            *(("fcm", {"token": f"device-{n}", "notification": {"title": "Hi"}}) for n in range(20)),
+            *(("apns", {"device_token": f"{n:064x}", "aps": {"alert": "Hi"}}) for n in range(20)),
+            *(
+                ("apns", {"device_token": "0a" * 32, "aps": {}, "headers": {"apns-push-type": kind}})
+                for kind in ("widgets", "controls", "voip")
+            ),
+            ("apns", {"device_token": "0b" * 32, "aps": {}, "headers": {"apns-topic": "com.example.other"}}),
+        ]
+        providers = {name: running.providers[name] for name in ("fcm", "apns")}
+        config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
+        elements = [
+            {"provider": name, "reply_to": "receipts:1", "payload": payload} for name, payload in payloads
+        ]
+        await redis.rpush("notifications", *map(json.dumps, elements))
+        ran = await relay("run", "-c", str(config), "--until-empty")
+        assert ran.code == 0, ran.err
+    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    ended = Counter((each["provider"], each["outcome"], each["reason"]) for each in receipts)
+    assert ended == {
+        ("fcm", "delivered", ""): 19,
+        ("fcm", "unregistered", "404 NOT_FOUND: Requested entity was not found."): 1,
+        ("apns", "delivered", ""): 23,
+        ("apns", "rejected", "400 TopicDisallowed"): 1,
+    }
