@@ -36,7 +36,9 @@ SUFFIXES = {
 }
 """The suffix that a push type adds to the app's bundle id in the topic."""
 
-_LONGEST_LIFE = 30 * 86400
+_LONGEST_LIFE, _LONGEST_LIFE_OF_BROADCAST = 30 * 86400, 8 * 3600
+"""Seconds for which APNs stores a push."""
+
 _LIVE_ACTIVITY = "liveactivity"
 _DEVICE = re.compile(r"[0-9a-fA-F]+")
 _CHANNEL = re.compile(r"[A-Za-z0-9+/]+={0,2}")
@@ -222,7 +224,7 @@ def _device_headers(message: Message, topic: str | None, kind: str, now: float) 
     if priority is not None:
         headers["apns-priority"] = priority
     if message.expires_at:
-        headers["apns-expiration"] = _expiration(message, now)
+        headers["apns-expiration"] = _expiration(message, now + _LONGEST_LIFE)
     if message.collapse_key:
         headers["apns-collapse-id"] = collapse_id(message.collapse_key)
     headers |= headers_of(payload)
@@ -237,16 +239,18 @@ def _broadcast_headers(message: Message, now: float) -> dict[str, str]:
         "apns-channel-id": str(payload["channel_id"]),
         "apns-push-type": _LIVE_ACTIVITY,
         "apns-priority": _BROADCAST_PRIORITY[message.priority],
-        "apns-expiration": _expiration(message, now) if message.expires_at else NO_STORAGE,
+        "apns-expiration": NO_STORAGE,
     }
+    if message.expires_at:
+        headers["apns-expiration"] = _expiration(message, now + _LONGEST_LIFE_OF_BROADCAST)
     headers |= headers_of(payload)
     headers.pop("apns-topic", None)  # the path names the app
     headers["apns-request-id"] = headers["apns-request-id"].lower()
     return headers
 
 
-def _expiration(message: Message, now: float) -> str:
-    return str(int(min(message.expires_at, now + _LONGEST_LIFE)))
+def _expiration(message: Message, latest: float) -> str:
+    return str(int(min(message.expires_at, latest)))
 
 
 def _is_uuid(text: str) -> bool:

@@ -223,6 +223,8 @@ def test_the_envelope_s_fields_reach_a_broadcast() -> None:
     found = an_apns().request([a_broadcast(ttl=90, priority="low", collapse_key="score")]).headers
     assert (found["apns-expiration"], found["apns-priority"]) == (str(int(NOW) + 90), "5")
     assert "apns-collapse-id" not in found
+    later = an_apns().request([a_broadcast(ttl="1d")]).headers["apns-expiration"]
+    assert later == str(int(NOW) + 8 * 3600)
     own = {"apns-expiration": "0", "apns-priority": 1, "apns-topic": "com.example.tv.push-type.liveactivity"}
     request = an_apns().request([a_broadcast({"headers": own}, ttl=90)])
     assert request.url.endswith("/4/broadcasts/apps/com.example.tv")
