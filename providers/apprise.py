@@ -1,4 +1,4 @@
-"""Apprise: the hundred-odd services that its library speaks to, each by a URL of its own.
+"""The services that the library Apprise supports, each by a URL of its own.
 
 Source: https://appriseit.com/. The library is the extra `apprise`; it works in a process of its own.
 """
@@ -24,7 +24,7 @@ from ._shared.apprise_process import AppriseProcess
 from ._shared.apprise_url import plugin_of
 
 MOST_TITLE, MOST_BODY = 1_000, 100_000
-"""Characters."""
+"""Characters of a title and of a body."""
 
 _LONGEST = 300
 """Characters of Apprise's log lines in a reason."""
@@ -98,13 +98,13 @@ class Apprise(Provider[AppriseOptions]):
         return [outcome(await self._process.call(call))]
 
     async def verify(self) -> str:
-        """Sends nothing: Apprise has no way to ask a service whether it would accept."""
+        """Sends nothing, because Apprise has no way to ask a service whether it would accept."""
         service = plugin_of(self.options.url.get_secret_value()).service_name
         return f"nothing was sent; Apprise knows the url as one of {service}"
 
 
 def outcome(answer: Answer) -> Outcome:
-    """What Apprise lets one tell: whether it worked, else by the HTTP status in its last log line of it.
+    """The outcome of a call: whether it worked, otherwise by the HTTP status in its last log line with one.
 
     Credentials and target are in the configured URL, so the operator has to fix a refusal of either.
     """

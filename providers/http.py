@@ -1,6 +1,6 @@
-"""One templated request: for the many APIs that need no adapter of their own.
+"""One templated request for each message, for APIs that need no adapter of their own.
 
-The file says what the request is made of; each message fills its gaps (`relay.settings.template`).
+The configuration describes the request, and each message fills its gaps (`relay.settings.template`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FIELD = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 
 Scalar = str | int | float | bool | None
 Answers = dict[Annotated[str, Field(pattern=_FIELD)], Scalar | list[Scalar]]
-"""Fields of a JSON answer (`error.code`), each with what it must be, or a list of what it may be."""
+"""Fields of a JSON answer (`error.code`), each with the value or the list of values that it may have."""
 
 
 class HttpRequestOptions(HttpOptions):
@@ -83,7 +83,7 @@ class HttpRequestOptions(HttpOptions):
     @classmethod
     def _are_headers(cls, value: dict[str, Template]) -> dict[str, Template]:
         literal = {
-            # Space at the ends goes away once the gaps are filled.
+            # Space at the ends is removed when the gaps are filled.
             name: "".join(part for part in template.parts if isinstance(part, str)).strip(" \t")
             for name, template in value.items()
         }
@@ -144,7 +144,7 @@ class Http(HttpProvider[HttpRequestOptions]):
         return self._request(message)
 
     def _request(self, message: Message) -> Request:
-        """Raises ValueError where the message does not fill the template."""
+        """Raises ValueError if the message does not fill the template."""
         values = Values(message, self._provider, self.clock())
         url = self._url.fill(values)
         headers = {
@@ -159,7 +159,7 @@ class Http(HttpProvider[HttpRequestOptions]):
         return Request(url, body, headers, self.options.method)
 
     def _body(self, message: Message, values: Values) -> tuple[bytes, str]:
-        """The body and its type, which is empty where there is no body."""
+        """The body and its type, which is empty if there is no body."""
         options = self.options
         if options.form is not None:
             return fill_form(options.form, values), "application/x-www-form-urlencoded"
@@ -231,7 +231,7 @@ class Http(HttpProvider[HttpRequestOptions]):
         return asked
 
     async def verify(self) -> str:
-        """Sends nothing: what an API would accept is known to itself alone."""
+        """Sends nothing, because only the API knows what it would accept."""
         return f"nothing was sent; requests go to {self._url.origin}"
 
 
@@ -242,9 +242,9 @@ def _at(path: str, tree: Any) -> Any:
 
 
 def _holds(rules: Mapping[str, Any], answer: Any, how_many: Callable[[Iterable[bool]], bool]) -> bool:
-    """Whether all (or any) fields are what the rules say; a list is of what a field may be."""
+    """Whether all (or any) fields have the values of the rules. A list names several values."""
     return how_many(
-        # As JSON, where 1 and true are not the same.
+        # In JSON, unlike in Python, 1 and true differ.
         msgspec.json.encode(_at(path, answer))
         in [msgspec.json.encode(value) for value in (wanted if isinstance(wanted, list) else [wanted])]
         for path, wanted in rules.items()

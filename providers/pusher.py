@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Event(msgspec.Struct, omit_defaults=True):
-    """One event as Pusher takes it: `channels` in a request of its own, `channel` in a batch."""
+    """One event in Pusher's form: with `channels` in a single request, with `channel` in a batch."""
 
     name: str
     data: msgspec.Raw | str
@@ -47,7 +47,7 @@ class PusherOptions(HttpOptions):
     """Options of `type: pusher`."""
 
     app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]+$")]
-    """The app's id, in quotes: digits at Pusher; a self-hosted server (`url`) may have letters, too."""
+    """The app's id, in quotes: digits at Pusher. A self-hosted server (`url`) may use letters too."""
     key: Annotated[str, Field(min_length=1)]
     """The app's key."""
     secret: Secret
@@ -99,7 +99,7 @@ class Pusher(HttpProvider[PusherOptions]):
         super().__init__(*arguments, **keywords)
         options = self.options
         self._base = options.url or f"https://api-{options.cluster}.pusher.com"
-        # A server behind a path prefix signs the path that it sees.
+        # A server behind a path prefix verifies the path that it receives.
         prefix = urlsplit(self._base).path
         self._origin = self._base.removesuffix(prefix)
         self._path = f"{prefix}/apps/{options.app_id}"
@@ -180,7 +180,7 @@ class Pusher(HttpProvider[PusherOptions]):
         return plain if is_sealed(plain) else self._seal(channel, plain)
 
     def _sign(self, method: str, path: str, body: bytes = b"", **extra: str) -> str:
-        """The URL with the signature of this moment: it is good for ten minutes."""
+        """The URL, signed now. The signature is valid for ten minutes."""
         query = {
             "auth_key": self.options.key,
             "auth_timestamp": str(int(self.clock())),
@@ -213,7 +213,7 @@ class Pusher(HttpProvider[PusherOptions]):
         return response.status in statuses.OURS or 300 <= response.status < 400
 
     async def verify(self) -> str:
-        """Lists the channels of one prefix: signed, and without effect."""
+        """Sends a signed request without effect, which lists the channels of one prefix."""
         url = self._sign("GET", f"{self._path}/channels", filter_by_prefix="relay-check-")
         try:
             response = await self._transport.send(Request(url, method="GET"))
@@ -250,7 +250,7 @@ _ADDRESS = " (check app_id, cluster and url)"
 
 
 def _advice(response: Response) -> str:
-    """What an operator should look at, in brackets."""
+    """Advice for the operator, in brackets."""
     if response.status == 401 and "timestamp" in response.text.lower():
         return " (check this host's clock)"
     advice = {

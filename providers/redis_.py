@@ -1,4 +1,4 @@
-"""Redis itself: PUBLISH for those who listen now, XADD for those who come later, in one transaction.
+"""Redis: PUBLISH for present subscribers and XADD for later readers, in one transaction.
 
 Also the wire format of Socket.IO's Redis emitter, so that any Socket.IO fleet delivers to browsers.
 Sources: https://redis.io/docs/latest/commands/publish/ and …/xadd/, the npm package @socket.io/redis-emitter.
@@ -26,7 +26,7 @@ MOST_AT_ONCE = 100
 """Messages in one pipeline."""
 
 LONGEST_STREAM = 2**63 - 1
-"""The largest MAXLEN that Redis reads."""
+"""The largest MAXLEN that Redis accepts."""
 
 _Command = tuple[Argument, ...]
 _Name = Annotated[str, Field(min_length=1)]
@@ -101,7 +101,7 @@ class RedisPublisher(RedisProvider[RedisOptions]):
         return None
 
     def transaction(self, message: Message) -> Transaction:
-        """Raises ValueError for a payload that says no channel or stream, or says it wrongly."""
+        """Raises ValueError if channel and stream are missing, or if a field is wrong."""
         payload = payloads.read(message)
         socketio = self.options.socketio if payload.socketio is None else payload.socketio
         encoded = payloads.data(message, payload, socketio=socketio)
@@ -125,11 +125,11 @@ class RedisPublisher(RedisProvider[RedisOptions]):
                 raise ValueError("channel, stream: missing, and the configuration gives neither")
             return Transaction([publish], str(publish[1]))
         append = (*self._append(stream, payload), "id", message.id, *fields)
-        # First what can be refused: a subscriber hears nothing that Redis has no memory for.
+        # XADD comes first because Redis may refuse it: then subscribers get nothing either.
         return Transaction([append] if publish is None else [append, publish], stream)
 
     def _publish(self, payload: payloads.Payload, encoded: bytes) -> tuple[_Command | None, _Command]:
-        """The PUBLISH, if there is a channel, and the fields of a stream's entry besides the id."""
+        """The PUBLISH, if there is a channel, and the fields of a stream entry besides the id."""
         channel = payload.channel if payload.channel is not None else self.options.channel
         if channel == "":
             raise ValueError("channel: is empty")

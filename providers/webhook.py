@@ -92,7 +92,7 @@ class WebhookOptions(HttpOptions, DestinationOptions):
             # Behind a proxy the guard cannot see where a URL leads.
             if self.proxy is not None:
                 raise ValueError("`proxy` needs `url` (or `allow_private: true`)")
-            # A message could have our certificate shown to whomever it likes.
+            # A message could make relay present its certificate to any server.
             if self.client_cert is not None:
                 raise ValueError("`client_cert` needs `url` (or `allow_private: true`)")
         return self
@@ -143,7 +143,7 @@ class Webhook(HttpProvider[WebhookOptions]):
         try:
             for name in payload:
                 if name not in _FIELDS:
-                    # To send the rest would lose what this field holds without a word.
+                    # Sending the rest would silently lose the value of this field.
                     raise ValueError(f"{name[:60]!r}: not a field; there are {', '.join(_FIELDS)}")
             self._check_target(payload.get("url"))
             method = payload.get("method")
@@ -224,14 +224,14 @@ class Webhook(HttpProvider[WebhookOptions]):
         return statuses.meaning(response, self._ours)
 
     async def verify(self) -> str:
-        """Sends nothing: a receiver has no way to say that it would accept."""
+        """Sends nothing, because a receiver has no way to say that it would accept."""
         target = self.options.url or "the url of each message"
         signed = f"signed (secrets that decode: {len(self._signers)})" if self._signers else "not signed"
         return f"nothing was sent; requests go to {target}, {signed}"
 
 
 def _is_whole_body(payload: dict[str, Any]) -> bool:
-    """Whether a payload uses none of our fields: then all of it is the body (`format: bare`)."""
+    """Whether the payload as a whole is the body, because it has none of our fields (`format: bare`)."""
     return payload.keys().isdisjoint(_FIELDS)
 
 
@@ -243,7 +243,7 @@ def _given(headers: Any) -> Any:
 
 
 def _body(message: Message, payload: dict[str, Any]) -> tuple[bytes, str]:
-    """The bytes to send and their type: JSON as the application wrote it, text as text."""
+    """The body and its type: JSON as the application wrote it, or text."""
     if "body" not in payload:
         return b"", ""
     body = payload["body"]
@@ -253,7 +253,7 @@ def _body(message: Message, payload: dict[str, Any]) -> tuple[bytes, str]:
 
 
 def _header_id(identity: str) -> str:
-    """An id as it can stand in a header: what is not visible ASCII is percent-encoded.
+    """An id as a header value: characters that are not visible ASCII are percent-encoded.
 
     The specification forbids a full stop too, but its libraries take it, and the same id must go out as
     the application chose it.

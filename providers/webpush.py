@@ -26,7 +26,7 @@ from ._shared.webhook_limits import check_url
 
 URGENCIES = ("very-low", "low", "normal", "high")
 PAUSE = 60.0
-"""Seconds after a 429 that names no time: it is about one subscription or its service, not about all."""
+"""Seconds to wait after a 429 without Retry-After, which is about one subscription or its service."""
 
 _URGENCY = {0: "high", 1: "normal", 2: "low"}
 _TOPIC = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -185,7 +185,7 @@ class WebPush(HttpProvider[WebPushOptions]):
             case 406 | 429 | 503 if message.destination:
                 return Throttled(why, retry_after(response.headers, self.clock()), status, body)
             case 406 | 429 | 503:
-                # One push service asks for it, and the others go on.
+                # Messages to other push services go on.
                 after = retry_after(response.headers, self.clock())
                 return Retry(why, status, body, PAUSE if after is None and status != 503 else after)
         if status in statuses.CREDENTIALS or (status == 400 and _says(body, _BAD_SENDER)):
@@ -204,7 +204,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         return Rejected(why, response.status, response.body)
 
     async def verify(self) -> str:
-        """Sends nothing: a push service has no way to say that it would accept."""
+        """Sends nothing, because a push service has no way to say that it would accept."""
         return f"nothing was sent; the VAPID key and {self.options.subject} are well-formed"
 
 
@@ -231,7 +231,7 @@ def _keys(subscription: object) -> tuple[bytes, bytes]:
 
 
 def _plaintext(message: Message, payload: dict[str, Any]) -> bytes:
-    """Text as it is, anything else as the JSON that the application wrote."""
+    """A text unchanged, anything else as the JSON that the application wrote."""
     from ._shared.webpush_crypto import LARGEST
 
     data = payload.get("data")

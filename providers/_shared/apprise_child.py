@@ -1,4 +1,4 @@
-"""The process in which Apprise works: this module, started with `python -m`.
+"""The process that calls Apprise: this module, started with `python -m`.
 
 `apprise_process` starts it. The first line of input is the `Start`, each further line a `Call`; each line of
 output is an `Answer`. The process ends with its input, even if a call hangs.
@@ -44,7 +44,7 @@ class Call(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """Whether it went out, and Apprise's log lines of it. Number 0: the process is ready."""
+    """The result of a call, with its log lines. Number 0: the process is ready."""
 
     number: int
     delivered: bool = False
@@ -52,7 +52,7 @@ class Answer(msgspec.Struct):
 
 
 def main() -> None:
-    # A call that hangs in C keeps this process from seeing the end of its input.
+    # If a call hangs in C, this process does not notice the end of its input.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     output = _take_over_output()
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _take_over_output() -> BinaryIO:
-    """Standard output for the answers alone: libraries may print."""
+    """Reserve standard output for the answers, because libraries may print."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return output
@@ -92,7 +92,7 @@ def _notify(plugin: NotifyBase, call: Call) -> Answer:
             body_format=call.format,
             interpret_escapes=False,
         )
-    except Exception as error:  # of some plugin: the caller still waits
+    except Exception as error:  # any plugin may raise, and the caller waits for an answer
         return Answer(call.number, lines=[f"{type(error).__name__}: {error}"])
     return Answer(call.number, bool(result), [entry.message for entry in result.logs()])
 

@@ -1,4 +1,4 @@
-"""Calls of Apprise in a process of their own, which can be ended if a call hangs.
+"""Calls of Apprise in a separate process, which can be killed if a call hangs.
 
 Apprise blocks, and some of its conversions take minutes of CPU for a few kilobytes: a thread of this
 process could not be ended, and would keep the process from its end.
@@ -18,7 +18,7 @@ from relay.errors import TransportError
 from .apprise_child import Answer, Call, Start
 
 START_TIMEOUT = 60.0
-"""Seconds until a new process must be ready: it imports Apprise."""
+"""Seconds until a new process must be ready. It has to import Apprise."""
 
 _LONGEST_LINE = 1 << 20
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "no_proxy")
@@ -87,7 +87,7 @@ class _Child:
             stderr=asyncio.subprocess.DEVNULL,
             env=_environment(),
             limit=_LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C is for us: what is in flight ends first
+            start_new_session=True,  # Ctrl-C must not end calls that are in flight
         )
         child = cls(process)
         try:
@@ -136,6 +136,6 @@ class _Child:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without what would make the library `requests` use a proxy or credentials of the host."""
+    """Our environment without variables that make `requests` use a proxy or credentials of the host."""
     kept = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
     return {**kept, "NO_PROXY": "*", "NETRC": os.devnull}

@@ -12,7 +12,7 @@ EXTRA = "the library Apprise is not installed: pip install 'relay-push[apprise]'
 
 
 def plugin_of(url: str, timeout: float | None = None) -> NotifyBase:
-    """Raises ValueError without a word of the URL.
+    """Return the object. Raises ValueError, whose text contains no part of the URL.
 
     `timeout` in seconds is for connecting and reading together, unless the URL has its own.
     """
@@ -21,7 +21,7 @@ def plugin_of(url: str, timeout: float | None = None) -> NotifyBase:
         from apprise import AppriseAsset
     except ImportError:
         raise ValueError(EXTRA) from None
-    # Not `async_mode`: it starts a second pool of threads.
+    # `async_mode` would start a second pool of threads.
     plugin = Library.instantiate(url, asset=AppriseAsset(async_mode=False, http_redirects=False))
     if plugin is None:
         scheme = url.partition("://")[0] if "://" in url else ""

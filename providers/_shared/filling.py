@@ -1,6 +1,6 @@
-"""What a message puts into the gaps of a template, and how it looks by its place. All pure.
+"""Fill a template with the values of a message, encoded for the place of each. All pure.
 
-Values come as the application wrote them: numbers keep their digits, objects their bytes.
+Values stay as the application wrote them: numbers keep their digits, objects their bytes.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from relay.message import PRIORITIES, Message
 from relay.settings.template import Part, Reference, Template, parse
 
 LONGEST_URL = 8192
-"""Characters of a URL that common servers take."""
+"""Characters of a URL that common servers accept."""
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_PATH_SAFE = "~!$&'()*+,;=:@"  # RFC 3986, 3.3: what a segment may hold as it is
+_PATH_SAFE = "~!$&'()*+,;=:@"  # RFC 3986, 3.3: characters that a segment may contain
 _QUERY_SAFE = "~:@/"
 _DOTS = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[/\\]")
 _HEADER = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 _NOTHING = (None, b"null", b'""')
-"""Where a default stands in, as in a shell also for what is there but empty."""
+"""Values that a default replaces. As in a shell, empty ones are among them."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Values:
-    """What the references stand for, of one message."""
+    """The values of the references for one message."""
 
     def __init__(self, message: Message, provider: Mapping[str, str], now: float) -> None:
         """`provider` holds the values of `${provider.…}`; `now` is in Unix seconds."""
@@ -43,7 +43,7 @@ class Values:
         self._now = now
 
     def raw(self, reference: Reference) -> bytes:
-        """The JSON text. Raises ValueError, which names the field, where there is none and no default."""
+        """The JSON text. Raises ValueError, which names the field, if it is missing and has no default."""
         found = self._found(reference)
         if reference.default is not None and found in _NOTHING:
             return _as_json(reference.default)
@@ -52,9 +52,9 @@ class Values:
         return found
 
     def text(self, reference: Reference, *, structures: bool = True) -> str:
-        """A text as it is, a number and a switch as JSON. Raises ValueError.
+        """The value as text: a string unchanged, anything else as JSON. Raises ValueError.
 
-        Objects and arrays are their JSON, or with `structures=False` refused.
+        With `structures=False` objects and arrays are refused.
         """
         found = self._found(reference)
         if reference.default is not None and found in _NOTHING:
@@ -117,7 +117,7 @@ def _as_json(default: str) -> bytes:
 
 
 class UrlFiller:
-    """A URL whose path and query have gaps; its host has none, so no message says where it goes."""
+    """A URL whose path and query have gaps. Its host has none, so no message chooses the host."""
 
     def __init__(self, template: Template) -> None:
         """Raises ValueError for gaps before the path, and for a fragment."""
@@ -144,7 +144,7 @@ class UrlFiller:
         return self.origin + "".join(part for part in self._parts if isinstance(part, str))
 
     def fill(self, values: Values) -> str:
-        """The URL; what is filled in is percent-encoded and stays within its segment or parameter."""
+        """The URL. Values are percent-encoded, so that each stays within its segment or parameter."""
         filled, query = "", False
         for part in self._parts:
             if isinstance(part, str):
@@ -155,7 +155,7 @@ class UrlFiller:
                 if not text and not query and part.default is None:
                     raise ValueError(f"{part}: is empty, and part of the URL's path")
                 if not query and any(map(_DOTS.fullmatch, _segments(text))):
-                    # Encoded, the separators stay in one segment; some proxies decode them all the same.
+                    # Encoded separators stay in one segment, but some proxies decode them.
                     raise ValueError(f"{part}: a message cannot put . or .. into the path")
                 filled += quote(text, safe=_QUERY_SAFE if query else _PATH_SAFE)
         if any(_DOTS.fullmatch(segment) for segment in filled.partition("?")[0].split("/")):
@@ -168,13 +168,13 @@ class UrlFiller:
 
 
 def _segments(text: str) -> list[str]:
-    """The path segments of a value if its separators were not encoded; none without separators."""
+    """The path segments of a value whose separators are decoded; none if it has no separator."""
     segments = _SEPARATOR.split(text)
     return segments if len(segments) > 1 else []
 
 
 def fill_header(name: str, template: Template, values: Values) -> str:
-    """The value of a header, without space at its ends. Raises ValueError for what no header can hold."""
+    """The value of a header, without space at its ends. Raises ValueError if no header can hold it."""
     filled = _joined(template.parts, values, structures=False)
     if not _HEADER.fullmatch(filled):
         named = ", ".join(str(part) for part in template.parts if isinstance(part, Reference))
@@ -183,7 +183,7 @@ def fill_header(name: str, template: Template, values: Values) -> str:
 
 
 def fill_text(template: Template, values: Values) -> str:
-    """The text; objects and arrays in it are their JSON."""
+    """The text, with objects and arrays as JSON."""
     return _joined(template.parts, values)
 
 

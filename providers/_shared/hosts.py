@@ -1,4 +1,4 @@
-"""What a host in a URL must look like, so that asking it is not in vain for ever."""
+"""Checks of the host in a URL. A host that no resolver can find would be retried until the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9:/.\[\]_~%!$&()*+,;=@-]+")
 
 
 def host_of(url: object) -> str:
-    """The host and port of a URL in lower case; empty where it is none."""
+    """The host and port of a URL in lower case; empty if the text is no URL."""
     try:
         return urlsplit(url).netloc.rpartition("@")[2].lower() if isinstance(url, str) else ""
     except ValueError:
@@ -20,7 +20,7 @@ def host_of(url: object) -> str:
 
 
 def base_url(url: str) -> str:
-    """A server that the configuration names, as a path can be put behind it. Raises ValueError."""
+    """The URL of a server in the configuration, without a slash at its end. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not _PLAIN.fullmatch(url):
         raise ValueError("must be http://HOST or https://HOST, with a port and a path where needed")
@@ -29,7 +29,7 @@ def base_url(url: str) -> str:
 
 
 def check_host(parts: SplitResult) -> None:
-    """Refuse a host that no resolver can ever find, and credentials. Raises ValueError, one line."""
+    """Raise ValueError for credentials, and for a host that no resolver can find."""
     if "@" in parts.netloc:
         raise ValueError("credentials in it would be logged by others; use a header")
     if not parts.hostname or parts.port == 0:

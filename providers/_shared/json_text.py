@@ -1,4 +1,4 @@
-"""Text templates that are JSON: values go in so that the text stays the JSON that the file wrote. Pure."""
+"""Text templates that are JSON. No value can change the structure of the text. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Gap:
 
 
 def compile_json_text(parts: Sequence[Part]) -> tuple[str | Gap, ...] | None:
-    """The parts of an object or array that is written as text; None if it would be no JSON."""
+    """The parts of an object or array that is written as text; None if the text is not JSON."""
     compiled: list[str | Gap] = []
     sample, quoted = "", False
     for part in parts:

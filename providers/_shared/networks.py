@@ -1,4 +1,4 @@
-"""`allow_private`: which private addresses the URLs that messages bring may reach."""
+"""`allow_private`: the private addresses that URLs of messages may reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the bytes of a payload to the fields that a provider knows."""
+"""Decode the known fields of a payload."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PayloadT = TypeVar("PayloadT", bound=msgspec.Struct)
 
 
 def reader(kind: type[PayloadT], must_be: Mapping[str, str]) -> Callable[[Message], PayloadT]:
-    """What reads the payload of a message as `kind`; `must_be` says of each field what belongs there.
+    """Return a function that decodes the payload of a message as `kind`.
 
-    It raises ValueError, one line, where a field has another type. A message is read once: all who look share
-    it, and nobody changes it.
+    It raises ValueError if a field has another type; `must_be` describes the type of each field. The result
+    stays with the message and is shared, so it must not be changed.
     """
     decode = msgspec.json.Decoder(kind).decode
     place = f"_as_{kind.__module__}.{kind.__qualname__}"

@@ -106,7 +106,7 @@ def text(content: msgspec.Raw | str) -> str:
 
 
 def check_channels(names: list[str]) -> None:
-    """Characters and lengths; encrypted channels stand alone."""
+    """Check the characters and lengths of names. An encrypted channel must be the only one."""
     for channel in names:
         _check_channel(channel)
     if len(names) > 1 and any(map(is_encrypted, names)):
@@ -119,7 +119,7 @@ def _check_channel(channel: str) -> None:
 
 
 def check_user(user: str) -> None:
-    """The id of a user, which has the characters of a channel's name and is a part of a path."""
+    """Check the id of a user. It has the characters of a channel's name and becomes a part of a path."""
     _check_name("terminate_connections", user, user)
     if user in {".", ".."}:
         raise ValueError(f"terminate_connections: {user!r} cannot stand in a path")
@@ -136,7 +136,7 @@ def _check_name(field: str, whole: str, name: str) -> None:
 
 @lru_cache(maxsize=4096)
 def check_event(event: str) -> None:
-    """Length, and names that belong to Pusher itself."""
+    """Check the length, and refuse names that Pusher reserves."""
     if not 1 <= len(event) <= LONGEST_NAME:
         raise ValueError(f"event: must be {_MUST_BE['event']}, not {len(event)}")
     if event.startswith(_RESERVED_EVENTS):
@@ -144,14 +144,14 @@ def check_event(event: str) -> None:
 
 
 def check_socket_id(socket_id: str | None) -> None:
-    """Two numbers with a full stop between them."""
-    # Client libraries give an empty text before they are connected.
+    """Check for two numbers with a full stop between them."""
+    # Client libraries return an empty text before they are connected.
     if socket_id and not _SOCKET_ID.fullmatch(socket_id):
         raise ValueError(f"socket_id: must be {_MUST_BE['socket_id']}")
 
 
 def check_termination(message: Message) -> None:
-    """A request to end a user's connections carries nothing else."""
+    """Check that a message that ends a user's connections has no other field."""
     for name, value in message.payload.items():
         if name != "terminate_connections" and value is not None:
             raise ValueError(f"{name[:60]!r}: a message with terminate_connections holds nothing else")
@@ -171,7 +171,7 @@ def check_encrypted(content: msgspec.Raw | str) -> None:
 
 
 def check_size(content: msgspec.Raw | str, most: int, *, sealed: bool) -> None:
-    """At most `most` bytes of UTF-8, before the string is escaped and after it is `sealed`."""
+    """Check for at most `most` bytes of UTF-8, before the string is escaped and after it is `sealed`."""
     # Escapes only make a text longer, so most texts need no decoding.
     if isinstance(content, msgspec.Raw) and (sealed or len(content) - 2 > most):
         content = _decode_text(content)

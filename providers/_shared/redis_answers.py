@@ -1,4 +1,4 @@
-"""What an answer of Redis means for a message. Pure.
+"""The outcome of a message by the answer of Redis. Pure.
 
 Source: https://redis.io/docs/latest/develop/reference/protocol-spec/ and the server's own sources
 (server.c, acl.c, cluster.c of 6.2 and 7.0), which have the codes and words below.
@@ -12,19 +12,19 @@ from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauth
 from relay.provider.redis import Answer, Refused, Replied, Unanswered
 
 LONGEST = 200
-"""Characters of a text of Redis in a reason."""
+"""Characters of an error of Redis in a reason."""
 
 FULL = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
-"""It is there and takes no writes until something changes: no message is to blame, and none pays for it."""
+"""Codes of a Redis that accepts no writes now. No message is to blame, so none spends an attempt."""
 
 WRONG = frozenset({"WRONGTYPE", "CROSSSLOT"})
-"""The message names a key that is no stream."""
+"""Codes for a key that is no stream. The message named it."""
 
 CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "DENIED"})
 
 
 def outcome(answer: Answer) -> Outcome:
-    """Codes that are in none of the sets (LOADING, READONLY, CLUSTERDOWN, BUSY, ERR, …) are worth a retry."""
+    """The outcome of a message. Codes in none of the sets (LOADING, READONLY, BUSY, ERR, …) are retried."""
     match answer:
         case Replied(replies):
             return Delivered(_entry_id(replies))

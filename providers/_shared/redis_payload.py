@@ -1,6 +1,6 @@
-"""What a payload for Redis holds, and how it becomes the bytes that subscribers and readers get.
+"""The fields of a payload for Redis, and the bytes that subscribers and readers get.
 
-Socket.IO's own: what `@socket.io/redis-emitter` 5 publishes and `@socket.io/redis-adapter` 8 reads.
+Socket.IO's format is that of `@socket.io/redis-emitter` 5 and `@socket.io/redis-adapter` 8.
 All checks raise ValueError with one line on what is wrong.
 """
 
@@ -19,7 +19,7 @@ EVENT_PACKET = 2
 """The type of a packet that carries an event (socket.io-protocol, PacketType.EVENT)."""
 
 EMITTER = "emitter"
-"""The uid of messages that come from no Socket.IO server."""
+"""The uid of messages that no Socket.IO server sent."""
 
 RESERVED_EVENTS = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
@@ -27,7 +27,7 @@ RESERVED_EVENTS = frozenset(
 
 
 class Payload(msgspec.Struct, rename={"excepted": "except"}):
-    """The fields of a payload that are ours; null is the same as absent, but for `data`."""
+    """The known fields of a payload. Null is the same as absent, except for `data`."""
 
     channel: str | None = None
     stream: str | None = None
@@ -68,11 +68,11 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 read = reader(Payload, _MUST_BE)
-"""The payload of a message. Raises ValueError where a field has another type than ours."""
+"""The payload of a message. Raises ValueError if a field has a wrong type."""
 
 
 def data(message: Message, payload: Payload, *, socketio: bool) -> bytes:
-    """The data as JSON text, as the application wrote it; of a payload without `data`, the fields left over.
+    """The data as JSON, as the application wrote it. Without `data`, the other fields.
 
     Empty if there are none. Raises ValueError for unknown fields next to `data`.
     """
@@ -81,7 +81,7 @@ def data(message: Message, payload: Payload, *, socketio: bool) -> bytes:
         if rest:
             name = next(iter(rest))
             hint = " without `socketio: true`" if name in SOCKETIO_FIELDS else ""
-            # To send the rest would lose what this field holds without a word.
+            # Sending the rest would silently lose the value of this field.
             raise ValueError(f"{name[:60]!r}: not a field{hint}, and there is `data` already")
         return bytes(payload.data)
     return _encode(rest) if rest else b""
@@ -106,18 +106,18 @@ _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def rooms(payload: Payload) -> list[str]:
-    """Whom the event is for, each room once; none: everybody in the namespace."""
+    """The rooms that get the event, each once. None: everybody in the namespace."""
     if payload.room is not None and payload.rooms is not None:
         raise ValueError("room, rooms: give one of the two")
     named = [payload.room] if payload.room is not None else payload.rooms or []
     if "" in named:
-        # Its channel would be that of everybody.
+        # The channel of an empty room is that of everybody.
         raise ValueError("room: is empty")
     return list(dict.fromkeys(named))
 
 
 def check_socketio(payload: Payload) -> None:
-    """What only Socket.IO's own messages have to be."""
+    """Raise ValueError for fields that no message for Socket.IO can have."""
     if payload.channel is not None:
         raise ValueError("channel: with socketio it follows from namespace and room")
     if payload.data and payload.args is not None:
@@ -128,18 +128,18 @@ def check_socketio(payload: Payload) -> None:
 
 
 def check_event(event: str) -> None:
-    """Names that belong to Socket.IO itself."""
+    """Raise ValueError for a name that is reserved by Socket.IO."""
     if event in RESERVED_EVENTS:
         raise ValueError(f"event: {event!r} is a reserved name")
 
 
 def namespace(name: str) -> str:
-    """With the slash that it begins with."""
+    """The name with a slash at its beginning."""
     return name if name.startswith("/") else f"/{name}"
 
 
 def channel(prefix: str, where: str, names: list[str]) -> str:
-    """Where Socket.IO servers listen: one room has a channel of its own."""
+    """The channel that Socket.IO servers subscribe to. A single room has a channel of its own."""
     return f"{prefix}#{where}#{names[0]}#" if len(names) == 1 else f"{prefix}#{where}#"
 
 

@@ -1,4 +1,4 @@
-"""What a webhook's URL, headers and secrets must be, whether a message brings them or the file.
+"""Checks of URL, headers and secrets of a webhook, whether they come from a message or the configuration.
 
 All checks raise ValueError with one line on what is wrong.
 """
@@ -16,7 +16,7 @@ from .webhook_signing import signer
 LONGEST_URL = 2048
 MOST_HEADERS = 50
 LONGEST_HEADERS = 16 * 1024
-"""Characters of all names and values: what common servers take."""
+"""Characters of all names and values that common servers accept."""
 MOST_SECRETS, LONGEST_SECRET = 10, 200
 """Secrets of one message, and characters of each: a rotation needs two."""
 
@@ -27,7 +27,7 @@ _SIGNED = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
 
 
 def check_secrets(secrets: object) -> None:
-    """The `secrets` of a message. The errors hold no part of them."""
+    """Check the `secrets` of a message. Errors contain no part of them."""
     if not isinstance(secrets, list) or not 1 <= len(secrets) <= MOST_SECRETS:
         raise ValueError(f"secrets: must be an array of 1 to {MOST_SECRETS} texts")
     for index, secret in enumerate(secrets):
@@ -40,7 +40,7 @@ def check_secrets(secrets: object) -> None:
 
 
 def check_url(url: object) -> None:
-    """An absolute http or https URL that can be asked and says nothing secret."""
+    """Check that a URL is absolute, http or https, and without credentials."""
     if not isinstance(url, str) or not 1 <= len(url) <= LONGEST_URL:
         raise ValueError(f"url: must be a string of 1 to {LONGEST_URL} characters")
     if _CONTROL.search(url):
@@ -54,7 +54,7 @@ def check_url(url: object) -> None:
 
 
 def check_headers(headers: object, ours: frozenset[str] = _SIGNED) -> None:
-    """Names and values that fit on the wire, none of which is relay's own (`ours`, and the connection's)."""
+    """Check names and values. Headers of the connection and those in `ours` are refused."""
     if not isinstance(headers, dict):
         raise ValueError("headers: must be an object of names and texts")
     if len(headers) > MOST_HEADERS:

@@ -17,7 +17,7 @@ SHORTEST_KEY, LONGEST_KEY = 16, 64
 """Bytes of a decoded `whsec_…`; the specification recommends 24 to 64."""
 
 SEED, SEED_AND_PUBLIC = 32, 64
-"""Bytes of a decoded `whsk_…`: an Ed25519 seed, mostly with its public key behind it."""
+"""Bytes of a decoded `whsk_…`: an Ed25519 seed, often followed by its public key."""
 
 Signer = Callable[[bytes], str]
 """Returns one entry of `webhook-signature` for `id.timestamp.body`."""
@@ -33,7 +33,7 @@ def signer(secret: str) -> Signer:
 
 
 def is_private(secret: str) -> bool:
-    """Whether a secret signs with Ed25519, so that receivers need the public key alone."""
+    """Whether a secret signs with Ed25519, so that receivers need only the public key."""
     return secret.startswith(PRIVATE)
 
 

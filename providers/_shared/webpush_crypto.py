@@ -25,23 +25,23 @@ from relay.settings.http import pem_text
 CURVE = ec.SECP256R1()
 
 LONGEST_RAW_KEY = 44
-"""Characters of a key's 32 bytes in base64; longer text is a structure around the key."""
+"""Characters of a key's 32 bytes in base64. A longer text is a DER structure."""
 
 RECORD = 4096
-"""Bytes of the one record, which every push service takes."""
+"""Bytes of the one record, which every push service accepts."""
 
 LARGEST = RECORD - 103
-"""Bytes of plaintext: 86 of header, 16 of tag and one delimiter are added."""
+"""Bytes of plaintext. Encryption adds a header of 86 bytes, a tag of 16 and a delimiter."""
 
 VAPID_LIFE = 12 * 3600
-"""Seconds that a token is valid. The RFC allows 24 hours; a clock that is off must not exceed them."""
+"""Seconds that a token is valid. The RFC allows 24 hours, which a wrong clock must not exceed."""
 
 VAPID_REUSE = 6 * 3600
-"""Seconds for which a token is used: Apple wants no new one more than once an hour."""
+"""Seconds for which a token is used. Apple accepts a new one at most once an hour."""
 
 
 def unpadded(data: bytes) -> str:
-    """base64url without padding, as browsers write keys."""
+    """Base64url without padding, as browsers write keys."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
@@ -129,7 +129,7 @@ def origin(endpoint: str) -> str:
 
 
 class Vapid:
-    """Authorization headers, one for each push service's origin, made again every few hours."""
+    """Authorization headers: one for each origin of a push service, renewed every few hours."""
 
     def __init__(
         self, key: ec.EllipticCurvePrivateKey, subject: str, clock: Callable[[], float] = time.time
@@ -138,7 +138,7 @@ class Vapid:
         self._subject = subject
         self._clock = clock
         self._public = application_server_key(key)
-        # Origins come with messages: their number must have an end.
+        # Origins come with messages, so their number must be limited.
         self._header = lru_cache(maxsize=1000)(self._make)
 
     def authorization(self, endpoint: str) -> str:

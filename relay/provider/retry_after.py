@@ -9,16 +9,16 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 LONGEST = 3600.0
-"""Seconds: what a provider asks for beyond it is cut."""
+"""The longest wait in seconds that a provider can ask for."""
 
 _SECONDS = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*")
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds from `now` (Unix seconds) for which to leave the provider in peace.
+    """The wait in seconds, counted from `now` (Unix seconds).
 
-    None where the header is missing or cannot be read. `headers` has lower-case names. Decimals are not
-    in the RFC but on the wire, and round up.
+    None if the header is missing or invalid. `headers` has lower-case names. Decimals, which some servers
+    send against the RFC, are rounded up.
     """
     value = headers.get("retry-after")
     if value is None:
