@@ -16,7 +16,7 @@ from relay.redis_client.replication import Replicas
 from relay.settings.options import ProviderOptions
 from relay.store.keys import LaneKeys, batch_id_of
 from relay.store.queue import Queue
-from relay.store.record import is_plain, pack, unpack
+from relay.store.record import has_header, is_plain, pack, unpack
 from relay.store.scripting import script
 
 POISON = 3
@@ -69,14 +69,14 @@ class Enqueued:
 
     in_turn: bool
     """Whether a claim that was asked for later has seen the messages."""
-    accepted: int
-    duplicates: int
-    collapsed: int
-    dropped: int
-    malformed: int
-    ready: int
+    accepted: int = 0
+    duplicates: int = 0
+    collapsed: int = 0
+    dropped: int = 0
+    malformed: int = 0
+    ready: int = 0
     """All messages of the lane that may go now, as far as rate and holds allow."""
-    letters: int
+    letters: int = 0
     """Receipts to forward, if this enqueue wrote some."""
     left: int = 0
     """Elements left in the queue, if this one came directly from it."""
@@ -165,6 +165,7 @@ class Lane:
         self._inflight = self.keys.inflight(worker)
         self._keys_by_script: dict[str, tuple[str, ...]] = {}
         self._lifo = options.order == "lifo"
+        self._is_limited = bool(options.max_backlog)
         self._policies(options)
 
     async def _run(self, name: str, own_keys: Sequence[str], *arguments: Argument) -> tuple[Any, bool]:
@@ -240,13 +241,18 @@ class Lane:
         return await self._enqueue_first(item, queue.keys.deferred_for(self.provider), queue, element)
 
     async def _enqueue_first(self, item: Item, source: str, queue: Queue, element: bytes) -> Enqueued | None:
+        if isinstance(item, Message) and not self._is_limited and not has_header(item):
+            reply, in_turn = await self._run(
+                "take_headerless", (source, queue.name), element, item.priority, pack(item)
+            )
+            return None if reply is None else Enqueued(in_turn, accepted=1, left=reply[0], ready=reply[1])
         in_order = source == queue.keys.staged and is_ordered(item)
         reply, in_turn = await self._run(
-            "enqueue",
-            (source, queue.keys.outstanding, queue.name),
+            "take_one",
+            (source, queue.name, queue.keys.outstanding),
             self._enqueue_policy,
-            "in order" if in_order else "",
             element,
+            int(in_order),
             *_arguments([item]),
         )
         return None if reply is None else Enqueued(in_turn, *reply)

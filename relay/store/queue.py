@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Client, ask, describe, heed_cancellation
 from relay.redis_client.connection import Channel
@@ -14,6 +16,8 @@ from relay.redis_client.slots import SlotChannel
 from relay.redis_client.topology import Topology, is_cluster
 from relay.store.keys import LaneKeys, QueueKeys, batch_id_of, control_key
 from relay.store.scripting import script
+
+_pack = msgspec.msgpack.Encoder().encode
 
 FETCH_SIZE = 200
 """Default for the most elements of a fetch."""
@@ -95,12 +99,21 @@ class Queue:
             if not is_cluster(client)
             else SlotChannel(client, name, longest=MAX_WAIT_BYTES)
         )
-        self._limits = limits or Limits(0, 0, 0)
+        limits = limits or Limits(0, 0, 0)
         self._too_large_in = (self.keys.rejected, self.keys.last_sequence)
-        self._counts_too_large = self.is_beside_lanes and self._limits.provider is not None
-        if self._counts_too_large:
-            lane = LaneKeys.of(prefix, str(self._limits.provider))
+        counts_too_large = self.is_beside_lanes and limits.provider is not None
+        if counts_too_large:
+            lane = LaneKeys.of(prefix, str(limits.provider))
             self._too_large_in = (lane.part("dead"), lane.part("control"))
+        self._longest = limits.longest
+        self._limits = _pack(
+            {
+                "with_targets": limits.with_targets,
+                "max_size": limits.max_size,
+                "queue": name,
+                "counts": counts_too_large,
+            }
+        )
 
     async def wait(self, seconds: float) -> bytes | None:
         """Return the next element, which is still to be fetched, or None if none came within `seconds`.
@@ -128,7 +141,7 @@ class Queue:
         Elements on the processing list come first, unless they are acknowledged and every lane still has its
         part of them after a failover.
         """
-        keys, limits = self.keys, self._limits
+        keys = self.keys
         # The lanes of a cluster may lie on other nodes; there the intake waits for replicas instead.
         providers = ack.providers if self.is_beside_lanes else ()
         sequence, preceding, deferred, too_large, *elements = await script("fetch").run(
@@ -150,13 +163,9 @@ class Queue:
             most,
             FETCH_BYTES,
             self.batch_id,
-            limits.longest,
-            limits.with_targets,
-            self.name,
-            int(self._counts_too_large),
-            limits.max_size,
-            len(ack.rejected),
-            *(part for pair in (*ack.rejected, *ack.deferred) for part in pair),
+            self._longest,
+            self._limits,
+            *_misplaced(ack),
         )
         names = frozenset(name.decode() for name in deferred)
         return Fetch(sequence.decode(), preceding, elements, names, too_large)
@@ -246,6 +255,13 @@ class Queue:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         return waiting + staged + sum(deferred), sum(fetched)
+
+
+def _misplaced(ack: Ack) -> Sequence[str | bytes | int]:
+    """Elements that went into no lane, as `fetch.lua` wants them."""
+    if not ack.rejected and not ack.deferred:
+        return ()
+    return (len(ack.rejected), *(part for pair in (*ack.rejected, *ack.deferred) for part in pair))
 
 
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:

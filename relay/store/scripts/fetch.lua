@@ -17,21 +17,22 @@
 --        3 the most elements to hand out; 0: only those on the processing list
 --        4 bytes after which a batch is full
 --        5 the batch id: the field of LANES that holds the number of the last batch that came from this worker
---        6 bytes of an element that a worker may read (0: any number), 7 the same for one that may have targets
---        8 the queue's name, 9 '1' if COUNTERS counts, 10 bytes that the queue allows, for the reason
---        11 how many elements of the batch belong to no provider; then for each: reason, raw bytes
---        then for each element whose lane refuses messages: the lane, raw bytes
+--        6 bytes of an element that a worker may read, 0 for any number
+--        7 for elements that are longer (MessagePack map): with_targets, the same for one that may have targets;
+--          max_size, bytes that the queue allows, for the reason; queue, its name; counts, whether COUNTERS counts
+--        8 if not all elements of the batch went into lanes: how many belong to no provider; then for each: reason,
+--          raw bytes; then for each element whose lane refuses messages: the lane, raw bytes
 -- reply  {number, batches that are outstanding and were taken before, lanes with deferred elements, sizes of elements
 --        that were too large, element, …}: the rest of the processing list, otherwise a new batch; number ''
 --        if there is none
 --
 -- Atomic because an element must always be on one of the lists, and numbers must follow their order.
 
-local FIRST_REJECTED = 12 -- argument
+local FIRST_REJECTED = 9 -- argument
 
 local call = redis.call
 local worker, most, full = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
-local longest, longest_with_targets = tonumber(ARGV[6]), tonumber(ARGV[7])
+local longest, limits = tonumber(ARGV[6]), nil
 if longest == 0 then longest = math.huge end
 
 -- Under maxmemory the rest is not refused if this came first (see parts/lane.lua).
@@ -44,42 +45,46 @@ local last, sequence, deferred =
 local done = sequence and sequence == ARGV[2]
 for index = 1, #LANES do done = done and call('HGET', LANES[index], ARGV[5]) == sequence end
 
-local batch, too_large, taken = {}, {}, {}
+local batch, too_large = {}, {}
 if not done then batch = call('LRANGE', PROCESSING, 0, -1) end
 local is_new = #batch == 0
+local from_staged, from_queue = 0, 0
 if is_new then
-  local size = 0
-  for _, key in ipairs({STAGED, QUEUE}) do
-    local more, count = true, 0
-    while more and #batch < most and size < full do
+  local number, size = 0, 0
+  for pass = 1, 2 do
+    local key, count, more = STAGED, 0, true
+    if pass == 2 then key = QUEUE end
+    while more and number < most and size < full do
       -- No more than is likely to fit: Redis's Lua looks at every byte of what it is given.
-      local fit = size > 0 and math.ceil((full - size) * (#batch + #too_large) / size) or 1
-      fit = math.min(fit, most - #batch)
+      local fit = 1
+      if size > 0 then fit = math.ceil((full - size) * (number + #too_large) / size) end
+      if fit > most - number then fit = most - number end
       local found = call('LRANGE', key, count, count + fit - 1)
       more = #found == fit
       for _, element in ipairs(found) do
-        if size < full then
-          count = count + 1
-          size = size + #element
-          if #element > longest
-             and (#element > longest_with_targets or not string.find(element, '"targets"', 1, true)) then
-            too_large[#too_large + 1] = element
-          else
-            batch[#batch + 1] = element
-          end
+        if size >= full then break end
+        local length = #element
+        count, size = count + 1, size + length
+        if length > longest then limits = limits or cmsgpack.unpack(ARGV[7]) end
+        if length > longest
+           and (length > limits.with_targets or not string.find(element, '"targets"', 1, true)) then
+          too_large[#too_large + 1] = element
+        else
+          number = number + 1
+          batch[number] = element
         end
       end
     end
-    taken[key] = count
+    if pass == 1 then from_staged = count else from_queue = count end
   end
 end
 if #too_large > 0 then
   call('XLEN', TOO_LARGE)
-  if ARGV[9] == '1' then call('HLEN', COUNTERS) end
+  if limits.counts then call('HLEN', COUNTERS) end
 end
 
 if done then
-  local first_deferred = FIRST_REJECTED + 2 * ARGV[11]
+  local first_deferred = FIRST_REJECTED + 2 * (ARGV[8] or 0)
   if first_deferred > FIRST_REJECTED then call('XLEN', REJECTED) end
   for index = first_deferred, #ARGV, 2 do call('LLEN', DEFERRED_LANES .. ':' .. ARGV[index]) end
   call('LTRIM', PROCESSING, 1, 0)
@@ -102,15 +107,14 @@ end
 for index, element in ipairs(too_large) do
   -- It never leaves Redis: a worker would need several times its size in memory.
   too_large[index] = #element
-  call('XADD', TOO_LARGE, '*', 'raw', element, 'queue', ARGV[8], 'size', #element, 'reason',
-       string.format("%d bytes; the queue '%s' takes at most %d", #element, ARGV[8], ARGV[10]))
-  if ARGV[9] == '1' then call('HINCRBY', COUNTERS, 'malformed', 1) end
+  call('XADD', TOO_LARGE, '*', 'raw', element, 'queue', limits.queue, 'size', #element, 'reason',
+       string.format("%d bytes; the queue '%s' takes at most %d", #element, limits.queue, limits.max_size))
+  if limits.counts then call('HINCRBY', COUNTERS, 'malformed', 1) end
 end
 if is_new then
   if #batch > 0 then call('RPUSH', PROCESSING, unpack(batch)) end
-  for key, count in pairs(taken) do
-    if count > 0 then call('LTRIM', key, count, -1) end
-  end
+  if from_staged > 0 then call('LTRIM', STAGED, from_staged, -1) end
+  if from_queue > 0 then call('LTRIM', QUEUE, from_queue, -1) end
 end
 if #batch == 0 then
   call('DEL', SEQUENCE)

@@ -4,12 +4,8 @@
 -- Tickets are never used twice, so a list may hold one whose message has ended long ago: it has no body any
 -- more, and a script that meets it passes on.
 
-local call = redis.call
+-- @include clock
 
 -- Under maxmemory Redis refuses commands that may grow a key, unless the script has written before. Messages
 -- that are already there must reach their end, so every script starts with a write that changes nothing.
 call('HDEL', CONTROL, '')
-
-local TIME = call('TIME')
-local NOW_US = TIME[1] * 1000000 + TIME[2]
-local NOW = math.floor(NOW_US / 1000)

@@ -1,0 +1,209 @@
+-- Puts the messages that begin at argument FIRST into the lane, under `policy`. Comes after every key is known to
+-- have its type, and counts what it does: accepted, duplicates, collapsed, dropped, malformed, letters.
+--   policy (MessagePack map): lifo, max_backlog (0 none), overflow, dedup (ms)
+--   for each message: kind, record
+--     kind 0..2  a message of that priority
+--     kind 'f'   a fan-out: next is its priority, then the number of targets in a chunk, then the number of chunks,
+--                then the chunks
+--     kind 'x'   a malformed element, for the dead letters: next is its reason, then its queue, the raw bytes, its id
+--                and the list for its receipt ('' for none)
+--     kind 'n'   the receipt of an element that belongs to no lane: next is its reason, then its id, the list for its
+--                receipt, and the provider that it names
+-- @include records
+-- @include ready
+-- @include due_at
+-- @include group_member
+-- @include receipt
+
+local lifo = policy.lifo
+local accepted, duplicates, collapsed, dropped, malformed, refused = 0, 0, 0, 0, 0, 0
+local lists, bodies, sequence = {{}, {}, {}}, {}, nil
+local capacity = math.huge
+
+local function is_duplicate(id)
+  if not id then return false end
+  if call('HEXISTS', IDS, id) == 1 then return true end
+  local until_ms = call('ZSCORE', SEEN, id)
+  return until_ms and tonumber(until_ms) > NOW
+end
+
+local function flush()
+  if #bodies > 0 then call('HSET', BODIES, unpack(bodies)) end
+  for level = 1, 3 do
+    if #lists[level] > 0 then call('RPUSH', READY[level], unpack(lists[level])) end
+  end
+  lists, bodies = {{}, {}, {}}, {}
+end
+
+-- `chunks` are the targets of a fan-out, in chunks of `size`.
+local function plan_fan_out(ticket, header, size, chunks)
+  -- @include fan_out
+  local fields = {}
+  for index, chunk in ipairs(chunks) do
+    fields[#fields + 1] = ticket .. ':' .. index
+    fields[#fields + 1] = chunk
+  end
+  call('HSET', TARGETS, unpack(fields))
+  count_unexpanded(header.targets)
+  save_fan_out(ticket, {
+    left = header.targets, rest = header.targets, next = 1, chunks = #chunks, size = size, stop = '',
+    ended = {}, window = policy.dedup, header = header,
+  })
+end
+
+local function add(ticket, level, record, header)
+  accepted = accepted + 1
+  capacity = capacity - 1
+  bodies[#bodies + 1] = ticket
+  bodies[#bodies + 1] = record
+  if header then
+    if header.id then call('HSET', IDS, header.id, ticket) end
+    if header.collapse_key then call('HSET', COLLAPSE, header.collapse_key, ticket) end
+    local key = header.ordering_key
+    if key and call('HSETNX', ORDERING, key, ticket) == 0 then
+      call('ZADD', BLOCKED, 0, group_member(key, ticket))
+      return
+    elseif header.deliver and header.deliver > NOW then
+      call('ZADD', DUE, due_at(header, header.deliver), ticket)
+      return
+    end
+  end
+  lists[level][#lists[level] + 1] = ticket
+end
+
+-- One step for the whole batch; unused numbers leave a gap, and gaps do no harm.
+local function next_ticket(level)
+  sequence = (sequence or reserve_numbers('sequence', math.floor((#ARGV - FIRST + 1) / 2))) + 1
+  return whole(sequence * 4 + level - 1)
+end
+
+-- Puts a new ticket where the older message waits. A worker that had the older one out may still report its
+-- success, which must not end the newer one; and messages that go later must not stand among those that go now.
+local function replace_ticket(older, header)
+  local ticket = next_ticket(older % 4 + 1)
+  local at = tonumber(call('ZSCORE', DUE, older) or 0)
+  call('HDEL', BODIES, older)
+  call('ZREM', DUE, older)
+  call('HSET', COLLAPSE, header.collapse_key, ticket)
+  if header.ordering_key then call('HSET', ORDERING, header.ordering_key, ticket) end
+  at = math.max(at, header.deliver or 0)
+  if at > NOW then call('ZADD', DUE, due_at(header, at), ticket) else to_head(ticket, lifo) end
+  return ticket
+end
+
+-- The newer body takes the place of the older one that still waits under the same key.
+local function collapse_into(header, record, size, chunks)
+  local ticket = call('HGET', COLLAPSE, header.collapse_key)
+  if not ticket then return false end
+  flush()
+  local older = call('HGET', BODIES, ticket)
+  if not older then return false end
+  local old_header = header_of(older)
+  if old_header.ordering_key ~= header.ordering_key then return false end
+  if old_header.id and call('HGET', IDS, old_header.id) == ticket then
+    call('HDEL', IDS, old_header.id)
+  end
+  receipt(old_header, 'collapsed', 'a newer message has the same collapse_key', 0)
+  if old_header.targets then
+    -- @include fan_out
+    drop_targets(ticket, fan_out(ticket))
+    call('HDEL', FANS, ticket)
+  end
+  local key = header.ordering_key
+  local blocked = key and call('HGET', ORDERING, key) ~= ticket
+  local moves = call('HDEL', TRIES, ticket) == 1 or (header.deliver or 0) > NOW
+  if moves and not blocked then ticket = replace_ticket(ticket, header) end
+  call('HSET', BODIES, ticket, record)
+  if header.id then call('HSET', IDS, header.id, ticket) end
+  if chunks then plan_fan_out(ticket, header, size, chunks) end
+  return true
+end
+
+-- Makes room for one message. Returns false if the newest has to be dropped: by the policy, or because everything
+-- that waits is delayed or blocked.
+local function has_room()
+  return true
+end
+if policy.max_backlog > 0 then
+  -- @include close
+
+  capacity = policy.max_backlog - count_ready() - call('ZCARD', DUE) - call('ZCARD', BLOCKED)
+             - call('ZCARD', DEFERRED)
+
+  -- Ends the oldest waiting message of the lowest priority. Returns false if none waits.
+  local function drop_oldest()
+    for level = 3, 1, -1 do
+      while true do
+        local ticket = call('LPOP', READY[level])
+        if not ticket then break end
+        local record = call('HGET', BODIES, ticket)
+        if record then
+          local header = header_of(record)
+          call('HDEL', BODIES, ticket)
+          call('HDEL', TRIES, ticket)
+          dropped = dropped + (header and close(ticket, header, 'dropped', 'the backlog is full', 0, lifo) or 1)
+          return true
+        end
+      end
+    end
+    return false
+  end
+
+  has_room = function()
+    if capacity > 0 then return true end
+    flush()
+    if policy.overflow == 'drop_newest' or not drop_oldest() then return false end
+    capacity = capacity + 1
+    return true
+  end
+end
+
+local function enqueue(level, record, size, chunks)
+  local header = header_of(record)
+  if header and is_duplicate(header.id) then
+    duplicates = duplicates + 1
+    receipt(header, 'duplicate', 'a message with this id is pending or was delivered lately', 0)
+  elseif header and header.collapse_key and collapse_into(header, record, size, chunks) then
+    collapsed, accepted = collapsed + 1, accepted + 1
+  elseif has_room() then
+    local ticket = next_ticket(level)
+    add(ticket, level, record, header)
+    if chunks then plan_fan_out(ticket, header, size, chunks) end
+  else
+    dropped = dropped + (chunks and header.targets or 1)
+    if header then receipt(header, 'dropped', 'the backlog is full', 0) end
+  end
+end
+
+local index = FIRST
+local function next_arguments(number)
+  index = index + number
+  return unpack(ARGV, index - number, index - 1)
+end
+
+while index <= #ARGV do
+  local kind = next_arguments(1)
+  if kind == 'x' then
+    local reason, queue, raw, id, reply_to = next_arguments(5)
+    call('XADD', DEAD, '*', 'raw', raw, 'reason', reason, 'queue', queue)
+    malformed = malformed + 1
+    if reply_to ~= '' then post({'receipt', reply_to, id, 'rejected', reason, 0, NOW}) end
+  elseif kind == 'n' then
+    local reason, id, reply_to, provider = next_arguments(4)
+    post({'receipt', reply_to, id, 'rejected', reason, 0, NOW, provider})
+    refused = refused + 1
+  elseif kind == 'f' then
+    local record, priority, size, number = next_arguments(4)
+    enqueue(priority + 1, record, tonumber(size), {next_arguments(tonumber(number))})
+  else
+    enqueue(kind + 1, (next_arguments(1)))
+  end
+end
+flush()
+
+count('accepted', accepted)
+count('duplicate', duplicates)
+count('collapsed', collapsed)
+count('dropped', dropped)
+count('malformed', malformed)
+local letters = duplicates + collapsed + dropped + malformed + refused > 0 and call('XLEN', OUTBOX) or 0
