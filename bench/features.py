@@ -23,6 +23,7 @@ from relay.message.fan_out import FanOut, split
 from relay.settings.options import ProviderOptions
 from relay.settings.values import parse_rate
 from relay.store.lane import Lane
+from relay.store.settlement import DeliveredOne
 from testing.redis_server import RedisServer, binaries
 
 PAYLOAD = b'{"body":{"text":"' + b"x" * 200 + b'"}}'
@@ -65,7 +66,7 @@ async def drain(lane: Lane) -> int:
     while True:
         claimed = await lane.claim(BATCH)
         if claimed.claims:
-            await lane.settle([(claim.ticket, claim.fence, "d", 1) for claim in claimed.claims])
+            await lane.settle([DeliveredOne(claim.ticket, claim.fence, 1) for claim in claimed.claims])
             total += len(claimed.claims)
         elif claimed.why == "empty":
             return total

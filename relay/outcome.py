@@ -97,5 +97,14 @@ class Postponed(msgspec.Struct, frozen=True, gc=False):
     after: float = 1.0
 
 
-Failure = Retry | Throttled | Rejected | Unregistered | Unauthorised | Isolate
+class Faulty(msgspec.Struct, frozen=True, gc=False):
+    """The adapter failed, by a bug of its own: the engine returns this, adapters do not. Spends no attempt.
+
+    If the adapter works for other messages, this one becomes a dead letter; otherwise the lane holds.
+    """
+
+    reason: str
+
+
+Failure = Retry | Throttled | Rejected | Unregistered | Unauthorised | Isolate | Faulty
 Outcome = Delivered | Postponed | Failure

@@ -12,7 +12,7 @@ from testing.script_text import changed_script
 KEY = "test:clock:{test}"
 """In the slot of the lane `test`, which is where scripts on a cluster may look."""
 
-SCRIPTS = ("enqueue", "claim", "expand", "settle", "release", "cancel", "revive")
+SCRIPTS = ("enqueue", "claim", "expand", "settle", "release", "cancel", "revive", "resume")
 
 
 @contextmanager

@@ -1,11 +1,7 @@
-"""The meaning of each outcome for the message and its lane, as one pure function.
-
-Each entry is an array that `settle.lua` understands; its header names the shapes.
-"""
+"""The meaning of each outcome for a message and its lane, as one pure function of a provider's options."""
 
 from __future__ import annotations
 
-import msgspec
 from msgspec.structs import replace
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
@@ -13,6 +9,7 @@ from relay.outcome import (
     BODY_LIMIT,
     Delivered,
     Failure,
+    Faulty,
     Isolate,
     Outcome,
     Postponed,
@@ -25,112 +22,144 @@ from relay.outcome import (
 from relay.settings.options import ProviderOptions
 from relay.settings.redaction import secrets_in
 from relay.store.lane import Claim, Hold
+from relay.store.settlement import (
+    DeadLettered,
+    Delayed,
+    DeliveredHeaderless,
+    DeliveredOne,
+    DestinationHeld,
+    Overdue,
+    Refused,
+    Released,
+    RetryLater,
+    Settlement,
+    TargetGone,
+)
+from relay.store.states import State
 from relay.text import Redactor, one_line
 
 LONGEST_HOLD = 3600.0
-"""Seconds for which a provider can hold its lane by one answer."""
-
-Entry = tuple[object, ...]
+"""Seconds for which one answer of a provider can hold its lane."""
 
 
-class Settlement(msgspec.Struct, frozen=True):
-    """One line for the settle script, and what the lane as a whole should do."""
-
-    entry: Entry
-    hold: Hold | None = None
-
-
-class Settler:
-    """Decides by one provider's options."""
+class Policy:
+    """The decisions for one provider."""
 
     def __init__(self, options: ProviderOptions) -> None:
         self._attempts = options.retry.attempts
-        self._longest = options.retry.max
-        self._cooldown = options.breaker.cooldown
         self._backoff = wait_random_exponential(multiplier=options.retry.base, max=options.retry.max)
         self._retrying = Retrying()
         self._redactor = Redactor(secrets_in(options))
 
+    def settle(self, claim: Claim, outcome: Outcome) -> Settlement:
+        """What becomes of the message."""
+        if isinstance(outcome, Delivered):
+            return self.delivered(claim)
+        if isinstance(outcome, Postponed):
+            return Delayed(claim.ticket, claim.fence, _milliseconds(outcome.after), claim.tries())
+        failure, attempts = self._printable(outcome), claim.message.attempts + 1
+        match failure:
+            case Retry():
+                return self._retry(claim, failure, attempts)
+            case Throttled(after=after) if claim.message.destination:
+                wait = 0 if after is None else max(1, _milliseconds(min(after, LONGEST_HOLD)))
+                return DestinationHeld(claim.ticket, claim.fence, wait, claim.tries())
+            case Throttled():
+                return self.release(claim)
+            case Unauthorised():
+                return self._refused(claim, failure, attempts, State.UNAUTHORISED)
+            case Faulty(reason=reason):
+                return self._refused(claim, Unauthorised(reason), attempts, State.FAULTY)
+            case Isolate():
+                return Released(claim.ticket, claim.fence, claim.tries(alone=True))
+            case Unregistered(target=target, reason=reason, since=since):
+                return TargetGone(
+                    ticket=claim.ticket,
+                    fencing_token=claim.fence,
+                    reason=reason,
+                    target=target,
+                    since=since or 0,
+                    message_id=claim.message.id,
+                    attempts=attempts,
+                    tries=claim.tries(),
+                    again=claim.again,
+                )
+            case Rejected(reason=reason, status=status, body=body):
+                return DeadLettered(
+                    claim.ticket, claim.fence, reason, status, body[:BODY_LIMIT], attempts, answered=True
+                )
+
+    def hold(self, outcome: Throttled) -> Hold:
+        """The hold of the lane that a provider asks for."""
+        seconds = None if outcome.after is None else min(outcome.after, LONGEST_HOLD)
+        return Hold(seconds, self._reason(outcome.reason))
+
+    def delivered(self, claim: Claim) -> Settlement:
+        """The provider accepted the message."""
+        if claim.plain:
+            return DeliveredHeaderless(claim.ticket, claim.fence)
+        return DeliveredOne(claim.ticket, claim.fence, claim.message.attempts + 1)
+
+    def release(self, claim: Claim) -> Settlement:
+        """The message goes back as it came."""
+        return Released(claim.ticket, claim.fence, claim.tries())
+
+    def expired(self, claim: Claim) -> Settlement:
+        """The message expired between claim and send."""
+        return Overdue(claim.ticket, claim.fence, claim.message.attempts)
+
     def backoff(self, attempt: int) -> float:
-        """Seconds to wait after the given attempt (1 is the first): exponential, full jitter."""
+        """Seconds to wait after the given attempt (1 is the first): exponential, with full jitter."""
         state = RetryCallState(self._retrying, None, (), {})
         state.attempt_number = attempt
         return self._backoff(state)
 
-    def delivered(self, claim: Claim) -> Entry:
-        """The entry for a message that the provider accepted."""
-        if claim.plain:
-            return (claim.ticket, claim.fence, "p")
-        return (claim.ticket, claim.fence, "d", claim.message.attempts + 1)
+    def _refused(self, claim: Claim, outcome: Unauthorised, attempts: int, state: State) -> Settlement:
+        return Refused(
+            ticket=claim.ticket,
+            fencing_token=claim.fence,
+            reason=outcome.reason,
+            status=outcome.status,
+            body=outcome.body[:BODY_LIMIT],
+            attempts=attempts,
+            target=outcome.target,
+            unregistered=outcome.unregistered,
+            message_id=claim.message.id,
+            tries=claim.tries(),
+            again=claim.again,
+            state=state,
+        )
 
-    def settle(self, claim: Claim, outcome: Outcome) -> Settlement:
-        if isinstance(outcome, Delivered):
-            return Settlement(self.delivered(claim))
-        message = claim.message
-        if isinstance(outcome, Postponed):
-            tries = claim.tries(attempts=message.attempts, alone=claim.alone)
-            return Settlement((claim.ticket, claim.fence, "w", round(outcome.after * 1000), tries))
-        attempts = message.attempts + 1
-        match self._fit_to_be_told(outcome):
-            case Retry() as failure:
-                return Settlement(self._retry(claim, failure, attempts))
-            case Throttled(reason=reason, after=after):
-                seconds = None if after is None else min(after, LONGEST_HOLD)
-                if message.destination:
-                    return Settlement(_held(claim, seconds))
-                return Settlement(_back(claim, alone=claim.alone), Hold("throttled", seconds, reason))
-            case Unauthorised(reason=reason):
-                hold = Hold("unauthorised", self._cooldown, reason)
-                return Settlement(_back(claim, alone=claim.alone), hold)
-            case Isolate():
-                return Settlement(_back(claim, alone=True))
-            case Unregistered(target=target, reason=reason, since=since):
-                entry = (claim.ticket, claim.fence, "u", reason, target, since or 0, message.id, attempts)
-                return Settlement(entry)
-            case Rejected(reason=reason, status=status, body=body):
-                return Settlement(_dead(claim, reason, status, body, attempts, answered=1))
+    def _retry(self, claim: Claim, outcome: Retry, attempts: int) -> Settlement:
+        if attempts >= self._attempts:
+            reason = f"gave up after {attempts} attempts: {outcome.reason}"
+            return DeadLettered(
+                claim.ticket,
+                claim.fence,
+                reason,
+                outcome.status,
+                outcome.body[:BODY_LIMIT],
+                attempts,
+                answered=False,
+            )
+        delay = self.backoff(attempts) if outcome.after is None else min(outcome.after, LONGEST_HOLD)
+        tries = claim.tries(attempts=attempts)
+        return RetryLater(claim.ticket, claim.fence, max(1, _milliseconds(delay)), tries, outcome.reason)
 
-    def _fit_to_be_told(self, outcome: Failure) -> Failure:
-        """The reason as one printable line without our secrets, whatever an adapter returned."""
+    def _printable(self, outcome: Failure) -> Failure:
+        """The outcome with a reason of one printable line, without our secrets."""
         match outcome:
             case Isolate():
                 return outcome
-            case Unregistered():
-                return replace(outcome, reason=self._told(outcome.reason))
+            case Unregistered() | Faulty():
+                return replace(outcome, reason=self._reason(outcome.reason))
             case _:
                 body = self._redactor.data(outcome.body)
-                return replace(outcome, reason=self._told(outcome.reason), body=body)
+                return replace(outcome, reason=self._reason(outcome.reason), body=body)
 
-    def _told(self, reason: str) -> str:
-        return one_line(self._redactor.text(reason))
-
-    def hand_back(self, claim: Claim) -> Entry:
-        """The entry for a message that was never sent."""
-        return _back(claim, alone=claim.alone)
-
-    def expired(self, claim: Claim) -> Entry:
-        """The entry for a message whose life ended between claim and send."""
-        return (claim.ticket, claim.fence, "e", claim.message.attempts)
-
-    def _retry(self, claim: Claim, outcome: Retry, attempts: int) -> Entry:
-        if attempts >= self._attempts:
-            reason = f"gave up after {attempts} attempts: {outcome.reason}"
-            return _dead(claim, reason, outcome.status, outcome.body, attempts, answered=0)
-        delay = self.backoff(attempts) if outcome.after is None else min(outcome.after, LONGEST_HOLD)
-        tries = claim.tries(attempts=attempts, alone=claim.alone)
-        return (claim.ticket, claim.fence, "r", max(1, round(delay * 1000)), tries, outcome.reason)
+    def _reason(self, text: str) -> str:
+        return one_line(self._redactor.text(text))
 
 
-def _held(claim: Claim, seconds: float | None) -> Entry:
-    """Its destination alone is held: for so long, or for its own growing wait."""
-    milliseconds = 0 if seconds is None else max(1, round(seconds * 1000))
-    tries = claim.tries(attempts=claim.message.attempts, alone=claim.alone)
-    return (claim.ticket, claim.fence, "h", milliseconds, tries)
-
-
-def _back(claim: Claim, *, alone: bool) -> Entry:
-    return (claim.ticket, claim.fence, "b", claim.tries(attempts=claim.message.attempts, alone=alone))
-
-
-def _dead(claim: Claim, reason: str, status: int, body: bytes, attempts: int, *, answered: int) -> Entry:
-    return (claim.ticket, claim.fence, "x", reason, status, body[:BODY_LIMIT], attempts, answered)
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -111,7 +111,7 @@ class Worker:
                 self.lanes[provider],
                 adapter,
                 on_letters=partial(self._forwarder.call, provider),
-                holds_lease=self._heartbeat.holds_lease,
+                lease_valid_since=self._heartbeat.holds_lease,
                 parts=self.parts,
             )
             for provider, adapter in self.providers.items()
@@ -375,7 +375,7 @@ class Worker:
             pass
 
     def _on_arrival(self, provider: str) -> None:
-        self.dispatchers[provider].arrived()
+        self.dispatchers[provider].notify()
 
     def _on_ready(self, provider: str, ready: int) -> None:
         # More than we take ourselves: somebody else may have nothing to do.
@@ -403,7 +403,7 @@ class Worker:
                 async for called in self.fleet.calls():
                     lanes = called if called is not None else () if first else self.dispatchers
                     for provider in self.dispatchers.keys() & lanes:
-                        self.dispatchers[provider].kick()
+                        self.dispatchers[provider].wake()
                     first = False
             except StoreError as error:
                 redis_trouble.log("cannot listen for wake-up calls", error)

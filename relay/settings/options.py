@@ -103,6 +103,9 @@ class ProviderOptions(Options):
     """Halve the rate at each wave of 429, and raise it slowly in between."""
     breaker: BreakerOptions = BreakerOptions()
     """When relay stops sending to a provider that fails."""
+    unregistered_share: Annotated[float, Strict(), Field(ge=0, le=1)] = 1.0
+    """The share of unregistered targets, of 20 or more within `breaker.window`, that holds the lane before
+    applications learn of them. 1: 20 in a row. 0: never."""
     ttl: Annotated[Duration, Field(gt=0)] | None = None
     """Default TTL for messages without one. Default: never expire."""
     dedup_window: Duration = 0.0

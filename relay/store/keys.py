@@ -14,7 +14,7 @@ from relay.names import key_beside
 LANE_PARTS: Mapping[str, str] = {
     "control": "hash",  # sequence, buckets, pause, hold, breaker, counters
     "bodies": "hash",  # ticket -> record
-    "tries": "hash",  # ticket -> attempts:deliveries:crashes:alone, unless all are 0
+    "tries": "hash",  # ticket -> attempts:deliveries:crashes:alone, or more, see blame.lua
     "ids": "hash",  # the application's id -> ticket, while pending
     "ready:high": "list",  # tickets
     "ready:normal": "list",
@@ -34,6 +34,7 @@ LANE_PARTS: Mapping[str, str] = {
     "destinations": "hash",  # destination -> its buckets and its hold, if each has limits of its own
     "destinations:due": "zset",  # destination by the millisecond from which to look at it again
     "deferred": "zset",  # by name: messages that wait for their destination
+    "suspects": "hash",  # ticket -> why the provider refused it, until the lane knows who is to blame
 }
 """The parts of a lane, each with the type of its key. Scripts get those that they name, in this order."""
 

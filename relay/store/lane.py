@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -14,10 +14,14 @@ from relay.message.fan_out import FanOut, expand
 from relay.redis_client.client import TROUBLE, Argument, Client, ask, describe
 from relay.redis_client.replication import Replicas
 from relay.settings.options import ProviderOptions
+from relay.store import codec
+from relay.store.codec import Settled
 from relay.store.keys import LaneKeys, batch_id_of
 from relay.store.queue import Queue
 from relay.store.record import has_header, is_plain, pack, unpack
 from relay.store.scripting import script
+from relay.store.settlement import Settlement
+from relay.store.states import State
 
 POISON = 3
 """A message that so many workers died with is a dead letter."""
@@ -94,12 +98,17 @@ class Claim(msgspec.Struct, frozen=True):
     deliveries: int = 0
     crashes: int = 0
     alone: bool = False
+    again: int = 0
+    """How often it was tried again after a refusal, because the provider accepted another message."""
     plain: bool = False
     """Whether the scripts need to know nothing of it when it was delivered."""
 
-    def tries(self, *, attempts: int, alone: bool) -> str:
-        """The counters to store when the message waits again."""
-        return f"{attempts}:{self.deliveries + 1}:{self.crashes}:{int(alone)}"
+    def tries(self, *, attempts: int | None = None, alone: bool | None = None) -> str:
+        """The counters to store when the message waits again; unchanged ones may be left out."""
+        spent = self.message.attempts if attempts is None else attempts
+        travels_alone = self.alone if alone is None else alone
+        counters = f"{spent}:{self.deliveries + 1}:{self.crashes}:{int(travels_alone)}"
+        return f"{counters}:{self.again}" if self.again else counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +141,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A wish to hold the lane. `seconds` None: the lane's own, growing wait."""
+    """A provider's wish to be left alone. `seconds` None: the lane's own, growing wait."""
 
-    state: str
     seconds: float | None
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """`stale` outcomes were no longer this worker's. `hold` is in seconds from now."""
-
-    settled: int
-    stale: int
-    state: str
-    hold: float
-    outbox: int
-    ready: int
-    why: str = ""
-    """Why the lane holds, if it does."""
+    reason: str
 
 
 class Lane:
@@ -213,6 +207,7 @@ class Lane:
                 "window": round(options.breaker.window * 1000),
                 "each": rates if options.each_destination else False,
                 "adaptive": options.adaptive,
+                "gone_share": options.unregistered_share,
             }
         )
 
@@ -301,26 +296,24 @@ class Lane:
         )
         return bool(reply)
 
-    async def settle(self, entries: Sequence[Sequence[object]], hold: Hold | None = None) -> Settled:
-        """Apply outcomes, as `relay.engine.policy` words them. Repeating a call changes nothing."""
-        state, milliseconds, why = "", 0, ""
+    async def settle(self, settlements: Sequence[Settlement], hold: Hold | None = None) -> Settled:
+        """Apply outcomes. Repeating a call changes nothing."""
+        state, milliseconds, reason = "", 0, ""
         if hold is not None:
-            state, why = hold.state, hold.why
+            state, reason = State.THROTTLED.value, hold.reason
             milliseconds = 0 if hold.seconds is None else max(1, round(hold.seconds * 1000))
-        entries, bodies = _detach_bodies(entries)
+        entries, bodies = codec.encode(settlements)
         reply, _ = await self._run(
             "settle",
             (self._inflight,),
             self._settle_policy,
-            _pack(entries),
+            entries,
             state,
             milliseconds,
-            why,
+            reason,
             *bodies,
         )
-        return Settled(
-            reply[0], reply[1], reply[2].decode(), reply[3] / 1000, reply[4], reply[5], reply[6].decode()
-        )
+        return codec.settled(reply)
 
     async def release(self, keep: Iterable[str] = ()) -> int:
         """Put all messages that this worker holds, except `keep`, back at the head of the lane."""
@@ -343,22 +336,11 @@ class Lane:
         await self._command("HSET", self.keys.part("control"), "paused", "1")
 
     async def resume(self) -> None:
-        """Lift a pause, and any hold by a throttle, a breaker or refused credentials."""
-        await self._command(
-            "HDEL",
-            self.keys.part("control"),
-            "paused",
-            "state",
-            "hold",
-            "retry_after_until",
-            "reason",
-            "since",
-            "failures",
-            "window",
-            "window_failed",
-            "window_answered",
-            "throttles",
-        )
+        """Lift a pause, and any hold by a throttle, a breaker, refused credentials or missing targets.
+
+        Suspects are tried once more.
+        """
+        await self._run("resume", (), int(self._lifo))
 
     async def forget_worker(self, worker: str, queues: Iterable[str]) -> None:
         """Forget the last fetches of a worker that is gone."""
@@ -422,25 +404,13 @@ def _arguments(items: Iterable[Item]) -> list[str | bytes | int]:
     return arguments
 
 
-def _detach_bodies(entries: Sequence[Sequence[object]]) -> tuple[list[Sequence[object]], list[bytes]]:
-    """Dead letters' bodies become arguments of their own: the scripts' MessagePack knows no bytes."""
-    detached: list[Sequence[object]] = []
-    bodies: list[bytes] = []
-    for entry in entries:
-        if entry[2] == "x":
-            ticket, fence, kind, reason, status, body, *rest = entry
-            bodies.append(cast(bytes, body))
-            detached.append((ticket, fence, kind, reason, status, 5 + len(bodies), *rest))
-        else:
-            detached.append(entry)
-    return detached, bodies
-
-
 def _claim(ticket: bytes, fence: str, record: bytes, tries: bytes) -> Claim:
     message, plain = unpack(record), is_plain(record)
     if not tries:
         return Claim(ticket.decode(), fence, message, plain=plain)
-    attempts, deliveries, crashes, alone = (int(part) for part in tries.split(b":"))
+    attempts, deliveries, crashes, alone, *again = (int(part) for part in tries.split(b":"))
     if attempts:
         message = msgspec.structs.replace(message, attempts=attempts)
-    return Claim(ticket.decode(), fence, message, deliveries, crashes, bool(alone), plain)
+    return Claim(
+        ticket.decode(), fence, message, deliveries, crashes, bool(alone), again[0] if again else 0, plain
+    )

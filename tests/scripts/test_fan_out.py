@@ -16,6 +16,7 @@ from relay.message.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, spli
 from relay.redis_client.client import Client
 from relay.store.lane import Claim, Expansion, Lane
 from relay.store.overview import read_lane
+from relay.store.settlement import DeadLettered, DeliveredOne
 from testing.builders import a_lane, options, plain_message, texts
 
 SIZE = 2
@@ -49,8 +50,14 @@ async def expand_all(lane: Lane) -> list[Claim]:
 
 
 async def settle(lane: Lane, claims: list[Claim], kind: str = "d") -> None:
-    tail: dict[str, tuple[object, ...]] = {"d": (1,), "x": ("400", 400, b"", 1, 1)}
-    await lane.settle([(claim.ticket, claim.fence, kind, *tail[kind]) for claim in claims])
+    await lane.settle(
+        [
+            DeliveredOne(claim.ticket, claim.fence, 1)
+            if kind == "d"
+            else DeadLettered(claim.ticket, claim.fence, "400", 400, b"", 1, answered=True)
+            for claim in claims
+        ]
+    )
 
 
 async def receipts(redis: Client, lane: Lane) -> list[tuple[str, Any]]:

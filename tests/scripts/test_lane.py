@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.policy import Settler
+from relay.engine.policy import Policy
 from relay.message import Message
 from relay.outcome import (
     Delivered,
@@ -25,6 +25,7 @@ from relay.outcome import (
 from relay.store import dead
 from relay.store.lane import Claim, Hold, Lane, Malformed
 from relay.store.overview import read_lane
+from relay.store.settlement import DeliveredOne, RetryLater
 from testing.builders import a_lane, a_message, options, plain_message, texts
 from testing.clock import set_clock, settable_clock
 from testing.script_text import changed_script
@@ -34,10 +35,10 @@ HOUR = 3600.0
 
 async def settle(lane: Lane, claims: list[Claim], outcome: object, **fields: object):
     """Settle all claims by one outcome, as the dispatcher would."""
-    settler = Settler(options(**fields))
-    settlements = [settler.settle(claim, outcome) for claim in claims]
-    hold = next((settlement.hold for settlement in settlements if settlement.hold), None)
-    return await lane.settle([settlement.entry for settlement in settlements], hold)
+    policy = Policy(options(**fields))
+    settlements = [policy.settle(claim, outcome) for claim in claims]
+    hold = policy.hold(outcome) if isinstance(outcome, Throttled) else None
+    return await lane.settle(settlements, hold)
 
 
 async def test_messages_come_out_in_the_order_they_went_in(redis: Redis) -> None:
@@ -147,7 +148,7 @@ async def test_a_retry_waits_in_redis_and_counts_the_attempt(redis: Redis) -> No
     lane = a_lane(redis)
     await lane.enqueue([plain_message("a")])
     (claim,) = (await lane.claim(1)).claims
-    await lane.settle([(claim.ticket, claim.fence, "r", 30, claim.tries(attempts=1, alone=False), "503")])
+    await lane.settle([RetryLater(claim.ticket, claim.fence, 30, claim.tries(attempts=1), "503")])
     waiting = await lane.claim(1)
     assert waiting.claims == []
     assert waiting.wait is not None
@@ -197,22 +198,21 @@ async def test_throttling_without_a_time_doubles_the_wait(redis: Redis) -> None:
 
 
 async def test_refused_credentials_hold_the_lane_and_one_probe_lifts_it(redis: Redis) -> None:
-    lane = a_lane(redis, breaker={"failures": 20, "cooldown": 0.02})
+    breaker = {"failures": 20, "cooldown": 0.02}
+    lane = a_lane(redis, breaker=breaker)
     await lane.enqueue([plain_message(str(number)) for number in range(5)])
-    settled = await settle(
-        lane,
-        list((await lane.claim(1)).claims),
-        Unauthorised("401"),
-        breaker={"failures": 20, "cooldown": 0.02},
-    )
-    assert settled.state == "unauthorised"
-    while not (probe := await lane.claim(5)).claims:
+    states = []
+    for _ in range(3):
+        probe = list((await lane.claim(1)).claims)
+        states.append((await settle(lane, probe, Unauthorised("401"), breaker=breaker)).state)
+    assert states == ["trial", "trial", "unauthorised"]
+    while not (claimed := await lane.claim(5)).claims:
         pass
-    assert texts(probe.claims) == ["0"]
+    assert texts(claimed.claims) == ["3"]
     assert (await lane.claim(5)).claims == []
-    settled = await settle(lane, list(probe.claims), Delivered())
+    settled = await settle(lane, list(claimed.claims), Delivered())
     assert settled.state == ""
-    assert texts((await lane.claim(5)).claims) == ["1", "2", "3", "4"]
+    assert texts((await lane.claim(5)).claims) == ["0", "1", "2", "4"]
 
 
 async def test_failures_in_a_row_open_the_breaker(redis: Redis) -> None:
@@ -326,7 +326,7 @@ async def test_a_late_success_of_the_replaced_message_does_not_end_the_newer_one
     (older,) = (await lane.claim(1)).claims
     await a_lane(redis, worker="w2").recover("w1")
     await lane.enqueue([a_message("newer", collapse_key="k")])
-    await lane.settle([(older.ticket, older.fence, "d", 1)])
+    await lane.settle([DeliveredOne(older.ticket, older.fence, 1)])
     assert texts((await lane.claim(10)).claims) == ["newer"]
 
 
@@ -337,7 +337,7 @@ async def test_a_retry_that_would_come_too_late_comes_at_the_end(redis: Redis) -
         await lane.enqueue([a_message("a", expires_at=1010, reply_to="answers")])
         (claim,) = (await lane.claim(1)).claims
         tries = claim.tries(attempts=1, alone=False)
-        await lane.settle([(claim.ticket, claim.fence, "r", 3_600_000, tries, "")])
+        await lane.settle([RetryLater(claim.ticket, claim.fence, 3_600_000, tries, "")])
         waiting = await lane.claim(1)
         assert waiting.wait is not None
         assert waiting.wait <= 10
@@ -468,7 +468,9 @@ async def test_a_malformed_element_is_filed_with_its_raw_bytes(redis: Redis) -> 
 async def test_a_gone_target_leaves_feedback_and_a_receipt(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_message("a", reply_to="answers")])
-    settled = await settle(lane, list((await lane.claim(1)).claims), Unregistered("token-1", "410"))
+    await settle(lane, list((await lane.claim(1)).claims), Unregistered("token-1", "410"))
+    await lane.enqueue([plain_message("b")])
+    settled = await settle(lane, list((await lane.claim(1)).claims), Delivered())
     assert settled.outbox == 2
     assert await lane.size() == 0
 
@@ -502,8 +504,8 @@ async def test_scripts_survive_a_script_flush(redis: Redis) -> None:
 
 async def test_a_hold_is_only_as_long_as_its_longest_answer(redis: Redis) -> None:
     lane = a_lane(redis)
-    await lane.settle([], Hold("throttled", 10, "429"))
-    settled = await lane.settle([], Hold("throttled", 1, "429"))
+    await lane.settle([], Hold(10, "429"))
+    settled = await lane.settle([], Hold(1, "429"))
     assert settled.hold == pytest.approx(10, abs=0.5)
 
 
@@ -550,7 +552,7 @@ async def test_an_adaptive_lane_halves_its_rate_at_each_wave_and_climbs_back(red
             return len((await lane.claim(100)).claims)
 
         assert await at(1000) == 10
-        await lane.settle([], Hold("throttled", 0.05, "429"))
+        await lane.settle([], Hold(0.05, "429"))
         assert [await at(1000, tenth) for tenth in range(1, 5)] == [5, 5, 5, 5]
         assert await at(1030) == 10
         assert [await at(1030, tenth) for tenth in range(1, 5)] == [10, 10, 10, 10]

@@ -36,6 +36,17 @@ from relay.settings.options import DestinationOptions
 from relay.settings.values import parse_rate
 from relay.store.lane import POISON, Claim, Enqueued, Expansion, Hold, Lane
 from relay.store.record import has_header
+from relay.store.settlement import (
+    DeadLettered,
+    DeliveredHeaderless,
+    DeliveredOne,
+    DestinationHeld,
+    Overdue,
+    Released,
+    RetryLater,
+    Settlement,
+    TargetGone,
+)
 from testing.builders import plain_message
 from testing.clock import set_clock, settable_clock
 
@@ -72,11 +83,14 @@ class Known:
     tally: Counter[str] = field(default_factory=Counter)
 
 
-def delivered(claim: Claim) -> tuple[object, ...]:
-    """As a worker says it."""
+def delivered(claim: Claim) -> Settlement:
     if has_header(claim.message):
-        return claim.ticket, claim.fence, "d", claim.message.attempts + 1
-    return claim.ticket, claim.fence, "p"
+        return DeliveredOne(claim.ticket, claim.fence, claim.message.attempts + 1)
+    return DeliveredHeaderless(claim.ticket, claim.fence)
+
+
+def rejected(claim: Claim) -> Settlement:
+    return DeadLettered(claim.ticket, claim.fence, "400", 400, b"no", 1, answered=True)
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -482,15 +496,17 @@ class LaneMachine(RuleBasedStateMachine):
             claim = known.claim
             assert claim is not None
             tries = claim.tries(attempts=claim.message.attempts + 1, alone=False)
-            tail: dict[str, tuple[object, ...]] = {
-                "r": (2000, tries, "503"),
-                "b": (tries,),
-                "x": ("400", 400, b"no", 1, 1),
-                "u": ("410", "token", 0, "id", 1),
-                "e": (0,),
-            }
-            told = (claim.ticket, claim.fence, kind, *tail.get(kind, ()))
-            entries.append(delivered(claim) if kind == "d" else told)
+            held = claim.ticket, claim.fence
+            entries.append(
+                {
+                    "d": delivered(claim),
+                    "r": RetryLater(*held, 2000, tries, "503"),
+                    "b": Released(*held, tries),
+                    "x": rejected(claim),
+                    "u": TargetGone(*held, "410", "token", 0, "id", 1, tries, again=1),
+                    "e": Overdue(*held, 0),
+                }[kind]
+            )
             if kind in "rb":
                 if kind == "r":
                     known.due = self.clock + 2.0
@@ -519,7 +535,7 @@ class LaneMachine(RuleBasedStateMachine):
         claim, worker = known.claim, known.holder
         assert claim is not None
         tries = claim.tries(attempts=claim.message.attempts, alone=False)
-        entry = (claim.ticket, claim.fence, "h", round(seconds * 1000), tries)
+        entry = DestinationHeld(claim.ticket, claim.fence, round(seconds * 1000), tries)
         reply = self.run(self.lanes[worker].settle([entry]))
         assert reply.settled == 1
         assert self.held_until or reply.state == "", "a destination's hold is not the lane's"
@@ -592,9 +608,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.read_letters("delivered")
         self.seen = {name: until for name, until in self.seen.items() if until > self.clock}
         if holder and current is not None:
-            again = self.run(
-                self.lanes[holder].settle([(current.ticket, current.fence, "x", "400", 400, b"", 1, 1)])
-            )
+            again = self.run(self.lanes[holder].settle([rejected(current)]))
             assert (again.settled, again.stale) == (1, 0), "the one who holds it now is not told"
             assert self.read_letters() == []
 
@@ -605,7 +619,7 @@ class LaneMachine(RuleBasedStateMachine):
         known = data.draw(st.sampled_from([known for known in self.pending() if known.holder]))
         claim = known.claim
         assert claim is not None
-        stale = (claim.ticket, str(int(claim.fence) - 1000), "x", "late", 0, b"", 1, 1)
+        stale = msgspec.structs.replace(rejected(claim), fencing_token=str(int(claim.fence) - 1000))
         reply = self.run(self.lanes[known.holder].settle([stale]))
         assert (reply.settled, reply.stale) == (0, 1)
 
@@ -653,7 +667,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 10]))
     def throttle(self, seconds: float) -> None:
-        reply = self.run(self.lanes["w1"].settle([], Hold("throttled", seconds, "429")))
+        reply = self.run(self.lanes["w1"].settle([], Hold(seconds, "429")))
         self.held_until = self.clock + reply.hold
         assert reply.hold >= seconds
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from relay.engine.forwarder import Forwarder
-from relay.engine.policy import Settler
+from relay.engine.policy import Policy
 from relay.errors import StoreError
 from relay.outcome import Unregistered
 from relay.redis_client.client import Client
@@ -23,6 +23,7 @@ from relay.store.lane import Lane
 from relay.store.letters import ReceiptLetter, read, receipt
 from relay.store.outbox import Outbox, Outboxes
 from relay.store.overview import read_lane
+from relay.store.settlement import DeliveredOne
 from testing.builders import a_lane, a_message, options
 
 LISTS = [f"answers:{number}" for number in range(5)]
@@ -36,7 +37,7 @@ async def deliver(lane: Lane, numbers: range) -> None:
     """Messages that have ended, with their receipts spread over the lists."""
     await lane.enqueue([a_message(f"m{number}", reply_to=LISTS[number % 5]) for number in numbers])
     while claims := (await lane.claim(100)).claims:
-        await lane.settle([(claim.ticket, claim.fence, "d", 1) for claim in claims])
+        await lane.settle([DeliveredOne(claim.ticket, claim.fence, 1) for claim in claims])
 
 
 async def arrived(redis: Client) -> dict[str, list[str]]:
@@ -53,7 +54,7 @@ async def forward_all(forwarder: Forwarder) -> None:
 
 
 async def test_couriers_that_carry_at_once_lose_and_double_nothing(redis: Client) -> None:
-    lane = a_lane(redis)
+    lane = a_lane(redis, unregistered_share=0.0)
     forwarders = [a_forwarder(redis) for _ in range(4)]
     await deliver(lane, range(300))
     await asyncio.gather(
@@ -65,7 +66,7 @@ async def test_couriers_that_carry_at_once_lose_and_double_nothing(redis: Client
 
 
 async def test_a_courier_that_dies_before_it_forgets_repeats_nothing(redis: Client) -> None:
-    lane = a_lane(redis)
+    lane = a_lane(redis, unregistered_share=0.0)
     outbox = Outbox(redis, "relay", "test")
     await deliver(lane, range(20))
     found = await outbox.read()
@@ -83,7 +84,7 @@ async def test_a_courier_that_dies_before_it_forgets_repeats_nothing(redis: Clie
 
 async def test_a_frozen_courier_that_wakes_does_nothing(redis: Client) -> None:
     outbox = Outbox(redis, "relay", "test")
-    await deliver(a_lane(redis), range(1))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(1))
     found = await outbox.read()
     assert await outbox.forward(LISTS[0], "list", 1, [(found.letters[0][0], b"{}")]) == "late"
     assert await redis.exists(LISTS[0]) == 0
@@ -94,7 +95,7 @@ async def test_what_a_failover_has_undone_is_not_forgotten(redis: Client) -> Non
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster a replica is waited for")
     outbox = Outbox(redis, "relay", "test")
-    await deliver(a_lane(redis), range(1))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(1))
     ((letter, _),) = (found := await outbox.read()).letters
     assert await outbox.forward(LISTS[0], "list", found.deadline, [(letter, b"{}")]) == "ok"
     await redis.delete(LISTS[0], f"relay:{{{LISTS[0]}}}:forwarded")
@@ -108,7 +109,7 @@ async def test_letters_that_a_failover_has_undone_are_not_carried(redis: Client)
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster a replica is waited for")
     outbox = Outbox(redis, "relay", "test")
-    await deliver(a_lane(redis), range(1))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(1))
     found = await outbox.read()
     await redis.delete(outbox.key)
     assert await outbox.forward(LISTS[0], "list", found.deadline, [(found.letters[0][0], b"{}")]) == "stale"
@@ -116,7 +117,7 @@ async def test_letters_that_a_failover_has_undone_are_not_carried(redis: Client)
 
 
 async def test_what_remembers_what_came_goes_when_it_is_not_needed_any_more(redis: Client) -> None:
-    await deliver(a_lane(redis), range(5))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(5))
     await forward_all(a_forwarder(redis))
     for key in LISTS:
         assert 0 < await redis.ttl(f"relay:{{{key}}}:forwarded") <= 120
@@ -124,14 +125,14 @@ async def test_what_remembers_what_came_goes_when_it_is_not_needed_any_more(redi
 
 async def test_a_list_keeps_the_newest(redis: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "LIMIT", 3)
-    await deliver(a_lane(redis), range(50))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(50))
     await forward_all(a_forwarder(redis))
     assert (await arrived(redis))[LISTS[0]] == ["m35", "m40", "m45"]
 
 
 async def test_a_key_that_is_no_list_holds_up_nobody(redis: Client) -> None:
     await redis.set(LISTS[1], "mine")
-    await deliver(a_lane(redis), range(10))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(10))
     forwarder = a_forwarder(redis)
     await forward_all(forwarder)
     assert await redis.get(LISTS[1]) == b"mine"
@@ -144,7 +145,7 @@ async def test_a_list_of_another_program_is_never_trimmed(
     monkeypatch.setattr(outbox_module, "LIMIT", 3)
     foreign = [b"task", b'{"id": 7}', b"[" * 99, b"\xff", b"x" * 70_000]
     await redis.rpush(LISTS[0], *foreign)
-    await deliver(a_lane(redis), range(25))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(25))
     await forward_all(a_forwarder(redis))
     assert await redis.lrange(LISTS[0], 0, 4) == foreign
     assert await redis.llen(LISTS[0]) == 10
@@ -154,10 +155,10 @@ async def test_receipts_in_front_of_foreign_entries_are_trimmed_alone(
     redis: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "LIMIT", 3)
-    await deliver(a_lane(redis), range(10))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(10))
     await forward_all(a_forwarder(redis))
     await redis.rpush(LISTS[0], b"task")
-    await deliver(a_lane(redis), range(10, 60))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(10, 60))
     await forward_all(a_forwarder(redis))
     assert await redis.lindex(LISTS[0], 0) == b"task"
 
@@ -180,7 +181,7 @@ UNREADABLE: dict[str, dict[bytes, bytes]] = {
 
 
 async def test_an_entry_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(redis: Client) -> None:
-    lane, outbox = a_lane(redis), Outbox(redis, "relay", "test")
+    lane, outbox = a_lane(redis, unregistered_share=0.0), Outbox(redis, "relay", "test")
     for number, fields in enumerate(UNREADABLE.values()):
         await redis.xadd(outbox.key, fields)  # type: ignore[arg-type]
         await deliver(lane, range(10 * number, 10 * number + 10))
@@ -198,7 +199,7 @@ async def test_something_else_in_place_of_the_unreadable_stream_stops_nothing(re
     outbox = Outbox(redis, "relay", "test")
     await redis.set(outbox.unreadable, "mine")
     await redis.xadd(outbox.key, {"x": "y"})
-    await deliver(a_lane(redis), range(5))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(5))
     await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(5))
 
@@ -220,11 +221,11 @@ async def as_a_user(redis: Client, server_url: str, *rules: str) -> Client:
 async def test_a_list_without_the_right_to_write_it_costs_its_own_receipts_alone(
     redis: Client, server_url: str
 ) -> None:
-    lane = a_lane(redis)
+    lane = a_lane(redis, unregistered_share=0.0)
     await deliver(lane, range(20))
     await lane.enqueue([a_message("gone", reply_to=LISTS[2])])
     (claim,) = (await lane.claim(1)).claims
-    await lane.settle([Settler(options()).settle(claim, Unregistered("token", "410")).entry])
+    await lane.settle([Policy(options()).settle(claim, Unregistered("token", "410"))])
     user = await as_a_user(redis, server_url, "~relay:*", *(f"~{key}" for key in LISTS if key != LISTS[1]))
     try:
         assert (await read_lane(user, "relay", "test", [], 0.0)).outbox == 22
@@ -242,7 +243,7 @@ async def test_a_list_without_the_right_to_write_it_costs_its_own_receipts_alone
 
 
 async def test_a_user_that_may_run_no_scripts_loses_nothing(redis: Client, server_url: str) -> None:
-    await deliver(a_lane(redis), range(5))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(5))
     user = await as_a_user(redis, server_url, "~*", "-rpush")
     try:
         with pytest.raises(StoreError):
@@ -258,7 +259,7 @@ async def test_a_user_that_may_run_no_scripts_loses_nothing(redis: Client, serve
 @pytest.mark.parametrize("target", ["odd}brace", "odd{}braces", "odd{brace", "{odd}{braces}"])
 async def test_a_list_with_odd_braces_in_its_name_holds_up_nobody(redis: Client, target: str) -> None:
     """In a cluster relay's own key cannot be in the slot of each of them."""
-    lane = a_lane(redis)
+    lane = a_lane(redis, unregistered_share=0.0)
     await lane.enqueue([a_message("odd", reply_to=target)])
     await deliver(lane, range(5))
     await forward_all(a_forwarder(redis))
@@ -269,18 +270,18 @@ async def test_a_list_with_odd_braces_in_its_name_holds_up_nobody(redis: Client,
 async def test_something_else_in_place_of_the_bookkeeping_loses_no_receipt(redis: Client) -> None:
     for key in LISTS:
         await redis.set(f"relay:{{{key}}}:forwarded", "mine")
-    await deliver(a_lane(redis), range(10))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(10))
     await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(10))
     await redis.hset(f"relay:{{{LISTS[0]}}}:forwarded", "test", "nonsense")
-    await deliver(a_lane(redis), range(10, 20))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(10, 20))
     await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(20))
 
 
 async def test_an_outbox_that_is_no_stream_hides_no_other(redis: Client) -> None:
     await redis.set("relay:{broken}:outbox", "mine")
-    await deliver(a_lane(redis), range(5))
+    await deliver(a_lane(redis, unregistered_share=0.0), range(5))
     outboxes = Outboxes(redis, "relay", ["broken", "empty", "test"])
     assert await outboxes.filled() == ["broken", "test"]
 
@@ -324,12 +325,12 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
 
 
 async def test_feedback_comes_once(redis: Client) -> None:
-    lane = a_lane(redis)
+    lane = a_lane(redis, unregistered_share=0.0)
     await lane.enqueue([a_message(f"m{number}") for number in range(150)])
-    settler = Settler(options())
+    policy = Policy(options())
     while claims := (await lane.claim(50)).claims:
         gone = [Unregistered(f"token-{claim.message.id}", "410") for claim in claims]
-        entries = [settler.settle(claim, end).entry for claim, end in zip(claims, gone, strict=True)]
+        entries = [policy.settle(claim, end) for claim, end in zip(claims, gone, strict=True)]
         await lane.settle(entries)
     await asyncio.gather(*(forward_all(a_forwarder(redis)) for _ in range(3)))
     entries = await redis.xrange("relay:feedback")
@@ -359,7 +360,7 @@ def test_each_receipt_comes_once_and_in_order_from_any_interleaving_of_forwarder
     async def run() -> None:
         redis = open_client(server_url)
         await redis.execute_command("FLUSHALL")
-        lane, outbox, sent = a_lane(redis), Outbox(redis, "relay", "test"), 0
+        lane, outbox, sent = a_lane(redis, unregistered_share=0.0), Outbox(redis, "relay", "test"), 0
         hands: dict[int, tuple[int, str, dict[str, list[tuple[str, bytes]]], dict[str, str]]] = {}
         try:
             for step, number in steps:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.policy import Settler
+from relay.engine.policy import Policy
 from relay.errors import StoreError
 from relay.message import Message
 from relay.message.fan_out import FanOut
@@ -62,7 +62,7 @@ class Scene:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.lane = a_lane(redis, **OPTIONS)
-        self.settler = Settler(options(**OPTIONS))
+        self.policy = Policy(options(**OPTIONS))
         self.claimed = Claimed("", None, [])
         self.dead: list[str] = []
 
@@ -71,7 +71,7 @@ class Scene:
         lane = self.lane
         await lane.enqueue([plain_message("first"), plain_message("second", priority="high")])
         rejected = (await lane.claim(1)).claims
-        await lane.settle([self.settler.settle(claim, Rejected("no", 400)).entry for claim in rejected])
+        await lane.settle([self.policy.settle(claim, Rejected("no", 400)) for claim in rejected])
         await lane.enqueue([a_fan_out("early")])
         await lane.claim(10)
         await lane.release()
@@ -107,7 +107,7 @@ class Scene:
                 or claim.message.payload["text"]
                 for claim in claimed.claims
             )
-            entries = [self.settler.settle(claim, Delivered()).entry for claim in claimed.claims]
+            entries = [self.policy.settle(claim, Delivered()) for claim in claimed.claims]
             await self.lane.settle(entries)
         assert await self.lane.size() == 0, "nothing is stuck"
         for _, fields in await self.redis.xrange(self.lane.keys.part("dead")):
@@ -161,7 +161,7 @@ def settle(*outcomes: Any) -> Callable[[Scene], Awaitable[None]]:
     async def step(scene: Scene) -> None:
         assert len(scene.claimed.claims) == 6
         entries = [
-            scene.settler.settle(claim, outcomes[index % len(outcomes)]).entry
+            scene.policy.settle(claim, outcomes[index % len(outcomes)])
             for index, claim in enumerate(scene.claimed.claims)
         ]
         await scene.lane.settle(entries)

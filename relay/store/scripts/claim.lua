@@ -8,15 +8,15 @@
 --          each (false, or [[name, per second, burst], …]: the rates of each destination)
 -- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}
 --        reason       'ok', or why it handed out less than was wanted: 'empty', 'rate',
---                     'paused', 'throttled', 'open', 'unauthorised'
+--                     'paused', 'throttled', 'open', 'trial', 'unauthorised', 'unregistered', 'faulty'
 --        wait         microseconds until it is worth claiming again; -1: until something new arrives
 --        fencing token  of all messages that are handed out here
 --        fan-outs     {ticket, record, first, targets, …}: messages of which the worker is to make one for
 --                     each target of this chunk (a JSON array); `first` is the index of its first one. They
 --                     cost no tokens.
---        passed over  how many had expired or been taken back
+--        passed over  how many had expired, been taken back, or turned out to be unregistered
 --        held         how many this worker has in flight, as far as it is known here
---        tries        'attempts:deliveries:crashes:alone', or '' for a first try
+--        tries        'attempts:deliveries:crashes:alone', ':again' (see blame.lua) if not 0; '' for a first try
 --
 -- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
 -- and no message is out without being on its worker's list.
@@ -29,7 +29,8 @@ local SLOW = 100 -- messages a second
 local MOST_DESTINATIONS = 50
 local MOST_RELEASED = 20
 local EPSILON = 0.000001 -- of a token
-local FIXED_FIELDS = 9
+local FIXED_FIELDS = 10
+local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decided, most likely
 
 -- @include lane
 -- @include adaptive
@@ -39,10 +40,10 @@ local wanted = tonumber(ARGV[1])
 local policy = cmsgpack.unpack(ARGV[2])
 local lifo, each = policy.lifo, policy.each
 
-local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed', 'fencing_token'}
+local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed', 'fencing_token', 'doubts'}
 for index, rate in ipairs(policy.rates) do fields[FIXED_FIELDS + index] = 'bucket:' .. rate[1] end
 local control = call('HMGET', CONTROL, unpack(fields))
-local paused, state, hold, active, warm_since, factor_saved, factor_at, claimed, fencing_token =
+local paused, state, hold, active, warm_since, factor_saved, factor_at, claimed, fencing_token, doubts =
     unpack(control, 1, FIXED_FIELDS)
 
 -- Every key that a message without a header goes through is read before anything is moved (see parts/types.lua),
@@ -206,15 +207,65 @@ end
 
 if paused then return {'paused', -1, 0, {}, 0} end
 
+-- Suspects, in a function of its own as above: few lanes have any.
+local function load_doubt(call, NOW)
+  -- @include blame
+
+  local doubt = open_doubt()
+
+  -- Ends messages whose targets are gone, if no more of them came. Returns how many.
+  function doubt.report()
+    if doubt.report_at == 0 or doubt.report_at > NOW or state == 'unregistered' then return 0 end
+    local before = call('HLEN', SUSPECTS)
+    release_suspects(function(fields) return fields.gone end, function() return true end, lifo)
+    doubt.report_at = 0
+    save_doubt(doubt)
+    return before - call('HLEN', SUSPECTS)
+  end
+
+  -- Tries a suspect again: the one whose last refusal is the longest ago, so that none is tried twice in a row.
+  function doubt.retry()
+    local first
+    for _, found in ipairs(suspects(function(fields) return not fields.gone or state == 'unregistered' end)) do
+      if not first or found.fields.since < first.fields.since then first = found end
+    end
+    if not first then return end
+    call('HDEL', SUSPECTS, first.ticket)
+    retry_suspect(first.ticket, 0, lifo)
+  end
+
+  return doubt
+end
+local doubt, reported = nil, 0
+if doubts then
+  if not checked then
+    special = special or load_special(call, NOW, NOW_US, policy)
+    special.check_types()
+    checked = true
+  end
+  doubt = load_doubt(call, NOW)
+  reported = doubt.report()
+end
+
 local probing = false
 if state then
   hold = tonumber(hold or 0)
-  if hold > NOW then return {state, (hold - NOW) * 1000, 0, {}, 0} end
+  local wait = (hold - NOW) * 1000
+  local lone = doubt and doubt.lone
+  if wait > 0 and not (lone and (lengths[1] + lengths[2] + lengths[3] > 0 or some_fan_out)) then
+    if state == 'trial' then wait = math.min(wait, TRIAL_POLL) end
+    return {lone and 'empty' or state, wait, 0, {}, reported}
+  end
   if state == 'throttled' then
     call('HDEL', CONTROL, 'state', 'hold', 'reason', 'retry_after_until')
   else
     probing, wanted = true, 1
   end
+end
+
+if doubt and lengths[1] + lengths[2] + lengths[3] == 0 and not some_fan_out then
+  doubt.retry()
+  lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
 end
 
 -- Rate: every bucket has to have the tokens.
@@ -292,22 +343,24 @@ local function next_due()
   local at = first_due
   if not due_is_known then at = first_in(DUE) end
   local of_destination = each and first_in(DESTINATIONS_DUE)
-  return at and of_destination and math.min(at, of_destination) or at or of_destination
+  local report_at = doubt and doubt.report_at > NOW and doubt.report_at
+  at = math.min(at or math.huge, of_destination or math.huge, report_at or math.huge)
+  return at < math.huge and at or nil
 end
 
 local empty = lengths[1] + lengths[2] + lengths[3] == 0 and not some_fan_out
 if allowed < 1 then
   save_buckets(0)
-  if not empty then return {'rate', wait_for_tokens(), 0, {}, 0} end
-  if not due_is_known then first_due = first_in(DUE) end
-  return {'empty', first_due and math.max(until_tokens(), (first_due - NOW) * 1000) or -1, 0, {}, 0}
+  if not empty then return {'rate', wait_for_tokens(), 0, {}, reported} end
+  local at = next_due()
+  return {'empty', at and math.max(until_tokens(), (at - NOW) * 1000) or -1, 0, {}, reported}
 end
 
 if empty then
   save_buckets(0)
   if special then special.save() end
   local at = next_due()
-  return {'empty', at and math.max(1, at - NOW) * 1000 or -1, 0, {}, 0, held}
+  return {'empty', at and math.max(1, at - NOW) * 1000 or -1, 0, {}, reported, held}
 end
 
 -- Priority: high before normal before low, but each gets its share of a standing backlog.
@@ -433,12 +486,12 @@ save_buckets(total)
 if special then special.save() end
 if probing and total > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
-reply[5] = passed_over
+reply[5] = passed_over + reported
 if total < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or deferred > 0) then
   -- There may be more: behind the scanned ones, or released by those that expired.
   reply[1], reply[2] = 'ok', 0
 elseif probing and total > 0 then
-  reply[1], reply[2] = state, policy.probe * 1000
+  reply[1], reply[2] = state, state == 'trial' and TRIAL_POLL or policy.probe * 1000
 elseif total < allowed then
   local at = next_due()
   reply[1], reply[2] = 'empty', at and math.max(1, at - NOW) * 1000 or -1

@@ -42,7 +42,7 @@ for index, ticket in ipairs(tickets) do
   if record then
     local header = header_of(record)
     local saved = call('HGET', TRIES, ticket) or '0:0:0:0'
-    local attempts, deliveries, crashes, alone = string.match(saved, '^(%d+):(%d+):(%d+):(%d+)$')
+    local attempts, deliveries, crashes, alone, refused = string.match(saved, '^(%d+):(%d+):(%d+):(%d+)(.*)$')
     crashes = tonumber(crashes)
     local fan = header and header.targets and fan_out(ticket)
     -- A fan-out never meets the provider: something else killed its worker.
@@ -57,7 +57,7 @@ for index, ticket in ipairs(tickets) do
       if header then close(ticket, header, 'dead', reason, tonumber(attempts), lifo) end
     else
       call('HSET', TRIES, ticket,
-           string.format('%d:%d:%d:%d', attempts, deliveries + 1, crashes, alone))
+           string.format('%d:%d:%d:%d%s', attempts, deliveries + 1, crashes, alone, refused))
       if header and header.collapse_key and not (fan and fan.next > 1) then
         call('HSETNX', COLLAPSE, header.collapse_key, ticket)
       end

@@ -2,10 +2,10 @@
 --
 -- @key INFLIGHT  hash of the settling worker: ticket -> fencing token
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
---          share (0: none), window (ms), adaptive, each ([[name, per second, burst], …])
+--          share (0: none), window (ms), gone_share (of targets that are gone, which holds the lane; 0: none), adaptive, each ([[name, per second, burst], …])
 --        2 outcomes (MessagePack array of arrays): [ticket, fencing token, kind, …]; the fields follow below
---        3 hold: '' or 'throttled' or 'unauthorised'
---        4 how long to hold (ms); for 'throttled', 0 lets the lane double its own wait
+--        3 hold: '' or 'throttled'
+--        4 how long to hold (ms); 0 lets the lane double its own wait
 --        5 why it holds, for people
 --        6.. bodies of providers' answers, for dead letters
 -- reply  {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready, why it holds}
@@ -59,6 +59,21 @@ local UNREGISTERED_TARGET = 5
 local UNREGISTERED_SINCE = 6
 local UNREGISTERED_ID = 7
 local UNREGISTERED_ATTEMPTS = 8
+local UNREGISTERED_TRIES = 9
+local UNREGISTERED_AGAIN = 10 -- how often it was tried again because another message was accepted
+
+-- Refused, by its own fault or by ours.
+local REFUSED = 's'
+local REFUSED_REASON = 4
+local REFUSED_STATUS = 5
+local REFUSED_BODY = 6 -- the argument that holds the body
+local REFUSED_ATTEMPTS = 7
+local REFUSED_TARGET = 8
+local REFUSED_UNREGISTERED = 9 -- 1 if the target is unregistered, should the message be at fault, else 0
+local REFUSED_TRIES = 10
+local REFUSED_AGAIN = 11 -- how often it was tried again because another message was accepted
+local REFUSED_ID = 12
+local REFUSED_STATE = 13 -- of the lane, should the fault be ours
 
 local EXPIRED = 'e'
 local EXPIRED_ATTEMPTS = 4
@@ -84,12 +99,12 @@ for index, entry in ipairs(outcomes) do
   end
 end
 
-local failures, window, state, hold, retry_after_until, throttles =
-    unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'retry_after_until', 'throttles'))
+local failures, window, state, hold, retry_after_until, throttles, doubts =
+    unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'retry_after_until', 'throttles', 'doubts'))
 
 -- Only successes of messages without a header, and nothing that they could change about the state: the common case.
 -- It comes first, because Lua creates all functions of a script anew at each call, and this path needs none.
-if #wanted == 0 and asked_state == '' and not (state or window or throttles) and (failures or '0') == '0' then
+if #wanted == 0 and asked_state == '' and not (state or window or throttles or doubts) and (failures or '0') == '0' then
   -- Types are checked before the first write; BODIES is that write.
   local some_tried, letters, ready = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX), count_ready()
   if #tickets > 0 then
@@ -141,6 +156,44 @@ local function wait_until(at, ticket, header, tries)
   wait_again(ticket, header, tries)
 end
 
+-- Refusals and targets that are gone, in a function of its own as above: few settles have any.
+local doubt, blame
+local refusal = {reason = '', state = ''}
+local function load_blame()
+  -- @include blame
+
+  blame = {accept = accept, judge = judge, in_doubt = in_doubt}
+
+  -- The provider refused a message. It waits until the lane knows who is to blame.
+  function blame.refuse(entry, ticket)
+    local fields = {
+      gone = false, unregistered = entry[REFUSED_UNREGISTERED] == 1, reason = entry[REFUSED_REASON],
+      status = entry[REFUSED_STATUS], body = ARGV[entry[REFUSED_BODY]], attempts = entry[REFUSED_ATTEMPTS],
+      target = entry[REFUSED_TARGET], at = 0, id = entry[REFUSED_ID],
+    }
+    if is_at_fault(doubt, ticket, fields.target, entry[REFUSED_AGAIN]) then
+      saw_answer()
+      return end_suspect(ticket, fields, lifo)
+    end
+    refusal = {reason = fields.reason, state = entry[REFUSED_STATE]}
+    suspect(doubt, ticket, fields, entry[REFUSED_TRIES])
+    accuse(doubt, tonumber(entry[FENCING_TOKEN]), ticket, fields.target)
+  end
+
+  -- A target is gone. Its message waits until the provider accepts another one, or no more targets are gone.
+  function blame.miss(entry, ticket)
+    local fields = {
+      gone = true, reason = entry[UNREGISTERED_REASON], target = entry[UNREGISTERED_TARGET],
+      at = entry[UNREGISTERED_SINCE], id = entry[UNREGISTERED_ID], attempts = entry[UNREGISTERED_ATTEMPTS],
+    }
+    suspect(doubt, ticket, fields, entry[UNREGISTERED_TRIES])
+    count_missing(doubt, policy.window)
+  end
+
+  doubt = open_doubt()
+end
+if doubts then load_blame() end
+
 for index, entry in ipairs(outcomes) do
   local ticket, kind = entry[TICKET], entry[KIND]
   local held, plain = tokens[index] == entry[FENCING_TOKEN], not place[index]
@@ -154,9 +207,11 @@ for index, entry in ipairs(outcomes) do
   end
   if record and (held or kind == DELIVERED) then
     local header = not plain and header_of(record)
+    if doubt and tonumber(entry[FENCING_TOKEN]) > doubt.trial then doubt.probed = true end
     if kind == DELIVERED then
       delivered = delivered + 1
       saw_answer()
+      if doubt then blame.accept(doubt, tonumber(entry[FENCING_TOKEN]), policy.gone_share) end
       if not held then call('ZREM', DUE, ticket) end
       if header then remember(header.id, policy.dedup) end
       finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS])
@@ -178,6 +233,13 @@ for index, entry in ipairs(outcomes) do
       if answered then saw_answer() else saw_failure(reason) end
       add_dead_letter(ticket, record, reason, entry[DEAD_STATUS], ARGV[entry[DEAD_BODY]], attempts)
       finish(ticket, header, answered and 'rejected' or 'dead', reason, attempts)
+    elseif kind == REFUSED then
+      if not blame then load_blame() end
+      blame.refuse(entry, ticket)
+    elseif kind == UNREGISTERED and policy.gone_share > 0 and entry[UNREGISTERED_AGAIN] == 0 then
+      saw_answer()
+      if not blame then load_blame() end
+      blame.miss(entry, ticket)
     elseif kind == UNREGISTERED then
       unregistered = unregistered + 1
       saw_answer()
@@ -232,7 +294,7 @@ if policy.dedup > 0 and delivered > 0 and #wanted > 0 then
 end
 
 local held_for, reason = 0, ''
-if asked_state ~= '' or state or window or throttles or seen.broken > 0 or seen.failures ~= tonumber(failures or 0) then
+if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0 or seen.failures ~= tonumber(failures or 0) then
   -- @include breaker
   local found = {
     failures = tonumber(failures or 0), window = window and tonumber(window), state = state,
@@ -241,7 +303,12 @@ if asked_state ~= '' or state or window or throttles or seen.broken > 0 or seen.
     retry_after_until = tonumber(retry_after_until or 0),
   }
   local until_ms
-  state, until_ms = update_state(found, seen, {state = asked_state, wait = tonumber(ARGV[4]), reason = ARGV[5]}, policy)
+  local asked = {state = asked_state, wait = tonumber(ARGV[4]), reason = ARGV[5]}
+  state, until_ms = update_state(found, seen, asked, policy, doubt and function(state, enter, leave)
+    blame.judge(doubt, state, enter, leave, refusal, policy, lifo, count_ready)
+  end)
+  -- A lane that holds only because nothing else waits tries new messages at once.
+  if doubt and doubt.lone and blame.in_doubt(state) then until_ms = NOW end
   held_for = math.max(0, until_ms - NOW)
   reason = state and call('HGET', CONTROL, 'reason') or ''
 end

@@ -8,7 +8,7 @@ import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from relay.engine.delivery import Delivery
+from relay.engine.adapter_calls import AdapterCalls
 from relay.http.router import preload
 from relay.outcome import Delivered, Outcome, Postponed
 from relay.provider import HttpProvider, Request, Response
@@ -52,11 +52,11 @@ async def test_a_request_without_a_free_descriptor_is_postponed_and_goes_out_lat
     async with serving(keeps_answering([])) as port, opened() as transport:
         provider.url = f"http://127.0.0.1:{port}/"
         await provider.start(transport)
-        delivery = Delivery(provider)
+        delivery = AdapterCalls(provider)
 
         async def delivered() -> Outcome:
             ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-            delivery.begin([a_message()], ended.set_result)
+            delivery.start([a_message()], ended.set_result)
             return (await ended)[0]
 
         with no_descriptors():

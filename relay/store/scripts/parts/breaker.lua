@@ -1,12 +1,13 @@
 -- @include adaptive
 -- @include throttling
+-- @include doubt
 
--- The state of the lane, one for the whole fleet: throttled, open or unauthorised, until when, and why.
+-- The state of the lane, one for the whole fleet: throttled or open, or in doubt (see blame.lua), until when, and why.
 
 -- `found` is what CONTROL says: failures, window, state, hold, retry_after_until, throttles. `seen` is what this call
 -- adds: answered, broken (failed without an answer), failures (in a row, now) and last_reason. `asked` is the
--- hold that an answer asks for: {state, wait (ms), reason}. Returns the state and the end of the hold.
-local function update_state(found, seen, asked, policy)
+-- hold that an answer asks for: {state, wait (ms), reason}. `judge`, if not nil, decides about refusals. Returns the state and the end of the hold.
+local function update_state(found, seen, asked, policy, judge)
   local state, hold, window = found.state, found.hold, found.window
   local retry_after_until = found.retry_after_until
 
@@ -16,20 +17,22 @@ local function update_state(found, seen, asked, policy)
     call('HSET', CONTROL, 'state', name, 'hold', hold, 'reason', reason)
   end
 
+  local function leave()
+    call('HDEL', CONTROL, 'state', 'hold', 'reason', 'since', 'warm_since',
+         'window', 'window_failed', 'window_answered')
+    window = nil
+    state, hold = false, 0
+    if retry_after_until > NOW then enter('throttled', retry_after_until, 'the provider asked to wait') end
+  end
+
+  if judge then judge(state, enter, leave) end
+
   if seen.answered > 0 then
-    if state == 'open' or state == 'unauthorised' then
-      call('HDEL', CONTROL, 'state', 'hold', 'reason', 'since', 'warm_since',
-           'window', 'window_failed', 'window_answered')
-      window = nil
-      state, hold = false, 0
-      if retry_after_until > NOW then enter('throttled', retry_after_until, 'the provider asked to wait') end
-    end
+    if state == 'open' then leave() end
     if asked.state == '' and found.throttles then call('HDEL', CONTROL, 'throttles') end
   end
 
-  if asked.state == 'unauthorised' then
-    enter('unauthorised', NOW + asked.wait, asked.reason)
-  elseif asked.state == 'throttled' then
+  if asked.state == 'throttled' then
     -- The answers of one wave arrive together: only the first of them counts as one more.
     local fresh = not (state == 'throttled' and hold > NOW)
     local wait = asked.wait
@@ -44,8 +47,7 @@ local function update_state(found, seen, asked, policy)
     end
     retry_after_until = math.max(retry_after_until, NOW + wait)
     call('HSET', CONTROL, 'retry_after_until', retry_after_until)
-    local name = (state == 'unauthorised' or state == 'open') and state or 'throttled'
-    enter(name, math.max(hold, NOW + wait), asked.reason)
+    enter(state or 'throttled', math.max(hold, NOW + wait), asked.reason)
     call('HINCRBY', CONTROL, 'throttled', 1)
   end
 
@@ -69,11 +71,11 @@ local function update_state(found, seen, asked, policy)
       enter('open', NOW + policy.cooldown, 'the probe failed' .. seen.last_reason)
     end
     if all >= 2 * policy.failures and failed_in >= policy.share * all and seen.broken > 0
-       and state ~= 'unauthorised' and state ~= 'open' then
+       and state ~= 'open' and not in_doubt(state) then
       enter('open', NOW + policy.cooldown, failed_in .. ' of ' .. all .. ' deliveries failed' .. seen.last_reason)
     end
   end
-  if policy.failures > 0 and failures >= policy.failures and failures > found.failures and state ~= 'unauthorised' then
+  if policy.failures > 0 and failures >= policy.failures and failures > found.failures and not in_doubt(state) then
     enter('open', NOW + policy.cooldown, failures .. ' failures in a row' .. seen.last_reason)
   end
   return state, hold

@@ -127,7 +127,7 @@ end
 if policy.max_backlog > 0 then
   -- @include close
 
-  capacity = policy.max_backlog - count_ready() - call('ZCARD', DUE) - call('ZCARD', BLOCKED)
+  capacity = policy.max_backlog - count_ready() - call('ZCARD', DUE) - call('ZCARD', BLOCKED) - call('HLEN', SUSPECTS)
              - call('ZCARD', DEFERRED)
 
   -- Ends the oldest waiting message of the lowest priority. Returns false if none waits.

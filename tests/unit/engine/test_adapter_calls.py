@@ -3,8 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from relay.engine import delivery
-from relay.engine.delivery import Delivery
+from relay.engine.adapter_calls import GRACE, AdapterCalls
 from relay.errors import TransportError
 from relay.http.transport import (
     OnDone,
@@ -14,7 +13,7 @@ from relay.http.transport import (
     Unsendable,
 )
 from relay.message import Message
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised
+from relay.outcome import Delivered, Faulty, Outcome, Rejected, Retry, Unauthorised
 from relay.provider import HttpProvider, Provider, Request, Response
 from relay.settings.options import ProviderOptions
 from testing.builders import a_message
@@ -39,10 +38,12 @@ class Odd(Provider[ProviderOptions]):
         return self.does
 
 
-def of(does: BaseException | Sequence[Outcome] | None, timeout: float = 10) -> Delivery:
+def of(
+    does: BaseException | Sequence[Outcome] | None, timeout: float = 10, grace: float = GRACE
+) -> AdapterCalls:
     provider = Odd("odd", ProviderOptions.model_validate({"type": "odd", "timeout": timeout}))
     provider.does = does
-    return Delivery(provider)
+    return AdapterCalls(provider, grace=grace)
 
 
 class Line(Transport):
@@ -87,23 +88,26 @@ class Plain(HttpProvider[ProviderOptions]):
         return [Delivered()] * response.status
 
 
-async def over(line: Line, timeout: float = 10) -> Delivery:
+async def over(line: Line, timeout: float = 10, grace: float = GRACE) -> AdapterCalls:
     provider = Plain("plain", ProviderOptions.model_validate({"type": "plain", "timeout": timeout}))
     await provider.start(line)
-    return Delivery(provider)
+    return AdapterCalls(provider, grace=grace)
 
 
-async def outcomes_of(delivery: Delivery, messages: Sequence[Message]) -> Sequence[Outcome]:
+async def outcomes_of(delivery: AdapterCalls, messages: Sequence[Message]) -> Sequence[Outcome]:
     ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-    delivery.begin(messages, ended.set_result)
+    delivery.start(messages, ended.set_result)
     assert not ended.done(), "who has begun it is not called before that"
     return await ended
 
 
 MESSAGES = [a_message("a"), a_message("b")]
-NOTHING = Retry("""the adapter failed: TypeError("object of type 'NoneType' has no len()")""")
-NOTHING_COUNTED = Retry("""the adapter failed: TypeError("object of type 'int' has no len()")""")
-MISCOUNTED = [Retry("the adapter did not say how each message ended")] * 2
+NOTHING = Faulty("""the adapter failed: TypeError("object of type 'NoneType' has no len()")""")
+NOTHING_COUNTED = Faulty("""the adapter failed: TypeError("object of type 'int' has no len()")""")
+
+
+def miscounted(number: int) -> list[Outcome]:
+    return [Faulty(f"the adapter failed: it returned {number} outcomes for 2 messages")] * 2
 
 
 @pytest.mark.parametrize(
@@ -113,9 +117,9 @@ MISCOUNTED = [Retry("the adapter did not say how each message ended")] * 2
         (TransportError("no answer"), [Retry("no answer")] * 2),
         (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
         (ProxyCredentialsRequired("it said 407"), [Unauthorised("it said 407", 407)] * 2),
-        (KeyError("x"), [Retry("the adapter failed: KeyError('x')")] * 2),
-        ([Delivered()], MISCOUNTED),
-        ([Delivered()] * 3, MISCOUNTED),
+        (KeyError("x"), [Faulty("the adapter failed: KeyError('x')")] * 2),
+        ([Delivered()], miscounted(1)),
+        ([Delivered()] * 3, miscounted(3)),
         (0, [NOTHING_COUNTED] * 2),
     ],
 )
@@ -132,8 +136,8 @@ async def test_each_message_has_an_outcome(
         (TransportError("no answer"), [Retry("no answer")] * 2),
         (Unsendable("not a URL"), [Rejected("not a URL")] * 2),
         (ProxyCredentialsRequired("it said 407"), [Unauthorised("it said 407", 407)] * 2),
-        (Response(500), [Retry("the adapter failed: KeyError('y')")] * 2),
-        (Response(1), MISCOUNTED),
+        (Response(500), [Faulty("the adapter failed: KeyError('y')")] * 2),
+        (Response(1), miscounted(1)),
         (Response(204), [NOTHING] * 2),
     ],
 )
@@ -143,7 +147,7 @@ async def test_each_message_of_a_request_has_an_outcome(
     line = Line()
     delivery = await over(line)
     ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-    delivery.begin(MESSAGES, ended.set_result)
+    delivery.start(MESSAGES, ended.set_result)
     line.answer(answer)
     assert list(await ended) == outcomes
 
@@ -151,17 +155,14 @@ async def test_each_message_of_a_request_has_an_outcome(
 async def test_an_adapter_that_fails_before_anything_is_sent() -> None:
     line = Line()
     messages = [a_message("breaks the request")]
-    assert await outcomes_of(await over(line), messages) == [Retry("the adapter failed: KeyError('x')")]
+    assert await outcomes_of(await over(line), messages) == [Faulty("the adapter failed: KeyError('x')")]
     assert line.waiting == []
 
 
 @pytest.mark.parametrize("plain", [True, False])
-async def test_what_hangs_is_cut_off_each_at_its_own_time(
-    monkeypatch: pytest.MonkeyPatch, *, plain: bool
-) -> None:
-    monkeypatch.setattr(delivery, "LATE", 0.01)
+async def test_what_hangs_is_cut_off_each_at_its_own_time(*, plain: bool) -> None:
     line = Line()
-    one = await over(line, timeout=0.02) if plain else of(None, timeout=0.02)
+    one = await over(line, timeout=0.02, grace=0.01) if plain else of(None, timeout=0.02, grace=0.01)
     for _ in range(2):
         ends = await asyncio.gather(*(outcomes_of(one, MESSAGES) for _ in range(3)))
         assert ends == [[Retry("no answer within 0.02 s")] * 2] * 3
@@ -176,7 +177,7 @@ async def test_nobody_hears_of_the_end_of_what_is_taken_back(*, plain: bool) -> 
     one = await over(line) if plain else of(None)
     told: list[Sequence[Outcome]] = []
     for _ in range(3):
-        one.begin(MESSAGES, told.append)
+        one.start(MESSAGES, told.append)
     await asyncio.sleep(0)
     await one.close()
     for _ in range(3 * plain):
@@ -189,4 +190,4 @@ async def test_nobody_hears_of_the_end_of_what_is_taken_back(*, plain: bool) -> 
 
 def test_a_message_that_breaks_the_adapter_is_refused() -> None:
     assert of([]).refusal(MESSAGES[0]) is None
-    assert of(KeyError("x")).refusal(MESSAGES[0]) == Rejected("the adapter failed on it: KeyError('x')")
+    assert of(KeyError("x")).refusal(MESSAGES[0]) == Faulty("the adapter failed: KeyError('x')")

@@ -20,6 +20,7 @@ from relay.message import Message
 from relay.outcome import (
     Delivered,
     Failure,
+    Faulty,
     Isolate,
     Outcome,
     Postponed,
@@ -30,8 +31,8 @@ from relay.outcome import (
 from relay.provider import HttpProvider, Provider, Response
 from relay.settings.options import ProviderOptions
 
-LATE = 1.0
-"""Seconds that a delivery may take beyond its time-out before it is cut off from outside."""
+GRACE = 1.0
+"""Seconds that a delivery may take beyond its timeout before it is cut off from outside."""
 
 UNKNOWN_DESTINATION = "?"
 """Where messages go whose destination the adapter failed to name: they share one rate."""
@@ -47,30 +48,32 @@ _UnderWay = tuple[Sequence[Message], OnEnd, float]
 """The messages of a delivery, the callback for its end, and its deadline in monotonic seconds."""
 
 
-class Delivery:
+class AdapterCalls:
     """The deliveries of one provider.
 
     Answers come by a call: a task that waits for each takes an eighth of what a worker does for a webhook.
     Only what an adapter does in a coroutine of its own has one.
     """
 
-    def __init__(self, provider: Provider[ProviderOptions]) -> None:
+    def __init__(self, provider: Provider[ProviderOptions], *, grace: float = GRACE) -> None:
+        """`grace`: seconds beyond the timeout after which a delivery is cut off."""
         self._provider = provider
         self._http: HttpProvider[ProviderOptions] | None = None
         """The adapter, where a delivery is a request and what its answer means, and nothing else."""
         if isinstance(provider, HttpProvider) and type(provider).deliver is HttpProvider.deliver:
             self._http = provider
         self._timeout = provider.options.timeout
+        self._grace = grace
         self._under_way: dict[PendingRequest, _UnderWay] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def refusal(self, message: Message) -> Rejected | None:
-        """Why the message can never be sent."""
+    def refusal(self, message: Message) -> Rejected | Faulty | None:
+        """Why the message cannot be sent; None if it can."""
         try:
             return self._provider.check(message)
         except FAULTS as error:
             self._report("the adapter failed on a message", [message], error)
-            return Rejected(f"the adapter failed on it: {error!r}")
+            return Faulty(f"the adapter failed: {error!r}")
 
     def group(self, message: Message) -> Hashable:
         """Which messages it may share a batch with; None if it travels alone."""
@@ -90,7 +93,7 @@ class Delivery:
             self._report("the adapter failed to name a message's destination", [message], error)
             return UNKNOWN_DESTINATION
 
-    def begin(self, messages: Sequence[Message], on_end: OnEnd) -> None:
+    def start(self, messages: Sequence[Message], on_end: OnEnd) -> None:
         """`on_end` hears how each of them ended, in their order: once, after this has returned."""
         exchange: PendingRequest
         try:
@@ -102,7 +105,7 @@ class Delivery:
             asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error))
             return
         # Each may take equally long, so what began first is due first, and one timer does for all.
-        deadline = time.monotonic() + self._timeout + LATE
+        deadline = time.monotonic() + self._timeout + self._grace
         self._under_way[exchange] = (messages, on_end, deadline)
         if self._timer is None:
             self._watch(deadline)
@@ -164,7 +167,7 @@ class Delivery:
             return outcomes
         name, fault = self._provider.name, f"{len(outcomes)} outcomes for {len(messages)} messages"
         thinned.log("error", "the adapter returned a wrong number of outcomes", name, fault, provider=name)
-        return [Retry("the adapter did not say how each message ended")] * len(messages)
+        return [Faulty(f"the adapter failed: it returned {fault}")] * len(messages)
 
     def _well_formed(self, outcome: Outcome, messages: Sequence[Message]) -> Outcome:
         """The outcome if it can be sent to Redis. Adapters are not type-checked, so it may be anything."""
@@ -179,7 +182,7 @@ class Delivery:
             return msgspec.msgpack.decode(msgspec.msgpack.encode(outcome), type=type(outcome))
         except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
             self._report("the adapter returned a malformed outcome", messages, error)
-            return Retry(f"the adapter returned a malformed outcome: {error}")
+            return Faulty(f"the adapter returned a malformed outcome: {error}")
 
     def _report(self, event: str, messages: Sequence[Message], error: BaseException) -> None:
         name = self._provider.name
@@ -193,11 +196,11 @@ class Delivery:
             outcome = Unauthorised(str(error), HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
         elif isinstance(error, Exhausted) or is_exhaustion(error) or has_no_descriptor():
             outcome = self._postponed(error)
-        elif isinstance(error, TransportError):
-            outcome = Retry(str(error))
+        elif isinstance(error, TransportError | OSError):  # a TimeoutError is an OSError
+            outcome = Retry(str(error) or repr(error))
         else:
             self._report("the adapter failed", messages, error)
-            outcome = Retry(f"the adapter failed: {error!r}")
+            outcome = Faulty(f"the adapter failed: {error!r}")
         return [outcome] * len(messages)
 
     def _postponed(self, error: BaseException) -> Postponed:

@@ -1,0 +1,229 @@
+"""Claims messages from a lane as far as slots are free, and hands them to the sender in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+
+import structlog
+
+from relay.engine.lane_state import ARRIVED, SETTLED, SLOT_FREED, WOKEN, Batch, LaneState
+from relay.engine.pacing import Pace
+from relay.engine.repeats import redis_trouble
+from relay.engine.sender import Sender
+from relay.errors import StoreError
+from relay.provider import Provider
+from relay.settings.options import ProviderOptions
+from relay.store.lane import Claim, Claimed, Expansion, Lane
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimTuning:
+    """Durations are in seconds."""
+
+    most: int = 100
+    """Messages in one claim: keeps the script well under a millisecond."""
+    unsettled_most: int = 2000
+    """Claim nothing while more outcomes wait for Redis: if claims work and settles do not, each message that
+    goes out
+    will go out again."""
+    idle_poll: float = 30.0
+    """Claim at least this often, or twice as often by chance: wake-ups can be lost, though seldom."""
+    linger: float = 0.004
+    """Wait for more free slots while messages are in flight: a script for each one would cost more than the
+    wait."""
+    timer_slack: float = 0.001
+    """Timers are off by this much: for a token it is better to claim twice than too late."""
+    no_lease_pause: float = 0.2
+    """Wait after this worker may count as dead, before it tries to claim again."""
+    trouble_pause: float = 1.0
+    """Wait after Redis failed."""
+
+
+class Claimer:
+    """The claim loop of one lane. `run` returns when it is cancelled."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        provider: Provider[ProviderOptions],
+        state: LaneState,
+        sender: Sender,
+        *,
+        lease_valid_since: Callable[[float], bool],
+        on_letters: Callable[[], None],
+        tuning: ClaimTuning = ClaimTuning(),
+    ) -> None:
+        """`lease_valid_since` and `on_letters`: see `Dispatcher`."""
+        options = provider.options
+        self._lane = lane
+        self._provider = provider
+        self._state = state
+        self._sender = sender
+        self._lease_valid_since = lease_valid_since
+        self._on_letters = on_letters
+        self._tuning = tuning
+        self._log = structlog.get_logger().bind(provider=provider.name)
+        self._slots = options.concurrency * provider.batch_size
+        # With a rate for each destination there is none for all, and Redis spaces the messages that it hands
+        # out.
+        rates = () if options.each_destination else options.rate
+        self._pace = Pace(rates, provider.batch_size) if rates else None
+        self._prefetch = 0
+        """Messages to claim beyond the free slots: as many as finish until the next claim is answered."""
+        self.fault: Exception | None = None
+        """A failure in a callback. The loop raises it, so that it is logged and followed by a growing
+        wait."""
+
+    async def run(self) -> None:
+        """Claim until cancelled. May be run again after a failure: deliveries in flight are not affected."""
+        try:
+            while True:
+                await self._step()
+        finally:
+            self._state.drop_unknown(self._sender.tickets())
+
+    async def _step(self) -> None:
+        state, tuning = self._state, self._tuning
+        finished = state.finished
+        capacity = await self._capacity()
+        state.wakeups.clear(WOKEN)
+        if (left := state.hold_left) > 0:
+            await state.wakeups.wait(WOKEN, left)
+            return
+        asked = time.monotonic()
+        if not self._lease_valid_since(asked):
+            await state.wakeups.wait(WOKEN, tuning.no_lease_pause)
+            return
+        idle = not state.held and not state.settlements
+        claimed = await self._claim(capacity)
+        if claimed is None:
+            await state.wakeups.wait(WOKEN, tuning.trouble_pause)
+            return
+        answered = time.monotonic()
+        self._prefetch = min(self._slots, 2 * (state.finished - finished))
+        if claimed.passed_over:
+            self._on_letters()
+        for claim in claimed.claims:
+            state.held[claim.ticket] = asked
+        await self._send(claimed.claims)
+        if claimed.expansions:
+            await self._expand(claimed.expansions)
+        elif idle and claimed.held and not claimed.claims:
+            # Redis went back in time and holds messages for us that were settled.
+            state.uncertain = True
+        else:
+            await self._rest(claimed, answered)
+
+    async def _capacity(self) -> int:
+        """The messages to claim, once there is room for some."""
+        state, tuning = self._state, self._tuning
+        while True:
+            if self.fault is not None:
+                fault, self.fault = self.fault, None
+                raise fault
+            while len(state.settlements) > max(tuning.unsettled_most, self._slots):
+                state.wakeups.clear(SETTLED)
+                await state.wakeups.wait(SETTLED)
+            capacity = self._free()
+            if capacity > 0 and state.held and capacity < min(tuning.most, self._slots // 4):
+                await asyncio.sleep(tuning.linger)
+                capacity = self._free()
+            if capacity > 0:
+                return capacity
+            state.wakeups.clear(SLOT_FREED)
+            await state.wakeups.wait(SLOT_FREED)
+
+    def _free(self) -> int:
+        return min(self._tuning.most, self._slots + self._prefetch - len(self._state.held))
+
+    async def _claim(self, capacity: int) -> Claimed | None:
+        """None if Redis failed: the claim may have been made and its reply lost."""
+        self._state.wakeups.clear(ARRIVED)
+        try:
+            if self._state.uncertain:
+                await self._reconcile()
+            return await self._lane.claim(capacity)
+        except StoreError as error:
+            self._state.uncertain = True
+            redis_trouble.log("cannot claim", error, of=self._provider.name)
+            return None
+        except BaseException:
+            self._state.uncertain = True
+            raise
+
+    async def _reconcile(self) -> None:
+        """Release the messages of claims whose reply was lost."""
+        state = self._state
+        unsettled = (settlement.ticket for settlement in state.settlements)
+        released = await self._lane.release(keep=(*state.held, *unsettled))
+        state.uncertain = False
+        if released:
+            self._log.info("released claims whose reply was lost", messages=released)
+
+    async def _send(self, claims: Iterable[Claim]) -> None:
+        """Hand the claims to the sender, spread evenly in time. If the lane holds meanwhile, put the rest
+        back."""
+        valid = self._sender.reject_invalid(claims)
+        waiting = deque(batches(valid, self._provider.batch_size, self._sender.calls.group))
+        try:
+            while waiting:
+                if self._pace is not None:
+                    await self._pace.wait(len(waiting[0]))
+                if self._state.hold_left > 0:
+                    return
+                self._sender.send(waiting.popleft())
+        finally:
+            for batch in waiting:
+                self._sender.release(batch)
+
+    async def _expand(self, expansions: Iterable[Expansion]) -> None:
+        """Make messages of chunks of fan-outs; chunks that fail now are released later."""
+        destination = self._sender.calls.destination if self._provider.options.each_destination else None
+        failure: Exception | None = None
+        try:
+            for expansion in expansions:
+                try:
+                    await self._lane.expand(expansion, destination)
+                except StoreError:
+                    raise
+                except Exception as error:
+                    failure = error  # the others can go on
+            if failure is not None:
+                raise failure
+        except StoreError as error:
+            self._state.uncertain = True
+            redis_trouble.log("cannot expand a fan-out", error, of=self._provider.name)
+            await self._state.wakeups.wait(WOKEN, self._tuning.trouble_pause)
+        except BaseException:
+            self._state.uncertain = True
+            raise
+
+    async def _rest(self, claimed: Claimed, answered: float) -> None:
+        """Wait as long as Redis says. The time that sending took since then counts."""
+        tuning = self._tuning
+        poll = tuning.idle_poll * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        wait = poll if claimed.wait is None else min(claimed.wait, poll)
+        if claimed.why == "rate":
+            wait -= min(tuning.timer_slack / 2, wait / 20)
+        if (left := answered + wait - time.monotonic()) > 0:
+            await self._state.wakeups.wait(ARRIVED if claimed.why == "empty" else WOKEN, left)
+
+
+def batches(claims: Iterable[Claim], size: int, group_of: Callable[..., Hashable]) -> Iterator[Batch]:
+    """Messages of one group travel together, in their order, at most `size` of them."""
+    unfilled: dict[object, Batch] = {}
+    for claim in claims:
+        group = None if size == 1 or claim.alone else group_of(claim.message)
+        if group is None:
+            yield [claim]
+            continue
+        batch = unfilled.setdefault(group, [])
+        batch.append(claim)
+        if len(batch) == size:
+            yield unfilled.pop(group)
+    yield from unfilled.values()

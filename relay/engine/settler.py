@@ -1,0 +1,169 @@
+"""Tells Redis how deliveries ended, many in one script, and applies the state of the lane that it replies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from relay.engine.lane_state import ARRIVED, OUTCOME, SETTLED, WOKEN, LaneState
+from relay.engine.repeats import redis_trouble, thinned
+from relay.errors import StoreError
+from relay.store.codec import Settled
+from relay.store.lane import Lane
+from relay.store.settlement import Refused, RetryLater, Settlement, TargetGone
+from relay.store.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class SettleTuning:
+    """Durations are in seconds."""
+
+    most: int = 200
+    """Outcomes in one script."""
+    linger: float = 0.004
+    """Wait for more outcomes while others are under way: a script for each costs more than the wait."""
+    recent: float = 0.02
+    """Keep batching outcomes for this long after the last settle, although nothing is in flight."""
+    pause: float = 0.1
+    """Wait before offering outcomes again that Redis did not take."""
+
+
+_DUE_LATER = (RetryLater, Refused, TargetGone)
+"""The claimer asks when these are due."""
+
+
+class Settler:
+    """The settle loop of one lane. `run` returns when it is cancelled."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        state: LaneState,
+        *,
+        on_letters: Callable[[], None],
+        on_hold: Callable[[], None],
+        tuning: SettleTuning = SettleTuning(),
+    ) -> None:
+        """`on_letters` is called when the outbox has entries, `on_hold` when nothing more may be sent."""
+        self._lane = lane
+        self._state = state
+        self._on_letters = on_letters
+        self._on_hold = on_hold
+        self._tuning = tuning
+        self._log = structlog.get_logger().bind(provider=lane.provider)
+        self._lane_state = ""
+        self._last = 0.0
+        """When Redis took the last outcomes, in monotonic seconds."""
+        self._isolated = 0
+        """Send this many of the first outcomes one at a time, because one of them cannot be settled."""
+        self.urgent = False
+        """Whether an outcome lets another message go, so that nothing should wait for company."""
+
+    async def run(self) -> None:
+        """Settle until cancelled."""
+        while True:
+            await self._step()
+
+    async def _step(self) -> None:
+        state = self._state
+        await self._wait()
+        settlements = state.settlements[: 1 if self._isolated else self._tuning.most]
+        hold, self.urgent = state.hold, False
+        try:
+            settled = await self._settle(settlements)
+        except Exception:
+            self._isolate(settlements)
+            raise
+        self._last = time.monotonic()
+        if state.hold is hold:
+            state.hold = None
+        del state.settlements[: len(settlements)]
+        self._isolated = max(0, self._isolated - 1)
+        state.wakeups.notify(SETTLED)
+        if any(isinstance(settlement, _DUE_LATER) for settlement in settlements):
+            state.wakeups.notify(ARRIVED)
+        self._apply(settled)
+
+    async def _wait(self) -> None:
+        """Wait for an outcome, and then for company, if more outcomes are likely to come."""
+        state, tuning = self._state, self._tuning
+        while not state.settlements:
+            state.wakeups.clear(OUTCOME)
+            await state.wakeups.wait(OUTCOME)
+        recent = time.monotonic() - self._last < tuning.recent and not self.urgent
+        if (state.held or recent) and len(state.settlements) < tuning.most:
+            await asyncio.sleep(tuning.linger)
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> Settled:
+        hold = self._state.hold
+        try:
+            return await self._lane.settle(settlements, hold)
+        except StoreError as error:
+            self._warn(error)
+        await asyncio.sleep(self._tuning.pause)
+        until_taken = AsyncRetrying(
+            retry=retry_if_exception_type(StoreError),
+            wait=wait_random_exponential(multiplier=self._tuning.pause, max=2),
+            before_sleep=lambda attempt: self._warn(attempt.outcome.exception() if attempt.outcome else None),
+        )
+        return await until_taken(self._lane.settle, settlements, hold)
+
+    def _warn(self, error: BaseException | None) -> None:
+        redis_trouble.log("cannot settle", error, of=self._lane.provider)
+
+    def _isolate(self, settlements: Sequence[Settlement]) -> None:
+        """Find the outcome that cannot be settled. Its message goes back to the lane."""
+        if len(settlements) > 1:
+            self._isolated = len(settlements)
+            return
+        del self._state.settlements[: len(settlements)]
+        self._isolated = max(0, self._isolated - 1)
+        self._state.uncertain = True
+        self._state.wakeups.notify(SETTLED | ARRIVED | WOKEN)
+
+    def _apply(self, settled: Settled) -> None:
+        state = self._state
+        if settled.stale:
+            self._log.info("outcomes came too late; other workers have the messages", messages=settled.stale)
+        if settled.state != self._lane_state:
+            self._report(settled)
+        if settled.state or self._lane_state:
+            state.wakeups.notify(WOKEN)
+        self._lane_state = settled.state
+        if settled.state and settled.hold > 0:
+            state.hold_for(settled.hold)
+            self._on_hold()
+        elif state.hold is None:
+            state.held_until = 0.0
+            if settled.state == State.TRIAL:
+                self._on_hold()
+        if settled.outbox:
+            self._on_letters()
+        if settled.ready:
+            state.wakeups.notify(ARRIVED)
+
+    def _report(self, settled: Settled) -> None:
+        name = self._lane.provider
+        if not settled.state:
+            thinned.log("info", "the provider is served again", name, "", provider=name)
+            return
+        fields = {"provider": name, "state": settled.state, "seconds": settled.hold}
+        match settled.state:
+            case State.TRIAL:
+                thinned.log("warning", "a message was refused; trying others", name, settled.reason, **fields)
+            case State.UNAUTHORISED:
+                event = "THE PROVIDER REFUSES OUR CREDENTIALS: its lane holds until they are fixed"
+                thinned.log("error", event, name, settled.reason, **fields)
+            case State.UNREGISTERED:
+                event = "TOO MANY TARGETS ARE UNREGISTERED: the lane holds until relay resume"
+                thinned.log("error", event, name, settled.reason, **fields)
+            case State.FAULTY:
+                event = "THE ADAPTER FAILS: its lane holds until it is fixed"
+                thinned.log("error", event, name, settled.reason, **fields)
+            case _:
+                thinned.log("warning", "the lane holds", name, settled.reason, **fields)

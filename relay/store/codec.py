@@ -1,0 +1,102 @@
+"""Settlements as `settle.lua` reads them, and its reply. Its header names the fields of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from relay.store.settlement import (
+    DeadLettered,
+    Delayed,
+    DeliveredHeaderless,
+    DeliveredOne,
+    DestinationHeld,
+    Overdue,
+    Refused,
+    Released,
+    RetryLater,
+    Settlement,
+    TargetGone,
+)
+
+FIRST_BODY = 6
+"""The argument of the script that holds the first body. Bodies are arguments, because MessagePack in Redis
+has no
+bytes."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The lane after a settle. `stale` outcomes were no longer this worker's. `hold` is in seconds from
+    now."""
+
+    settled: int
+    stale: int
+    state: str
+    """The value of a `State`; empty if the lane holds for no reason."""
+    hold: float
+    outbox: int
+    ready: int
+    reason: str = ""
+    """Why the lane holds, if it does."""
+
+
+def settled(reply: Any) -> Settled:
+    """The reply of `settle.lua`."""
+    number, stale, state, hold, outbox, ready, reason = reply
+    return Settled(number, stale, state.decode(), hold / 1000, outbox, ready, reason.decode())
+
+
+def encode(settlements: Sequence[Settlement]) -> tuple[bytes, list[bytes]]:
+    """The outcomes as one MessagePack array, and the bodies that they refer to."""
+    bodies: list[bytes] = []
+    return _encode([_entry(settlement, bodies) for settlement in settlements]), bodies
+
+
+def _entry(settlement: Settlement, bodies: list[bytes]) -> tuple[object, ...]:
+    ticket, token = settlement.ticket, settlement.fencing_token
+    match settlement:
+        case DeliveredHeaderless():
+            return ticket, token, "p"
+        case DeliveredOne():
+            return ticket, token, "d", settlement.attempts
+        case RetryLater():
+            return ticket, token, "r", settlement.delay, settlement.tries, settlement.reason
+        case Delayed():
+            return ticket, token, "w", settlement.delay, settlement.tries
+        case Released():
+            return ticket, token, "b", settlement.tries
+        case DestinationHeld():
+            return ticket, token, "h", settlement.wait, settlement.tries
+        case DeadLettered():
+            body = _detach(settlement.body, bodies)
+            answered = int(settlement.answered)
+            return (
+                *(ticket, token, "x", settlement.reason, settlement.status),
+                *(body, settlement.attempts, answered),
+            )
+        case TargetGone():
+            return (
+                *(ticket, token, "u", settlement.reason, settlement.target),
+                *(settlement.since, settlement.message_id, settlement.attempts),
+                *(settlement.tries, settlement.again),
+            )
+        case Refused():
+            body = _detach(settlement.body, bodies)
+            return (
+                *(ticket, token, "s", settlement.reason, settlement.status, body, settlement.attempts),
+                *(settlement.target, int(settlement.unregistered), settlement.tries, settlement.again),
+                *(settlement.message_id, settlement.state.value),
+            )
+        case Overdue():
+            return ticket, token, "e", settlement.attempts
+
+
+def _detach(body: bytes, bodies: list[bytes]) -> int:
+    bodies.append(body)
+    return FIRST_BODY + len(bodies) - 1

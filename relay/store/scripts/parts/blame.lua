@@ -1,0 +1,225 @@
+-- Finds out who is to blame when the provider refuses a message: our credentials, or that message.
+--
+-- One refusal does not tell. The refused message becomes a suspect and waits aside, and the lane tries other
+-- messages, one at a time: a trial. If the provider accepts one of them, the suspects are tried again; a message
+-- that is then refused again, and no other with it, ends by itself. If several targets are refused and none is
+-- accepted in between, the lane holds, and no message is spent.
+--
+-- A message whose target is gone is a suspect too, until the provider accepts another one or no more targets are
+-- gone. If too many are, the lane holds before the application learns of any of them.
+--
+-- SUSPECTS  ticket -> {gone, reason, status, body, target, at (since when it is gone), id, attempts,
+--             unregistered (whether the target is, should the message be at fault), since (the last claim when it
+--             was refused)}
+-- TRIES     the fifth number of a message says how often it was tried again because another one was accepted
+-- CONTROL   doubts     '1' while there are suspects or counts of refusals; without it none of these fields exist
+--           trial      the last claim when the trial or the hold began: only later claims are evidence
+--           accused    targets that were refused since the last acceptance, at most MOST_ACCUSED
+--           refusals   messages that were refused since the last acceptance
+--           gone       {count (targets that are gone), delivered (messages meanwhile), since (ms)}
+--           lone       '1' while the lane holds only because nothing else waits: it tries new messages at once
+--           report_at  when to report the targets that are gone, unless more of them come (ms)
+
+-- @include count
+-- @include records
+-- @include ready
+-- @include close
+-- @include dead
+-- @include outbox
+-- @include doubt
+
+-- Refused targets in a row that convict our credentials; so many messages do, whatever their targets.
+local MOST_ACCUSED = 3
+local MOST_REFUSALS = 10
+-- Targets that are gone before their share counts.
+local LEAST_GONE = 20
+-- A message that was tried again so often ends by itself, whatever other messages are refused.
+local MOST_AGAIN = 3
+local REPORT_AFTER = 2000 -- ms
+
+-- Pure. `seen`:
+--   state, fault   of the lane: now, and if the refusals are our fault
+--   refused        whether there is new evidence against us; with accused and refusals, as in CONTROL
+--   others         whether other messages may go
+--   accepted       whether a message was accepted, and after a hold, one that was claimed after it began
+--   missing        whether another target is gone; with gone, as in CONTROL, and gone_share
+-- Returns the next state (false: none), and whether the lane waits for its cooldown.
+local function verdict(seen)
+  local held = held_states[seen.state] or false
+  if seen.refused then
+    if seen.accused >= MOST_ACCUSED or seen.refusals >= MOST_REFUSALS or not seen.others then
+      return seen.fault, true
+    end
+    return held and seen.state or 'trial', held
+  end
+  local gone = seen.gone
+  if seen.missing and gone.count >= LEAST_GONE and gone.count >= seen.gone_share * (gone.count + gone.delivered) then
+    return 'unregistered', true
+  end
+  if seen.accepted and in_doubt(seen.state) then return false, false end
+  return seen.state, false
+end
+
+local doubt_fields = {'trial', 'accused', 'refusals', 'gone', 'lone', 'report_at'}
+
+local function none_gone()
+  return {count = 0, delivered = 0, since = NOW}
+end
+
+-- What CONTROL says, with the evidence of this call.
+local function open_doubt()
+  local last_claim, trial, accused, refusals, gone, lone, report_at =
+      unpack(call('HMGET', CONTROL, 'fencing_token', unpack(doubt_fields)))
+  return {
+    last_claim = tonumber(last_claim or 0), trial = tonumber(trial or 0), refusals = tonumber(refusals or 0),
+    accused = accused and cmsgpack.unpack(accused) or {}, gone = gone and cmsgpack.unpack(gone) or none_gone(),
+    lone = lone == '1', report_at = tonumber(report_at or 0),
+    refused = false, missing = false, accepted = 0, probed = false, fresh = {},
+  }
+end
+
+local function save_doubt(doubt)
+  if doubt.refusals == 0 and doubt.gone.count == 0 and call('EXISTS', SUSPECTS) == 0 then
+    call('HDEL', CONTROL, 'doubts', unpack(doubt_fields))
+    return
+  end
+  call('HSET', CONTROL, 'doubts', '1', 'trial', string.format('%.0f', doubt.trial), 'refusals', doubt.refusals,
+       'accused', cmsgpack.pack(doubt.accused), 'gone', cmsgpack.pack(doubt.gone), 'lone', doubt.lone and '1' or '0',
+       'report_at', doubt.report_at)
+end
+
+local function suspect(doubt, ticket, fields, tries)
+  fields.since = doubt.last_claim
+  doubt.fresh[ticket] = true
+  call('HSET', SUSPECTS, ticket, cmsgpack.pack(fields))
+  call('HSET', TRIES, ticket, tries)
+end
+
+-- The provider refused a message that this claim handed out.
+local function accuse(doubt, claim, ticket, target)
+  if doubt.trial > 0 and claim <= doubt.trial then return end -- it was sent before the trial
+  doubt.refused, doubt.refusals = true, doubt.refusals + 1
+  if #doubt.accused >= MOST_ACCUSED then return end
+  local name = target ~= '' and target or ticket
+  for _, known in ipairs(doubt.accused) do
+    if known == name then return end
+  end
+  doubt.accused[#doubt.accused + 1] = name
+end
+
+-- Whether a message that is refused again ends by itself: if no other one is refused as well.
+local function is_at_fault(doubt, ticket, target, again)
+  local name = target ~= '' and target or ticket
+  for _, known in ipairs(doubt.accused) do
+    if known ~= name then return again >= MOST_AGAIN end
+  end
+  return again > 0
+end
+
+-- The provider accepted a message that this claim handed out.
+local function accept(doubt, claim, gone_share)
+  doubt.accepted, doubt.fresh = math.max(doubt.accepted, claim), {}
+  doubt.accused, doubt.refusals, doubt.refused, doubt.missing = {}, 0, false, false
+  doubt.gone.delivered = doubt.gone.delivered + 1
+  if gone_share >= 1 then doubt.gone = none_gone() end
+end
+
+-- Another target is gone.
+local function count_missing(doubt, window)
+  if NOW - doubt.gone.since > window then doubt.gone = none_gone() end
+  doubt.gone.count = doubt.gone.count + 1
+  doubt.missing, doubt.report_at = true, NOW + REPORT_AFTER
+end
+
+-- The message is at fault: it ends as the provider said.
+local function end_suspect(ticket, fields, lifo)
+  local record = call('HGET', BODIES, ticket)
+  if not record then return end
+  local header = header_of(record)
+  call('HDEL', BODIES, ticket)
+  call('HDEL', TRIES, ticket)
+  local outcome = (fields.gone or fields.unregistered) and 'unregistered' or 'rejected'
+  if outcome == 'unregistered' then
+    count('unregistered', 1)
+    post({'feedback', fields.target, fields.reason, fields.at, fields.id})
+  else
+    count('failed', 1)
+    add_dead_letter(ticket, record, fields.reason, fields.status, fields.body, fields.attempts)
+  end
+  if header then close(ticket, header, outcome, fields.reason, fields.attempts, lifo) end
+end
+
+-- Puts a suspect back to the head of the lane. `more`: 1 if another message was accepted, else 0.
+local function retry_suspect(ticket, more, lifo)
+  local record = call('HGET', BODIES, ticket)
+  if not record then return end
+  local header = header_of(record)
+  if more > 0 then
+    local tries = call('HGET', TRIES, ticket) or '0:0:0:0'
+    local counters, again = string.match(tries, '^(%d+:%d+:%d+:%d+):?(%d*)$')
+    call('HSET', TRIES, ticket, counters .. ':' .. ((tonumber(again) or 0) + more))
+  end
+  if header and header.collapse_key then call('HSETNX', COLLAPSE, header.collapse_key, ticket) end
+  to_head(ticket, lifo)
+end
+
+-- Suspects for which `chosen` (of the fields and the ticket) is true, the newest first, which leaves the oldest at the head of the lane.
+local function suspects(chosen)
+  local found, tickets = {}, call('HKEYS', SUSPECTS)
+  for _, ticket in ipairs(tickets) do
+    local fields = cmsgpack.unpack(call('HGET', SUSPECTS, ticket))
+    if chosen(fields, ticket) then found[#found + 1] = {ticket = ticket, fields = fields} end
+  end
+  table.sort(found, function(a, b) return tonumber(a.ticket) > tonumber(b.ticket) end)
+  return found
+end
+
+-- Ends the chosen suspects for which `ending` is true, and tries the others once more.
+local function release_suspects(chosen, ending, lifo)
+  for _, found in ipairs(suspects(chosen)) do
+    call('HDEL', SUSPECTS, found.ticket)
+    if ending(found.fields) then
+      end_suspect(found.ticket, found.fields, lifo)
+    else
+      retry_suspect(found.ticket, 1, lifo)
+    end
+  end
+end
+
+-- Decides by the evidence of this call; `enter` and `leave` change the state of the lane. `refusal` is the last
+-- one: {reason, state}.
+local function judge(doubt, state, enter, leave, refusal, policy, lifo, count_others)
+  -- After a hold, a message that was sent before it is no evidence.
+  local held = held_states[state] and not doubt.lone
+  local accepted = doubt.accepted > (held and doubt.trial or 0)
+  if accepted then
+    release_suspects(
+      function(_, ticket) return not doubt.fresh[ticket] end,
+      -- If the lane held because of them, their targets may be back.
+      function(fields) return fields.gone and state ~= 'unregistered' end, lifo)
+  end
+  local next_state, cooling = verdict({
+    state = state, fault = refusal.state, refused = doubt.refused, accused = #doubt.accused,
+    refusals = doubt.refusals, others = count_others() > 0, accepted = accepted,
+    missing = doubt.missing, gone = doubt.gone, gone_share = policy.gone_share,
+  })
+  if cooling then
+    local reason = refusal.reason
+    if next_state == 'unregistered' and doubt.missing then
+      reason = doubt.gone.count .. ' targets are unregistered, and ' .. doubt.gone.delivered
+               .. ' messages were delivered meanwhile'
+    end
+    doubt.lone = doubt.refused and #doubt.accused < MOST_ACCUSED and doubt.refusals < MOST_REFUSALS
+    doubt.trial = doubt.last_claim
+    enter(next_state, NOW + policy.cooldown, reason)
+  elseif next_state == 'trial' and doubt.refused then
+    if state ~= 'trial' then doubt.trial = doubt.last_claim end
+    enter('trial', NOW, refusal.reason)
+  elseif not next_state and state then
+    leave()
+    doubt.trial, doubt.lone = 0, false
+  elseif state == 'trial' and doubt.probed then
+    enter('trial', NOW, call('HGET', CONTROL, 'reason') or '')
+  end
+  save_doubt(doubt)
+end

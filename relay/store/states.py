@@ -1,0 +1,25 @@
+"""The states of a lane, as Redis keeps them and `relay status` shows them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """The state of a lane for the whole fleet."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    """By an operator."""
+    THROTTLED = "throttled"
+    """The provider asked to wait."""
+    OPEN = "open"
+    """The breaker is open: the provider fails."""
+    TRIAL = "trial"
+    """The provider refused a message; the lane tries others, one at a time, to find out who is to blame."""
+    UNAUTHORISED = "unauthorised"
+    """The provider refuses our credentials, or a fixed address."""
+    UNREGISTERED = "unregistered"
+    """Too many targets in a row are unregistered."""
+    FAULTY = "faulty"
+    """The adapter fails on every message."""

@@ -1,0 +1,296 @@
+"""Who is to blame for refusals: found by other messages, for every order of good and bad targets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from relay.engine.policy import Policy
+from relay.outcome import Delivered, Outcome, Retry, Unauthorised, Unregistered
+from relay.store.lane import Claim, Lane, Settled
+from relay.store.overview import read_lane
+from testing.builders import a_lane, a_message, options
+from testing.clock import set_clock, settable_clock
+from testing.redis_server import RedisServer
+
+COOLDOWN = 30.0
+START = 1_000_000_000.0
+MOST_ROUNDS = 3000
+
+
+@dataclass
+class Provider:
+    """Refuses bad targets, and everything while the key is wrong."""
+
+    valid: bool = True
+    requests: list[str] = field(default_factory=list)
+
+    def answer(self, text: str) -> Outcome:
+        self.requests.append(text)
+        target = text.partition("#")[0]
+        if not self.valid:
+            return Unauthorised("401", target=target)
+        match text[:3]:
+            case "bad":
+                return Unauthorised("403 for this one", target=target)
+            case "old":
+                return Unauthorised("404 for this one", target=target, unregistered=True)
+            case "gon":
+                return Unregistered(target, "410")
+        return Delivered()
+
+
+@dataclass
+class Scene:
+    """Workers of one lane, a provider, and a clock that only this test moves."""
+
+    redis: Redis
+    lanes: Sequence[Lane]
+    provider: Provider
+    rng: random.Random
+    most: int
+    now: float = START
+    in_flight: list[tuple[Lane, Claim]] = field(default_factory=list)
+    ended: Counter[str] = field(default_factory=Counter)
+
+    async def push(self, texts: Iterable[str], priority: str = "normal") -> None:
+        await self.lanes[0].enqueue([a_message(text, priority=priority) for text in texts])
+
+    async def settle(self, number: int) -> Settled | None:
+        """Answer some of the requests under way, in any order."""
+        self.rng.shuffle(self.in_flight)
+        some, self.in_flight = self.in_flight[:number], self.in_flight[number:]
+        settled = None
+        for lane in self.lanes:
+            mine = [claim for owner, claim in some if owner is lane]
+            if mine:
+                policy = Policy(lane_options())
+                outcomes = [self.provider.answer(claim.message.id) for claim in mine]
+                entries = [
+                    policy.settle(claim, outcome) for claim, outcome in zip(mine, outcomes, strict=True)
+                ]
+                settled = await lane.settle(entries, None)
+        return settled
+
+    async def run(self, seconds: float = 600.0) -> None:
+        """Until nothing moves any more, or so much time has passed."""
+        until = self.now + seconds
+        for _ in range(MOST_ROUNDS):
+            wait = 1000.0
+            for lane in self.rng.sample(list(self.lanes), len(self.lanes)):
+                claimed = await lane.claim(self.rng.randint(1, self.most))
+                self.in_flight += [(lane, claim) for claim in claimed.claims]
+                wait = min(wait, 1000.0 if claimed.wait is None else claimed.wait)
+            if self.in_flight:
+                await self.settle(self.rng.randint(1, len(self.in_flight)))
+            elif wait >= 1000 or self.now + wait > until:
+                return
+            else:
+                await self.clock(wait)
+        pytest.fail("it never comes to rest")
+
+    async def clock(self, seconds: float) -> None:
+        self.now += seconds + 0.001
+        await set_clock(self.redis, int(self.now), round(self.now % 1 * 1e6))
+
+    async def state(self) -> str:
+        return (await read_lane(self.redis, "relay", "test", [], self.now)).state
+
+
+def lane_options(**fields: object):
+    return options(**{"breaker": {"failures": 20, "cooldown": COOLDOWN}, **fields})
+
+
+async def a_scene(redis: Redis, *, workers: int = 1, most: int = 4, seed: int = 0, **fields: object) -> Scene:
+    lanes = [
+        a_lane(redis, worker=f"w{number}", breaker={"failures": 20, "cooldown": COOLDOWN}, **fields)
+        for number in range(workers)
+    ]
+    scene = Scene(redis, lanes, Provider(), random.Random(seed), most)
+    await scene.clock(0)
+    return scene
+
+
+async def ends(redis: Redis, lane: Lane) -> dict[str, list[str]]:
+    """How messages ended: ids of dead letters, targets on their way to the feedback stream."""
+    letters = [
+        msgspec.msgpack.decode(fields[b"letter"])
+        for _, fields in await redis.xrange(lane.keys.part("outbox"))
+    ]
+    dead = [
+        msgspec.msgpack.decode(fields[b"record"][2 + int.from_bytes(fields[b"record"][:2], "big") :])[0]
+        for _, fields in await redis.xrange(lane.keys.part("dead"))
+    ]
+    return {"dead": dead, "feedback": [letter[1] for letter in letters if letter[0] == "feedback"]}
+
+
+KINDS = st.sampled_from(["good", "good", "good", "bad", "old"])
+
+
+@settings(max_examples=60)
+@given(
+    kinds=st.lists(KINDS, min_size=1, max_size=25),
+    shared=st.integers(1, 6),
+    workers=st.integers(1, 3),
+    most=st.sampled_from([1, 2, 8, 64]),
+    order=st.sampled_from(["fifo", "lifo"]),
+    seed=st.integers(0, 2**32),
+)
+def test_good_targets_are_all_served_whatever_bad_ones_stand_among_them(
+    newest_redis_server: RedisServer,
+    kinds: list[str],
+    shared: int,
+    workers: int,
+    most: int,
+    order: str,
+    seed: int,
+) -> None:
+    async def scenario() -> None:
+        async with Redis.from_url(newest_redis_server.url, protocol=2) as redis:
+            await redis.flushall()
+            with settable_clock():
+                scene = await a_scene(redis, workers=workers, most=most, seed=seed, order=order)
+                await scene.push(f"{kind}{number % shared}#{number}" for number, kind in enumerate(kinds))
+                await scene.run()
+                requests = Counter(scene.provider.requests)
+                good = [text for text in requests if text.startswith("good")]
+                assert len(good) == kinds.count("good")
+                assert all(requests[text] == 1 for text in good), "a good message was sent twice"
+                ended = await ends(redis, scene.lanes[0])
+                assert not any(text.startswith("good") for text in ended["dead"])
+                # One more message is proof enough for all that are left.
+                for number in range(3):
+                    await scene.push([f"good#last{number}"])
+                    await scene.run()
+                ended = await ends(redis, scene.lanes[0])
+                assert sorted(ended["dead"]) == sorted(t for t in requests if t.startswith("bad"))
+                assert len(ended["feedback"]) == kinds.count("old")
+                assert await scene.state() == "running"
+                assert await scene.lanes[0].size() == 0
+                assert not await redis.exists(scene.lanes[0].keys.part("suspects"))
+
+    asyncio.run(scenario())
+
+
+@settings(max_examples=30)
+@given(
+    number=st.integers(1, 12),
+    shared=st.integers(1, 12),
+    workers=st.integers(1, 3),
+    most=st.sampled_from([1, 2, 8, 64]),
+    seed=st.integers(0, 2**32),
+)
+def test_wrong_credentials_spend_no_message(
+    newest_redis_server: RedisServer, number: int, shared: int, workers: int, most: int, seed: int
+) -> None:
+    async def scenario() -> None:
+        async with Redis.from_url(newest_redis_server.url, protocol=2) as redis:
+            await redis.flushall()
+            with settable_clock():
+                scene = await a_scene(redis, workers=workers, most=most, seed=seed)
+                scene.provider.valid = False
+                await scene.push(f"good{n % shared}#{n}" for n in range(number))
+                await scene.run(10 * COOLDOWN)
+                assert await scene.state() == "unauthorised"
+                assert await scene.lanes[0].size() == number
+                assert len(scene.provider.requests) <= workers * most + 40
+                scene.provider.valid = True
+                await scene.run()
+                assert await scene.lanes[0].size() == 0
+                assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+                assert await scene.state() == "running"
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+async def scene(redis: Redis):
+    with settable_clock():
+        yield await a_scene(redis, most=1)
+
+
+async def test_a_probe_is_never_the_same_message_twice_in_a_row_if_another_waits(scene: Scene) -> None:
+    scene.provider.valid = False
+    await scene.push(["good1#1"], priority="high")
+    await scene.push(["good2#2", "good3#3", "good4#4"])
+    await scene.run(10 * COOLDOWN)
+    requests = scene.provider.requests
+    assert len(requests) > 4
+    assert all(one != other for one, other in pairwise(requests))
+
+
+async def test_one_refused_subscription_ends_alone_and_the_others_are_served(scene: Scene) -> None:
+    await scene.push(["bad#1", *(f"good{number}" for number in range(50))])
+    await scene.run(1.0)
+    assert (await ends(scene.redis, scene.lanes[0]))["dead"] == ["bad#1"]
+    assert len(scene.provider.requests) == 52
+
+
+async def test_a_refused_message_among_others_of_one_claim_ends_alone(scene: Scene) -> None:
+    scene.most = 64
+    await scene.push(["bad#1", *(f"good{number}" for number in range(50))])
+    await scene.run(COOLDOWN / 2)
+    assert (await ends(scene.redis, scene.lanes[0]))["dead"] == ["bad#1"]
+    assert await scene.lanes[0].size() == 0
+
+
+async def test_twenty_targets_that_are_gone_hold_the_lane_before_the_application_learns_of_one(
+    scene: Scene,
+) -> None:
+    await scene.push(f"gone{number}" for number in range(30))
+    await scene.run(COOLDOWN / 2)
+    assert await scene.state() == "unregistered"
+    assert await ends(scene.redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+    await scene.lanes[0].resume()
+    await scene.run(COOLDOWN / 2)
+    assert len((await ends(scene.redis, scene.lanes[0]))["feedback"]) >= 20
+
+
+async def test_targets_that_come_back_are_delivered_after_a_resume(scene: Scene) -> None:
+    await scene.push(f"gone{number}" for number in range(20))
+    await scene.run(COOLDOWN / 2)
+    assert await scene.state() == "unregistered"
+    scene.provider.answer = lambda text: Delivered()  # type: ignore[method-assign]
+    await scene.lanes[0].resume()
+    await scene.run(COOLDOWN / 2)
+    assert await ends(scene.redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+    assert await scene.lanes[0].size() == 0
+
+
+async def test_a_few_targets_that_are_gone_are_reported_within_seconds(scene: Scene) -> None:
+    await scene.push(f"gone{number}" for number in range(3))
+    await scene.run(5.0)
+    assert len((await ends(scene.redis, scene.lanes[0]))["feedback"]) == 3
+    assert await scene.state() == "running"
+    assert await scene.lanes[0].size() == 0
+
+
+async def test_a_delivery_reports_the_targets_that_were_gone_before_it(scene: Scene) -> None:
+    await scene.push(
+        [*(f"gone{number}" for number in range(19)), "good", *(f"gone{n}" for n in range(19, 38))]
+    )
+    await scene.run(5.0)
+    assert len((await ends(scene.redis, scene.lanes[0]))["feedback"]) == 38
+
+
+async def test_a_refusal_by_a_provider_that_then_fails_is_decided_when_it_is_back(scene: Scene) -> None:
+    await scene.push(["bad#1", *(f"good{number}" for number in range(30))])
+    answers, down = scene.provider.answer, [True]
+    scene.provider.answer = (  # type: ignore[method-assign]
+        lambda text: Retry("503", after=1.0) if down[0] and text.startswith("good") else answers(text)
+    )
+    await scene.run(COOLDOWN)
+    down[0] = False
+    await scene.run()
+    assert (await ends(scene.redis, scene.lanes[0]))["dead"] == ["bad#1"]
+    assert await scene.lanes[0].size() == 0
