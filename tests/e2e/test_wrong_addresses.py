@@ -1,0 +1,104 @@
+"""Refused addresses and credentials of the file: the messages wait, and none becomes a dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from testing.raw_server import serving
+from testing.receiver import Answer, Received, Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import relay, worker, write_config
+
+MESSAGES = 4
+COOLDOWN = {"cooldown": "200ms"}
+REFUSALS = {
+    "/ingress": Answer(404, b"default backend - 404"),
+    "/gone": Answer(410, b"gone"),
+    "/method": Answer(405, b"method not allowed"),
+    "/slack": Answer(403, b"invalid_token"),
+    "/discord": Answer(404, b'{"message": "Unknown Webhook", "code": 10015}'),
+}
+
+
+def fixed(kind: str, url: str) -> dict[str, Any]:
+    return {"type": kind, "url": url, "breaker": COOLDOWN}
+
+
+async def test_a_wrong_address_costs_no_message_and_no_attempt(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    refused: Counter[str] = Counter()
+
+    def answer(request: Received) -> Answer:
+        refused[request.path] += 1
+        return REFUSALS[request.path] if refused[request.path] <= 3 else Answer()
+
+    receiver.answer = answer
+    kinds = {"ingress": "webhook", "gone": "webhook", "method": "webhook", "slack": "http", "discord": "http"}
+    providers = {name: fixed(kind, f"{receiver.url}/{name}") for name, kind in kinds.items()}
+    config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
+    for name in providers:
+        for number in range(MESSAGES):
+            envelope = {"id": f"{name}-{number}", "provider": name, "reply_to": "receipts:1"}
+            await redis.rpush("notifications", json.dumps({**envelope, "payload": {"n": number}}))
+    async with worker(config, "--until-empty") as running:
+        await running.says("REFUSES OUR CREDENTIALS")
+        assert await running.ended() == 0
+    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    assert len(receipts) == MESSAGES * len(providers)
+    assert {(receipt["outcome"], receipt["attempts"]) for receipt in receipts} == {("delivered", 1)}
+    assert await redis.xlen("relay:feedback") == 0
+
+
+async def test_a_refusal_is_about_the_message_that_brought_url_and_credentials(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    def answer(request: Received) -> Answer:
+        return Answer(401, b"Invalid Webhook Token") if request.path.endswith("stale") else Answer()
+
+    receiver.answer = answer
+    discord = {"type": "http", "url": f"{receiver.url}/webhooks/${{payload.id}}/${{payload.token}}"}
+    config = write_config(tmp_path, redis_server.url, {"discord": discord})
+    tokens = ["a", "stale", "b", "c"]
+    for number, token in enumerate(tokens):
+        payload = {"id": number, "token": token}
+        element = {"id": token, "reply_to": "receipts:1", "payload": payload}
+        await redis.rpush("notifications", json.dumps(element))
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    outcomes = {receipt["id"]: receipt["outcome"] for receipt in receipts}
+    assert outcomes == {"a": "delivered", "stale": "rejected", "b": "delivered", "c": "delivered"}
+
+
+async def test_a_proxy_that_refuses_us_costs_no_attempt(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    asked = asyncio.Semaphore(0)
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        asked.release()
+
+    async with serving(proxy) as port:
+        hook = {
+            **fixed("webhook", "https://far.example/hook"),
+            "proxy": f"http://relay:word@127.0.0.1:{port}",
+        }
+        config = write_config(tmp_path, redis_server.url, {"hook": hook})
+        await redis.rpush("notifications", '{"payload": {"n": 1}}')
+        async with worker(config) as running:
+            line = await running.says("REFUSES OUR CREDENTIALS")
+            async with asyncio.timeout(120):
+                for _ in range(3):
+                    await asked.acquire()
+            (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
+    assert "407 (it requires credentials)" in line["reason"]
+    assert (lane["waiting"] + lane["in_flight"] + lane["delayed"], lane["dead"]) == (1, 0)
+    assert "word" not in json.dumps([line, lane])
