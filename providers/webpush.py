@@ -45,7 +45,16 @@ _OF_ANOTHER_KEY = (
 """Texts of a 400, 401 or 403 that say that the browser subscribed with another VAPID key than ours."""
 _BAD_SENDER = (*_OF_ANOTHER_KEY, b"Vapid", b"BadJwtToken", b"BadAuthorizationHeader")
 """Texts of a 400 that accuse the sender and not the message."""
-_UNREACHABLE = (".local", ".localhost", ".localdomain", ".internal", ".invalid", ".test")
+_UNREACHABLE = (
+    ".local",
+    ".localhost",
+    ".localdomain",
+    ".internal",
+    ".invalid",
+    ".test",
+    ".lan",
+    ".home.arpa",
+)
 _SUBJECT = re.compile(r"mailto:[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+|https://[^\s]+")
 
 
@@ -73,7 +82,7 @@ class WebPushOptions(DestinationOptions):
     @classmethod
     def _is_subject(cls, value: str) -> str:
         host = urlsplit(value).hostname or "" if value.startswith("https:") else value.rpartition("@")[2]
-        if not _SUBJECT.fullmatch(value) or "." not in host.strip(".") or host.endswith(_UNREACHABLE):
+        if not _SUBJECT.fullmatch(value) or not _is_public(host):
             raise ValueError(
                 "must be mailto:somebody@example.com or https://example.com with a public name: "
                 "Apple refuses every push of a sender at localhost or a .local name"
@@ -206,6 +215,12 @@ class WebPush(HttpProvider[WebPushOptions]):
     async def verify(self) -> str:
         """Sends nothing, because a push service has no way to say that it would accept."""
         return f"nothing was sent; the VAPID key and {self.options.subject} are well-formed"
+
+
+def _is_public(host: str) -> bool:
+    """Whether a host is a name that anybody can look up, and no address."""
+    name = host.lower().rstrip(".")
+    return "." in name and not name.endswith(_UNREACHABLE) and not name.rpartition(".")[2].isdigit()
 
 
 def _endpoint(message: Message) -> str:
