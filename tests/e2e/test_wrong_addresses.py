@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,13 @@ from testing.receiver import Answer, Received, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
 
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors/push.json").read_text())
+VAPID_KEY = next(v["inputs"]["private_raw_b64url"] for v in VECTORS if v["id"] == "vapid-deterministic-own")
+BROWSER = next(
+    {"p256dh": v["inputs"]["ua_public"], "auth": v["inputs"]["auth_secret"]}
+    for v in VECTORS
+    if v["id"] == "rfc8291-5-appendixA"
+)
 MESSAGES = 4
 COOLDOWN = {"cooldown": "200ms"}
 REFUSALS = {
@@ -33,13 +39,8 @@ def fixed(kind: str, url: str) -> dict[str, Any]:
 async def test_a_wrong_address_costs_no_message_and_no_attempt(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
-    refused: Counter[str] = Counter()
-
-    def answer(request: Received) -> Answer:
-        refused[request.path] += 1
-        return REFUSALS[request.path] if refused[request.path] <= 3 else Answer()
-
-    receiver.answer = answer
+    deployed = asyncio.Event()
+    receiver.answer = lambda request: Answer() if deployed.is_set() else REFUSALS[request.path]
     kinds = {"ingress": "webhook", "gone": "webhook", "method": "webhook", "slack": "http", "discord": "http"}
     providers = {name: fixed(kind, f"{receiver.url}/{name}") for name, kind in kinds.items()}
     config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
@@ -48,7 +49,8 @@ async def test_a_wrong_address_costs_no_message_and_no_attempt(
             envelope = {"id": f"{name}-{number}", "provider": name, "reply_to": "receipts:1"}
             await redis.rpush("notifications", json.dumps({**envelope, "payload": {"n": number}}))
     async with worker(config, "--until-empty") as running:
-        await running.says("REFUSES OUR CREDENTIALS")
+        await running.says("REFUSES OUR CREDENTIALS", times=len(providers))
+        deployed.set()
         assert await running.ended() == 0
     receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
     assert len(receipts) == MESSAGES * len(providers)
@@ -102,3 +104,55 @@ async def test_a_proxy_that_refuses_us_costs_no_attempt(
     assert "407 (it requires credentials)" in line["reason"]
     assert (lane["waiting"] + lane["in_flight"] + lane["delayed"], lane["dead"]) == (1, 0)
     assert "word" not in json.dumps([line, lane])
+
+
+async def test_a_404_during_a_deploy_costs_nothing(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    receiver.answers.append(REFUSALS["/ingress"])
+    config = write_config(tmp_path, redis_server.url, {"hook": fixed("webhook", f"{receiver.url}/hook")})
+    for number in range(10):
+        element = {"id": f"m{number}", "reply_to": "receipts:1", "payload": {"n": number}}
+        await redis.rpush("notifications", json.dumps(element))
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    assert len(receipts) == 10
+    assert {(receipt["outcome"], receipt["attempts"]) for receipt in receipts} == {("delivered", 1)}
+
+
+STALE = {
+    "403": Answer(403, b'{"reason":"VapidPkHashMismatch"}'),
+    "401": Answer(
+        401, b'{"code":401,"errno":109,"error":"Unauthorized","message":"VAPID public key mismatch"}'
+    ),
+    "400": Answer(400, b'{"reason":"VapidPkHashMismatch"}'),
+    "jwt": Answer(403, b'{"reason":"BadJwtToken"}'),
+}
+"""Answers for subscriptions by the last part of their endpoints."""
+
+
+async def test_stale_subscriptions_end_and_the_others_get_their_pushes(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    receiver.answer = lambda request: STALE.get(request.path.rpartition("/")[2], Answer(201))
+    webpush = {
+        "type": "webpush",
+        "private_key": VAPID_KEY,
+        "subject": "mailto:ops@example.com",
+        "allow_private": True,
+        "breaker": COOLDOWN,
+    }
+    config = write_config(tmp_path, redis_server.url, {"push": webpush})
+    names = [*(str(number) for number in range(20)), *STALE, *(str(number) for number in range(20, 40))]
+    for name in names:
+        subscription = {"endpoint": f"{receiver.url}/{name}", "keys": BROWSER}
+        element = {"id": name, "reply_to": "receipts:1", "payload": {"subscription": subscription, "data": 1}}
+        await redis.rpush("notifications", json.dumps(element))
+    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    outcomes = {receipt["id"]: receipt["outcome"] for receipt in receipts}
+    assert outcomes == dict.fromkeys(names, "delivered") | dict.fromkeys(STALE, "unregistered") | {
+        "jwt": "rejected"
+    }
+    feedback = [entry[b"target"].decode() for _, entry in await redis.xrange("relay:feedback")]
+    assert sorted(feedback) == sorted(f"{receiver.url}/{name}" for name in ("400", "401", "403"))
