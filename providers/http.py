@@ -60,14 +60,15 @@ class HttpRequestOptions(HttpOptions):
     secret: Secret | None = None
     """The value of `${provider.secret}` in url, headers, body and form."""
     statuses: StatusOptions = StatusOptions()
-    """Statuses of answers whose meaning differs from the usual one."""
+    """Statuses with another meaning than in the table below: lists under `success`, `retry`, `reject`,
+    `throttled`, `unauthorised` and `unregistered` (which needs `target_field`)."""
     success_if: Answers = {}
     """Fields that the JSON of a success must have, for example {ok: true}. Otherwise the message is
     rejected."""
     retry_if: Answers = {}
-    """Retry if the answer does not match `success_if` and has these fields."""
+    """Retry if the answer does not match `success_if` and has one of these fields."""
     unauthorised_if: Answers = {}
-    """Hold the lane if the answer does not match `success_if` and has these fields."""
+    """Treat the answer as 401 if it does not match `success_if` and has one of these fields."""
     wait_field: Annotated[str, Field(pattern=_FIELD)] | None = None
     """The field of a JSON answer with the seconds to wait. Retry-After takes precedence."""
     target_field: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
