@@ -67,7 +67,7 @@ PROVIDERS = {
     Kind.ORDERED: ("hook", "pusher"),
     Kind.FAN_OUT: ("fan",),
     Kind.REFUSED: ("hook", "pusher"),
-    Kind.GONE: ("hook",),
+    Kind.GONE: ("fan",),
     Kind.DOOMED: ("failing",),
     Kind.MENDED: ("mending",),
     Kind.CANCELLED: ("hook",),
@@ -216,6 +216,8 @@ def element(push: Push, receiver: str) -> bytes:
     payload: dict[str, object] = {"body": facts}
     if push.provider == "pusher":
         payload = {"channel": f"site-{push.number % 50}", "event": "chaos", "data": facts}
+    if push.kind is Kind.GONE:
+        payload["url"] = f"{receiver}/target/gone"
     if push.targets:
         payload["targets"] = [f"{receiver}/target/{index}" for index in range(push.targets)]
     document: dict[str, object] = {"provider": push.provider}
