@@ -53,7 +53,7 @@ async def compare(url: str, ca: str | None, count: int, repeat: int) -> None:
     print(f"{'':24}{'requests/s':>12}{'CPU, µs each':>14}")
     ways = [("libcurl", False, False), ("libcurl, guarded", False, True)]
     if url.startswith("https:"):
-        ways.append(("pyreqwest, HTTP/2", True, False))
+        ways.append(("libcurl, HTTP/2", True, False))
     for name, http2, public_only in ways:
         options = HttpOptions.model_validate({"type": "x", "concurrency": IN_FLIGHT, "ca": ca})
         transport = open_transport(options, allowed=networks, prefers_http2=http2)

@@ -126,6 +126,11 @@ class Peer:
         while not self._acknowledged:
             await self.read()
 
+    def hang_up(self) -> None:
+        """Close as most servers do, without waiting for the client."""
+        self._writer.close()
+        self._writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+
     async def closed(self) -> None:
         """Close, and return once the client knows."""
         self._writer.close()

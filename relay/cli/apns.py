@@ -148,5 +148,4 @@ def _call(
         finally:
             await transport.close()
 
-    # With asyncio's own loop, a thread of pyreqwest may still run Python code at exit, which aborts us.
     return common.run(reach(), common.fastest_loop())

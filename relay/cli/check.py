@@ -48,7 +48,6 @@ def check(
     common.data.print(f"{settings.path}: ok ({queues} queues, {providers} providers)", highlight=False)
     for finding in local_findings(settings):
         print_finding(finding)
-    # With asyncio's own loop, a thread of pyreqwest may still run Python code at exit, which aborts us.
     if connect and not common.run(_reach(settings), common.fastest_loop()):
         raise typer.Exit(1)
 

@@ -417,7 +417,6 @@ def transport_of(adapter: Provider[ProviderOptions]) -> Transport:
         allowed=adapter.allowed_networks,
         prefers_http2=adapter.prefers_http2,
         http2=adapter.http2,
-        guarded=adapter.guarded,
     )
 
 

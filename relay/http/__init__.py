@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from relay.http.guard import Network
-from relay.http.router import TransportRouter, preload
 from relay.http.transport import ForbiddenAddress, Transport, Unsendable
 from relay.settings.options import ProviderOptions
 
@@ -16,13 +15,13 @@ def open_transport(
     allowed: Sequence[Network] = (),
     prefers_http2: bool = False,
     http2: bool = False,
-    guarded: bool = False,
 ) -> Transport:
     """The transport of one provider, with its timeout, its number of connections and its TLS options.
 
     Requests that are `public_only` reach public addresses and the `allowed` networks. The default is
-    HTTP/1.1. `prefers_http2` uses HTTP/2 over TLS if the server offers it, and `http2` nothing else. All code
-    that requests need is imported here, that of `public_only` ones if there may be any (`guarded`).
+    HTTP/1.1. `prefers_http2` uses HTTP/2 over TLS if the server offers it, and `http2` nothing else.
     """
-    preload(guarded=guarded, http2=http2, prefers_http2=prefers_http2)
+    # Not at the top: commands that send nothing start faster without libcurl.
+    from relay.http.router import TransportRouter
+
     return TransportRouter(options, tuple(allowed), prefers_http2=prefers_http2, http2=http2)

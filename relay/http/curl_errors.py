@@ -24,6 +24,7 @@ class Code(IntEnum):
     COULDNT_RESOLVE_HOST = 6
     COULDNT_CONNECT = 7
     WEIRD_SERVER_REPLY = 8
+    HTTP2 = 16
     PARTIAL_FILE = 18
     OUT_OF_MEMORY = 27
     OPERATION_TIMEDOUT = 28
@@ -34,10 +35,12 @@ class Code(IntEnum):
     RECV_ERROR = 56
     SSL_CERTPROBLEM = 58
     PEER_FAILED_VERIFICATION = 60
+    HTTP2_STREAM = 92
     TOO_LARGE = 100
 
 
 _OPENSSL = re.compile(r"^.*error:[0-9A-F]+:[^:]*:[^:]*:")
+_NO_HTTP2 = "while we expected SETTINGS frame"
 _CERTIFICATE = re.compile(r"^SSL(?: certificate OpenSSL verify result)?: ")
 
 
@@ -121,11 +124,17 @@ def _in_http(failure: Failure, host: str, words: str) -> str:
             return f"{host} did not answer in HTTP: {words}"
         case Code.TOO_LARGE:
             return f"{host} did not answer in HTTP: its headers are too long"
-        case Code.RECV_ERROR if words.startswith("chunk"):
+        case Code.RECV_ERROR if words.startswith(("chunk", "nghttp2")):
             return f"{host} did not answer in HTTP: {words}"
         case Code.PARTIAL_FILE:
             return f"{host} broke off its answer{status}"
-        case Code.GOT_NOTHING | Code.RECV_ERROR | Code.SEND_ERROR:
+        case Code.HTTP2 if _NO_HTTP2 in words:
+            return f"{host} does not speak HTTP/2, and this provider needs it"
+        case Code.SEND_ERROR | Code.RECV_ERROR if words.startswith("Connection died, tried"):
+            return f"{host} refused the request, or closed the connection, again and again"
+        case Code.HTTP2_STREAM if words:
+            return f"{host} ended the exchange: {words}"
+        case Code.HTTP2 | Code.GOT_NOTHING | Code.RECV_ERROR | Code.SEND_ERROR:
             if failure.status:
                 return f"{host} broke off its answer{status}"
             return f"{host} closed the connection before it answered"

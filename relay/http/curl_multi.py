@@ -13,6 +13,7 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from functools import cache, partial
 from typing import Protocol
 
@@ -25,8 +26,17 @@ _CLOSED = pycurl.error(pycurl.E_ABORTED_BY_CALLBACK, "closed")
 _CLOSE_TIMEOUT = 1.0
 """Seconds to wait for connections to be closed."""
 
+_ENDED = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP if hasattr(select, "epoll") else 0
+
 _EVENTS = 256
 """Sockets that are handled before the event loop continues."""
+
+
+class IdleInput(Enum):
+    """What to do if a server sends something on an idle connection."""
+
+    END = "HTTP/1.1: end the connection, because the bytes would become the response to the next request"
+    KEEP = "HTTP/2: leave it to libcurl, which reads it before the next request"
 
 
 OnEnd = Callable[[pycurl.error | None], None]
@@ -47,13 +57,20 @@ class Multi(Protocol):
     def stop(self, curl: pycurl.Curl) -> None:
         """Abort a transfer: its callback is never called."""
 
+    @property
+    def in_flight(self) -> int:
+        """The number of transfers that have started and not ended."""
+
+    def wake(self) -> None:
+        """Let a transfer that waits for a connection check whether there is one."""
+
     async def aclose(self) -> None:
         """Close all connections; transfers in flight end with an error."""
 
 
-def open_multi() -> Multi:
+def open_multi(idle_input: IdleInput = IdleInput.END) -> Multi:
     """Must be called in a running event loop."""
-    return _EpollMulti() if hasattr(select, "epoll") else _LibraryMulti()
+    return _EpollMulti(idle_input) if hasattr(select, "epoll") else _LibraryMulti()
 
 
 class _LibraryMulti:
@@ -78,6 +95,13 @@ class _LibraryMulti:
         if task is not None:
             task.cancel()
 
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    def wake(self) -> None:
+        """Nothing to do: libcurl checks again when a transfer has ended."""
+
     async def aclose(self) -> None:
         await self._multi.aclose()
 
@@ -96,7 +120,8 @@ class _EpollMulti:
     another request at once; the kernel removes closed ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, idle_input: IdleInput) -> None:
+        self._idle_input = idle_input
         self._loop = asyncio.get_running_loop()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_interest)
@@ -128,6 +153,17 @@ class _EpollMulti:
     def stop(self, curl: pycurl.Curl) -> None:
         if self._in_flight.pop(curl, None) is not None:
             self._multi.remove_handle(curl)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def wake(self) -> None:
+        # libcurl checks one waiting transfer whenever another is removed, and that one wakes the next.
+        with suppress(pycurl.error):
+            probe = pycurl.Curl()
+            self._multi.add_handle(probe)
+            self._multi.remove_handle(probe)
 
     async def aclose(self) -> None:
         if self._epoll.closed:
@@ -222,6 +258,9 @@ class _EpollMulti:
         """
         if events == select.EPOLLOUT:
             self._epoll.modify(number, select.EPOLLIN)
+            return
+        if self._idle_input is IdleInput.KEEP and not events & _ENDED:
+            self._epoll.modify(number, select.EPOLLRDHUP)
             return
         self._watched.discard(number)
         os.dup2(self._closed, number, inheritable=False)

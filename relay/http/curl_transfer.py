@@ -57,6 +57,7 @@ class CurlTransfer:
         "multi",
         "on_done",
         "on_end",
+        "started_at",
         "url",
     )
 
@@ -79,6 +80,8 @@ class CurlTransfer:
         """What performs it; set when it starts."""
         self.on_done: OnDone | None = None
         """The callback, while the request is in flight."""
+        self.started_at = 0.0
+        """In monotonic seconds, if the transport needs to know."""
         self.url = ""
         self._proxied = bool(options.get(pycurl.PROXY))
         self._has_target = False
@@ -130,9 +133,14 @@ class CurlTransfer:
         """Abort the request. Does nothing if it has ended."""
         self._cancel(self)
 
-    def is_reused(self) -> bool:
-        """Whether the connection served another request before."""
-        return not self.curl.getinfo(pycurl.NUM_CONNECTS)
+    @property
+    def spoke_http1(self) -> bool:
+        """Whether the response came over HTTP/1.0 or HTTP/1.1."""
+        return bool(self.curl.getinfo(pycurl.INFO_HTTP_VERSION) < pycurl.CURL_HTTP_VERSION_2)
+
+    def is_stale(self) -> bool:
+        """Whether the connection served another request before, and one at a time (HTTP/1.1)."""
+        return self.spoke_http1 and not self.curl.getinfo(pycurl.NUM_CONNECTS)
 
     def restart(self) -> None:
         """Send the same request over a new connection, and forget what was received."""

@@ -63,6 +63,7 @@ class CurlTransport(Transport):
         self._max_connections = min(connections or concurrency, concurrency)
         self._proxied = proxy is not None
         self._allowed = allowed
+        self._keep_alive = KEEP_ALIVE
         self._options = _options(timeout, ca, identity, proxy, addresses)
         self._multi: Multi | None = None
         self._idle: list[CurlTransfer] = []
@@ -92,18 +93,22 @@ class CurlTransport(Transport):
 
     def _ended(self, transfer: CurlTransfer, error: pycurl.error | None) -> None:
         result = transfer.response(error, partial(self._words, transfer))
-        if isinstance(result, Response) and result.status == STALE_CONNECTION and transfer.is_reused():
+        if isinstance(result, Response) and result.status == STALE_CONNECTION and transfer.is_stale():
             transfer.restart()
             return
         on_done = transfer.on_done
         assert on_done is not None
         self._release(transfer)
+        self._finished(transfer, result)
         if isinstance(result, Response):
             on_done(transfer, result)
             # Not before the callback, which identifies the request by this object.
             self._idle.append(transfer)
         else:
             on_done(transfer, self._error(result, transfer))
+
+    def _finished(self, transfer: CurlTransfer, result: Response | Failure) -> None:
+        """Called before the callback of each request that was not cancelled."""
 
     def _cancel(self, transfer: CurlTransfer) -> None:
         if transfer.on_done is not None:
@@ -129,18 +134,23 @@ class CurlTransport(Transport):
         return explain(failure, transfer.url, timeout=self._timeout, proxied=self._proxied)
 
     def _open(self) -> Multi:
-        self._multi = open_multi()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, self._max_connections)
-        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._max_connections)
-        self._reaper = asyncio.create_task(self._reap())
+        self._multi = self._open_multi()
+        if self._reaper is None or self._reaper.done():
+            self._reaper = asyncio.create_task(self._reap())
         return self._multi
+
+    def _open_multi(self) -> Multi:
+        multi = open_multi()
+        multi.setopt(pycurl.M_MAXCONNECTS, self._max_connections)
+        multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._max_connections)
+        return multi
 
     async def _reap(self) -> None:
         """Close connections that were idle for too long: libcurl does so at the next request only."""
-        left = KEEP_ALIVE
+        left = self._keep_alive
         while self._in_flight or left > 0:
             await asyncio.sleep(max(left, 1.0))
-            left = self._used_at + KEEP_ALIVE - time.monotonic()
+            left = self._used_at + self._keep_alive - time.monotonic()
         await self._close_all()
 
     async def _close_all(self) -> None:

@@ -1,4 +1,4 @@
-"""The transport router: picks the client for each request of one provider."""
+"""The transport router: picks the connections for each request of one provider."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from relay.http.curl_http2 import CurlHttp2Transport
+from relay.http.curl_transport import CurlTransport
 from relay.http.guard import Network
 from relay.http.request import Request, Response
 from relay.http.transport import Http2Transport, OnDone, PendingRequest, Transport, Unsendable
@@ -17,10 +19,10 @@ from relay.text import Redactor
 
 
 class TransportRouter(Transport):
-    """Sends HTTP/2 through pyreqwest and everything else through libcurl.
+    """Has one transport each for HTTP/1.1, HTTP/2 and guarded requests.
 
-    `public_only` requests pass the guard and have connections of their own. Each client is created with its
-    first request, because most of a thousand providers are idle.
+    A connection that was opened without the guard serves no guarded request. Each transport is created with
+    its first request, because most of a thousand providers are idle.
     """
 
     def __init__(
@@ -73,31 +75,15 @@ class TransportRouter(Transport):
                 await transport.close()
 
 
-def preload(*, guarded: bool, http2: bool, prefers_http2: bool) -> None:
-    """Import what requests may need, so that a package that is replaced later changes nothing."""
-    if http2 or prefers_http2:
-        from relay.http.reqwest_transport import start_runtime
-
-        start_runtime()
-    if guarded or not http2:
-        from relay.http import curl_transport  # noqa: F401
-
-
 def _open_http1(options: ProviderOptions) -> Transport:
-    from relay.http.curl_transport import CurlTransport
-
     return CurlTransport(**_connection_options(options))
 
 
 def _open_http2(options: ProviderOptions, *, only: bool) -> Http2Transport:
-    from relay.http.reqwest_transport import ReqwestTransport
-
-    return ReqwestTransport(**_connection_options(options), http2=only)
+    return CurlHttp2Transport(**_connection_options(options), http2=only)
 
 
 def _open_guarded(options: ProviderOptions, allowed: tuple[Network, ...]) -> Transport:
-    from relay.http.curl_transport import CurlTransport
-
     ca = None
     if isinstance(options, HttpOptions):
         if options.proxy or options.client_cert:
@@ -108,7 +94,7 @@ def _open_guarded(options: ProviderOptions, allowed: tuple[Network, ...]) -> Tra
 
 
 def _connection_options(options: ProviderOptions) -> dict[str, Any]:
-    """How a provider is reached: the arguments that both clients share."""
+    """How a provider is reached: the arguments that all transports share."""
     found: dict[str, Any] = {"timeout": options.timeout, "concurrency": options.concurrency}
     if isinstance(options, HttpOptions):
         certificate, key = options.client_cert, options.client_key

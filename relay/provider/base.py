@@ -42,9 +42,6 @@ class Provider(ABC, Generic[OptionsT]):
     prefers_http2: bool = False
     """Whether HTTP/2 is spoken over TLS where the other side knows it. Without either it is HTTP/1.1."""
 
-    guarded: bool = False
-    """Whether requests may be `public_only`: the guard is then loaded before the first one needs it."""
-
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that `public_only` requests may reach, besides public addresses."""
 

@@ -59,7 +59,7 @@ ENGINE = (
         "relay.admin",
         "relay.engine.supervisor",
     ),
-    *("aiohttp", "pycurl", "pyreqwest", "prometheus_client", "structlog"),
+    *("aiohttp", "pycurl", "prometheus_client", "structlog"),
 )
 CRYPTO = ("cryptography.hazmat", "google.auth", "jwt", "http_ece", "apprise", "requests", "tenacity")
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from relay.engine.adapter_calls import AdapterCalls
-from relay.http.router import preload
 from relay.outcome import Delivered, Outcome, Postponed
 from relay.provider import HttpProvider, Request, Response
 from relay.settings.options import ProviderOptions
@@ -47,7 +46,6 @@ def no_descriptors() -> Iterator[None]:
 
 
 async def test_a_request_without_a_free_descriptor_is_postponed_and_goes_out_later(opened: Opener) -> None:
-    preload(guarded=True, http2=False, prefers_http2=True)
     provider = Posts("posts", ProviderOptions(type="posts"))
     async with serving(keeps_answering([])) as port, opened() as transport:
         provider.url = f"http://127.0.0.1:{port}/"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import TransportError
-from relay.http.reqwest_transport import ReqwestTransport
+from relay.http.curl_http2 import CurlHttp2Transport
 from relay.provider import Request
 from testing.http2_peer import Peer, peering
 
@@ -51,9 +51,7 @@ _BEGINNINGS: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", _FLOODS)
-async def test_a_flood_over_http2_ends_with_the_timeout_and_takes_no_memory(
-    tmp_path: Path, kind: str
-) -> None:
+async def test_a_flood_over_http2_takes_no_memory_and_no_turn_of_others(tmp_path: Path, kind: str) -> None:
     async def flood(peer: Peer) -> None:
         await peer.start()
         asked = await peer.request()
@@ -72,11 +70,22 @@ async def test_a_flood_over_http2_ends_with_the_timeout_and_takes_no_memory(
             while True:
                 await peer.skip()
 
+    async def answer(peer: Peer) -> None:
+        await peer.start()
+        while True:
+            await peer.answer(await peer.request())
+
+    (tmp_path / "good").mkdir()
     before = resident()
-    async with peering(tmp_path, flood) as server:
-        transport = ReqwestTransport(timeout=1, concurrency=1, ca=server.ca, http2=True)
+    async with peering(tmp_path, flood) as bad, peering(tmp_path / "good", answer) as good:
+        transport = CurlHttp2Transport(timeout=1, concurrency=1, ca=bad.ca, http2=True)
+        other = CurlHttp2Transport(timeout=120, concurrency=1, ca=good.ca, http2=True)
         async with asyncio.timeout(120):
+            flooded = asyncio.create_task(transport.send(Request(f"{bad.url}/", b"x")))
+            for _ in range(10):
+                assert (await other.send(Request(f"{good.url}/", b"x"))).status == 200
             with suppress(TransportError):  # some of it is no error by the standard
-                await transport.send(Request(f"{server.url}/", b"x"))
+                await flooded
         await transport.close()
+        await other.close()
     assert resident() - before < 64 * MEBIBYTE

@@ -16,7 +16,7 @@ SCRIPT = """
 import asyncio, socket
 from relay.errors import TransportError
 from relay.http.curl_transport import CurlTransport
-from relay.http.reqwest_transport import ReqwestTransport
+from relay.http.curl_http2 import CurlHttp2Transport
 from relay.provider import Request
 from testing.raw_server import keeps_answering, serving
 
@@ -50,7 +50,7 @@ async def holds_up_no_other_provider():
     await slow.close()
     await other.close()
 
-for kind in (CurlTransport, guarded, ReqwestTransport):
+for kind in (CurlTransport, guarded, CurlHttp2Transport):
     asyncio.run(fails(kind))
 asyncio.run(holds_up_no_other_provider())
 print("closed")

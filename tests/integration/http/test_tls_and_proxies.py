@@ -16,8 +16,8 @@ import pytest
 
 from relay.errors import TransportError
 from relay.http import Transport, Unsendable, open_transport
+from relay.http.curl_http2 import CurlHttp2Transport
 from relay.http.curl_transport import CurlTransport
-from relay.http.reqwest_transport import ReqwestTransport
 from relay.http.transport import ProxyCredentialsRequired
 from relay.provider import Request
 from relay.settings.http import HttpOptions
@@ -28,9 +28,9 @@ from tests.integration.http.conftest import Opener, server_tls
 Fixed = Callable[..., AbstractAsyncContextManager[Transport]]
 
 
-@pytest.fixture(params=[CurlTransport, ReqwestTransport])
+@pytest.fixture(params=[CurlTransport, CurlHttp2Transport])
 def fixed(request: pytest.FixtureRequest) -> Fixed:
-    """Opens a transport for fixed hosts, over either client."""
+    """Opens a transport for fixed hosts, over either protocol."""
 
     @asynccontextmanager
     async def opening(timeout: float = 30, concurrency: int = 8, **more: Any) -> AsyncIterator[Transport]:

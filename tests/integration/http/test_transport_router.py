@@ -76,7 +76,7 @@ async def test_a_guarded_request_shares_no_connection_with_others() -> None:
 async def test_a_server_without_http2_is_reached_by_libcurl_from_then_on(
     pems: tuple[Path, Path, Path],
 ) -> None:
-    """Its unusual success is a success: pyreqwest would reject 200 headers."""
+    """Nothing is retried for it: not even a success with 200 headers."""
     connections = 0
     head = b"".join(b"X-%d: y\r\n" % number for number in range(200))
 

@@ -19,8 +19,8 @@ from providers._shared.apns_channels import Channels, Storage
 from providers.apns import Apns, ApnsOptions
 from relay.cli.apns import app
 from relay.errors import TransportError, UsageError
+from relay.http.curl_http2 import CurlHttp2Transport
 from relay.http.request import Request, Response
-from relay.http.reqwest_transport import ReqwestTransport
 from relay.http.transport import OnDone, PendingRequest, Transport
 from relay.message import parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
@@ -182,7 +182,7 @@ class Sender:
         settings = ApnsEmulator(sandbox.options, sandbox.identity).settings(sandbox.apns_url)
         self.apns = Apns("apns", ApnsOptions.model_validate(settings))
         ca = sandbox.identity.ca.decode()
-        self.transport = ReqwestTransport(timeout=10, concurrency=8, ca=ca, http2=True)
+        self.transport = CurlHttp2Transport(timeout=10, concurrency=8, ca=ca, http2=True)
 
     async def push(self, channel: str, **envelope: Any) -> Outcome:
         payload = {"channel_id": channel, **json.loads(UPDATE)}

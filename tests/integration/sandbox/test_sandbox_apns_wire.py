@@ -18,7 +18,7 @@ from aioapns.connection import APNsDevelopmentClientProtocol
 
 from providers.apns import Apns, ApnsOptions
 from relay.errors import TransportError
-from relay.http.reqwest_transport import ReqwestTransport
+from relay.http.curl_http2 import CurlHttp2Transport
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Retry, Throttled, Unauthorised, Unregistered
 from relay.sandbox.apns import ApnsEmulator
@@ -59,7 +59,7 @@ class Sender:
         identity = None
         if chosen.client_cert and chosen.client_key:
             identity = (chosen.client_cert.get_secret_value(), chosen.client_key.get_secret_value())
-        self.transport = ReqwestTransport(
+        self.transport = CurlHttp2Transport(
             timeout=timeout,
             concurrency=concurrency,
             ca=chosen.ca.get_secret_value(),

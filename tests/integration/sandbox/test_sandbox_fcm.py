@@ -19,7 +19,7 @@ from google.oauth2 import service_account
 from multidict import CIMultiDict
 
 from providers.fcm import Fcm, FcmOptions
-from relay.http.reqwest_transport import ReqwestTransport
+from relay.http.curl_http2 import CurlHttp2Transport
 from relay.message import parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.sandbox import fcm_account, fcm_message
@@ -386,7 +386,7 @@ class Sender:
         identity = sandbox.identity
         settings = FcmEmulator(identity).settings(sandbox.apns_url)
         self.fcm = Fcm("fcm", FcmOptions.model_validate({**settings, "ca": identity.ca.decode()}))
-        self.transport = ReqwestTransport(timeout=10, concurrency=64, ca=identity.ca.decode(), http2=True)
+        self.transport = CurlHttp2Transport(timeout=10, concurrency=64, ca=identity.ca.decode(), http2=True)
 
     async def push(self, **payload: Any) -> Outcome:
         element = json.dumps({"id": "a", "ttl": "1h", "payload": {"token": "device-1", **payload}}).encode()

@@ -19,8 +19,8 @@ from providers.fcm import Fcm, FcmOptions
 from providers.pusher import Pusher, PusherOptions
 from providers.webhook import Webhook, WebhookOptions
 from providers.webpush import WebPush, WebPushOptions
+from relay.http.curl_http2 import CurlHttp2Transport
 from relay.http.curl_transport import CurlTransport
-from relay.http.reqwest_transport import ReqwestTransport
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered
 from relay.provider import HttpProvider
@@ -73,15 +73,15 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-async def transport(sandbox: Sandbox) -> AsyncIterator[ReqwestTransport]:
+async def transport(sandbox: Sandbox) -> AsyncIterator[CurlHttp2Transport]:
     ca = sandbox.identity.ca.decode()
-    running = ReqwestTransport(timeout=30, concurrency=8, ca=ca, http2=True)
+    running = CurlHttp2Transport(timeout=30, concurrency=8, ca=ca, http2=True)
     yield running
     await running.close()
 
 
 @pytest.fixture
-async def apns(sandbox: Sandbox, transport: ReqwestTransport) -> Apns:
+async def apns(sandbox: Sandbox, transport: CurlHttp2Transport) -> Apns:
     settings = ApnsEmulator(sandbox.options, sandbox.identity).settings(sandbox.apns_url)
     adapter = Apns("apns", ApnsOptions.model_validate(settings))
     await adapter.start(transport)
@@ -94,7 +94,7 @@ async def channel(apns: Apns) -> str:
 
 
 @pytest.fixture
-async def fcm(sandbox: Sandbox, transport: ReqwestTransport) -> AsyncIterator[Fcm]:
+async def fcm(sandbox: Sandbox, transport: CurlHttp2Transport) -> AsyncIterator[Fcm]:
     settings = FcmEmulator(sandbox.identity).settings(sandbox.apns_url)
     adapter = Fcm("fcm", FcmOptions.model_validate(settings))
     await adapter.start(transport)

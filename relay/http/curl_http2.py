@@ -1,0 +1,211 @@
+"""HTTP/2 through libcurl in the event loop, for adapters that ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import pycurl
+
+from relay.http.curl_errors import Code, Failure
+from relay.http.curl_multi import IdleInput, Multi, open_multi
+from relay.http.curl_transfer import CurlTransfer
+from relay.http.curl_transport import CurlTransport
+from relay.http.request import Request, Response
+from relay.http.transport import BODY_LIMIT, Http2Transport, OnDone
+from relay.http.validate import origin_of
+
+KEEP_ALIVE = 3600.0
+"""Seconds for which an idle connection is kept. Apple treats frequent reconnects as an attack."""
+
+PROBE_EVERY, PROBE_TIMEOUT = 30, 10
+"""Seconds between two TCP keep-alive probes of an idle connection, and until the host counts as gone."""
+
+STREAMS = 100
+"""Requests in flight per connection before another one is opened: the limit of streams that servers should
+allow at least (RFC 9113, 6.5.2)."""
+
+GROW_AFTER = 0.1
+"""Seconds after which another connection may be opened if the first one is full, and no response arrived."""
+
+HTTP1_MEMORY = 3600.0
+"""Seconds for which a server is known to speak HTTP/1.1 only."""
+
+
+class CurlHttp2Transport(CurlTransport, Http2Transport):
+    """The connections to one provider over HTTP/2, each with many requests at a time.
+
+    A new connection carries one request until the server has said how many it takes: APNs refuses more.
+    libcurl sends a request again, five times at most, if the server says that it has not processed it
+    (REFUSED_STREAM, or a stream above the last one of a GOAWAY: RFC 9113, 8.7).
+
+    pycurl cannot send a PING. A host that is gone is found by TCP; a server that hangs is found by a timeout
+    without any response meanwhile, and then the next requests use new connections.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        concurrency: int,
+        ca: str | None = None,
+        identity: tuple[str, str] | None = None,
+        proxy: str | None = None,
+        connections: int | None = None,
+        addresses: Sequence[str] = (),
+        http2: bool = False,
+    ) -> None:
+        """As `CurlTransport`, but `connections` defaults to one per `STREAMS` of `concurrency`.
+
+        With `http2` a server that does not speak HTTP/2 is an error.
+        """
+        super().__init__(
+            timeout=timeout,
+            concurrency=concurrency,
+            ca=ca,
+            identity=identity,
+            proxy=proxy,
+            connections=connections or math.ceil(concurrency / STREAMS),
+            addresses=addresses,
+        )
+        only, preferred = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE, pycurl.CURL_HTTP_VERSION_2TLS
+        self._http2 = http2
+        self._keep_alive = KEEP_ALIVE
+        self._options |= {
+            pycurl.HTTP_VERSION: only if http2 else preferred,
+            pycurl.PIPEWAIT: 1,
+            pycurl.MAXAGE_CONN: round(KEEP_ALIVE),
+            # It bounds the window of a stream: an endless body is cut before it costs much.
+            pycurl.MAX_RECV_SPEED_LARGE: 2 * BODY_LIMIT,
+            pycurl.TCP_KEEPALIVE: 1,
+            pycurl.TCP_KEEPIDLE: PROBE_EVERY,
+            pycurl.TCP_KEEPINTVL: PROBE_EVERY,
+        }
+        self._share = math.ceil(concurrency / self._max_connections)
+        self._http1: dict[str, float] = {}
+        """When each server that speaks HTTP/1.1 only was seen to, in monotonic seconds."""
+        self._responded_at = -math.inf
+        self._retired: set[Multi] = set()
+        """Those that get no new requests, and close once theirs have ended."""
+        self._closing: set[asyncio.Task[None]] = set()
+        self._may_grow = False
+        """Whether connections beside those that are open are allowed."""
+        self._connecting: set[CurlTransfer] = set()
+        """Requests that opened a connection, and have not been sent."""
+
+    def speaks_http1(self, url: str) -> bool:
+        if not self._http1:
+            return False
+        return time.monotonic() - self._http1.get(origin_of(url), -math.inf) < HTTP1_MEMORY
+
+    def start(self, request: Request, on_done: OnDone) -> CurlTransfer:
+        transfer = super().start(request, on_done)
+        transfer.started_at = time.monotonic()
+        return transfer
+
+    async def close(self) -> None:
+        await super().close()
+        for multi in self._retired:
+            await multi.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _new_transfer(self) -> CurlTransfer:
+        transfer = super()._new_transfer()
+
+        def socket_opened(descriptor: int, _purpose: int) -> int:
+            _detect_loss(descriptor)
+            self._connecting.add(transfer)
+            # libcurl accepts no options while it calls this.
+            asyncio.get_running_loop().call_soon(self._update_limits)
+            return int(pycurl.SOCKOPT_OK)
+
+        def about_to_send(*_: object) -> int:
+            if transfer in self._connecting:
+                self._connecting.discard(transfer)
+                asyncio.get_running_loop().call_soon(self._update_limits)
+            return int(pycurl.PREREQFUNC_OK)
+
+        transfer.curl.setopt(pycurl.SOCKOPTFUNCTION, socket_opened)
+        transfer.curl.setopt(pycurl.PREREQFUNCTION, about_to_send)
+        return transfer
+
+    def _open_multi(self) -> Multi:
+        multi = open_multi(IdleInput.KEEP)
+        multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
+        multi.setopt(pycurl.M_MAXCONNECTS, max(2, self._max_connections))
+        multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, 1)
+        multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1)
+        return multi
+
+    def _update_limits(self) -> None:
+        """Allow one stream and no other connection while a connection is opened.
+
+        The new connection keeps to one stream until the server's SETTINGS arrive.
+        """
+        if self._multi is None:
+            return
+        if self._connecting:
+            self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1)
+            self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, 1)
+            self._may_grow = False
+        else:
+            self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, self._share)
+            self._multi.wake()
+            asyncio.get_running_loop().call_later(GROW_AFTER, self._grow, self._multi)
+
+    def _grow(self, multi: Multi) -> None:
+        """Allow more connections, because the SETTINGS of the newest have arrived."""
+        if multi is self._multi and not self._connecting and not self._may_grow:
+            self._may_grow = True
+            # One more than are wanted: after a GOAWAY, the old one counts until its last request has ended.
+            multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, max(2, self._max_connections))
+            multi.wake()
+
+    def _release(self, transfer: CurlTransfer) -> None:
+        super()._release(transfer)
+        if transfer in self._connecting:
+            self._connecting.discard(transfer)
+            self._update_limits()
+
+    def _finished(self, transfer: CurlTransfer, result: Response | Failure) -> None:
+        if isinstance(result, Response):
+            self._responded_at = time.monotonic()
+            if not self._may_grow:
+                self._grow(transfer.multi)
+            if not self._http2 and transfer.spoke_http1:
+                self._http1[origin_of(transfer.url)] = self._responded_at
+        elif result.code == Code.OPERATION_TIMEDOUT and self._responded_at < transfer.started_at:
+            self._retire(transfer.multi)
+        if self._retired:
+            self._close_retired()
+
+    def _retire(self, multi: Multi) -> None:
+        if multi is self._multi:
+            self._multi = None
+            self._connecting.clear()
+            self._retired.add(multi)
+
+    def _close_retired(self) -> None:
+        for multi in [multi for multi in self._retired if not multi.in_flight]:
+            self._retired.discard(multi)
+            task = asyncio.get_running_loop().create_task(multi.aclose())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+def _detect_loss(descriptor: int) -> None:
+    """Let TCP end a connection whose host acknowledges neither data nor probes."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is None:
+        return
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        with suppress(OSError):
+            borrowed.setsockopt(socket.IPPROTO_TCP, option, (PROBE_EVERY + PROBE_TIMEOUT) * 1000)
+    finally:
+        borrowed.detach()
