@@ -144,7 +144,7 @@ class Queue:
         keys = self.keys
         # The lanes of a cluster may lie on other nodes; there the intake waits for replicas instead.
         providers = ack.providers if self.is_beside_lanes else ()
-        sequence, preceding, deferred, too_large, *elements = await script("fetch").run(
+        sequence, preceding, deferred, sizes, *elements = await script("fetch").run(
             self._client,
             (
                 self.name,
@@ -162,13 +162,19 @@ class Queue:
             ack.sequence,
             most,
             FETCH_BYTES,
-            self.batch_id,
             self._longest,
             self._limits,
-            *_misplaced(ack),
+            *self._details(ack),
         )
-        names = frozenset(name.decode() for name in deferred)
-        return Fetch(sequence.decode(), preceding, elements, names, too_large)
+        names = frozenset(name.decode() for name in deferred or ())
+        return Fetch(sequence.decode(), preceding, elements, names, sizes or ())
+
+    def _details(self, ack: Ack) -> Sequence[str | bytes | int]:
+        """The last arguments of `fetch.lua`, as far as it needs them."""
+        if ack.rejected or ack.deferred:
+            elements = (part for pair in (*ack.rejected, *ack.deferred) for part in pair)
+            return (self.batch_id, len(ack.rejected), *elements)
+        return (self.batch_id,) if ack.providers else ()
 
     async def preceding(self, sequence: str) -> int:
         """Return the number of earlier fetches that are not acknowledged yet."""
@@ -255,13 +261,6 @@ class Queue:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         return waiting + staged + sum(deferred), sum(fetched)
-
-
-def _misplaced(ack: Ack) -> Sequence[str | bytes | int]:
-    """Elements that went into no lane, as `fetch.lua` wants them."""
-    if not ack.rejected and not ack.deferred:
-        return ()
-    return (len(ack.rejected), *(part for pair in (*ack.rejected, *ack.deferred) for part in pair))
 
 
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:

@@ -150,6 +150,8 @@ async def test_a_fetch_counts_the_earlier_ones_that_are_not_acknowledged(redis: 
     await queues[1].fetch(Ack(batches[1].sequence), most=0)
     assert [await queues[0].preceding(batch.sequence) for batch in batches[::2]] == [0, 1]
     assert (await queues[2].fetch(most=0)).preceding == 1, "the same if it is fetched again"
+    await push_all(redis, "q", [b"d"])
+    assert (await queues[2].fetch(Ack(batches[2].sequence))).preceding == 1, "the next one counts, too"
 
 
 async def test_a_fetch_that_a_failover_brought_back_is_not_forgotten(redis: Redis) -> None:

@@ -16,15 +16,15 @@
 --          nothing is forgotten: the answer was lost, or a failover has undone something
 --        3 the most elements to hand out; 0: only those on the processing list
 --        4 bytes after which a batch is full
---        5 the batch id: the field of LANES that holds the number of the last batch that came from this worker
---        6 bytes of an element that a worker may read, 0 for any number
---        7 for elements that are longer (MessagePack map): with_targets, the same for one that may have targets;
+--        5 bytes of an element that a worker may read, 0 for any number
+--        6 for elements that are longer (MessagePack map): with_targets, the same for one that may have targets;
 --          max_size, bytes that the queue allows, for the reason; queue, its name; counts, whether COUNTERS counts
+--        7 the batch id: the field of LANES that holds the number of the last batch that came from this worker
 --        8 if not all elements of the batch went into lanes: how many belong to no provider; then for each: reason,
 --          raw bytes; then for each element whose lane refuses messages: the lane, raw bytes
 -- reply  {number, batches that are outstanding and were taken before, lanes with deferred elements, sizes of elements
---        that were too large, element, …}: the rest of the processing list, otherwise a new batch; number ''
---        if there is none
+--        that were too large, element, …}: the rest of the processing list, otherwise a new batch; number '' if there is
+--        none. An empty list is 0, which costs less
 --
 -- Atomic because an element must always be on one of the lists, and numbers must follow their order.
 
@@ -32,18 +32,16 @@ local FIRST_REJECTED = 9 -- argument
 
 local call = redis.call
 local worker, most, full = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
-local longest, limits = tonumber(ARGV[6]), nil
+local longest, limits = tonumber(ARGV[5]), nil
 if longest == 0 then longest = math.huge end
-
--- Under maxmemory the rest is not refused if this came first (see parts/lane.lua).
-call('ZREM', OUTSTANDING, '')
 
 -- Every key is read before the first write that moves anything: a wrong type raises an error while all elements are
 -- still in their places.
 local last, sequence, deferred =
     call('GET', LAST_SEQUENCE), call('GET', SEQUENCE), call('HKEYS', DEFERRED_LANES)
 local done = sequence and sequence == ARGV[2]
-for index = 1, #LANES do done = done and call('HGET', LANES[index], ARGV[5]) == sequence end
+local is_alone = call('ZCARD', OUTSTANDING) == (sequence and 1 or 0)
+for index = 1, #LANES do done = done and call('HGET', LANES[index], ARGV[7]) == sequence end
 
 local batch, too_large = {}, {}
 if not done then batch = call('LRANGE', PROCESSING, 0, -1) end
@@ -65,7 +63,7 @@ if is_new then
         if size >= full then break end
         local length = #element
         count, size = count + 1, size + length
-        if length > longest then limits = limits or cmsgpack.unpack(ARGV[7]) end
+        if length > longest then limits = limits or cmsgpack.unpack(ARGV[6]) end
         if length > longest
            and (length > limits.with_targets or not string.find(element, '"targets"', 1, true)) then
           too_large[#too_large + 1] = element
@@ -83,6 +81,7 @@ if #too_large > 0 then
   if limits.counts then call('HLEN', COUNTERS) end
 end
 
+-- LTRIM or ZREM comes first of the writes, so that under maxmemory the others are not refused (see parts/lane.lua).
 if done then
   local first_deferred = FIRST_REJECTED + 2 * (ARGV[8] or 0)
   if first_deferred > FIRST_REJECTED then call('XLEN', REJECTED) end
@@ -95,6 +94,8 @@ if done then
     call('RPUSH', DEFERRED_LANES .. ':' .. ARGV[index], ARGV[index + 1])
     if call('HSET', DEFERRED_LANES, ARGV[index], '') == 1 then deferred[#deferred + 1] = ARGV[index] end
   end
+else
+  call('ZREM', OUTSTANDING, '')
 end
 
 for index = #deferred, 1, -1 do
@@ -104,9 +105,10 @@ for index = #deferred, 1, -1 do
   end
 end
 
+local sizes = #too_large > 0 and {} or 0
 for index, element in ipairs(too_large) do
   -- It never leaves Redis: a worker would need several times its size in memory.
-  too_large[index] = #element
+  sizes[index] = #element
   call('XADD', TOO_LARGE, '*', 'raw', element, 'queue', limits.queue, 'size', #element, 'reason',
        string.format("%d bytes; the queue '%s' takes at most %d", #element, limits.queue, limits.max_size))
   if limits.counts then call('HINCRBY', COUNTERS, 'malformed', 1) end
@@ -116,19 +118,22 @@ if is_new then
   if from_staged > 0 then call('LTRIM', STAGED, from_staged, -1) end
   if from_queue > 0 then call('LTRIM', QUEUE, from_queue, -1) end
 end
+if #deferred == 0 then deferred = 0 end
 if #batch == 0 then
   call('DEL', SEQUENCE)
   call('ZREM', OUTSTANDING, worker)
-  return {'', 0, deferred, too_large}
+  return {'', 0, deferred, sizes}
 end
 
 if is_new or not sequence then
   -- A number is never given to two batches, or a lane would take the second for the first: it follows the clock,
   -- because a failover may have undone LAST_SEQUENCE, and LAST_SEQUENCE, because the clock may have been set back.
   local time = call('TIME')
-  sequence = string.format('%.0f', math.max(time[1] * 1000000 + time[2], (last or 0) + 1))
+  -- @include whole
+  sequence = whole(math.max(time[1] * 1000000 + time[2], (last or 0) + 1))
   call('SET', LAST_SEQUENCE, sequence)
   call('SET', SEQUENCE, sequence)
   call('ZADD', OUTSTANDING, sequence, worker)
 end
-return {sequence, call('ZCOUNT', OUTSTANDING, '-inf', '(' .. sequence), deferred, too_large, unpack(batch)}
+local preceding = is_alone and 0 or call('ZCOUNT', OUTSTANDING, '-inf', '(' .. sequence)
+return {sequence, preceding, deferred, sizes, unpack(batch)}

@@ -1,4 +1,4 @@
--- @include numbers
+-- @include whole
 
 local function oldest_members(key, group, most)
   local prefix = #group .. ':' .. group .. ':'
