@@ -4,9 +4,8 @@
        ▲                                            │
        └────────── LaneState: hold, wake-ups ◀──────┘
 
-A slow provider costs other lanes nothing. The claimer and the settler are loops; between them, deliveries go
-on by
-callbacks.
+A slow provider costs other lanes nothing. The claimer and the settler are loops; between them, deliveries
+continue by callbacks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How a delivery attempt ended for a message in its lane: a closed union of plain frozen data.
 
 `relay.engine.policy` decides, `relay.store.codec` encodes for `settle.lua`. Durations are in milliseconds.
-`tries`
-are the counters to store with a message that waits again: see `Claim.tries`.
+`tries` are the counters to store with a message that waits again: see `Claim.tries`.
 """
 
 from __future__ import annotations
