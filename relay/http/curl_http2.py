@@ -29,6 +29,9 @@ STREAMS = 100
 """Requests in flight per connection before another one is opened: the limit of streams that servers should
 allow at least (RFC 9113, 6.5.2)."""
 
+SPARE_CONNECTIONS = 4
+"""Idle connections kept beside those of one host: a provider may have another one for its access tokens."""
+
 GROW_AFTER = 0.1
 """Seconds after which another connection may be opened if the first one is full, and no response arrived."""
 
@@ -137,8 +140,8 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
     def _open_multi(self) -> Multi:
         multi = open_multi(IdleInput.KEEP)
         multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
-        multi.setopt(pycurl.M_MAXCONNECTS, max(2, self._max_connections))
-        multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, 1)
+        multi.setopt(pycurl.M_MAXCONNECTS, self._max_connections + SPARE_CONNECTIONS)
+        multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, 1)
         multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1)
         return multi
 
@@ -151,7 +154,7 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
             return
         if self._connecting:
             self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1)
-            self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, 1)
+            self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, 1)
             self._may_grow = False
         else:
             self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, self._share)
@@ -163,7 +166,7 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
         if multi is self._multi and not self._connecting and not self._may_grow:
             self._may_grow = True
             # One more than are wanted: after a GOAWAY, the old one counts until its last request has ended.
-            multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, max(2, self._max_connections))
+            multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, max(2, self._max_connections))
             multi.wake()
 
     def _release(self, transfer: CurlTransfer) -> None:

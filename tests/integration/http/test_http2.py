@@ -24,12 +24,17 @@ from testing.raw_server import keeps_answering, serving
 
 @asynccontextmanager
 async def between(
-    folder: Path, *behaviours: Behaviour, timeout: float = 30, concurrency: int = 64, **more: Any
+    folder: Path,
+    *behaviours: Behaviour,
+    timeout: float = 30,
+    concurrency: int = 64,
+    other: str = "",
+    **more: Any,
 ) -> AsyncIterator[tuple[CurlHttp2Transport, Peering]]:
     """A transport that trusts a server, whose connections behave so, one after the other."""
     async with peering(folder, *behaviours) as server:
         transport = CurlHttp2Transport(
-            timeout=timeout, concurrency=concurrency, ca=server.ca, http2=True, **more
+            timeout=timeout, concurrency=concurrency, ca=server.ca + other, http2=True, **more
         )
         try:
             yield transport, server
@@ -186,6 +191,33 @@ async def test_requests_are_spread_over_several_connections(
         for peer, asked in waiting:
             await server_side.answer(peer, asked)
         assert bodies(await asking) == paths(concurrency)
+
+
+async def test_a_request_to_another_host_waits_for_no_request_in_flight(tmp_path: Path) -> None:
+    """FCM's access tokens come from a host of their own."""
+    here, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(peer: Peer) -> None:
+        await peer.start()
+        asked = [await peer.request() for _ in range(4)]
+        here.set()
+        await go.wait()
+        for each in asked:
+            await peer.answer(each, body=each[":path"].encode())
+        await peer.read()
+
+    (tmp_path / "other").mkdir()
+    async with (
+        peering(tmp_path / "other", Answering()) as other,
+        between(tmp_path, slow, connections=1, other=other.ca) as (transport, server),
+    ):
+        asking = asyncio.create_task(many(transport, server, 4))
+        await here.wait()
+        for number in range(3):
+            assert (await transport.send(Request(f"{other.url}/{number}", b"x"))).status == 200
+        go.set()
+        assert bodies(await asking) == paths(4)
+        assert (server.connections, other.connections) == (1, 1)
 
 
 async def test_little_traffic_stays_on_one_connection(tmp_path: Path) -> None:
