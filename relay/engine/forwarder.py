@@ -41,13 +41,9 @@ _pack = msgspec.msgpack.Encoder().encode
 class Forwarder:
     """The loop of one process over all lanes; `forward` is its step."""
 
-    def __init__(
-        self, feedback: str, outboxes: Outboxes, replicas: Replicas, parts: Parts | None = None
-    ) -> None:
-        """`feedback` is the key of the feedback stream."""
+    def __init__(self, outboxes: Outboxes, replicas: Replicas, parts: Parts | None = None) -> None:
         self._replicas = replicas
         self._parts = parts or Parts()
-        self._feedback = feedback
         self._outboxes = outboxes
         self._calls: set[str] = set(outboxes)
         self._called = asyncio.Event()
@@ -108,7 +104,7 @@ class Forwarder:
                 case letters.FeedbackLetter():
                     fields = letters.feedback(provider, letter)
                     text = _pack([part for pair in fields.items() for part in pair])
-                    by_target.setdefault((self._feedback, "stream"), []).append((letter_id, text))
+                    by_target.setdefault((self._outboxes.feedback, "stream"), []).append((letter_id, text))
                 case None:
                     unreadable.append((letter_id, packed))
         if unreadable:

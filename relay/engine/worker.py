@@ -105,7 +105,7 @@ class Worker:
             for provider, options in settings.providers.items()
         }
         outboxes = Outboxes(client, prefix, settings.providers)
-        self._forwarder = Forwarder(self.fleet.keys.feedback, outboxes, self._replicas, self.parts)
+        self._forwarder = Forwarder(outboxes, self._replicas, self.parts)
         self.dispatchers = {
             provider: Dispatcher(
                 self.lanes[provider],

@@ -17,7 +17,7 @@ from relay.errors import StoreError
 from relay.names import key_beside
 from relay.redis_client.client import TROUBLE, Client, describe
 from relay.redis_client.topology import Topology
-from relay.store.keys import LaneKeys
+from relay.store.keys import FleetKeys, LaneKeys
 from relay.store.scripting import script
 
 LIMIT = 100_000
@@ -142,6 +142,8 @@ class Outboxes(Mapping[str, Outbox]):
     """The outboxes of all lanes, by provider."""
 
     def __init__(self, client: Client, prefix: str, providers: Iterable[str]) -> None:
+        self.feedback = FleetKeys(prefix).feedback
+        """The stream that feedback goes to."""
         self._client = client
         self._outboxes = {provider: Outbox(client, prefix, provider) for provider in providers}
 

@@ -30,7 +30,7 @@ LISTS = [f"answers:{number}" for number in range(5)]
 
 
 def a_forwarder(redis: Client) -> Forwarder:
-    return Forwarder("relay:feedback", Outboxes(redis, "relay", ["test"]), Replicas(redis))
+    return Forwarder(Outboxes(redis, "relay", ["test"]), Replicas(redis))
 
 
 async def deliver(lane: Lane, numbers: range) -> None:
@@ -289,7 +289,7 @@ async def test_an_outbox_that_is_no_stream_hides_no_other(redis: Client) -> None
 async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> None:
     full, other = a_lane(redis, name="full"), a_lane(redis, name="other")
     outboxes = Outboxes(redis, "relay", ["full", "other"])
-    forwarder = Forwarder("relay:feedback", outboxes, Replicas(redis))
+    forwarder = Forwarder(outboxes, Replicas(redis))
     letter = msgspec.msgpack.encode(["receipt", LISTS[0], "m", "delivered", "", 1, 2])
 
     arrived = asyncio.Event()
