@@ -28,7 +28,7 @@ class BatchRecovery:
     recoverer: str = ""
     """The worker that recovers; empty if its death need not be counted."""
 
-    async def run(self, living: Collection[str] = ()) -> bool:
+    async def recover(self, living: Collection[str] = ()) -> bool:
         """Enqueue all elements. Returns False if earlier fetches have to be recovered before.
 
         A fetch has a number, so a lane that already has its part of it accepts nothing twice. `living` are

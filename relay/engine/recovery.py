@@ -234,7 +234,7 @@ class Recovery:
         # A recoverer that died beside us counts at once: its successor may start long before its lease ends.
         living = [member.profile.worker for member in members if not self._is_dead(member.profile, silences)]
         queue, recoverer = self._queue(name, worker), self._profile.worker
-        return await BatchRecovery(queue, router, self._lanes, self._replicas, recoverer).run(living)
+        return await BatchRecovery(queue, router, self._lanes, self._replicas, recoverer).recover(living)
 
     def _queue(self, name: str, worker: str = "") -> Queue:
         return Queue(self._client, self._prefix, name, worker or self._profile.worker)

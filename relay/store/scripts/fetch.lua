@@ -40,7 +40,7 @@ if longest == 0 then longest = math.huge end
 local last, sequence, deferred =
     call('GET', LAST_SEQUENCE), call('GET', SEQUENCE), call('HKEYS', DEFERRED_LANES)
 local done = sequence and sequence == ARGV[2]
-local is_alone = call('ZCARD', OUTSTANDING) == (sequence and 1 or 0)
+local no_others = call('ZCARD', OUTSTANDING) == (sequence and 1 or 0)
 for index = 1, #LANES do done = done and call('HGET', LANES[index], ARGV[7]) == sequence end
 
 local batch, too_large = {}, {}
@@ -135,5 +135,5 @@ if is_new or not sequence then
   call('SET', SEQUENCE, sequence)
   call('ZADD', OUTSTANDING, sequence, worker)
 end
-local preceding = is_alone and 0 or call('ZCOUNT', OUTSTANDING, '-inf', '(' .. sequence)
+local preceding = no_others and 0 or call('ZCOUNT', OUTSTANDING, '-inf', '(' .. sequence)
 return {sequence, preceding, deferred, sizes, unpack(batch)}

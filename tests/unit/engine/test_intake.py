@@ -103,7 +103,7 @@ async def test_an_ordered_element_waits_for_an_earlier_one_that_another_worker_h
         for _ in range(20):  # it looks again and again
             await intake.queue.depth()
             assert await lane.size() == 0
-        assert await BatchRecovery(slow, a_router(), {"test": lane}, Replicas(redis)).run()
+        assert await BatchRecovery(slow, a_router(), {"test": lane}, Replicas(redis)).recover()
         await eventually(lambda: intake.queue.depth(["w2"]), (0, 0))
     newest = {"ordering_key": ["0"], "collapse_key": ["1"]}
     assert texts((await lane.claim(10)).claims) == newest[key], (
