@@ -5,11 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from types import FrameType
 
 
 def main() -> None:
     copies = [subprocess.Popen(sys.argv[2:]) for _ in range(int(sys.argv[1]))]
-    signal.signal(signal.SIGTERM, lambda number, frame: [copy.terminate() for copy in copies])
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        for copy in copies:
+            copy.terminate()
+
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(max(copy.wait() for copy in copies))
 
 

@@ -58,7 +58,7 @@ async def collect(world: World) -> Evidence:
 
 async def _receipts(client: Client, name: str) -> AsyncIterator[Receipt]:
     start = 0
-    while page := await client.lrange(name, start, start + _PAGE - 1):  # type: ignore[misc]
+    while page := await client.lrange(name, start, start + _PAGE - 1):
         start += len(page)
         for text in page:
             document = json.loads(text)
@@ -78,10 +78,16 @@ async def _letters(client: Client, stream: str, name: str) -> AsyncIterator[Lett
 
 async def _keys(client: Redis) -> dict[str, int]:
     """Every key of one node and how much it holds."""
-    lengths = {b"list": "LLEN", b"hash": "HLEN", b"zset": "ZCARD", b"set": "SCARD", b"stream": "XLEN"}
+    lengths: dict[bytes | str, str] = {
+        b"list": "LLEN",
+        b"hash": "HLEN",
+        b"zset": "ZCARD",
+        b"set": "SCARD",
+        b"stream": "XLEN",
+    }
     found = {}
     async for key in client.scan_iter(count=1000):
-        kind = await client.type(key)
-        command = lengths.get(kind)
+        kind: Any = await client.type(key)
+        command = lengths.get(kind.decode())
         found[key.decode()] = int(await client.execute_command(command, key)) if command else 1
     return found

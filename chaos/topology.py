@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
@@ -107,7 +107,18 @@ class Single(Topology):
         return [self.server]
 
 
-SetUp = TypeVar("SetUp", RedisSentinel, RedisCluster)
+class Nodes(Protocol):
+    """Several servers that are one Redis."""
+
+    nodes: list[RedisServer]
+
+    @property
+    def url(self) -> str: ...
+    def start(self) -> object: ...
+    def stop(self) -> None: ...
+
+
+SetUp = TypeVar("SetUp", bound=Nodes)
 
 
 class Replicated(Topology, Generic[SetUp]):

@@ -51,7 +51,17 @@ def running_postgres(folder: Path) -> Iterator[Postgres]:
         shutil.chown(home, OWNER, getpwnam(OWNER).pw_gid)
         prefix = ["setpriv", f"--reuid={OWNER}", f"--regid={getpwnam(OWNER).pw_gid}", "--clear-groups"]
     data = home / "data"
-    create = [*prefix, folder / "initdb", "-D", data, "-U", OWNER, "-A", "trust", "--no-sync"]
+    create: list[str | Path] = [
+        *prefix,
+        folder / "initdb",
+        "-D",
+        data,
+        "-U",
+        OWNER,
+        "-A",
+        "trust",
+        "--no-sync",
+    ]
     _run(*create, "--locale=C", "--encoding=UTF8")
     settings = ["-c", f"unix_socket_directories={home}", "-c", "listen_addresses=", "-c", "fsync=off"]
     server = Postgres(

@@ -9,6 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -31,8 +32,8 @@ async def serving(
         finally:
             writer.close()
 
-    where = {"host": "127.0.0.1", "port": 0} if bound is None else {"sock": bound}
-    server = await asyncio.start_server(connected, ssl=context, **where)  # type: ignore[arg-type]
+    where: dict[str, Any] = {"host": "127.0.0.1", "port": 0} if bound is None else {"sock": bound}
+    server = await asyncio.start_server(connected, ssl=context, **where)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

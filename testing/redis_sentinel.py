@@ -6,7 +6,9 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -92,15 +94,16 @@ class RedisSentinel:
                         client.execute_command("SENTINEL", "DEBUG", "PUBLISH-PERIOD", 300, "INFO-PERIOD", 100)
             for sentinel in self.sentinels:
                 with Redis(port=sentinel.port, decode_responses=True) as client:
-                    _until(lambda client=client: self._sees_all(client), "the sentinels do not meet")
+                    _until(partial(self._sees_all, client), "the sentinels do not meet")
         except BaseException:
             self.stop()
             raise
         return self
 
     def _sees_all(self, client: Redis) -> bool:
-        (master,) = client.sentinel_masters().values()
-        return master["num-slaves"] == self._replicas and master["num-other-sentinels"] == 2
+        masters: Any = client.sentinel_masters()
+        (master,) = masters.values()
+        return (master["num-slaves"], master["num-other-sentinels"]) == (self._replicas, 2)
 
     def master(self) -> RedisServer:
         """The node that the first sentinel names."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from relay.message import Message
 from relay.names import OwnNames
 from relay.outcome import Outcome
 from relay.provider import OptionsT, Provider
-from relay.settings.options import ProviderOptions
 
 Argument = str | bytes | int
 
@@ -105,7 +104,7 @@ class RedisProvider(Provider[OptionsT]):
         """The outcome of the message by its answer. Pure."""
 
 
-def keep_out(providers: Iterable[Provider[ProviderOptions]], own: OwnNames) -> None:
+def keep_out(providers: Iterable[Provider[Any]], own: OwnNames) -> None:
     """Make the providers that write to a Redis refuse these names."""
     for provider in providers:
         if isinstance(provider, RedisProvider):

@@ -129,7 +129,7 @@ def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Client:
         key.removeprefix(prefix): options.pop(key) for key in [*options] if key.startswith(prefix)
     }
     certificates = {key: value for key, value in options.items() if key in TLS}
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+    sentinel: Any = Sentinel(
         _nodes(parts.netloc, 26379),
         # If a sentinel does not answer, the next one is asked at once.
         sentinel_kwargs={
@@ -188,7 +188,7 @@ async def follow_master(client: Client) -> bool:
         return False
     before = pool.master_address
     try:
-        moved = bool(await pool.get_master_address() != before)  # type: ignore[no-untyped-call]
+        moved = bool(await pool.get_master_address() != before)
     except TROUBLE:
         return False
     if moved:

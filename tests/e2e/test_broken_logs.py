@@ -47,7 +47,7 @@ async def test_logs_that_nobody_takes_stop_nothing_and_change_no_exit_code(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, broken: str, processes: str
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}, processes=int(processes))
-    descriptor = {
+    descriptor: int = {
         "full disk": lambda: os.open("/dev/full", os.O_WRONLY),
         "no reader": no_reader,
         "nobody reads": nobody_reads,

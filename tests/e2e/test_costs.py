@@ -12,7 +12,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -203,7 +203,7 @@ def count_trips(client: Redis, counts: Counts, monkeypatch: pytest.MonkeyPatch) 
 def count_tasks(counts: Counts) -> None:
     """Count the tasks of the running loop."""
 
-    def factory(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> Any:
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
         counts.tasks[coroutine.__qualname__] += 1
         return asyncio.Task(coroutine, loop=loop, **options)
 

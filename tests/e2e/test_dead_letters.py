@@ -43,7 +43,7 @@ async def file(redis: Redis, number: int, *, reason: str = "413 too large", size
         for index in range(number):
             record = pack(a_message(payload_json=b'{"body":"%s"}' % (b"x" * size)))
             letter = {"ticket": 4 * index, "record": record, "reason": reason, "attempts": 1}
-            pipe.xadd(STREAM, letter)  # type: ignore[arg-type]
+            pipe.xadd(STREAM, letter)
             if len(pipe) == 5000:
                 await pipe.execute()
         await pipe.execute()
@@ -207,7 +207,7 @@ async def test_ctrl_c_ends_a_replay_after_its_page_and_reports_it(config: str, r
     assert "Traceback" not in err.decode()
     assert 0 < json.loads(out)["done"] == 20_000 - left < 20_000
     # Nothing is lost: a letter is in its stream or in its lane.
-    assert left + await redis.hlen("relay:{hook}:bodies") == 20_000  # type: ignore[misc]
+    assert left + await redis.hlen("relay:{hook}:bodies") == 20_000
 
 
 async def test_letters_of_a_provider_that_the_file_no_longer_names_are_found(

@@ -41,7 +41,7 @@ async def test_a_worker_with_few_descriptors_loses_nothing_and_makes_no_dead_let
     )
     for name in names:
         sent = [json.dumps({"provider": name, "payload": {"body": {"n": n}}}) for n in range(60)]
-        await redis.rpush("notifications", *sent)  # type: ignore[misc]
+        await redis.rpush("notifications", *sent)
     receiver.gate.clear()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with worker(config, limits={resource.RLIMIT_NOFILE: (limit, limit)}) as running:
@@ -50,7 +50,7 @@ async def test_a_worker_with_few_descriptors_loses_nothing_and_makes_no_dead_let
         await receiver.until(60 * providers, seconds=60)
         async with asyncio.timeout(60):
             for name in names:
-                while int(await redis.hget(f"relay:{{{name}}}:control", "delivered") or 0) < 60:  # type: ignore[misc]
+                while int(await redis.hget(f"relay:{{{name}}}:control", "delivered") or 0) < 60:
                     await asyncio.sleep(0.05)
         await running.says("too few file descriptors")
     assert (soft, hard) == resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -132,20 +132,20 @@ async def test_a_worker_goes_on_with_its_own_code_when_the_package_is_replaced(
         config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
         package, audit = copy_of_the_package(tmp_path), tmp_path / "audit.txt"
         async with audited_worker(config, package, tmp_path / "other.txt") as killed:
-            await redis.rpush("notifications", '{"provider":"held","payload":{"body":{}}}')  # type: ignore[misc]
+            await redis.rpush("notifications", '{"provider":"held","payload":{"body":{}}}')
             await receiver.until(1)
             async with audited_worker(config, package, audit) as worker:
                 replace(package)
                 killed.process.kill()
                 sent = await messages(running)
-                await redis.rpush("notifications", "nonsense", *map(json.dumps, sent))  # type: ignore[misc]
+                await redis.rpush("notifications", "nonsense", *map(json.dumps, sent))
                 expected = {"webhook": 1, "pusher": 1, "fcm": 3, "webpush": 2, "apns": 1, "redis": 1}
                 receiver.gate.set()
                 expected["held"] = 1
                 async with asyncio.timeout(120):
                     while True:
                         totals = {
-                            name: int(await redis.hget(f"relay:{{{name}}}:control", "delivered") or 0)  # type: ignore[misc]
+                            name: int(await redis.hget(f"relay:{{{name}}}:control", "delivered") or 0)
                             for name in expected
                         }
                         if totals == expected and await redis.xlen("relay:{refused}:dead"):

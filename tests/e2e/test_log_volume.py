@@ -39,7 +39,7 @@ async def test_repeated_lines_are_one_line_with_a_count_and_an_example(
             await client.rpush("notifications", *elements)
             await receiver.until(rejected)
             async with asyncio.timeout(120):
-                while await client.hlen("relay:{hook}:bodies"):  # type: ignore[misc]
+                while await client.hlen("relay:{hook}:bodies"):
                     await asyncio.sleep(0.02)
             # Long enough for each loop to notice it several times.
             server.kill()

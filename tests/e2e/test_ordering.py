@@ -69,7 +69,7 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(
     assert inverted == {}, "a later message of a key went before an earlier one"
 
     ends = [json.loads(text) for text in await redis.lrange("receipts:ends", 0, -1)]
-    assert sorted(end["id"] for end in ends) == sorted(message["id"] for message in messages)
+    assert sorted(str(end["id"]) for end in ends) == sorted(str(message["id"]) for message in messages)
     rejected = {end["id"]: end["reason"] for end in ends if end["outcome"] == "rejected"}
     assert set(rejected) == {f"{key}.{n}" for key, n in refused}
     assert all(reason.endswith("; its ordering_key goes on without it") for reason in rejected.values())

@@ -134,7 +134,7 @@ async def test_fcm_with_a_token_of_its_own_getting(
         "token_uri": f"{server.url}/token",
     }
     (tmp_path / "account.json").write_text(json.dumps(account))
-    granted = []
+    granted: list[str] = []
 
     def answer(request: Received) -> Answer:
         if request.path == "/token":

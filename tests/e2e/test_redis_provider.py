@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -36,7 +37,8 @@ async def test_who_was_away_reads_in_the_stream_what_the_others_heard(
         await push(redis, {"channel": "news", "data": "one"}, id="m-1", reply_to="receipts:ends")
         assert await hears() == b"one"
         _, receipt = await redis.blpop(["receipts:ends"], 120)
-        ((last_seen, _),) = await redis.xrange("news")
+        entries: Any = await redis.xrange("news")
+        ((last_seen, _),) = entries
         assert json.loads(receipt)["outcome"] == "delivered"
         await subscriber.unsubscribe("news")
         assert (await subscriber.get_message(timeout=120))["type"] == "unsubscribe"

@@ -9,8 +9,9 @@ from pathlib import Path
 from redis import Redis
 
 from testing.http2_server import certificates
+from testing.ports import free_port
 from testing.receiver import Receiver
-from testing.redis_server import RedisServer, free_port
+from testing.redis_server import RedisServer
 from testing.relay_process import worker, write_config
 from tests.e2e.conftest import webhook
 from tests.e2e.test_redis_connections import BINARY, needs_tls

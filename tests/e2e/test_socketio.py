@@ -152,10 +152,12 @@ async def test_who_was_away_catches_up_from_the_stream(servers: list[str], redis
         assert await events(heard) == [["joined", []]] * PER_CLIENT
         await push(redis, room="site-1", data={"id": "a"})
         assert await events(heard) == [["hit", {"id": "a"}]] * PER_CLIENT
-    ((last, _),) = await redis.xrange("hits")
+    entries: Any = await redis.xrange("hits")
+    ((last, _),) = entries
     for name in ("b", "c"):
         await push(redis, room="site-1", data={"id": name})
-        ((_, ((last, _),)),) = await redis.xread({"hits": last}, block=120_000)
+        found: Any = await redis.xread({"hits": last}, block=120_000)
+        ((_, ((last, _),)),) = found
     async with browsers(servers, "site-1") as heard:
         past = [{"id": name} for name in "abc"]
         assert await events(heard) == [["joined", past]] * PER_CLIENT

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from testing.redis_server import RedisServer, free_port
+from testing.ports import free_port
+from testing.redis_server import RedisServer
 from testing.relay_process import environment, relay, worker, write_config
 
 
@@ -80,7 +81,7 @@ async def test_a_pause_imports_neither_engine_nor_tables_nor_unused_adapters(
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": {"type": "webhook"}})
     modules = await imports_of("pause", "hook", "-c", str(config))
-    assert await redis.hget("relay:{hook}:control", "paused")  # type: ignore[misc]
+    assert await redis.hget("relay:{hook}:control", "paused")
     assert not loaded(modules, *ENGINE, *CRYPTO, "rich")
     adapters = {module for module in loaded(modules, "providers") if "._" not in module}
     assert adapters == {"providers", "providers.webhook"}

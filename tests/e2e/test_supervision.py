@@ -15,8 +15,9 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
+from testing.ports import free_port
 from testing.receiver import Receiver
-from testing.redis_server import RedisServer, free_port
+from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, Worker, environment, relay, worker, write_config
 from tests.e2e.conftest import webhook
 

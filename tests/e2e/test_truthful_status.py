@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from testing.ports import free_port
 from testing.receiver import Receiver
-from testing.redis_server import RedisServer, free_port
+from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
 from tests.e2e.conftest import webhook
 from tests.e2e.test_admin import get

@@ -16,8 +16,9 @@ from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from testing import adapter
+from testing.ports import free_port
 from testing.receiver import Receiver
-from testing.redis_server import RedisServer, free_port
+from testing.redis_server import RedisServer
 from testing.relay_process import Worker, environment, relay, worker, write_config
 
 QUEUES = [
@@ -90,7 +91,7 @@ async def test_a_part_that_fails_stops_nothing_else_and_starts_again(
 
         adapter.broken(tmp_path).unlink()
         await receiver.until(21)
-        await redis.blpop(["receipts:bad"], 60)  # type: ignore[misc]
+        await redis.blpop(["receipts:bad"], 60)
         await until(all_are_well)
         running.signal(signal.SIGTERM)
         assert await running.ended() == 0
@@ -149,7 +150,7 @@ async def test_a_reload_that_an_adapter_refuses_keeps_the_old_configuration(
         said = await running.says("the new configuration cannot be used")
         assert "write another option" in said["error"]
         await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
-        assert await redis.blpop(["receipts:a"], 60)  # type: ignore[misc]
+        assert await redis.blpop(["receipts:a"], 60)
 
 
 async def test_a_stop_while_redis_says_nothing_ends_the_process(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ async def test_a_process_whose_event_loop_is_blocked_ends_itself_and_a_frozen_on
     await asyncio.sleep(6)  # longer than a running process may make no progress
     running.signal(signal.SIGCONT)
     await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
-    assert await redis.blpop(["receipts:a"], 120)  # type: ignore[misc]
+    assert await redis.blpop(["receipts:a"], 120)
     await redis.rpush("notifications", '{"payload": {"do": "block"}}')
     assert await running.ended() == 70
     (said,) = [line for line in running.lines if "no progress" in str(line["event"])]

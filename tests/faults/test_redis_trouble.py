@@ -94,7 +94,7 @@ async def run_out_of_memory(scene: Scene) -> None:
 
 async def be_busy(scene: Scene) -> None:
     await scene.redis.config_set("lua-time-limit", 10)
-    busy = asyncio.create_task(scene.redis.eval(ENDLESS_SCRIPT, 0))
+    busy = asyncio.ensure_future(scene.redis.eval(ENDLESS_SCRIPT, 0))
     await lasts(0.7)
     async with Redis.from_url(scene.server.url) as other:
         await other.script_kill()

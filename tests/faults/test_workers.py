@@ -119,7 +119,7 @@ async def test_an_element_that_kills_three_workers_is_a_dead_letter_and_the_othe
     config = write_config(tmp_path, redis_server.url, providers)
     deadly = json.dumps({"id": "deadly", "payload": {}})
     await redis.rpush("notifications", message(0), deadly, message(1), message(2))
-    codes = []
+    codes: list[int] = []
     while -signal.SIGKILL in codes[-1:] or len(codes) == 0:
         assert len(codes) < 6, "the element kills each worker"
         codes.append((await relay("run", "-c", str(config), "--until-empty", **installed)).code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -17,7 +17,9 @@ from redis.asyncio import Redis
 
 from relay.engine.policy import Policy
 from relay.outcome import Delivered, Outcome, Retry, Unauthorised, Unregistered
-from relay.store.lane import Claim, Lane, Settled
+from relay.settings.options import ProviderOptions
+from relay.store.codec import Settled
+from relay.store.lane import Claim, Lane
 from relay.store.overview import read_lane
 from testing.builders import a_lane, a_message, options
 from testing.clock import set_clock, settable_clock
@@ -107,7 +109,7 @@ class Scene:
         return (await read_lane(self.redis, "relay", "test", [], self.now)).state
 
 
-def lane_options(**fields: object):
+def lane_options(**fields: object) -> ProviderOptions:
     return options(**{"breaker": {"failures": 20, "cooldown": COOLDOWN}, **fields})
 
 
@@ -214,7 +216,7 @@ def test_wrong_credentials_spend_no_message(
 
 
 @pytest.fixture
-async def scene(redis: Redis):
+async def scene(redis: Redis) -> AsyncIterator[Scene]:
     with settable_clock():
         yield await a_scene(redis, most=1)
 

@@ -15,6 +15,7 @@ from relay.message import Message
 from relay.outcome import (
     Delivered,
     Isolate,
+    Outcome,
     Postponed,
     Rejected,
     Retry,
@@ -22,7 +23,9 @@ from relay.outcome import (
     Unauthorised,
     Unregistered,
 )
+from relay.settings.values import Rate, parse_rate
 from relay.store import dead
+from relay.store.codec import Settled
 from relay.store.lane import Claim, Hold, Lane, Malformed
 from relay.store.overview import read_lane
 from relay.store.settlement import DeliveredOne, RetryLater
@@ -33,7 +36,7 @@ from testing.script_text import changed_script
 HOUR = 3600.0
 
 
-async def settle(lane: Lane, claims: list[Claim], outcome: object, **fields: object):
+async def settle(lane: Lane, claims: list[Claim], outcome: Outcome, **fields: Any) -> Settled:
     """Settle all claims by one outcome, as the dispatcher would."""
     policy = Policy(options(**fields))
     settlements = [policy.settle(claim, outcome) for claim in claims]
@@ -138,9 +141,7 @@ async def test_all_of_several_rates_hold(redis: Redis) -> None:
     assert len((await lane.claim(100)).claims) == 1
 
 
-def _rates(*texts_: str):
-    from relay.settings.values import parse_rate
-
+def _rates(*texts_: str) -> tuple[Rate, ...]:
     return tuple(parse_rate(text) for text in texts_)
 
 
@@ -235,7 +236,8 @@ async def test_a_share_of_failures_opens_the_breaker_though_never_many_in_a_row(
     assert settled.state == ""
     await lane.enqueue([plain_message("last")])
     settled = await settle(lane, list((await lane.claim(1)).claims), Retry("503"), breaker={"failures": 5})
-    assert (settled.state, settled.hold) == ("open", pytest.approx(60, abs=1))
+    assert settled.state == "open"
+    assert settled.hold == pytest.approx(60, abs=1)
     status = await read_lane(redis, "relay", "test", ["w1"], time.time())
     assert status.why == "6 of 11 deliveries failed: 503"
     await lane.resume()

@@ -183,7 +183,7 @@ UNREADABLE: dict[str, dict[bytes, bytes]] = {
 async def test_an_entry_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(redis: Client) -> None:
     lane, outbox = a_lane(redis, unregistered_share=0.0), Outbox(redis, "relay", "test")
     for number, fields in enumerate(UNREADABLE.values()):
-        await redis.xadd(outbox.key, fields)  # type: ignore[arg-type]
+        await redis.xadd(outbox.key, fields)
         await deliver(lane, range(10 * number, 10 * number + 10))
     await asyncio.gather(*(forward_all(a_forwarder(redis)) for _ in range(2)))
     assert await arrived(redis) == expected(range(10 * len(UNREADABLE)))
@@ -312,7 +312,7 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
                 await asyncio.sleep(0.01)
             await other.enqueue([a_message("m1", reply_to=LISTS[1])])
             (claim,) = (await other.claim(1)).claims
-            await other.settle([(claim.ticket, claim.fence, "d", 1)])
+            await other.settle([DeliveredOne(claim.ticket, claim.fence, 1)])
             forwarder.call("other")
             while not await redis.llen(LISTS[1]):
                 await asyncio.sleep(0.01)
@@ -333,11 +333,10 @@ async def test_feedback_comes_once(redis: Client) -> None:
         entries = [policy.settle(claim, end) for claim, end in zip(claims, gone, strict=True)]
         await lane.settle(entries)
     await asyncio.gather(*(forward_all(a_forwarder(redis)) for _ in range(3)))
-    entries = await redis.xrange("relay:feedback")
-    assert [fields[b"target"].decode() for _, fields in entries] == [f"token-m{n}" for n in range(150)]
+    feedback = await redis.xrange("relay:feedback")
+    assert [fields[b"target"].decode() for _, fields in feedback] == [f"token-m{n}" for n in range(150)]
 
 
-STEPS = ("read", "forward", "forward", "forget", "die")
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("deliver"), st.integers(1, 7)),

@@ -23,9 +23,9 @@ from relay.settings.values import Secret
 from relay.store.findings import Level
 from relay.store.preflight import examine
 from relay.store.registry import Names, register
-from testing.redis_cluster import free_port_with_bus
+from testing.ports import free_port, free_port_with_bus
 from testing.redis_sentinel import SentinelServer
-from testing.redis_server import RedisServer, free_port
+from testing.redis_server import RedisServer
 from tests.conftest import BINARIES
 
 BINARY = BINARIES[max(BINARIES)]

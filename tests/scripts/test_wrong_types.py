@@ -86,7 +86,7 @@ class Scene:
                 plain_message("due"),
             ]
         )
-        ticket = await self.redis.rpop(lane.keys.part("ready:normal"))
+        ticket: Any = await self.redis.rpop(lane.keys.part("ready:normal"))
         await self.redis.zadd(lane.keys.part("due"), {ticket: 1})
         self.claimed = await lane.claim(6)
         self.dead = [entry.decode() for entry, _ in await self.redis.xrange(lane.keys.part("dead"))]
@@ -97,7 +97,8 @@ class Scene:
         await self.lane.release()
         delivered = Counter[str]()
         for _ in range(30):
-            for ticket in await self.redis.zrange(self.lane.keys.part("due"), 0, -1):
+            due: list[Any] = await self.redis.zrange(self.lane.keys.part("due"), 0, -1)
+            for ticket in due:
                 await self.redis.zadd(self.lane.keys.part("due"), {ticket: 1})
             claimed = await self.lane.claim(50)
             for expansion in claimed.expansions:
@@ -290,7 +291,7 @@ async def _play_queue(redis: Redis, spoiled: str, kind: str) -> list[bytes]:
     if batch.elements[0] in await redis.lrange(keys.processing("w1"), 0, -1):
         await queue.fetch(done, most=2)  # the first answer was an error
     await queue.requeue()
-    found = [*handled, *await redis.lrange("q", 0, -1), *await redis.lrange(keys.staged, 0, -1)]
+    found: list[Any] = [*handled, *await redis.lrange("q", 0, -1), *await redis.lrange(keys.staged, 0, -1)]
     found += await redis.lrange(keys.deferred_for("slow"), 0, -1)
     found += await redis.lrange(keys.processing("w1"), 0, -1)
     return found + [fields[b"raw"] for _, fields in await redis.xrange(keys.rejected)]

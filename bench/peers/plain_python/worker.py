@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from typing import Any
 
 import aiohttp
 import uvloop
@@ -36,7 +37,8 @@ async def main() -> None:
     async with aiohttp.ClientSession(connector=connector) as session:
         while True:
             await free.acquire()
-            _, element = await redis.blpop(["bench"], 0)
+            popped: Any = await redis.blpop(["bench"], 0)
+            _, element = popped
             task = asyncio.create_task(push(session, element, free))
             running.add(task)
             task.add_done_callback(running.discard)

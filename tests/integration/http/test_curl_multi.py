@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux", reason="one drive
 @pytest.fixture(params=["epoll", "the library's"])
 async def multi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Multi]:
     if request.param != "epoll":
-        monkeypatch.delattr(curl_multi.select, "epoll")
+        monkeypatch.delattr("select.epoll")
     multi = open_multi()
     assert isinstance(multi, curl_multi._EpollMulti) == (request.param == "epoll")
     yield multi

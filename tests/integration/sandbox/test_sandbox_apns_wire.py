@@ -364,4 +364,5 @@ async def test_an_independent_client_understands_the_sandbox_s_refusals(
     sandbox.fault_injector.order(Faults(unregistered=1.0))
     gone = await foreign.send_notification(aioapns.NotificationRequest(DEVICE, {"aps": {}}))
     assert (gone.status, gone.description) == ("410", "Unregistered")
+    assert gone.timestamp is not None
     assert abs(gone.timestamp / 1000 - time.time()) < 60

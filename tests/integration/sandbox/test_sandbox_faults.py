@@ -184,9 +184,9 @@ def test_shares_and_latencies_have_one_meaning() -> None:
     for wrong in ("101%", "-1", "many", "nan", "%", True):
         with pytest.raises(ValidationError, match="is not a share"):
             Faults(fail=wrong)
-    for wrong in ("9-1", "-1", "fast", "1-2-3", [1, 2]):
+    for latency in ("9-1", "-1", "fast", "1-2-3", [1, 2]):
         with pytest.raises(ValidationError):
-            Faults(latency=wrong)
+            Faults(latency=latency)
 
 
 PAGES = Path(__file__).parents[3] / "docs/providers"

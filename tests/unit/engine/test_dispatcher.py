@@ -22,7 +22,7 @@ from relay.message.fan_out import split
 from relay.outcome import Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.store import dead
 from relay.store.codec import Settled
-from relay.store.lane import Hold, Lane
+from relay.store.lane import Claimed, Hold, Lane
 from relay.store.overview import read_lane
 from relay.store.settlement import Settlement
 from testing.builders import a_lane, a_message, options, plain_message
@@ -87,7 +87,7 @@ def note_arrivals(provider: FakeProvider) -> list[float]:
 
 async def eventually(read: Callable[[], object], value: object) -> None:
     async with asyncio.timeout(120):
-        while (await read()) != value:  # type: ignore[misc]
+        while (await read()) != value:
             await asyncio.sleep(0.005)
 
 
@@ -254,9 +254,8 @@ async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) ->
     await lane.enqueue([plain_message(str(number)) for number in range(10)])
     async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
         await provider.until(lambda: provider.in_flight == 10)
-        tickets = await redis.hkeys(lane.keys.inflight("w1"))  # type: ignore[misc]
-        poison = sorted(int(ticket) for ticket in tickets)[4]
-        poison = next(ticket.decode() for ticket in tickets if int(ticket) == poison)
+        tickets = await redis.hkeys(lane.keys.inflight("w1"))
+        poison = sorted((ticket.decode() for ticket in tickets), key=int)[4]
         provider.gate.set()
         await emptied(lane)
     assert sorted(set(provider.messages)) == [str(number) for number in range(10)]
@@ -268,11 +267,11 @@ async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) ->
     [
         None,
         "delivered",
-        Rejected(None),  # type: ignore[arg-type]
-        Rejected("400", status="400"),  # type: ignore[arg-type]
+        Rejected(None),
+        Rejected("400", status="400"),
         Rejected("400", status=10**30),
-        Rejected("400", body="text"),  # type: ignore[arg-type]
-        Retry("503", after="30"),  # type: ignore[arg-type]
+        Rejected("400", body="text"),
+        Retry("503", after="30"),
         Retry("503", after=float("nan")),
         Unregistered("\udcff"),
         Isolate("a batch of one"),
@@ -474,7 +473,7 @@ async def test_a_claim_whose_answer_was_lost_is_handed_back(redis: Redis) -> Non
     await lane.enqueue([plain_message("a"), plain_message("b")])
     claim, calls = lane.claim, 0
 
-    async def lossy(wanted: int):
+    async def lossy(wanted: int) -> Claimed:
         nonlocal calls
         calls += 1
         claimed = await claim(wanted)
@@ -496,12 +495,12 @@ async def test_settling_goes_on_until_redis_is_back(redis: Redis) -> None:
     await lane.enqueue([plain_message("a")])
     settle, calls = lane.settle, 0
 
-    async def flaky(*arguments):
+    async def flaky(settlements: Sequence[Settlement], hold: Hold | None = None) -> Settled:
         nonlocal calls
         calls += 1
         if calls < 3:
             raise StoreError("away")
-        return await settle(*arguments)
+        return await settle(settlements, hold)
 
     lane.settle = flaky  # type: ignore[method-assign]
     async with serving(lane, provider):
@@ -542,5 +541,5 @@ async def test_what_was_claimed_before_the_lease_was_lost_is_not_sent(redis: Red
     task.cancel()
     await asyncio.wait([task])
     assert provider.messages == ["0", "1"]
-    claimed = int(await redis.hget(lane.keys.part("control"), "claimed"))  # type: ignore[misc,arg-type]
+    claimed = int(await redis.hget(lane.keys.part("control"), "claimed"))
     assert claimed == 3, "the second one was handed back first"

@@ -26,7 +26,7 @@ OURS = machine()
 
 def a_profile(worker: str, **fields: object) -> Profile:
     known = {"host": "h", "machine": "", "pid": 1, "version": "1", "started": 0.0}
-    return Profile(worker, **{**known, "lanes": ("test",), "queues": ("q",), **fields})  # type: ignore[arg-type]
+    return Profile(worker, **{**known, "lanes": ("test",), "queues": ("q",), **fields})
 
 
 def a_member(worker: str, beat: float) -> Member:

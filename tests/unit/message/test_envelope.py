@@ -22,7 +22,7 @@ def envelope(**fields: Any) -> bytes:
     return json.dumps({"payload": {"channel": "site-1"}, **fields}).encode()
 
 
-def parse(**fields: Any):
+def parse(**fields: Any) -> Any:
     return parse_envelope(envelope(**fields), "notifications", NOW)[1]
 
 

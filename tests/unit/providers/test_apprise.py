@@ -41,7 +41,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 @asynccontextmanager
 async def an_apprise(url: str, name: str = "ops", **options: Any) -> AsyncIterator[Apprise]:
     adapter = Apprise(name, AppriseOptions(type="apprise", url=url, **options))
-    await adapter.start(None)  # type: ignore[arg-type]
+    await adapter.start(None)
     try:
         yield adapter
     finally:

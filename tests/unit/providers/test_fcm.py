@@ -404,7 +404,7 @@ async def test_a_token_is_renewed_early_and_the_old_one_serves_while_google_is_d
     )
 
     async def fetch() -> tuple[str, float]:
-        found = answers.pop(0)
+        found: Any = answers.pop(0)
         if isinstance(found, Exception):
             raise found
         return found

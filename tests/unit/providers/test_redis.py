@@ -76,7 +76,7 @@ async def listening(redis: Redis, *patterns: str) -> AsyncIterator[PubSub]:
 
 async def heard(subscriber: PubSub, count: int) -> list[tuple[bytes, bytes]]:
     """The next so many messages: channel and content."""
-    found = []
+    found: list[tuple[bytes, bytes]] = []
     async with asyncio.timeout(120):
         while len(found) < count:
             message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=120)
@@ -409,7 +409,8 @@ def test_answers_become_outcomes(answer: Answer, expected: Outcome | type[Outcom
     result = outcome(answer)
     if isinstance(expected, type):
         assert isinstance(answer, Refused)
-        assert result == expected(answer.text, body=answer.text.encode())
+        expects: Any = expected
+        assert result == expects(answer.text, body=answer.text.encode())
     else:
         assert result == expected
 

@@ -60,7 +60,10 @@ CASES = st.fixed_dictionaries(
         "args": st.lists(VALUES, max_size=3),
     }
 )
-PLAIN = {"key": None, "namespace": None, "rooms": [], "except": [], "flags": {}, "event": "hit", "args": []}
+PLAIN: dict[str, Any] = {
+    **{"key": None, "namespace": None, "rooms": [], "except": []},
+    **{"flags": {}, "event": "hit", "args": []},
+}
 
 
 @pytest.fixture(scope="module")

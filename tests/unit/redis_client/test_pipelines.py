@@ -115,7 +115,7 @@ async def test_pipelines_that_are_under_way_at_once_do_not_mix(redis_server: Red
     async with linked(redis_server.url) as link:
         found = await asyncio.gather(*(echo(link, number) for number in range(50)))
     expected = [[f"{number}-{place}".encode()] * 2 for number in range(50) for place in range(20)]
-    assert [list(answer.replies) for answers in found for answer in answers] == expected  # type: ignore[union-attr]
+    assert [list(answer.replies) for answers in found for answer in answers] == expected
 
 
 async def test_an_abandoned_run_leaves_the_connection_fit_for_use(
@@ -263,15 +263,17 @@ async def test_streams_and_channels_of_any_slots_and_listeners_at_any_node(
         async with linked(cluster.url) as link:
             assert kinds(await link.run(transactions)) == [Replied] * 61
         for pubsub in heard:
-            found = set()
+            found: set[bytes] = set()
             async with asyncio.timeout(120):
                 while len(found) < 61:
                     if message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=120):
                         found.add(message["channel"])
         assert [await client.xlen(name) for name in names] == [1] * 60
     finally:
-        for one in (*heard, *subscribers):
-            await one.aclose()
+        for pubsub in heard:
+            await pubsub.aclose()
+        for subscriber in subscribers:
+            await subscriber.aclose()
 
 
 async def test_a_slot_that_has_moved_is_followed_at_once(cluster: Cluster, client: RedisCluster) -> None:
@@ -280,8 +282,8 @@ async def test_a_slot_that_has_moved_is_followed_at_once(cluster: Cluster, clien
         slot = client.keyslot("moving")
         source, target = ends(cluster, client, "moving")
         target_id = await on(target, "CLUSTER", "MYID")
-        for node in (target, source):
-            await on(node, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        for port in (target, source):
+            await on(port, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
         try:
             async with asyncio.timeout(120):
                 # The nodes may be of two minds for a moment; what is refused has not run.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from relay.errors import ConfigError
 from relay.settings.load import load
 from relay.settings.options import ProviderOptions
+from tests.unit.settings.conftest import Problems
 
 # One provider in lines 4 to 9; %s are further options at line 10, column 5.
 HEAD = """\
@@ -68,7 +70,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize(("option", "line"), OPTIONS.items())
-def test_a_wrong_option_of_a_provider(problems, option: str, line: str) -> None:
+def test_a_wrong_option_of_a_provider(problems: Problems, option: str, line: str) -> None:
     assert problems(f"{HEAD}    {option}\n") == [f"relay.yaml:{line}"]
 
 
@@ -100,7 +102,7 @@ TOP = {
 
 
 @pytest.mark.parametrize(("section", "line"), TOP.items())
-def test_a_wrong_section(problems, section: str, line: str) -> None:
+def test_a_wrong_section(problems: Problems, section: str, line: str) -> None:
     assert problems(f"{HEAD}{section}\n") == [f"relay.yaml:{line}"]
 
 
@@ -124,7 +126,7 @@ QUEUES = {
 
 
 @pytest.mark.parametrize(("queues", "line"), QUEUES.items())
-def test_a_wrong_queue(problems, queues: str, line: str) -> None:
+def test_a_wrong_queue(problems: Problems, queues: str, line: str) -> None:
     assert problems(f"{PROVIDERS}queues:\n{queues}\n") == [f"relay.yaml:{line}"]
 
 
@@ -146,7 +148,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("providers", "line"), KINDS.items())
-def test_a_wrong_provider(problems, providers: str, line: str) -> None:
+def test_a_wrong_provider(problems: Problems, providers: str, line: str) -> None:
     assert problems(f"queues: [{{name: a}}]\nproviders: {providers}\n") == [f"relay.yaml:{line}"]
 
 
@@ -173,11 +175,11 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize(("text", "line"), DOCUMENTS.items(), ids=range(len(DOCUMENTS)))
-def test_a_document_that_is_none(problems, text: str, line: str) -> None:
+def test_a_document_that_is_none(problems: Problems, text: str, line: str) -> None:
     assert problems(text) == [f"relay.yaml:{line}"]
 
 
-def test_a_bomb_of_aliases_is_refused(problems) -> None:
+def test_a_bomb_of_aliases_is_refused(problems: Problems) -> None:
     levels = ["&a0 [1]"] + [f"&a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)]
     assert problems(f"x: [{', '.join(levels)}]") == [
         "relay.yaml:1:5: more than 100000 values, those that aliases repeat included"
@@ -192,13 +194,13 @@ def test_a_bomb_of_aliases_is_refused(problems) -> None:
         "!!python/object:os.x {a: 1}",
     ],
 )
-def test_a_tag_that_would_make_objects_makes_none(problems, value: str) -> None:
+def test_a_tag_that_would_make_objects_makes_none(problems: Problems, value: str) -> None:
     tag = value.split(maxsplit=1)[0]
     (line,) = [line for line in problems(f"log: {value}\n") if "tag" in line]
     assert line == f"relay.yaml:1:6: log: the tag {tag} is not allowed; quote a text that begins with `!`"
 
 
-def test_all_problems_come_at_once_in_the_order_of_the_file(problems) -> None:
+def test_all_problems_come_at_once_in_the_order_of_the_file(problems: Problems) -> None:
     text = """\
 redis: {prefix: "a b"}
 queues:
@@ -224,14 +226,14 @@ log: {level: loud}
     ]
 
 
-def test_a_missing_secret_names_both_ways_to_give_it(problems) -> None:
+def test_a_missing_secret_names_both_ways_to_give_it(problems: Problems) -> None:
     text = "queues: [{name: a}]\nproviders:\n  p: {type: pusher, app_id: a, key: b}\n"
     assert problems(text) == [
         "relay.yaml:3:6: providers.p: the key `secret` or `secret_file` is missing: Signs every request."
     ]
 
 
-def test_queues_and_providers_are_required(problems) -> None:
+def test_queues_and_providers_are_required(problems: Problems) -> None:
     assert problems("log: {}") == [
         "relay.yaml:1:1: the key `providers` is missing: "
         "Where messages go, by a name of your choice; `type` picks the adapter.",
@@ -239,12 +241,12 @@ def test_queues_and_providers_are_required(problems) -> None:
     ]
 
 
-def test_what_an_alias_repeats_is_said_once(problems) -> None:
+def test_what_an_alias_repeats_is_said_once(problems: Problems) -> None:
     text = "queues: [{name: a}]\nproviders:\n  a: &a {type: webhook, timeout: x}\n  b: *a\n  c: {<<: *a}\n"
     assert problems(text) == [f'relay.yaml:3:34: providers.a.timeout: "x" {DURATION}']
 
 
-def test_a_message_is_one_line_of_printable_text(problems) -> None:
+def test_a_message_is_one_line_of_printable_text(problems: Problems) -> None:
     text = f'{HEAD}    rate: "a\\n\\e[31m{"b" * 200}"\n'
     (line,) = problems(text)
     assert line.isprintable()
@@ -277,7 +279,7 @@ def too_large(tmp_path: Path) -> Path:
     ],
 )
 def test_a_file_that_cannot_be_read(
-    tmp_path: Path, adapters: dict[str, type[ProviderOptions]], make, line: str
+    tmp_path: Path, adapters: dict[str, type[ProviderOptions]], make: Callable[[Path], Path], line: str
 ) -> None:
     path = make(tmp_path)
     with pytest.raises(ConfigError) as caught:
@@ -285,7 +287,7 @@ def test_a_file_that_cannot_be_read(
     assert caught.value.problems == (f"{path}{line}",)
 
 
-def test_a_queue_admits_configured_providers_only(problems) -> None:
+def test_a_queue_admits_configured_providers_only(problems: Problems) -> None:
     text = (
         "queues: [{name: a, provider: hooks, providers: [hooks, hoks]}, {name: b, providers: other}, "
         '{name: c, providers: "*"}]\nproviders: {hooks: {type: webhook}}\n'

@@ -28,6 +28,7 @@ from relay.settings.load import load, loads
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
 from relay.settings.values import Rate
+from tests.unit.settings.conftest import Problems, Read
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 
@@ -111,7 +112,11 @@ def test_the_keys_that_the_example_comments_out_are_right_too(
 
 def test_the_push_services_that_the_example_comments_out_are_right_too(tmp_path: Path) -> None:
     """With the files that it names, as their makers give them."""
-    models = {"fcm": FcmOptions, "apns": ApnsOptions, "webpush": WebPushOptions}
+    models: dict[str, type[ProviderOptions]] = {
+        "fcm": FcmOptions,
+        "apns": ApnsOptions,
+        "webpush": WebPushOptions,
+    }
     text = EXAMPLE.read_text()
     block = text[text.index("  # fcm:") : text.index("\nadmin:")]
     active = re.sub(r"^  # ", "  ", block, flags=re.MULTILINE)
@@ -138,7 +143,7 @@ def test_the_push_services_that_the_example_comments_out_are_right_too(tmp_path:
                 assert getattr(found.providers[name], key) == default, key
 
 
-def test_the_file_of_the_contract(read) -> None:
+def test_the_file_of_the_contract(read: Read) -> None:
     found = read(
         """
 redis:
@@ -182,7 +187,7 @@ log: {level: info, format: auto}
     assert found.path == Path("relay.yaml")
 
 
-def test_anchors_and_merge_keys_share_options(read) -> None:
+def test_anchors_and_merge_keys_share_options(read: Read) -> None:
     found = read(
         """
 queues: [{name: a}]
@@ -197,18 +202,18 @@ providers:
 
 
 @pytest.mark.parametrize("listen", ["", "''", "~", "off", "${LISTEN:-}"])
-def test_the_admin_server_can_be_off(read, listen: str) -> None:
+def test_the_admin_server_can_be_off(read: Read, listen: str) -> None:
     found = read(f"queues: [{{name: a}}]\nproviders: {{a: {{type: webhook}}}}\nadmin:\n  listen: {listen}\n")
     assert found.admin.address is None
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:9464", "'[::1]:9464'", "127.9.9.9:1"])
-def test_loopback_needs_no_token(read, listen: str) -> None:
+def test_loopback_needs_no_token(read: Read, listen: str) -> None:
     assert read(f"queues: [{{name: a}}]\nproviders: {{a: {{type: webhook}}}}\nadmin: {{listen: {listen}}}\n")
 
 
 @pytest.mark.parametrize("prefix", ["", "\ufeff", "%YAML 1.1\n---\n"])
-def test_what_may_come_before_the_first_key(problems, prefix: str) -> None:
+def test_what_may_come_before_the_first_key(problems: Problems, prefix: str) -> None:
     (line,) = problems(f"{prefix}queues: [{{name: a}}]\nproviders: {{a: {{type: webhook}}}}\nx: 1\n")
     assert line.startswith(f"relay.yaml:{3 + prefix.count(chr(10))}:1: x: unknown key")
 
@@ -264,7 +269,7 @@ def test_any_text_gives_settings_or_a_config_error(text: str) -> None:
     adapters = {"webhook": ProviderOptions}
     try:
         loads(text, "relay.yaml", adapters, {"A": "a"})
-        lines = ()
+        lines: tuple[str, ...] = ()
     except ConfigError as error:
         lines = error.problems or ("no problem at all",)
     for line in lines:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from relay.text import mask_url
-from tests.unit.settings.conftest import Problems
+from tests.unit.settings.conftest import Problems, Read
 
 HEAD = "queues: [{name: a}]\nproviders:\n  p:\n    type: webhook\n"
 
@@ -25,34 +26,40 @@ def config(tmp_path: Path) -> str:
     return str(tmp_path / "relay.yaml")
 
 
-def test_a_secret_is_read_from_a_file_beside_the_configuration(read, config: str) -> None:
-    options = read(f"{HEAD}    secret_file: one\n", config).providers["p"]
+def test_a_secret_is_read_from_a_file_beside_the_configuration(read: Read, config: str) -> None:
+    options: Any = read(f"{HEAD}    secret_file: one\n", config).providers["p"]
     assert options.secret.get_secret_value() == "whsec_hunter2"
 
 
-def test_a_path_may_be_absolute_and_come_from_the_environment(read, config: str, tmp_path: Path) -> None:
+def test_a_path_may_be_absolute_and_come_from_the_environment(
+    read: Read, config: str, tmp_path: Path
+) -> None:
     text = f"{HEAD}    secret_file: ${{SECRET_FILE}}\n"
-    options = read(text, config, SECRET_FILE=str(tmp_path / "one")).providers["p"]
+    options: Any = read(text, config, SECRET_FILE=str(tmp_path / "one")).providers["p"]
     assert options.secret.get_secret_value() == "whsec_hunter2"
 
 
-def test_a_list_of_secrets_is_read_one_from_each_line(read, config: str) -> None:
-    options = read(f"{HEAD}    secrets_file: many\n", config).providers["p"]
+def test_a_list_of_secrets_is_read_one_from_each_line(read: Read, config: str) -> None:
+    options: Any = read(f"{HEAD}    secrets_file: many\n", config).providers["p"]
     assert [secret.get_secret_value() for secret in options.secrets] == ["hunter2", "hunter3"]
 
 
-def test_the_url_of_redis_and_the_admin_token_have_files_too(read, config: str) -> None:
+def test_the_url_of_redis_and_the_admin_token_have_files_too(read: Read, config: str) -> None:
     text = f"{HEAD}redis: {{url_file: url}}\nadmin: {{listen: '0.0.0.0:1', token_file: one}}\n"
     settings = read(text, config)
     assert settings.redis.url.get_secret_value() == "redis://:hunter2@host/0"
     assert settings.admin.token is not None
 
 
-def test_an_empty_secret_gives_way_to_its_file_and_an_empty_path_to_the_secret(read, config: str) -> None:
+def test_an_empty_secret_gives_way_to_its_file_and_an_empty_path_to_the_secret(
+    read: Read, config: str
+) -> None:
     text = f"{HEAD}    secret: ${{SECRET:-}}\n    secret_file: ${{SECRET_FILE:-}}\n"
-    assert read(text, config).providers["p"].secret is None
+    empty: Any = read(text, config).providers["p"]
+    assert empty.secret is None
     for env in ({"SECRET_FILE": "one"}, {"SECRET": "whsec_hunter2"}):
-        assert read(text, config, **env).providers["p"].secret.get_secret_value() == "whsec_hunter2"
+        options: Any = read(text, config, **env).providers["p"]
+        assert options.secret.get_secret_value() == "whsec_hunter2"
 
 
 WRONG = {
@@ -70,7 +77,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "line"), WRONG.items())
-def test_a_file_that_gives_no_secret(problems, monkeypatch, config: str, text: str, line: str) -> None:
+def test_a_file_that_gives_no_secret(
+    problems: Problems, monkeypatch: pytest.MonkeyPatch, config: str, text: str, line: str
+) -> None:
     monkeypatch.chdir(Path(config).parent)  # so that paths are short enough to be shown in full
     assert problems(f"{HEAD}    {text}\n") == [f"relay.yaml:{line}"]
 
@@ -104,7 +113,7 @@ LEAKS = [
 
 
 @pytest.mark.parametrize("text", LEAKS)
-def test_an_error_never_shows_a_secret(problems, text: str) -> None:
+def test_an_error_never_shows_a_secret(problems: Problems, text: str) -> None:
     lines = problems(f"{HEAD}    {text}\n")
     assert lines
     assert "hunter2" not in "\n".join(lines)
@@ -117,13 +126,13 @@ REDIS = [
 
 
 @pytest.mark.parametrize("url", REDIS)
-def test_an_error_never_shows_the_password_of_redis(problems, url: str) -> None:
+def test_an_error_never_shows_the_password_of_redis(problems: Problems, url: str) -> None:
     lines = problems(f"{HEAD}redis: {{url: '{url}'}}\n")
     assert lines[0].startswith("relay.yaml:5:14: redis.url: ")
     assert "hunter2" not in lines[0]
 
 
-def test_settings_never_show_a_secret(read) -> None:
+def test_settings_never_show_a_secret(read: Read) -> None:
     text = f"{HEAD}    secret: whsec_hunter2\n    secrets: [hunter2]\n"
     text += "redis: {url: 'redis://:hunter2@h'}\nadmin: {token: hunter2-hunter2}\n"
     settings = read(text)
@@ -147,7 +156,7 @@ def test_settings_never_show_a_secret(read) -> None:
         ("rediss+sentinel://h1/N", "rediss+sentinel://h1/N"),
     ],
 )  # fmt: skip
-def test_the_url_of_redis_can_be_shown_without_its_password(read, url: str, safe: str) -> None:
+def test_the_url_of_redis_can_be_shown_without_its_password(read: Read, url: str, safe: str) -> None:
     settings = read(f"{HEAD}redis: {{url: '{url}'}}\n")
     assert settings.redis.url.get_secret_value() == url
     assert settings.redis.safe_url == safe
