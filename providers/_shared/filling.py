@@ -106,13 +106,15 @@ class Values:
 
 
 def _as_json(default: str) -> bytes:
-    """A default that is a number, true, false, null or an array stays so; anything else is a text."""
+    """A default that is a number, true, false, null, an array or {} stays so; anything else is a text."""
     try:
         value = msgspec.json.decode(default)
     except (msgspec.DecodeError, ValueError):
         value = default
     return (
-        default.strip().encode() if isinstance(value, bool | int | float | list | None) else _encode(default)
+        default.strip().encode()
+        if isinstance(value, bool | int | float | list | dict | None)
+        else _encode(default)
     )
 
 

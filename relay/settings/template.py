@@ -43,7 +43,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
 )
 """What a reference may begin with, and what may follow; of a payload, anything."""
 
-_PART = re.compile(r"\$\$\{|\$\{([A-Za-z0-9_.-]*)(?::-([^{}\n]*))?\}|\$\{")
+_PART = re.compile(r"\$\$\{|\$\{([A-Za-z0-9_.-]*)(?::-((?:[^{}\n]|\{\})*))?\}|\$\{")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-_DEFAULT = r"(?::-([^{}\n]*))?"
+_DEFAULT = r"(?::-((?:[^{}\n]|\{\})*))?"  # braces only as an empty object
 _LATER = rf"\$\{{{_NAME}(?:\.[A-Za-z0-9_-]+)+{_DEFAULT}\}}"
 _REFERENCE = re.compile(
     rf"\$\$\{{|(?P<later>{_LATER})|\$\{{(?P<name>{_NAME})(?::-(?P<default>[^{{}}\n]*))?\}}|\$\{{"

@@ -104,6 +104,8 @@ def refused(adapter: Http, payload: Any, **envelope: Any) -> str:
         ("${payload.blocks:-[]}", '{"blocks": null}', "[]"),
         ("${payload.blocks:-[]}", '{"blocks": [{"type": "divider"}]}', '[{"type": "divider"}]'),
         ("${payload.n:-[draft]}", "{}", '"[draft]"'),
+        ("${payload.meta:-{}}", "{}", "{}"),
+        ("n: ${payload.n:-{}}", "{}", '"n: {}"'),
         ('${payload.n:-"0"}', "{}", '"\\"0\\""'),
         ("${payload.n:-0}", '{"n": "x"}', '"x"'),
         ("n: ${payload.n:-none}", '{"n": ""}', '"n: none"'),
@@ -303,8 +305,8 @@ def test_the_environment_is_filled_in_first_and_not_read_again() -> None:
 
 
 def test_flow_mappings_take_references_without_quotes() -> None:
-    text = f"url: {URL}\nbody: {{a: ${{payload.a}}, b: [${{payload.b:-x, y: z}}]}}"
-    assert json.loads(sent(from_yaml(text), {"a": 1}).body) == {"a": 1, "b": ["x, y: z"]}
+    text = f"url: {URL}\nbody: {{a: ${{payload.a}}, b: [${{payload.b:-x, y: z}}], c: ${{payload.c:-{{}}}}}}"
+    assert json.loads(sent(from_yaml(text), {"a": 1}).body) == {"a": 1, "b": ["x, y: z"], "c": {}}
 
 
 @pytest.mark.parametrize(
