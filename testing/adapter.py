@@ -81,7 +81,7 @@ from relay.engine.watchdog import Watchdog
 sabotage(Forwarder, "forward", lambda self, provider: provider == "bad")
 sabotage(Fleet, "calls")
 sabotage(Lane, "claim", lambda self, wanted: self.provider == "bad")
-sabotage(Queue, "take", lambda self, *rest: self.name == "poison")
+sabotage(Queue, "fetch", lambda self, *rest: self.name == "poison")
 sabotage(Recovery, "bury_dead")
 sabotage(Watchdog, "look")
 """
