@@ -35,12 +35,14 @@ class Provider:
     """Refuses bad targets, and everything while the key is wrong."""
 
     valid: bool = True
+    valid_requests: int | None = None
+    """Requests until the key is revoked."""
     requests: list[str] = field(default_factory=list)
 
     def answer(self, text: str) -> Outcome:
         self.requests.append(text)
         target = text.partition("#")[0]
-        if not self.valid:
+        if not self.valid or (self.valid_requests is not None and len(self.requests) > self.valid_requests):
             return Unauthorised("401", target=target)
         match text[:3]:
             case "bad":
@@ -62,7 +64,8 @@ class Scene:
     rng: random.Random
     most: int
     now: float = START
-    in_flight: list[tuple[Lane, Claim]] = field(default_factory=list)
+    in_flight: list[tuple[Lane, Claim, Outcome]] = field(default_factory=list)
+    """The provider decides when a request is sent, and answers in any order."""
     ended: Counter[str] = field(default_factory=Counter)
 
     async def push(self, texts: Iterable[str], priority: str = "normal") -> None:
@@ -74,13 +77,10 @@ class Scene:
         some, self.in_flight = self.in_flight[:number], self.in_flight[number:]
         settled = None
         for lane in self.lanes:
-            mine = [claim for owner, claim in some if owner is lane]
+            mine = [(claim, outcome) for owner, claim, outcome in some if owner is lane]
             if mine:
                 policy = Policy(lane_options())
-                outcomes = [self.provider.answer(claim.message.id) for claim in mine]
-                entries = [
-                    policy.settle(claim, outcome) for claim, outcome in zip(mine, outcomes, strict=True)
-                ]
+                entries = [policy.settle(claim, outcome) for claim, outcome in mine]
                 settled = await lane.settle(entries, None)
         return settled
 
@@ -91,7 +91,9 @@ class Scene:
             wait = 1000.0
             for lane in self.rng.sample(list(self.lanes), len(self.lanes)):
                 claimed = await lane.claim(self.rng.randint(1, self.most))
-                self.in_flight += [(lane, claim) for claim in claimed.claims]
+                self.in_flight += [
+                    (lane, claim, self.provider.answer(claim.message.id)) for claim in claimed.claims
+                ]
                 wait = min(wait, 1000.0 if claimed.wait is None else claimed.wait)
             if self.in_flight:
                 await self.settle(self.rng.randint(1, len(self.in_flight)))
@@ -213,6 +215,53 @@ def test_wrong_credentials_spend_no_message(
                 assert await scene.state() == "running"
 
     asyncio.run(scenario())
+
+
+@settings(max_examples=40)
+@given(
+    number=st.integers(1, 80),
+    valid_requests=st.integers(1, 70),
+    workers=st.integers(1, 3),
+    most=st.sampled_from([2, 8, 64]),
+    seed=st.integers(0, 2**32),
+)
+def test_a_key_that_is_revoked_while_requests_are_under_way_spends_no_message(
+    newest_redis_server: RedisServer, number: int, valid_requests: int, workers: int, most: int, seed: int
+) -> None:
+    async def scenario() -> None:
+        async with Redis.from_url(newest_redis_server.url, protocol=2) as redis:
+            await redis.flushall()
+            with settable_clock():
+                scene = await a_scene(redis, workers=workers, most=most, seed=seed)
+                scene.provider.valid_requests = valid_requests
+                messages = valid_requests + 1 + number
+                await scene.push(f"good{n}#{n}" for n in range(messages))
+                await scene.run(5 * COOLDOWN)
+                assert await scene.state() == "unauthorised"
+                assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+                assert await scene.lanes[0].size() == messages - valid_requests
+                await scene.lanes[0].resume()
+                await scene.run(5 * COOLDOWN)
+                scene.provider.valid_requests = None
+                await scene.run()
+                assert await scene.lanes[0].size() == 0
+                assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+                assert await scene.state() == "running"
+
+    asyncio.run(scenario())
+
+
+async def test_a_resume_with_a_wrong_key_spends_no_message(scene: Scene) -> None:
+    scene.provider.valid = False
+    await scene.push(f"good{number}" for number in range(6))
+    for _ in range(3):
+        await scene.run(2 * COOLDOWN)
+        assert await scene.state() == "unauthorised"
+        await scene.lanes[0].resume()
+    scene.provider.valid = True
+    await scene.run()
+    assert await ends(scene.redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+    assert await scene.lanes[0].size() == 0
 
 
 @pytest.fixture

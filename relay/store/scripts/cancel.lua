@@ -22,5 +22,6 @@ end
 call('HDEL', BODIES, ticket)
 call('HDEL', TRIES, ticket)
 call('ZREM', DUE, ticket)
+call('HDEL', SUSPECTS, ticket)
 count('cancelled', close(ticket, header, 'cancelled', 'taken back', 0, ARGV[2] == '1'))
 return 'cancelled'

@@ -224,14 +224,18 @@ local function load_doubt(call, NOW)
   end
 
   -- Tries a suspect again: the one whose last refusal is the longest ago, so that none is tried twice in a row.
+  -- Returns false if a message is in flight whose answer may decide.
   function doubt.retry()
+    if count_others() > 0 then return false end
     local first
     for _, found in ipairs(suspects(function(fields) return not fields.gone or state == 'unregistered' end)) do
       if not first or found.fields.since < first.fields.since then first = found end
     end
-    if not first then return end
-    call('HDEL', SUSPECTS, first.ticket)
-    retry_suspect(first.ticket, 0, lifo)
+    if first then
+      call('HDEL', SUSPECTS, first.ticket)
+      retry_suspect(first.ticket, 0, lifo)
+    end
+    return true
   end
 
   return doubt
@@ -264,7 +268,7 @@ if state then
 end
 
 if doubt and lengths[1] + lengths[2] + lengths[3] == 0 and not some_fan_out then
-  doubt.retry()
+  doubt.waits = not doubt.retry() and state
   lengths = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
 end
 
@@ -343,7 +347,7 @@ local function next_due()
   local at = first_due
   if not due_is_known then at = first_in(DUE) end
   local of_destination = each and first_in(DESTINATIONS_DUE)
-  local report_at = doubt and doubt.report_at > NOW and doubt.report_at
+  local report_at = doubt and (doubt.report_at > NOW and doubt.report_at or doubt.waits and NOW + TRIAL_POLL / 1000)
   at = math.min(at or math.huge, of_destination or math.huge, report_at or math.huge)
   return at < math.huge and at or nil
 end

@@ -1,4 +1,5 @@
--- Lifts a pause and every hold. Suspects are tried once more, and end by themselves if they are refused again.
+-- Lifts a pause and every hold. Suspects are tried once more: those whose targets are gone end if they are still gone;
+-- of the others, none ends before another message is accepted, because our credentials may still be wrong.
 --
 -- ARGV   1 lifo ('1' or '0')
 -- reply  how many messages are ready
@@ -10,7 +11,8 @@
 
 -- @include check_types
 
-release_suspects(function() return true end, function() return false end, ARGV[1] == '1')
+release_suspects(function() return true end, function() return false end, ARGV[1] == '1',
+                 function(fields) return fields.gone and 1 or 0 end)
 call('HDEL', CONTROL, 'paused', 'state', 'hold', 'reason', 'since', 'retry_after_until', 'throttles', 'failures', 'window',
      'window_failed', 'window_answered', 'doubts', unpack(doubt_fields))
 return count_ready()

@@ -173,6 +173,7 @@ local function load_blame()
     }
     if is_at_fault(doubt, ticket, fields.target, entry[REFUSED_AGAIN]) then
       saw_answer()
+      doubt.decided = true
       return end_suspect(ticket, fields, lifo)
     end
     refusal = {reason = fields.reason, state = entry[REFUSED_STATE]}
@@ -191,6 +192,7 @@ local function load_blame()
   end
 
   doubt = open_doubt()
+  doubt.overlapped = delivered > 0
 end
 if doubts then load_blame() end
 
@@ -305,7 +307,7 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   local until_ms
   local asked = {state = asked_state, wait = tonumber(ARGV[4]), reason = ARGV[5]}
   state, until_ms = update_state(found, seen, asked, policy, doubt and function(state, enter, leave)
-    blame.judge(doubt, state, enter, leave, refusal, policy, lifo, count_ready)
+    blame.judge(doubt, state, enter, leave, refusal, policy, lifo)
   end)
   -- A lane that holds only because nothing else waits tries new messages at once.
   if doubt and doubt.lone and blame.in_doubt(state) then until_ms = NOW end

@@ -74,7 +74,7 @@ local function open_doubt()
     last_claim = tonumber(last_claim or 0), trial = tonumber(trial or 0), refusals = tonumber(refusals or 0),
     accused = accused and cmsgpack.unpack(accused) or {}, gone = gone and cmsgpack.unpack(gone) or none_gone(),
     lone = lone == '1', report_at = tonumber(report_at or 0),
-    refused = false, missing = false, accepted = 0, probed = false, fresh = {},
+    refused = false, missing = false, accepted = 0, overlapped = false, decided = false, probed = false, fresh = {},
   }
 end
 
@@ -116,10 +116,16 @@ local function is_at_fault(doubt, ticket, target, again)
   return again > 0
 end
 
--- The provider accepted a message that this claim handed out.
+-- The provider accepted a message that this claim handed out. If the message was claimed before the refusals, our
+-- credentials may have been revoked since, so their count stays.
 local function accept(doubt, claim, gone_share)
-  doubt.accepted, doubt.fresh = math.max(doubt.accepted, claim), {}
-  doubt.accused, doubt.refusals, doubt.refused, doubt.missing = {}, 0, false, false
+  if claim > (doubt.trial > 0 and doubt.trial or doubt.last_claim) then
+    doubt.accepted, doubt.fresh = math.max(doubt.accepted, claim), {}
+    doubt.accused, doubt.refusals, doubt.refused = {}, 0, false
+  else
+    doubt.overlapped = true
+  end
+  doubt.missing = false
   doubt.gone.delivered = doubt.gone.delivered + 1
   if gone_share >= 1 then doubt.gone = none_gone() end
 end
@@ -149,7 +155,7 @@ local function end_suspect(ticket, fields, lifo)
   if header then close(ticket, header, outcome, fields.reason, fields.attempts, lifo) end
 end
 
--- Puts a suspect back to the head of the lane. `more`: 1 if another message was accepted, else 0.
+-- Puts a suspect back to the head of the lane. `more`: 1 if it may end by itself when it is refused again, else 0.
 local function retry_suspect(ticket, more, lifo)
   local record = call('HGET', BODIES, ticket)
   if not record then return end
@@ -174,33 +180,50 @@ local function suspects(chosen)
   return found
 end
 
--- Ends the chosen suspects for which `ending` is true, and tries the others once more.
-local function release_suspects(chosen, ending, lifo)
+-- Ends the chosen suspects for which `ending` is true, and tries the others once more. `more` as above, 1 if absent.
+local function release_suspects(chosen, ending, lifo, more)
   for _, found in ipairs(suspects(chosen)) do
     call('HDEL', SUSPECTS, found.ticket)
     if ending(found.fields) then
       end_suspect(found.ticket, found.fields, lifo)
     else
-      retry_suspect(found.ticket, 1, lifo)
+      retry_suspect(found.ticket, more and more(found.fields) or 1, lifo)
     end
   end
 end
 
+-- Messages of the lane that are ready or in flight, whichever worker has them: their answers will be evidence.
+local function count_others()
+  local waiting = call('HLEN', SUSPECTS) + call('ZCARD', DUE) + call('ZCARD', BLOCKED) + call('ZCARD', DEFERRED)
+  local moving = call('HLEN', BODIES) - waiting - call('HLEN', FANS)
+  return math.max(moving, call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3]),
+                  call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]))
+end
+
 -- Decides by the evidence of this call; `enter` and `leave` change the state of the lane. `refusal` is the last
 -- one: {reason, state}.
-local function judge(doubt, state, enter, leave, refusal, policy, lifo, count_others)
+local function judge(doubt, state, enter, leave, refusal, policy, lifo)
   -- After a hold, a message that was sent before it is no evidence.
   local held = held_states[state] and not doubt.lone
-  local accepted = doubt.accepted > (held and doubt.trial or 0)
-  if accepted then
+  local others, accepted = count_others(), doubt.accepted > 0
+  if accepted or doubt.overlapped and not held then
     release_suspects(
-      function(_, ticket) return not doubt.fresh[ticket] end,
+      function(fields, ticket) return (accepted or fields.gone) and not doubt.fresh[ticket] end,
       -- If the lane held because of them, their targets may be back.
       function(fields) return fields.gone and state ~= 'unregistered' end, lifo)
   end
+  local refused = suspects(function(fields) return not fields.gone end)
+  if doubt.overlapped and not accepted and not held and others == 0 and #refused == 1 then
+    -- Nothing else can tell more. One message alone may be at fault; several may be refused because our credentials
+    -- have been revoked.
+    release_suspects(function(fields) return not fields.gone end, function() return false end, lifo)
+    others = 1
+  elseif doubt.decided and not held and #refused == 0 then
+    doubt.accused, doubt.refusals, accepted = {}, 0, true
+  end
   local next_state, cooling = verdict({
     state = state, fault = refusal.state, refused = doubt.refused, accused = #doubt.accused,
-    refusals = doubt.refusals, others = count_others() > 0, accepted = accepted,
+    refusals = doubt.refusals, others = others > 0, accepted = accepted,
     missing = doubt.missing, gone = doubt.gone, gone_share = policy.gone_share,
   })
   if cooling then
