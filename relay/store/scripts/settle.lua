@@ -169,11 +169,10 @@ local function load_blame()
     local fields = {
       gone = false, unregistered = entry[REFUSED_UNREGISTERED] == 1, reason = entry[REFUSED_REASON],
       status = entry[REFUSED_STATUS], body = ARGV[entry[REFUSED_BODY]], attempts = entry[REFUSED_ATTEMPTS],
-      target = entry[REFUSED_TARGET], at = 0, id = entry[REFUSED_ID],
+      target = entry[REFUSED_TARGET], at = 0, id = entry[REFUSED_ID], claim = tonumber(entry[FENCING_TOKEN]),
     }
     if is_at_fault(doubt, ticket, fields.target, entry[REFUSED_AGAIN]) then
       saw_answer()
-      doubt.decided = true
       return end_suspect(ticket, fields, lifo)
     end
     refusal = {reason = fields.reason, state = entry[REFUSED_STATE]}
@@ -192,7 +191,7 @@ local function load_blame()
   end
 
   doubt = open_doubt()
-  doubt.overlapped = delivered > 0
+  doubt.overlap.count = doubt.overlap.count + delivered
 end
 if doubts then load_blame() end
 
@@ -213,7 +212,7 @@ for index, entry in ipairs(outcomes) do
     if kind == DELIVERED then
       delivered = delivered + 1
       saw_answer()
-      if doubt then blame.accept(doubt, tonumber(entry[FENCING_TOKEN]), policy.gone_share) end
+      if doubt then blame.accept(doubt, tonumber(entry[FENCING_TOKEN]), ticket, policy.gone_share, lifo) end
       if not held then call('ZREM', DUE, ticket) end
       if header then remember(header.id, policy.dedup) end
       finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS])

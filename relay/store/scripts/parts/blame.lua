@@ -8,7 +8,7 @@
 -- A message whose target is gone is a suspect too, until the provider accepts another one or no more targets are
 -- gone. If too many are, the lane holds before the application learns of any of them.
 --
--- SUSPECTS  ticket -> {gone, reason, status, body, target, at (since when it is gone), id, attempts,
+-- SUSPECTS  ticket -> {gone, reason, status, body, target, at (since when it is gone), id, attempts, claim,
 --             unregistered (whether the target is, should the message be at fault), since (the last claim when it
 --             was refused)}
 -- TRIES     the fifth number of a message says how often it was tried again because another one was accepted
@@ -18,6 +18,8 @@
 --           refusals   messages that were refused since the last acceptance
 --           gone       {count (targets that are gone), delivered (messages meanwhile), since (ms)}
 --           lone       '1' while the lane holds only because nothing else waits: it tries new messages at once
+--           overlap    {count (messages that were accepted, but sent before the trial), claim, ticket (of the one that
+--                      was sent last)}
 --           report_at  when to report the targets that are gone, unless more of them come (ms)
 
 -- @include count
@@ -60,7 +62,7 @@ local function verdict(seen)
   return seen.state, false
 end
 
-local doubt_fields = {'trial', 'accused', 'refusals', 'gone', 'lone', 'report_at'}
+local doubt_fields = {'trial', 'accused', 'refusals', 'gone', 'lone', 'report_at', 'overlap'}
 
 local function none_gone()
   return {count = 0, delivered = 0, since = NOW}
@@ -68,13 +70,13 @@ end
 
 -- What CONTROL says, with the evidence of this call.
 local function open_doubt()
-  local last_claim, trial, accused, refusals, gone, lone, report_at =
+  local last_claim, trial, accused, refusals, gone, lone, report_at, overlap =
       unpack(call('HMGET', CONTROL, 'fencing_token', unpack(doubt_fields)))
   return {
     last_claim = tonumber(last_claim or 0), trial = tonumber(trial or 0), refusals = tonumber(refusals or 0),
     accused = accused and cmsgpack.unpack(accused) or {}, gone = gone and cmsgpack.unpack(gone) or none_gone(),
-    lone = lone == '1', report_at = tonumber(report_at or 0),
-    refused = false, missing = false, accepted = 0, overlapped = false, decided = false, probed = false, fresh = {},
+    overlap = overlap and cmsgpack.unpack(overlap) or {count = 0}, lone = lone == '1', report_at = tonumber(report_at or 0),
+    refused = false, missing = false, accepted = 0, probed = false, fresh = {},
   }
 end
 
@@ -85,7 +87,7 @@ local function save_doubt(doubt)
   end
   call('HSET', CONTROL, 'doubts', '1', 'trial', string.format('%.0f', doubt.trial), 'refusals', doubt.refusals,
        'accused', cmsgpack.pack(doubt.accused), 'gone', cmsgpack.pack(doubt.gone), 'lone', doubt.lone and '1' or '0',
-       'report_at', doubt.report_at)
+       'report_at', doubt.report_at, 'overlap', cmsgpack.pack(doubt.overlap))
 end
 
 local function suspect(doubt, ticket, fields, tries)
@@ -116,14 +118,27 @@ local function is_at_fault(doubt, ticket, target, again)
   return again > 0
 end
 
--- The provider accepted a message that this claim handed out. If the message was claimed before the refusals, our
--- credentials may have been revoked since, so their count stays.
-local function accept(doubt, claim, gone_share)
+-- Whether `one` was sent before `other`, as far as their claims and tickets tell.
+local function was_sent_before(one, other, lifo)
+  if one.claim ~= other.claim then return one.claim < other.claim end
+  local level, other_level = one.ticket % 4, other.ticket % 4
+  if level ~= other_level then return level < other_level end
+  if lifo then one, other = other, one end
+  return tonumber(one.ticket) < tonumber(other.ticket)
+end
+
+-- The provider accepted a message that this claim handed out. If it was sent before the trial, it proves little: our
+-- credentials may have been revoked since.
+local function accept(doubt, claim, ticket, gone_share, lifo)
   if claim > (doubt.trial > 0 and doubt.trial or doubt.last_claim) then
-    doubt.accepted, doubt.fresh = math.max(doubt.accepted, claim), {}
+    doubt.accepted, doubt.fresh, doubt.overlap = math.max(doubt.accepted, claim), {}, {count = 0}
     doubt.accused, doubt.refusals, doubt.refused = {}, 0, false
   else
-    doubt.overlapped = true
+    local overlap, this = doubt.overlap, {claim = claim, ticket = ticket}
+    overlap.count = overlap.count + 1
+    if not overlap.claim or was_sent_before(overlap, this, lifo) then
+      overlap.claim, overlap.ticket = claim, ticket
+    end
   end
   doubt.missing = false
   doubt.gone.delivered = doubt.gone.delivered + 1
@@ -205,21 +220,29 @@ end
 local function judge(doubt, state, enter, leave, refusal, policy, lifo)
   -- After a hold, a message that was sent before it is no evidence.
   local held = held_states[state] and not doubt.lone
-  local others, accepted = count_others(), doubt.accepted > 0
-  if accepted or doubt.overlapped and not held then
-    release_suspects(
-      function(fields, ticket) return (accepted or fields.gone) and not doubt.fresh[ticket] end,
+  local others, accepted, overlap = count_others(), doubt.accepted > 0, doubt.overlap
+  local function may_be_at_fault(fields, ticket)
+    return (accepted or fields.gone) and not doubt.fresh[ticket]
+  end
+  if not accepted and not held and overlap.count > 0 and others == 0 then
+    -- Nothing else can tell more. A message may be at fault if it alone was refused, or if most were accepted, and one
+    -- of them that was sent after it; otherwise our credentials may have been revoked between them.
+    local refused = suspects(function(fields) return not fields.gone end)
+    local most = overlap.claim and overlap.count >= 2 * #refused
+    function may_be_at_fault(fields, ticket)
+      return fields.gone or #refused == 1
+             or most and was_sent_before({claim = fields.claim, ticket = ticket}, overlap, lifo)
+    end
+    for _, found in ipairs(refused) do
+      if may_be_at_fault(found.fields, found.ticket) then
+        accepted, doubt.accused, doubt.refusals, doubt.refused = true, {}, 0, false
+      end
+    end
+  end
+  if accepted or overlap.count > 0 and not held then
+    release_suspects(may_be_at_fault,
       -- If the lane held because of them, their targets may be back.
       function(fields) return fields.gone and state ~= 'unregistered' end, lifo)
-  end
-  local refused = suspects(function(fields) return not fields.gone end)
-  if doubt.overlapped and not accepted and not held and others == 0 and #refused == 1 then
-    -- Nothing else can tell more. One message alone may be at fault; several may be refused because our credentials
-    -- have been revoked.
-    release_suspects(function(fields) return not fields.gone end, function() return false end, lifo)
-    others = 1
-  elseif doubt.decided and not held and #refused == 0 then
-    doubt.accused, doubt.refusals, accepted = {}, 0, true
   end
   local next_state, cooling = verdict({
     state = state, fault = refusal.state, refused = doubt.refused, accused = #doubt.accused,
@@ -233,14 +256,14 @@ local function judge(doubt, state, enter, leave, refusal, policy, lifo)
                .. ' messages were delivered meanwhile'
     end
     doubt.lone = doubt.refused and #doubt.accused < MOST_ACCUSED and doubt.refusals < MOST_REFUSALS
-    doubt.trial = doubt.last_claim
+    doubt.trial, doubt.overlap = doubt.last_claim, {count = 0}
     enter(next_state, NOW + policy.cooldown, reason)
   elseif next_state == 'trial' and doubt.refused then
     if state ~= 'trial' then doubt.trial = doubt.last_claim end
     enter('trial', NOW, refusal.reason)
   elseif not next_state and state then
     leave()
-    doubt.trial, doubt.lone = 0, false
+    doubt.trial, doubt.lone, doubt.overlap = 0, false, {count = 0}
   elseif state == 'trial' and doubt.probed then
     enter('trial', NOW, call('HGET', CONTROL, 'reason') or '')
   end
