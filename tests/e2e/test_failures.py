@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -95,17 +96,19 @@ async def test_a_wrong_key_holds_the_lane_loudly_and_kills_no_message(
     config = write_config(
         tmp_path, redis_server.url, {"pusher": pusher(receiver, breaker={"cooldown": "200ms"}, timeout="20s")}
     )
-    receiver.answers.append(Answer(401, b"Unknown auth_key"))
+    key_is_known = asyncio.Event()
+    receiver.answer = lambda request: Answer() if key_is_known.is_set() else Answer(401, b"Unknown auth_key")
     event = '{"payload": {"channel": "c", "event": "e", "data": 1}}'
     await redis.rpush("notifications", *[event] * 30)
     async with worker(config, "--until-empty") as running:
         line = await running.says("REFUSES OUR CREDENTIALS")
         assert line["level"] == "error"
         assert "Unknown auth_key" in line["reason"]
+        key_is_known.set()
         assert await running.ended() == 0
     assert (await relay("dead", "list", "pusher", "--json", "-c", str(config))).json == []
-    delivered = [json.loads(request.body) for request in receiver.requests[1:]]
-    assert sum(len(body.get("batch", [body])) for body in delivered) == 30
+    (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
+    assert (lane["delivered"], lane["dead"]) == (30, 0)
 
 
 async def test_one_bad_event_does_not_take_nine_good_ones_with_it(
