@@ -41,7 +41,15 @@ _pack = msgspec.msgpack.Encoder().encode
 class Forwarder:
     """The loop of one process over all lanes; `forward` is its step."""
 
-    def __init__(self, outboxes: Outboxes, replicas: Replicas, parts: Parts | None = None) -> None:
+    def __init__(
+        self,
+        outboxes: Outboxes,
+        replicas: Replicas,
+        parts: Parts | None = None,
+        *,
+        interval: float = INTERVAL,
+    ) -> None:
+        self._interval = interval
         self._replicas = replicas
         self._parts = parts or Parts()
         self._outboxes = outboxes
@@ -58,7 +66,7 @@ class Forwarder:
         """Carry until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(INTERVAL):
+                async with asyncio.timeout(self._interval):
                     await self._called.wait()
             except TimeoutError:
                 await self._look()

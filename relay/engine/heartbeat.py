@@ -21,9 +21,17 @@ logger = structlog.get_logger()
 class Heartbeat:
     """The loop; `beat` is its step."""
 
-    def __init__(self, fleet: Fleet, profile: Profile, on_turn: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        profile: Profile,
+        on_turn: Callable[[], None] = lambda: None,
+        *,
+        lease: float = LEASE,
+    ) -> None:
         """`on_turn` is called before each beat, whether Redis takes it or not."""
         self._on_turn = on_turn
+        self._lease = lease
         self._fleet = fleet
         self.last = time.monotonic()
         """When the last beat that Redis took was asked for, in monotonic seconds."""
@@ -33,7 +41,7 @@ class Heartbeat:
 
     def holds_lease(self, since: float) -> bool:
         """Whether nobody can have taken this worker for dead from `since` (monotonic seconds) until now."""
-        return since >= self._held_since and time.monotonic() - self.last < LEASE
+        return since >= self._held_since and time.monotonic() - self.last < self._lease
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -42,10 +50,10 @@ class Heartbeat:
             self._on_turn()
             try:
                 # A later answer would prove nothing.
-                async with asyncio.timeout(LEASE):
+                async with asyncio.timeout(self._lease):
                     await self.beat()
             except TimeoutError:
-                redis_trouble.log("no heartbeat", f"no answer within {LEASE:g} s")
+                redis_trouble.log("no heartbeat", f"no answer within {self._lease:g} s")
             except StoreError as error:
                 redis_trouble.log("no heartbeat", error)
 
@@ -56,7 +64,7 @@ class Heartbeat:
         known = await self._fleet.beat(self.profile)
         if not known:
             logger.warning("this worker was declared dead; its messages went to other workers")
-        if not known or asked - self.last >= LEASE:
+        if not known or asked - self.last >= self._lease:
             # Messages claimed before are no longer ours, however fresh this beat is.
             self._held_since = time.monotonic()
         self.last = asked

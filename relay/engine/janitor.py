@@ -26,7 +26,10 @@ logger = structlog.get_logger()
 class Janitor:
     """Every worker runs one; a letter that another one has deleted costs nothing."""
 
-    def __init__(self, client: Client, settings: Settings, fleet: Fleet) -> None:
+    def __init__(
+        self, client: Client, settings: Settings, fleet: Fleet, *, first_pause: float = FIRST_PAUSE
+    ) -> None:
+        self._first_pause = first_pause
         self._client = client
         self._prefix = settings.redis.prefix
         self._fleet = fleet
@@ -38,7 +41,7 @@ class Janitor:
 
     async def run(self) -> None:
         """Trim until cancelled."""
-        await asyncio.sleep(FIRST_PAUSE)
+        await asyncio.sleep(self._first_pause)
         while True:
             try:
                 await self.trim()

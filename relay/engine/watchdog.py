@@ -39,14 +39,16 @@ class Watchdog:
         last_beat: Callable[[], float],
         *,
         patience: float = LEASE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`last_beat` says when Redis last took a heartbeat, in monotonic seconds; so is `patience`."""
+        """`last_beat` and `clock` return monotonic seconds: the last heartbeat that Redis took, and now."""
+        self._clock = clock
         self._client = client
         self._intakes = intakes
         self._last_beat = last_beat
         self._patience = patience
         self._starving: dict[str, tuple[int, float]] = {}
-        self._dropped = time.monotonic()
+        self._dropped = self._clock()
         self._looks = 0
         self.reconnections = 0
         """How often all connections were dropped."""
@@ -67,14 +69,14 @@ class Watchdog:
             await self._look_at_queues()
         self._looks += 1
         troubles = self._stalls()
-        if troubles and time.monotonic() - self._dropped > self._patience:
+        if troubles and self._clock() - self._dropped > self._patience:
             redis_trouble.log("Redis connections are stalled; opening new ones", "; ".join(troubles))
             await drop_connections(self._client)
             self._note()
 
     def troubles(self) -> list[str]:
         """One line for each stall, and for each queue that Redis has refused for longer than `patience`."""
-        now = time.monotonic()
+        now = self._clock()
         refused = ((intake.queue.name, intake.progress.refused) for intake in self._intakes)
         return [
             *self._stalls(),
@@ -87,7 +89,7 @@ class Watchdog:
 
     def _stalls(self) -> list[str]:
         """One line for each lack of progress for longer than `patience`: new connections may help."""
-        now = time.monotonic()
+        now = self._clock()
         found = []
         if (silent := now - self._last_beat()) > self._patience:
             found.append(f"no heartbeat for {silent:.0f} s")
@@ -101,7 +103,7 @@ class Watchdog:
         return found
 
     def _note(self) -> None:
-        self._dropped = time.monotonic()
+        self._dropped = self._clock()
         self._starving.clear()
         self.reconnections += 1
 
@@ -115,4 +117,4 @@ class Watchdog:
             if not waiting or not intake.progress.waiting:
                 self._starving.pop(name, None)
             elif name not in self._starving or self._starving[name][0] != intake.progress.fetched:
-                self._starving[name] = (intake.progress.fetched, time.monotonic())
+                self._starving[name] = (intake.progress.fetched, self._clock())

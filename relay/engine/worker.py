@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
@@ -16,7 +17,8 @@ import structlog
 
 from relay import __version__, logs, tasks
 from relay.admin.health import Health, WorkerReport
-from relay.engine import repeats
+from relay.engine import forwarder, janitor, repeats
+from relay.engine.claimer import ClaimTuning
 from relay.engine.descriptors import raise_limit, within
 from relay.engine.dispatcher import Dispatcher
 from relay.engine.forwarder import Forwarder
@@ -66,6 +68,15 @@ CANCEL_TIMEOUT = 3.0
 logger = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class WorkerTuning:
+    """The times of a worker's loops, in seconds."""
+
+    claiming: ClaimTuning = field(default_factory=ClaimTuning)
+    outbox_interval: float = forwarder.INTERVAL
+    first_trim: float = janitor.FIRST_PAUSE
+
+
 class Worker:
     """All loops of one process over one Redis client."""
 
@@ -77,6 +88,7 @@ class Worker:
         deployment: Deployment | None = None,
         *,
         on_turn: Callable[[], None] = lambda: None,
+        tuning: WorkerTuning = WorkerTuning(),
     ) -> None:
         """`on_turn` is called every few seconds as long as the event loop and the heartbeat run.
 
@@ -105,7 +117,7 @@ class Worker:
             for provider, options in settings.providers.items()
         }
         outboxes = Outboxes(client, prefix, settings.providers)
-        self._forwarder = Forwarder(outboxes, self._replicas, self.parts)
+        self._forwarder = Forwarder(outboxes, self._replicas, self.parts, interval=tuning.outbox_interval)
         self.dispatchers = {
             provider: Dispatcher(
                 self.lanes[provider],
@@ -113,6 +125,7 @@ class Worker:
                 on_letters=partial(self._forwarder.call, provider),
                 lease_valid_since=self._heartbeat.holds_lease,
                 parts=self.parts,
+                claiming=tuning.claiming,
             )
             for provider, adapter in self.providers.items()
         }
@@ -130,7 +143,7 @@ class Worker:
         self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers, self.parts)
         self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
         self._joined = False
-        self._janitor = Janitor(client, settings, self.fleet)
+        self._janitor = Janitor(client, settings, self.fleet, first_pause=tuning.first_trim)
         self._shared: dict[str, int] = {}
         self._share_out = asyncio.Event()
         self._to_start = set(self.providers)

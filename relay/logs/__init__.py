@@ -54,7 +54,7 @@ def configure(
     ]
     if style == "console":
         renderers: list[structlog.typing.Processor] = [
-            _fit_for_a_terminal,
+            fit_for_a_terminal,
             structlog.dev.ConsoleRenderer(
                 colors=is_terminal, exception_formatter=structlog.dev.plain_traceback
             ),
@@ -142,7 +142,7 @@ def _redacted(_: object, __: str, event: structlog.typing.EventDict) -> structlo
     return {name: _each(value, redactor.text) for name, value in event.items()}
 
 
-def _fit_for_a_terminal(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def fit_for_a_terminal(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     exception = event.pop("exception", None)
     safe = {printable(str(name)): _each(value, printable) for name, value in event.items()}
     if exception is not None:

@@ -45,10 +45,11 @@ class Letters:
 class Outbox:
     """One lane's outbox. Every method raises StoreError."""
 
-    def __init__(self, client: Client, prefix: str, provider: str) -> None:
+    def __init__(self, client: Client, prefix: str, provider: str, *, longest_list: int = LIMIT) -> None:
         self._client = client
         self._prefix = prefix
         self._provider = provider
+        self._longest_list = longest_list
         # In a cluster the target may lie on another node; then replicas are waited for.
         self._topology = Topology.of(client)
         self._keys = LaneKeys.of(prefix, provider)
@@ -121,7 +122,7 @@ class Outbox:
         outbox = (self.key,) if self._topology.is_one else ()
         keys = (target, key_beside(self._prefix, target, "forwarded"), *outbox)
         reply: bytes = await script("forward").run(
-            self._client, keys, self._provider, deadline, LIMIT, kind, mode, *words
+            self._client, keys, self._provider, deadline, self._longest_list, kind, mode, *words
         )
         result: Forwarded = reply.decode()  # type: ignore[assignment]  # the script has no other replies
         return result
@@ -141,11 +142,15 @@ def _forbids_a_key(error: StoreError) -> bool:
 class Outboxes(Mapping[str, Outbox]):
     """The outboxes of all lanes, by provider."""
 
-    def __init__(self, client: Client, prefix: str, providers: Iterable[str]) -> None:
+    def __init__(
+        self, client: Client, prefix: str, providers: Iterable[str], *, longest_list: int = LIMIT
+    ) -> None:
         self.feedback = FleetKeys(prefix).feedback
         """The stream that feedback goes to."""
         self._client = client
-        self._outboxes = {provider: Outbox(client, prefix, provider) for provider in providers}
+        self._outboxes = {
+            provider: Outbox(client, prefix, provider, longest_list=longest_list) for provider in providers
+        }
 
     def __getitem__(self, provider: str) -> Outbox:
         return self._outboxes[provider]

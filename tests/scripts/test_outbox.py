@@ -18,7 +18,6 @@ from relay.outcome import Unregistered
 from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
 from relay.redis_client.replication import Replicas
-from relay.store import outbox as outbox_module
 from relay.store.lane import Lane
 from relay.store.letters import ReceiptLetter, read, receipt
 from relay.store.outbox import Outbox, Outboxes
@@ -29,8 +28,8 @@ from testing.builders import a_lane, a_message, options
 LISTS = [f"answers:{number}" for number in range(5)]
 
 
-def a_forwarder(redis: Client) -> Forwarder:
-    return Forwarder(Outboxes(redis, "relay", ["test"]), Replicas(redis))
+def a_forwarder(redis: Client, **limits: int) -> Forwarder:
+    return Forwarder(Outboxes(redis, "relay", ["test"], **limits), Replicas(redis))
 
 
 async def deliver(lane: Lane, numbers: range) -> None:
@@ -123,10 +122,9 @@ async def test_what_remembers_what_came_goes_when_it_is_not_needed_any_more(redi
         assert 0 < await redis.ttl(f"relay:{{{key}}}:forwarded") <= 120
 
 
-async def test_a_list_keeps_the_newest(redis: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "LIMIT", 3)
+async def test_a_list_keeps_the_newest(redis: Client) -> None:
     await deliver(a_lane(redis, unregistered_share=0.0), range(50))
-    await forward_all(a_forwarder(redis))
+    await forward_all(a_forwarder(redis, longest_list=3))
     assert (await arrived(redis))[LISTS[0]] == ["m35", "m40", "m45"]
 
 
@@ -139,27 +137,21 @@ async def test_a_key_that_is_no_list_holds_up_nobody(redis: Client) -> None:
     assert await redis.lrange(LISTS[2], 0, -1)
 
 
-async def test_a_list_of_another_program_is_never_trimmed(
-    redis: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox_module, "LIMIT", 3)
+async def test_a_list_of_another_program_is_never_trimmed(redis: Client) -> None:
     foreign = [b"task", b'{"id": 7}', b"[" * 99, b"\xff", b"x" * 70_000]
     await redis.rpush(LISTS[0], *foreign)
     await deliver(a_lane(redis, unregistered_share=0.0), range(25))
-    await forward_all(a_forwarder(redis))
+    await forward_all(a_forwarder(redis, longest_list=3))
     assert await redis.lrange(LISTS[0], 0, 4) == foreign
     assert await redis.llen(LISTS[0]) == 10
 
 
-async def test_receipts_in_front_of_foreign_entries_are_trimmed_alone(
-    redis: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox_module, "LIMIT", 3)
+async def test_receipts_in_front_of_foreign_entries_are_trimmed_alone(redis: Client) -> None:
     await deliver(a_lane(redis, unregistered_share=0.0), range(10))
-    await forward_all(a_forwarder(redis))
+    await forward_all(a_forwarder(redis, longest_list=3))
     await redis.rpush(LISTS[0], b"task")
     await deliver(a_lane(redis, unregistered_share=0.0), range(10, 60))
-    await forward_all(a_forwarder(redis))
+    await forward_all(a_forwarder(redis, longest_list=3))
     assert await redis.lindex(LISTS[0], 0) == b"task"
 
 

@@ -482,7 +482,8 @@ async def test_google_s_own_library_gets_a_token(user: Any) -> None:
     """It builds the request and our client sends it, because it does not support asyncio."""
     file = json.loads(user.sandbox.identity.account) | {"token_uri": f"{user.sandbox.url}/token"}
     credentials = service_account.Credentials.from_service_account_info(file, scopes=[SCOPE])
-    form = {"grant_type": GRANT, "assertion": credentials._make_authorization_grant_assertion().decode()}
+    assertion = credentials._make_authorization_grant_assertion()  # noqa: SLF001 - no public way
+    form = {"grant_type": GRANT, "assertion": assertion.decode()}
     status, _, text = await user.ask("POST", "/token", data=form)
     assert status == 200, text
     headers = {"authorization": f"Bearer {json.loads(text)['access_token']}"}

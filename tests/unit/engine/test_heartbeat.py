@@ -7,7 +7,6 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine import heartbeat
 from relay.engine.heartbeat import Heartbeat
 from relay.store.fleet import Fleet, Profile
 
@@ -37,9 +36,8 @@ async def test_a_beat_that_was_answered_too_late_holds_nothing(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answer waited somewhere, and the lease ran out meanwhile."""
-    beating = Heartbeat(Fleet(redis, "relay"), PROFILE)
+    beating = Heartbeat(Fleet(redis, "relay"), PROFILE, lease=0.05)
     await beating.beat()
-    monkeypatch.setattr(heartbeat, "LEASE", 0.05)
     await redis.client_pause(150)
     await beating.beat()
     assert not beating.holds_lease(time.monotonic())

@@ -88,7 +88,7 @@ async def test_a_dead_worker_that_cannot_be_recovered_stops_no_other(
 ) -> None:
     fleet, burier = Fleet(redis, "relay"), recovery(redis)
     for worker in ("w0", "w1"):
-        await fleet.beat(a_profile(worker, machine=burier._profile.machine, pid=DEAD_PID))
+        await fleet.beat(a_profile(worker, machine=OURS, pid=DEAD_PID))
     lane = a_lane(redis, worker="w1")
     await lane.enqueue([plain_message("held")])
     await lane.claim(10)

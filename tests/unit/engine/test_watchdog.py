@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +43,15 @@ def redis_server(newest_redis_server: RedisServer) -> RedisServer:
     return newest_redis_server
 
 
-def a_watchdog(redis: Redis, *intakes: Any, beat: float = 0.0, patience: float = 20) -> Watchdog:
+def a_watchdog(
+    redis: Redis,
+    *intakes: Any,
+    beat: float = 0.0,
+    patience: float = 20,
+    clock: Callable[[], float] = time.monotonic,
+) -> Watchdog:
     """`beat`: how many seconds ago the last one was."""
-    return Watchdog(redis, intakes, lambda: time.monotonic() - beat, patience=patience)
+    return Watchdog(redis, intakes, lambda: clock() - beat, patience=patience, clock=clock)
 
 
 async def test_progress_is_no_trouble(redis: Redis) -> None:
@@ -100,12 +107,13 @@ async def test_a_connection_that_is_silent_is_dropped_and_the_next_one_works(
         proxying(redis_server.port) as proxy,
         Redis.from_url(proxy.url, protocol=2, socket_timeout=BLOCKING_TIMEOUT) as client,
     ):
-        watchdog = a_watchdog(client, beat=60)
+        now = 0.0
+        watchdog = a_watchdog(client, beat=60, clock=lambda: now)
         assert await client.ping()
         proxy.lose_answers()
         silent: asyncio.Future[Any] = asyncio.ensure_future(client.ping())
         await asyncio.sleep(0.01)  # the ping is on its way
-        watchdog._dropped = 0.0
+        now = 21.0
         await asyncio.wait_for(watchdog.look(), 120)
         assert watchdog.reconnections == 1
         with pytest.raises((RedisError, OSError)):

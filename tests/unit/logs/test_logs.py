@@ -154,7 +154,7 @@ def test_a_task_that_fails_unseen_is_told_in_our_form(output: io.StringIO) -> No
 
 @given(st.text(), st.text())
 def test_any_text_is_one_line_of_json_or_of_a_terminal(event: str, value: str) -> None:
-    entry = logs._fit_for_a_terminal(None, "", {"event": event, "value": [value], "exception": value})
+    entry = logs.fit_for_a_terminal(None, "", {"event": event, "value": [value], "exception": value})
     for text in (entry["event"], *entry["value"], *entry["exception"].split("\n")):
         assert text.isprintable()
 

@@ -127,7 +127,9 @@ async def test_nobody_listens() -> None:
 async def test_its_connection_goes_back_as_it_was(channel: Channel, client: Redis) -> None:
     await channel.ask("PING")
     await channel.close()
-    assert [connection.socket_timeout for connection in client.connection_pool._available_connections] == [30]
+    connection = await client.connection_pool.get_connection()
+    assert connection.socket_timeout == 30
+    await client.connection_pool.release(connection)
     assert await client.ping()
 
 
