@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,7 +12,6 @@ from relay.errors import StoreError
 from relay.message import Message
 from relay.message.fan_out import FanOut, expand
 from relay.redis_client.client import TROUBLE, Argument, Client, ask, describe
-from relay.redis_client.replication import Replicas
 from relay.settings.options import ProviderOptions
 from relay.store import codec
 from relay.store.codec import Settled
@@ -22,6 +21,10 @@ from relay.store.record import has_header, is_plain, pack, unpack
 from relay.store.scripting import script
 from relay.store.settlement import Settlement
 from relay.store.states import State
+
+if TYPE_CHECKING:
+    # Short commands use this module too, and structlog, which this imports, loads rich.
+    from relay.redis_client.replication import Replicas
 
 POISON = 3
 """A message that so many workers died with is a dead letter."""
