@@ -19,7 +19,7 @@ async def get(url: str, **headers: str) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
-async def test_health_and_metrics_are_there_for_whoever_has_the_token(
+async def test_health_and_metrics_are_served_with_the_token(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"

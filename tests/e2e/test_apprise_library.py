@@ -18,7 +18,7 @@ def redis_server(newest_redis_server: RedisServer) -> RedisServer:
     return newest_redis_server
 
 
-async def test_messages_go_out_and_a_refused_one_says_why(
+async def test_messages_are_sent_and_a_refused_one_carries_the_reason(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     def answer(request: Received) -> Answer:

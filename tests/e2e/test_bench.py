@@ -40,7 +40,7 @@ def test_latencies_are_those_of_all_messages_over_http_2_too(place: Place) -> No
     assert all(0 < age < 60 for age in found.ages)
 
 
-def test_a_system_that_ends_is_said_to_with_its_last_words(place: Place) -> None:
+def test_a_system_that_ends_early_is_reported_with_its_last_output(place: Place) -> None:
     broken = Peer("broken", ".", "sh -c exit", Lists, EVERY)
     with pytest.raises(Unfinished, match="it ended with status"):
         place.backlog(broken, WEBHOOK, 10, 10)

@@ -43,7 +43,7 @@ def nobody_reads() -> int:
 @pytest.mark.parametrize(
     ("broken", "processes"), [("full disk", "2"), ("no reader", "2"), ("nobody reads", "2"), ("closed", "1")]
 )
-async def test_logs_that_nobody_takes_stop_nothing_and_change_no_exit_code(
+async def test_logs_without_a_reader_stop_nothing_and_change_no_exit_code(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, broken: str, processes: str
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}, processes=int(processes))

@@ -134,7 +134,7 @@ async def test_push_checks_and_pushes_one_or_many(
     assert await redis.llen("notifications") == 2502
 
 
-async def test_push_refuses_what_the_provider_would_and_says_why_in_one_line(
+async def test_push_refuses_a_message_that_the_provider_would_refuse_with_one_line(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     providers = {
@@ -163,7 +163,7 @@ async def test_push_refuses_what_the_provider_would_and_says_why_in_one_line(
     assert (await redis.llen("hits"), await redis.llen("mixed")) == (1, 3)
 
 
-async def test_push_refuses_what_the_queue_does_not_allow(
+async def test_push_refuses_a_provider_that_the_queue_does_not_allow(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     providers = {name: {"type": "webhook", "url": "http://127.0.0.1:1/"} for name in ("hook", "hidden")}
@@ -277,7 +277,7 @@ async def test_a_malformed_element_is_read_again_by_retry(
     assert [request.body for request in receiver.requests] == [b'{"a": "long enough"}']
 
 
-async def test_cancel_takes_back_what_waits(
+async def test_cancel_removes_a_waiting_message(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = str(write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}))

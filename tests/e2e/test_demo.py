@@ -79,7 +79,7 @@ async def test_the_sandbox_s_own_block_of_yaml_works_as_it_is(
     assert b"pusher: 1 accepted, 0 refused" in err
 
 
-async def test_the_sandbox_says_what_is_wrong_with_its_options(tmp_path: Path) -> None:
+async def test_a_wrong_option_of_the_sandbox_is_explained(tmp_path: Path) -> None:
     for words in (
         ["--fail", "often"],
         ["--rate-limit", "fast"],

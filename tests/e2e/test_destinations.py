@@ -27,7 +27,7 @@ def config_of(folder: Path, server: RedisServer, **fields: Any) -> Path:
     return write_config(folder, server.url, {"hook": hook})
 
 
-async def test_one_that_throttles_holds_its_own_and_no_other(
+async def test_a_throttling_destination_holds_its_own_messages_only(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     async with AsyncExitStack() as stack:

@@ -111,7 +111,7 @@ async def test_a_wrong_key_holds_the_lane_loudly_and_kills_no_message(
     assert (lane["delivered"], lane["dead"]) == (30, 0)
 
 
-async def test_one_bad_event_does_not_take_nine_good_ones_with_it(
+async def test_a_bad_event_does_not_fail_the_nine_good_ones_of_its_batch(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     def strict(request: Received) -> Answer:
@@ -220,7 +220,7 @@ async def test_a_private_address_from_a_message_is_refused_at_connect_time(
     assert all("loopback" in letter["reason"] for letter in letters)
 
 
-async def test_allow_private_opens_what_it_names(
+async def test_allow_private_opens_the_named_networks(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = write_config(

@@ -68,7 +68,7 @@ async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(
     await redis.flushall()
 
 
-async def test_an_element_that_is_no_message_stops_nobody_and_is_answered_if_it_can_be(
+async def test_a_malformed_element_stops_no_other_and_gets_a_receipt_if_possible(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     """Long names, wrong fields, providers, lists and times that the queue does not allow."""

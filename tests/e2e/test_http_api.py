@@ -179,7 +179,7 @@ async def test_the_payloads_of_the_page_are_delivered(
     assert {outcome.partition(" ")[0] for outcome in outcomes.values()} == {"delivered"}
 
 
-async def test_telegram_says_in_its_body_how_long_to_wait(
+async def test_the_wait_in_the_body_of_telegram_is_kept(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     receiver.answer = telegram(throttled=set())
@@ -189,7 +189,7 @@ async def test_telegram_says_in_its_body_how_long_to_wait(
     assert 0.9 < second.at - first.at < 10
 
 
-async def test_check_names_what_is_wrong_with_a_template(tmp_path: Path, redis_server: RedisServer) -> None:
+async def test_check_names_the_mistakes_of_a_template(tmp_path: Path, redis_server: RedisServer) -> None:
     provider = {"type": "http", "url": "https://api.example.com/s3cret", "body": {"text": "${paylaod.text}"}}
     path = write_config(tmp_path, redis_server.url, {"api": provider})
     checked = await relay("check", "-c", str(path))

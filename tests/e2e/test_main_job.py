@@ -73,7 +73,7 @@ async def test_an_enveloped_element_becomes_a_signed_pusher_event(
     assert events(request) == [{"channel": "private-1", "name": "new", "data": {"text": "☃"}}]
 
 
-async def test_what_waits_together_goes_out_as_batches_of_ten(
+async def test_waiting_events_are_sent_in_batches_of_ten(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"pusher": pusher(receiver, concurrency=1)})

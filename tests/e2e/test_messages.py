@@ -47,7 +47,7 @@ def numbers(receiver: Receiver) -> list[int]:
     return [json.loads(request.body)["n"] for request in receiver.requests]
 
 
-async def test_the_page_says_what_happens(
+async def test_the_page_shows_how_each_message_ends(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     """All rows at once, each with a queue, a provider and a list of receipts of its own."""
@@ -88,7 +88,7 @@ async def test_the_page_says_what_happens(
     assert found == expected
 
 
-async def test_what_expires_between_two_attempts_is_not_tried_again(
+async def test_a_message_that_expires_between_two_attempts_is_not_tried_again(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     receiver.answer = lambda request: Answer(503)
@@ -127,7 +127,7 @@ async def test_a_full_backlog_is_counted_and_receipted(
     assert status["lanes"][0]["dropped"] == 2
 
 
-async def test_a_reply_to_that_cannot_be_costs_nobody_else_a_receipt(
+async def test_an_impossible_reply_to_costs_no_other_message_a_receipt(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     await redis.set("receipts:taken", "something else")

@@ -125,7 +125,7 @@ async def warned(process: asyncio.subprocess.Process) -> None:
 
 
 @pytest.mark.usefixtures("relaying")
-async def test_what_commits_goes_out_once_and_what_does_not_never(
+async def test_a_committed_message_is_sent_once_and_a_rolled_back_one_never(
     db: psycopg.Connection, database_url: str, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     async with forwarder(database_url, redis_server.url) as process:
@@ -252,7 +252,7 @@ async def test_rows_whose_numbers_come_again_are_other_messages(
     assert texts(receiver) == ["one", "two"]
 
 
-async def test_messages_are_carried_as_they_were_written(
+async def test_messages_are_forwarded_as_they_were_written(
     db: psycopg.Connection, database_url: str, redis: Redis, redis_server: RedisServer
 ) -> None:
     precise = "12345678901234567890.123456789"
@@ -278,7 +278,7 @@ async def test_messages_are_carried_as_they_were_written(
     ],
 )
 @pytest.mark.usefixtures("redis_server")
-def test_what_could_not_be_carried_is_refused_where_it_is_written(
+def test_a_message_that_cannot_be_forwarded_is_refused_on_insert(
     db: psycopg.Connection, message: str
 ) -> None:
     with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InvalidTextRepresentation)):
@@ -303,7 +303,7 @@ async def test_a_postgresql_that_crashes_and_comes_back_costs_nothing(
     assert texts(receiver) == ["one", "two"]
 
 
-async def test_a_forwarder_that_waits_for_its_turn_ends_when_told_to(
+async def test_a_forwarder_that_waits_for_its_turn_stops_on_a_signal(
     db: psycopg.Connection, database_url: str, redis_server: RedisServer
 ) -> None:
     async with forwarder(database_url, redis_server.url):

@@ -30,7 +30,7 @@ def delivered(receiver: Receiver) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_stop_finishes_what_is_in_flight_and_hands_back_the_rest(
+async def test_a_stop_finishes_messages_in_flight_and_releases_the_rest(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, number: signal.Signals
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, concurrency=3)})
@@ -50,7 +50,7 @@ async def test_a_stop_finishes_what_is_in_flight_and_hands_back_the_rest(
     assert sorted(delivered(receiver)) == list(range(20))
 
 
-async def test_what_is_not_answered_in_time_is_handed_back(
+async def test_a_message_without_an_answer_in_time_is_released(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}, shutdown_timeout="200ms")

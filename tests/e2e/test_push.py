@@ -106,7 +106,7 @@ async def test_apns_over_http2_with_a_fan_out(
     assert (gone[b"target"], gone[b"since"]) == (b"aa", b"1700000000")
 
 
-async def test_a_connection_that_says_goaway_costs_no_message(
+async def test_a_goaway_costs_no_message(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, server: Http2Server
 ) -> None:
     server.goaway_after = 20

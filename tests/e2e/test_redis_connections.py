@@ -63,7 +63,7 @@ async def test_a_unix_socket(tmp_path: Path, receiver: Receiver) -> None:
 
 
 @needs_tls
-async def test_a_client_without_the_right_certificates_is_told_so(
+async def test_a_client_without_the_right_certificates_gets_a_clear_error(
     tmp_path: Path, receiver: Receiver, pems: tuple[Path, Path, Path], tls_server: tuple[RedisServer, int]
 ) -> None:
     url = f"rediss://127.0.0.1:{tls_server[1]}/0"

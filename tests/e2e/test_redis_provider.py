@@ -23,7 +23,7 @@ async def push(redis: Redis, payload: object, **envelope: object) -> None:
     await redis.rpush("notifications", json.dumps({"payload": payload, **envelope}))
 
 
-async def test_who_was_away_reads_in_the_stream_what_the_others_heard(
+async def test_a_reader_that_was_away_finds_the_messages_in_the_stream(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis", "stream": "news"}})
@@ -92,7 +92,7 @@ async def test_another_redis_that_dies_and_comes_back_gets_everything(
     assert set(ids) == {f"m{number}" for number in range(300)}
 
 
-async def test_a_wrong_message_is_a_dead_letter_with_the_words_of_redis(
+async def test_a_wrong_message_is_a_dead_letter_with_the_reply_of_redis(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis"}})
@@ -105,7 +105,9 @@ async def test_a_wrong_message_is_a_dead_letter_with_the_words_of_redis(
 
 
 @pytest.mark.usefixtures("redis")
-async def test_check_connect_says_whether_it_answers(tmp_path: Path, redis_server: RedisServer) -> None:
+async def test_check_connect_reports_the_reachability_of_redis(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
     wrong = redis_server.url.replace("//", "//app:secret@")
     providers = {"own": {"type": "redis"}, "other": {"type": "redis", "url": wrong}}
     config = str(write_config(tmp_path, redis_server.url, providers))
@@ -121,7 +123,7 @@ async def test_check_connect_says_whether_it_answers(tmp_path: Path, redis_serve
     assert "own: relay's own Redis cannot be reached" in checked.out
 
 
-async def test_own_keys_are_out_of_reach_by_whatever_name_the_server_goes(
+async def test_own_keys_are_out_of_reach_by_any_name_of_the_server(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     """Another host name and another database lead to relay's own Redis: channels span all databases."""
@@ -160,7 +162,7 @@ async def test_own_keys_are_out_of_reach_by_whatever_name_the_server_goes(
     assert await redis.exists("relay:feedback", "relay:{fleet}:recovery") == 0
 
 
-async def test_a_message_cannot_trim_what_other_messages_wrote(
+async def test_a_message_cannot_trim_entries_of_other_messages(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     live = {"type": "redis", "streams": ["news"], "min_maxlen": 1000}

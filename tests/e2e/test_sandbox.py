@@ -75,7 +75,7 @@ async def sandbox(folder: Path, *words: str) -> AsyncIterator[Running]:
         await process.communicate()
 
 
-async def test_what_the_sandbox_prints_is_a_configuration_that_it_takes(
+async def test_the_configuration_that_the_sandbox_prints_works_with_it(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     async with sandbox(tmp_path / "keys") as running:
@@ -132,7 +132,7 @@ async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_no
     assert feedback.total() > 0
 
 
-async def test_a_sandbox_that_starts_again_knows_tokens_and_browsers_of_before(
+async def test_a_restarted_sandbox_knows_its_earlier_tokens_and_browsers(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     words = ("--listen", f"127.0.0.1:{free_port()}", "--apns-port", str(free_port()))
@@ -193,7 +193,7 @@ async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(
     assert feedback[b"target"].decode() == channel
 
 
-async def test_one_stale_token_and_one_wrong_topic_leave_the_other_messages_alone(
+async def test_a_stale_token_and_a_wrong_topic_do_not_affect_the_other_messages(
     tmp_path: Path, redis: Redis, redis_server: RedisServer
 ) -> None:
     async with sandbox(tmp_path / "keys") as running:

@@ -138,7 +138,7 @@ PAYLOADS = {
 }
 
 
-async def test_no_secret_is_in_anything_that_is_said(
+async def test_no_output_contains_a_secret(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     config = configuration(tmp_path, redis_server, receiver)
@@ -216,7 +216,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("old", "new"), BROKEN)
-async def test_no_secret_is_in_what_is_wrong_with_a_file(
+async def test_no_error_about_a_file_contains_a_secret(
     tmp_path: Path, redis_server: RedisServer, receiver: Receiver, old: str, new: str
 ) -> None:
     config = configuration(tmp_path, redis_server, receiver)

@@ -135,7 +135,7 @@ async def push(redis: Redis, **payload: Any) -> None:
 
 
 @pytest.mark.parametrize("producer", PRODUCERS)
-async def test_what_any_language_pushes_reaches_the_room_and_no_other(
+async def test_a_message_pushed_from_any_language_reaches_its_room_only(
     servers: list[str], redis: Redis, redis_server: RedisServer, producer: str
 ) -> None:
     words = PRODUCERS[producer]()
@@ -147,7 +147,7 @@ async def test_what_any_language_pushes_reaches_the_room_and_no_other(
         assert await events(one) == await events(other) == [["all", 1]] * PER_CLIENT
 
 
-async def test_who_was_away_catches_up_from_the_stream(servers: list[str], redis: Redis) -> None:
+async def test_a_browser_that_was_away_catches_up_from_the_stream(servers: list[str], redis: Redis) -> None:
     async with browsers(servers, "site-1") as heard:
         assert await events(heard) == [["joined", []]] * PER_CLIENT
         await push(redis, room="site-1", data={"id": "a"})

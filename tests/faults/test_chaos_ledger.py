@@ -108,13 +108,13 @@ def test_two_receipts_are_one_too_many(story: Story) -> None:
     assert story.rules == ["ended twice"]
 
 
-def test_a_message_ends_as_its_kind_says(story: Story) -> None:
+def test_a_message_ends_as_its_kind_requires(story: Story) -> None:
     push = story.push()
     story.end(push, "expired")
     assert story.rules == ["wrong end"]
 
 
-def test_what_no_receiver_took_was_not_delivered(story: Story) -> None:
+def test_a_message_that_no_receiver_got_was_not_delivered(story: Story) -> None:
     push = story.push()
     story.arrive(push, answer="failed")
     story.end(push)
@@ -138,7 +138,7 @@ def test_a_request_that_a_host_had_begun_before_it_froze_explains_a_duplicate(st
     assert story.rules == []
 
 
-def test_a_duplicate_after_an_answer_that_was_no_success_is_none(story: Story) -> None:
+def test_a_second_attempt_after_a_failure_is_no_duplicate(story: Story) -> None:
     push = story.push()
     for answer in ("failed", "throttled", "reset", "hung", "aborted", "ok"):
         story.arrive(push, answer=answer)
@@ -154,7 +154,7 @@ def test_a_duplicate_is_explained_by_the_death_of_its_worker_and_of_no_other(sto
     assert story.rules == []
 
 
-def test_a_duplicate_is_not_explained_by_what_cannot_cause_one(story: Story) -> None:
+def test_a_fault_that_cannot_cause_a_duplicate_does_not_explain_one(story: Story) -> None:
     story.arrive(delivered(story), after=0.5)
     story.fault("stall", 0, 1, host="w0")
     story.fault("flush scripts", 0, 1)
@@ -174,7 +174,7 @@ def test_a_retry_after_the_success_is_a_duplicate(story: Story) -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.STILLBORN, Kind.CANCELLED])
-def test_what_must_never_be_sent(story: Story, kind: Kind) -> None:
+def test_a_message_that_must_not_be_sent_is_never_sent(story: Story, kind: Kind) -> None:
     push = story.push(kind)
     story.arrive(push, answer="failed")
     story.end(push, "expired" if kind is Kind.STILLBORN else "cancelled")
@@ -213,7 +213,7 @@ def test_poison_may_end_any_message(story: Story) -> None:
     assert story.rules == []
 
 
-def test_what_was_delivered_is_no_dead_letter(story: Story) -> None:
+def test_a_delivered_message_is_no_dead_letter(story: Story) -> None:
     story.bury(delivered(story))
     assert story.rules == ["dead letters"]
 
@@ -253,7 +253,7 @@ def test_a_fan_out_that_lost_count(story: Story) -> None:
     assert story.rules == ["wrong end"]
 
 
-def test_of_two_with_one_id_one_has_no_end(story: Story) -> None:
+def test_two_messages_with_one_id_have_one_end(story: Story) -> None:
     first = delivered(story, Kind.REPEATED)
     story.push(Kind.REPEATED, id=first.id)
     assert story.rules == ["lost"]
@@ -284,14 +284,14 @@ def test_the_older_of_two_that_were_pushed_at_once_may_be_collapsed(story: Story
     assert story.rules == []
 
 
-def test_what_only_a_lost_master_had_need_not_be_counted(story: Story) -> None:
+def test_receipts_that_only_a_lost_master_had_need_not_be_counted(story: Story) -> None:
     push = story.push(Kind.PLAIN, certain=False)
     story.arrive(push)
     story.evidence.counters["hook"] = {"accepted": 0, "delivered": 0}
     assert story.rules == []
 
 
-def test_a_target_that_is_gone_is_told_once(story: Story) -> None:
+def test_a_target_that_is_gone_is_reported_once(story: Story) -> None:
     push = story.push(Kind.GONE)
     story.arrive(push, answer="refused")
     story.end(push, "unregistered")
@@ -309,7 +309,7 @@ def test_a_dead_letter_that_was_retried_is_delivered(story: Story) -> None:
     assert story.rules == []
 
 
-def test_what_was_never_pushed_is_invented(story: Story) -> None:
+def test_a_message_that_was_never_pushed_is_an_invention(story: Story) -> None:
     push = delivered(story)
     del story.evidence.pushed[push.number]
     assert story.rules == ["invented"]
@@ -335,7 +335,7 @@ def test_a_repetition_after_a_later_one_is_an_inversion_too(story: Story) -> Non
     assert story.rules == ["inversion"]
 
 
-def test_what_a_failover_undid_goes_out_again_in_its_order(story: Story) -> None:
+def test_messages_that_a_failover_undid_go_out_again_in_order(story: Story) -> None:
     first, second = (delivered(story, Kind.ORDERED, ordering_key="k", at=at) for at in (0.0, 1.0))
     story.fault("fail over", 1, 2)
     story.arrive(first, after=2.0)
@@ -343,7 +343,7 @@ def test_what_a_failover_undid_goes_out_again_in_its_order(story: Story) -> None
     assert story.rules == []
 
 
-def test_a_failover_does_not_excuse_what_had_not_gone_out_in_order_before(story: Story) -> None:
+def test_a_failover_does_not_excuse_an_earlier_breach_of_order(story: Story) -> None:
     first, second = (story.push(Kind.ORDERED, ordering_key="k", at=0.0) for _ in range(2))
     story.fault("fail over", 0, 1)
     story.arrive(second, after=0.1)
@@ -421,7 +421,7 @@ def test_keys_that_may_stay(story: Story) -> None:
     assert story.rules == []
 
 
-def test_workers_logs_and_what_could_not_be_done(story: Story) -> None:
+def test_worker_exits_log_errors_and_skipped_faults_are_findings(story: Story) -> None:
     story.evidence.workers = ["w1"]
     story.evidence.log = ["Traceback"]
     story.evidence.broken = ["not empty"]

@@ -87,7 +87,7 @@ def test_each_kind_of_message_is_one(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("malformation", MALFORMATIONS)
-def test_each_malformation_is_none_and_can_be_told_by_its_mark(malformation: str) -> None:
+def test_each_malformed_message_is_refused_and_carries_its_mark(malformation: str) -> None:
     raw = element(Push(17, 0.0, Kind.MALFORMED, "hook", malformation=malformation), "")
     assert b'"#17#"' in raw
     if malformation == "oversized":

@@ -153,7 +153,7 @@ async def test_a_reload_that_an_adapter_refuses_keeps_the_old_configuration(
         assert await redis.blpop(["receipts:a"], 60)
 
 
-async def test_a_stop_while_redis_says_nothing_ends_the_process(tmp_path: Path) -> None:
+async def test_a_stop_while_redis_does_not_answer_ends_the_process(tmp_path: Path) -> None:
     connected = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -186,7 +186,7 @@ async def test_a_drain_goes_on_after_trouble_with_redis(
     assert (lane.waiting, lane.in_flight, lane.totals["delivered"]) == (0, 0, TOTAL)
 
 
-async def test_what_is_there_is_delivered_while_redis_is_out_of_memory(
+async def test_queued_messages_are_delivered_while_redis_is_out_of_memory(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     """The application is told that it can push no more; everything else goes on, from start to end."""

@@ -13,13 +13,13 @@ async def ends(result: object) -> object:
 
 
 @pytest.mark.parametrize("result", [1, None, KeyError("x")])
-async def test_its_end_is_told(result: object) -> None:
+async def test_the_result_or_exception_of_a_task_is_passed_to_the_callback(result: object) -> None:
     told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     task = tasks.begin(ends(result), lambda task, end: told.set_result((task, end)))
     assert await told == (task, result)
 
 
-async def test_the_end_of_one_that_is_cancelled_is_nobodys() -> None:
+async def test_the_end_of_a_cancelled_task_calls_nothing() -> None:
     told: list[object] = []
     task = tasks.begin(asyncio.Event().wait(), lambda task, end: told.append(end))
     await asyncio.sleep(0)
@@ -28,7 +28,7 @@ async def test_the_end_of_one_that_is_cancelled_is_nobodys() -> None:
     assert told == []
 
 
-async def test_it_comes_to_its_end_before_its_caller_is_cancelled() -> None:
+async def test_a_step_ends_before_its_caller_is_cancelled() -> None:
     may_end, ended = asyncio.Event(), asyncio.Event()
 
     async def step() -> None:
@@ -46,7 +46,7 @@ async def test_it_comes_to_its_end_before_its_caller_is_cancelled() -> None:
     assert ended.is_set()
 
 
-async def test_a_failure_of_it_reaches_its_cancelled_caller() -> None:
+async def test_a_failure_of_a_step_reaches_its_cancelled_caller() -> None:
     caller = asyncio.create_task(tasks.to_its_end(ends(KeyError("x"))))
     await asyncio.sleep(0)
     caller.cancel()

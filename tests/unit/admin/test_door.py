@@ -81,7 +81,9 @@ async def ask(port: int, *lines: bytes, method: bytes = b"GET", path: bytes = b"
     "host",
     ["127.0.0.1", "localhost", "LOCALHOST:94", "127.0.0.1:80", "[::1]:9464", "[::1]", "127.8.8.8:80"],
 )
-async def test_without_a_token_it_answers_by_the_names_of_this_host(opened: Opener, host: str) -> None:
+async def test_an_interface_without_a_token_answers_to_the_names_of_this_host(
+    opened: Opener, host: str
+) -> None:
     async with opened() as port:
         assert (await ask(port, b"Host: " + host.encode())).startswith("HTTP/1.1 200 ")
 
@@ -142,7 +144,7 @@ async def test_a_page_of_another_origin_can_neither_read_nor_change_anything(ope
     [b"", b"GET /healthz HTTP/1.1\r\nHost: loc", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"],
     ids=["says nothing", "drips", "stays"],
 )
-async def test_who_takes_long_is_not_waited_for(opened: Opener, begun: bytes) -> None:
+async def test_a_slow_client_is_disconnected(opened: Opener, begun: bytes) -> None:
     async with opened(patience=0.1) as port:
         started = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -70,12 +70,12 @@ def test_the_charts_are_svg(found: Found, tmp_path: Path) -> None:
         assert "relay" in texts
 
 
-def test_a_system_that_nobody_knows_is_named() -> None:
+def test_an_unknown_system_is_named() -> None:
     with pytest.raises(SystemExit, match="no nobody; there are relay, bare lane path"):
         chosen_systems(["nobody"])
 
 
-def test_what_a_process_and_its_child_use_is_counted() -> None:
+def test_cpu_time_of_a_process_and_its_child_is_counted() -> None:
     busy = "import time\nwhile time.process_time() < 0.05: pass\nprint(1, flush=True); input()"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
     with subprocess.Popen(
@@ -92,7 +92,7 @@ def test_what_a_process_and_its_child_use_is_counted() -> None:
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
-def test_each_message_is_one_that_relay_takes_and_tells_its_time(work: Work, tmp_path: Path) -> None:
+def test_each_message_is_valid_and_contains_its_time(work: Work, tmp_path: Path) -> None:
     ca, _, _ = certificates(tmp_path)
     providers = work.providers("https://127.0.0.1:1" if work.tls else "http://127.0.0.1:1", ca, tmp_path)
     path = tmp_path / "relay.yaml"

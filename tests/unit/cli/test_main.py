@@ -54,7 +54,7 @@ def test_everything_arrives_however_little_a_pipe_takes_at_a_time() -> None:
     assert pipe.taken == TEXT.encode() + b"the rest"
 
 
-def test_the_encoding_and_what_becomes_of_errors_stay() -> None:
+def test_the_encoding_and_the_error_handler_stay() -> None:
     pipe = Pipe()
     first = unbuffered(pipe, "latin-1", "backslashreplace")
     stream = _buffered(first)

@@ -160,7 +160,7 @@ async def test_an_adapter_that_fails_before_anything_is_sent() -> None:
 
 
 @pytest.mark.parametrize("plain", [True, False])
-async def test_what_hangs_is_cut_off_each_at_its_own_time(*, plain: bool) -> None:
+async def test_a_call_that_hangs_is_cancelled_at_its_own_timeout(*, plain: bool) -> None:
     line = Line()
     one = await over(line, timeout=0.02, grace=0.01) if plain else of(None, timeout=0.02, grace=0.01)
     for _ in range(2):
@@ -172,7 +172,7 @@ async def test_what_hangs_is_cut_off_each_at_its_own_time(*, plain: bool) -> Non
 
 
 @pytest.mark.parametrize("plain", [True, False])
-async def test_nobody_hears_of_the_end_of_what_is_taken_back(*, plain: bool) -> None:
+async def test_the_end_of_a_released_call_notifies_nobody(*, plain: bool) -> None:
     line = Line()
     one = await over(line) if plain else of(None)
     told: list[Sequence[Outcome]] = []

@@ -95,7 +95,7 @@ async def letters(redis: Redis, lane: Lane) -> list[dead.DeadLetter]:
     return [letter async for letter in dead.read(redis, lane.keys.part("dead"))]
 
 
-async def test_everything_that_waits_is_delivered_in_order(redis: Redis) -> None:
+async def test_waiting_messages_are_delivered_in_order(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options(concurrency=1))
     await lane.enqueue([plain_message(str(number)) for number in range(500)])
@@ -127,7 +127,7 @@ async def test_a_slow_provider_hoards_nothing(redis: Redis) -> None:
         assert len((await other.claim(100)).claims) == 6
 
 
-async def test_what_waits_together_goes_out_together(redis: Redis) -> None:
+async def test_waiting_messages_share_a_batch(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options(), batch_size=10)
     await lane.enqueue([plain_message(str(number)) for number in range(25)])
@@ -165,7 +165,7 @@ async def test_messages_of_different_groups_do_not_share_a_batch(redis: Redis) -
     ]
 
 
-async def test_one_bad_member_does_not_take_nine_good_ones_with_it(redis: Redis) -> None:
+async def test_a_bad_message_of_a_batch_does_not_fail_the_nine_good_ones(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options(), batch_size=10)
     await lane.enqueue([plain_message(str(number)) for number in range(10)])
@@ -177,7 +177,7 @@ async def test_one_bad_member_does_not_take_nine_good_ones_with_it(redis: Redis)
     assert [letter.reason for letter in await letters(redis, lane)] == ["400: bad channel"]
 
 
-async def test_what_the_adapter_refuses_is_never_sent(redis: Redis) -> None:
+async def test_a_message_that_the_adapter_refuses_is_never_sent(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options())
     provider.refuse = lambda message: Rejected("too large") if message.payload["text"] == "b" else None
@@ -384,7 +384,7 @@ async def test_an_adapter_that_always_raises_holds_the_lane_and_spends_no_messag
     assert len(provider.batches) <= 70
 
 
-async def test_a_message_that_breaks_the_adapter_becomes_a_dead_letter_and_the_others_go_out(
+async def test_a_message_that_breaks_the_adapter_becomes_a_dead_letter_and_the_others_are_sent(
     redis: Redis,
 ) -> None:
     lane = a_lane(redis)
@@ -440,7 +440,7 @@ async def test_retries_wait_in_redis_and_end_as_dead_letters(redis: Redis) -> No
     assert (letter.attempts, letter.status, letter.body) == (3, 503, b"busy")
 
 
-async def test_what_expires_between_claim_and_send_is_not_sent(redis: Redis) -> None:
+async def test_a_message_that_expires_between_claim_and_send_is_not_sent(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options())
     await lane.enqueue([a_message("a", expires_at=time.time() + 60)])
@@ -450,7 +450,7 @@ async def test_what_expires_between_claim_and_send_is_not_sent(redis: Redis) -> 
     assert provider.messages == []
 
 
-async def test_draining_finishes_what_is_in_flight_and_hands_back_the_rest(redis: Redis) -> None:
+async def test_draining_finishes_messages_in_flight_and_releases_the_rest(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options(concurrency=2, rate=None))
     provider.gate.clear()
@@ -467,7 +467,7 @@ async def test_draining_finishes_what_is_in_flight_and_hands_back_the_rest(redis
     assert provider.messages == ["0", "1"]
 
 
-async def test_a_claim_whose_answer_was_lost_is_handed_back(redis: Redis) -> None:
+async def test_a_claim_whose_answer_was_lost_is_released(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options())
     await lane.enqueue([plain_message("a"), plain_message("b")])
@@ -521,7 +521,7 @@ async def test_the_rate_spreads_messages_evenly(redis: Redis) -> None:
         assert number <= 10 + 100 * (arrival - started) + 1
 
 
-async def test_what_was_claimed_before_the_lease_was_lost_is_not_sent(redis: Redis) -> None:
+async def test_a_message_claimed_before_the_lease_was_lost_is_not_sent(redis: Redis) -> None:
     """Somebody else may have sent it by now: it goes back, and out again under a new claim."""
     lane = a_lane(redis)
     # One request at a time and two slots, for messages that do not travel together: one of two has to wait.

@@ -21,7 +21,7 @@ async def test_a_worker_that_beats_holds_its_lease(redis: Redis) -> None:
     assert beating.holds_lease(claimed)
 
 
-async def test_what_was_claimed_before_the_fleet_took_it_for_dead_is_no_longer_its_own(redis: Redis) -> None:
+async def test_claims_from_before_the_lease_ended_are_no_longer_valid(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
     beating = Heartbeat(fleet, PROFILE)
     await beating.beat()

@@ -65,7 +65,7 @@ def test_timers_that_are_late_do_not_make_it_slower_than_the_rate(rate: int, bat
 
 @pytest.mark.parametrize("late", [0.0, 0.002])
 @pytest.mark.parametrize("rate", [10, 100, 1_000, 10_000])
-def test_what_was_claimed_leaves_as_a_stream_and_not_as_a_comb(rate: int, late: float) -> None:
+def test_claimed_messages_are_sent_evenly_instead_of_in_bursts(rate: int, late: float) -> None:
     times = run(leaving(f"{rate}/s", 1, messages=1_000), late=late)
     window = 0.05
     most = max(bisect_left(times, start + window) - index for index, start in enumerate(times))
@@ -73,7 +73,7 @@ def test_what_was_claimed_leaves_as_a_stream_and_not_as_a_comb(rate: int, late: 
     assert most <= max(1, rate * 0.01) + rate * 0.005 + 1.1 * rate * window + 1
 
 
-def test_without_a_rate_nothing_waits() -> None:
+def test_a_message_without_a_rate_limit_does_not_wait() -> None:
     async def all_at_once() -> None:
         pace = Pace((), 1)
         for _ in range(10_000):

@@ -68,7 +68,7 @@ async def test_a_part_that_fails_stops_no_other() -> None:
     await asyncio.wait([failing, other])
 
 
-async def test_a_wait_grows_up_to_its_limit_and_starts_anew_after_a_time_of_health(
+async def test_a_wait_grows_to_its_limit_and_restarts_after_a_healthy_period(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []

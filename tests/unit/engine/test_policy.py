@@ -146,7 +146,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize("outcome", ENDS, ids=lambda outcome: type(outcome).__name__)
-def test_what_an_adapter_passes_on_is_one_line_without_secrets(outcome: Outcome) -> None:
+def test_a_reason_from_an_adapter_is_one_line_without_secrets(outcome: Outcome) -> None:
     own = WebhookOptions(
         type="webhook",
         url="https://a.example/",

@@ -49,19 +49,19 @@ def test_a_worker_without_a_new_beat_is_silent_since_it_was_seen() -> None:
     assert LEASE < 14
 
 
-def test_a_clock_that_is_set_kills_nobody() -> None:
+def test_a_changed_clock_declares_no_worker_dead() -> None:
     """Redis's clock steps by a day; the worker beats on."""
     looks = [(100.0, [a_member("w", 1)]), (102.0, [a_member("w", 86_400_000)]), (104.0, [a_member("w", 3)])]
     assert watched(Silences(), looks) == {"w": 0}
 
 
-def test_an_outage_kills_nobody() -> None:
+def test_an_outage_declares_no_worker_dead() -> None:
     """Nobody could beat while Redis was away, and one worker is the first to look when it is back."""
     looks = [(100.0, [a_member("w", 1)]), (100.0 + GAP + 60, [a_member("w", 1)])]
     assert watched(Silences(), looks) == {"w": 0}
 
 
-def test_trouble_with_redis_in_between_starts_anew() -> None:
+def test_an_outage_of_redis_restarts_the_failure_detector() -> None:
     silences = Silences()
     watched(silences, [(100.0, [a_member("w", 1)]), (104.0, [a_member("w", 1)])])
     silences.clear()
@@ -108,7 +108,7 @@ async def test_a_dead_worker_that_cannot_be_recovered_stops_no_other(
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
 
 
-async def test_what_comes_to_a_worker_after_it_left_is_given_back(redis: Redis) -> None:
+async def test_messages_fetched_by_a_worker_after_its_recovery_are_released(redis: Redis) -> None:
     """It was frozen, and took and claimed before it heard that it had been buried."""
     fleet = Fleet(redis, "relay")
     await fleet.beat(a_profile("w1"))
@@ -123,7 +123,7 @@ async def test_what_comes_to_a_worker_after_it_left_is_given_back(redis: Redis) 
     assert await recovery(redis).sweep() == 0
 
 
-async def test_what_a_worker_holds_that_nobody_knows_is_given_back(redis: Redis) -> None:
+async def test_messages_of_an_unregistered_worker_are_released(redis: Redis) -> None:
     """It died while a failover undid its first heartbeat."""
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
     await Queue(redis, "relay", "q", "w1").fetch()
@@ -159,7 +159,7 @@ async def test_a_worker_that_comes_back_is_no_longer_gone(redis: Redis) -> None:
     assert await fleet.members() == []
 
 
-async def test_a_batch_that_is_enqueued_after_its_worker_was_buried_counts_once(
+async def test_a_batch_enqueued_after_its_worker_was_recovered_counts_once(
     redis: Redis,
 ) -> None:
     fleet = Fleet(redis, "relay")
@@ -204,9 +204,7 @@ async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis:
     [b"", b"{", b"[]", b'{"worker": 1}', b"\xff\xfe", b'{"worker":"\xff"}', b"[" * 200_000, None],
     ids=["empty", "cut", "list", "wrong type", "no UTF-8", "bad text", "deep", "absent"],
 )
-async def test_a_worker_whose_profile_nobody_can_read_is_recovered(
-    redis: Redis, profile: bytes | None
-) -> None:
+async def test_a_worker_with_an_unreadable_profile_is_recovered(redis: Redis, profile: bytes | None) -> None:
     fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
     for worker in ("w1", "other"):
         await fleet.beat(a_profile(worker))

@@ -61,7 +61,7 @@ def test_the_first_line_comes_at_once_and_the_rest_of_the_window_as_one(
         assert len(lines) == 2, "it is counted for the next window"
 
 
-def test_a_line_after_a_quiet_window_comes_at_once_again(repeats: Repeats, clock: Clock) -> None:
+def test_a_line_after_a_quiet_window_is_logged_at_once(repeats: Repeats, clock: Clock) -> None:
     with capture_logs() as lines:
         for _ in range(2):
             repeats.log("info", "expired", "fcm", "")
@@ -115,7 +115,7 @@ def test_a_traceback_is_shown_once(repeats: Repeats) -> None:
         ('unknown field "a": allowed are b', 'unknown field "other": allowed are b'),
     ],
 )
-def test_reasons_that_differ_in_what_varies_are_alike(one: str, other: str) -> None:
+def test_reasons_that_differ_only_in_numbers_are_alike(one: str, other: str) -> None:
     assert alike(one) == alike(other)
 
 

@@ -61,12 +61,12 @@ async def test_progress_is_no_trouble(redis: Redis) -> None:
     assert watchdog.reconnections == 0
 
 
-async def test_a_heart_that_does_not_beat_is_said(redis: Redis) -> None:
+async def test_a_missing_heartbeat_is_a_trouble(redis: Redis) -> None:
     (trouble,) = a_watchdog(redis, beat=60).troubles()
     assert trouble == "no heartbeat for 60 s"
 
 
-async def test_a_queue_that_gives_no_answer_is_said(redis: Redis) -> None:
+async def test_a_queue_without_an_answer_is_a_trouble(redis: Redis) -> None:
     intake = an_intake(redis, silent=30, waiting=False)
     assert a_watchdog(redis, intake).troubles() == ["queue q: no answer for 30 s"]
 
@@ -80,7 +80,9 @@ async def test_a_queue_that_redis_refuses_is_trouble_that_new_connections_do_not
     assert a_watchdog(redis, an_intake(redis, refused=refused), patience=60).troubles() == []
 
 
-async def test_a_queue_that_fills_while_nothing_comes_is_said_until_something_comes(redis: Redis) -> None:
+async def test_a_queue_that_fills_while_nothing_is_fetched_is_a_trouble_until_the_next_fetch(
+    redis: Redis,
+) -> None:
     intake = an_intake(redis)
     watchdog = a_watchdog(redis, intake, patience=0.5)
     await redis.rpush("q", "waits")

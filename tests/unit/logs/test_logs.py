@@ -54,7 +54,7 @@ def test_a_line_cannot_be_forged(output: io.StringIO) -> None:
     assert not BARE.search(text)
 
 
-def test_a_traceback_can_be_told_from_lines(output: io.StringIO) -> None:
+def test_a_traceback_is_distinct_from_other_lines(output: io.StringIO) -> None:
     try:
         fail(FORGED)
     except ValueError:
@@ -76,7 +76,7 @@ def test_no_secret_is_in_a_line_nor_in_a_traceback(output: io.StringIO) -> None:
     assert SECRET not in output.getvalue()
 
 
-def test_what_a_new_file_brings_is_hidden_too(output: io.StringIO) -> None:
+def test_secrets_of_a_reloaded_file_are_hidden_too(output: io.StringIO) -> None:
     log = structlog.get_logger()
     log.info("one", word="newer-secret")
     logs.hide([SECRET, "newer-secret"])
@@ -123,7 +123,7 @@ def test_a_value_that_cannot_be_shown_ends_nothing(output: io.StringIO) -> None:
     assert "second" in second
 
 
-def test_a_thread_that_fails_and_a_warning_are_told_in_our_form(output: io.StringIO) -> None:
+def test_a_failed_thread_and_a_warning_are_logged_in_our_format(output: io.StringIO) -> None:
     thread = threading.Thread(target=fail, args=[SECRET])
     thread.start()
     thread.join()
@@ -133,7 +133,7 @@ def test_a_thread_that_fails_and_a_warning_are_told_in_our_form(output: io.Strin
     assert SECRET not in output.getvalue()
 
 
-def test_what_nobody_caught_is_one_entry_without_secrets(output: io.StringIO) -> None:
+def test_an_uncaught_exception_is_one_entry_without_secrets(output: io.StringIO) -> None:
     try:
         fail(f"{SECRET} {FORGED}")
     except ValueError as error:
@@ -144,7 +144,7 @@ def test_what_nobody_caught_is_one_entry_without_secrets(output: io.StringIO) ->
     assert not BARE.search(text)
 
 
-def test_a_task_that_fails_unseen_is_told_in_our_form(output: io.StringIO) -> None:
+def test_a_task_that_fails_unseen_is_logged_in_our_format(output: io.StringIO) -> None:
     async def main() -> None:
         asyncio.get_running_loop().call_exception_handler({"message": f"broken: {SECRET}"})
 
@@ -159,7 +159,7 @@ def test_any_text_is_one_line_of_json_or_of_a_terminal(event: str, value: str) -
         assert text.isprintable()
 
 
-def test_json_stays_what_was_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_in_json_stays_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     structlog.get_logger().info("said", text=FORGED)
     structlog.reset_defaults()

@@ -65,7 +65,7 @@ def test_a_pipe_whose_reader_has_left_costs_lines_and_nothing_else(pipe: tuple[i
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_pipe_that_nobody_reads_blocks_nobody(pipe: tuple[int, int], blocking: bool) -> None:
+def test_a_pipe_without_a_reader_blocks_no_writer(pipe: tuple[int, int], blocking: bool) -> None:
     told: list[int] = []
     over = threading.Event()
 

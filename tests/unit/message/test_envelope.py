@@ -73,7 +73,7 @@ def test_moments_are_unix_seconds_or_rfc_3339(value: object, seconds: float) -> 
     assert parse(expires_at=value).expires_at == seconds
 
 
-def test_of_two_ends_the_earlier_holds_and_of_two_starts_the_later() -> None:
+def test_the_earlier_of_two_ends_and_the_later_of_two_starts_apply() -> None:
     message = parse(expires_at=NOW + 100, ttl=50, deliver_at=NOW + 10, delay=20)
     assert (message.expires_at, message.deliver_at) == (NOW + 50, NOW + 20)
 

@@ -59,7 +59,7 @@ async def test_an_error_is_one_question_s_alone(channel: Channel) -> None:
     assert isinstance(answers[2], ResponseError)
 
 
-async def test_one_that_is_cancelled_leaves_the_others_their_answers(channel: Channel) -> None:
+async def test_a_cancelled_command_leaves_the_others_their_answers(channel: Channel) -> None:
     await channel.ask("PING")
     asked = [asyncio.ensure_future(channel.ask("ECHO", str(number))) for number in range(9)]
     await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def test_one_that_is_cancelled_leaves_the_others_their_answers(channel: Ch
 
 
 @pytest.mark.parametrize("how", ["killed", "dropped", "closed"])
-async def test_when_the_connection_ends_all_fail_and_the_next_question_connects(
+async def test_a_broken_connection_fails_all_commands_and_the_next_one_connects(
     channel: Channel, client: Redis, redis: Redis, how: str
 ) -> None:
     number = await channel.ask("CLIENT", "ID")
@@ -124,7 +124,9 @@ async def test_nobody_listens() -> None:
             await Channel(client.connection_pool).ask("PING")
 
 
-async def test_its_connection_goes_back_as_it_was(channel: Channel, client: Redis) -> None:
+async def test_a_closed_channel_returns_its_connection_to_the_pool_unchanged(
+    channel: Channel, client: Redis
+) -> None:
     await channel.ask("PING")
     await channel.close()
     connection = await client.connection_pool.get_connection()

@@ -64,7 +64,9 @@ def kinds(answers: Sequence[Answer]) -> list[type[Answer]]:
 # What is known
 
 
-async def test_what_ran_before_the_connection_broke_is_known(redis: Redis, redis_server: RedisServer) -> None:
+async def test_commands_that_ran_before_the_connection_broke_are_known(
+    redis: Redis, redis_server: RedisServer
+) -> None:
     async with linked(redis_server.url) as link:
         answers = await link.run(
             [an_entry("s", 1), an_entry("s", 2), QUIT, an_entry("s", 3), an_entry("s", 4)]
@@ -74,7 +76,7 @@ async def test_what_ran_before_the_connection_broke_is_known(redis: Redis, redis
     assert [fields[b"n"] for _, fields in await redis.xrange("s")] == [b"1", b"2", b"5"]
 
 
-async def test_an_answer_that_comes_too_late_is_taken_for_nobody_elses(
+async def test_a_late_answer_is_not_mistaken_for_that_of_another_request(
     redis: Redis, redis_server: RedisServer
 ) -> None:
     async with proxying(redis_server.port) as proxy, linked(proxy.url, timeout=3) as link:
@@ -133,7 +135,7 @@ async def test_an_abandoned_run_leaves_the_connection_fit_for_use(
         assert await link.run([Transaction([("ECHO", "mine")], "")]) == [Replied([b"mine"])]
 
 
-async def test_nobody_listens_there() -> None:
+async def test_a_closed_port_is_an_outage() -> None:
     async with linked(f"redis://127.0.0.1:{free_port()}/0") as link:
         answers = await link.run([an_entry("s"), an_entry("s")])
         assert kinds(answers) == [Unanswered, Unanswered]
@@ -141,7 +143,7 @@ async def test_nobody_listens_there() -> None:
             await link.greet()
 
 
-async def test_a_redis_that_says_nothing(redis_server: RedisServer) -> None:
+async def test_a_silent_redis_is_an_outage(redis_server: RedisServer) -> None:
     async with proxying(redis_server.port) as proxy, linked(proxy.url, timeout=0.1) as link:
         proxy.stall()
         assert await link.run([an_entry("s")]) == [Unanswered("no answer within 0.1 s")]
@@ -375,7 +377,7 @@ async def test_a_node_that_is_frozen_is_left_when_another_one_has_its_slots(
             os.kill(pid, signal.SIGCONT)
 
 
-async def test_a_node_that_is_away_costs_only_what_it_has(cluster: Cluster, client: RedisCluster) -> None:
+async def test_a_missing_node_costs_only_its_own_slots(cluster: Cluster, client: RedisCluster) -> None:
     names = [f"s{number}" for number in range(30)]
     async with linked(cluster.url) as link:
         assert kinds(await link.run([an_entry(name) for name in names])) == [Replied] * 30

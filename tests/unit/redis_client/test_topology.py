@@ -7,7 +7,7 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from relay.redis_client.topology import Topology
 
 
-def test_one_redis_lets_a_script_use_any_keys() -> None:
+def test_a_single_redis_lets_a_script_use_any_keys() -> None:
     topology = Topology.of(Redis())
     assert topology.is_one
     assert topology.sentinel is None

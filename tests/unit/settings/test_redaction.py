@@ -51,11 +51,11 @@ def test_secrets_of_options_are_found_wherever_they_stand() -> None:
         ("redis+sentinel://u:one@h:1/N/0?sentinel_password=two", {"one", "two"}),
     ],
 )
-def test_of_the_url_of_redis_only_passwords_are_secret(url: str, secrets: set[str]) -> None:
+def test_only_the_passwords_of_a_redis_url_are_secret(url: str, secrets: set[str]) -> None:
     assert set(secrets_in(RedisSettings(url=Secret(url)))) == secrets
 
 
-def test_of_a_service_s_url_each_part_is_secret() -> None:
+def test_each_part_of_a_service_s_url_is_secret() -> None:
     found = set(secrets_in(Secret("discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js?avatar=no")))
     assert {"4174216298", "JHMHI8qBe7bk2ZwO5U711o3dV_js"} <= found
     assert "no" not in found
@@ -68,14 +68,14 @@ def test_a_secret_is_found_however_it_is_written() -> None:
         assert redactor.text(f"a {text} b") == "a *** b", text
 
 
-def test_what_a_template_s_header_holds_is_a_secret() -> None:
+def test_the_value_of_a_template_s_header_is_a_secret() -> None:
     options = HttpRequestOptions(
         type="http", url=template("https://x.example/"), headers={"authorization": template("Bearer abcdef")}
     )
     assert set(secrets_in(options)) == {"abcdef"}
 
 
-def test_of_a_template_s_url_tokens_are_secret_and_its_host_is_none() -> None:
+def test_tokens_of_a_template_s_url_are_secret_and_its_host_is_not() -> None:
     url = template("https://api.telegram.example/bot4174216298-JHMHI8qBe7/sendMessage?to=${payload.to}")
     body = template("a sentence of some length about ${payload.to}, which is no secret")
     options = HttpRequestOptions(type="http", url=url, body=body)
@@ -108,7 +108,7 @@ def test_no_secret_is_left(secrets: list[str], text: str, data: st.DataObject) -
 @pytest.mark.parametrize(
     "name", ["authorization", "Proxy-Authorization", "Cookie", "X-API-Key", "auth-token"]
 )
-def test_headers_that_say_who_we_are(name: str) -> None:
+def test_headers_with_credentials_are_secret(name: str) -> None:
     assert names_a_secret(name)
 
 
@@ -126,7 +126,7 @@ def test_any_text_becomes_one_printable_line(text: str) -> None:
         assert printable(text) == text
 
 
-def test_a_terminal_is_shown_what_it_was_told() -> None:
+def test_a_terminal_shows_text_without_secrets_unchanged() -> None:
     shown: Any = printable("\x1b[31m\n\u202ex\U000e0041")
     assert shown == "\\x1b[31m\\n\\u202ex\\U000e0041"
     assert printable("a\nb\x07", keep="\n") == "a\nb\\x07"

@@ -48,7 +48,7 @@ def test_a_reference_is_filled(read: Read, text: str, env: dict[str, str], value
 
 
 @pytest.mark.parametrize("value", ["123", "0123", "1e5", "12_3", "0x1F", "true", "1.10", "on", "1:30"])
-def test_text_stays_as_it_was_written_even_where_yaml_sees_a_number(read: Read, value: str) -> None:
+def test_text_stays_as_written_even_if_yaml_sees_a_number(read: Read, value: str) -> None:
     for settings in (read(HEAD, ID=value), read(HEAD.replace("${ID:-1}", value))):
         options = settings.providers["p"]
         assert isinstance(options, PusherOptions)

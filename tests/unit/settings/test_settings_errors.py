@@ -175,7 +175,7 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize(("text", "line"), DOCUMENTS.items(), ids=range(len(DOCUMENTS)))
-def test_a_document_that_is_none(problems: Problems, text: str, line: str) -> None:
+def test_a_document_without_a_mapping_is_refused(problems: Problems, text: str, line: str) -> None:
     assert problems(text) == [f"relay.yaml:{line}"]
 
 
@@ -194,13 +194,13 @@ def test_a_bomb_of_aliases_is_refused(problems: Problems) -> None:
         "!!python/object:os.x {a: 1}",
     ],
 )
-def test_a_tag_that_would_make_objects_makes_none(problems: Problems, value: str) -> None:
+def test_a_tag_that_would_create_objects_is_refused(problems: Problems, value: str) -> None:
     tag = value.split(maxsplit=1)[0]
     (line,) = [line for line in problems(f"log: {value}\n") if "tag" in line]
     assert line == f"relay.yaml:1:6: log: the tag {tag} is not allowed; quote a text that begins with `!`"
 
 
-def test_all_problems_come_at_once_in_the_order_of_the_file(problems: Problems) -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_the_file(problems: Problems) -> None:
     text = """\
 redis: {prefix: "a b"}
 queues:
@@ -241,7 +241,7 @@ def test_queues_and_providers_are_required(problems: Problems) -> None:
     ]
 
 
-def test_what_an_alias_repeats_is_said_once(problems: Problems) -> None:
+def test_a_problem_that_an_alias_repeats_is_reported_once(problems: Problems) -> None:
     text = "queues: [{name: a}]\nproviders:\n  a: &a {type: webhook, timeout: x}\n  b: *a\n  c: {<<: *a}\n"
     assert problems(text) == [f'relay.yaml:3:34: providers.a.timeout: "x" {DURATION}']
 

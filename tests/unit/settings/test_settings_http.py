@@ -78,14 +78,16 @@ def test_files_are_read_beside_the_configuration(folder: Path) -> None:
         ("connections: 0", "6:18: providers.p.connections", "1"),
     ],
 )
-def test_what_cannot_work_is_said_at_its_place(folder: Path, lines: str, place: str, word: str) -> None:
+def test_an_impossible_option_is_reported_at_its_position(
+    folder: Path, lines: str, place: str, word: str
+) -> None:
     text = problems(f"{FIXED}    {lines}\n", folder)
     assert place in text
     assert word in text
     assert "hunter2" not in text
 
 
-def test_all_of_it_is_said_at_once(folder: Path) -> None:
+def test_all_problems_of_a_template_are_reported_at_once(folder: Path) -> None:
     text = problems(f"{FIXED}    ca_file: nonsense.pem\n    proxy: nonsense\n    connections: 0\n", folder)
     assert all(word in text for word in ("p.ca", "p.proxy", "p.connections"))
 

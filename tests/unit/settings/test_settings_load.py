@@ -110,7 +110,7 @@ def test_the_keys_that_the_example_comments_out_are_right_too(
     assert found.providers["pusher"].ttl == 3600
 
 
-def test_the_push_services_that_the_example_comments_out_are_right_too(tmp_path: Path) -> None:
+def test_the_push_services_in_comments_of_the_example_are_valid_too(tmp_path: Path) -> None:
     """With the files that it names, as their makers give them."""
     models: dict[str, type[ProviderOptions]] = {
         "fcm": FcmOptions,
@@ -213,7 +213,7 @@ def test_loopback_needs_no_token(read: Read, listen: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "\ufeff", "%YAML 1.1\n---\n"])
-def test_what_may_come_before_the_first_key(problems: Problems, prefix: str) -> None:
+def test_lines_are_counted_from_the_start_of_the_file(problems: Problems, prefix: str) -> None:
     (line,) = problems(f"{prefix}queues: [{{name: a}}]\nproviders: {{a: {{type: webhook}}}}\nx: 1\n")
     assert line.startswith(f"relay.yaml:{3 + prefix.count(chr(10))}:1: x: unknown key")
 

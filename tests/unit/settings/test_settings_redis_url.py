@@ -56,7 +56,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_files_with_secrets_are_known_and_those_that_all_can_read_are_named(
+def test_files_with_secrets_are_known_and_world_readable_ones_are_named(
     open_folder: Path, tmp_path: Path, read: Read
 ) -> None:
     shut, ajar = open_folder / "shut", open_folder / "ajar"

@@ -18,7 +18,7 @@ def schema(adapters: dict[str, type[ProviderOptions]]) -> dict[str, Any]:
     return config_schema(adapters)
 
 
-def test_it_is_json_of_the_current_draft(schema: dict[str, Any]) -> None:
+def test_the_schema_is_json_of_the_current_draft(schema: dict[str, Any]) -> None:
     assert json.loads(json.dumps(schema))["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 

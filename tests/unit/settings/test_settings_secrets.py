@@ -51,9 +51,7 @@ def test_the_url_of_redis_and_the_admin_token_have_files_too(read: Read, config:
     assert settings.admin.token is not None
 
 
-def test_an_empty_secret_gives_way_to_its_file_and_an_empty_path_to_the_secret(
-    read: Read, config: str
-) -> None:
+def test_an_empty_secret_yields_to_its_file_and_an_empty_path_to_the_secret(read: Read, config: str) -> None:
     text = f"{HEAD}    secret: ${{SECRET:-}}\n    secret_file: ${{SECRET_FILE:-}}\n"
     empty: Any = read(text, config).providers["p"]
     assert empty.secret is None
@@ -174,7 +172,7 @@ providers: {p: {type: pusher, app_id: "1", key: abc, cluster: eu, secret: %s}}
 
 @pytest.mark.parametrize("written", ["${T:-}", "${T}", '"${T}"'])
 @pytest.mark.parametrize("value", ["null", "~", "None", "undefined"])
-def test_a_variable_that_says_nothing_is_no_secret(problems: Problems, written: str, value: str) -> None:
+def test_a_blank_variable_is_no_secret(problems: Problems, written: str, value: str) -> None:
     (problem,) = problems(PUSHER % written, T=value)
     assert problem == (
         "relay.yaml:2:75: providers.p.secret: is a placeholder and no secret; unset the variable, or set it to "
@@ -182,12 +180,12 @@ def test_a_variable_that_says_nothing_is_no_secret(problems: Problems, written: 
     )
 
 
-def test_a_variable_that_says_nothing_is_no_secret_in_a_list(problems: Problems) -> None:
+def test_a_blank_variable_is_no_secret_in_a_list(problems: Problems) -> None:
     (problem,) = problems(f"{HEAD}    secrets: [whsec_one, '${{T}}']\n", T="null")
     assert problem.startswith("relay.yaml:5:26: providers.p.secrets[1]: is a placeholder")
 
 
-def test_a_secret_file_that_says_nothing_is_refused(tmp_path: Path, problems: Problems) -> None:
+def test_a_blank_secret_file_is_refused(tmp_path: Path, problems: Problems) -> None:
     (tmp_path / "token").write_text("null\n")
     text = (PUSHER % "x").replace("secret:", "secret_file:").replace("x}", "token}")
     (problem,) = problems(text, str(tmp_path / "relay.yaml"))

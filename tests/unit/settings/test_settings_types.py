@@ -43,7 +43,7 @@ def test_a_duration_is_seconds(written: object, seconds: float) -> None:
         10**400,
     ],
 )
-def test_what_is_no_duration_says_how_to_write_one(written: object) -> None:
+def test_the_error_for_a_wrong_duration_shows_the_syntax(written: object) -> None:
     with pytest.raises(
         ValueError, match="is not a duration; write seconds or a text such as 10s, 500ms or 1h30m"
     ):
@@ -70,7 +70,7 @@ def test_a_rate_is_so_many_in_so_many_seconds(written: str, rate: Rate, per_seco
 @pytest.mark.parametrize(
     "written", ["100/x", "0/s", "-1/s", "100", 100, "/s", "1/0s", "", None, "1/s/s", "1/10"]
 )
-def test_what_is_no_rate_says_how_to_write_one(written: object) -> None:
+def test_the_error_for_a_wrong_rate_shows_the_syntax(written: object) -> None:
     with pytest.raises(ValueError, match="is not a rate; write 100/s, 600000/m or a list of them"):
         parse_rate(written)
 
@@ -84,7 +84,7 @@ def test_a_size_is_bytes(written: object, size: int) -> None:
 
 
 @pytest.mark.parametrize("written", ["1XB", -1, "1.5", 1.5, True, None, "", "0.0001KB"])
-def test_what_is_no_size_says_how_to_write_one(written: object) -> None:
+def test_the_error_for_a_wrong_size_shows_the_syntax(written: object) -> None:
     with pytest.raises(ValueError, match="is not a size; write bytes or a text such as 256KiB or 1MB"):
         parse_size(written)
 

@@ -76,7 +76,7 @@ def test_a_redis_as_it_should_be_has_no_bad_finding() -> None:
         ({"connected_clients": 9000}, Level.WARNING, "clients", "9000 of 10000 connections are in use"),
     ],
 )
-def test_each_trouble_is_a_finding_that_says_what_to_do(
+def test_each_trouble_is_a_finding_with_a_remedy(
     info: dict[str, Any], level: Level, subject: str, text: str
 ) -> None:
     ((found_level, found_subject, found_text),) = bad(Facts({**GOOD, **info}, CONFIG, 0.0))
@@ -148,7 +148,7 @@ def test_refusals_are_put_together_with_the_rule_that_mends_them() -> None:
         (ResponseError("unknown command 'EVAL', with args beginning with: "), "Redis knows no EVAL"),
     ],
 )
-def test_a_refusal_of_writes_says_what_to_do(error: Exception, text: str) -> None:
+def test_a_refusal_of_writes_names_the_remedy(error: Exception, text: str) -> None:
     (finding,) = judge_rights([(("EVAL", "return 1", "1", "k"), error)], "u", "relay")
     assert finding.level is Level.FAILED
     assert text in finding.text
