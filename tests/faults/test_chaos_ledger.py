@@ -421,7 +421,7 @@ def test_keys_that_may_stay(story: Story) -> None:
     assert story.rules == []
 
 
-def test_worker_exits_log_errors_and_skipped_faults_are_findings(story: Story) -> None:
+def test_remaining_workers_log_errors_and_unfinished_faults_are_findings(story: Story) -> None:
     story.evidence.workers = ["w1"]
     story.evidence.log = ["Traceback"]
     story.evidence.broken = ["not empty"]

@@ -115,7 +115,7 @@ def test_a_traceback_is_shown_once(repeats: Repeats) -> None:
         ('unknown field "a": allowed are b', 'unknown field "other": allowed are b'),
     ],
 )
-def test_reasons_that_differ_only_in_numbers_are_alike(one: str, other: str) -> None:
+def test_reasons_that_differ_in_urls_tokens_and_ids_are_alike(one: str, other: str) -> None:
     assert alike(one) == alike(other)
 
 

@@ -118,7 +118,7 @@ async def test_an_answer_resets_the_patience(redis_server: RedisServer) -> None:
         await channel.close()
 
 
-async def test_nobody_listens() -> None:
+async def test_a_closed_port_raises_a_connection_error() -> None:
     async with Redis(port=1, socket_timeout=1) as client:
         with pytest.raises(ConnectionError):
             await Channel(client.connection_pool).ask("PING")

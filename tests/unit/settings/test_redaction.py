@@ -113,7 +113,7 @@ def test_headers_with_credentials_are_secret(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["content-type", "retry-after", "webhook-id", "apns-topic", "ttl"])
-def test_headers_that_do_not(name: str) -> None:
+def test_headers_without_credentials_are_no_secret(name: str) -> None:
     assert not names_a_secret(name)
 
 
@@ -126,7 +126,7 @@ def test_any_text_becomes_one_printable_line(text: str) -> None:
         assert printable(text) == text
 
 
-def test_a_terminal_shows_text_without_secrets_unchanged() -> None:
+def test_a_terminal_shows_control_characters_escaped() -> None:
     shown: Any = printable("\x1b[31m\n\u202ex\U000e0041")
     assert shown == "\\x1b[31m\\n\\u202ex\\U000e0041"
     assert printable("a\nb\x07", keep="\n") == "a\nb\\x07"

@@ -175,7 +175,7 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize(("text", "line"), DOCUMENTS.items(), ids=range(len(DOCUMENTS)))
-def test_a_document_without_a_mapping_is_refused(problems: Problems, text: str, line: str) -> None:
+def test_a_wrong_document_is_refused_with_its_position(problems: Problems, text: str, line: str) -> None:
     assert problems(text) == [f"relay.yaml:{line}"]
 
 

@@ -87,7 +87,7 @@ def test_an_impossible_option_is_reported_at_its_position(
     assert "hunter2" not in text
 
 
-def test_all_problems_of_a_template_are_reported_at_once(folder: Path) -> None:
+def test_all_problems_of_a_provider_are_reported_at_once(folder: Path) -> None:
     text = problems(f"{FIXED}    ca_file: nonsense.pem\n    proxy: nonsense\n    connections: 0\n", folder)
     assert all(word in text for word in ("p.ca", "p.proxy", "p.connections"))
 
