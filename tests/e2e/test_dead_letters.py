@@ -49,7 +49,7 @@ async def file(redis: Redis, number: int, *, reason: str = "413 too large", size
         await pipe.execute()
 
 
-async def test_letters_that_are_too_old_or_too_many_are_deleted_and_counted(
+async def test_dead_letters_beyond_the_limits_are_deleted_and_counted(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
     bounds = {
@@ -210,9 +210,7 @@ async def test_ctrl_c_ends_a_replay_after_its_page_and_reports_it(config: str, r
     assert left + await redis.hlen("relay:{hook}:bodies") == 20_000
 
 
-async def test_letters_of_a_provider_that_the_file_no_longer_names_are_found(
-    config: str, redis: Redis
-) -> None:
+async def test_dead_letters_of_a_removed_provider_are_found(config: str, redis: Redis) -> None:
     await redis.xadd("relay:{old}:dead", {"raw": "{", "reason": "not JSON", "queue": "gone"})
     (letter,) = (await relay("dead", "list", "old", "--json", "-c", config)).json
     assert letter["raw"] == "{"

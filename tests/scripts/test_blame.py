@@ -150,7 +150,7 @@ KINDS = st.sampled_from(["good", "good", "good", "bad", "old"])
     order=st.sampled_from(["fifo", "lifo"]),
     seed=st.integers(0, 2**32),
 )
-def test_good_targets_are_all_served_whatever_bad_ones_stand_among_them(
+def test_good_targets_are_all_served_among_any_bad_ones(
     newest_redis_server: RedisServer,
     kinds: list[str],
     shared: int,
@@ -280,7 +280,7 @@ async def test_a_probe_is_never_the_same_message_twice_in_a_row_if_another_waits
     assert all(one != other for one, other in pairwise(requests))
 
 
-async def test_one_refused_subscription_ends_alone_and_the_others_are_served(scene: Scene) -> None:
+async def test_a_refused_subscription_ends_alone_and_the_others_are_served(scene: Scene) -> None:
     await scene.push(["bad#1", *(f"good{number}" for number in range(50))])
     await scene.run(1.0)
     assert (await ends(scene.redis, scene.lanes[0]))["dead"] == ["bad#1"]

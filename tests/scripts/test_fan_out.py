@@ -106,7 +106,7 @@ async def test_a_fan_out_costs_no_tokens_and_its_deliveries_do(redis: Client) ->
     assert len(await expand_all(lane)) == 3
 
 
-async def test_others_get_as_much_as_a_fan_out_does(redis: Client) -> None:
+async def test_other_messages_get_as_many_slots_as_a_fan_out(redis: Client) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_fan_out(20, size=5), *(plain_message(f"s{number}") for number in range(20))])
     out = ["fan" if claim.message.part_of else "single" for claim in await expand_all(lane)]
@@ -121,7 +121,7 @@ async def test_several_fan_outs_take_turns(redis: Client) -> None:
     assert set(owners[:4]) == {"one", "two"}
 
 
-async def test_a_taken_back_fan_out_is_not_expanded_by_who_had_it_in_hand(redis: Client) -> None:
+async def test_a_cancelled_fan_out_is_not_expanded_by_the_worker_that_holds_it(redis: Client) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_fan_out(5, id="news")])
     await lane.expand(await next_chunk(lane))
@@ -135,7 +135,7 @@ async def test_a_taken_back_fan_out_is_not_expanded_by_who_had_it_in_hand(redis:
     assert await lane.cancel("news", ["w1"]) == "unknown"
 
 
-async def test_what_waits_of_a_taken_back_fan_out_is_not_handed_out(redis: Client) -> None:
+async def test_waiting_targets_of_a_cancelled_fan_out_are_not_claimed(redis: Client) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_fan_out(4, id="news", size=4)])
     await lane.expand(await next_chunk(lane))
@@ -194,7 +194,7 @@ async def test_a_dead_target_that_is_revived_stands_for_itself(redis: Client) ->
     assert await receipts(redis, lane) == [("partial", {"delivered": 1, "rejected": 1})]
 
 
-async def test_what_is_not_expanded_expires_as_one(redis: Client) -> None:
+async def test_targets_that_are_not_expanded_expire_as_one(redis: Client) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_fan_out(100, created_at=1.0, ttl=1)])
     assert await expand_all(lane) == []
@@ -232,7 +232,7 @@ TARGETS = st.lists(JSON, min_size=1, max_size=30)
 
 
 @given(targets=TARGETS, rest=st.dictionaries(st.text(), JSON), size=st.integers(1, 7))
-def test_what_is_split_and_expanded_is_what_was_asked_for(
+def test_split_and_expanded_targets_equal_the_original_list(
     targets: list[Any], rest: dict[str, Any], size: int
 ) -> None:
     rest = {name: value for name, value in rest.items() if name not in {"to", "targets"}}

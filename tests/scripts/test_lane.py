@@ -123,7 +123,7 @@ async def test_a_delivered_message_leaves_nothing_behind(redis: Redis) -> None:
     assert [key async for key in redis.scan_iter()] == [lane.keys.part("control").encode()]
 
 
-async def test_the_rate_gives_the_burst_and_then_says_how_long_to_wait(redis: Redis) -> None:
+async def test_the_rate_allows_the_burst_and_then_returns_the_wait(redis: Redis) -> None:
     lane = a_lane(redis, rate="10/s", burst=3)
     await lane.enqueue([plain_message(str(number)) for number in range(9)])
     first = await lane.claim(9)
@@ -135,7 +135,7 @@ async def test_the_rate_gives_the_burst_and_then_says_how_long_to_wait(redis: Re
     assert (again.claims, again.why) == ([], "rate")
 
 
-async def test_all_of_several_rates_hold(redis: Redis) -> None:
+async def test_several_rates_apply_together(redis: Redis) -> None:
     lane = Lane(redis, "relay", "test", options().model_copy(update={"rate": _rates("1000/s", "20/m")}), "w1")
     await lane.enqueue([plain_message(str(number)) for number in range(200)])
     assert len((await lane.claim(100)).claims) == 1
@@ -291,14 +291,14 @@ async def test_an_id_is_pending_only_once(redis: Redis) -> None:
     assert (await lane.enqueue([a_message("order-17")])).accepted == 1
 
 
-async def test_the_dedup_window_remembers_what_was_delivered(redis: Redis) -> None:
+async def test_the_dedup_window_remembers_delivered_messages(redis: Redis) -> None:
     lane = a_lane(redis, dedup_window=60)
     await lane.enqueue([a_message("order-17")])
     await settle(lane, list((await lane.claim(1)).claims), Delivered())
     assert (await lane.enqueue([a_message("order-17")])).duplicates == 1
 
 
-async def test_what_has_expired_is_never_handed_out_and_costs_no_token(redis: Redis) -> None:
+async def test_an_expired_message_is_never_claimed_and_costs_no_token(redis: Redis) -> None:
     lane = a_lane(redis, rate="1/h", burst=1)
     stale = [a_message(f"old-{number}", expires_at=time.time() - 1) for number in range(500)]
     await lane.enqueue([*stale, plain_message("fresh")])
@@ -386,7 +386,7 @@ async def test_a_delayed_message_waits_for_its_time(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize(("overflow", "left"), [("drop_oldest", ["2", "3"]), ("drop_newest", ["0", "1"])])
-async def test_a_full_backlog_drops_what_the_operator_chose(
+async def test_a_full_backlog_drops_messages_by_the_configured_policy(
     redis: Redis, overflow: str, left: list[str]
 ) -> None:
     lane = a_lane(redis, max_backlog=2, overflow=overflow)
@@ -407,7 +407,7 @@ async def test_a_frozen_worker_settles_nothing_that_was_handed_on(redis: Redis) 
     assert await other.size() == 1
 
 
-async def test_a_success_is_final_whoever_reports_it(redis: Redis) -> None:
+async def test_a_success_is_final_even_if_a_stale_claim_reports_it(redis: Redis) -> None:
     frozen, other = a_lane(redis, worker="w1"), a_lane(redis, worker="w2")
     await frozen.enqueue([plain_message("a")])
     claims = list((await frozen.claim(1)).claims)
@@ -429,7 +429,7 @@ async def test_a_message_that_killed_three_workers_is_a_dead_letter(redis: Redis
     assert await lane.size() == 0
 
 
-async def test_handing_back_restores_the_order_and_keeps_what_is_kept(redis: Redis) -> None:
+async def test_a_release_restores_the_order_and_spares_the_kept_tickets(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([plain_message(str(number)) for number in range(5)])
     claims = (await lane.claim(4)).claims
@@ -448,7 +448,7 @@ async def test_members_of_a_failed_batch_come_back_to_travel_alone(redis: Redis)
     assert all(claim.alone and claim.message.attempts == 0 for claim in claims)
 
 
-async def test_a_dead_letter_comes_back_through_the_limiter(redis: Redis) -> None:
+async def test_a_retried_dead_letter_passes_the_rate_limit(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_message("a", priority="high")])
     await settle(lane, list((await lane.claim(1)).claims), Rejected("400"))
@@ -485,7 +485,7 @@ async def test_a_delayed_message_that_is_taken_back_leaves_nothing(redis: Redis)
 
 
 @pytest.mark.parametrize("when", ["waiting", "in flight", "gone"])
-async def test_cancel_takes_back_only_what_is_not_in_flight(redis: Redis, when: str) -> None:
+async def test_cancel_removes_only_messages_that_are_not_in_flight(redis: Redis, when: str) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_message("a")])
     if when != "waiting":

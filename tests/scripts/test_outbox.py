@@ -89,7 +89,7 @@ async def test_a_frozen_courier_that_wakes_does_nothing(redis: Client) -> None:
     assert await redis.exists(LISTS[0]) == 0
 
 
-async def test_what_a_failover_has_undone_is_not_forgotten(redis: Client) -> None:
+async def test_entries_that_a_failover_restored_are_not_forgotten(redis: Client) -> None:
     """The forwarder heard that the receipt came, from a master that was replaced in the same moment."""
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster a replica is waited for")
@@ -103,7 +103,7 @@ async def test_what_a_failover_has_undone_is_not_forgotten(redis: Client) -> Non
     assert (await arrived(redis))[LISTS[0]] == ["m0"]
 
 
-async def test_letters_that_a_failover_has_undone_are_not_carried(redis: Client) -> None:
+async def test_entries_that_a_failover_undid_are_not_forwarded(redis: Client) -> None:
     """Their messages end again, and what is noted of a later letter would stand in the way of theirs."""
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster a replica is waited for")
@@ -115,7 +115,7 @@ async def test_letters_that_a_failover_has_undone_are_not_carried(redis: Client)
     assert not await redis.exists(LISTS[0])
 
 
-async def test_what_remembers_what_came_goes_when_it_is_not_needed_any_more(redis: Client) -> None:
+async def test_the_mark_of_forwarded_entries_expires(redis: Client) -> None:
     await deliver(a_lane(redis, unregistered_share=0.0), range(5))
     await forward_all(a_forwarder(redis))
     for key in LISTS:
@@ -128,7 +128,7 @@ async def test_a_list_keeps_the_newest(redis: Client) -> None:
     assert (await arrived(redis))[LISTS[0]] == ["m35", "m40", "m45"]
 
 
-async def test_a_key_that_is_no_list_holds_up_nobody(redis: Client) -> None:
+async def test_a_key_that_is_no_list_delays_no_other(redis: Client) -> None:
     await redis.set(LISTS[1], "mine")
     await deliver(a_lane(redis, unregistered_share=0.0), range(10))
     forwarder = a_forwarder(redis)
@@ -249,7 +249,7 @@ async def test_a_user_that_may_run_no_scripts_loses_nothing(redis: Client, serve
 
 
 @pytest.mark.parametrize("target", ["odd}brace", "odd{}braces", "odd{brace", "{odd}{braces}"])
-async def test_a_list_with_odd_braces_in_its_name_holds_up_nobody(redis: Client, target: str) -> None:
+async def test_a_list_with_odd_braces_in_its_name_delays_no_other(redis: Client, target: str) -> None:
     """In a cluster relay's own key cannot be in the slot of each of them."""
     lane = a_lane(redis, unregistered_share=0.0)
     await lane.enqueue([a_message("odd", reply_to=target)])
@@ -387,7 +387,7 @@ def test_each_receipt_comes_once_and_in_order_from_any_interleaving_of_forwarder
 @given(
     counts=st.dictionaries(st.sampled_from(["delivered", "dead", "expired"]), st.integers(1, 9), min_size=1)
 )
-def test_the_receipt_of_a_fan_out_says_how_its_targets_ended(counts: dict[str, int]) -> None:
+def test_the_receipt_of_a_fan_out_counts_the_outcomes_of_its_targets(counts: dict[str, int]) -> None:
     told = receipt("test", ReceiptLetter("answers", "a", "partial", "", 0, 1_000, counts))
     assert told["targets"] == counts
     assert sum(int(part.split()[0]) for part in str(told["reason"]).split(", ")) == sum(counts.values())

@@ -174,7 +174,7 @@ async def test_a_replica_fails_with_the_address_of_its_master(
     assert "takes no writes" in found["FAILED writes"]
 
 
-async def test_messages_that_nobody_looks_after_are_warnings(redis_server: RedisServer, admin: Redis) -> None:
+async def test_messages_without_a_worker_are_warnings(redis_server: RedisServer, admin: Redis) -> None:
     for prefix in ("relay", "earlier"):
         await register(admin, prefix, Names(("gone", "empty"), ("left",)))
         await admin.hset(f"{prefix}:{{gone}}:bodies", "1", "a record")

@@ -45,7 +45,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, name=st.sampled_from(["notifications", "a{tag}b", "with space"]))
-def test_no_element_is_lost_or_doubled_whatever_happens(
+def test_no_element_is_lost_or_doubled_by_any_sequence_of_calls(
     url: str, steps: list[tuple[str, int]], name: str
 ) -> None:
     asyncio.run(_play(url, name, steps))

@@ -29,7 +29,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 # No connection
 
 
-async def test_nobody_listens(opened: Opener) -> None:
+async def test_a_closed_port_is_a_transport_error(opened: Opener) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -52,7 +52,7 @@ async def test_a_name_that_does_not_resolve(opened: Opener) -> None:
             await transport.send(Request("http://relay-test.invalid/"))
 
 
-async def test_an_address_that_says_nothing(opened: Opener) -> None:
+async def test_a_silent_address_is_a_timeout(opened: Opener) -> None:
     with silent_address() as (host, port):
         async with opened(0.2) as transport:
             with pytest.raises(TransportError) as caught:
@@ -67,7 +67,7 @@ async def test_an_address_that_says_nothing(opened: Opener) -> None:
 # Names with several addresses
 
 
-async def test_a_name_with_an_address_where_nobody_listens_is_reached_at_the_other(opened: Opener) -> None:
+async def test_a_name_with_one_closed_address_is_reached_at_the_other(opened: Opener) -> None:
     """IPv6 first, as resolvers return it; the server listens on 127.0.0.1 only."""
     async with serving(keeps_answering([])) as port:
         addresses = [f"both.example:{port}:[::1],127.0.0.1"]
@@ -161,7 +161,7 @@ async def test_a_fresh_connection_that_ends_before_its_answer_is_an_attempt(open
 
 
 @pytest.mark.parametrize("end", ["closed", "reset"])
-async def test_an_answer_that_breaks_off_is_not_asked_for_twice(opened: Opener, end: str) -> None:
+async def test_a_request_whose_answer_breaks_off_is_not_repeated(opened: Opener, end: str) -> None:
     seen: list[bytes] = []
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -178,7 +178,7 @@ async def test_an_answer_that_breaks_off_is_not_asked_for_twice(opened: Opener, 
     assert len(seen) == 2
 
 
-async def test_idle_connections_make_room_for_those_to_other_servers(opened: Opener) -> None:
+async def test_idle_connections_make_room_for_connections_to_other_servers(opened: Opener) -> None:
     async with AsyncExitStack() as servers, opened(concurrency=2) as transport:
         ports = [await servers.enter_async_context(serving(keeps_answering([]))) for _ in range(5)]
         for port in ports * 2:

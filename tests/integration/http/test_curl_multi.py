@@ -94,7 +94,7 @@ async def test_a_time_out(multi: Multi) -> None:
     assert caught.value.args[0] == pycurl.E_OPERATION_TIMEDOUT
 
 
-async def test_one_that_is_cancelled_ends_at_once_and_its_handle_serves_again(multi: Multi) -> None:
+async def test_a_cancelled_transfer_ends_at_once_and_its_handle_is_reused(multi: Multi) -> None:
     here, ended = asyncio.Event(), asyncio.Event()
     first = True
 
@@ -122,7 +122,7 @@ async def test_one_that_is_cancelled_ends_at_once_and_its_handle_serves_again(mu
         assert curl.getinfo(pycurl.RESPONSE_CODE) == 200
 
 
-async def test_to_close_ends_what_is_under_way(multi: Multi) -> None:
+async def test_closing_ends_running_transfers(multi: Multi) -> None:
     async with serving(hang) as port:
         tasks = [asyncio.ensure_future(perform(multi, transfer(port))) for _ in range(3)]
         await asyncio.sleep(0.02)
@@ -132,7 +132,7 @@ async def test_to_close_ends_what_is_under_way(multi: Multi) -> None:
         assert codes == [pycurl.E_ABORTED_BY_CALLBACK] * 3
 
 
-async def test_one_of_those_that_end_together_may_stop_another(multi: Multi) -> None:
+async def test_a_transfer_may_stop_another_that_ends_with_it(multi: Multi) -> None:
     async with serving(keeps_answering([])) as port:
         curls = [transfer(port) for _ in range(10)]
         told = []
@@ -168,7 +168,7 @@ async def test_a_call_that_fails_takes_no_other_with_it(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_time_out_is_kept_whatever_begins_and_is_cancelled_meanwhile(multi: Multi) -> None:
+async def test_a_timeout_is_kept_while_other_transfers_begin_and_are_cancelled(multi: Multi) -> None:
     """The library says once when it wants to be called, be it while another call is due at once."""
     async with serving(hang) as slow, serving(keeps_answering([])) as quick:
         waiting = [asyncio.ensure_future(perform(multi, transfer(slow, timeout=0.3))) for _ in range(5)]

@@ -121,14 +121,14 @@ def test_an_allowed_network_opens_nothing_else(address: str, network: str) -> No
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
-def test_no_embedding_is_laxer_than_the_address_that_it_carries(address: IPv4Address) -> None:
+def test_no_embedding_is_laxer_than_the_embedded_address(address: IPv4Address) -> None:
     number = int(address)
     for carrier in (0xFFFF << 32 | number, 0x64FF9B << 96 | number, 0x2002 << 112 | number << 80):
         assert bool(refusal(str(IPv6Address(carrier)))) == bool(refusal(str(address)))
 
 
 @given(st.ip_addresses())
-def test_whatever_the_standard_library_calls_not_global_is_refused(
+def test_an_address_that_is_not_global_is_refused(
     address: IPv4Address | IPv6Address,
 ) -> None:
     embedded = isinstance(address, IPv6Address) and (

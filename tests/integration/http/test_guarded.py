@@ -190,7 +190,7 @@ async def test_a_public_request_does_not_reach_this_host(url: str) -> None:
         assert isinstance(caught.value, ForbiddenAddress)
 
 
-async def test_an_address_in_a_short_form_is_judged_as_what_it_means() -> None:
+async def test_an_address_in_short_form_is_judged_by_its_meaning() -> None:
     async with opened() as transport:
         with pytest.raises(ForbiddenAddress, match=r"127\.0\.0\.1 is a loopback address"):
             await transport.send(Request("http://127.1/"))

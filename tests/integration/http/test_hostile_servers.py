@@ -256,7 +256,7 @@ async def test_half_an_answer_on_an_idle_connection_does_not_begin_the_next_one(
         assert (await transport.send(request)).status == 200
 
 
-async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(opened: Opener) -> None:
+async def test_an_unrequested_answer_is_not_mistaken_for_the_next_one(opened: Opener) -> None:
     """Servers say 408 to an idle connection before they close it."""
     late = asyncio.Event()
 
@@ -337,7 +337,7 @@ async def test_an_idle_connection_over_tls_is_used_again(
 # Many at once
 
 
-async def test_one_that_misbehaves_does_not_slow_another(opened: Opener) -> None:
+async def test_a_misbehaving_server_does_not_slow_another(opened: Opener) -> None:
     """They share a transport, and the limit of its connections is not reached."""
     async with serving(hang) as bad, serving(keeps_answering([])) as good, opened(20) as transport:
         stuck = [

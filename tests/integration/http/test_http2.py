@@ -124,7 +124,7 @@ async def test_a_server_that_allows_one_stream_gets_all_requests(tmp_path: Path)
     assert sorted(server_side.paths) == paths(20)
 
 
-async def test_one_stream_until_the_first_answer_as_apns_has_it(tmp_path: Path) -> None:
+async def test_a_new_connection_has_one_stream_until_its_first_answer(tmp_path: Path) -> None:
     server_side = Answering()
     first_came, go = asyncio.Event(), asyncio.Event()
 
@@ -145,7 +145,7 @@ async def test_one_stream_until_the_first_answer_as_apns_has_it(tmp_path: Path) 
     assert sorted(server_side.paths) == paths(20)
 
 
-async def test_a_limit_that_falls_below_what_is_in_flight(tmp_path: Path) -> None:
+async def test_a_stream_limit_below_the_requests_in_flight_is_kept(tmp_path: Path) -> None:
     """APNs does so after rejections; httpcore hangs for ever then."""
     server_side = Answering()
 
@@ -362,7 +362,7 @@ async def test_sixteen_informational_answers_may_come_before_the_answer(tmp_path
 # GOAWAY
 
 
-async def test_a_goaway_lets_finish_what_it_covers(tmp_path: Path) -> None:
+async def test_requests_that_a_goaway_covers_finish(tmp_path: Path) -> None:
     """httpx fails all ten."""
     first, second = Answering(), Answering()
 
@@ -381,7 +381,7 @@ async def test_a_goaway_lets_finish_what_it_covers(tmp_path: Path) -> None:
     assert (sorted(first.paths), second.paths) == (paths(10), ["/0"])
 
 
-async def test_what_a_goaway_does_not_cover_goes_out_again_elsewhere(tmp_path: Path) -> None:
+async def test_a_request_that_a_goaway_does_not_cover_is_sent_again_elsewhere(tmp_path: Path) -> None:
     first, second = Answering(), Answering()
 
     async def behave(peer: Peer) -> None:
@@ -399,7 +399,7 @@ async def test_what_a_goaway_does_not_cover_goes_out_again_elsewhere(tmp_path: P
     assert sorted(first.paths + second.paths) == paths(10)
 
 
-async def test_what_a_goaway_covers_but_nobody_answered_is_not_sent_again(tmp_path: Path) -> None:
+async def test_an_unanswered_request_that_a_goaway_covers_is_not_sent_again(tmp_path: Path) -> None:
     second = Answering()
 
     async def behave(peer: Peer) -> None:
@@ -517,7 +517,7 @@ async def test_a_connection_whose_server_hangs_serves_no_request_after_the_timeo
 # Time-outs, cancelled tasks, bodies
 
 
-async def test_one_late_answer_fails_alone(tmp_path: Path) -> None:
+async def test_a_late_answer_fails_its_own_request_only(tmp_path: Path) -> None:
     """httpx fails all seven."""
     server_side = Answering()
     reset = asyncio.Event()
@@ -692,7 +692,7 @@ async def test_a_provider_that_needs_http2_says_so(tmp_path: Path, protocols: li
         await transport.close()
 
 
-async def test_http2_is_spoken_where_the_other_side_knows_it(tmp_path: Path) -> None:
+async def test_http2_is_used_if_the_server_offers_it(tmp_path: Path) -> None:
     async with peering(tmp_path, Answering()) as server:
         transport = CurlHttp2Transport(timeout=5, concurrency=1, ca=server.ca)
         assert bodies(await many(transport, server, 1)) == ["/0"]

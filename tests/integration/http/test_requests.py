@@ -154,7 +154,7 @@ async def test_a_callback_gets_the_reason_for_a_missing_response(opened: Opener)
         assert "closed the connection before it answered" in str(result)
 
 
-async def test_a_cancelled_request_calls_nobody_and_spares_the_next_ones(opened: Opener) -> None:
+async def test_a_cancelled_request_notifies_nobody_and_spares_the_next_ones(opened: Opener) -> None:
     called: list[Response | Exception] = []
     async with serving(hang) as slow, serving(keeps_answering([])) as quick, opened() as transport:
         cancelled = transport.start(

@@ -119,7 +119,7 @@ async def test_informational_answers_are_passed_over(opened: Opener, before: byt
             assert (response.status, response.body) == (200, b"{}")
 
 
-async def test_a_switch_of_protocols_that_nobody_asked_for_is_no_success(opened: Opener) -> None:
+async def test_an_unrequested_switch_of_protocols_is_no_success(opened: Opener) -> None:
     answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nwhatever"
     async with serving(first(answer)) as port, opened(0.2) as transport:
         with suppress(TransportError):
@@ -343,7 +343,7 @@ async def test_a_byte_order_mark_is_removed(opened: Opener) -> None:
 # Wrong lengths
 
 
-async def test_what_comes_after_an_answer_is_not_taken_for_the_next_one(opened: Opener) -> None:
+async def test_bytes_after_an_answer_are_not_mistaken_for_the_next_answer(opened: Opener) -> None:
     """A Content-Length that is too small; the rest may look like an answer."""
     forged = OK + b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
     async with serving(first(forged)) as port, opened() as transport:

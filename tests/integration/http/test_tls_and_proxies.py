@@ -225,7 +225,7 @@ async def test_a_proxy_that_refuses(fixed: Fixed, status: bytes) -> None:
 @pytest.mark.parametrize(
     "kind", [{}, {"http2": True}, {"prefers_http2": True}], ids=["http/1.1", "http/2", "either"]
 )
-async def test_a_proxy_that_requires_credentials_is_told_apart(kind: dict[str, bool]) -> None:
+async def test_a_proxy_that_requires_credentials_has_its_own_error(kind: dict[str, bool]) -> None:
     async with serving(Proxy(b"407 Proxy Authentication Required")) as at:
         transport = open_transport(HttpOptions(type="x", proxy=f"http://relay:word@127.0.0.1:{at}"), **kind)
         with pytest.raises(ProxyCredentialsRequired, match="did not connect to far") as caught:
@@ -257,7 +257,7 @@ async def test_silence_behind_a_tunnel_is_no_success(fixed: Fixed, pems: tuple[P
         assert await failure_of(transport, f"https://127.0.0.1:{port}/") == "no answer within 0.5 s"
 
 
-async def test_a_proxy_where_nobody_listens(fixed: Fixed) -> None:
+async def test_a_closed_proxy_port_is_a_transport_error(fixed: Fixed) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         async with fixed(proxy=f"http://relay:word@127.0.0.1:{taken.getsockname()[1]}") as transport:

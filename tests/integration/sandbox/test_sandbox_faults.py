@@ -40,7 +40,7 @@ async def test_a_share_of_the_requests_fails_and_a_seed_repeats_which(user: Any)
     assert set(runs[0]) == {200, 503}
 
 
-async def test_an_order_applies_as_many_times_as_it_says_and_an_empty_one_clears_it(user: Any) -> None:
+async def test_an_order_applies_the_given_number_of_times_and_an_empty_one_clears_it(user: Any) -> None:
     await user.order(times=2, status=503, retry_after=7)
     assert (await user.hook())[1]["Retry-After"] == "7"
     assert await user.hooks(2) == [503, 200]
@@ -68,7 +68,7 @@ async def test_the_faults_in_force_are_shown_as_they_can_be_ordered_again(user: 
     assert await user.get("/_sandbox/faults") == {}
 
 
-async def test_an_impossible_order_changes_nothing_and_says_why(user: Any) -> None:
+async def test_an_impossible_order_changes_nothing_and_returns_the_reason(user: Any) -> None:
     await user.order(fail=1)
     for body, why in (
         ('{"fial": 1}', "fial: "),

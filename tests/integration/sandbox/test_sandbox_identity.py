@@ -17,7 +17,7 @@ from relay.sandbox.options import SandboxOptions
 TOPIC = SandboxOptions.apns_topic
 
 
-def test_a_folder_keeps_what_a_configuration_names(tmp_path: Path) -> None:
+def test_a_folder_keeps_the_files_that_a_configuration_names(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     first, second = identify(folder, TOPIC), identify(folder, TOPIC)
     assert first == second

@@ -46,7 +46,7 @@ async def test_the_official_client_is_accepted(sandbox: Sandbox) -> None:
     assert (first.target, first.event, json.loads(first.body)) == ("a, b", "new", {"text": "☃"})
 
 
-async def test_the_official_client_is_refused_for_what_is_wrong(sandbox: Sandbox, lines: list[str]) -> None:
+async def test_a_wrong_request_of_the_official_client_is_refused(sandbox: Sandbox, lines: list[str]) -> None:
     for fields in ({"secret": "wrong"}, {"key": "wrong"}):
         with pytest.raises(PusherBadAuth):
             await asyncio.to_thread(client(sandbox, **fields).trigger, "a", "n", "d")

@@ -148,7 +148,7 @@ async def test_a_single_element_goes_directly_into_its_lane(redis: Redis) -> Non
 
 
 @pytest.mark.parametrize("number", [1, 10])
-async def test_a_claim_that_is_asked_for_on_arrival_finds_the_messages(redis: Redis, number: int) -> None:
+async def test_a_claim_on_arrival_finds_the_messages(redis: Redis, number: int) -> None:
     """Also if Redis has forgotten the script, so that it runs after a claim that was asked for later."""
     lane, claims = a_lane(redis, worker="w3"), list[asyncio.Task[Claimed]]()
 

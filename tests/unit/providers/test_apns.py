@@ -54,7 +54,7 @@ def headers(
 # Requests
 
 
-def test_the_body_is_what_the_application_wrote_without_our_own_fields() -> None:
+def test_the_body_is_the_payload_without_relay_s_own_fields() -> None:
     payload = b'{"device_token":"00fc","aps": {"alert":"Ol\\u00e9"},"headers":{},"order":17.0}'
     request = an_apns().request([Message(id="a", queue="q", payload_json=payload)])
     assert request.url == "https://api.push.apple.com/3/device/00fc"

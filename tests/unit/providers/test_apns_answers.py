@@ -57,7 +57,7 @@ def test_answers_by_their_reason(status: int, why: str, expected: type[Outcome])
 
 @pytest.mark.parametrize("status", [200, 201, 204])
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"reason":'])
-def test_a_status_of_success_counts_whatever_the_body_says(status: int, body: bytes) -> None:
+def test_a_status_of_success_counts_with_any_body(status: int, body: bytes) -> None:
     for headers in ({"apns-id": APNS_ID}, {"apns-request-id": APNS_ID}):
         assert outcome(Response(status, headers, body), DEVICE, NOW, own_topic=False) == Delivered(APNS_ID)
     assert found(status, body) == Delivered()
@@ -98,7 +98,7 @@ def test_a_refused_topic_may_be_our_fault_unless_the_message_brought_it(status: 
     assert isinstance(found(status, body, own_topic=True), Rejected)
 
 
-def test_refused_credentials_may_be_our_fault_whatever_topic_the_message_brought() -> None:
+def test_refused_credentials_may_be_our_fault_with_any_topic() -> None:
     body = b'{"reason":"InvalidProviderToken"}'
     assert isinstance(found(403, body, own_topic=True), Unauthorised)
 

@@ -59,7 +59,7 @@ async def deliver(adapter: Apprise, payload: Any) -> Outcome:
     return found
 
 
-async def test_what_the_payload_says_is_what_the_service_gets(receiver: Receiver) -> None:
+async def test_the_service_gets_the_fields_of_the_payload(receiver: Receiver) -> None:
     async with an_apprise(json_url(receiver)) as adapter:
         payload = {"title": "Größe", "body": "a\\nb\n☃", "type": "warning", "format": "text"}
         assert await deliver(adapter, payload) == Delivered()
@@ -100,7 +100,7 @@ async def test_a_status_in_the_library_s_log_decides(receiver: Receiver) -> None
             assert getattr(found, "status", None) == status
 
 
-async def test_no_connection_is_a_retry_that_says_so() -> None:
+async def test_a_refused_connection_is_a_retry_with_that_reason() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         async with an_apprise(f"json://127.0.0.1:{free.getsockname()[1]}/s3cret") as adapter:
@@ -110,7 +110,7 @@ async def test_no_connection_is_a_retry_that_says_so() -> None:
     assert "s3cret" not in found.reason
 
 
-async def test_a_service_that_says_nothing_is_given_up_within_the_timeout(receiver: Receiver) -> None:
+async def test_a_silent_service_is_given_up_within_the_timeout(receiver: Receiver) -> None:
     """By Apprise after half of it, which is for the connection and the answer each."""
     receiver.gate.clear()
     async with an_apprise(json_url(receiver), timeout=4) as adapter, asyncio.timeout(120):
@@ -229,7 +229,7 @@ async def failure(adapter: Apprise, payload: Any) -> str:
         ({"body": "a", "attach": "x"}, "object contains unknown field `attach`"),
     ],
 )
-async def test_what_apprise_could_not_send_is_rejected(payload: Any, reason: str) -> None:
+async def test_a_message_that_apprise_cannot_send_is_rejected(payload: Any, reason: str) -> None:
     async with an_apprise("json://127.0.0.1:9/") as adapter:
         assert adapter.check(a_message(payload)) == Rejected(reason)
 
@@ -249,7 +249,7 @@ def test_a_url_that_apprise_does_not_know_is_an_error_of_the_file_that_hides_it(
     assert "s3cret" not in problem("    url: s3cret\n")
 
 
-def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     assert problem("    url: json://127.0.0.1/\n") == (
         "relay.yaml:5:10: providers.ops.url: the library Apprise is not installed: "

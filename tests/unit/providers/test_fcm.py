@@ -328,7 +328,7 @@ async def started(endpoint: Endpoint) -> Fcm:
     return fcm
 
 
-def test_the_assertion_is_what_google_asks_for() -> None:
+def test_the_assertion_has_the_claims_that_google_requires() -> None:
     request = assertion_request(account(), TOKEN_URI, NOW)
     assertion = request.body.decode().partition("assertion=")[2]
     claims = jwt.decode(
@@ -456,7 +456,7 @@ def test_a_page_in_html_instead_of_a_token_is_named_in_the_reason(status: int) -
         read_token(Response(status, {"content-type": "text/html"}, page))
 
 
-def test_a_token_answer_that_was_cut_short_says_so() -> None:
+def test_a_truncated_token_answer_has_its_own_reason() -> None:
     cut = Response(200, {}, b'{"access_token":"ya2', "the body was cut short")
     with pytest.raises(TransportError, match="answered 200, but the body was cut short"):
         read_token(cut)

@@ -128,7 +128,7 @@ def test_another_404_makes_a_device_unregistered_if_fcm_accepts_others(
 
 @pytest.mark.parametrize("body", [b'{"name":"projects/shop/messages/1"}', b"", b"{}", b"{", b'{"name":null}'])
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
-def test_a_status_of_success_counts_whatever_the_body_says(status: int, body: bytes) -> None:
+def test_a_status_of_success_counts_with_any_body(status: int, body: bytes) -> None:
     name = "projects/shop/messages/1" if b"shop" in body else ""
     assert found(status, body) == Delivered(name)
 

@@ -82,7 +82,7 @@ def test_an_adapter_makes_an_outcome_of_any_answer(name: str, body: bytes) -> No
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_a_token_endpoint_that_gives_no_usable_token_is_asked_again(status: int, body: bytes) -> None:
+def test_an_unusable_token_answer_raises_a_short_error(status: int, body: bytes) -> None:
     with pytest.raises((TransportError, TokenRefused)) as caught:
         read_token(Response(status, {}, body))
     assert len(str(caught.value)) <= 200

@@ -120,12 +120,12 @@ def test_a_reference_that_stands_alone_keeps_its_type_and_others_are_text(
     assert request.headers["content-type"] == "application/json"
 
 
-def test_what_is_no_text_stays_as_the_file_says() -> None:
+def test_template_values_other_than_text_stay_unchanged() -> None:
     body = {"n": 3, "on": True, "off": None, "list": [1.5, {"a": "b"}]}
     assert json.loads(sent(an_http(body=body), {}).body) == body
 
 
-def test_without_a_body_the_payload_goes_out_as_it_is() -> None:
+def test_the_payload_is_the_body_if_the_template_has_none() -> None:
     request = sent(an_http(), '{"b": 1.10,  "a": []}')
     assert request.body == b'{"b": 1.10,  "a": []}'
     assert (request.url, request.method) == (URL, "POST")
@@ -160,7 +160,7 @@ def test_a_form_and_a_text() -> None:
         ("[${payload.n}]", {"n": {"a": 'b"'}}, [{"a": 'b"'}]),
     ],
 )
-def test_a_text_that_is_json_stays_so_whatever_a_message_holds(
+def test_a_json_template_stays_json_with_any_message(
     body: str, payload: dict[str, Any], sent_body: Any
 ) -> None:
     assert json.loads(sent(an_http(body=body), payload).body) == sent_body
@@ -274,7 +274,7 @@ def test_headers() -> None:
     }
 
 
-def test_what_the_envelope_holds() -> None:
+def test_templates_can_use_every_envelope_field() -> None:
     names = ("id", "queue", "priority", "created_at", "expires_at", "ttl", "collapse_key", "ordering_key")
     body = {name: f"${{message.{name}}}" for name in (*names, "attempt")} | {"by": "${provider.name}"}
     message = {"created_at": NOW, "ttl": "1m", "priority": "high", "collapse_key": "c", "ordering_key": "o"}
@@ -412,7 +412,7 @@ def test_a_url_may_stand_in_a_file_and_is_a_template_there(tmp_path: Path) -> No
     assert sent(adapter, {"room": "a/b"}).url == "https://hooks.example.com/T0/a%2Fb"
 
 
-def test_nothing_secret_is_shown() -> None:
+def test_no_secret_is_shown() -> None:
     adapter = an_http(
         url="https://h.example/s3cret", headers={"A": "s3cret"}, body={"k": "x"}, secret="s3cret"
     )

@@ -113,7 +113,7 @@ def test_a_key_with_strange_characters_is_signed_raw_and_sent_escaped() -> None:
         ({"url": "https://a.example/a"}, "https://a.example/a/apps/3/events"),
     ],
 )
-def test_where_requests_go(fields: dict[str, str], base: str) -> None:
+def test_the_url_of_a_request_follows_the_options(fields: dict[str, str], base: str) -> None:
     request = a_pusher(**fields).request([an_event()])
     assert request.url.partition("?")[0] == base
     verify(request)
@@ -258,7 +258,7 @@ def test_encrypted_data_is_measured_after_its_encryption() -> None:
 
 
 @pytest.mark.parametrize("key", ["short", b64encode(b"x" * 31).decode(), "é" * 44])
-def test_a_master_key_that_is_none_is_refused_without_a_word_of_it(key: str) -> None:
+def test_a_wrong_master_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValidationError, match=r"must be base64|must be the base64 of 32 bytes") as caught:
         a_pusher(encryption_master_key=key)
     assert key not in str(caught.value)
@@ -337,7 +337,7 @@ def test_a_termination_that_pusher_would_refuse_is_rejected(payload: dict[str, A
     assert a_pusher(event="hit").check(a_message(payload)) == Rejected(reason)
 
 
-def test_an_empty_socket_id_is_none() -> None:
+def test_an_empty_socket_id_is_left_out() -> None:
     message = an_event(socket_id="")
     assert a_pusher().check(message) is None
     assert b"socket_id" not in a_pusher().request([message]).body
@@ -428,7 +428,7 @@ def test_a_channel_that_pusher_takes(channel: str) -> None:
         ),
     ],
 )
-def test_what_pusher_would_never_accept_is_rejected(payload: dict[str, Any], reason: str) -> None:
+def test_a_payload_that_pusher_never_accepts_is_rejected(payload: dict[str, Any], reason: str) -> None:
     assert a_pusher().check(a_message(payload)) == Rejected(reason)
 
 
@@ -486,7 +486,7 @@ def test_the_official_message_of_the_stats_site_needs_only_the_option_event() ->
     ],
 )
 @pytest.mark.parametrize("size", [1, 2])
-def test_the_data_is_what_the_application_wrote(payload: bytes, data: str, size: int) -> None:
+def test_the_data_is_exactly_the_payload_of_the_application(payload: bytes, data: str, size: int) -> None:
     message = a_message(payload)
     pusher = a_pusher()
     assert pusher.check(message) is None
@@ -538,7 +538,7 @@ def test_the_event_of_the_message_wins_over_the_option() -> None:
         ({"channels": ["private-encrypted-a"]}, False),
     ],
 )
-def test_who_shares_a_batch(payload: dict[str, Any], together: bool) -> None:
+def test_only_events_that_may_share_a_batch_have_a_group(payload: dict[str, Any], together: bool) -> None:
     assert (a_pusher().group(a_message({"event": "e", **payload})) is not None) is together
 
 
@@ -658,7 +658,7 @@ ANSWERS: list[tuple[Response, Outcome, Outcome | None]] = [
 
 
 @pytest.mark.parametrize(("response", "one", "many"), ANSWERS, ids=lambda value: getattr(value, "status", ""))
-def test_what_an_answer_means(response: Response, one: Outcome, many: Outcome | None) -> None:
+def test_each_answer_has_its_outcome(response: Response, one: Outcome, many: Outcome | None) -> None:
     pusher = a_pusher()
     assert pusher.outcomes([an_event()], response) == [one]
     assert pusher.outcomes([an_event()] * 3, response) == [many or one] * 3
@@ -714,7 +714,9 @@ async def test_verifying_signs_a_request_that_sends_nothing() -> None:
         (TransportError("DNS: nowhere cannot be resolved"), "DNS: nowhere cannot be resolved"),
     ],
 )
-async def test_verifying_says_what_to_mend(answer: Response | TransportError, words: str) -> None:
+async def test_a_failed_verification_names_the_server_and_the_reason(
+    answer: Response | TransportError, words: str
+) -> None:
     pusher = a_pusher()
     await pusher.start(Answering(answer))
     with pytest.raises(UsageError) as caught:
@@ -724,7 +726,7 @@ async def test_verifying_says_what_to_mend(answer: Response | TransportError, wo
     assert APP["secret"] not in str(caught.value)
 
 
-def test_secrets_stay_out_of_what_can_be_seen() -> None:
+def test_secrets_stay_out_of_representations() -> None:
     pusher = a_pusher()
     assert APP["secret"] not in repr(pusher.options)
     assert APP["secret"] not in repr(pusher.request([an_event()]))

@@ -117,7 +117,7 @@ def test_json_goes_out_as_the_application_wrote_it() -> None:
     assert publish[2] == b'{"n" :1.10, "big":12345678901234567890123}'
 
 
-def test_the_configuration_supplies_what_a_message_does_not_say() -> None:
+def test_the_configuration_supplies_missing_fields_of_a_message() -> None:
     publisher = a_publisher(channel="c", stream="s", maxlen=9)
     append, publish = commands(publisher, b'{"hits":3}')
     assert append[:6] == ("XADD", "s", "MAXLEN", "~", 9, "*")
@@ -146,7 +146,7 @@ def test_the_configuration_supplies_what_a_message_does_not_say() -> None:
         ),
     ],
 )
-def test_what_could_never_be_published_is_refused(payload: Any, reason: str) -> None:
+def test_an_impossible_publication_is_refused(payload: Any, reason: str) -> None:
     assert refusal(a_publisher(), payload) == reason
 
 
@@ -180,7 +180,7 @@ def test_own_names_are_out_of_reach(field: str, name: str, reason: str) -> None:
     assert reason in refused
 
 
-def test_a_list_for_receipts_becomes_no_stream_unless_the_file_says_so() -> None:
+def test_a_list_for_receipts_becomes_no_stream_unless_configured() -> None:
     own = Settings(
         queues=[QueueSettings(name="q", reply_to=["receipts:*", "*"])], providers={"p": OPTIONS}
     ).own_names
@@ -226,7 +226,7 @@ CONFINED = {"channels": ["news", "chat:[0-9]*"], "streams": "feed:?", "channel":
         ),
     ],
 )
-def test_messages_name_only_those_that_the_file_allows(payload: Any, reason: str | None) -> None:
+def test_messages_may_name_allowed_channels_only(payload: Any, reason: str | None) -> None:
     refused = a_confined_publisher(**CONFINED).check(a_message({"data": 1, **payload}))
     assert (refused and refused.reason) == reason
 
@@ -314,7 +314,9 @@ def an_event(**fields: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_an_event_becomes_what_the_emitter_publishes(fields: Any, channel: str, packet: Any) -> None:
+def test_an_event_equals_the_publication_of_the_official_emitter(
+    fields: Any, channel: str, packet: Any
+) -> None:
     expected = {"data": ["hit"], "nsp": "/", "rooms": [], "flags": {}, "except": []} | packet
     (publish,) = commands(a_publisher(), an_event(**fields))
     uid, body, options = msgspec.msgpack.decode(publish[2])
@@ -421,7 +423,7 @@ PAGE = (Path(__file__).parents[3] / "docs/providers/redis.md").read_text()
 LEAST_RIGHTS = tuple(re.findall(r"ACL SETUSER app on >PASSWORD (.*)", PAGE)[0].split())
 
 
-async def test_subscribers_hear_and_readers_find_it(redis: Redis) -> None:
+async def test_subscribers_and_readers_of_the_stream_get_the_message(redis: Redis) -> None:
     async with bound(redis) as publisher, listening(redis, "*") as subscriber:
         payload = {"channel": "c", "stream": "s", "data": {"n": 1}}
         (result,) = await publisher.deliver([a_message(payload, id="m-1")])
@@ -477,7 +479,7 @@ async def test_a_key_that_is_no_stream_spoils_only_its_own_message(redis: Redis)
     assert isinstance(third, Delivered)
 
 
-async def test_a_full_redis_holds_the_lane_and_nobody_hears_what_it_does_not_keep(redis: Redis) -> None:
+async def test_a_full_redis_holds_the_lane_and_publishes_nothing_unstored(redis: Redis) -> None:
     async with bound(redis) as publisher, listening(redis, "*") as subscriber:
         await redis.config_set("maxmemory", 1)
         try:
@@ -511,7 +513,7 @@ async def test_a_replica_is_no_place_to_write(redis: Redis) -> None:
         (LEAST_RIGHTS, {"stream": "news", "channel": "news", "data": 1}, Delivered),
     ],
 )
-async def test_what_a_user_may_not_do(
+async def test_the_rights_of_the_redis_user_decide_the_outcome(
     redis: Redis, redis_server: RedisServer, rules: tuple[str, ...], payload: Any, kind: type[Outcome]
 ) -> None:
     await redis.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pass", *rules)

@@ -35,5 +35,5 @@ def test_the_time_to_wait(value: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": value}, NOW) == seconds
 
 
-def test_no_header_asks_for_nothing() -> None:
+def test_a_missing_header_means_no_wait() -> None:
     assert retry_after({}, NOW) is None

@@ -60,13 +60,13 @@ def test_a_refusal_that_may_be_our_fault_is_no_rejection(status: int) -> None:
     ("value", "seconds"),
     [("30", 30.0), ("Thu, 25 Feb 2021 15:03:10 GMT", 60.0), ("99999", 3600.0), ("soon", None)],
 )
-def test_a_retry_waits_as_long_as_retry_after_says(status: int, value: str, seconds: float | None) -> None:
+def test_a_retry_waits_for_the_time_in_retry_after(status: int, value: str, seconds: float | None) -> None:
     found = outcome(Response(status, {"retry-after": value}), "reason", NOW)
     assert isinstance(found, Throttled if status in {429, 503} else Retry)
     assert found.after == seconds
 
 
-def test_a_redirect_says_where_it_points_to() -> None:
+def test_the_reason_for_a_redirect_names_its_location() -> None:
     found = outcome(Response(307, {"location": "https://x.example/"}), "status 307", NOW)
     assert found == Rejected(
         "status 307 (redirects are not followed; it points to 'https://x.example/')", 307
@@ -135,7 +135,7 @@ def test_an_adapter_departs_from_the_table_in_its_exceptions_only(name: str) -> 
 
 @pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "apprise"])
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
-def test_a_success_counts_whatever_comes_after_its_status(name: str, status: int) -> None:
+def test_a_success_counts_even_if_its_body_breaks_off(name: str, status: int) -> None:
     judge, _ = ADAPTERS[name]
     headers = {"x-long": "x" * 10_000, "content-length": "5", "transfer-encoding": "chunked"}
     for body, missing in ((b"", "the connection was closed"), (b"\x1f\x8b", "the gzip body is damaged")):
@@ -177,7 +177,7 @@ PAGE_TABLES = [
 
 
 @pytest.mark.parametrize(("page", "name", "column"), PAGE_TABLES)
-def test_an_answer_has_the_outcome_that_the_page_says(page: str, name: str, column: int) -> None:
+def test_an_answer_has_the_outcome_that_the_page_documents(page: str, name: str, column: int) -> None:
     judge, exceptions = ADAPTERS[name]
     said = rows(page, column)
     for status, headers, text, cell in said:

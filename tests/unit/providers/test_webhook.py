@@ -210,7 +210,7 @@ def test_a_request_verifies_by_either_secret_of_a_rotation(secret: str) -> None:
         Verifier(strange).verify(request.body, dict(request.headers))
 
 
-def test_each_attempt_is_signed_anew_under_the_same_id() -> None:
+def test_each_attempt_has_a_new_signature_and_the_same_id() -> None:
     message = a_message({"body": {}})
     first, second = (a_webhook(now, secret=SECRET).request([message]) for now in (NOW, NOW + 5))
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
@@ -218,7 +218,7 @@ def test_each_attempt_is_signed_anew_under_the_same_id() -> None:
     assert first.headers["webhook-signature"] != second.headers["webhook-signature"]
 
 
-def test_without_a_secret_there_is_an_id_and_no_signature() -> None:
+def test_a_request_without_a_secret_has_an_id_and_no_signature() -> None:
     headers = a_webhook().request([a_message({"body": {}})]).headers
     assert headers["webhook-id"] == "msg_1"
     assert headers["webhook-timestamp"] == str(int(NOW))
@@ -388,7 +388,7 @@ def test_a_url_of_the_configuration_may_be_private() -> None:
         ),
     ],
 )
-def test_what_can_never_be_sent_is_rejected(payload: dict[str, Any], reason: str) -> None:
+def test_an_impossible_request_is_rejected(payload: dict[str, Any], reason: str) -> None:
     assert a_webhook(url=None).check(a_message(payload)) == Rejected(reason)
 
 
@@ -404,7 +404,7 @@ def test_what_can_never_be_sent_is_rejected(payload: dict[str, Any], reason: str
         "https://bücher.example/é",
     ],
 )
-def test_a_url_that_can_be_asked(url: str) -> None:
+def test_a_url_with_a_host_is_accepted(url: str) -> None:
     assert a_webhook(url=None).check(a_message({"url": url})) is None
 
 
@@ -432,7 +432,7 @@ def test_a_url_beside_the_one_of_the_configuration_is_rejected() -> None:
         (b"{}", b"{}", "application/json"),
     ],
 )
-def test_the_body_is_what_the_application_wrote(
+def test_the_body_is_exactly_the_payload_of_the_application(
     payload: bytes, body: bytes, content_type: str | None
 ) -> None:
     hook, message = a_webhook(time.time(), secret=SECRET), a_message(payload)
@@ -477,7 +477,7 @@ def test_the_method_of_the_message_wins(method: str) -> None:
     assert a_webhook(method="PUT").request([a_message({"body": {}, "method": method})]).method == method
 
 
-def test_the_trace_of_the_message_is_carried_on() -> None:
+def test_the_trace_of_the_message_is_passed_on() -> None:
     message = a_message({"body": {}, "headers": {"Traceparent": "mine"}}, traceparent=TRACE)
     assert lower(a_webhook().request([message]))["traceparent"] == TRACE
     assert "traceparent" not in lower(a_webhook().request([a_message({"body": {}})]))
@@ -560,7 +560,7 @@ def a_signature(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("status", [404, 405, 410, 401, 403])
-def test_one_refusal_of_a_fixed_url_makes_no_dead_letter_and_no_feedback(status: int) -> None:
+def test_a_single_refusal_by_a_fixed_url_makes_no_dead_letter_and_no_feedback(status: int) -> None:
     found = a_webhook().outcomes([a_message({"body": {}})], Response(status, {}, b"no such service"))
     assert found == [Unauthorised(f"{status} no such service", status, b"no such service")]
 

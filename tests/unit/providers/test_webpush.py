@@ -79,7 +79,7 @@ def test_the_rfc_s_example_byte_for_byte() -> None:
 
 
 @given(plaintext=st.binary(max_size=LARGEST))
-def test_the_browser_reads_what_was_sent(plaintext: bytes) -> None:
+def test_the_browser_decrypts_the_payload(plaintext: bytes) -> None:
     body = encrypt(plaintext, decoded(RFC["ua_public"], 65, ""), decoded(RFC["auth_secret"], 16, ""))
     assert len(body) <= RECORD
     assert decrypted(body) == plaintext
@@ -191,7 +191,7 @@ def test_headers_and_body_of_a_push() -> None:
     assert decrypted(request.body) == b'{"n": 1}'
 
 
-def test_what_the_envelope_asks_for_is_said_in_the_rfc_s_words() -> None:
+def test_envelope_fields_become_the_headers_of_the_rfc() -> None:
     headers = a_webpush().request([a_message(ttl="90.5s", collapse_key="score", priority="high")]).headers
     assert (headers["ttl"], headers["urgency"], headers["topic"]) == ("90", "high", topic("score"))
     assert len(topic("score")) == 32
@@ -237,7 +237,7 @@ def test_text_goes_as_text_and_nothing_as_nothing() -> None:
         ({"title": "x"}, "not a field"),
     ],
 )
-def test_what_can_never_be_sent_is_refused(payload: dict[str, Any], word: str) -> None:
+def test_an_impossible_message_is_refused(payload: dict[str, Any], word: str) -> None:
     refused = a_webpush().check(a_message(payload))
     assert isinstance(refused, Rejected)
     assert word in refused.reason
@@ -371,7 +371,7 @@ def test_a_bad_request_is_about_the_message(reason: str) -> None:
     assert isinstance(found, Rejected)
 
 
-def test_one_service_s_throttle_is_about_its_own_messages() -> None:
+def test_a_throttle_by_one_service_holds_its_own_messages_only() -> None:
     (found,) = a_webpush().outcomes([a_message()], Response(429, {"retry-after": "7"}, b""))
     assert isinstance(found, Retry)
     assert found.after == 7.0

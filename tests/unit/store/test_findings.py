@@ -76,9 +76,7 @@ def test_a_redis_as_it_should_be_has_no_bad_finding() -> None:
         ({"connected_clients": 9000}, Level.WARNING, "clients", "9000 of 10000 connections are in use"),
     ],
 )
-def test_each_trouble_is_a_finding(
-    info: dict[str, Any], level: Level, subject: str, text: str
-) -> None:
+def test_each_trouble_is_a_finding(info: dict[str, Any], level: Level, subject: str, text: str) -> None:
     ((found_level, found_subject, found_text),) = bad(Facts({**GOOD, **info}, CONFIG, 0.0))
     assert (found_level, found_subject) == (level, subject)
     assert text in found_text
