@@ -25,8 +25,9 @@ from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store.overview import LaneStatus, Overview, look
+from relay.store.states import State
 
-STATES: Final = ("running", "paused", "throttled", "open", "unauthorised")
+STATES: Final = tuple(State)
 
 _GAUGES: Final = {
     "waiting": "Messages that may go.",

@@ -36,7 +36,10 @@ _COLOURS = {
     "paused": "yellow",
     "throttled": "yellow",
     "open": "red",
+    "trial": "yellow",
     "unauthorised": "bold red",
+    "unregistered": "bold red",
+    "faulty": "bold red",
 }
 
 
@@ -127,6 +130,7 @@ def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()
                 "dead": lane.dead,
                 "configured": lane.configured,
                 "error": lane.error or None,
+                "suspects": lane.suspects,
                 "outbox": lane.outbox,
                 "outbox_lost": lane.outbox_lost,
                 **lane.totals,
@@ -226,6 +230,8 @@ def _state(lane: LaneStatus) -> Text:
         text += f" {lane.hold:.0f}s"
     if lane.why:
         text += f": {printable(lane.why[:60])}"
+    if lane.suspects:
+        text += f" ({lane.suspects:,} {'suspect' if lane.suspects == 1 else 'suspects'})"
     return Text(text, style=_COLOURS.get(lane.state, ""))
 
 

@@ -62,6 +62,8 @@ class LaneStatus:
     outbox_lost: int
     """Receipts and feedback that could go nowhere, since the lane exists."""
     totals: Mapping[str, int]
+    suspects: int = 0
+    """Of the waiting messages, those that the provider refused, by their own fault or by ours."""
     error: str = ""
     configured: bool = True
 
@@ -173,13 +175,14 @@ async def read_lane(
     """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     keys = LaneKeys.of(prefix, provider)
     fields = ("paused", "state", "hold", "reason", "unexpanded", "outbox_lost", *TOTALS)
-    (control, bodies, delayed, dead, outbox, *inflight), error = await _ask(
+    (control, bodies, delayed, dead, outbox, suspects, *inflight), error = await _ask(
         client,
         ("HMGET", keys.part("control"), *fields),
         ("HLEN", keys.part("bodies")),
         ("ZCARD", keys.part("due")),
         ("XLEN", keys.part("dead")),
         ("XLEN", keys.part("outbox")),
+        ("HLEN", keys.part("suspects")),
         *(("HLEN", keys.inflight(worker)) for worker in workers),
     )
     texts = [None if value is None else value.decode() for value in control or [None] * len(fields)]
@@ -202,6 +205,7 @@ async def read_lane(
         outbox=outbox or 0,
         outbox_lost=int(outbox_lost or 0),
         totals={name: int(total or 0) for name, total in zip(TOTALS, totals, strict=True)},
+        suspects=suspects or 0,
         error=error,
     )
 
