@@ -16,9 +16,9 @@ from relay.outcome import Delivered, Outcome, Rejected
 from relay.provider import HttpProvider, Request, Response, statuses
 from relay.provider.retry_after import retry_after
 from relay.provider.statuses import Meaning
+from relay.settings.credentials import is_credential
 from relay.settings.http import HttpOptions
 from relay.settings.options import DestinationOptions
-from relay.settings.redaction import is_credential
 from relay.settings.values import Secret, Switch
 
 from ._shared.answers import reason

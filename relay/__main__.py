@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from relay import __version__
@@ -15,21 +16,40 @@ from relay.errors import RelayError, UsageError
 
 def main() -> None:
     """Run the command line."""
+    prepare()
+    if sys.argv[1:] == ["--version"]:
+        # Health checks and scripts run it often: it needs no parser of options.
+        print(f"relay {__version__}")
+        return
+    from relay.cli.app import app
+
+    run(app)
+
+
+def continue_lean() -> None:
+    """Do the job that `relay.cli.lean` hands over, without typer."""
+    prepare()
+    from relay.cli.dead_work import perform
+    from relay.cli.lean import received
+
+    run(lambda: perform(received()))
+
+
+def prepare() -> None:
+    """Prepare signals, standard streams and the garbage collector for a command."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # There is nothing to clean up before an event loop runs, and a traceback of imports helps nobody.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     _open_closed()
     sys.stdout, sys.stderr = _buffered(sys.stdout), _lossy(sys.stderr)
-    if sys.argv[1:] == ["--version"]:
-        # Health checks and scripts run it often: it needs no parser of options.
-        print(f"relay {__version__}")
-        return
     # Imports make many objects and hardly any garbage: collections would take a fifth of the time.
     gc.disable()
-    from relay.cli.app import app
 
+
+def run(command: Callable[[], object]) -> None:
+    """Run a command, and turn its errors into a line of text and an exit code."""
     try:
-        app()
+        command()
     except UsageError as error:
         print(_printable(error), file=sys.stderr)
         sys.exit(2)

@@ -14,9 +14,9 @@ from typing import Any
 from relay.provider import AdapterType, discover
 from relay.provider.discovery import ENTRY_POINTS
 from relay.settings._reader.model_info import twins
+from relay.settings.durations import format_duration
 from relay.settings.http import HttpOptions
 from relay.settings.options import ProviderOptions
-from relay.settings.values import format_duration
 
 PAGES = Path(__file__).parents[1] / "docs/providers"
 BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from relay.provider.statuses import ADDRESS, CREDENTIALS, PROXY
-from relay.settings.redaction import is_credential, names_a_secret
+from relay.settings.credentials import is_credential, names_a_secret
 from relay.settings.template import Part, Reference, Template
 
 from .filling import compile_json

@@ -5,18 +5,17 @@ Every command imports this module, so slow modules are imported in the functions
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import typer
 
-from relay.errors import StoreError, UsageError
+from relay.cli import terminal
+from relay.cli.terminal import as_json, redis_at, run, say
+from relay.errors import UsageError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from relay.redis_client.client import Client
     from relay.settings.models import Settings
     from relay.settings.options import ProviderOptions
+    from relay.settings.outline import Outline
 
     data: Console
     """Standard output: data."""
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
     notes: Console
     """Standard error: text for people."""
 
-ENVIRONMENT = "RELAY_CONFIG"
+__all__ = ["as_json", "redis_at", "run", "say"]
 
-WIDTH = 160
-"""Columns of a table in a file or a pipe, wide enough that nothing is cut off."""
+ENVIRONMENT = "RELAY_CONFIG"
 
 DEFAULT_FILE = Path("relay.yaml")
 
@@ -55,35 +54,8 @@ ResultT = TypeVar("ResultT")
 
 
 def __getattr__(name: str) -> object:
-    """Create a console at its first use. Raises AttributeError for any other name."""
-    if name not in ("data", "notes"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rich.console import Console
-
-    if name == "notes":
-        console = Console(stderr=True, soft_wrap=True)
-    else:
-        console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
-    globals()[name] = console
-    return console
-
-
-def say(text: str) -> None:
-    """Write a line for people to standard error without importing rich, which `notes` needs."""
-    from relay.text import printable
-
-    typer.echo(printable(text), err=True)
-
-
-def as_json(document: object, indent: int | None = 2) -> str:
-    """Readable JSON without control characters, so that it cannot control a terminal."""
-    import json
-
-    text = json.dumps(document, indent=indent, ensure_ascii=False)
-    return "".join(
-        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
-        for character in text
-    )
+    """A console of `terminal`, created at its first use."""
+    return getattr(terminal, name)
 
 
 def remember_config(context: typer.Context, config: ConfigOption = None) -> None:
@@ -116,6 +88,15 @@ def load_settings(context: typer.Context, config: Path | None) -> Settings:
     return load(config_path(context, config), AdapterOptions(discover()))
 
 
+def load_outline(context: typer.Context, config: Path | None) -> Outline:
+    """Load the outline of the configuration file. Raises ConfigError with all of its mistakes."""
+    from relay.provider import AdapterOptions, discover
+    from relay.settings.load import load_with_snapshot
+    from relay.settings.outline import Outline
+
+    return Outline.of(*load_with_snapshot(config_path(context, config), AdapterOptions(discover())))
+
+
 def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
     """The configured providers by name, not started."""
     from relay.provider import discover
@@ -133,35 +114,9 @@ async def redis(settings: Settings, read_url: Callable[[], str] | None = None) -
 
     `read_url` returns the URL whose password new connections use. Default: that of the settings.
     """
-    from relay.redis_client.connect import connect
-
-    read_url = read_url or settings.redis.read_url
-    async with AsyncExitStack() as stack:
-        try:
-            client = await stack.enter_async_context(connect(settings.redis.url.get_secret_value(), read_url))
-        except StoreError as error:
-            hint = f"is it running, and is `redis.url` in {settings.path} right?"
-            raise StoreError(f"{str(error).rstrip('.')}; {hint}") from error
+    url = settings.redis.url.get_secret_value()
+    async with redis_at(url, read_url or settings.redis.read_url, settings.path) as client:
         yield client
-
-
-def run(
-    main: Coroutine[Any, Any, ResultT], loop_factory: Callable[[], AbstractEventLoop] | None = None
-) -> ResultT:
-    """Run a coroutine on asyncio's own event loop, or on one from `loop_factory`. Ctrl-C cancels it.
-
-    asyncio's own loop is enough for a command that waits for Redis most of the time, and uses 2 MiB less than
-    the fastest one.
-    """
-    import asyncio
-
-    # Imported modules stay forever. Collect garbage from here on only.
-    gc.freeze()
-    gc.enable()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(main)
 
 
 def fastest_loop() -> Callable[[], AbstractEventLoop]:

@@ -1,7 +1,7 @@
 """Select dead letters, send them again or delete them, page by page.
 
-Only a malformed letter needs the router and the providers, which add memory to every other replay. Both are
-built when the first such letter is read.
+Only a malformed letter needs the router, the lanes and the providers, which need much memory. They are built
+when the first such letter is read. For every other letter, the outline of the configuration is enough.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from relay import tasks
 from relay.errors import UsageError
 from relay.redis_client.client import Client
-from relay.settings.models import QueueSettings, Settings
-from relay.settings.options import ProviderOptions
+from relay.settings.outline import Outline
 from relay.store import dead
 from relay.store.dead import DeadLetter
 from relay.store.fleet import Fleet
-from relay.store.lane import Lane, Malformed
 
 if TYPE_CHECKING:
-    from relay.engine.router import Router
-    from relay.provider import Provider
+    from relay.store.lane import Item, Lane
 
 ELEMENTS_BYTES = 1024 * 1024
 """Bytes of malformed elements that are read again together."""
@@ -33,7 +30,18 @@ ELEMENTS_BYTES = 1024 * 1024
 Progress = Callable[[int], None]
 """Is called with the number of letters that were dealt with."""
 
-BuildProviders: TypeAlias = "Callable[[], dict[str, Provider[ProviderOptions]]]"
+
+class Intake(Protocol):
+    """Parses and enqueues elements as a worker does."""
+
+    def route(self, queue: str, element: bytes) -> tuple[str, Item] | None:
+        """The provider and the item of an element of this queue. None: the element is malformed."""
+
+    def lane(self, provider: str) -> Lane:
+        """The lane of a provider."""
+
+
+BuildIntake: TypeAlias = Callable[[], Intake]
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,10 @@ class Result:
 class DeadLetters:
     """The dead letters of one provider or queue."""
 
-    def __init__(self, client: Client, settings: Settings, selection: Selection) -> None:
+    def __init__(self, client: Client, outline: Outline, selection: Selection) -> None:
         self._client = client
-        self._settings = settings
-        self._prefix = settings.redis.prefix
+        self._outline = outline
+        self._prefix = outline.prefix
         self._selection = selection
 
     async def pages(self) -> AsyncIterator[list[DeadLetter]]:
@@ -129,20 +137,19 @@ class DeadLetters:
             entries = [letter.entry for letter in letters if letter.stream == stream]
             result.done += await dead.forget(self._client, stream, entries)
 
-    async def retry(self, build_providers: BuildProviders, progress: Progress) -> Result:
+    async def retry(self, build_intake: BuildIntake, progress: Progress) -> Result:
         """Put the letters back into their lanes. The limit counts those that went back.
 
-        `build_providers` is called once, when the first malformed letter comes. Ends early, with what was
-        done, if it is cancelled.
+        `build_intake` is called once, when the first malformed letter comes. Ends early, with what was done,
+        if it is cancelled.
         """
-        result, touched, providers = Result(), set[str](), cache(build_providers)
-        routers: dict[str, Router] = {}
+        result, touched, intake = Result(), set[str](), cache(build_intake)
         try:
             async for page in self.pages():
                 letters = page
                 while letters and (room := self._room(result.done)) != 0:
                     batch, letters = letters[:room], letters[len(letters) if room is None else room :]
-                    await tasks.to_its_end(self._retry_page(batch, providers, routers, result, touched))
+                    await tasks.to_its_end(self._retry_page(batch, intake, result, touched))
                     progress(len(batch))
                 if self._room(result.done) == 0:
                     break
@@ -154,8 +161,7 @@ class DeadLetters:
     async def _retry_page(
         self,
         letters: Sequence[DeadLetter],
-        providers: BuildProviders,
-        routers: dict[str, Router],
+        intake: BuildIntake,
         result: Result,
         touched: set[str],
     ) -> None:
@@ -164,7 +170,7 @@ class DeadLetters:
             parsed = [letter.entry for letter in letters if letter.stream == stream and letter.message]
             if parsed:
                 name = self._provider_of(stream)
-                revived, passed = await self._lane(name).revive(parsed)
+                revived, passed = await dead.revive(self._client, self._prefix, name, parsed)
                 result.done += revived
                 if passed:
                     result.left["duplicate"] += passed
@@ -176,33 +182,30 @@ class DeadLetters:
             while malformed and (not batch or size + malformed[0].raw_size <= ELEMENTS_BYTES):
                 batch.append(malformed.pop(0))
                 size += batch[-1].raw_size
-            await self._read_again(batch, providers, routers, result, touched)
+            await self._read_again(batch, intake, result, touched)
 
     async def _read_again(
         self,
         letters: Sequence[DeadLetter],
-        providers: BuildProviders,
-        routers: dict[str, Router],
+        intake: BuildIntake,
         result: Result,
         touched: set[str],
     ) -> None:
         """Malformed elements go through the intake once more; the lanes take those that are right by now."""
-        taken: dict[str, list[tuple[DeadLetter, object]]] = {}
+        taken: dict[str, list[tuple[DeadLetter, Item]]] = {}
         for shown in letters:
             letter = await dead.whole(self._client, shown)
             if letter is None:
                 result.left["gone"] += 1
                 continue
-            name = letter.queue or self._selection.name
-            if name not in routers:
-                routers[name] = self._router(name, providers())
-            provider, item = routers[name].route(letter.raw)
-            if provider is None or isinstance(item, Malformed):
+            routed = intake().route(letter.queue or self._selection.name, letter.raw)
+            if routed is None:
                 result.left["still_malformed"] += 1
             else:
+                provider, item = routed
                 taken.setdefault(provider, []).append((letter, item))
         for provider, pairs in taken.items():
-            await self._lane(provider).enqueue([item for _, item in pairs])  # type: ignore[misc]
+            await intake().lane(provider).enqueue([item for _, item in pairs])
             for stream in dict.fromkeys(letter.stream for letter, _ in pairs):
                 entries = [letter.entry for letter, _ in pairs if letter.stream == stream]
                 result.done += await dead.forget(self._client, stream, entries)
@@ -212,31 +215,21 @@ class DeadLetters:
         limit = self._selection.limit
         return None if limit is None else max(0, limit - number)
 
-    def _router(self, name: str, providers: dict[str, Provider[ProviderOptions]]) -> Router:
-        from relay.engine.router import Router
-
-        named = (queue for queue in self._settings.queues if queue.name == name)
-        return Router(next(named, None) or QueueSettings(name=name), self._settings, providers)
-
     def _provider_of(self, stream: str) -> str:
-        names = (*self._settings.providers, self._selection.name)
+        names = (*self._outline.providers, self._selection.name)
         return next(name for name in names if dead.lane_stream(self._prefix, name) == stream)
-
-    def _lane(self, name: str) -> Lane:
-        options = self._settings.providers.get(name) or ProviderOptions(type="")
-        return Lane(self._client, self._prefix, name, options, worker="operator")
 
     async def _streams(self) -> list[tuple[str, str | None]]:
         """Streams to read, each with the queue to which it is narrowed."""
-        settings, name = self._settings, self._selection.name
+        outline, name = self._outline, self._selection.name
         streams: list[tuple[str, str | None]] = []
-        if name in settings.providers:
+        if name in outline.providers:
             streams.append((dead.lane_stream(self._prefix, name), None))
-        if any(queue.name == name for queue in settings.queues):
+        if name in outline.queues:
             streams.append((dead.queue_stream(self._prefix, name), None))
             streams += [
                 (dead.lane_stream(self._prefix, provider), name)
-                for provider in settings.providers
+                for provider in outline.providers
                 if provider != name
             ]
         if not streams:
@@ -244,6 +237,6 @@ class DeadLetters:
             both = (dead.lane_stream(self._prefix, name), dead.queue_stream(self._prefix, name))
             streams = [(stream, None) for stream in both if await dead.count(self._client, stream)]
         if not streams:
-            names = ", ".join([*settings.providers, *(queue.name for queue in settings.queues)])
-            raise UsageError(f"no provider or queue {name!r} in {settings.path}; there are {names}")
+            names = ", ".join([*outline.providers, *outline.queues])
+            raise UsageError(f"no provider or queue {name!r} in {outline.path}; there are {names}")
         return streams

@@ -26,9 +26,9 @@ from relay.message import (
 from relay.message.fan_out import FanOut, chunk_size, split
 from relay.names import is_reserved
 from relay.provider import Provider
+from relay.settings.durations import format_duration
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
-from relay.settings.values import format_duration
 from relay.store.lane import Item, Malformed, Refusal, is_ordered
 from relay.store.queue import FETCH_BYTES, Ack, Fetch, Limits
 from relay.text import LONGEST_REASON

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relay.errors import TransportError
 from relay.http.request import Request, Response
+
+if TYPE_CHECKING:
+    import asyncio
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a response body that are kept, before and after unpacking."""
@@ -64,6 +66,8 @@ class Transport(ABC):
         Raises TransportError, with one line for people, if there is no response, and Unsendable or
         ForbiddenAddress if there can never be one.
         """
+        import asyncio  # 2 MiB that an adapter's options do not need
+
         done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         pending = self.start(request, partial(_resolve, done))
         try:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 
 from relay.errors import MessageError
-from relay.settings.values import parse_duration
+from relay.settings.durations import parse_duration
 from relay.text import printable
 
 MAX_DEPTH = 64

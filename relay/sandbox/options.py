@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from relay.settings.values import Duration, Rate, format_duration, parse_duration
+from relay.settings.durations import format_duration, parse_duration
+from relay.settings.values import Duration, Rate
 
 
 def parse_share(value: object) -> float:

@@ -14,11 +14,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SerializeAsAny, WithJsonSchema
 
 from relay.names import OwnNames
-from relay.settings._reader.secret_files import read_secret
 from relay.settings.formatting import describe
 from relay.settings.options import Options, ProviderOptions
-from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url
-from relay.settings.snapshot import SecretFiles
+from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url, read_url_file
 from relay.settings.tokens import token_problem
 from relay.settings.values import Count, Duration, Secret, Size
 from relay.text import mask_url
@@ -130,11 +128,16 @@ class RedisSettings(Options):
             other.prefix,
         )
 
+    @property
+    def url_file_path(self) -> Path | None:
+        """The `url_file` that the URL was read from, or None."""
+        return self._url_file
+
     def read_url(self) -> str:
         """The current URL in `url_file`. Raises ValueError if it holds none."""
         if self._url_file is None:
             return self.url.get_secret_value()
-        return check_redis_url(Secret(read_secret(self._url_file, SecretFiles()))).get_secret_value()
+        return read_url_file(self._url_file)
 
 
 class QueueSettings(Options):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from relay.settings.formatting import describe, listing, near_miss
-from relay.settings.values import Secret
+from relay.settings.secret_text import read_secret
+from relay.settings.snapshot import SecretFiles
+
+if TYPE_CHECKING:
+    from relay.settings.values import Secret
 
 FORMS = {
     "redis": "redis://host:6379/0",
@@ -38,8 +42,20 @@ _OPTION = re.compile(r"[a-z_]{1,30}")
 
 
 def check_redis_url(value: Secret) -> Secret:
-    """The same URL. Raises ValueError, without a word of what the URL holds beyond its scheme and options."""
-    url = value.get_secret_value()
+    """The same URL. Raises ValueError as `check_url` does."""
+    check_url(value.get_secret_value())
+    return value
+
+
+def read_url_file(path: Path) -> str:
+    """The URL in a file. Raises ValueError if it holds none."""
+    url = read_secret(path, SecretFiles())
+    check_url(url)
+    return url
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError for a URL that is wrong. The error names its scheme and options only, no secret."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise ValueError(f"is not a URL; write one such as {FORMS['redis']}")
@@ -51,7 +67,6 @@ def check_redis_url(value: Secret) -> Secret:
         raise ValueError(f"is not complete or not well-formed; write it as {FORMS[scheme]}")
     if scheme != "embedded":
         url_options(url)
-    return value
 
 
 def url_options(url: str) -> Mapping[str, Any]:
@@ -98,6 +113,8 @@ def _typed(name: str, value: str) -> str | int | bool:
 
 def _check_ciphers(value: str) -> None:
     """Raise ValueError for unknown ciphers, and for those that verify or encrypt nothing."""
+    import ssl  # 1.5 MiB that a file without this option does not need
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.set_ciphers(value)

@@ -23,66 +23,26 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from relay.settings.durations import (
+    DURATION_PATTERN,
+    LONGEST,
+    NUMBER,
+    SECONDS,
+    SPAN,
+    as_float,
+    format_duration,
+    parse_duration,
+    plain,
+)
 from relay.settings.formatting import describe
 
-_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_SPAN = rf"{_NUMBER}(?:ms|s|m|h|d)"
-DURATION_PATTERN = rf"^{_NUMBER}$|^{_SPAN}(?: ?{_SPAN})*$"
-RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:(?:ms|s|m|h|d)|{_SPAN}(?: ?{_SPAN})*)$"
-SIZE_PATTERN = rf"^{_NUMBER} ?(?:[kKmMgG][iI]?)?[bB]?$"
+RATE_PATTERN = rf"^{NUMBER} ?/ ?(?:(?:ms|s|m|h|d)|{SPAN}(?: ?{SPAN})*)$"
+SIZE_PATTERN = rf"^{NUMBER} ?(?:[kKmMgG][iI]?)?[bB]?$"
 
-_SECONDS = {
-    "ms": Decimal("0.001"),
-    "s": Decimal(1),
-    "m": Decimal(60),
-    "h": Decimal(3600),
-    "d": Decimal(86400),
-}
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
-_DURATION = re.compile(DURATION_PATTERN)
-_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _RATE = re.compile(RATE_PATTERN)
-_SIZE = re.compile(rf"^({_NUMBER}) ?([kKmMgG][iI]?)?[bB]?$")
-_LONGEST = 800  # characters of a text that is worth parsing; two floats without exponent fit
-
-
-def parse_duration(value: object) -> float:
-    """Seconds, from a number of them or a text such as `10s`, `500ms`, `1h30m` or `2d`.
-
-    Raises ValueError for anything else, and for what is negative, infinite or not a number.
-    """
-    seconds = math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = _float(value)
-    elif isinstance(value, str) and len(value) <= _LONGEST and _DURATION.match(value.strip()):
-        spans = _PART.findall(value)
-        exact = sum((Decimal(count) * _SECONDS[unit] for count, unit in spans), Decimal(0))
-        seconds = _float(exact if spans else Decimal(value.strip()))
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(
-            f"{describe(value)} is not a duration; write seconds or a text such as 10s, 500ms or 1h30m"
-        )
-    return seconds
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads back to the same float."""
-    exact = Decimal(repr(float(seconds)))
-    if exact == 0:
-        return "0s"
-    if exact >= 10**15:  # beyond the precision of a decimal division
-        return f"{exact:f}s"
-    if exact < 1:
-        return f"{_plain(exact * 1000)}ms"
-    parts = []
-    for unit in ("d", "h", "m"):
-        whole, exact = divmod(exact, _SECONDS[unit])
-        if whole:
-            parts.append(f"{whole:f}{unit}")
-    if exact:
-        parts.append(f"{_plain(exact)}s")
-    return "".join(parts)
+_SIZE = re.compile(rf"^({NUMBER}) ?([kKmMgG][iI]?)?[bB]?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +59,7 @@ class Rate:
 
     def __str__(self) -> str:
         period = format_duration(self.period)
-        return f"{_plain(Decimal(repr(float(self.count))))}/{period[1:] if period in _ONE else period}"
+        return f"{plain(Decimal(repr(float(self.count))))}/{period[1:] if period in _ONE else period}"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -126,9 +86,9 @@ def parse_rate(value: object) -> Rate:
     """A rate from a text such as `100/s`, `600000/m`, `10/h`, `1000/d` or `20/10s`. Raises ValueError."""
     if isinstance(value, Rate):
         return value
-    if isinstance(value, str) and len(value) <= _LONGEST and _RATE.match(value.strip()):
+    if isinstance(value, str) and len(value) <= LONGEST and _RATE.match(value.strip()):
         count, _, period = value.strip().replace(" ", "").partition("/")
-        rate = Rate(_float(Decimal(count)), parse_duration(f"1{period}" if period in _SECONDS else period))
+        rate = Rate(as_float(Decimal(count)), parse_duration(f"1{period}" if period in SECONDS else period))
         if 0 < rate.count < math.inf and 0 < rate.period < math.inf and 0 < rate.per_second < math.inf:
             return rate
     raise ValueError(f"{describe(value)} is not a rate; write 100/s, 600000/m or a list of them")
@@ -141,24 +101,11 @@ def parse_size(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    found = _SIZE.match(value.strip()) if isinstance(value, str) and len(value) <= _LONGEST else None
+    found = _SIZE.match(value.strip()) if isinstance(value, str) and len(value) <= LONGEST else None
     size = Decimal(found[1]) * _BYTES[(found[2] or "").lower()] if found else Decimal("0.5")
     if size != size.to_integral_value():
         raise ValueError(f"{describe(value)} is not a size; write bytes or a text such as 256KiB or 1MB")
     return int(size)
-
-
-def _float(number: int | float | Decimal) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf
-
-
-def _plain(number: Decimal) -> str:
-    """Without exponent and without a trailing `.0`."""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _as_rates(value: object) -> object:

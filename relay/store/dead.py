@@ -108,6 +108,14 @@ async def forget(client: Client, stream: str, entries: Sequence[str]) -> int:
         raise StoreError(describe(error)) from error
 
 
+async def revive(client: Client, prefix: str, provider: str, entries: Sequence[str]) -> tuple[int, int]:
+    """Turn a lane's letters back into waiting messages: (revived, passed over). Raises StoreError."""
+    found = script("revive")
+    keys = LaneKeys.of(prefix, provider).of_script(found.lane_parts)
+    revived, passed = await found.run(client, keys, *entries)
+    return revived, passed
+
+
 async def trim(client: Client, stream: str, *, before: float, most: int) -> int:
     """Delete the letters from before a time (Unix seconds) and the oldest ones beyond `most`, in small steps.
 

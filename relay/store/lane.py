@@ -360,12 +360,6 @@ class Lane:
         reply, _ = await self._run("cancel", hashes, message_id, int(self._lifo))
         return bytes(reply).decode()
 
-    async def revive(self, entries: Sequence[str]) -> tuple[int, int]:
-        """Dead letters become waiting messages again: (revived, passed over)."""
-        reply, _ = await self._run("revive", (), *entries)
-        revived, passed = reply
-        return revived, passed
-
     async def size(self) -> int:
         """Messages in the lane: waiting, delayed, parked and in flight, whoever holds them."""
         return int(await self._command("HLEN", self.keys.part("bodies")))

@@ -34,6 +34,7 @@ from relay.message.fan_out import FanOut, split
 from relay.redis_client.connect import open_client
 from relay.settings.options import DestinationOptions
 from relay.settings.values import parse_rate
+from relay.store import dead
 from relay.store.lane import POISON, Claim, Enqueued, Expansion, Hold, Lane
 from relay.store.record import has_header
 from relay.store.settlement import (
@@ -632,7 +633,8 @@ class LaneMachine(RuleBasedStateMachine):
         entries = self.run(self.redis.xrange(lane.keys.part("dead")))
         if not entries:
             return
-        revived, passed = self.run(lane.revive([entry.decode() for entry, _ in entries]))
+        letters = [entry.decode() for entry, _ in entries]
+        revived, passed = self.run(dead.revive(self.redis, "relay", lane.provider, letters))
         assert revived + passed == len(entries)
         left = {entry for entry, _ in self.run(self.redis.xrange(lane.keys.part("dead")))}
         assert len(left) == passed

@@ -16,6 +16,7 @@ from relay.errors import StoreError
 from relay.message import Message
 from relay.message.fan_out import FanOut
 from relay.outcome import Delivered, Rejected, Retry, Unregistered
+from relay.store import dead
 from relay.store.fleet import Fleet, Profile
 from relay.store.keys import LANE_PARTS
 from relay.store.lane import Claimed, Malformed, Refusal
@@ -179,7 +180,7 @@ async def recover(scene: Scene) -> None:
 
 
 async def revive(scene: Scene) -> None:
-    await scene.lane.revive(scene.dead)
+    await dead.revive(scene.redis, "relay", scene.lane.provider, scene.dead)
 
 
 async def cancel(scene: Scene) -> None:

@@ -14,11 +14,8 @@ from pydantic import BaseModel
 
 from relay.settings._reader.model_info import Reach, fields, nested, secret_kind, twins
 from relay.settings._reader.nodes import Entry, Location, Mapping, Node, Problems, Scalar, Sequence
-from relay.settings.formatting import quote
+from relay.settings.secret_text import is_nothing, read_secret
 from relay.settings.snapshot import SecretFiles
-
-MAX_SECRET = 64 * 1024
-"""Bytes of a file that holds a secret."""
 
 
 def read_secret_files(
@@ -31,26 +28,6 @@ def read_secret_files(
 ) -> None:
     """Replace each `X_file` below `node` by the content of that file. Relative paths begin at `folder`."""
     _Reader(folder, problems, files).visit(model, node, location)
-
-
-def read_secret(path: Path, files: SecretFiles) -> str:
-    """The content without the newline at its end. Raises ValueError, which names the file."""
-    try:
-        content = files.read(path, MAX_SECRET + 1)
-        text = content.decode("utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise ValueError(f"cannot read the file {quote(str(path))}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"the file {quote(str(path))} is not UTF-8") from None
-    except ValueError:  # a NUL in the path
-        raise ValueError(f"{quote(str(path))} is not a path") from None
-    if len(content) > MAX_SECRET:
-        raise ValueError(f"the file {quote(str(path))} is larger than {MAX_SECRET // 1024} KiB")
-    if not text.strip():
-        raise ValueError(f"the file {quote(str(path))} is empty")
-    if _is_nothing(text):
-        raise ValueError(f"the file {quote(str(path))} holds {quote(text)}, which is no secret")
-    return text
 
 
 class _Reader:
@@ -83,7 +60,7 @@ class _Reader:
             node.entries[name] = Entry(entry.key_position, self._filled(entry.node, location))
 
     def _filled(self, value: Node, location: Location) -> Node:
-        if not (isinstance(value, Scalar) and value.filled and _is_nothing(value.text)):
+        if not (isinstance(value, Scalar) and value.filled and is_nothing(value.text)):
             return value
         problem = "is a placeholder and no secret; unset the variable, or set it to a generated one"
         self._problems.add(value.position, location, problem)
@@ -131,11 +108,6 @@ def _parts(node: Node, reach: Reach) -> Iterator[tuple[Location, Node]]:
             yield from (((index,), item) for index, item in enumerate(node.items))
         case Mapping(), "each value":
             yield from (((key,), entry.node) for key, entry in node.entries.items())
-
-
-def _is_nothing(text: str) -> bool:
-    """Whether a text is what programs write for a value that is not there: `jq -r` and others."""
-    return text.strip().lower() in ("null", "none", "nil", "undefined", "~")
 
 
 def _is_empty(node: Node) -> bool:

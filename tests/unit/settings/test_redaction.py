@@ -11,8 +11,9 @@ from pydantic import TypeAdapter
 
 from providers.http import HttpRequestOptions
 from providers.webhook import WebhookOptions
+from relay.settings.credentials import names_a_secret, text_without_credentials, without_credentials
 from relay.settings.models import RedisSettings
-from relay.settings.redaction import names_a_secret, secrets_in, text_without_credentials, without_credentials
+from relay.settings.redaction import secrets_in
 from relay.settings.template import Template
 from relay.settings.values import Secret
 from relay.text import Redactor, one_line, printable

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from relay.settings.durations import format_duration, parse_duration
 from relay.settings.options import ProviderOptions
-from relay.settings.values import Rate, Secret, format_duration, parse_duration, parse_rate, parse_size
+from relay.settings.values import Rate, Secret, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(

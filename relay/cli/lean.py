@@ -1,0 +1,54 @@
+"""Continue a command in a fresh interpreter, for commands that have to fit into little memory.
+
+The command line and the configuration need typer, pydantic, YAML and the adapters: 25 MiB, which a process
+keeps until it ends. So `relay dead` reads them, writes the few facts that it still needs into a memory file,
+and replaces itself (`exec`) by an interpreter that imports Redis and none of those. Process id, terminal,
+signals and exit code stay those of one command.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal, NoReturn
+
+import msgspec
+
+from relay.settings.outline import Outline
+
+_PROGRAM = "from relay.__main__ import continue_lean; continue_lean()"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What `relay dead` was asked to do."""
+
+    action: Literal["list", "show", "retry", "purge"]
+    outline: Outline
+    name: str
+    message_id: str | None
+    reason: str | None
+    limit: int | None
+    as_json: bool
+    dry_run: bool = False
+    yes: bool = False
+
+
+def hand_over(job: Job) -> NoReturn:
+    """Replace this process by one that does the job."""
+    # Not arguments or the environment: the URL of Redis may hold a password, which `ps` would show.
+    file = os.memfd_create("job", 0)
+    with os.fdopen(file, "wb", closefd=False) as memory:
+        memory.write(msgspec.msgpack.encode(job))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # -P: a module in the working directory must not be imported instead of a library. The words are for `ps`.
+    words = (sys.executable, "-P", "-c", _PROGRAM, str(file), *sys.argv[1:])
+    os.execv(sys.executable, words)  # noqa: S606 - our own words, no shell
+
+
+def received() -> Job:
+    """The job in the memory file whose descriptor is the first argument."""
+    file = int(sys.argv[1])
+    os.lseek(file, 0, os.SEEK_SET)
+    with os.fdopen(file, "rb") as memory:
+        return msgspec.msgpack.decode(memory.read(), type=Job)

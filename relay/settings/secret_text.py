@@ -1,0 +1,36 @@
+"""A secret that is read from a file of its own. Without pydantic, because short commands need it too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relay.settings.formatting import quote
+from relay.settings.snapshot import SecretFiles
+
+MAX_SECRET = 64 * 1024
+"""Bytes of a file that holds a secret."""
+
+
+def read_secret(path: Path, files: SecretFiles) -> str:
+    """The content without the newline at its end. Raises ValueError, which names the file."""
+    try:
+        content = files.read(path, MAX_SECRET + 1)
+        text = content.decode("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"cannot read the file {quote(str(path))}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {quote(str(path))} is not UTF-8") from None
+    except ValueError:  # a NUL in the path
+        raise ValueError(f"{quote(str(path))} is not a path") from None
+    if len(content) > MAX_SECRET:
+        raise ValueError(f"the file {quote(str(path))} is larger than {MAX_SECRET // 1024} KiB")
+    if not text.strip():
+        raise ValueError(f"the file {quote(str(path))} is empty")
+    if is_nothing(text):
+        raise ValueError(f"the file {quote(str(path))} holds {quote(text)}, which is no secret")
+    return text
+
+
+def is_nothing(text: str) -> bool:
+    """Whether a text is what programs write for a value that is not there: `jq -r` and others."""
+    return text.strip().lower() in ("null", "none", "nil", "undefined", "~")
