@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # its servers.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# To compile the tests takes longer than to import them: each process would do it anew.
+# Compiling the tests takes longer than importing them, and each process would do it again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check bench chaos clean

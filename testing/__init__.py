@@ -1,1 +1,1 @@
-"""What tests start and look at: real servers on free loopback ports."""
+"""Helpers for tests: real servers on free loopback ports, builders and fakes."""

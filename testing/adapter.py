@@ -21,7 +21,7 @@ BROKEN = Path(os.environ["BROKEN"])
 
 
 class TroubleOptions(ProviderOptions):
-    """What `type: trouble` takes."""
+    """The options of `type: trouble`."""
 
     start: str = ""
 

@@ -47,5 +47,5 @@ def a_lane(redis: Redis, *, worker: str = "w1", name: str = "test", **fields: An
 
 
 def texts(claims: Any) -> list[str]:
-    """What the claimed messages say."""
+    """The texts of the claimed messages."""
     return [claim.message.payload["text"] for claim in claims]

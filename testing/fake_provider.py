@@ -32,7 +32,7 @@ class FakeProvider(Provider[ProviderOptions]):
 
     @property
     def messages(self) -> list[str]:
-        """What the delivered messages say, in order of arrival."""
+        """The texts of the delivered messages, in order of arrival."""
         return [message.payload["text"] for batch in self.batches for message in batch]
 
     def check(self, message: Message) -> Rejected | None:

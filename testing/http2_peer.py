@@ -39,7 +39,7 @@ class Asked:
 
 
 class Peer:
-    """One connection. What it says goes out at once."""
+    """One connection. Frames are sent at once."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -76,7 +76,7 @@ class Peer:
         return self._whole.popleft()
 
     async def read(self) -> None:
-        """What comes next, whatever it is; PINGs and SETTINGS are acknowledged."""
+        """The next event of any kind; PINGs and SETTINGS are acknowledged."""
         data = await self._reader.read(65536)
         if not data:
             raise ConnectionResetError

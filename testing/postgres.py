@@ -29,12 +29,12 @@ class Postgres:
 
     url: str
     control: tuple[str | Path, ...]
-    """How `pg_ctl` is called for it."""
+    """The call of `pg_ctl` for this server."""
     options: tuple[str | Path, ...]
-    """What its start needs."""
+    """Options of its start."""
 
     def crash(self) -> None:
-        """Go down without a word to anybody; what was committed is kept."""
+        """Stop without a clean shutdown; committed data is kept."""
         _run(*self.control, "-m", "immediate", "stop")
 
     def start(self) -> None:

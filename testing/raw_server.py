@@ -1,4 +1,4 @@
-"""Servers on free loopback ports that say what they are told to, byte by byte."""
+"""Servers on free loopback ports that send exactly the bytes that a test gives."""
 
 from __future__ import annotations
 

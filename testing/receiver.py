@@ -26,7 +26,7 @@ class Received:
 
 @dataclass
 class Answer:
-    """What the receiver says."""
+    """One answer of the receiver."""
 
     status: int = 200
     body: bytes = b"{}"

@@ -89,7 +89,7 @@ class RedisSentinel:
             for sentinel in self.sentinels:
                 with Redis(port=sentinel.port, decode_responses=True) as client:
                     _until(client.ping, "a sentinel does not start")
-                    # From Redis 7.0 on; before that they find each other within some seconds, too.
+                    # Redis 7.0 and later; older sentinels find each other within some seconds.
                     with suppress(ResponseError):
                         client.execute_command("SENTINEL", "DEBUG", "PUBLISH-PERIOD", 300, "INFO-PERIOD", 100)
             for sentinel in self.sentinels:

@@ -48,7 +48,7 @@ class TcpProxy:
         self._answers_flow.clear()
 
     def lose_answers(self) -> None:
-        """Redis hears everything and does it, but no answer comes back."""
+        """Redis gets and runs every command, but no answer comes back."""
         self._answers_flow.clear()
 
     def delay(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures that every kind of test uses."""
+"""Fixtures for tests of every kind."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ BINARIES = binaries()
 
 TESTS = Path(__file__).parent
 LONGEST = {folder: place for place, folder in enumerate(("faults", "e2e", "scripts", "integration"))}
-"""Folders whose tests start processes, by the time that their files take."""
+"""Folders whose tests start processes, the slowest first."""
 
-# A shell ignores these in what it runs in the background, and each process of a test would inherit it.
+# A shell ignores these signals for background jobs, and each process of a test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# A busy machine is no mistake of a test's.
+# A slow example is the fault of a busy machine.
 settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("relay")
 
@@ -53,7 +53,7 @@ def every_redis_server(
 
 @pytest.fixture(scope="session")
 def newest_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One server, for what is the same on every Redis."""
+    """One server, for behaviour that is the same on every Redis."""
     server = RedisServer(BINARIES[max(BINARIES)], tmp_path_factory.mktemp("redis"))
     server.start()
     yield server

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: a receiver and a configuration that leads to it."""
+"""Fixtures of the end-to-end tests: a receiver, and a configuration that points to it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from testing.relay_process import relay, worker, write_config
 
 BACKLOG = 200
 COOLDOWN = {"cooldown": "300ms"}
-FAULTY = '''
+FAULTY = """
 
 async def deliver(self, batch):
     if BROKEN.exists() or batch[0].payload.get("raise"):
@@ -26,7 +26,7 @@ async def deliver(self, batch):
 
 
 Trouble.deliver = deliver
-'''
+"""
 """Raises for every message as long as the file `BROKEN` exists, and for those that say so."""
 
 

@@ -61,7 +61,7 @@ ONLY_THE_START = WorkerTuning(
 
 @dataclass(frozen=True)
 class Cost:
-    """What an idle worker has and has done, once it has looked at each of its lanes."""
+    """Resources of an idle worker, and its commands until it has looked at each of its lanes."""
 
     tasks: int
     threads: int

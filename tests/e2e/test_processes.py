@@ -186,7 +186,7 @@ WAITS = """
 from pathlib import Path
 Path(__file__).with_name("pipe").read_text()
 """
-"""A library that takes for ever to load."""
+"""A library that never finishes loading."""
 
 
 @pytest.mark.parametrize("moment", ["imports", "configuration"])

@@ -54,7 +54,7 @@ MARKERS = {
 
 
 def pieces(secret: str) -> list[str]:
-    """What of a secret must not be seen: of a key, each of its lines."""
+    """The parts of a secret that must not be shown: for a key, each of its lines."""
     lines = [line for line in secret.splitlines() if line and not line.startswith("-----")]
     return [form for line in lines for form in (line, quote(line), quote(line, safe=":"))]
 
@@ -238,7 +238,7 @@ OBEYED = (b"\x1b[2J", b"\x1b]0;", b"\x07", "\x9b".encode(), "\u202e".encode())
 
 
 async def on_a_terminal(*words: str) -> bytes:
-    """What a command writes to a terminal, and on standard error to it."""
+    """The output of a command on a terminal, standard error included."""
     ours, its = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         RELAY,

@@ -125,7 +125,7 @@ async def browsers(servers: list[str], room: str) -> AsyncIterator[asyncio.Strea
 
 
 async def events(heard: asyncio.StreamReader) -> list[Any]:
-    """What all of one process's connections hear next."""
+    """The next events that all connections of one process receive."""
     async with asyncio.timeout(120):
         return [json.loads(await heard.readline()) for _ in range(PER_CLIENT)]
 

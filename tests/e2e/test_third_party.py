@@ -40,7 +40,7 @@ from relay.settings.types import Secret
 
 
 class ShoutOptions(ProviderOptions):
-    """What `type: shout` takes."""
+    """The options of `type: shout`."""
 
     url: str
     """Where to shout."""

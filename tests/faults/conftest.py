@@ -1,4 +1,4 @@
-"""What the fault tests share: a receiver, and one Redis of the newest version."""
+"""Fixtures of the fault tests: a receiver, and one Redis of the newest version."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ ENDLESS_SCRIPT = "while true do end"
 
 @dataclass
 class Scene:
-    """What a trouble may lay hands on. The worker sees Redis through the proxy, the test does not."""
+    """All that a fault may change. The worker reaches Redis through the proxy, the test directly."""
 
     server: RedisServer
     proxy: TcpProxy
@@ -189,7 +189,7 @@ async def test_a_drain_goes_on_after_trouble_with_redis(
 async def test_queued_messages_are_delivered_while_redis_is_out_of_memory(
     tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
 ) -> None:
-    """The application is told that it can push no more; everything else goes on, from start to end."""
+    """The application gets an error on a push; everything else goes on, from start to end."""
     provider = {"type": "webhook", "url": f"{receiver.url}/hook", "rate": "200/s", "dedup_window": "1m"}
     config = write_config(tmp_path, redis_server.url, {"hook": provider})
     await redis.rpush("notifications", *(message(number) for number in range(TOTAL)))

@@ -577,7 +577,7 @@ class LaneMachine(RuleBasedStateMachine):
         return [known for known in self.pending() if known.holder == worker]
 
     def go_back(self, worker: str, kept: Sequence[Known]) -> None:
-        """What a worker held waits again, the newest first."""
+        """Messages that the worker held wait again, the newest first."""
         back = [
             (int(known.claim.ticket), known)
             for known in self.held_by(worker)
@@ -595,7 +595,7 @@ class LaneMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.lost_claims)
     @rule(data=st.data())
     def a_dead_worker_s_success_arrives_late(self, data: st.DataObject) -> None:
-        """It is final, whoever reports it; of a message that was replaced meanwhile it means nothing."""
+        """A success is final even under a stale claim, unless the message was replaced meanwhile."""
         worker, known, claim = data.draw(st.sampled_from(self.lost_claims))
         self.lost_claims.remove((worker, known, claim))
         holder, current = known.holder, known.claim

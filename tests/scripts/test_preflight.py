@@ -1,4 +1,4 @@
-"""What `relay check --connect` finds on real servers, and that it changes nothing there."""
+"""Findings of `relay check --connect` on real servers, where it changes nothing."""
 
 from __future__ import annotations
 

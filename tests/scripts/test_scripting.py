@@ -1,4 +1,4 @@
-"""What calls to Redis raise."""
+"""Errors that calls to Redis raise."""
 
 from __future__ import annotations
 

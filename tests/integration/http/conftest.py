@@ -1,4 +1,4 @@
-"""What the tests of transports share: a transport of each client, and certificates."""
+"""Fixtures of the transport tests: a transport of each client, and certificates."""
 
 from __future__ import annotations
 

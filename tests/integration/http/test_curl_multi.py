@@ -72,7 +72,7 @@ async def test_many_side_by_side(multi: Multi) -> None:
 
 
 async def test_numbers_of_sockets_come_back(multi: Multi) -> None:
-    """A connection that was closed leaves its number to the next one, which has to be watched anew."""
+    """A connection that was closed leaves its number to the next one, which has to be watched again."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)

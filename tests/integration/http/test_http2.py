@@ -146,7 +146,7 @@ async def test_a_new_connection_has_one_stream_until_its_first_answer(tmp_path: 
 
 
 async def test_a_stream_limit_below_the_requests_in_flight_is_kept(tmp_path: Path) -> None:
-    """APNs does so after rejections; httpcore hangs for ever then."""
+    """APNs does so after rejections; httpcore hangs forever then."""
     server_side = Answering()
 
     async def behave(peer: Peer) -> None:

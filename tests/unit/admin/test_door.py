@@ -68,7 +68,7 @@ async def until_open(port: int) -> None:
 
 
 async def ask(port: int, *lines: bytes, method: bytes = b"GET", path: bytes = b"/healthz") -> str:
-    """What comes back, whole."""
+    """The whole response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     request = (method + b" " + path + b" HTTP/1.1", *lines, b"Connection: close")
     writer.write(b"\r\n".join(request) + b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What the command does with its own output."""
+"""The output streams of the command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEXT = "".join(f"line {number}: größer\n" for number in range(1000))
 
 
 def test_python_itself_forgets_what_a_pipe_does_not_take() -> None:
-    """What `_buffered` is there for: where this fails, it can go."""
+    """The reason for `_buffered`: if this test fails, `_buffered` can be removed."""
     pipe = Pipe()
     unbuffered(pipe).write(TEXT)
     assert pipe.taken == TEXT.encode()[:10]

@@ -20,7 +20,7 @@ from testing.builders import a_message
 
 
 class Odd(Provider[ProviderOptions]):
-    """Does with each batch what it is told."""
+    """Handles each batch as the test orders."""
 
     does: BaseException | Sequence[Outcome] | None = None
 

@@ -1,4 +1,4 @@
-"""What was claimed leaves evenly, and as fast as the rate."""
+"""Claimed messages are sent evenly, and as fast as the rate allows."""
 
 from __future__ import annotations
 

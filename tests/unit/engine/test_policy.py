@@ -1,4 +1,4 @@
-"""What each outcome means for the message and its lane."""
+"""The effect of each outcome on the message and its lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who counts as dead, and what becomes of what came to workers that are gone."""
+"""Detection of dead workers, and recovery of the messages that they held."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def a_member(worker: str, beat: float) -> Member:
 
 
 def watched(silences: Silences, looks: list[tuple[float, list[Member]]]) -> dict[str, float]:
-    """What the last look says."""
+    """The result of the last look."""
     return [silences.look(members, now) for now, members in looks][-1]
 
 

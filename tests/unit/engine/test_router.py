@@ -1,4 +1,4 @@
-"""Which elements of a queue become messages, and for whom."""
+"""Routing of queue elements to providers, and refusals of malformed ones."""
 
 from __future__ import annotations
 

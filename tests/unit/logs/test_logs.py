@@ -22,7 +22,7 @@ from relay import logs
 SECRET = "hunter2-marker"
 FORGED = "a\r\n2026-11-21T08:00:00Z [info] all is well \x1b[2J\x1b]0;title\x07 \x9b31m \u202egnp.exe"
 BARE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
-"""What a terminal would obey, but for the end of a line."""
+"""Control characters that a terminal obeys, except for line ends."""
 
 
 @pytest.fixture(params=["json", "console"])
