@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 
-import structlog
-
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Client, describe, heed_cancellation
 from relay.redis_client.topology import is_cluster
@@ -20,8 +18,6 @@ PATIENCE = 1.0
 
 REST = 10.0
 """Seconds for which a node is not asked again whose replicas did not follow in time: the work goes on."""
-
-logger = structlog.get_logger()
 
 
 class Replicas:
@@ -53,5 +49,10 @@ class Replicas:
         heed_cancellation()
         if not reached:
             self._resting[nodes[0].name] = time.monotonic() + REST
-            logger.warning("no replica confirms writes; a failover now may lose messages", node=nodes[0].name)
+            # Short commands use this module too, and structlog loads rich.
+            import structlog
+
+            structlog.get_logger().warning(
+                "no replica confirms writes; a failover now may lose messages", node=nodes[0].name
+            )
         return bool(reached)
