@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -103,6 +104,18 @@ class Scene:
                 await self.clock(wait)
         pytest.fail("it never comes to rest")
 
+    async def claim(self) -> None:
+        for lane in self.lanes:
+            claimed = await lane.claim(self.rng.randint(1, self.most))
+            self.in_flight += [
+                (lane, claim, self.provider.answer(claim.message.id)) for claim in claimed.claims
+            ]
+
+    async def die(self, lane: Lane) -> None:
+        """A worker dies; the others release its messages."""
+        self.in_flight = [entry for entry in self.in_flight if entry[0] is not lane]
+        await self.lanes[0].recover(f"w{list(self.lanes).index(lane)}")
+
     async def clock(self, seconds: float) -> None:
         self.now += seconds + 0.001
         await set_clock(self.redis, int(self.now), round(self.now % 1 * 1e6))
@@ -125,17 +138,23 @@ async def a_scene(redis: Redis, *, workers: int = 1, most: int = 4, seed: int = 
     return scene
 
 
-async def ends(redis: Redis, lane: Lane) -> dict[str, list[str]]:
-    """How messages ended: ids of dead letters, targets on their way to the feedback stream."""
-    letters = [
+async def letters(redis: Redis, lane: Lane) -> list[list[Any]]:
+    return [
         msgspec.msgpack.decode(fields[b"letter"])
         for _, fields in await redis.xrange(lane.keys.part("outbox"))
     ]
+
+
+async def ends(redis: Redis, lane: Lane) -> dict[str, list[str]]:
+    """How messages ended: ids of dead letters, targets on their way to the feedback stream."""
     dead = [
         msgspec.msgpack.decode(fields[b"record"][2 + int.from_bytes(fields[b"record"][:2], "big") :])[0]
         for _, fields in await redis.xrange(lane.keys.part("dead"))
     ]
-    return {"dead": dead, "feedback": [letter[1] for letter in letters if letter[0] == "feedback"]}
+    return {
+        "dead": dead,
+        "feedback": [letter[1] for letter in await letters(redis, lane) if letter[0] == "feedback"],
+    }
 
 
 KINDS = st.sampled_from(["good", "good", "good", "bad", "old"])
@@ -264,6 +283,69 @@ async def test_a_resume_with_a_wrong_key_spends_no_message(scene: Scene) -> None
     assert await scene.lanes[0].size() == 0
 
 
+@settings(max_examples=40)
+@given(
+    plan=st.lists(
+        st.tuples(
+            KINDS,
+            st.sampled_from(["", "", "k1", "k2"]),
+            st.sampled_from(["", "", "c1", "c2"]),
+            st.sampled_from(["high", "normal", "normal", "low"]),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    deaths=st.integers(0, 2),
+    most=st.sampled_from([1, 2, 8, 64]),
+    order=st.sampled_from(["fifo", "lifo"]),
+    seed=st.integers(0, 2**32),
+)
+def test_keys_priorities_and_dead_workers_lose_no_message_and_leave_nothing_behind(
+    newest_redis_server: RedisServer,
+    plan: list[tuple[str, str, str, str]],
+    deaths: int,
+    most: int,
+    order: str,
+    seed: int,
+) -> None:
+    async def scenario() -> None:
+        async with Redis.from_url(newest_redis_server.url, protocol=2) as redis:
+            await redis.flushall()
+            with settable_clock():
+                scene = await a_scene(redis, workers=2, most=most, seed=seed, order=order)
+                lane = scene.lanes[0]
+                collapsed = 0
+                for number, (kind, key, collapse, priority) in enumerate(plan):
+                    message = a_message(
+                        f"{kind}{number}",
+                        priority=priority,
+                        ordering_key=key,
+                        collapse_key=collapse,
+                        reply_to="receipts:1",
+                    )
+                    collapsed += (await lane.enqueue([message])).collapsed
+                for _ in range(deaths):
+                    await scene.claim()
+                    await scene.settle(scene.rng.randint(0, len(scene.in_flight)))
+                    await scene.die(scene.rng.choice(scene.lanes))
+                await scene.run()
+                # Each bad message of a key may need a delivery of its own.
+                for number in range(2 * len(plan)):
+                    if await lane.size():
+                        await scene.push([f"good#last{number}"])
+                        await scene.run()
+                receipts = Counter(
+                    letter[3] for letter in await letters(redis, lane) if letter[0] == "receipt"
+                )
+                assert sum(receipts.values()) == len(plan)
+                assert receipts["collapsed"] == collapsed
+                assert set(receipts) <= {"collapsed", "delivered", "rejected", "unregistered"}
+                left = {key.decode() for key in await redis.keys("*") if key.startswith(b"relay:{test}")}
+                assert left <= {lane.keys.part(part) for part in ("control", "outbox", "dead")}
+
+    asyncio.run(scenario())
+
+
 @pytest.fixture
 async def scene(redis: Redis) -> AsyncIterator[Scene]:
     with settable_clock():
@@ -345,3 +427,63 @@ async def test_a_refusal_by_a_provider_that_then_fails_is_decided_when_it_is_bac
     await scene.run()
     assert (await ends(scene.redis, scene.lanes[0]))["dead"] == ["bad#1"]
     assert await scene.lanes[0].size() == 0
+
+
+async def test_three_refused_targets_hold_the_lane(scene: Scene) -> None:
+    scene.provider.valid = False
+    await scene.push(f"good{number}" for number in range(20))
+    await scene.run(COOLDOWN / 2)
+    assert await scene.state() == "unauthorised"
+    assert len(scene.provider.requests) == 3
+
+
+async def test_ten_refused_messages_hold_the_lane_although_they_have_one_target(scene: Scene) -> None:
+    scene.provider.valid = False
+    await scene.push(f"good1#{number}" for number in range(20))
+    await scene.run(COOLDOWN / 2)
+    assert await scene.state() == "unauthorised"
+    assert len(scene.provider.requests) == 10
+
+
+async def test_a_refused_message_holds_the_lane_if_no_other_one_can_tell_more(scene: Scene) -> None:
+    await scene.push(["bad#1"])
+    await scene.run(COOLDOWN / 2)
+    assert await scene.state() == "unauthorised"
+    assert len(scene.provider.requests) == 1
+    await scene.push(["good#2"])
+    await scene.run(COOLDOWN / 2)
+    assert await scene.state() == "running"
+    assert (await ends(scene.redis, scene.lanes[0]))["dead"] == ["bad#1"]
+
+
+async def test_a_message_ends_after_three_more_tries_even_if_new_ones_are_refused_each_time(
+    scene: Scene,
+) -> None:
+    requests = scene.provider.requests
+    await scene.push(["bad-oldest"])
+    await scene.claim()
+    await scene.settle(1)
+    await scene.push(["good0"])
+    await scene.claim()
+    await scene.settle(1)
+    for number in range(1, 8):
+        if not await scene.lanes[0].size():
+            break
+        before = len(requests)
+        await scene.push([f"bad{number}"], priority="high")
+        await scene.push([f"good{number}"])
+        while f"good{number}" not in requests[before:]:
+            await scene.claim()
+            await scene.settle(1)
+    assert requests.count("bad-oldest") == 4
+    assert "bad-oldest" in (await ends(scene.redis, scene.lanes[0]))["dead"]
+
+
+@pytest.mark.parametrize(("good", "state"), [(3, "running"), (1, "unregistered")])
+async def test_a_share_of_targets_that_are_gone_holds_the_lane(redis: Redis, good: int, state: str) -> None:
+    with settable_clock():
+        scene = await a_scene(redis, most=1, unregistered_share=0.5)
+        for number in range(25):
+            await scene.push([f"gone{number}", *(f"good{number}-{n}" for n in range(good)), f"gone{number}b"])
+        await scene.run(1.0)
+        assert await scene.state() == state
