@@ -78,13 +78,7 @@ async def _letters(client: Client, stream: str, name: str) -> AsyncIterator[Lett
 
 async def _keys(client: Redis) -> dict[str, int]:
     """Every key of one node and how much it holds."""
-    lengths: dict[bytes | str, str] = {
-        b"list": "LLEN",
-        b"hash": "HLEN",
-        b"zset": "ZCARD",
-        b"set": "SCARD",
-        b"stream": "XLEN",
-    }
+    lengths = {"list": "LLEN", "hash": "HLEN", "zset": "ZCARD", "set": "SCARD", "stream": "XLEN"}
     found = {}
     async for key in client.scan_iter(count=1000):
         kind: Any = await client.type(key)
