@@ -58,7 +58,7 @@ class Sender:
             if refusal is None:
                 yield claim
             else:
-                self._finish([claim], [self._settle_failure(claim, refusal, alone=True)])
+                self._state.finish([claim], [self._settle_failure(claim, refusal, alone=True)])
 
     def release(self, batch: Batch) -> None:
         """Put a batch back that was not sent."""
@@ -102,7 +102,9 @@ class Sender:
 
     def _may_go(self, claim: Claim, now: float) -> bool:
         if 0 < claim.message.expires_at <= now:
-            self._finish([claim], [self._policy.expired(claim)])
+            overdue = self._policy.expired(claim)
+            self._report(claim, overdue)
+            self._state.finish([claim], [overdue])
             return False
         if self._destinations and self._waits(claim.message.destination):
             self.release([claim])
@@ -132,7 +134,7 @@ class Sender:
                 settlements.append(self._policy.delivered(claim))
             else:
                 settlements.append(self._settle_failure(claim, outcome, alone=len(batch) == 1))
-        self._finish(batch, settlements)
+        self._state.finish(batch, settlements)
 
     def _settle_failure(self, claim: Claim, outcome: Outcome, *, alone: bool) -> Settlement:
         match outcome:
@@ -151,15 +153,12 @@ class Sender:
                 self._state.hold = hold = self._policy.hold(outcome)
                 self._state.hold_for(hold.seconds)
                 self.release_ready()
-        return self._policy.settle(claim, outcome)
+        settlement = self._policy.settle(claim, outcome)
+        self._report(claim, settlement)
+        return settlement
 
-    def _finish(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
-        for claim, settlement in zip(batch, settlements, strict=True):
-            if isinstance(settlement, DeadLettered | TargetGone | Overdue):
-                self._report(claim, settlement)
-        self._state.finish(batch, settlements)
-
-    def _report(self, claim: Claim, settlement: DeadLettered | TargetGone | Overdue) -> None:
+    def _report(self, claim: Claim, settlement: Settlement) -> None:
+        """Log a message that ends here. Not called for successes, which are the hot path."""
         name, message_id = self._provider.name, claim.message.id
         match settlement:
             case DeadLettered(reason=reason):
