@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -23,6 +23,7 @@ from relay.settings.models import Settings
 from relay.store.fleet_findings import findings, has_other_settings
 from relay.store.neighbours import Rival, rivals
 from relay.store.overview import LaneStatus, Overview, look
+from relay.store.states import State
 from relay.text import printable
 
 REFRESH = 1.0
@@ -31,15 +32,15 @@ REFRESH = 1.0
 OUTBOX_BACKLOG = 1000
 """The table shows a lane's outbox above so many entries. Workers forward entries at once."""
 
-_COLOURS = {
-    "running": "green",
-    "paused": "yellow",
-    "throttled": "yellow",
-    "open": "red",
-    "trial": "yellow",
-    "unauthorised": "bold red",
-    "unregistered": "bold red",
-    "faulty": "bold red",
+_COLOURS: Final[Mapping[str, str]] = {
+    State.RUNNING: "green",
+    State.PAUSED: "yellow",
+    State.THROTTLED: "yellow",
+    State.OPEN: "red",
+    State.TRIAL: "yellow",
+    State.UNAUTHORISED: "bold red",
+    State.UNREGISTERED: "bold red",
+    State.FAULTY: "bold red",
 }
 
 

@@ -17,6 +17,7 @@ from relay.store import registry
 from relay.store.fleet import LEASE, Fleet, Member
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.registry import NO_NAMES, Names
+from relay.store.states import State
 
 ResultT = TypeVar("ResultT")
 
@@ -189,13 +190,13 @@ async def read_lane(
     paused, state, hold, why, unexpanded, outbox_lost, *totals = texts
     left = max(0.0, int(hold or 0) / 1000 - now)
     if paused:
-        state, why, left = "paused", "by an operator", 0.0
-    elif state == "throttled" and not left:
+        state, why, left = State.PAUSED.value, "by an operator", 0.0
+    elif state == State.THROTTLED and not left:
         state = why = None
     in_flight = sum(number or 0 for number in inflight)
     return LaneStatus(
         provider=provider,
-        state="unknown" if control is None else state or "running",
+        state="unknown" if control is None else state or State.RUNNING.value,
         why=why or "",
         hold=left,
         waiting=max(0, (bodies or 0) - (delayed or 0) - in_flight) + int(unexpanded or 0),
