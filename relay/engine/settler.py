@@ -33,7 +33,7 @@ class SettleTuning:
     """Wait before offering outcomes again that Redis did not take."""
 
 
-_DUE_LATER = (RetryLater, Refused, TargetGone)
+_DUE_LATER = frozenset({RetryLater, Refused, TargetGone})
 """The claimer asks when these are due."""
 
 
@@ -85,7 +85,7 @@ class Settler:
         del state.settlements[: len(settlements)]
         self._isolated = max(0, self._isolated - 1)
         state.wakeups.notify(SETTLED)
-        if any(isinstance(settlement, _DUE_LATER) for settlement in settlements):
+        if not _DUE_LATER.isdisjoint(map(type, settlements)):
             state.wakeups.notify(ARRIVED)
         self._apply(settled)
 
