@@ -77,6 +77,8 @@ class LaneState:
         """Those that Redis has not got yet, the oldest first."""
         self.finished = 0
         """Messages that have left `held`, so far."""
+        self.refusals = 0
+        """Those among them that may be our fault: nothing is claimed and sent until Redis has them."""
         self.hold: Hold | None = None
         """A hold that Redis does not know of yet, and so nobody else."""
         # Set by the settler, read by all.
@@ -86,6 +88,8 @@ class LaneState:
     @property
     def hold_left(self) -> float:
         """Seconds for which the lane still holds; 0 or less if it does not."""
+        if self.refusals:
+            return UNKNOWN_HOLD
         return self.held_until - time.monotonic() if self.held_until else 0.0
 
     def finish(self, batch: Batch, settlements: Iterable[Settlement]) -> None:

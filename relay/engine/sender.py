@@ -143,7 +143,7 @@ class Sender:
                 return self._policy.settle(claim, Isolate(outcome.reason))
             case Unauthorised() | Faulty():
                 # The settle says how the lane goes on.
-                self._state.hold_for(None)
+                self._state.refusals += 1
                 self.release_ready()
             case Throttled(after=after) if claim.message.destination:
                 # The settle stops the rest of the fleet.

@@ -82,8 +82,7 @@ class Settler:
         self._last = time.monotonic()
         if state.hold is hold:
             state.hold = None
-        del state.settlements[: len(settlements)]
-        self._isolated = max(0, self._isolated - 1)
+        self._remove(settlements)
         state.wakeups.notify(SETTLED)
         if not _DUE_LATER.isdisjoint(map(type, settlements)):
             state.wakeups.notify(ARRIVED)
@@ -121,10 +120,18 @@ class Settler:
         if len(settlements) > 1:
             self._isolated = len(settlements)
             return
-        del self._state.settlements[: len(settlements)]
-        self._isolated = max(0, self._isolated - 1)
+        self._remove(settlements)
         self._state.uncertain = True
         self._state.wakeups.notify(SETTLED | ARRIVED | WOKEN)
+
+    def _remove(self, settlements: Sequence[Settlement]) -> None:
+        """The first settlements are no longer to be sent."""
+        state = self._state
+        del state.settlements[: len(settlements)]
+        self._isolated = max(0, self._isolated - 1)
+        if state.refusals:
+            state.refusals -= sum(type(settlement) is Refused for settlement in settlements)
+            state.wakeups.notify(WOKEN)
 
     def _apply(self, settled: Settled) -> None:
         state = self._state
