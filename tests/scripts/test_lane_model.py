@@ -347,6 +347,10 @@ class LaneMachine(RuleBasedStateMachine):
             older = None
         if reply.collapsed:
             assert older is not None, "it replaced what does not wait"
+            if older.targets:
+                # A fan-out whose turn came unseen freed the key, and a message that waits again took it.
+                texts = {text for text, outcome in letters if outcome == "collapsed"}
+                older = next((other for other in self.pending() if other.text in texts), older)
             assert (older.text, "collapsed") in letters
             known.number = older.number
             known.due = 0.0
