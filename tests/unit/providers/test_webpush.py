@@ -387,7 +387,6 @@ def test_an_endpoint_that_anybody_made_up_cannot_hold_the_lane() -> None:
 
 
 def test_a_key_pair_of_a_browser_s_own_making() -> None:
-    """Another library agrees: pywebpush reads keys in the same way."""
     key = ec.generate_private_key(CURVE)
     public = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     body = encrypt(b"hello", public, b"0123456789abcdef")
