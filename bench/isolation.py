@@ -1,7 +1,7 @@
 """What two providers in trouble cost a third one: `python -m bench.isolation [--seconds N] [--repeat N]`.
 
 One worker process, three webhooks. `fast` answers at once and gets a steady stream; `hangs` takes requests
-and never answers, so that each ends at its time-out; `refused` has nobody listening; both have a backlog. The
+and never answers, so that each ends at its timeout; `refused` has nobody listening; both have a backlog. The
 age of the fast one's messages at their receiver is compared with runs in which it is alone, in turns. Twice:
 with the breaker as it is by default, and with one that never opens, so that the other two keep trying, each
 as fast as its limit lets it.

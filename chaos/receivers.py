@@ -20,7 +20,7 @@ FLOOD_BUFFER = 1 << 20
 """Bytes that may wait for a client that reads slowly."""
 
 LONGEST_SLOW = 1.2
-"""Seconds that a slow answer takes at most: less than the time-out."""
+"""Seconds that a slow answer takes at most: less than the timeout."""
 
 
 class Receiver:

@@ -18,7 +18,7 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retry(msgspec.Struct, frozen=True, gc=False):
-    """Worth another attempt later: network error, time-out, 408, 5xx. Spends an attempt.
+    """Worth another attempt later: network error, timeout, 408, 5xx. Spends an attempt.
 
     `after` (seconds) is the provider's own wish and wins over the backoff.
     """

@@ -30,7 +30,7 @@ POISON = 3
 """A message that so many workers died with is a dead letter."""
 
 PROBE_GRACE = 5.0
-"""Seconds beyond a request's time-out after which a probe of a held lane counts as lost."""
+"""Seconds beyond a request's timeout after which a probe of a held lane counts as lost."""
 
 _pack = msgspec.msgpack.Encoder().encode
 

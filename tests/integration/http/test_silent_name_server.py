@@ -39,7 +39,7 @@ async def holds_up_no_other_provider():
     waiting = [
         asyncio.create_task(slow.send(Request(f"http://{number}.example/", b"x"))) for number in range(40)
     ]
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # no event says that lookups are under way
     async with serving(keeps_answering([])) as port:
         # Not "localhost": libcurl does not look that name up.
         print((await other.send(Request(f"http://receiver:{port}/", b"x"))).status)

@@ -291,7 +291,7 @@ def channels_of(response: Response) -> Channels:
 
     class OneAnswer(Transport):
         def start(self, request: Request, on_done: OnDone) -> PendingRequest:
-            raise NotImplementedError
+            raise AssertionError("a list of channels is read with `send`")
 
         async def send(self, request: Request) -> Response:
             return response
