@@ -127,7 +127,9 @@ class Host:
         """To the process that an operator would signal."""
         if self.runs:
             assert self._process is not None
-            self._process.send_signal(number)
+            with suppress(ProcessLookupError):
+                # Process.send_signal() polls first, which can take the exit code away from asyncio's watcher.
+                os.kill(self._process.pid, number)
 
     async def kill(self) -> None:
         """SIGKILL to all of it."""

@@ -105,7 +105,9 @@ class Worker:
         return heard()[-1]
 
     def signal(self, number: int) -> None:
-        self.process.send_signal(number)
+        # Process.send_signal() polls first, which can take the exit code away from asyncio's watcher.
+        if self.process.returncode is None:
+            os.kill(self.process.pid, number)
 
     async def ended(self, seconds: float = 120) -> int:
         """The exit code, once there is one."""

@@ -75,7 +75,9 @@ class _Slot:
     def signal(self, number: signal.Signals) -> None:
         if self.process is not None:
             with suppress(ProcessLookupError):
-                self.process.send_signal(number)
+                # Process.send_signal() polls first. If the process has just ended, that poll takes its exit
+                # code away from asyncio's watcher, which then reports 255.
+                os.kill(self.process.pid, number)
 
     def kill(self) -> None:
         """End the process and all that it has started: each worker leads a group of its own."""

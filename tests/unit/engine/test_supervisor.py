@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -150,6 +151,34 @@ async def test_wrong_usage_ends_the_supervisor_before_any_worker_has_worked() ->
     command = [sys.executable, "-c", "import sys; sys.exit(2)"]
     async with asyncio.timeout(120):
         assert await Supervisor(command, orders(processes=2), 5, tuning=QUICK).run() == 2
+
+
+async def test_a_signal_to_a_worker_that_has_just_ended_leaves_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first worker that ends makes the supervisor stop the second one, which has ended unseen."""
+    wait = os.waitpid
+    second_is_signalled = threading.Event()
+    both_have_ended = threading.Barrier(2, timeout=60)
+
+    def slowly(pid: int, options: int) -> tuple[int, int]:
+        if options == 0 and threading.current_thread() is not threading.main_thread():
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            if both_have_ended.wait():
+                second_is_signalled.wait(5)
+        return wait(pid, options)
+
+    def kill(pid: int, number: int) -> None:
+        send(pid, number)
+        second_is_signalled.set()
+
+    send = os.kill
+    monkeypatch.setattr(os, "waitpid", slowly)
+    monkeypatch.setattr(os, "kill", kill)
+    command = [sys.executable, "-c", "import sys; sys.exit(2)"]
+    supervisor = Supervisor(command, orders(processes=2), 60, tuning=QUICK)
+    async with asyncio.timeout(120):
+        assert await supervisor.run() == 2
 
 
 async def test_wrong_usage_ends_nothing_once_a_worker_has_worked(tmp_path: Path) -> None:
