@@ -42,7 +42,7 @@ async def cancel_all(world: World, producer: Producer, done: asyncio.Event) -> N
                         del left[number]
                     continue
                 try:
-                    workers = [member.profile.worker for member in await Fleet(client, PREFIX).members()]
+                    workers = [member.info.worker for member in await Fleet(client, PREFIX).members()]
                     answer = await lane.cancel(push.id, workers)
                 except StoreError:
                     tried.add(number)  # it may have been done
@@ -121,11 +121,11 @@ async def until_empty(world: World) -> None:
 async def _left(client: Client) -> list[str]:
     members = await Fleet(client, PREFIX).members()
     left = [
-        f"{one.profile.worker} is dead and not buried"
+        f"{one.info.worker} is dead and not buried"
         for one in members
-        if one.silent > LEASE or not Path(f"/proc/{one.profile.pid}").exists()
+        if one.silent > LEASE or not Path(f"/proc/{one.info.pid}").exists()
     ]
-    workers = [member.profile.worker for member in members]
+    workers = [member.info.worker for member in members]
     for name in QUEUES:
         waiting, taken = await Queue(client, PREFIX, name, "operator").depth(workers)
         if waiting or taken:

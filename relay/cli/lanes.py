@@ -77,7 +77,7 @@ async def _resume(settings: Settings, provider: str) -> None:
 
 async def _cancel(settings: Settings, provider: str, message_id: str) -> str:
     async with common.redis(settings) as client:
-        workers = [member.profile.worker for member in await Fleet(client, settings.redis.prefix).members()]
+        workers = [member.info.worker for member in await Fleet(client, settings.redis.prefix).members()]
         lane = lane_of(client, settings, provider)
         scopes = ["", *(queue.name for queue in settings.queues if queue.scope == "queue")]
         results = [await lane.cancel(scoped(message_id, scope), workers) for scope in scopes]

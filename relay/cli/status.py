@@ -140,16 +140,16 @@ def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()
         ],
         "workers": [
             {
-                "worker": member.profile.worker,
-                "host": member.profile.host,
-                "pid": member.profile.pid,
-                "version": member.profile.version,
-                "age": round(overview.at - member.profile.started, 1),
+                "worker": member.info.worker,
+                "host": member.info.host,
+                "pid": member.info.pid,
+                "version": member.info.version,
+                "age": round(overview.at - member.info.started, 1),
                 "silent": round(member.silent, 1),
                 "alive": member in overview.alive,
-                "settings": member.profile.settings,
-                "supervisor": member.profile.deployment.supervisor,
-                "reload_failed": msgspec.to_builtins(member.profile.deployment.reload_failure),
+                "settings": member.info.settings,
+                "supervisor": member.info.deployment.supervisor,
+                "reload_failed": msgspec.to_builtins(member.info.deployment.reload_failure),
             }
             for member in (*overview.workers, *overview.lost)
         ],
@@ -260,15 +260,13 @@ def _queues(overview: Overview) -> Table:
 def _workers(overview: Overview, settings: str) -> Table:
     table = _table("Workers", "host", "pid", "version", "settings", "age", "heartbeat")
     for member in (*overview.workers, *overview.lost):
-        profile = member.profile
+        info = member.info
         beat = Text(f"{member.silent:.0f}s ago", style="" if member in overview.alive else "red")
         if member in overview.lost:
             beat = Text(f"died {member.silent:.0f}s ago", style="red")
-        age = f"{overview.at - profile.started:,.0f}s"
-        words = (profile.host, str(profile.pid), profile.version)
-        differs = has_other_settings(profile, settings)
-        file = Text(
-            "other file" if differs else profile.settings and "this file", "yellow" if differs else ""
-        )
+        age = f"{overview.at - info.started:,.0f}s"
+        words = (info.host, str(info.pid), info.version)
+        differs = has_other_settings(info, settings)
+        file = Text("other file" if differs else info.settings and "this file", "yellow" if differs else "")
         table.add_row(*(Text(printable(word)) for word in words), file, age, beat)
     return table

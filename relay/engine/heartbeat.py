@@ -10,7 +10,7 @@ import structlog
 
 from relay.engine.repeats import redis_trouble
 from relay.errors import StoreError
-from relay.store.fleet import LEASE, Fleet, Profile
+from relay.store.fleet import LEASE, Fleet, WorkerInfo
 
 INTERVAL = 2.0
 """Seconds between two beats: several fit into a lease."""
@@ -24,7 +24,7 @@ class Heartbeat:
     def __init__(
         self,
         fleet: Fleet,
-        profile: Profile,
+        info: WorkerInfo,
         on_turn: Callable[[], None] = lambda: None,
         *,
         lease: float = LEASE,
@@ -36,8 +36,8 @@ class Heartbeat:
         self.last = time.monotonic()
         """When the last beat that Redis took was asked for, in monotonic seconds."""
         self._held_since = self.last
-        self.profile = profile
-        """The profile that each beat publishes."""
+        self.info = info
+        """Published by each beat."""
 
     def holds_lease(self, since: float) -> bool:
         """Whether nobody can have taken this worker for dead from `since` (monotonic seconds) until now."""
@@ -61,7 +61,7 @@ class Heartbeat:
         """Say once that this worker lives. Raises StoreError."""
         # The answer may be held up for longer than a lease lasts: what counts is when it was asked for.
         asked = time.monotonic()
-        known = await self._fleet.beat(self.profile)
+        known = await self._fleet.beat(self.info)
         if not known:
             logger.warning("this worker was declared dead; its messages went to other workers")
         if not known or asked - self.last >= self._lease:

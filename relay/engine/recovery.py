@@ -23,7 +23,7 @@ from relay.errors import StoreError
 from relay.redis_client.client import Client, is_refusal
 from relay.redis_client.replication import Replicas
 from relay.settings.options import ProviderOptions
-from relay.store.fleet import LEASE, Fleet, Member, Profile
+from relay.store.fleet import LEASE, Fleet, Member, WorkerInfo
 from relay.store.lane import Lane
 from relay.store.queue import Queue
 
@@ -72,7 +72,7 @@ class Silences:
         self._looked = now
         since = {}
         for member in members:
-            worker = member.profile.worker
+            worker = member.info.worker
             known = self._since.get(worker)
             since[worker] = known if known and known[0] == member.beat else (member.beat, now)
         self._since = since
@@ -91,7 +91,7 @@ class Recovery:
         client: Client,
         prefix: str,
         fleet: Fleet,
-        profile: Profile,
+        info: WorkerInfo,
         lanes: Mapping[str, Lane],
         routers: Mapping[str, Router],
         parts: Parts | None = None,
@@ -104,7 +104,7 @@ class Recovery:
         self._lanes = lanes
         self._routers = routers
         self._fleet = fleet
-        self._profile = profile
+        self._info = info
         self._silences = Silences()
         self._swept = time.monotonic()
         self._unknown: set[str] = set()
@@ -133,12 +133,12 @@ class Recovery:
         """Recover all that dead workers held; how many workers there were. Raises StoreError."""
         members = await self._fleet.members()
         silences = self._silences.look(members, time.monotonic())
-        dead = [member.profile for member in members if self._is_dead(member.profile, silences)]
-        if not dead or not await self._fleet.lock_recovery(self._profile.worker, INTERVAL):
+        dead = [member.info for member in members if self._is_dead(member.info, silences)]
+        if not dead or not await self._fleet.lock_recovery(self._info.worker, INTERVAL):
             return 0
         left = dead
         # One may have to wait for what another one had taken earlier, dead or alive.
-        while left != (left := [profile for profile in left if not await self._bury(profile)]):
+        while left != (left := [info for info in left if not await self._bury(info)]):
             pass
         return len(dead) - len(left)
 
@@ -148,20 +148,20 @@ class Recovery:
         One that was frozen may take and claim before it hears that it was buried. One that died while a
         failover undid its first beat is known to nobody. Raises StoreError.
         """
-        if not await self._fleet.lock_recovery(self._profile.worker, INTERVAL):
+        if not await self._fleet.lock_recovery(self._info.worker, INTERVAL):
             return 0
         gone = [*await self._fleet.gone(), *await self._strangers()]
         found = 0
-        workers = [member.profile.worker for member in gone]
-        for name in sorted({name for member in gone for name in self._queues_of(member.profile)}):
+        workers = [member.info.worker for member in gone]
+        for name in sorted({name for member in gone for name in self._queues_of(member.info)}):
             found += await self._contained(f"queue {name}", partial(self._sweep_queue, name, workers)) or 0
-        for name in sorted({name for member in gone for name in self._lanes_of(member.profile)}):
+        for name in sorted({name for member in gone for name in self._lanes_of(member.info)}):
             found += await self._contained(f"lane {name}", partial(self._sweep_lane, name, workers)) or 0
         if found:
             logger.warning("recovered messages that reached dead workers late", number=found)
         for member in gone:
             if member.silent > REMEMBERED:
-                await self._forget(member.profile)
+                await self._forget(member.info)
         return found
 
     async def _sweep_queue(self, name: str, workers: Collection[str]) -> int:
@@ -184,30 +184,28 @@ class Recovery:
         for name in self._routers:
             holders.update(await self._contained(f"queue {name}", self._queue(name).holders) or ())
         known = [*await self._fleet.members(), *await self._fleet.gone()]
-        unknown = holders.difference(member.profile.worker for member in known)
+        unknown = holders.difference(member.info.worker for member in known)
         strangers, self._unknown = unknown & self._unknown, unknown
-        return [
-            Member(msgspec.structs.replace(self._profile, worker=worker), 0.0, 0.0) for worker in strangers
-        ]
+        return [Member(msgspec.structs.replace(self._info, worker=worker), 0.0, 0.0) for worker in strangers]
 
-    def _is_dead(self, profile: Profile, silences: Mapping[str, float]) -> bool:
-        if profile.worker == self._profile.worker:
+    def _is_dead(self, info: WorkerInfo, silences: Mapping[str, float]) -> bool:
+        if info.worker == self._info.worker:
             return False
-        if silences[profile.worker] > LEASE:
+        if silences[info.worker] > LEASE:
             return True
         # Beside us on the same kernel we need not wait for a lease to run out.
-        return bool(profile.machine) and profile.machine == self._profile.machine and not _runs(profile.pid)
+        return bool(info.host_id) and info.host_id == self._info.host_id and not _runs(info.pid)
 
-    async def _bury(self, profile: Profile) -> bool:
+    async def _bury(self, info: WorkerInfo) -> bool:
         """Returns False if something of it has to wait for another worker, or cannot be recovered now."""
-        worker, is_done = profile.worker, True
+        worker, is_done = info.worker, True
         recovered: dict[str, int] = {}
-        for name in self._queues_of(profile):
+        for name in self._queues_of(info):
             finished = await self._contained(f"queue {name} of {worker}", partial(self._finish, name, worker))
             if finished is False:
                 return False
             is_done = is_done and finished is not None
-        for name in self._lanes_of(profile):
+        for name in self._lanes_of(info):
             messages = await self._contained(
                 f"lane {name} of {worker}", partial(self._lane(name).recover, worker)
             )
@@ -218,7 +216,7 @@ class Recovery:
             await self._fleet.leave(worker)
         if is_done or recovered:
             # All of its lanes: no other worker may know about messages in them that are due later.
-            await self._fleet.wake(self._lanes_of(profile))
+            await self._fleet.wake(self._lanes_of(info))
             logger.warning("recovered the messages of a dead worker", worker=worker, messages=recovered)
         return is_done
 
@@ -232,27 +230,27 @@ class Recovery:
         members = await self._fleet.members()
         silences = self._silences.look(members, time.monotonic())
         # A recoverer that died beside us counts at once: its successor may start long before its lease ends.
-        living = [member.profile.worker for member in members if not self._is_dead(member.profile, silences)]
-        queue, recoverer = self._queue(name, worker), self._profile.worker
+        living = [member.info.worker for member in members if not self._is_dead(member.info, silences)]
+        queue, recoverer = self._queue(name, worker), self._info.worker
         return await BatchRecovery(queue, router, self._lanes, self._replicas, recoverer).recover(living)
 
     def _queue(self, name: str, worker: str = "") -> Queue:
-        return Queue(self._client, self._prefix, name, worker or self._profile.worker)
+        return Queue(self._client, self._prefix, name, worker or self._info.worker)
 
-    async def _forget(self, profile: Profile) -> None:
+    async def _forget(self, info: WorkerInfo) -> None:
         # Not as soon as it is recovered: if it wakes up it must not enqueue a fetch for a second time.
-        worker, queues = profile.worker, self._queues_of(profile)
-        for name in self._lanes_of(profile):
+        worker, queues = info.worker, self._queues_of(info)
+        for name in self._lanes_of(info):
             forget = partial(self._lane(name).forget_worker, worker, queues)
             await self._contained(f"lane {name}", forget)
-        await self._fleet.forget(profile.worker)
+        await self._fleet.forget(info.worker)
 
-    def _queues_of(self, profile: Profile) -> Sequence[str]:
-        """The worker's queues; ours if its profile cannot be read."""
-        return profile.queues or tuple(self._routers)
+    def _queues_of(self, info: WorkerInfo) -> Sequence[str]:
+        """The worker's queues; ours if its `WorkerInfo` is unreadable."""
+        return info.queues or tuple(self._routers)
 
-    def _lanes_of(self, profile: Profile) -> Sequence[str]:
-        return profile.lanes or tuple(self._lanes)
+    def _lanes_of(self, info: WorkerInfo) -> Sequence[str]:
+        return info.lanes or tuple(self._lanes)
 
     async def _contained(self, part: str, step: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
         """The result of a step for one queue or lane; None if it fails, so that the others get their turn.
@@ -276,11 +274,11 @@ class Recovery:
     def _lane(self, name: str) -> Lane:
         # A lane that this file no longer names keeps what it has, in the order it came.
         return self._lanes.get(name) or Lane(
-            self._client, self._prefix, name, ProviderOptions(type=""), self._profile.worker
+            self._client, self._prefix, name, ProviderOptions(type=""), self._info.worker
         )
 
 
-def machine() -> str:
+def host_id() -> str:
     """A name for this kernel and process namespace: within it, a pid means the same process."""
     parts = []
     with contextlib.suppress(OSError):

@@ -27,7 +27,7 @@ from relay.engine.intake import Intake
 from relay.engine.janitor import Janitor
 from relay.engine.lane_writer import Listeners
 from relay.engine.parts import Parts
-from relay.engine.recovery import Recovery, machine
+from relay.engine.recovery import Recovery, host_id
 from relay.engine.repeats import redis_trouble
 from relay.engine.router import Router, limits
 from relay.engine.watchdog import Watchdog
@@ -43,7 +43,7 @@ from relay.settings.models import Settings
 from relay.settings.options import ProviderOptions
 from relay.store import registry
 from relay.store.deployment import Deployment
-from relay.store.fleet import LEASE, Fleet, Profile
+from relay.store.fleet import LEASE, Fleet, WorkerInfo
 from relay.store.lane import Lane
 from relay.store.neighbours import rivals
 from relay.store.outbox import Outboxes
@@ -94,18 +94,18 @@ class Worker:
 
         Raises UsageError if an adapter refuses its options.
         """
-        self.profile = _profile(settings, deployment or Deployment())
+        self.info = _worker_info(settings, deployment or Deployment())
         settings = within(settings, raise_limit())
         self.settings = settings
         self.client = client
         self.deployment = deployment or Deployment()
         prefix = settings.redis.prefix
         self.fleet = Fleet(client, prefix)
-        name = self.profile.worker
+        name = self.info.worker
         load_scripts()
         self._on_turn = on_turn
         self.parts = Parts()
-        self._heartbeat = Heartbeat(self.fleet, self.profile, on_turn)
+        self._heartbeat = Heartbeat(self.fleet, self.info, on_turn)
         self._replicas = Replicas(client)
         self.providers = {
             provider: _built(adapters[options.type], provider, options)
@@ -140,7 +140,7 @@ class Worker:
             for queue in settings.queues
         ]
         routers = {intake.queue.name: intake.router for intake in self.intakes}
-        self._recovery = Recovery(client, prefix, self.fleet, self.profile, self.lanes, routers, self.parts)
+        self._recovery = Recovery(client, prefix, self.fleet, self.info, self.lanes, routers, self.parts)
         self._watchdog = Watchdog(client, self.intakes, lambda: self._heartbeat.last)
         self._joined = False
         self._janitor = Janitor(client, settings, self.fleet, first_pause=tuning.first_trim)
@@ -153,9 +153,9 @@ class Worker:
     def health(self) -> Health:
         """The present state, for `/healthz` and the supervisor."""
         return Health(
-            worker=self.profile.worker if self._joined else "",
-            pid=self.profile.pid,
-            settings=self.profile.settings,
+            worker=self.info.worker if self._joined else "",
+            pid=self.info.pid,
+            settings=self.info.settings,
             troubles=(*self._watchdog.troubles(), *self._recovery.troubles(), *self.parts.troubles()),
             failures=dict(self.parts.failures),
             reconnections=self._watchdog.reconnections,
@@ -166,7 +166,7 @@ class Worker:
     def redeploy(self, deployment: Deployment) -> None:
         """Publish a change of the deployment, such as a failed reload, with the next heartbeat."""
         self.deployment = deployment
-        self.profile = self._heartbeat.profile = msgspec.structs.replace(self.profile, deployment=deployment)
+        self.info = self._heartbeat.info = msgspec.structs.replace(self.info, deployment=deployment)
 
     async def run(self, stop: asyncio.Event, *, until_empty: bool = False) -> None:
         """Work until `stop` is set, or until all is empty; then finish what is in flight.
@@ -178,7 +178,7 @@ class Worker:
         if not await self._join(stop):
             return
         await self._register()
-        log = logger.bind(worker=self.profile.worker)
+        log = logger.bind(worker=self.info.worker)
         background = [
             self._keep("heartbeat", self._heartbeat.run),
             self._keep("recovery", self._recovery.run),
@@ -269,7 +269,7 @@ class Worker:
         while not stop.is_set():
             self._on_turn()
             try:
-                joined = await tasks.unless(stop, self.fleet.beat(self.profile))
+                joined = await tasks.unless(stop, self.fleet.beat(self.info))
             except StoreError as error:
                 if isinstance(error.__cause__, FORBIDDEN):
                     raise
@@ -287,7 +287,7 @@ class Worker:
 
     async def _warn_of_other_settings(self) -> None:
         """Log once if other workers treat messages of our queues by another configuration."""
-        queues = self.profile.queues
+        queues = self.info.queues
         for rival in await rivals(self.client, self.settings.redis.prefix, queues):
             logger.warning("another fleet reads the same queues", fleet=str(rival))
         try:
@@ -295,28 +295,28 @@ class Worker:
         except StoreError:
             return
         others = sorted(
-            member.profile.worker
+            member.info.worker
             for member in members
-            if member.silent <= LEASE and self._is_at_odds_with(member.profile)
+            if member.silent <= LEASE and self._is_at_odds_with(member.info)
         )
         if others:
             logger.warning(
                 "other workers with this prefix use different settings",
                 hint="reload them; `relay status` shows which",
                 prefix=self.settings.redis.prefix,
-                settings=self.profile.settings,
+                settings=self.info.settings,
                 workers=others,
             )
 
-    def _is_at_odds_with(self, other: Profile) -> bool:
-        if other.settings in ("", self.profile.settings):
+    def _is_at_odds_with(self, other: WorkerInfo) -> bool:
+        if other.settings in ("", self.info.settings):
             return False
         # The other workers of a supervisor get the same configuration at the same time.
         return not self.deployment.supervisor or other.deployment.supervisor != self.deployment.supervisor
 
     async def _register(self) -> None:
         """Write the names of our lanes and queues to Redis, so that `relay status` finds them later."""
-        names = registry.Names(self.profile.lanes, self.profile.queues)
+        names = registry.Names(self.info.lanes, self.info.queues)
         try:
             await registry.register(self.client, self.settings.redis.prefix, names)
         except StoreError as error:
@@ -333,7 +333,7 @@ class Worker:
     async def _is_empty(self) -> bool:
         """Whether every queue and every lane is empty, over the whole fleet."""
         try:
-            workers = [member.profile.worker for member in await self.fleet.members()]
+            workers = [member.info.worker for member in await self.fleet.members()]
             for intake in self.intakes:
                 if any(await intake.queue.depth(workers)):
                     return False
@@ -372,8 +372,8 @@ class Worker:
                     if failure is not None:
                         raise failure
                 # A worker that ended normally is no concern of operators.
-                await self.fleet.beat(msgspec.structs.replace(self.profile, left=True))
-                await self.fleet.leave(self.profile.worker)
+                await self.fleet.beat(msgspec.structs.replace(self.info, left=True))
+                await self.fleet.leave(self.info.worker)
                 await self.fleet.wake(list(self.lanes))
         except (StoreError, TimeoutError) as error:
             logger.warning("cannot release messages; another worker will recover them", error=str(error))
@@ -383,7 +383,7 @@ class Worker:
     async def _leave_lane(self, provider: str) -> None:
         lane = self.lanes[provider]
         await lane.release()
-        await lane.forget_worker(self.profile.worker, self.profile.queues)
+        await lane.forget_worker(self.info.worker, self.info.queues)
         while await self._forwarder.forward(provider):
             pass
 
@@ -445,12 +445,12 @@ def _built(
         raise UsageError(f"providers.{name}: the adapter {options.type!r} failed: {error!r}") from error
 
 
-def _profile(settings: Settings, deployment: Deployment) -> Profile:
+def _worker_info(settings: Settings, deployment: Deployment) -> WorkerInfo:
     host, pid = socket.gethostname(), os.getpid()
-    return Profile(
+    return WorkerInfo(
         worker=f"{host}-{pid}-{secrets.token_hex(3)}",
         host=host,
-        machine=machine(),
+        host_id=host_id(),
         pid=pid,
         version=__version__,
         started=time.time(),

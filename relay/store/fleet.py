@@ -1,4 +1,4 @@
-"""Who is alive: heartbeats, the profiles of workers, the lock of recovery, wake-up calls."""
+"""The workers of a fleet: heartbeats, what each one publishes, the lock of recovery, wake-up calls."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ LONGEST_NAME = 64
 """Characters of a provider's name."""
 
 
-class Profile(msgspec.Struct, frozen=True):
-    """Published by each worker. `machine` names the kernel and process namespace that `pid` is valid in;
+class WorkerInfo(msgspec.Struct, frozen=True):
+    """Published by each worker. `host_id` names the kernel and process namespace in which `pid` is valid;
     `started` is in Unix seconds; `settings` is the digest of its configuration; `left` is set when it has
-    handed everything back and ended normally."""
+    released all messages and ended normally."""
 
     worker: str
     host: str
-    machine: str
+    host_id: str
     pid: int
     version: str
     started: float
@@ -58,7 +58,7 @@ class Member:
     """A worker and its last heartbeat: its age in seconds, and when it was in milliseconds, by Redis's
     clock. That clock may be set and may stand still: only a new `beat` proves a life."""
 
-    profile: Profile
+    info: WorkerInfo
     silent: float
     beat: float
 
@@ -70,7 +70,7 @@ class Fleet:
         self.keys = FleetKeys(prefix)
         self._client = client
 
-    async def beat(self, profile: Profile) -> bool:
+    async def beat(self, info: WorkerInfo) -> bool:
         """Say that this worker lives. False: it was unknown, because it is new or was buried.
 
         Where what we talk to has become a replica, all connections are dropped: the name in the URL may
@@ -80,8 +80,8 @@ class Fleet:
             reply: int = await script("heartbeat").run(
                 self._client,
                 (self.keys.workers, self.keys.profiles, self.keys.gone, self.keys.scratch),
-                profile.worker,
-                msgspec.json.encode(profile),
+                info.worker,
+                msgspec.json.encode(info),
             )
         except StoreError as error:
             if isinstance(error.__cause__, ReadOnlyError):
@@ -92,7 +92,7 @@ class Fleet:
     async def leave(self, worker: str) -> None:
         """Strike a worker off: it has handed back all that it held, or somebody did it for it.
 
-        Its profile stays for those who look whether something came to it late, until `forget`.
+        Its `WorkerInfo` stays until `forget`, so that others can check for messages that reached it late.
         """
         await script("leave").run(self._client, (self.keys.workers, self.keys.gone), worker)
 
@@ -122,8 +122,8 @@ class Fleet:
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
         return [
-            Member(_profile(worker.decode(), profile, beat), max(0.0, now - beat / 1000), beat)
-            for (worker, beat), profile in zip(beats, profiles, strict=True)
+            Member(_worker_info(worker.decode(), encoded, beat), max(0.0, now - beat / 1000), beat)
+            for (worker, beat), encoded in zip(beats, profiles, strict=True)
             if worker.isascii()
         ]
 
@@ -197,10 +197,10 @@ def _named(call: Mapping[str, Any]) -> frozenset[str]:
     return frozenset((data.decode(),))
 
 
-def _profile(worker: str, encoded: bytes | None, beat: float) -> Profile:
-    """The profile of a worker; if nobody can read it, one with its name and its last heartbeat alone."""
+def _worker_info(worker: str, encoded: bytes | None, beat: float) -> WorkerInfo:
+    """Decode what a worker published. If it is unreadable, only name and last heartbeat are set."""
     try:
-        profile = msgspec.json.decode(encoded or b"", type=Profile)
+        info = msgspec.json.decode(encoded or b"", type=WorkerInfo)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Profile(worker, host="", machine="", pid=0, version="", started=beat / 1000)
-    return msgspec.structs.replace(profile, worker=worker)
+        return WorkerInfo(worker, host="", host_id="", pid=0, version="", started=beat / 1000)
+    return msgspec.structs.replace(info, worker=worker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from relay.store.fleet import Member, Profile
+from relay.store.fleet import Member, WorkerInfo
 from relay.store.neighbours import Rival
 from relay.store.overview import Overview
 
@@ -16,24 +16,24 @@ def findings(overview: Overview, settings: str, others: Sequence[Rival] = ()) ->
     `settings` is the digest of the configuration that the reader has, `others` are workers of other fleets on
     the same queues.
     """
-    profiles = [member.profile for member in overview.alive]
+    workers = [member.info for member in overview.alive]
     return [
-        *_reloads(profiles),
-        *_other_settings(profiles, settings),
+        *_reloads(workers),
+        *_other_settings(workers, settings),
         *_missing(overview),
         *map(str, others),
     ]
 
 
-def has_other_settings(profile: Profile, settings: str) -> bool:
+def has_other_settings(worker: WorkerInfo, settings: str) -> bool:
     """Whether a worker works by another configuration; older versions do not publish theirs."""
-    return profile.settings not in ("", settings)
+    return worker.settings not in ("", settings)
 
 
-def _reloads(profiles: Iterable[Profile]) -> Iterator[str]:
+def _reloads(workers: Iterable[WorkerInfo]) -> Iterator[str]:
     failures = {
-        (profile.host, profile.deployment.supervisor or profile.worker): profile.deployment.reload_failure
-        for profile in profiles
+        (worker.host, worker.deployment.supervisor or worker.worker): worker.deployment.reload_failure
+        for worker in workers
     }
     for (host, _), failure in failures.items():
         if failure is not None:
@@ -41,10 +41,10 @@ def _reloads(profiles: Iterable[Profile]) -> Iterator[str]:
             yield f"reload failed on {host} at {at}, the previous configuration stays in force: {failure}"
 
 
-def _other_settings(profiles: Iterable[Profile], settings: str) -> Iterator[str]:
-    others = [profile for profile in profiles if has_other_settings(profile, settings)]
+def _other_settings(workers: Iterable[WorkerInfo], settings: str) -> Iterator[str]:
+    others = [worker for worker in workers if has_other_settings(worker, settings)]
     if others:
-        places = ", ".join(f"{profile.host} pid {profile.pid}" for profile in others)
+        places = ", ".join(f"{worker.host} pid {worker.pid}" for worker in others)
         yield (
             f"{len(others)} of the workers use other settings than this file ({places}): an older version of "
             "it, which SIGHUP reloads, or another file with the same prefix"
@@ -54,13 +54,13 @@ def _other_settings(profiles: Iterable[Profile], settings: str) -> Iterator[str]
 def _missing(overview: Overview) -> Iterator[str]:
     by_supervisor: dict[str, list[Member]] = {}
     for member in (*overview.workers, *overview.lost):
-        if member.profile.deployment.supervisor:
-            by_supervisor.setdefault(member.profile.deployment.supervisor, []).append(member)
+        if member.info.deployment.supervisor:
+            by_supervisor.setdefault(member.info.deployment.supervisor, []).append(member)
     for supervisor, members in by_supervisor.items():
-        alive = [member.profile for member in members if member in overview.alive]
+        alive = [member.info for member in members if member in overview.alive]
         if not alive:
             continue  # the supervisor may have ended, too
-        newest = max(alive, key=lambda profile: profile.started)
+        newest = max(alive, key=lambda worker: worker.started)
         expected = newest.deployment.processes
         if len(alive) < expected:
             yield f"{len(alive)} of {expected} workers of supervisor {supervisor} are alive"

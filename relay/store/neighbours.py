@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.errors import StoreError
 from relay.redis_client.client import TROUBLE, Client
-from relay.store.fleet import LEASE, Fleet, Profile
+from relay.store.fleet import LEASE, Fleet, WorkerInfo
 from relay.store.keys import FleetKeys
 
 
@@ -18,12 +18,12 @@ class Rival:
     """A worker of another fleet, and the queues that it shares with ours."""
 
     prefix: str
-    profile: Profile
+    info: WorkerInfo
     queues: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
-            f"a worker with `redis.prefix: {self.prefix}` ({self.profile.host} pid {self.profile.pid}) also "
+            f"a worker with `redis.prefix: {self.prefix}` ({self.info.host} pid {self.info.pid}) also "
             f"takes from {', '.join(self.queues)}: each message goes to one of the two fleets by chance"
         )
 
@@ -50,7 +50,5 @@ async def _members(client: Client, prefix: str, queues: frozenset[str]) -> list[
         members = await Fleet(client, prefix).members()
     except StoreError:
         return []
-    shared = ((member, tuple(sorted(queues.intersection(member.profile.queues)))) for member in members)
-    return [
-        Rival(prefix, member.profile, names) for member, names in shared if names and member.silent <= LEASE
-    ]
+    shared = ((member, tuple(sorted(queues.intersection(member.info.queues)))) for member in members)
+    return [Rival(prefix, member.info, names) for member, names in shared if names and member.silent <= LEASE]

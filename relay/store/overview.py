@@ -128,8 +128,8 @@ async def look(client: Client, settings: Settings) -> Overview:
     gone: list[Member] = await _tolerant(fleet.gone(), [], errors)
     known = await _tolerant(registry.known(client, prefix), NO_NAMES, errors)
     # Versions that do not publish a digest do not publish that they left in peace either.
-    lost = [member for member in gone if member.profile.settings and not member.profile.left]
-    workers = [member.profile.worker for member in members]
+    lost = [member for member in gone if member.info.settings and not member.info.left]
+    workers = [member.info.worker for member in members]
     queues = await asyncio.gather(*(_queue(client, prefix, queue.name, workers) for queue in settings.queues))
     lanes = await asyncio.gather(
         *(read_lane(client, prefix, provider, workers, now) for provider in settings.providers)
@@ -146,17 +146,17 @@ async def look(client: Client, settings: Settings) -> Overview:
             for name in sorted({*known.lanes}.difference(settings.providers))
         )
     )
-    served = [member.profile for member in members if member.silent <= LEASE]
+    served = [member.info for member in members if member.silent <= LEASE]
     abandoned = Names(
         tuple(
             lane.provider
             for lane in other_lanes
-            if lane.is_empty and not any(lane.provider in profile.lanes for profile in served)
+            if lane.is_empty and not any(lane.provider in worker.lanes for worker in served)
         ),
         tuple(
             queue.name
             for queue in other_queues
-            if queue.is_empty and not any(queue.name in profile.queues for profile in served)
+            if queue.is_empty and not any(queue.name in worker.queues for worker in served)
         ),
     )
     return Overview(

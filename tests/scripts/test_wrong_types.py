@@ -17,7 +17,7 @@ from relay.message import Message
 from relay.message.fan_out import FanOut
 from relay.outcome import Delivered, Rejected, Retry, Unregistered
 from relay.store import dead
-from relay.store.fleet import Fleet, Profile
+from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.keys import LANE_PARTS
 from relay.store.lane import Claimed, Malformed, Refusal
 from relay.store.queue import Ack, Limits, Queue
@@ -363,11 +363,11 @@ async def test_a_worker_stays_in_the_fleet_if_a_key_of_the_fleet_has_a_wrong_typ
     async with Redis.from_url(url, protocol=2) as redis:
         await redis.flushall()
         fleet = Fleet(redis, "relay")
-        profile = Profile(worker="w1", host="h", machine="", pid=1, version="1", started=0.0)
-        await fleet.beat(profile)
+        info = WorkerInfo(worker="w1", host="h", host_id="", pid=1, version="1", started=0.0)
+        await fleet.beat(info)
         for key in (fleet.keys.gone, fleet.keys.profiles):
             await spoil(redis, key, "stream")
-            for call in (lambda: fleet.beat(profile), lambda: fleet.leave("w1")):
+            for call in (lambda: fleet.beat(info), lambda: fleet.leave("w1")):
                 try:
                     await call()
                 except StoreError:
@@ -391,7 +391,7 @@ async def test_a_recovery_lock_that_is_no_lock_is_an_error(url: str, kind: str) 
 @pytest.mark.parametrize("command", ["xadd", "hset", "zrangebylex", "xtrim"])
 async def test_a_worker_without_the_right_to_a_command_does_not_join(url: str, command: str) -> None:
     """A script would fail halfway."""
-    profile = Profile(worker="w1", host="h", machine="", pid=1, version="1", started=0.0)
+    info = WorkerInfo(worker="w1", host="h", host_id="", pid=1, version="1", started=0.0)
     async with Redis.from_url(url, protocol=2) as redis:
         await redis.flushall()
         await redis.acl_setuser(
@@ -406,9 +406,9 @@ async def test_a_worker_without_the_right_to_a_command_does_not_join(url: str, c
         try:
             async with Redis.from_url(limited, protocol=2) as client:
                 with pytest.raises(StoreError, match=rf"(?i){command} is needed"):
-                    await Fleet(client, "relay").beat(profile)
+                    await Fleet(client, "relay").beat(info)
             assert not await redis.keys("*"), "it left nothing behind"
-            await Fleet(redis, "relay").beat(profile)
+            await Fleet(redis, "relay").beat(info)
         finally:
             await redis.acl_deluser("limited")
 

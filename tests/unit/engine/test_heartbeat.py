@@ -8,13 +8,13 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.engine.heartbeat import Heartbeat
-from relay.store.fleet import Fleet, Profile
+from relay.store.fleet import Fleet, WorkerInfo
 
-PROFILE = Profile("w1", "host", "", 1, "1.0", 0.0)
+WORKER = WorkerInfo("w1", "host", "", 1, "1.0", 0.0)
 
 
 async def test_a_worker_that_beats_holds_its_lease(redis: Redis) -> None:
-    beating = Heartbeat(Fleet(redis, "relay"), PROFILE)
+    beating = Heartbeat(Fleet(redis, "relay"), WORKER)
     await beating.beat()
     claimed = time.monotonic()
     await beating.beat()
@@ -23,7 +23,7 @@ async def test_a_worker_that_beats_holds_its_lease(redis: Redis) -> None:
 
 async def test_claims_from_before_the_lease_ended_are_no_longer_valid(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
-    beating = Heartbeat(fleet, PROFILE)
+    beating = Heartbeat(fleet, WORKER)
     await beating.beat()
     claimed = time.monotonic()
     await fleet.leave("w1")
@@ -36,7 +36,7 @@ async def test_a_beat_that_was_answered_too_late_holds_nothing(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answer waited somewhere, and the lease ran out meanwhile."""
-    beating = Heartbeat(Fleet(redis, "relay"), PROFILE, lease=0.05)
+    beating = Heartbeat(Fleet(redis, "relay"), WORKER, lease=0.05)
     await beating.beat()
     await redis.client_pause(150)
     await beating.beat()

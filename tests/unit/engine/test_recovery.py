@@ -9,28 +9,28 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.engine.batch_recovery import BatchRecovery
-from relay.engine.recovery import GAP, REMEMBERED, Recovery, Silences, machine
+from relay.engine.recovery import GAP, REMEMBERED, Recovery, Silences, host_id
 from relay.engine.router import Router
 from relay.errors import StoreError
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
-from relay.store.fleet import GATHER, LEASE, Fleet, Member, Profile
+from relay.store.fleet import GATHER, LEASE, Fleet, Member, WorkerInfo
 from relay.store.lane import Lane
 from relay.store.queue import Ack, Queue, push_all
 from testing.builders import a_lane, options, plain_message, texts
 
 DEAD_PID = 2**22 + 1
-OURS = machine()
+OURS = host_id()
 
 
-def a_profile(worker: str, **fields: object) -> Profile:
-    known = {"host": "h", "machine": "", "pid": 1, "version": "1", "started": 0.0}
-    return Profile(worker, **{**known, "lanes": ("test",), "queues": ("q",), **fields})
+def a_worker(worker: str, **fields: object) -> WorkerInfo:
+    known = {"host": "h", "host_id": "", "pid": 1, "version": "1", "started": 0.0}
+    return WorkerInfo(worker, **{**known, "lanes": ("test",), "queues": ("q",), **fields})
 
 
 def a_member(worker: str, beat: float) -> Member:
-    return Member(a_profile(worker), 0.0, beat)
+    return Member(a_worker(worker), 0.0, beat)
 
 
 def watched(silences: Silences, looks: list[tuple[float, list[Member]]]) -> dict[str, float]:
@@ -72,9 +72,9 @@ def recovery(redis: Redis, worker: str = "w2") -> Recovery:
     queue = QueueSettings(name="q", provider="test")
     settings = Settings(queues=[queue], providers={"test": options()})
     lanes = {"test": a_lane(redis, worker=worker)}
-    profile = a_profile(worker, machine=OURS)
+    info = a_worker(worker, host_id=OURS)
     fleet = Fleet(redis, "relay")
-    return Recovery(redis, "relay", fleet, profile, lanes, {"q": Router(queue, settings)})
+    return Recovery(redis, "relay", fleet, info, lanes, {"q": Router(queue, settings)})
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_a_dead_worker_that_cannot_be_recovered_stops_no_other(
 ) -> None:
     fleet, burier = Fleet(redis, "relay"), recovery(redis)
     for worker in ("w0", "w1"):
-        await fleet.beat(a_profile(worker, machine=OURS, pid=DEAD_PID))
+        await fleet.beat(a_worker(worker, host_id=OURS, pid=DEAD_PID))
     lane = a_lane(redis, worker="w1")
     await lane.enqueue([plain_message("held")])
     await lane.claim(10)
@@ -104,14 +104,14 @@ async def test_a_dead_worker_that_cannot_be_recovered_stops_no_other(
 
         monkeypatch.setattr(Lane, "recover", broken)
     assert await burier.bury_dead() == 1
-    assert [member.profile.worker for member in await fleet.members()] == ["w0"]
+    assert [member.info.worker for member in await fleet.members()] == ["w0"]
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
 
 
 async def test_messages_fetched_by_a_worker_after_its_recovery_are_released(redis: Redis) -> None:
     """It was frozen, and took and claimed before it heard that it had been buried."""
     fleet = Fleet(redis, "relay")
-    await fleet.beat(a_profile("w1"))
+    await fleet.beat(a_worker("w1"))
     await fleet.leave("w1")
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
     await Queue(redis, "relay", "q", "w1").fetch()
@@ -136,11 +136,11 @@ async def test_messages_of_an_unregistered_worker_are_released(redis: Redis) -> 
 
 async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
-    await fleet.beat(a_profile("w1"))
+    await fleet.beat(a_worker("w1"))
     await a_lane(redis).enqueue([], Queue(redis, "relay", "q", "w1").batch_id, "1:0")
     await fleet.leave("w1")
     await recovery(redis).sweep()
-    assert [member.profile.worker for member in await fleet.gone()] == ["w1"], "not yet"
+    assert [member.info.worker for member in await fleet.gone()] == ["w1"], "not yet"
     await redis.zadd(fleet.keys.gone, {"w1": (await fleet.now() - REMEMBERED - 1) * 1000})
     await redis.delete(fleet.keys.recovery_lock)
     await recovery(redis).sweep()
@@ -152,9 +152,9 @@ async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis:
 async def test_a_worker_that_comes_back_is_no_longer_gone(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
     for _ in range(2):
-        assert not await fleet.beat(a_profile("w1"))
+        assert not await fleet.beat(a_worker("w1"))
         assert await fleet.gone() == []
-        assert await fleet.beat(a_profile("w1"))
+        assert await fleet.beat(a_worker("w1"))
         await fleet.leave("w1")
     assert await fleet.members() == []
 
@@ -164,7 +164,7 @@ async def test_a_batch_enqueued_after_its_worker_was_recovered_counts_once(
 ) -> None:
     fleet = Fleet(redis, "relay")
     burier = recovery(redis)
-    await fleet.beat(a_profile("w1", machine=OURS, pid=DEAD_PID))
+    await fleet.beat(a_worker("w1", host_id=OURS, pid=DEAD_PID))
     await push_all(redis, "q", [b'{"payload":{"text":"once"}}'])
     frozen = Queue(redis, "relay", "q", "w1")
     batch = await frozen.fetch()
@@ -180,9 +180,9 @@ async def test_a_batch_enqueued_after_its_worker_was_recovered_counts_once(
 async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis: Redis) -> None:
     """Somebody wrote to keys of relay's: a batch is no list any more, and messages in flight are no hash."""
     fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
-    profile = a_profile("w1", queues=("broken", "q"), lanes=("broken", "test"), machine=OURS, pid=DEAD_PID)
-    await fleet.beat(profile)
-    await fleet.beat(a_profile("w3", machine=OURS, pid=DEAD_PID))
+    info = a_worker("w1", queues=("broken", "q"), lanes=("broken", "test"), host_id=OURS, pid=DEAD_PID)
+    await fleet.beat(info)
+    await fleet.beat(a_worker("w3", host_id=OURS, pid=DEAD_PID))
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
     await Queue(redis, "relay", "q", "w1").fetch()
     await lane.enqueue([plain_message("held")])
@@ -192,7 +192,7 @@ async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis:
     burier = recovery(redis)
     assert await burier.bury_dead() == 1, "the other one has nothing that is broken"
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held", "taken"]
-    assert {member.profile.worker for member in await fleet.members()} == {"w1"}
+    assert {member.info.worker for member in await fleet.members()} == {"w1"}
     assert any("broken" in trouble and "WRONGTYPE" in trouble for trouble in burier.troubles())
     await redis.delete("relay:{broken}:processing:w1", "relay:{broken}:inflight:w1", fleet.keys.recovery_lock)
     assert await burier.bury_dead() == 1
@@ -207,25 +207,25 @@ async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis:
 async def test_a_worker_with_an_unreadable_profile_is_recovered(redis: Redis, profile: bytes | None) -> None:
     fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
     for worker in ("w1", "other"):
-        await fleet.beat(a_profile(worker))
+        await fleet.beat(a_worker(worker))
     await redis.hdel(fleet.keys.profiles, "w1")
     if profile is not None:
         await redis.hset(fleet.keys.profiles, "w1", profile)
     await lane.enqueue([plain_message("held")])
     await lane.claim(10)
-    assert {member.profile.worker for member in await fleet.members()} == {"w1", "other"}
+    assert {member.info.worker for member in await fleet.members()} == {"w1", "other"}
     burier = recovery(redis)
     await fleet.leave("w1")
-    assert [member.profile.worker for member in await fleet.gone()] == ["w1"]
+    assert [member.info.worker for member in await fleet.gone()] == ["w1"]
     assert await burier.sweep() == 1
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
 
 
 async def test_a_member_without_a_worker_s_name_is_passed_over(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
-    await fleet.beat(a_profile("w1"))
+    await fleet.beat(a_worker("w1"))
     await redis.zadd(fleet.keys.workers, {b"\xff\xfe": 1})
-    assert [member.profile.worker for member in await fleet.members()] == ["w1"]
+    assert [member.info.worker for member in await fleet.members()] == ["w1"]
 
 
 @pytest.mark.parametrize("key", ["workers", "profiles", "gone"])
@@ -233,18 +233,18 @@ async def test_a_heartbeat_writes_nothing_if_a_key_holds_something_else(redis: R
     fleet = Fleet(redis, "relay")
     await redis.set(f"relay:{{fleet}}:{key}", "mine")
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        await fleet.beat(a_profile("w1"))
+        await fleet.beat(a_worker("w1"))
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        await fleet.beat(a_profile("w1"))
+        await fleet.beat(a_worker("w1"))
     assert await redis.keys() == [f"relay:{{fleet}}:{key}".encode()]
     await redis.delete(f"relay:{{fleet}}:{key}")
-    assert await fleet.beat(a_profile("w1")) is False
+    assert await fleet.beat(a_worker("w1")) is False
 
 
 @pytest.mark.parametrize("lock", ["stream", "without an end"])
 async def test_a_recovery_lock_that_never_ends_is_trouble_and_not_silence(redis: Redis, lock: str) -> None:
     fleet = Fleet(redis, "relay")
-    await fleet.beat(a_profile("w1", machine=OURS, pid=DEAD_PID))
+    await fleet.beat(a_worker("w1", host_id=OURS, pid=DEAD_PID))
     if lock == "stream":
         await redis.xadd(fleet.keys.recovery_lock, {"x": "y"})
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relay.store.deployment import Deployment, ReloadFailure
-from relay.store.fleet import Member, Profile
+from relay.store.fleet import Member, WorkerInfo
 from relay.store.fleet_findings import findings
 from relay.store.neighbours import Rival
 from relay.store.overview import Overview
@@ -12,8 +12,8 @@ ALONE = Deployment()
 
 
 def member(name: str, settings: str = "new", silent: float = 1.0, deployment: Deployment = ALONE) -> Member:
-    profile = Profile(name, "host", "", 7, "1.0", 0.0, settings=settings, deployment=deployment)
-    return Member(profile, silent, 0.0)
+    info = WorkerInfo(name, "host", "", 7, "1.0", 0.0, settings=settings, deployment=deployment)
+    return Member(info, silent, 0.0)
 
 
 def overview(*workers: Member, lost: tuple[Member, ...] = ()) -> Overview:
@@ -49,6 +49,6 @@ def test_a_missing_worker_is_found_whether_it_is_silent_or_dead() -> None:
 
 
 def test_another_fleet_on_the_same_queue_is_found() -> None:
-    (line,) = findings(overview(member("a")), "new", [Rival("other", member("x").profile, ("q",))])
+    (line,) = findings(overview(member("a")), "new", [Rival("other", member("x").info, ("q",))])
     assert "`redis.prefix: other`" in line
     assert "takes from q" in line
