@@ -102,7 +102,7 @@ async def retry_dead(world: World) -> None:
 
 
 async def until_empty(world: World) -> None:
-    """Return when all is empty and the dead are buried; with a note, if that does not come."""
+    """Return when all is empty and all dead workers are recovered; with a note, if that does not come."""
     client = open_client(world.topology.url)
     deadline = time.monotonic() + PATIENCE
     try:
@@ -121,7 +121,7 @@ async def until_empty(world: World) -> None:
 async def _left(client: Client) -> list[str]:
     members = await Fleet(client, PREFIX).members()
     left = [
-        f"{one.info.worker} is dead and not buried"
+        f"{one.info.worker} is dead and not recovered"
         for one in members
         if one.silent > LEASE or not Path(f"/proc/{one.info.pid}").exists()
     ]

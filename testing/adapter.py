@@ -79,10 +79,10 @@ from relay.store.queue import Queue
 from relay.engine.watchdog import Watchdog
 
 sabotage(Forwarder, "forward", lambda self, provider: provider == "bad")
-sabotage(Fleet, "calls")
+sabotage(Fleet, "subscribe")
 sabotage(Lane, "claim", lambda self, wanted: self.provider == "bad")
 sabotage(Queue, "fetch", lambda self, *rest: self.name == "poison")
-sabotage(Recovery, "bury_dead")
+sabotage(Recovery, "recover_dead")
 sabotage(Watchdog, "look")
 """
 

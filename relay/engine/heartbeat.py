@@ -1,4 +1,4 @@
-"""Says every few seconds that this worker lives."""
+"""Publishes every few seconds that this worker is alive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relay.errors import StoreError
 from relay.store.fleet import LEASE, Fleet, WorkerInfo
 
 INTERVAL = 2.0
-"""Seconds between two beats: several fit into a lease."""
+"""Seconds between two heartbeats: several fit into a lease."""
 
 logger = structlog.get_logger()
 
@@ -29,18 +29,18 @@ class Heartbeat:
         *,
         lease: float = LEASE,
     ) -> None:
-        """`on_turn` is called before each beat, whether Redis takes it or not."""
+        """`on_turn` is called before each heartbeat, even if Redis is unreachable. `lease`: see `LEASE`."""
         self._on_turn = on_turn
         self._lease = lease
         self._fleet = fleet
         self.last = time.monotonic()
-        """When the last beat that Redis took was asked for, in monotonic seconds."""
+        """When the last heartbeat that Redis accepted was sent, in monotonic seconds."""
         self._held_since = self.last
         self.info = info
-        """Published by each beat."""
+        """Published by each heartbeat."""
 
-    def holds_lease(self, since: float) -> bool:
-        """Whether nobody can have taken this worker for dead from `since` (monotonic seconds) until now."""
+    def lease_valid_since(self, since: float) -> bool:
+        """Whether no other worker can have declared this one dead since a time (in monotonic seconds)."""
         return since >= self._held_since and time.monotonic() - self.last < self._lease
 
     async def run(self) -> None:
@@ -49,7 +49,7 @@ class Heartbeat:
             await asyncio.sleep(INTERVAL)
             self._on_turn()
             try:
-                # A later answer would prove nothing.
+                # A later reply would prove nothing.
                 async with asyncio.timeout(self._lease):
                     await self.beat()
             except TimeoutError:
@@ -58,14 +58,14 @@ class Heartbeat:
                 redis_trouble.log("no heartbeat", error)
 
     async def beat(self) -> None:
-        """Say once that this worker lives. Raises StoreError."""
-        # The answer may be held up for longer than a lease lasts: what counts is when it was asked for.
-        asked = time.monotonic()
-        known = await self._fleet.beat(self.info)
+        """Publish once that this worker is alive. Raises StoreError."""
+        # The reply may be delayed for longer than a lease, so the time of the request counts.
+        sent = time.monotonic()
+        known = await self._fleet.heartbeat(self.info)
         if not known:
             logger.warning("this worker was declared dead; its messages went to other workers")
-        if not known or asked - self.last >= self._lease:
+        if not known or sent - self.last >= self._lease:
             # Messages claimed before are no longer ours, however fresh this beat is.
             self._held_since = time.monotonic()
-        self.last = asked
-        redis_trouble.answered(asked)
+        self.last = sent
+        redis_trouble.answered(sent)

@@ -21,13 +21,14 @@ from relay.engine import forwarder, janitor, repeats
 from relay.engine.claimer import ClaimTuning
 from relay.engine.descriptors import raise_limit, within
 from relay.engine.dispatcher import Dispatcher
+from relay.engine.failure_detector import host_id
 from relay.engine.forwarder import Forwarder
 from relay.engine.heartbeat import Heartbeat
 from relay.engine.intake import Intake
 from relay.engine.janitor import Janitor
 from relay.engine.lane_writer import Listeners
 from relay.engine.parts import Parts
-from relay.engine.recovery import Recovery, host_id
+from relay.engine.recovery import Recovery
 from relay.engine.repeats import redis_trouble
 from relay.engine.router import Router, limits
 from relay.engine.watchdog import Watchdog
@@ -123,7 +124,7 @@ class Worker:
                 self.lanes[provider],
                 adapter,
                 on_letters=partial(self._forwarder.call, provider),
-                lease_valid_since=self._heartbeat.holds_lease,
+                lease_valid_since=self._heartbeat.lease_valid_since,
                 parts=self.parts,
                 claiming=tuning.claiming,
             )
@@ -269,7 +270,7 @@ class Worker:
         while not stop.is_set():
             self._on_turn()
             try:
-                joined = await tasks.unless(stop, self.fleet.beat(self.info))
+                joined = await tasks.unless(stop, self.fleet.heartbeat(self.info))
             except StoreError as error:
                 if isinstance(error.__cause__, FORBIDDEN):
                     raise
@@ -372,7 +373,7 @@ class Worker:
                     if failure is not None:
                         raise failure
                 # A worker that ended normally is no concern of operators.
-                await self.fleet.beat(msgspec.structs.replace(self.info, left=True))
+                await self.fleet.heartbeat(msgspec.structs.replace(self.info, left=True))
                 await self.fleet.leave(self.info.worker)
                 await self.fleet.wake(list(self.lanes))
         except (StoreError, TimeoutError) as error:
@@ -413,7 +414,7 @@ class Worker:
         first = True
         while True:
             try:
-                async for called in self.fleet.calls():
+                async for called in self.fleet.subscribe():
                     lanes = called if called is not None else () if first else self.dispatchers
                     for provider in self.dispatchers.keys() & lanes:
                         self.dispatchers[provider].wake()

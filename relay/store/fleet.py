@@ -21,17 +21,17 @@ from relay.store.scripting import script
 LEASE = 10.0
 """Seconds without a heartbeat after which a worker counts as dead."""
 
-SILENCE = 5.0
-"""Seconds without a call after which a connection is asked whether it is alive, and for the answer."""
+PING_TIMEOUT = 5.0
+"""Seconds without a wake-up call after which a ping is sent, and then the longest wait for its answer."""
 
-GATHER = 0.05
-"""Seconds after a wake-up call in which further ones are gathered."""
+LINGER = 0.05
+"""Seconds to collect further wake-up calls after one."""
 
-TOGETHER = 200
-"""Wake-up calls that are read at a time."""
+MOST_CALLS = 200
+"""The most wake-up calls that are read at a time."""
 
 LONGEST_NAME = 64
-"""Characters of a provider's name."""
+"""The most characters of a provider's name."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
@@ -55,8 +55,9 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A worker and its last heartbeat: its age in seconds, and when it was in milliseconds, by Redis's
-    clock. That clock may be set and may stand still: only a new `beat` proves a life."""
+    """A worker and its last heartbeat, by Redis's clock: `silent` is its age in seconds, `beat` its time in
+    milliseconds. That clock may be changed and may stand still, so only a new `beat` proves that a worker is
+    alive."""
 
     info: WorkerInfo
     silent: float
@@ -70,11 +71,11 @@ class Fleet:
         self.keys = FleetKeys(prefix)
         self._client = client
 
-    async def beat(self, info: WorkerInfo) -> bool:
-        """Say that this worker lives. False: it was unknown, because it is new or was buried.
+    async def heartbeat(self, info: WorkerInfo) -> bool:
+        """Record that a worker is alive. Returns False if it was unknown: it is new, or was recovered.
 
-        Where what we talk to has become a replica, all connections are dropped: the name in the URL may
-        lead to the new master by now, and the old one goes on answering.
+        If the server has become a replica, all connections are dropped: the host name in the URL may lead to
+        the new master by now, while the old one still answers.
         """
         try:
             reply: int = await script("heartbeat").run(
@@ -90,14 +91,14 @@ class Fleet:
         return bool(reply)
 
     async def leave(self, worker: str) -> None:
-        """Strike a worker off: it has handed back all that it held, or somebody did it for it.
+        """Remove a worker that has released its messages, or whose messages were recovered.
 
         Its `WorkerInfo` stays until `forget`, so that others can check for messages that reached it late.
         """
         await script("leave").run(self._client, (self.keys.workers, self.keys.gone), worker)
 
     async def forget(self, worker: str) -> None:
-        """Drop all that is known of a worker that has left."""
+        """Delete the data of a worker that has left."""
         try:
             await self._client.zrem(self.keys.gone, worker)
             await self._client.hdel(self.keys.profiles, worker)
@@ -105,11 +106,11 @@ class Fleet:
             raise StoreError(describe(error)) from error
 
     async def members(self) -> list[Member]:
-        """All workers that are registered, dead ones that nobody has buried yet included."""
+        """All registered workers, including dead ones that are not recovered yet."""
         return await self._listed(self.keys.workers)
 
     async def gone(self) -> list[Member]:
-        """The workers that have left and are not forgotten; `silent` since they left."""
+        """The workers that have left and are not forgotten; `silent` counts from then on."""
         return await self._listed(self.keys.gone)
 
     async def _listed(self, key: str) -> list[Member]:
@@ -128,7 +129,7 @@ class Fleet:
         ]
 
     async def now(self) -> float:
-        """Redis's clock, in Unix seconds."""
+        """The time by Redis's clock, in Unix seconds."""
         try:
             reply = (
                 await self._client.execute_command("TIME", target_nodes="random")
@@ -137,60 +138,60 @@ class Fleet:
             )
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
-        if isinstance(reply, dict):  # a cluster answers by node
+        if isinstance(reply, dict):  # a cluster replies by node
             reply = next(iter(reply.values()))
         seconds, micros = reply
         return int(seconds) + int(micros) / 1_000_000
 
     async def lock_recovery(self, worker: str, seconds: float) -> bool:
-        """Whether this worker may bury the dead for the next `seconds`."""
+        """Whether this worker alone may recover dead workers for the next `seconds`."""
         reply: int = await script("lock").run(
             self._client, (self.keys.recovery_lock,), worker, round(seconds * 1000)
         )
         return bool(reply)
 
     async def wake(self, lanes: Sequence[str]) -> None:
-        """Tell all workers that these lanes have something to do at once."""
+        """Notify all workers that these lanes have messages to claim now."""
         try:
             for lane in lanes:
                 await self._client.execute_command("PUBLISH", self.keys.wake, lane)
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
-    async def calls(self) -> AsyncIterator[frozenset[str] | None]:
-        """The lanes that `wake` names, as they are called; anybody may name others. None at first: earlier
-        calls are not heard.
+    async def subscribe(self) -> AsyncIterator[frozenset[str] | None]:
+        """Yield the lanes of `wake` calls. Any program may publish other names.
 
-        The first call is passed on at once, those within the next `GATHER` seconds together: a flood of them
-        costs little. Nothing comes for hours if nobody calls: then a ping must be answered.
+        The first item is None: calls before it are lost. A single call is yielded at once. Further calls
+        within `LINGER` seconds are yielded together, so that a flood costs little. An idle connection is
+        checked by a ping.
         """
         try:
             async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
                 await pubsub.subscribe(self.keys.wake)
                 yield None
-                asked = False
+                pinged = False
                 while True:
-                    call = await pubsub.get_message(timeout=SILENCE)
-                    if call is None and asked:
-                        raise StoreError(f"no answer to a ping for {SILENCE:g} s")
-                    asked = call is None
-                    if asked:
+                    call = await pubsub.get_message(timeout=PING_TIMEOUT)
+                    if call is None and pinged:
+                        raise StoreError(f"no answer to a ping for {PING_TIMEOUT:g} s")
+                    pinged = call is None
+                    if pinged:
                         await pubsub.ping()
                         continue
-                    called = _named(call)
-                    for _ in range(TOGETHER):
+                    lanes = _lane_of(call)
+                    for _ in range(MOST_CALLS):
                         if (call := await pubsub.get_message(timeout=0)) is None:
                             break
-                        called |= _named(call)
-                    if called:
-                        yield called
-                    await asyncio.sleep(GATHER)
+                        lanes |= _lane_of(call)
+                    if lanes:
+                        yield lanes
+                    await asyncio.sleep(LINGER)
         except TROUBLE as error:
             raise StoreError(describe(error)) from error
 
 
-def _named(call: Mapping[str, Any]) -> frozenset[str]:
-    """The lane that a message of the channel names; none if it is no name of a lane."""
+def _lane_of(call: Mapping[str, Any]) -> frozenset[str]:
+    """The lane that a message of the channel names; empty if its text cannot be a lane's name."""
     data = call["data"]
     if call["type"] != "message" or len(data) > LONGEST_NAME or not data.isascii():
         return frozenset()

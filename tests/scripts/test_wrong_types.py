@@ -364,10 +364,10 @@ async def test_a_worker_stays_in_the_fleet_if_a_key_of_the_fleet_has_a_wrong_typ
         await redis.flushall()
         fleet = Fleet(redis, "relay")
         info = WorkerInfo(worker="w1", host="h", host_id="", pid=1, version="1", started=0.0)
-        await fleet.beat(info)
+        await fleet.heartbeat(info)
         for key in (fleet.keys.gone, fleet.keys.profiles):
             await spoil(redis, key, "stream")
-            for call in (lambda: fleet.beat(info), lambda: fleet.leave("w1")):
+            for call in (lambda: fleet.heartbeat(info), lambda: fleet.leave("w1")):
                 try:
                     await call()
                 except StoreError:
@@ -406,9 +406,9 @@ async def test_a_worker_without_the_right_to_a_command_does_not_join(url: str, c
         try:
             async with Redis.from_url(limited, protocol=2) as client:
                 with pytest.raises(StoreError, match=rf"(?i){command} is needed"):
-                    await Fleet(client, "relay").beat(info)
+                    await Fleet(client, "relay").heartbeat(info)
             assert not await redis.keys("*"), "it left nothing behind"
-            await Fleet(redis, "relay").beat(info)
+            await Fleet(redis, "relay").heartbeat(info)
         finally:
             await redis.acl_deluser("limited")
 

@@ -9,13 +9,14 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.engine.batch_recovery import BatchRecovery
-from relay.engine.recovery import GAP, REMEMBERED, Recovery, Silences, host_id
+from relay.engine.failure_detector import GAP, FailureDetector, host_id
+from relay.engine.recovery import REMEMBERED, Recovery
 from relay.engine.router import Router
 from relay.errors import StoreError
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
-from relay.store.fleet import GATHER, LEASE, Fleet, Member, WorkerInfo
+from relay.store.fleet import LEASE, LINGER, Fleet, Member, WorkerInfo
 from relay.store.lane import Lane
 from relay.store.queue import Ack, Queue, push_all
 from testing.builders import a_lane, options, plain_message, texts
@@ -33,39 +34,47 @@ def a_member(worker: str, beat: float) -> Member:
     return Member(a_worker(worker), 0.0, beat)
 
 
-def watched(silences: Silences, looks: list[tuple[float, list[Member]]]) -> dict[str, float]:
-    """The result of the last look."""
-    return [silences.look(members, now) for now, members in looks][-1]
+def dead_after(checks: list[tuple[float, list[Member]]], detector: FailureDetector | None = None) -> set[str]:
+    """The workers that are dead at the last of several checks, each at its time."""
+    detector = detector or FailureDetector(a_worker("own"))
+    return [detector.check(members, now) for now, members in checks][-1]
 
 
-def test_a_worker_that_goes_on_beating_is_never_silent() -> None:
-    looks = [(100 + 2 * number, [a_member("w", number)]) for number in range(20)]
-    assert watched(Silences(), looks) == {"w": 0}
+def test_a_worker_that_goes_on_beating_is_never_dead() -> None:
+    checks = [(100 + 2 * number, [a_member("w", number)]) for number in range(20)]
+    assert dead_after(checks) == set()
 
 
-def test_a_worker_without_a_new_beat_is_silent_since_it_was_seen() -> None:
-    looks = [(100 + 2 * number, [a_member("w", 7)]) for number in range(8)]
-    assert watched(Silences(), looks) == {"w": 14}
-    assert LEASE < 14
+@pytest.mark.parametrize(("seconds", "dead"), [(LEASE, set()), (LEASE + 1, {"w"})])
+def test_a_worker_without_a_new_beat_is_dead_after_its_lease(seconds: float, dead: set[str]) -> None:
+    checks = [(100 + seconds * number / 8, [a_member("w", 7)]) for number in range(9)]
+    assert dead_after(checks) == dead
+
+
+def test_a_worker_does_not_take_itself_for_dead() -> None:
+    checks = [(100 + 2 * number, [a_member("own", 7)]) for number in range(20)]
+    assert dead_after(checks) == set()
 
 
 def test_a_changed_clock_declares_no_worker_dead() -> None:
     """Redis's clock steps by a day; the worker beats on."""
-    looks = [(100.0, [a_member("w", 1)]), (102.0, [a_member("w", 86_400_000)]), (104.0, [a_member("w", 3)])]
-    assert watched(Silences(), looks) == {"w": 0}
+    beats = [*range(3), *range(86_400_000, 86_400_010), *range(3, 10)]
+    checks = [(100 + 2 * number, [a_member("w", beat)]) for number, beat in enumerate(beats)]
+    assert dead_after(checks) == set()
 
 
 def test_an_outage_declares_no_worker_dead() -> None:
-    """Nobody could beat while Redis was away, and one worker is the first to look when it is back."""
-    looks = [(100.0, [a_member("w", 1)]), (100.0 + GAP + 60, [a_member("w", 1)])]
-    assert watched(Silences(), looks) == {"w": 0}
+    """No worker could beat while Redis was unreachable, and one of them is the first to check afterwards."""
+    checks = [(100.0, [a_member("w", 1)]), (100.0 + GAP + 60, [a_member("w", 1)])]
+    assert dead_after(checks) == set()
 
 
 def test_an_outage_of_redis_restarts_the_failure_detector() -> None:
-    silences = Silences()
-    watched(silences, [(100.0, [a_member("w", 1)]), (104.0, [a_member("w", 1)])])
-    silences.clear()
-    assert silences.look([a_member("w", 1)], 106.0) == {"w": 0}
+    detector = FailureDetector(a_worker("own"))
+    silent = [(100 + 2 * number, [a_member("w", 1)]) for number in range(10)]
+    assert dead_after(silent, detector) == {"w"}
+    detector.clear()
+    assert dead_after([(120.0, [a_member("w", 1)])], detector) == set()
 
 
 def recovery(redis: Redis, worker: str = "w2") -> Recovery:
@@ -86,9 +95,9 @@ def redis_server(newest_redis_server: object) -> object:
 async def test_a_dead_worker_that_cannot_be_recovered_stops_no_other(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    fleet, burier = Fleet(redis, "relay"), recovery(redis)
+    fleet, recoverer = Fleet(redis, "relay"), recovery(redis)
     for worker in ("w0", "w1"):
-        await fleet.beat(a_worker(worker, host_id=OURS, pid=DEAD_PID))
+        await fleet.heartbeat(a_worker(worker, host_id=OURS, pid=DEAD_PID))
     lane = a_lane(redis, worker="w1")
     await lane.enqueue([plain_message("held")])
     await lane.claim(10)
@@ -103,15 +112,15 @@ async def test_a_dead_worker_that_cannot_be_recovered_stops_no_other(
             return await recover(self, worker)
 
         monkeypatch.setattr(Lane, "recover", broken)
-    assert await burier.bury_dead() == 1
+    assert await recoverer.recover_dead() == 1
     assert [member.info.worker for member in await fleet.members()] == ["w0"]
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
 
 
 async def test_messages_fetched_by_a_worker_after_its_recovery_are_released(redis: Redis) -> None:
-    """It was frozen, and took and claimed before it heard that it had been buried."""
+    """It was frozen, and fetched and claimed before it learned that it had been recovered."""
     fleet = Fleet(redis, "relay")
-    await fleet.beat(a_worker("w1"))
+    await fleet.heartbeat(a_worker("w1"))
     await fleet.leave("w1")
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
     await Queue(redis, "relay", "q", "w1").fetch()
@@ -127,16 +136,16 @@ async def test_messages_of_an_unregistered_worker_are_released(redis: Redis) -> 
     """It died while a failover undid its first heartbeat."""
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
     await Queue(redis, "relay", "q", "w1").fetch()
-    burier = recovery(redis)
-    assert await burier.sweep() == 0, "it may be about to join"
+    recoverer = recovery(redis)
+    assert await recoverer.sweep() == 0, "it may be about to join"
     await redis.delete(Fleet(redis, "relay").keys.recovery_lock)
-    assert await burier.sweep() == 1
+    assert await recoverer.sweep() == 1
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["taken"]
 
 
 async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
-    await fleet.beat(a_worker("w1"))
+    await fleet.heartbeat(a_worker("w1"))
     await a_lane(redis).enqueue([], Queue(redis, "relay", "q", "w1").batch_id, "1:0")
     await fleet.leave("w1")
     await recovery(redis).sweep()
@@ -152,9 +161,9 @@ async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis:
 async def test_a_worker_that_comes_back_is_no_longer_gone(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
     for _ in range(2):
-        assert not await fleet.beat(a_worker("w1"))
+        assert not await fleet.heartbeat(a_worker("w1"))
         assert await fleet.gone() == []
-        assert await fleet.beat(a_worker("w1"))
+        assert await fleet.heartbeat(a_worker("w1"))
         await fleet.leave("w1")
     assert await fleet.members() == []
 
@@ -163,12 +172,12 @@ async def test_a_batch_enqueued_after_its_worker_was_recovered_counts_once(
     redis: Redis,
 ) -> None:
     fleet = Fleet(redis, "relay")
-    burier = recovery(redis)
-    await fleet.beat(a_worker("w1", host_id=OURS, pid=DEAD_PID))
+    recoverer = recovery(redis)
+    await fleet.heartbeat(a_worker("w1", host_id=OURS, pid=DEAD_PID))
     await push_all(redis, "q", [b'{"payload":{"text":"once"}}'])
     frozen = Queue(redis, "relay", "q", "w1")
     batch = await frozen.fetch()
-    assert await burier.bury_dead() == 1
+    assert await recoverer.recover_dead() == 1
     queue = QueueSettings(name="q", provider="test")
     router = Router(queue, Settings(queues=[queue], providers={"test": options()}))
     by_lane, _ = router.sort(batch.elements)
@@ -181,21 +190,21 @@ async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis:
     """Somebody wrote to keys of relay's: a batch is no list any more, and messages in flight are no hash."""
     fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
     info = a_worker("w1", queues=("broken", "q"), lanes=("broken", "test"), host_id=OURS, pid=DEAD_PID)
-    await fleet.beat(info)
-    await fleet.beat(a_worker("w3", host_id=OURS, pid=DEAD_PID))
+    await fleet.heartbeat(info)
+    await fleet.heartbeat(a_worker("w3", host_id=OURS, pid=DEAD_PID))
     await push_all(redis, "q", [b'{"payload":{"text":"taken"}}'])
     await Queue(redis, "relay", "q", "w1").fetch()
     await lane.enqueue([plain_message("held")])
     await lane.claim(10)
     await redis.set("relay:{broken}:processing:w1", "mine")
     await redis.set("relay:{broken}:inflight:w1", "mine")
-    burier = recovery(redis)
-    assert await burier.bury_dead() == 1, "the other one has nothing that is broken"
+    recoverer = recovery(redis)
+    assert await recoverer.recover_dead() == 1, "the other one has nothing that is broken"
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held", "taken"]
     assert {member.info.worker for member in await fleet.members()} == {"w1"}
-    assert any("broken" in trouble and "WRONGTYPE" in trouble for trouble in burier.troubles())
+    assert any("broken" in trouble and "WRONGTYPE" in trouble for trouble in recoverer.troubles())
     await redis.delete("relay:{broken}:processing:w1", "relay:{broken}:inflight:w1", fleet.keys.recovery_lock)
-    assert await burier.bury_dead() == 1
+    assert await recoverer.recover_dead() == 1
     assert await fleet.members() == []
 
 
@@ -207,23 +216,23 @@ async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis:
 async def test_a_worker_with_an_unreadable_profile_is_recovered(redis: Redis, profile: bytes | None) -> None:
     fleet, lane = Fleet(redis, "relay"), a_lane(redis, worker="w1")
     for worker in ("w1", "other"):
-        await fleet.beat(a_worker(worker))
+        await fleet.heartbeat(a_worker(worker))
     await redis.hdel(fleet.keys.profiles, "w1")
     if profile is not None:
         await redis.hset(fleet.keys.profiles, "w1", profile)
     await lane.enqueue([plain_message("held")])
     await lane.claim(10)
     assert {member.info.worker for member in await fleet.members()} == {"w1", "other"}
-    burier = recovery(redis)
+    recoverer = recovery(redis)
     await fleet.leave("w1")
     assert [member.info.worker for member in await fleet.gone()] == ["w1"]
-    assert await burier.sweep() == 1
+    assert await recoverer.sweep() == 1
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["held"]
 
 
 async def test_a_member_without_a_worker_s_name_is_passed_over(redis: Redis) -> None:
     fleet = Fleet(redis, "relay")
-    await fleet.beat(a_worker("w1"))
+    await fleet.heartbeat(a_worker("w1"))
     await redis.zadd(fleet.keys.workers, {b"\xff\xfe": 1})
     assert [member.info.worker for member in await fleet.members()] == ["w1"]
 
@@ -233,27 +242,27 @@ async def test_a_heartbeat_writes_nothing_if_a_key_holds_something_else(redis: R
     fleet = Fleet(redis, "relay")
     await redis.set(f"relay:{{fleet}}:{key}", "mine")
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        await fleet.beat(a_worker("w1"))
+        await fleet.heartbeat(a_worker("w1"))
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        await fleet.beat(a_worker("w1"))
+        await fleet.heartbeat(a_worker("w1"))
     assert await redis.keys() == [f"relay:{{fleet}}:{key}".encode()]
     await redis.delete(f"relay:{{fleet}}:{key}")
-    assert await fleet.beat(a_worker("w1")) is False
+    assert await fleet.heartbeat(a_worker("w1")) is False
 
 
 @pytest.mark.parametrize("lock", ["stream", "without an end"])
 async def test_a_recovery_lock_that_never_ends_is_trouble_and_not_silence(redis: Redis, lock: str) -> None:
     fleet = Fleet(redis, "relay")
-    await fleet.beat(a_worker("w1", host_id=OURS, pid=DEAD_PID))
+    await fleet.heartbeat(a_worker("w1", host_id=OURS, pid=DEAD_PID))
     if lock == "stream":
         await redis.xadd(fleet.keys.recovery_lock, {"x": "y"})
     else:
         await redis.set(fleet.keys.recovery_lock, "mine")
-    burier = recovery(redis)
-    loop = asyncio.create_task(burier.run())
+    recoverer = recovery(redis)
+    loop = asyncio.create_task(recoverer.run())
     try:
         async with asyncio.timeout(120):
-            while not any(fleet.keys.recovery_lock in trouble for trouble in burier.troubles()):
+            while not any(fleet.keys.recovery_lock in trouble for trouble in recoverer.troubles()):
                 await asyncio.sleep(0.01)
             await redis.delete(fleet.keys.recovery_lock)
             while await fleet.members():
@@ -268,7 +277,7 @@ async def test_wake_up_calls_of_anybody_are_bounded_work(redis: Redis) -> None:
     heard: list[frozenset[str]] = []
 
     async def listen() -> None:
-        async for called in fleet.calls():
+        async for called in fleet.subscribe():
             if called is None:
                 listening.set()
             else:
@@ -293,7 +302,7 @@ async def test_wake_up_calls_of_anybody_are_bounded_work(redis: Redis) -> None:
                 await asyncio.sleep(0.01)
     finally:
         listener.cancel()
-    assert len(heard) <= (asyncio.get_running_loop().time() - began) / GATHER + 2
+    assert len(heard) <= (asyncio.get_running_loop().time() - began) / LINGER + 2
 
 
 class Death(BaseException):
