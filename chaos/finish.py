@@ -20,8 +20,8 @@ from relay.store.fleet import LEASE, Fleet
 from relay.store.lane import Lane
 from relay.store.queue import Queue
 
-PATIENCE = 300.0
-"""Seconds for a lane to get empty once nothing is wrong any more."""
+EMPTY_TIMEOUT = 300.0
+"""Seconds for a lane to become empty after the last fault."""
 
 
 async def cancel_all(world: World, producer: Producer, done: asyncio.Event) -> None:
@@ -32,7 +32,7 @@ async def cancel_all(world: World, producer: Producer, done: asyncio.Event) -> N
     tried: set[int] = set()
     finished = 0.0
     try:
-        while left and (not finished or time.monotonic() - finished < PATIENCE):
+        while left and (not finished or time.monotonic() - finished < EMPTY_TIMEOUT):
             if done.is_set() and not finished:
                 finished = time.monotonic()
             for number, push in list(left.items()):
@@ -104,7 +104,7 @@ async def retry_dead(world: World) -> None:
 async def until_empty(world: World) -> None:
     """Return when all is empty and all dead workers are recovered; with a note, if that does not come."""
     client = open_client(world.topology.url)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + EMPTY_TIMEOUT
     try:
         while True:
             left = ["Redis did not answer"]
@@ -115,7 +115,7 @@ async def until_empty(world: World) -> None:
             await asyncio.sleep(0.1)  # the workers are other processes: only Redis tells what is left
     finally:
         await client.aclose()
-    world.broken += [f"not empty after {PATIENCE:g} s: {what}" for what in left]
+    world.broken += [f"not empty after {EMPTY_TIMEOUT:g} s: {what}" for what in left]
 
 
 async def _left(client: Client) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-REPORT_PATIENCE = 10.0
+REPORT_TIMEOUT = 10.0
 """Seconds without a report after which a worker counts as silent, or as missing if there is none."""
 
 
@@ -47,7 +47,7 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def troubles(self) -> tuple[str, ...]:
         """The troubles that the worker reports, or its silence."""
-        if self.age > REPORT_PATIENCE:
+        if self.age > REPORT_TIMEOUT:
             missing = "no report" if self.pid else "no process"
             return (f"{missing} for {self.age:.0f} s",)
         return self.health.troubles if self.health else ()

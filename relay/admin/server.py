@@ -38,7 +38,7 @@ _GAUGES: Final = {
     "hold": "Seconds for which the lane still holds.",
 }
 
-PATIENCE: Final = 10.0
+IDLE_TIMEOUT: Final = 10.0
 """Seconds that a connection may be idle, or may take to send a request."""
 
 RETRY: Final = 5.0
@@ -63,14 +63,14 @@ class Admin:
         client: Callable[[], Awaitable[Client]],
         host: Callable[[], Host],
         *,
-        patience: float = PATIENCE,
+        idle_timeout: float = IDLE_TIMEOUT,
         retry: float = RETRY,
     ) -> None:
         """`client` returns a client for Redis, or raises StoreError; it is called for metrics only."""
         self._settings = settings
         self._client = client
         self._host = host
-        self._patience = patience
+        self._idle_timeout = idle_timeout
         self._retry = retry
         self._listeners: list[socket.socket] = []
         self._warned = False
@@ -113,7 +113,7 @@ class Admin:
                 self._application(),
                 access_log=None,
                 shutdown_timeout=0.5,
-                keepalive_timeout=self._patience,
+                keepalive_timeout=self._idle_timeout,
             )
             await runner.setup()
             try:

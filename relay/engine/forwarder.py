@@ -134,7 +134,7 @@ class Forwarder:
                 case _:
                     lost += len(its_letters)
                     self._report_loss(provider, LOST[result], len(its_letters), key=target)
-        await _all(self._replicas.follow(outbox.replicated(target)) for target, _, _ in came)
+        await _all(self._replicas.wait_for_replica(outbox.replicated(target)) for target, _, _ in came)
         if await outbox.forget(read.letters[-1][0], {target: last for target, _, last in came}, lost):
             await _all(outbox.forwarded(target, kind, read.deadline, last) for target, kind, last in came)
         return len(read.letters)

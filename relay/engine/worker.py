@@ -36,7 +36,7 @@ from relay.errors import StoreError, UsageError
 from relay.http import Transport, open_transport
 from relay.provider import Provider
 from relay.provider.redis import RedisProvider, keep_out
-from relay.redis_client.client import FORBIDDEN, Client
+from relay.redis_client.client import AUTH_ERRORS, Client
 from relay.redis_client.pipelines import linked
 from relay.redis_client.replication import Replicas
 from relay.settings.digest import digest
@@ -272,7 +272,7 @@ class Worker:
             try:
                 joined = await tasks.unless(stop, self.fleet.heartbeat(self.info))
             except StoreError as error:
-                if isinstance(error.__cause__, FORBIDDEN):
+                if isinstance(error.__cause__, AUTH_ERRORS):
                     raise
                 redis_trouble.log("waiting for Redis", error)
                 with suppress(TimeoutError):
@@ -467,7 +467,7 @@ async def _cancel(running: Iterable[asyncio.Task[None]], seconds: float = CANCEL
     while left and time.monotonic() < deadline:
         for task in left:
             task.cancel()
-        # Once may not be enough: see `heed_cancellation`.
+        # Once may not be enough: see `raise_if_cancelled`.
         _, left = await asyncio.wait(left, timeout=1)
     if left:
         logger.error("parts did not stop in time", parts=[task.get_name() for task in left])

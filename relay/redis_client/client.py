@@ -1,4 +1,4 @@
-"""What all of relay shares of the Redis client: its type, its errors, one connection for short commands."""
+"""Shared by all users of the Redis client: its type, its errors, one connection for short commands."""
 
 from __future__ import annotations
 
@@ -22,27 +22,33 @@ from relay.redis_client.connection import Channel
 Client = topology.Client
 Argument = str | bytes | int | float
 
-TROUBLE = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, RuntimeError, AttributeError)
-"""What the Redis client raises when Redis is away, slow or unwilling.
+REDIS_ERRORS = (
+    RedisError,
+    RedisClusterException,
+    OSError,
+    asyncio.TimeoutError,
+    RuntimeError,
+    AttributeError,
+)
+"""Errors that the Redis client raises when Redis is unreachable, slow or refuses a command.
 
-RuntimeError is what uvloop says to a write on a connection that has just been closed, where asyncio has a
-ConnectionError; AttributeError is what redis-py (8.1) makes of a connection that another task of ours closed
-between its look whether it is open and the write.
+uvloop raises RuntimeError for a write to a connection that has just been closed (asyncio: ConnectionError).
+redis-py (8.1) raises AttributeError if another task closes the connection between its check and the write.
 """
 
 AT_ONCE = 64
-"""Scripts under way at once in a cluster, each on a connection of its own: a thousand lanes do not need a
-thousand."""
+"""The most scripts in progress at once in a cluster, each on a connection of its own: a thousand lanes do not
+need a thousand."""
 
 _channels: WeakKeyDictionary[Redis, Channel] = WeakKeyDictionary()
 _slots_by_client: WeakKeyDictionary[RedisCluster, asyncio.Semaphore] = WeakKeyDictionary()
 
-FORBIDDEN = (AuthenticationError, NoPermissionError)
-"""Errors that do not go away by waiting."""
+AUTH_ERRORS = (AuthenticationError, NoPermissionError)
+"""Errors that waiting does not fix."""
 
 
 async def ask(client: Client, *words: Argument) -> Any:
-    """The answer to one short command; never to one that blocks. Raises what is in `TROUBLE`."""
+    """Return the reply to a short command, not to a blocking one. Raises one of `REDIS_ERRORS`."""
     if topology.is_cluster(client):
         async with _slots(client):
             return await client.execute_command(*words)
@@ -50,7 +56,7 @@ async def ask(client: Client, *words: Argument) -> Any:
 
 
 def channel_of(client: Redis) -> Channel:
-    """What all scripts go over that are run on one Redis."""
+    """The channel for all scripts on one Redis."""
     channel = _channels.get(client)
     if channel is None:
         channel = _channels[client] = Channel(client.connection_pool)
@@ -64,7 +70,7 @@ def _slots(client: RedisCluster) -> asyncio.Semaphore:
     return slots
 
 
-def heed_cancellation() -> None:
+def raise_if_cancelled() -> None:
     """Raise the CancelledError that redis-py (8.1) swallows while it connects; else do nothing."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -72,17 +78,17 @@ def heed_cancellation() -> None:
 
 
 def is_refusal(error: StoreError) -> bool:
-    """Whether Redis answered, and said no: the connection works."""
+    """Whether Redis replied with an error, so that the connection works."""
     return isinstance(error.__cause__, ResponseError)
 
 
 def is_about_keys(error: StoreError) -> bool:
-    """Whether Redis refuses certain keys, for their type or for want of a right, and not everything."""
+    """Whether Redis refuses certain keys, because of their type or a missing right, but not everything."""
     return is_refusal(error) and any(word in str(error) for word in ("WRONGTYPE", "NOPERM", "No permissions"))
 
 
 def is_unavailable(error: ResponseError) -> bool:
-    """Whether Redis has taken a command away, from this user or from everybody."""
+    """Whether a command is disabled, for this user or for all."""
     return isinstance(error, NoPermissionError) or "unknown command" in str(error)
 
 

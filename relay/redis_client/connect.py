@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 
 from relay.errors import StoreError, UsageError
 from relay.redis_client.binaries import OLDEST
-from relay.redis_client.client import TROUBLE, Client, channel_of, describe, is_unavailable
+from relay.redis_client.client import REDIS_ERRORS, Client, channel_of, describe, is_unavailable
 from relay.redis_client.credentials import ReadUrl, SentinelTlsConnection, TlsConnection, UrlCredentials
 from relay.redis_client.embedded import EmbeddedRedis
 from relay.redis_client.topology import Topology, is_cluster
@@ -189,7 +189,7 @@ async def follow_master(client: Client) -> bool:
     before = pool.master_address
     try:
         moved = bool(await pool.get_master_address() != before)
-    except TROUBLE:
+    except REDIS_ERRORS:
         return False
     if moved:
         await drop_connections(client)
@@ -212,7 +212,7 @@ async def _check(client: Client, url: str) -> None:
         if is_unavailable(error):
             return  # many hosted services allow no INFO
         raise StoreError(f"cannot reach Redis at {mask_url(url)}: {describe(error)}") from error
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         if "Cluster mode is not enabled" in str(error):
             raise UsageError(
                 f"redis.url: Redis at {mask_url(url)} is no cluster; write {url.partition('+')[0]}:// instead"

@@ -73,7 +73,7 @@ class _Link:
         self._connection = connection
         self._asked: deque[tuple[asyncio.Future[Any], float]] = deque()
         # There is one time limit for all that is under way, and it is ours.
-        self._patience: float | None = connection.socket_timeout
+        self._answer_timeout: float | None = connection.socket_timeout
         connection.socket_timeout = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -88,8 +88,8 @@ class _Link:
         """To be called in the step that found it open: answers come in the order of the questions."""
         answer = self._loop.create_future()
         self._asked.append((answer, self._loop.time()))
-        if self._timer is None and self._patience is not None:
-            self._timer = self._loop.call_later(self._patience, self._look)
+        if self._timer is None and self._answer_timeout is not None:
+            self._timer = self._loop.call_later(self._answer_timeout, self._check_timeout)
         try:
             await self._connection.send_packed_command([command], check_health=False)
         except BaseException:
@@ -164,17 +164,17 @@ class _Link:
 
     async def _leave(self) -> None:
         await self._connection.disconnect(nowait=True)
-        self._connection.socket_timeout = self._patience
+        self._connection.socket_timeout = self._answer_timeout
         await self._pool.release(self._connection)
 
-    def _look(self) -> None:
+    def _check_timeout(self) -> None:
         """Give the connection up if an answer takes too long."""
         self._timer = None
-        if not self._asked or self._patience is None:
+        if not self._asked or self._answer_timeout is None:
             return
-        left = self._asked[0][1] + self._patience - self._loop.time()
+        left = self._asked[0][1] + self._answer_timeout - self._loop.time()
         if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
+            self._timer = self._loop.call_later(left, self._check_timeout)
         else:
-            self._end = TimeoutError(f"no answer within {self._patience:g} s")
+            self._end = TimeoutError(f"no answer within {self._answer_timeout:g} s")
             self._reader.cancel()

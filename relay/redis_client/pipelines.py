@@ -18,7 +18,7 @@ from redis.asyncio.cluster import ClusterNode
 
 from relay.errors import UsageError
 from relay.provider.redis import Answer, RedisProvider, Refused, Replied, Transaction, Unanswered
-from relay.redis_client.client import TROUBLE, Client, describe, heed_cancellation
+from relay.redis_client.client import REDIS_ERRORS, Client, describe, raise_if_cancelled
 from relay.redis_client.connect import _close as close_client
 from relay.redis_client.connect import open_client
 from relay.redis_client.topology import is_cluster
@@ -104,7 +104,7 @@ class Transactions:
                 await self._client.ping()
         except TimeoutError:
             raise UsageError(f"Redis gives no answer within {self._timeout:g} s") from None
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise UsageError(f"Redis says: {describe(error)}") from error
         return "Redis answers; nothing was published"
 
@@ -113,7 +113,7 @@ class Transactions:
         pool: Any = client.connection_pool
         try:
             connection = await pool.get_connection()
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             run.fail(everything, error)
             return
         try:
@@ -132,7 +132,7 @@ class Transactions:
             try:
                 await cluster.initialize()
                 by_node = _by_node(cluster, run, left)
-            except TROUBLE as error:
+            except REDIS_ERRORS as error:
                 run.fail(left, error)
                 return
             async with asyncio.TaskGroup() as group:
@@ -149,7 +149,7 @@ class Transactions:
         """Ask the cluster anew which node has which slots; if it cannot say, the next run meets that."""
         try:
             await cluster.nodes_manager.initialize()
-        except TROUBLE:
+        except REDIS_ERRORS:
             return
         self._doubtful = False
 
@@ -174,12 +174,12 @@ class _Run:
         done = 0
         try:
             await connection.send_packed_command(connection.pack_commands(commands))
-            heed_cancellation()
+            raise_if_cancelled()
             for number in numbers:
                 self._note(number, await _answers(connection, self.transactions[number], asking=asking))
                 done += 1
             complete = True
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             self.fail(numbers[done:], error)
         finally:
             if not complete:
@@ -239,7 +239,7 @@ def _by_node(
 async def _run_on_node(node: ClusterNode, run: _Run, numbers: Sequence[int], *, asking: bool) -> None:
     try:
         connection = node.acquire_connection()
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         run.fail(numbers, error)
         return
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from relay.errors import StoreError
 from relay.message import Message
-from relay.redis_client.client import TROUBLE, Client, describe
+from relay.redis_client.client import REDIS_ERRORS, Client, describe
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.record import unpack
 from relay.store.scripting import script
@@ -60,7 +60,7 @@ async def count(client: Client, stream: str) -> int:
     """How many letters a stream holds. Raises StoreError."""
     try:
         return int(await client.xlen(stream))
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
 
 
@@ -92,7 +92,7 @@ async def whole(client: Client, letter: DeadLetter) -> DeadLetter | None:
         return letter
     try:
         found: Any = await client.xrange(letter.stream, letter.entry, letter.entry)
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     for entry, fields in found:
         flat = [part for pair in fields.items() for part in pair]
@@ -104,7 +104,7 @@ async def forget(client: Client, stream: str, entries: Sequence[str]) -> int:
     """Delete entries for good; returns how many there were. Raises StoreError."""
     try:
         return int(await client.xdel(stream, *entries)) if entries else 0
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
 
 
@@ -137,7 +137,7 @@ async def trim(client: Client, stream: str, *, before: float, most: int) -> int:
                 )
                 trimmed += step
             trimmed += int(await client.execute_command("XTRIM", stream, name, "=", limit))
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     return trimmed
 
@@ -148,7 +148,7 @@ async def count_trimmed(client: Client, prefix: str, provider: str, number: int)
         await client.execute_command(
             "HINCRBY", LaneKeys.of(prefix, provider).part("control"), "dead_trimmed", number
         )
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
 
 

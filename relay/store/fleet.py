@@ -11,7 +11,7 @@ import msgspec
 from redis.exceptions import ReadOnlyError
 
 from relay.errors import StoreError
-from relay.redis_client.client import TROUBLE, Client, describe
+from relay.redis_client.client import REDIS_ERRORS, Client, describe
 from relay.redis_client.connect import drop_connections
 from relay.redis_client.topology import is_cluster
 from relay.store.deployment import Deployment
@@ -102,7 +102,7 @@ class Fleet:
         try:
             await self._client.zrem(self.keys.gone, worker)
             await self._client.hdel(self.keys.profiles, worker)
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
 
     async def members(self) -> list[Member]:
@@ -120,7 +120,7 @@ class Fleet:
                 return []
             profiles: Any = await self._client.hmget(self.keys.profiles, [worker for worker, _ in beats])
             now = await self.now()
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
         return [
             Member(_worker_info(worker.decode(), encoded, beat), max(0.0, now - beat / 1000), beat)
@@ -136,7 +136,7 @@ class Fleet:
                 if is_cluster(self._client)
                 else await self._client.time()
             )
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
         if isinstance(reply, dict):  # a cluster replies by node
             reply = next(iter(reply.values()))
@@ -155,7 +155,7 @@ class Fleet:
         try:
             for lane in lanes:
                 await self._client.execute_command("PUBLISH", self.keys.wake, lane)
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
 
     async def subscribe(self) -> AsyncIterator[frozenset[str] | None]:
@@ -186,7 +186,7 @@ class Fleet:
                     if lanes:
                         yield lanes
                     await asyncio.sleep(LINGER)
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
 
 

@@ -11,7 +11,7 @@ import msgspec
 from relay.errors import StoreError
 from relay.message import Message
 from relay.message.fan_out import FanOut, expand
-from relay.redis_client.client import TROUBLE, Argument, Client, ask, describe
+from relay.redis_client.client import REDIS_ERRORS, Argument, Client, ask, describe
 from relay.settings.options import ProviderOptions
 from relay.store import codec
 from relay.store.codec import Settled
@@ -257,7 +257,7 @@ class Lane:
 
     async def wait_for_replica(self, replicas: Replicas) -> None:
         """In a cluster: return when a replica has what was written to this lane so far."""
-        await replicas.follow(self.keys.replicated)
+        await replicas.wait_for_replica(self.keys.replicated)
 
     async def claim(self, wanted: int) -> Claimed:
         """Take up to `wanted` messages, as far as rate, pause and hold allow."""
@@ -371,7 +371,7 @@ class Lane:
                 for worker in workers:
                     pipe.hlen(self.keys.inflight(worker))
                 return list(await pipe.execute())
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
 
     async def letters(self) -> int:
@@ -381,7 +381,7 @@ class Lane:
     async def _command(self, *words: str | int) -> Any:
         try:
             return await ask(self._client, *words)
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
 
 

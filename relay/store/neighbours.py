@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import StoreError
-from relay.redis_client.client import TROUBLE, Client
+from relay.redis_client.client import REDIS_ERRORS, Client
 from relay.store.fleet import LEASE, Fleet, WorkerInfo
 from relay.store.keys import FleetKeys
 
@@ -37,7 +37,7 @@ async def rivals(client: Client, prefix: str, queues: Iterable[str]) -> list[Riv
     suffix = FleetKeys("").wake
     try:
         channels: Any = await client.pubsub_channels(f"*{suffix}")
-    except TROUBLE:
+    except REDIS_ERRORS:
         return []
     others = {channel.decode("utf-8", "replace").removesuffix(suffix) for channel in channels} - {prefix}
     ours = frozenset(queues)

@@ -15,7 +15,7 @@ from redis.exceptions import NoPermissionError
 
 from relay.errors import StoreError
 from relay.names import key_beside
-from relay.redis_client.client import TROUBLE, Client, describe
+from relay.redis_client.client import REDIS_ERRORS, Client, describe
 from relay.redis_client.topology import Topology
 from relay.store.keys import FleetKeys, LaneKeys
 from relay.store.scripting import script
@@ -23,8 +23,8 @@ from relay.store.scripting import script
 LIMIT = 100_000
 """Entries that an application's list keeps, and the feedback stream about: the newest."""
 
-PATIENCE = 30.0
-"""Seconds after reading a letter within which it may be forwarded."""
+FORWARD_TIMEOUT = 30.0
+"""Seconds after reading entries within which they may be forwarded."""
 
 
 Kind = Literal["list", "stream"]
@@ -60,7 +60,8 @@ class Outbox:
         """The oldest letters."""
         now, entries = await script("outbox").run(self._client, (self.key,), most)
         return Letters(
-            now + round(PATIENCE * 1000), [(entry.decode(), _packed(fields)) for entry, fields in entries]
+            now + round(FORWARD_TIMEOUT * 1000),
+            [(entry.decode(), _packed(fields)) for entry, fields in entries],
         )
 
     async def move_unreadable(self, entries: Sequence[str]) -> None:
@@ -169,6 +170,6 @@ class Outboxes(Mapping[str, Outbox]):
                     pipe.xlen(outbox.key)
                 # An outbox that cannot be read counts as filled: its forwarder logs the reason.
                 lengths = await pipe.execute(raise_on_error=False)
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
         return [provider for provider, length in zip(self._outboxes, lengths, strict=True) if length]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
-from relay.redis_client.client import TROUBLE, Client, describe, is_refusal
+from relay.redis_client.client import REDIS_ERRORS, Client, describe, is_refusal
 from relay.settings.models import Settings
 from relay.store import registry
 from relay.store.fleet import LEASE, Fleet, Member
@@ -242,7 +242,7 @@ async def _ask(client: Client, *commands: tuple[str, ...]) -> tuple[list[Any], s
             for words in commands:
                 pipe.execute_command(*words)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     refusals = []
     for words, reply in zip(commands, replies, strict=True):

@@ -12,7 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
-from relay.redis_client.client import TROUBLE, Client, ask, describe, is_refusal, is_unavailable
+from relay.redis_client.client import REDIS_ERRORS, Client, ask, describe, is_refusal, is_unavailable
 from relay.redis_client.topology import is_cluster
 from relay.settings.models import Settings
 from relay.store.findings import Facts, Finding, Level, judge, merge
@@ -73,7 +73,7 @@ async def _servers(client: Client, asking: Asking) -> list[Finding]:
         by_node: dict[str, Any] = await client.info(target_nodes=RedisCluster.PRIMARIES)
     except ResponseError:
         return judge(Facts(None, None, clock, cluster=True))
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     if "redis_version" in by_node:  # a cluster of one node
         by_node = {"the node": by_node}
@@ -85,7 +85,7 @@ async def _info(client: Redis) -> Mapping[str, Any] | None:
         return dict(await client.info())
     except ResponseError:
         return None
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
 
 
@@ -97,7 +97,7 @@ async def _config(client: Any) -> Mapping[str, str] | None:
             found |= {_text(key): _text(value) for key, value in reply.items()}
     except ResponseError:
         return None
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     return found
 
@@ -123,7 +123,7 @@ async def _scripts(client: Client, prefix: str) -> list[Finding]:
         if is_unavailable(error):
             return []
         return [Finding(Level.FAILED, "scripts", f"Redis runs no Lua script: {describe(error)}")]
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     return [Finding(Level.OK, "scripts", "Lua scripts run")]
 
@@ -162,7 +162,7 @@ async def _asked_types(client: Client, keys: Iterable[str]) -> list[str | None]:
             for key in keys:
                 pipe.type(key)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     return [None if isinstance(reply, Exception) else _text(reply) for reply in replies]
 
@@ -215,7 +215,7 @@ async def _other_prefixes(client: Client, prefix: str) -> list[Finding]:
         if is_refusal(error):
             return []
         raise
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     return [finding for finding in findings if finding is not None]
 

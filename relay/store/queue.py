@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import StoreError
-from relay.redis_client.client import TROUBLE, Client, ask, describe, heed_cancellation
+from relay.redis_client.client import REDIS_ERRORS, Client, ask, describe, raise_if_cancelled
 from relay.redis_client.connection import Channel
 from relay.redis_client.slots import SlotChannel
 from relay.redis_client.topology import Topology, is_cluster
@@ -127,12 +127,12 @@ class Queue:
             element: bytes | None = await self._waits.ask(
                 "BLMOVE", self.name, self.keys.staged, "LEFT", "RIGHT", seconds
             )
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
         except asyncio.CancelledError:
             await self._waits.close()  # so that Redis moves no element for this wait
             raise
-        heed_cancellation()
+        raise_if_cancelled()
         return element
 
     async def fetch(self, ack: Ack = NO_ACK, *, most: int = FETCH_SIZE) -> Fetch:
@@ -180,7 +180,7 @@ class Queue:
         """Return the number of earlier fetches that are not acknowledged yet."""
         try:
             return int(await self._client.zcount(self.keys.outstanding, "-inf", f"({sequence}"))
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
 
     async def requeue(self, worker: str | None = None) -> None:
@@ -234,7 +234,7 @@ class Queue:
     async def _command(self, command: str, *words: str | bytes | int) -> Any:
         try:
             return await ask(self._client, command, *words)
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(f"{command}: {describe(error)}") from error
 
     async def holders(self) -> list[str]:
@@ -242,7 +242,7 @@ class Queue:
         try:
             names: Any = await self._client.zrange(self.keys.outstanding, 0, -1)
             return [name.decode() for name in names]
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
 
     async def depth(self, workers: Collection[str] = ()) -> tuple[int, int]:
@@ -258,7 +258,7 @@ class Queue:
                 for lane in lanes:
                     pipe.llen(self.keys.deferred_for(bytes(lane).decode()))
                 deferred = await pipe.execute()
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
         return waiting + staged + sum(deferred), sum(fetched)
 
@@ -267,7 +267,7 @@ async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int
     """Push elements as an application does. Returns the length of the list. Raises StoreError."""
     try:
         length = int(await client.execute_command("RPUSH", queue, *elements))
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(f"RPUSH {queue}: {describe(error)}") from error
-    heed_cancellation()
+    raise_if_cancelled()
     return length

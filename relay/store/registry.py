@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import StoreError
-from relay.redis_client.client import TROUBLE, Client, describe
+from relay.redis_client.client import REDIS_ERRORS, Client, describe
 from relay.store.keys import FleetKeys
 
 
@@ -35,7 +35,7 @@ async def known(client: Client, prefix: str) -> Names:
             pipe.hkeys(keys.lanes)
             pipe.hkeys(keys.queues)
             lanes, queues = await pipe.execute()
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(f"registry: {describe(error)}") from error
     return Names(_sorted(lanes), _sorted(queues))
 
@@ -50,7 +50,7 @@ async def register(client: Client, prefix: str, names: Names) -> None:
                 if found:
                     pipe.hset(key, mapping=dict.fromkeys(found, now))
             await pipe.execute()
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(f"registry: {describe(error)}") from error
 
 
@@ -63,7 +63,7 @@ async def unregister(client: Client, prefix: str, names: Names) -> None:
                 if found:
                     pipe.hdel(key, *found)
             await pipe.execute()
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(f"registry: {describe(error)}") from error
 
 

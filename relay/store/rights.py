@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from relay.errors import StoreError
 from relay.names import is_reserved
-from relay.redis_client.client import TROUBLE, Client, describe
+from relay.redis_client.client import REDIS_ERRORS, Client, describe
 from relay.redis_client.topology import is_cluster
 from relay.store.findings import Finding, Level
 from relay.store.keys import FleetKeys, LaneKeys, QueueKeys
@@ -110,7 +110,7 @@ async def try_rights(
                     refused += await _try_over(connection, its_commands)
                 finally:
                     node.release(connection)
-    except TROUBLE as error:
+    except REDIS_ERRORS as error:
         raise StoreError(f"rights: {describe(error)}") from error
     return judge_rights(refused, user, prefix)
 

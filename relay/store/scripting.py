@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from relay.errors import StoreError
-from relay.redis_client.client import TROUBLE, Argument, Client, ask, describe, heed_cancellation
+from relay.redis_client.client import REDIS_ERRORS, Argument, Client, ask, describe, raise_if_cancelled
 from relay.redis_client.topology import is_cluster
 from relay.store.script_text import FOLDER, read_script
 
@@ -44,9 +44,9 @@ class Script:
             except NoScriptError:
                 in_turn = False
                 reply = await ask(client, "EVAL", self.text, len(keys), *keys, *arguments)
-        except TROUBLE as error:
+        except REDIS_ERRORS as error:
             raise StoreError(f"{self.name}: {describe(error)}") from error
-        heed_cancellation()
+        raise_if_cancelled()
         return reply, in_turn
 
 

@@ -30,7 +30,7 @@ run.supervise = partial(run.supervise, tuning=Tuning(silence=6.0))
 sys.argv[0] = "relay"
 app.app()
 """
-"""The relay command, with a supervisor that loses patience sooner."""
+"""The relay command, with a supervisor that replaces silent workers sooner."""
 
 
 @pytest.fixture(scope="module")

@@ -39,14 +39,16 @@ Opener = Callable[..., AbstractAsyncContextManager[int]]
 @pytest.fixture
 def opened() -> Opener:
     @asynccontextmanager
-    async def opening(token: str | None = None, patience: float = 10.0) -> AsyncIterator[int]:
+    async def opening(token: str | None = None, idle_timeout: float = 10.0) -> AsyncIterator[int]:
         port = free_port()
         settings = Settings(
             queues=[QueueSettings(name="q")],
             providers={"hook": ProviderOptions(type="webhook")},
             admin=AdminSettings(listen=f"127.0.0.1:{port}", token=None if token is None else Secret(token)),
         )
-        serving = asyncio.create_task(Admin(settings, no_redis, lambda: HEALTHY, patience=patience).run())
+        serving = asyncio.create_task(
+            Admin(settings, no_redis, lambda: HEALTHY, idle_timeout=idle_timeout).run()
+        )
         await until_open(port)
         try:
             yield port
@@ -145,7 +147,7 @@ async def test_a_page_of_another_origin_can_neither_read_nor_change_anything(ope
     ids=["says nothing", "drips", "stays"],
 )
 async def test_a_slow_client_is_disconnected(opened: Opener, begun: bytes) -> None:
-    async with opened(patience=0.1) as port:
+    async with opened(idle_timeout=0.1) as port:
         started = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(begun)

@@ -107,7 +107,7 @@ async def test_silence_ends_all_that_is_under_way(redis_server: RedisServer, red
         await channel.close()
 
 
-async def test_an_answer_resets_the_patience(redis_server: RedisServer) -> None:
+async def test_an_answer_restarts_the_timeout(redis_server: RedisServer) -> None:
     """A channel that is always in use is never silent."""
     async with Redis.from_url(redis_server.url, socket_timeout=2, protocol=2) as client:
         channel = Channel(client.connection_pool)
