@@ -1,4 +1,4 @@
-"""Coroutines for those who wait by a call."""
+"""Helpers to start, await and cancel coroutines."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 ResultT = TypeVar("ResultT")
 
 
-def begin(
+def start(
     coroutine: Coroutine[Any, Any, ResultT],
     on_end: Callable[[asyncio.Task[ResultT], ResultT | Exception], None],
 ) -> asyncio.Task[ResultT]:
-    """Run it in a task of its own. `on_end` hears its result or its failure, unless the task is cancelled."""
+    """Run a coroutine in a task. `on_end` gets its result or exception, unless the task is cancelled."""
     task = asyncio.get_running_loop().create_task(coroutine)
-    task.add_done_callback(partial(_tell, on_end))
+    task.add_done_callback(partial(_notify, on_end))
     return task
 
 
-def _tell(
+def _notify(
     on_end: Callable[[asyncio.Task[ResultT], ResultT | Exception], None], task: asyncio.Task[ResultT]
 ) -> None:
     if task.cancelled():
@@ -34,8 +34,8 @@ def _tell(
         raise error
 
 
-async def unless(stop: asyncio.Event, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT | None:
-    """Its result; None if `stop` is set before it has ended: then it is cancelled."""
+async def run_until(stop: asyncio.Event, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    """Return the result of a coroutine. If `stop` is set first, cancel the coroutine and return None."""
     task = asyncio.ensure_future(coroutine)
     stopped = asyncio.ensure_future(stop.wait())
     try:
@@ -48,8 +48,8 @@ async def unless(stop: asyncio.Event, coroutine: Coroutine[Any, Any, ResultT]) -
     return task.result() if task.done() and not task.cancelled() else None
 
 
-async def to_its_end(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Its result. It is completed also if its caller is cancelled: only then comes the CancelledError."""
+async def run_to_end(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Return the result of a coroutine. If the caller is cancelled, finish the coroutine first."""
     task = asyncio.ensure_future(coroutine)
     try:
         return await asyncio.shield(task)

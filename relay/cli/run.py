@@ -156,7 +156,7 @@ class _Work:
         # The garbage of a message has no cycles: reference counts free it, so collect rarely.
         gc.set_threshold(10_000)
         async with AsyncExitStack() as stack:
-            client = await tasks.unless(
+            client = await tasks.run_until(
                 self._stop, stack.enter_async_context(common.redis(self._settings, self._read_url))
             )
             if client is None:

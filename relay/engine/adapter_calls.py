@@ -1,4 +1,4 @@
-"""One call of an adapter. Whatever it does, each message has an outcome afterwards."""
+"""Calls of an adapter. Each message gets exactly one outcome, even if the adapter fails or hangs."""
 
 from __future__ import annotations
 
@@ -32,43 +32,44 @@ from relay.provider import HttpProvider, Provider, Response
 from relay.settings.options import ProviderOptions
 
 GRACE = 1.0
-"""Seconds that a delivery may take beyond its timeout before it is cut off from outside."""
+"""Seconds beyond its timeout after which a delivery is cancelled."""
 
 UNKNOWN_DESTINATION = "?"
-"""Where messages go whose destination the adapter failed to name: they share one rate."""
+"""The destination of messages for which the adapter failed to name one: they share one rate."""
 
 FAULTS = (Exception, SystemExit, asyncio.CancelledError)
-"""Exceptions that a call of an adapter may raise. A CancelledError in a callback leaked from a library,
-because callbacks are never cancelled."""
+"""Exceptions that an adapter may raise. A CancelledError in a callback comes from a library, because
+callbacks are never cancelled."""
 
 
 OnEnd = Callable[[Sequence[Outcome]], None]
 
-_UnderWay = tuple[Sequence[Message], OnEnd, float]
-"""The messages of a delivery, the callback for its end, and its deadline in monotonic seconds."""
+_Delivery = tuple[Sequence[Message], OnEnd, float]
+"""The messages of a delivery, the callback for its end, and its deadline in monotonic seconds. A plain tuple,
+because it is built for each request."""
 
 
 class AdapterCalls:
     """The deliveries of one provider.
 
-    Answers come by a call: a task that waits for each takes an eighth of what a worker does for a webhook.
-    Only what an adapter does in a coroutine of its own has one.
+    Responses arrive by callback, because a task for each one would take an eighth of a worker's time per
+    webhook. Only an adapter with a coroutine of its own gets a task.
     """
 
     def __init__(self, provider: Provider[ProviderOptions], *, grace: float = GRACE) -> None:
-        """`grace`: seconds beyond the timeout after which a delivery is cut off."""
+        """`grace`: see `GRACE`."""
         self._provider = provider
         self._http: HttpProvider[ProviderOptions] | None = None
-        """The adapter, where a delivery is a request and what its answer means, and nothing else."""
+        """The adapter, if each of its deliveries is exactly one HTTP request."""
         if isinstance(provider, HttpProvider) and type(provider).deliver is HttpProvider.deliver:
             self._http = provider
         self._timeout = provider.options.timeout
         self._grace = grace
-        self._under_way: dict[PendingRequest, _UnderWay] = {}
+        self._in_progress: dict[PendingRequest, _Delivery] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def refusal(self, message: Message) -> Rejected | Faulty | None:
-        """Why the message cannot be sent; None if it can."""
+        """Return why the adapter cannot send a message, or None if it can."""
         try:
             return self._provider.check(message)
         except FAULTS as error:
@@ -76,7 +77,7 @@ class AdapterCalls:
             return Faulty(f"the adapter failed: {error!r}")
 
     def group(self, message: Message) -> Hashable:
-        """Which messages it may share a batch with; None if it travels alone."""
+        """Return the key of messages that may share a batch with this one; None if none may."""
         try:
             group = self._provider.group(message)
             hash(group)
@@ -86,7 +87,7 @@ class AdapterCalls:
         return group
 
     def destination(self, message: Message) -> str:
-        """The host that the message goes to."""
+        """Return the host that receives a message."""
         try:
             return str(self._provider.destination(message))
         except FAULTS as error:
@@ -94,30 +95,30 @@ class AdapterCalls:
             return UNKNOWN_DESTINATION
 
     def start(self, messages: Sequence[Message], on_end: OnEnd) -> None:
-        """`on_end` hears how each of them ended, in their order: once, after this has returned."""
-        exchange: PendingRequest
+        """Send messages as one batch. `on_end` is called once, later, with one outcome for each, in order."""
+        pending: PendingRequest
         try:
             if self._http is not None:
-                exchange = self._http.start_request(messages, self._answered)
+                pending = self._http.start_request(messages, self._answered)
             else:
-                exchange = tasks.begin(self._deliver(messages), self._ended)
+                pending = tasks.start(self._deliver(messages), self._ended)
         except FAULTS as error:
             asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error))
             return
-        # Each may take equally long, so what began first is due first, and one timer does for all.
+        # All have the same timeout, so the oldest is due first and one timer is enough.
         deadline = time.monotonic() + self._timeout + self._grace
-        self._under_way[exchange] = (messages, on_end, deadline)
+        self._in_progress[pending] = (messages, on_end, deadline)
         if self._timer is None:
             self._watch(deadline)
 
     async def close(self) -> None:
-        """Cancel a delivery: its callback is never called."""
+        """Cancel all deliveries: their callbacks are not called."""
         if self._timer is not None:
             self._timer.cancel()
-        left, self._under_way = self._under_way, {}
-        for exchange in left:
-            exchange.cancel()
-        ending = [exchange for exchange in left if isinstance(exchange, asyncio.Task)]
+        left, self._in_progress = self._in_progress, {}
+        for pending in left:
+            pending.cancel()
+        ending = [pending for pending in left if isinstance(pending, asyncio.Task)]
         if ending:
             await asyncio.wait(ending)
 
@@ -130,9 +131,9 @@ class AdapterCalls:
                 raise
             raise RuntimeError(f"the adapter raised {error!r}") from error
 
-    def _answered(self, exchange: PendingRequest, answer: Response | Exception) -> None:
-        """The answer to a request is there; what it means is for the adapter to say."""
-        delivery = self._under_way.pop(exchange, None)
+    def _answered(self, pending: PendingRequest, answer: Response | Exception) -> None:
+        """A request has a response; the adapter turns it into outcomes."""
+        delivery = self._in_progress.pop(pending, None)
         if delivery is None:
             return
         messages, on_end, _ = delivery
@@ -140,40 +141,40 @@ class AdapterCalls:
         try:
             if isinstance(answer, Exception):
                 raise answer
-            outcomes = self._one_each(messages, self._http.outcomes(messages, answer))
+            outcomes = self._checked(messages, self._http.outcomes(messages, answer))
         except FAULTS as error:
             outcomes = self._failed(messages, error)
         on_end(outcomes)
 
-    def _ended(self, exchange: PendingRequest, ends: Sequence[Outcome] | Exception) -> None:
-        """A coroutine of the adapter's has ended."""
-        delivery = self._under_way.pop(exchange, None)
+    def _ended(self, pending: PendingRequest, ends: Sequence[Outcome] | Exception) -> None:
+        """A coroutine of the adapter has ended."""
+        delivery = self._in_progress.pop(pending, None)
         if delivery is None:
             return
         messages, on_end, _ = delivery
         try:
             if isinstance(ends, Exception):
                 raise ends
-            outcomes = self._one_each(messages, ends)
+            outcomes = self._checked(messages, ends)
         except Exception as error:
             outcomes = self._failed(messages, error)
         on_end(outcomes)
 
-    def _one_each(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    def _checked(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         if len(outcomes) == len(messages):
             for outcome in outcomes:
                 if type(outcome) is not Delivered:
-                    return [self._well_formed(one, messages) for one in outcomes]
+                    return [self._checked_one(one, messages) for one in outcomes]
             return outcomes
         name, fault = self._provider.name, f"{len(outcomes)} outcomes for {len(messages)} messages"
         thinned.log("error", "the adapter returned a wrong number of outcomes", name, fault, provider=name)
         return [Faulty(f"the adapter failed: it returned {fault}")] * len(messages)
 
-    def _well_formed(self, outcome: Outcome, messages: Sequence[Message]) -> Outcome:
-        """The outcome if it can be sent to Redis. Adapters are not type-checked, so it may be anything."""
+    def _checked_one(self, outcome: Outcome, messages: Sequence[Message]) -> Outcome:
+        """Return the outcome if it can be sent to Redis. Adapters of others may not be type-checked."""
         try:
             if not isinstance(outcome, Delivered | Failure):
-                raise TypeError(f"{type(outcome).__name__} is no outcome")
+                raise TypeError(f"{type(outcome).__name__} is not an outcome")
             if isinstance(outcome, Isolate) and len(messages) == 1:
                 raise ValueError("Isolate is for batches of two or more")
             for name in ("after", "since"):
@@ -204,21 +205,21 @@ class AdapterCalls:
         return [outcome] * len(messages)
 
     def _postponed(self, error: BaseException) -> Postponed:
-        """Our own trouble must neither spend a message's attempts nor open the provider's breaker."""
+        """A lack of our own resources must not spend attempts or open the provider's breaker."""
         name, reason = self._provider.name, str(error) or repr(error)
         thinned.log("warning", "this process cannot send; messages wait", name, reason, provider=name)
         return Postponed(str(error), random.uniform(1, 2))  # noqa: S311
 
     def _watch(self, deadline: float) -> None:
         left = deadline - time.monotonic()
-        self._timer = asyncio.get_running_loop().call_later(left, self._cut_off)
+        self._timer = asyncio.get_running_loop().call_later(left, self._cancel_overdue)
 
-    def _cut_off(self) -> None:
+    def _cancel_overdue(self) -> None:
         self._timer = None
-        for exchange, (messages, on_end, deadline) in [*self._under_way.items()]:
+        for pending, (messages, on_end, deadline) in [*self._in_progress.items()]:
             if deadline > time.monotonic():
                 self._watch(deadline)
                 return
-            if self._under_way.pop(exchange, None) is not None:
-                exchange.cancel()
+            if self._in_progress.pop(pending, None) is not None:
+                pending.cancel()
                 on_end([Retry(f"no answer within {self._timeout:g} s")] * len(messages))

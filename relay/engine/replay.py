@@ -123,7 +123,7 @@ class DeadLetters:
         try:
             async for page in self.pages():
                 letters = page[: self._room(result.matched)]
-                await tasks.to_its_end(self._purge_page(letters, result))
+                await tasks.run_to_end(self._purge_page(letters, result))
                 progress(len(letters))
                 if self._room(result.matched) == 0:
                     break
@@ -149,13 +149,13 @@ class DeadLetters:
                 letters = page
                 while letters and (room := self._room(result.done)) != 0:
                     batch, letters = letters[:room], letters[len(letters) if room is None else room :]
-                    await tasks.to_its_end(self._retry_page(batch, intake, result, touched))
+                    await tasks.run_to_end(self._retry_page(batch, intake, result, touched))
                     progress(len(batch))
                 if self._room(result.done) == 0:
                     break
         except asyncio.CancelledError:
             result.interrupted = True
-        await tasks.to_its_end(Fleet(self._client, self._prefix).wake(sorted(touched)))
+        await tasks.run_to_end(Fleet(self._client, self._prefix).wake(sorted(touched)))
         return result
 
     async def _retry_page(

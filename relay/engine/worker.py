@@ -261,7 +261,7 @@ class Worker:
     async def _wait_for_lanes(self, stop: asyncio.Event) -> None:
         """Return once each adapter has started or failed to; raises UsageError if one never will."""
         if self._to_start:
-            await tasks.unless(stop, self._all_tried.wait())
+            await tasks.run_until(stop, self._all_tried.wait())
         if self._refusal is not None:
             raise self._refusal
 
@@ -270,7 +270,7 @@ class Worker:
         while not stop.is_set():
             self._on_turn()
             try:
-                joined = await tasks.unless(stop, self.fleet.heartbeat(self.info))
+                joined = await tasks.run_until(stop, self.fleet.heartbeat(self.info))
             except StoreError as error:
                 if isinstance(error.__cause__, AUTH_ERRORS):
                     raise

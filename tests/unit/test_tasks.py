@@ -14,18 +14,18 @@ async def ends(result: object) -> object:
 
 @pytest.mark.parametrize("result", [1, None, KeyError("x")])
 async def test_the_result_or_exception_of_a_task_is_passed_to_the_callback(result: object) -> None:
-    told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    task = tasks.begin(ends(result), lambda task, end: told.set_result((task, end)))
-    assert await told == (task, result)
+    notified: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    task = tasks.start(ends(result), lambda task, end: notified.set_result((task, end)))
+    assert await notified == (task, result)
 
 
 async def test_the_end_of_a_cancelled_task_calls_nothing() -> None:
-    told: list[object] = []
-    task = tasks.begin(asyncio.Event().wait(), lambda task, end: told.append(end))
+    notified: list[object] = []
+    task = tasks.start(asyncio.Event().wait(), lambda task, end: notified.append(end))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
-    assert told == []
+    assert notified == []
 
 
 async def test_a_step_ends_before_its_caller_is_cancelled() -> None:
@@ -35,7 +35,7 @@ async def test_a_step_ends_before_its_caller_is_cancelled() -> None:
         await may_end.wait()
         ended.set()
 
-    caller = asyncio.create_task(tasks.to_its_end(step()))
+    caller = asyncio.create_task(tasks.run_to_end(step()))
     await asyncio.sleep(0)
     caller.cancel()
     await asyncio.sleep(0)
@@ -47,7 +47,7 @@ async def test_a_step_ends_before_its_caller_is_cancelled() -> None:
 
 
 async def test_a_failure_of_a_step_reaches_its_cancelled_caller() -> None:
-    caller = asyncio.create_task(tasks.to_its_end(ends(KeyError("x"))))
+    caller = asyncio.create_task(tasks.run_to_end(ends(KeyError("x"))))
     await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(KeyError):
