@@ -81,7 +81,7 @@ class Apprise(Provider[AppriseOptions]):
             return Rejected(f"{field}: {text.lower()}" if field else text[0].lower() + text[1:])
         title, body = payload.title or "", payload.body or ""
         if not body.strip() and not title.strip():
-            return Rejected("body: missing (a title alone would do)")
+            return Rejected("body: missing (a title on its own is enough)")
         for field, text, most in (("title", title, MOST_TITLE), ("body", body, MOST_BODY)):
             if len(text) > most:
                 return Rejected(f"{field}: {len(text)} characters; at most {most} are sent")
@@ -111,7 +111,7 @@ def outcome(answer: Answer) -> Outcome:
     if answer.delivered:
         return Delivered()
     lines = [" ".join(line.split()) for line in answer.lines]
-    why = "; ".join(dict.fromkeys(lines))[:_LONGEST] or "Apprise does not say why"
+    why = "; ".join(dict.fromkeys(lines))[:_LONGEST] or "Apprise gave no reason"
     why = "".join(character if character.isprintable() else "?" for character in why)
     status = next((int(found[1]) for line in reversed(lines) if (found := _STATUS.search(line))), 0)
     if not status:

@@ -90,13 +90,13 @@ class HttpRequestOptions(HttpOptions):
         }
         check_headers(literal, frozenset())
         if len({name.lower() for name in value}) != len(value):
-            raise ValueError("headers: one of them stands here twice")
+            raise ValueError("headers: the same name is listed twice")
         return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.body is not None and self.form is not None:
-            raise ValueError("`body` and `form` are both there; keep one")
+            raise ValueError("`body` and `form` are both set; keep one")
         if self.statuses.unregistered and self.target_field is None:
             raise ValueError("`statuses.unregistered` needs `target_field`, whose value is reported")
         if (self.retry_if or self.unauthorised_if) and not self.success_if:
@@ -218,7 +218,7 @@ class Http(HttpProvider[HttpRequestOptions]):
         The API has accepted the request, so a retry is a duplicate, unless the response was only cut short.
         """
         if response.incomplete in (None, TOO_LONG, DAMAGED):
-            what = response.incomplete or "the answer is no JSON"
+            what = response.incomplete or "the answer is not JSON"
             return Rejected(f"{why} (`success_if`: {what})", response.status, response.body)
         return Retry(f"{why} (`success_if`: {response.incomplete})", response.status, response.body)
 

@@ -116,13 +116,13 @@ class RedisPublisher(RedisProvider[RedisOptions]):
             narrow = [pattern for pattern in self.options.streams if pattern != "*"]
             if self.own_names.is_receipt_list(stream) and not matches(narrow, stream):
                 raise ValueError(
-                    f"stream: {stream[:60]!r} may be a list for receipts; the option `streams` opens it"
+                    f"stream: {stream[:60]!r} may be a list for receipts; allow it with the option `streams`"
                 )
         if stream is None:
             if payload.maxlen is not None:
-                raise ValueError("maxlen: is for a stream, and there is none")
+                raise ValueError("maxlen: needs a stream, and the message has none")
             if publish is None:
-                raise ValueError("channel, stream: missing, and the configuration gives neither")
+                raise ValueError("channel, stream: missing, and the configuration has no default")
             return Transaction([publish], str(publish[1]))
         append = (*self._append(stream, payload), "id", message.id, *fields)
         # XADD comes first because Redis may refuse it: then subscribers get nothing either.

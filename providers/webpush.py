@@ -42,9 +42,9 @@ _OF_ANOTHER_KEY = (
     b"UnauthorizedRegistration",
     b"MismatchSenderId",
 )
-"""Texts of a 400, 401 or 403 that say that the browser subscribed with another VAPID key than ours."""
+"""Texts of a 400, 401 or 403: the browser subscribed with another VAPID key than ours."""
 _BAD_SENDER = (*_OF_ANOTHER_KEY, b"Vapid", b"BadJwtToken", b"BadAuthorizationHeader")
-"""Texts of a 400 that accuse the sender and not the message."""
+"""Texts of a 400 that blame the sender instead of the message."""
 _UNREACHABLE = (
     ".local",
     ".localhost",
@@ -136,7 +136,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         if named is not None and not (isinstance(named, str) and _TOPIC.fullmatch(named)):
             raise ValueError("topic: 1 to 32 letters, digits, - or _")
         if named is not None and len(named) % 4 == 1:
-            raise ValueError(f"topic: no base64url has {len(named)} characters, and Apple takes nothing else")
+            raise ValueError(f"topic: {len(named)} characters cannot be base64url, which Apple requires")
         data = payload.get("data")
         if is_declarative(data):
             check_declarative(data)

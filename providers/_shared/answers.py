@@ -29,7 +29,7 @@ def _unreadable(response: Response) -> str:
     encoding = response.headers.get("content-encoding", "")[:20]
     if encoding and encoding.isascii() and encoding.isprintable():
         return f"its body is encoded as {encoding}"
-    return "its body is no text"
+    return "its body is not text"
 
 
 def decoded(body: bytes) -> Any:

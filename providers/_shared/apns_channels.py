@@ -26,8 +26,8 @@ HOSTS = {
 
 REMEDIES = {
     "BadChannelId": "it must be the text that APNs issued",
-    "CannotCreateChannelConfig": "an app may have 10,000 channels; delete those that are over",
-    "ChannelNotRegistered": "there is no such channel; channels of the other `environment` do not count",
+    "CannotCreateChannelConfig": "an app may have 10,000 channels; delete those that you no longer need",
+    "ChannelNotRegistered": "no such channel in this `environment`",
     "ExpiredProviderToken": "is the clock of this host right?",
     "FeatureNotEnabled": "enable Broadcast Capability for the app in the developer account",
     "InvalidProviderToken": "are `key_file`, `key_id` and `team_id` right?",

@@ -106,7 +106,7 @@ class _Child:
     async def _ask(self, number: int, line: bytes) -> Answer:
         assert self._process.stdin is not None
         if self.ended:
-            raise TransportError("the process of Apprise has ended")
+            raise TransportError("the Apprise process has ended")
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.waiting[number] = answered
         try:
@@ -127,7 +127,7 @@ class _Child:
             self.ended = True
             for waiting in self.waiting.values():
                 if not waiting.done():
-                    waiting.set_exception(TransportError("the process of Apprise has ended"))
+                    waiting.set_exception(TransportError("the Apprise process has ended"))
             await self._process.wait()
 
     def kill(self) -> None:

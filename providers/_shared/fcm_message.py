@@ -52,7 +52,7 @@ def check_message(payload: dict[str, Any]) -> None:
     """Raise ValueError, one line, for a message that FCM would refuse."""
     named = [name for name in TARGETS if payload.get(name) is not None]
     if len(named) != 1:
-        found = f"not {' and '.join(named)}" if named else "none is there"
+        found = f"not {' and '.join(named)}" if named else "none is set"
         raise ValueError(f"exactly one of {', '.join(TARGETS)} is needed; {found}")
     if not isinstance(payload[named[0]], str) or not payload[named[0]]:
         raise ValueError(f"{named[0]}: must be a text that is not empty")
@@ -112,7 +112,7 @@ def _check_data(data: object) -> None:
         raise ValueError("data: must be an object")
     for key, value in data.items():
         if not isinstance(value, str):
-            raise ValueError(f"data.{key[:60]}: must be a text, and no other kind of value")
+            raise ValueError(f"data.{key[:60]}: must be a text")
         if key in {"from", "message_type"} or key.startswith(("google", "gcm")):
             raise ValueError(f"data.{key[:60]}: the name is reserved by FCM")
 

@@ -130,7 +130,7 @@ class UrlFiller:
         authority = host[0] if host else ""
         if not separator or (len(template.parts) > 1 and authority == rest):
             raise ValueError(
-                "must begin with https:// or http:// and a host; a message can fill only what comes after it"
+                "must begin with https:// or http:// and a host; a message can fill only the rest"
             )
         if any("#" in part for part in template.parts if isinstance(part, str)):
             raise ValueError("has a fragment (#…), which is never sent")

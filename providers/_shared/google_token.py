@@ -146,7 +146,7 @@ def read_private_key(pem: str) -> Any:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ValueError(f"cannot be read: {type(error).__name__}") from None
     if not isinstance(key, RSAPrivateKey):
-        raise ValueError("is no RSA key")
+        raise ValueError("is not an RSA key")
     return key
 
 

@@ -35,7 +35,7 @@ def check_host(parts: SplitResult) -> None:
     if not parts.hostname or parts.port == 0:
         raise ValueError("names no host, or port 0")
     if not _is_host(parts.hostname, in_brackets="[" in parts.netloc):
-        raise ValueError(f"{parts.hostname[:80]!r} is no host")
+        raise ValueError(f"{parts.hostname[:80]!r} is not a valid host")
 
 
 def _is_host(host: str, *, in_brackets: bool) -> bool:

@@ -110,7 +110,7 @@ def check_channels(names: list[str]) -> None:
     for channel in names:
         _check_channel(channel)
     if len(names) > 1 and any(map(is_encrypted, names)):
-        raise ValueError(f"channels: an encrypted channel ({PREFIX}…) must be alone")
+        raise ValueError(f"channels: an encrypted channel ({PREFIX}…) must be the only one")
 
 
 @lru_cache(maxsize=4096)
@@ -154,7 +154,7 @@ def check_termination(message: Message) -> None:
     """Check that a message that ends a user's connections has no other field."""
     for name, value in message.payload.items():
         if name != "terminate_connections" and value is not None:
-            raise ValueError(f"{name[:60]!r}: a message with terminate_connections holds nothing else")
+            raise ValueError(f"{name[:60]!r}: a message with terminate_connections must have no other field")
 
 
 def check_encrypted(content: msgspec.Raw | str) -> None:

@@ -82,7 +82,7 @@ def data(message: Message, payload: Payload, *, socketio: bool) -> bytes:
             name = next(iter(rest))
             hint = " without `socketio: true`" if name in SOCKETIO_FIELDS else ""
             # Sending the rest would silently lose the value of this field.
-            raise ValueError(f"{name[:60]!r}: not a field{hint}, and there is `data` already")
+            raise ValueError(f"{name[:60]!r}: not a field{hint} beside `data`")
         return bytes(payload.data)
     return _encode(rest) if rest else b""
 
@@ -119,12 +119,12 @@ def rooms(payload: Payload) -> list[str]:
 def check_socketio(payload: Payload) -> None:
     """Raise ValueError for fields that no message for Socket.IO can have."""
     if payload.channel is not None:
-        raise ValueError("channel: with socketio it follows from namespace and room")
+        raise ValueError("channel: with socketio, namespace and room determine it")
     if payload.data and payload.args is not None:
         raise ValueError("data, args: give one of the two")
     for name in payload.flags or {}:
         if name not in FLAGS:
-            raise ValueError(f"flags: {name[:60]!r} is none; there are {', '.join(FLAGS)}")
+            raise ValueError(f"flags: {name[:60]!r} is not a flag; use {' or '.join(FLAGS)}")
 
 
 def check_event(event: str) -> None:

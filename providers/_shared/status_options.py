@@ -28,7 +28,7 @@ def _range(entry: object) -> range:
     found = _RANGE.fullmatch(entry.strip()) if isinstance(entry, str) else None
     if found is None or found[1] > found[2]:
         raise ValueError(
-            f"{describe(entry)} is no status; write a code such as 404 or a range such as 200-299"
+            f"{describe(entry)} is not a status; write a code such as 404 or a range such as 200-299"
         )
     return range(int(found[1]), int(found[2]) + 1)
 

@@ -61,13 +61,13 @@ def check_headers(headers: object, ours: frozenset[str] = _SIGNED) -> None:
         raise ValueError(f"headers: {len(headers)} of them; at most {MOST_HEADERS} are allowed")
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise ValueError(f"headers: {str(name)[:60]!r} is no name of a header")
+            raise ValueError(f"headers: {str(name)[:60]!r} is not a header name")
         if name.lower() in ours or name.lower() in FRAMING_HEADERS:
             raise ValueError(f"headers: {name[:60]} is set by relay and by the connection")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise ValueError(f"headers: the value of {name[:60]} must be a text without line breaks")
         if value != value.strip(" \t"):
-            raise ValueError(f"headers: the value of {name[:60]} has space around it")
+            raise ValueError(f"headers: the value of {name[:60]} has leading or trailing spaces")
     size = sum(len(name) + len(value) for name, value in headers.items())
     if size > LONGEST_HEADERS:
         raise ValueError(f"headers: {size} characters in all; at most {LONGEST_HEADERS} are allowed")

@@ -64,7 +64,7 @@ def public_key(text: object, name: str) -> bytes:
     try:
         ec.EllipticCurvePublicKey.from_encoded_point(CURVE, data)
     except ValueError:
-        raise ValueError(f"{name}: is no point on the curve P-256") from None
+        raise ValueError(f"{name}: is not a point on the curve P-256") from None
     return data
 
 

@@ -67,7 +67,7 @@ def _checked(settings: Settings, queue: str, lines: Iterable[bytes]) -> Iterator
         if isinstance(item, Malformed):
             refusal = item.reason
         else:
-            assert provider is not None, "what has no provider is malformed"
+            assert provider is not None, "an element without a provider is malformed"
             refusal = _refusal(providers[provider], item)
         if refusal:
             raise UsageError(f"message {number}: {refusal} (--force pushes anyway)")

@@ -88,7 +88,7 @@ def sandbox(
     """
     host, _, port = listen.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise UsageError(f"--listen: {listen!r} is no HOST:PORT; write 127.0.0.1:8089")
+        raise UsageError(f"--listen: {listen!r} is not HOST:PORT; write 127.0.0.1:8089")
     if token is not None and (problem := token_problem(token)):
         raise UsageError(f"--token: {problem}")
     if token is None and not is_loopback(listen):
@@ -172,7 +172,7 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
         ) from None
     try:
         common.notes.print(
-            f"[bold]sandbox[/] at {running.url}/ (the page shows the messages that come in)\n",
+            f"[bold]sandbox[/] at {running.url}/ (the page shows received messages)\n",
             highlight=False,
         )
         # No line breaks at the terminal's width, so that paths can be copied.

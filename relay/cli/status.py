@@ -87,7 +87,7 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
                 try:
                     overview = await look(client, settings)
                 except StoreError as error:
-                    live.update(Text(printable(f"Redis is in trouble: {error}"), style="red"), refresh=True)
+                    live.update(Text(printable(f"Redis failed: {error}"), style="red"), refresh=True)
                 else:
                     live.update(tables(settings, overview, before, others), refresh=True)
                     before = overview
@@ -168,7 +168,7 @@ def tables(
         _workers(overview, digest(settings)),
         *(Text(printable(line), style="yellow") for line in findings(overview, digest(settings), others)),
     ]
-    parts += [Text(printable(f"Redis refuses {error}"), style="red") for error in overview.errors]
+    parts += [Text(printable(f"Redis refused {error}"), style="red") for error in overview.errors]
     parts += [Text(note, style="bold red") for note in _outbox_notes(overview)]
     if not overview.alive:
         parts.append(Text("No worker is alive: start one with `relay run`.", style="bold red"))

@@ -35,7 +35,9 @@ def vapid(
     try:
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise UsageError(f"{out} is there already; subscriptions made with its key would be lost") from None
+        raise UsageError(
+            f"{out} exists already; overwriting it would end all subscriptions made with its key"
+        ) from None
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror}") from None
     with os.fdopen(descriptor, "wb") as file:

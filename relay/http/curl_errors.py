@@ -95,7 +95,7 @@ def explain(failure: Failure, url: str, *, timeout: float, proxied: bool) -> Tra
 def _before_response(failure: Failure, host: str, words: str, timeout: float, proxied: bool) -> str | None:
     """The reason if the request did not reach the server, or took too long."""
     if failure.tunnel >= HTTPStatus.MULTIPLE_CHOICES:
-        return f"the proxy did not connect to {host}: it said {failure.tunnel}"
+        return f"the proxy did not connect to {host}: it answered {failure.tunnel}"
     match failure.code:
         case Code.OPERATION_TIMEDOUT if failure.status:
             return f"{host} did not finish its answer within {timeout:g} s (status {failure.status})"

@@ -150,7 +150,7 @@ def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Client:
 def _cluster(url: str, options: dict[str, Any], *, tls: bool) -> Client:
     parts = urlsplit(url)
     if parts.path.strip("/") not in ("", "0"):
-        raise ValueError("a cluster has database 0 alone; leave the number out")
+        raise ValueError("a cluster has only database 0; leave the number out")
     nodes = [ClusterNode(host, port) for host, port in _nodes(parts.netloc, 6379)]
     client = RedisCluster(startup_nodes=nodes, ssl=tls, **options)
     if tls:
@@ -215,7 +215,8 @@ async def _check(client: Client, url: str) -> None:
     except REDIS_ERRORS as error:
         if "Cluster mode is not enabled" in str(error):
             raise UsageError(
-                f"redis.url: Redis at {mask_url(url)} is no cluster; write {url.partition('+')[0]}:// instead"
+                f"redis.url: Redis at {mask_url(url)} is not a cluster; "
+                f"write {url.partition('+')[0]}:// instead"
             ) from error
         raise StoreError(f"cannot reach Redis at {mask_url(url)}: {_explained(error)}") from error
     if "redis_version" not in info:  # a cluster answers by node
@@ -230,7 +231,7 @@ async def _check(client: Client, url: str) -> None:
 def _explained(error: Exception) -> str:
     if isinstance(error, MasterNotFoundError):
         return (
-            f"{describe(error)}: no sentinel that answers knows this name; `SENTINEL MASTERS` lists those "
-            "they know"
+            f"{describe(error)}: the sentinels that answer have no master of this name; "
+            "`SENTINEL MASTERS` lists them"
         )
     return describe(error)

@@ -139,7 +139,7 @@ class _Link:
         if kind == b"-":
             raise self._connection._parser.parse_error(rest.decode("utf-8", "replace"))
         if kind not in (b"$", b"*") or (kind == b"*" and rest != b"-1"):
-            raise ConnectionError(f"an answer that was not expected: {line[:80]!r}")
+            raise ConnectionError(f"unexpected answer: {line[:80]!r}")
         size = int(rest)
         if size < 0:
             return None

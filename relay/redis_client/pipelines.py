@@ -103,9 +103,9 @@ class Transactions:
             async with asyncio.timeout(self._timeout):
                 await self._client.ping()
         except TimeoutError:
-            raise UsageError(f"Redis gives no answer within {self._timeout:g} s") from None
+            raise UsageError(f"Redis gave no answer within {self._timeout:g} s") from None
         except REDIS_ERRORS as error:
-            raise UsageError(f"Redis says: {describe(error)}") from error
+            raise UsageError(f"cannot use Redis: {describe(error)}") from error
         return "Redis answers; nothing was published"
 
     async def _run_on_one(self, client: Redis, run: _Run) -> None:

@@ -119,7 +119,7 @@ class Control:
     async def _unsubscribe(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if self._subscriptions.find(name) is None:
-            return web.Response(status=404, text="there is no such subscription", headers=_HEADERS)
+            return web.Response(status=404, text="no such subscription", headers=_HEADERS)
         self._subscriptions.end(name)
         return _json({})
 

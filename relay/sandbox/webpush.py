@@ -159,11 +159,11 @@ def read_body(call: Call, subscription: Subscription, sender: bytes) -> bytes:
             raise Wrong(400, 110, "Content-Encoding without a body")
         return b""
     if len(body) > LARGEST:
-        raise Wrong(413, 104, f"{len(body)} bytes; at most {LARGEST} are taken")
+        raise Wrong(413, 104, f"{len(body)} bytes; at most {LARGEST} are accepted")
     if coding != "aes128gcm":
         raise Wrong(400, 110, "Content-Encoding must be aes128gcm")
     if len(body) <= _HEADER + _TAG or body[20] != 65:
-        raise Wrong(400, 110, "the body is no aes128gcm with an uncompressed key (RFC 8291 section 4)")
+        raise Wrong(400, 110, "the body is not aes128gcm with an uncompressed key (RFC 8291 section 4)")
     if int.from_bytes(body[16:20]) < len(body) - _HEADER:
         raise Wrong(400, 110, "more than one record, or a record size that is too small (RFC 8291 section 4)")
     if body[21:_HEADER] == sender:
@@ -175,7 +175,7 @@ def read_body(call: Call, subscription: Subscription, sender: bytes) -> bytes:
     except Exception:  # the library's own and those of what it is built on
         raise Wrong(400, 110, "the browser could not decrypt it: not made for this subscription") from None
     if call.headers.get("content-type") == NOTIFICATION and not _is_notification(text):
-        raise Wrong(400, 110, "the browser could not show it: it is no declarative push message")
+        raise Wrong(400, 110, "the browser could not show it: it is not a declarative push message")
     return text
 
 

@@ -96,8 +96,8 @@ def _role(info: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             Level.FAILED,
             "role",
-            f"this is a replica of {master}, and takes no writes: put {master} into redis.url, or name the "
-            "sentinels (redis+sentinel://…) if the master moves",
+            f"this is a replica of {master}, which accepts no writes: put {master} into redis.url, or name "
+            "the sentinels (redis+sentinel://…) if the master moves",
         )
     else:
         yield Finding(Level.OK, "role", "master")
@@ -119,7 +119,7 @@ def _loading(info: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "loading",
-            f"Redis loads its data and answers in about {seconds} s; workers wait for it",
+            f"Redis is loading its data and answers in about {seconds} s; workers wait for it",
         )
 
 
@@ -169,7 +169,7 @@ def _eviction(info: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(Level.OK, "eviction", "noeviction")
     else:
         what = (
-            "keys with an expiry, relay's memory of what has been sent among them"
+            "keys with an expiry, including relay's record of delivered ids"
             if policy.startswith("volatile")
             else "queues and lanes with all of their messages"
         )
@@ -194,8 +194,8 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "memory",
-            f"{text}, are used; at the limit applications can push no more: raise maxmemory, or bound lanes "
-            "with `max_backlog`",
+            f"{text}, are used; at the limit applications can no longer push: raise maxmemory, or bound "
+            "lanes with `max_backlog`",
         )
     else:
         yield Finding(Level.OK, "memory", f"{text}, are used")
@@ -220,7 +220,7 @@ def _timeout(config: Mapping[str, str] | None) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "timeout",
-            f"Redis closes connections that are idle for {seconds} s, and relay has to connect again: "
+            f"Redis closes connections that are idle for {seconds} s, and relay must reconnect:  "
             f"set `timeout 0`, or at least {SHORTEST_IDLE}",
         )
 

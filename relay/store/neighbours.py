@@ -24,7 +24,7 @@ class Rival:
     def __str__(self) -> str:
         return (
             f"a worker with `redis.prefix: {self.prefix}` ({self.info.host} pid {self.info.pid}) also "
-            f"takes from {', '.join(self.queues)}: each message goes to one of the two fleets by chance"
+            f"takes from {', '.join(self.queues)}: each message goes to one of the two fleets at random"
         )
 
 

@@ -146,7 +146,7 @@ async def _types(client: Client, settings: Settings) -> list[Finding]:
     for key, kind in zip(wanted, types, strict=True):
         if kind not in ("none", wanted[key], None):
             is_ours = key not in {queue.name for queue in settings.queues}
-            text = f"{key} is a {kind} and has to be a {wanted[key]}, so that nothing can go through it: " + (
+            text = f"{key} is a {kind} but must be a {wanted[key]}, so relay cannot use it: " + (
                 "another program uses this name; RENAME or DEL the key, or choose another redis.prefix"
                 if is_ours
                 else "RENAME or DEL the key, and push with RPUSH"
@@ -233,8 +233,8 @@ async def _other_prefix(client: Redis, prefix: str) -> Finding | None:
     return Finding(
         Level.WARNING,
         "prefix",
-        f"{waiting} messages lie under the prefix {prefix}, and no worker serves it: if it was this file's "
-        f"earlier `redis.prefix`, run relay with `prefix: {prefix}` until they are gone",
+        f"{waiting} messages are stored under the prefix {prefix}, which no worker serves: if this file had "
+        f"that `redis.prefix` before, run relay with `prefix: {prefix}` until they are gone",
     )
 
 

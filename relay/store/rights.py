@@ -169,7 +169,7 @@ def judge_rights(refused: Iterable[tuple[Command, Exception]], user: str, prefix
             Finding(
                 Level.FAILED,
                 "commands",
-                f"Redis knows no {names}: remove the `rename-command` lines for them from its configuration",
+                f"Redis has no command {names}: remove the `rename-command` lines from its configuration",
             )
         )
     if commands or keys or channels:
@@ -192,7 +192,7 @@ def judge_rights(refused: Iterable[tuple[Command, Exception]], user: str, prefix
                 f"ACL SETUSER {user} {' '.join(rules)}",
             )
         )
-    return found or [Finding(Level.OK, "rights", f"the user {user} may do all that relay needs")]
+    return found or [Finding(Level.OK, "rights", f"the user {user} has all rights that relay needs")]
 
 
 def _keys(words: Command) -> tuple[str, ...]:
@@ -212,9 +212,9 @@ def _advice(error: Exception, text: str) -> str | None:
         case exceptions.OutOfMemoryError():
             return "Redis is at its maxmemory and refuses writes (OOM): raise maxmemory"
         case exceptions.BusyLoadingError():
-            return "Redis still loads its data (LOADING): wait for it"
+            return "Redis is still loading its data (LOADING): wait for it"
         case exceptions.ReadOnlyError():
-            return "this is a replica, which takes no writes (READONLY): put the master into redis.url"
+            return "this is a replica, which accepts no writes (READONLY): put the master into redis.url"
     for code, advice in _CODES.items():
         if text.startswith(code):
             return advice
@@ -226,6 +226,6 @@ _CODES = {
     "NOREPLICAS": "Redis refuses writes because too few replicas follow (NOREPLICAS): bring them back, or "
     "lower min-replicas-to-write",
     "MASTERDOWN": "this is a replica that has lost its master (MASTERDOWN): put the master into redis.url",
-    "BUSY": "a script keeps Redis busy (BUSY): end it by SCRIPT KILL",
+    "BUSY": "a script keeps Redis busy (BUSY): end it with SCRIPT KILL",
     "CLUSTERDOWN": "the cluster is down (CLUSTERDOWN): CLUSTER INFO shows why",
 }

@@ -114,7 +114,7 @@ async def test_check_connect_reports_the_reachability_of_redis(
     checked = await relay("check", "--connect", "-c", config)
     assert checked.code == 1
     assert "ok own: Redis answers; nothing was published" in checked.out.replace("       ", " ")
-    assert "other: Redis says: invalid username-password pair" in checked.out
+    assert "other: cannot use Redis: invalid username-password pair" in checked.out
     assert "secret" not in checked.out + checked.err
     gone = f"redis://127.0.0.1:{free_port()}/0"
     config = str(write_config(tmp_path, gone, {"own": {"type": "redis"}}))

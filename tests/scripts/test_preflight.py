@@ -99,11 +99,11 @@ async def test_a_healthy_redis_of_any_kind_passes_and_is_left_as_it_was(
 async def test_keys_of_a_wrong_type_fail_on_any_kind_of_redis(redis: Client, server_url: str) -> None:
     await redis.set("hits", "text")
     text = (await found_by(server_url))["FAILED keys"]
-    assert "hits is a string and has to be a list" in text
+    assert "hits is a string but must be a list" in text
     assert "push with RPUSH" in text
     await redis.delete("hits")
     await redis.set("relay:{hook}:due", "text")
-    assert "relay:{hook}:due is a string and has to be a zset" in (await found_by(server_url))["FAILED keys"]
+    assert "relay:{hook}:due is a string but must be a zset" in (await found_by(server_url))["FAILED keys"]
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ async def test_a_replica_fails_with_the_address_of_its_master(
     finally:
         await admin.execute_command("REPLICAOF", "NO", "ONE")
     assert f"put 127.0.0.1:{port} into redis.url" in found["FAILED role"]
-    assert "takes no writes" in found["FAILED writes"]
+    assert "accepts no writes" in found["FAILED writes"]
 
 
 async def test_messages_without_a_worker_are_warnings(redis_server: RedisServer, admin: Redis) -> None:
@@ -182,7 +182,7 @@ async def test_messages_without_a_worker_are_warnings(redis_server: RedisServer,
     found = await found_by(redis_server.url)
     assert "provider gone is not in the file, but holds messages (1 waiting" in found["warning lanes"]
     assert "queue left is not in the file, but holds elements (1 waiting" in found["warning queues"]
-    assert "1 messages lie under the prefix earlier" in found["warning prefix"]
+    assert "1 messages are stored under the prefix earlier" in found["warning prefix"]
 
 
 async def test_a_renamed_command_fails(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ async def test_a_renamed_command_fails(tmp_path: Path) -> None:
         found = await found_by(server.url)
     finally:
         server.stop()
-    assert "Redis knows no EVAL" in found["FAILED commands"]
+    assert "Redis has no command EVAL" in found["FAILED commands"]
 
 
 async def test_a_url_of_the_wrong_kind_fails_with_the_right_one(
@@ -206,17 +206,17 @@ async def test_a_url_of_the_wrong_kind_fails_with_the_right_one(
         node.stop()
     assert list(found) == ["FAILED cluster"]
     assert "write redis+cluster:// (or rediss+cluster://)" in found["FAILED cluster"]
-    with pytest.raises(UsageError, match="is no cluster; write redis:// instead"):
+    with pytest.raises(UsageError, match="is not a cluster; write redis:// instead"):
         await found_by(f"redis+cluster://127.0.0.1:{newest_redis_server.port}")
 
 
-async def test_a_master_that_no_sentinel_knows_is_named(tmp_path: Path) -> None:
+async def test_an_unknown_master_of_sentinels_is_named(tmp_path: Path) -> None:
     sentinel = SentinelServer(BINARY, tmp_path / "sentinel", free_port())
     sentinel.start()
     try:
         async with asyncio.timeout(120):
             text = ""
-            while "no sentinel that answers knows this name" not in text or "refused" in text:
+            while "have no master of this name" not in text or "refused" in text:
                 with pytest.raises(StoreError) as caught:
                     await found_by(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody/0")
                 text = str(caught.value)

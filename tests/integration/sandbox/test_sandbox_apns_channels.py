@@ -324,7 +324,7 @@ async def test_an_operator_creates_lists_and_deletes_channels(sandbox: Sandbox, 
     assert (await channels("list", "apns")).stdout == ""
     refused = await channels("show", "apns", channel)
     assert isinstance(refused.exception, UsageError)
-    assert "400 ChannelNotRegistered: there is no such channel" in str(refused.exception)
+    assert "400 ChannelNotRegistered: no such channel" in str(refused.exception)
     other = await channels("list", "webhook")
     assert isinstance(other.exception, UsageError)
     assert "`type: webhook` has no broadcast channels; `apns` has" in str(other.exception)

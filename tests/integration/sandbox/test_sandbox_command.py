@@ -107,7 +107,7 @@ async def test_a_quiet_sandbox_prints_no_requests_and_needs_no_reader() -> None:
 async def test_an_impossible_option_is_one_line_and_exit_code_2(sandbox: Sandbox) -> None:
     for words, why in (
         (["--listen", sandbox.url.removeprefix("http://")], "Address already in use; --listen takes another"),
-        (["--listen", "8089"], "--listen: '8089' is no HOST:PORT"),
+        (["--listen", "8089"], "--listen: '8089' is not HOST:PORT"),
         (["--webhook-secret", "whsec_%"], "--webhook-secret: the webhook secret must be whsec_"),
         (["--rate-limit", "fast"], "--rate-limit: "),
     ):

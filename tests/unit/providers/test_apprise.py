@@ -156,7 +156,7 @@ async def test_a_process_that_ends_by_itself_is_replaced(receiver: Receiver) -> 
         await receiver.until(1)
         (first,) = children() - before
         os.kill(first, signal.SIGKILL)
-        assert await waiting == "the process of Apprise has ended"
+        assert await waiting == "the Apprise process has ended"
         receiver.gate.set()
         assert await deliver(adapter, {"body": "b"}) == Delivered()
 
@@ -219,8 +219,8 @@ async def failure(adapter: Apprise, payload: Any) -> str:
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        ({}, "body: missing (a title alone would do)"),
-        ({"body": " ", "title": ""}, "body: missing (a title alone would do)"),
+        ({}, "body: missing (a title on its own is enough)"),
+        ({"body": " ", "title": ""}, "body: missing (a title on its own is enough)"),
         ({"body": 3}, "body: expected `str`, got `int`"),
         ({"body": "a", "type": "bad"}, "type: invalid enum value 'bad'"),
         ({"body": "a", "format": "rtf"}, "format: invalid enum value 'rtf'"),

@@ -488,7 +488,7 @@ def a_pem(key: Any) -> str:
     ("private_key", "problem"),
     [
         ("no key", "private_key: cannot be read: ValueError"),
-        (a_pem(ec.generate_private_key(ec.SECP256R1())), "private_key: is no RSA key"),
+        (a_pem(ec.generate_private_key(ec.SECP256R1())), "private_key: is not an RSA key"),
     ],
 )
 def test_a_service_account_needs_an_rsa_key(private_key: str, problem: str) -> None:

@@ -345,17 +345,17 @@ def test_flow_mappings_take_references_without_quotes() -> None:
         (
             "url: https://${payload.host}/x",
             "5:10: providers.chat.url: must begin with https:// or http:// and a host; "
-            "a message can fill only what comes after it",
+            "a message can fill only the rest",
         ),
         (
             "url: https://api.example.com${payload.host}",
             "5:10: providers.chat.url: must begin with https:// or http:// and a host; "
-            "a message can fill only what comes after it",
+            "a message can fill only the rest",
         ),
         (
             "url: ${payload.url}",
             "5:10: providers.chat.url: must begin with https:// or http:// and a host; "
-            "a message can fill only what comes after it",
+            "a message can fill only the rest",
         ),
         ("url: ftp://example.com/", "5:10: providers.chat.url: url: must begin with https:// or http://"),
         (f"url: {URL}#${{payload.x}}", "5:10: providers.chat.url: has a fragment (#…), which is never sent"),
@@ -366,15 +366,15 @@ def test_flow_mappings_take_references_without_quotes() -> None:
         ),
         (
             f"url: {URL}\nheaders: {{a: '1', A: '2'}}",
-            "6:14: providers.chat.headers: headers: one of them stands here twice",
+            "6:14: providers.chat.headers: headers: the same name is listed twice",
         ),
         (
             f"url: {URL}\nbody: x\nform: {{a: b}}",
-            "4:5: providers.chat: `body` and `form` are both there; keep one",
+            "4:5: providers.chat: `body` and `form` are both set; keep one",
         ),
         (
             f"url: {URL}\nstatuses: {{success: [200-99]}}",
-            '6:25: providers.chat.statuses.success: "200-99" is no status; '
+            '6:25: providers.chat.statuses.success: "200-99" is not a status; '
             "write a code such as 404 or a range such as 200-299",
         ),
         (
@@ -543,7 +543,7 @@ def test_a_success_may_say_otherwise_in_its_body(body: Any, expected: type[Outco
 
 def test_a_success_without_json_is_rejected_because_a_retry_would_be_a_duplicate() -> None:
     found = outcome(Response(200, {}, b"<html>"), success_if={"ok": True})
-    assert found == Rejected("200 <html> (`success_if`: the answer is no JSON)", 200, b"<html>")
+    assert found == Rejected("200 <html> (`success_if`: the answer is not JSON)", 200, b"<html>")
 
 
 @pytest.mark.parametrize(

@@ -329,7 +329,7 @@ def test_the_official_client_ends_connections_by_the_same_request() -> None:
         ),
         (
             {"terminate_connections": "42", "event": "bye"},
-            "'event': a message with terminate_connections holds nothing else",
+            "'event': a message with terminate_connections must have no other field",
         ),
     ],
 )
@@ -386,7 +386,7 @@ def test_a_channel_that_pusher_takes(channel: str) -> None:
         ({"channels": ["a", None], "event": "e"}, "channels: must be a list of 1 to 100 names"),
         (
             {"channels": ["a", "private-encrypted-b"], "event": "e"},
-            "channels: an encrypted channel (private-encrypted-…) must be alone",
+            "channels: an encrypted channel (private-encrypted-…) must be the only one",
         ),
         ({"channel": "a"}, "event: missing, and the option `event` supplies none"),
         ({"channel": "a", "event": None}, "event: missing, and the option `event` supplies none"),

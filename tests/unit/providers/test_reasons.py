@@ -20,8 +20,8 @@ PACKED = gzip.compress(b'{"error": "invalid"}' * 20)
         (Response(400, {}, "Größe ☃".encode()), "400 Größe ☃"),
         (Response(400, {}, b"caf\xe9 is closed today"), "400 caf\N{REPLACEMENT CHARACTER} is closed today"),
         (Response(500, {"content-encoding": "br"}, PACKED), "status 500 (its body is encoded as br)"),
-        (Response(500, {"content-encoding": "\x1b[2J"}, PACKED), "status 500 (its body is no text)"),
-        (Response(500, {}, PACKED), "status 500 (its body is no text)"),
+        (Response(500, {"content-encoding": "\x1b[2J"}, PACKED), "status 500 (its body is not text)"),
+        (Response(500, {}, PACKED), "status 500 (its body is not text)"),
         (Response(500, {}, PACKED, "the gzip body is damaged"), "status 500 (the gzip body is damaged)"),
     ],
 )

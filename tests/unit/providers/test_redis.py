@@ -129,20 +129,20 @@ def test_the_configuration_supplies_missing_fields_of_a_message() -> None:
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        ({"data": 1}, "channel, stream: missing, and the configuration gives neither"),
+        ({"data": 1}, "channel, stream: missing, and the configuration has no default"),
         ({"channel": "", "data": 1}, "channel: is empty"),
         ({"channel": 1}, "channel: must be a string"),
         ({"channel": "c", "stream": ""}, "stream: is empty"),
-        ({"channel": "c", "maxlen": 5}, "maxlen: is for a stream, and there is none"),
+        ({"channel": "c", "maxlen": 5}, "maxlen: needs a stream, and the message has none"),
         ({"stream": "s", "maxlen": 0}, "maxlen: must be a whole number of at least 1"),
         ({"stream": "s", "maxlen": 2**63}, "maxlen: must be a whole number of at least 1"),
         ({"stream": "s", "maxlen": 2**99}, "maxlen: must be a whole number of at least 1"),
         ({"stream": "s", "maxlen": "5"}, "maxlen: must be a whole number of at least 1"),
         ({"channel": "c", "socketio": 1}, "socketio: must be true or false"),
-        ({"channel": "c", "data": 1, "x": 2}, "'x': not a field, and there is `data` already"),
+        ({"channel": "c", "data": 1, "x": 2}, "'x': not a field beside `data`"),
         (
             {"channel": "c", "data": 1, "room": "r"},
-            "'room': not a field without `socketio: true`, and there is `data` already",
+            "'room': not a field without `socketio: true` beside `data`",
         ),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_list_for_receipts_becomes_no_stream_unless_configured() -> None:
     default, narrow = a_publisher(), a_publisher(streams=["*", "receipts:log"])
     keep_out([default, narrow], own)
     assert refusal(default, {"stream": "receipts:1"}) == (
-        "stream: 'receipts:1' may be a list for receipts; the option `streams` opens it"
+        "stream: 'receipts:1' may be a list for receipts; allow it with the option `streams`"
     )
     assert default.check(a_message({"stream": "other", "channel": "receipts:1"})) is None
     assert narrow.check(a_message({"stream": "receipts:log"})) is None
@@ -349,16 +349,16 @@ def test_an_event_for_a_stream_too_can_be_replayed() -> None:
         ({"event": None}, "event: missing, and the option `event` supplies none"),
         ({"event": "disconnect"}, "event: 'disconnect' is a reserved name"),
         ({"event": 1}, "event: must be a string"),
-        ({"channel": "c"}, "channel: with socketio it follows from namespace and room"),
+        ({"channel": "c"}, "channel: with socketio, namespace and room determine it"),
         ({"room": "r", "rooms": ["s"]}, "room, rooms: give one of the two"),
         ({"room": 7}, "room: must be a string"),
         ({"room": ""}, "room: is empty"),
         ({"rooms": ["r", 7]}, "rooms: must be a list of strings"),
         ({"except": [7]}, "except: must be a room or a list of rooms, all of them strings"),
-        ({"flags": {"local": True}}, "flags: 'local' is none; there are volatile, compress"),
+        ({"flags": {"local": True}}, "flags: 'local' is not a flag; use volatile or compress"),
         ({"flags": {"volatile": 1}}, "flags: must be an object with volatile or compress, true or false"),
         ({"data": 1, "args": [1]}, "data, args: give one of the two"),
-        ({"args": [1], "x": 2}, "'x': not a field, and there is `data` already"),
+        ({"args": [1], "x": 2}, "'x': not a field beside `data`"),
     ],
 )
 def test_an_event_that_no_socketio_server_takes_is_refused(fields: Any, reason: str) -> None:

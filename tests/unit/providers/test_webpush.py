@@ -223,7 +223,7 @@ def test_text_goes_as_text_and_nothing_as_nothing() -> None:
         ({"subscription": subscription("http://push.example.com/a")}, "must be https"),
         ({"subscription": subscription("nonsense")}, "url"),
         ({"subscription": subscription(p256dh="AAAA")}, "p256dh: must be 65 bytes"),
-        ({"subscription": subscription(p256dh=unpadded(b"\x04" + b"\x01" * 64))}, "no point on the curve"),
+        ({"subscription": subscription(p256dh=unpadded(b"\x04" + b"\x01" * 64))}, "not a point on the curve"),
         ({"subscription": subscription(auth="AAAA")}, "auth: must be 16 bytes"),
         ({"subscription": subscription(auth="*" * 22)}, "auth: must be base64url"),
         ({"subscription": subscription(auth=None)}, "auth: must be base64url"),

@@ -139,7 +139,7 @@ async def test_a_closed_port_is_an_outage() -> None:
     async with linked(f"redis://127.0.0.1:{free_port()}/0") as link:
         answers = await link.run([an_entry("s"), an_entry("s")])
         assert kinds(answers) == [Unanswered, Unanswered]
-        with pytest.raises(UsageError, match=r"Redis says: .*[Cc]onnect"):
+        with pytest.raises(UsageError, match=r"cannot use Redis: .*[Cc]onnect"):
             await link.greet()
 
 

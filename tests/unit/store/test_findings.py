@@ -143,7 +143,7 @@ def test_refusals_are_put_together_with_the_rule_that_mends_them() -> None:
         (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "raise maxmemory"),
         (ResponseError("MISCONF Errors writing to the AOF file"), "cannot save to disk (MISCONF)"),
         (ResponseError("NOREPLICAS Not enough good replicas to write."), "lower min-replicas-to-write"),
-        (ResponseError("unknown command 'EVAL', with args beginning with: "), "Redis knows no EVAL"),
+        (ResponseError("unknown command 'EVAL', with args beginning with: "), "Redis has no command EVAL"),
     ],
 )
 def test_a_refusal_of_writes_names_the_remedy(error: Exception, text: str) -> None:
