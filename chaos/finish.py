@@ -132,9 +132,9 @@ async def _left(client: Client) -> list[str]:
             left.append(f"queue {name}: {waiting} waiting, {taken} taken")
     for provider in PROVIDERS:
         lane = Lane(client, PREFIX, provider, ProviderOptions(type=""), "operator")
-        size, letters = await lane.size(), await lane.letters()
-        if size or letters:
-            left.append(f"lane {provider}: {size} messages, {letters} letters in the outbox")
+        size, outbox = await lane.size(), await lane.outbox_length()
+        if size or outbox:
+            left.append(f"lane {provider}: {size} messages, {outbox} entries in the outbox")
     return left
 
 

@@ -55,17 +55,17 @@ class Claimer:
         sender: Sender,
         *,
         lease_valid_since: Callable[[float], bool],
-        on_letters: Callable[[], None],
+        on_outbox: Callable[[], None],
         tuning: ClaimTuning = ClaimTuning(),
     ) -> None:
-        """`lease_valid_since` and `on_letters`: see `Dispatcher`."""
+        """`lease_valid_since` and `on_outbox`: see `Dispatcher`."""
         options = provider.options
         self._lane = lane
         self._provider = provider
         self._state = state
         self._sender = sender
         self._lease_valid_since = lease_valid_since
-        self._on_letters = on_letters
+        self._on_outbox = on_outbox
         self._tuning = tuning
         self._log = structlog.get_logger().bind(provider=provider.name)
         self._slots = options.concurrency * provider.batch_size
@@ -107,7 +107,7 @@ class Claimer:
         answered = time.monotonic()
         self._prefetch = min(self._slots, 2 * (state.finished - finished))
         if claimed.passed_over:
-            self._on_letters()
+            self._on_outbox()
         for claim in claimed.claims:
             state.held[claim.ticket] = asked
         await self._send(claimed.claims)

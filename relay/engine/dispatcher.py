@@ -31,13 +31,13 @@ class Dispatcher:
         lane: Lane,
         provider: Provider[ProviderOptions],
         *,
-        on_letters: Callable[[], None],
+        on_outbox: Callable[[], None],
         lease_valid_since: Callable[[float], bool] = lambda since: True,
         parts: Parts | None = None,
         claiming: ClaimTuning | None = None,
         settling: SettleTuning | None = None,
     ) -> None:
-        """`on_letters` is called when there are receipts or feedback in the lane's outbox.
+        """`on_outbox` is called when there are receipts or feedback in the lane's outbox.
         `lease_valid_since` says
         whether no worker can have taken this one for dead since a moment (monotonic seconds). `parts`
         restarts a
@@ -59,13 +59,13 @@ class Dispatcher:
             self._state,
             self._sender,
             lease_valid_since=lease_valid_since,
-            on_letters=on_letters,
+            on_outbox=on_outbox,
             tuning=claiming or ClaimTuning(),
         )
         self._settler = Settler(
             lane,
             self._state,
-            on_letters=on_letters,
+            on_outbox=on_outbox,
             on_hold=self._sender.release_ready,
             tuning=settling or SettleTuning(),
         )

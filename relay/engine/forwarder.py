@@ -1,4 +1,4 @@
-"""Carries receipts and feedback from the lanes' outboxes to the keys that applications read."""
+"""Forwards receipts and feedback from the lanes' outboxes to the keys that applications read."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from relay.engine.parts import Parts
 from relay.engine.repeats import redis_trouble, thinned
 from relay.errors import StoreError
 from relay.redis_client.replication import Replicas
-from relay.store import letters
+from relay.store import outbox_entries
 from relay.store.outbox import Forwarded, Kind, Outbox, Outboxes
+from relay.store.outbox_entries import FeedbackEntry, ReceiptEntry
 
 INTERVAL = 15.0
-"""Seconds between two looks at outboxes that nobody called us to: those of workers that died."""
-
-LOG_INTERVAL = 30.0
-"""Seconds between two log lines about the same provider and reason."""
+"""Seconds between two polls of all outboxes, for entries that a dead worker has written."""
 
 LOST: Final[Mapping[Forwarded, str]] = {
     "wrong type": "the key holds something else",
     "no right": "the user of redis.url may not write to this key",
     "wrong slot": "braces in this key's name put it where a cluster cannot update it in one step",
 }
-"""Why the letters for a target go nowhere: waiting would hold up those for all others."""
+"""Why entries for a target are dropped: waiting would delay the entries for all other targets."""
 
 LOSS: Final = "receipts or feedback are lost"
 
 ResultT = TypeVar("ResultT")
+
+Entries = Sequence[tuple[str, bytes]]
+"""Pairs of id and content, in their order."""
 
 logger = structlog.get_logger()
 _pack = msgspec.msgpack.Encoder().encode
@@ -49,116 +50,118 @@ class Forwarder:
         *,
         interval: float = INTERVAL,
     ) -> None:
-        self._interval = interval
+        self._outboxes = outboxes
         self._replicas = replicas
         self._parts = parts or Parts()
-        self._outboxes = outboxes
-        self._calls: set[str] = set(outboxes)
-        self._called = asyncio.Event()
-        self._called.set()
+        self._interval = interval
+        self._notified: set[str] = set(outboxes)
+        self._wakeup = asyncio.Event()
+        self._wakeup.set()
 
-    def call(self, provider: str) -> None:
-        """There are letters in this lane's outbox."""
-        self._calls.add(provider)
-        self._called.set()
+    def notify(self, provider: str) -> None:
+        """The outbox of this lane has entries."""
+        self._notified.add(provider)
+        self._wakeup.set()
 
     async def run(self) -> None:
-        """Carry until cancelled."""
+        """Forward until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(self._interval):
-                    await self._called.wait()
+                    await self._wakeup.wait()
             except TimeoutError:
-                await self._look()
-            self._called.clear()
-            calls, self._calls = self._calls, set()
-            while calls:
-                # In turns: a lane whose outbox fills as fast as it is emptied holds up no other.
-                for provider in sorted(calls):
+                await self._poll()
+            self._wakeup.clear()
+            providers, self._notified = self._notified, set()
+            while providers:
+                # In turns, so that an outbox that fills as fast as it is emptied delays no other.
+                for provider in sorted(providers):
                     if not await self._parts.attempt(
-                        f"outbox {provider}", partial(self._carry_some, provider)
+                        f"outbox {provider}", partial(self._forward_or_log, provider)
                     ):
-                        calls.discard(provider)
-                calls |= self._calls
-                self._calls = set()
+                        providers.discard(provider)
+                providers |= self._notified
+                self._notified = set()
 
-    async def _carry_some(self, provider: str) -> int:
+    async def _forward_or_log(self, provider: str) -> int:
         try:
             return await self.forward(provider)
         except StoreError as error:
             redis_trouble.log("cannot forward receipts", error, of=provider)
             return 0
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         try:
-            self._calls.update(await self._outboxes.filled())
+            self._notified.update(await self._outboxes.filled())
         except StoreError as error:
             redis_trouble.log("cannot check outboxes", error)
 
     async def forward(self, provider: str) -> int:
-        """Carry the oldest letters of a lane; how many. Raises StoreError."""
+        """Forward the oldest entries of a lane's outbox. Returns their number. Raises StoreError."""
         outbox = self._outboxes[provider]
-        read = await outbox.read()
-        if not read.letters:
+        page = await outbox.read()
+        if not page.entries:
             return 0
-        # Each list gets its own in their order; which list is first does not matter.
-        by_target: dict[tuple[str, Kind], list[tuple[str, bytes]]] = {}
-        unreadable: list[tuple[str, bytes]] = []
-        for letter_id, packed in read.letters:
-            match letter := letters.read(packed):
-                case letters.ReceiptLetter():
-                    text = msgspec.json.encode(letters.receipt(provider, letter))
-                    by_target.setdefault((letter.reply_to, "list"), []).append((letter_id, text))
-                case letters.FeedbackLetter():
-                    fields = letters.feedback(provider, letter)
-                    text = _pack([part for pair in fields.items() for part in pair])
-                    by_target.setdefault((self._outboxes.feedback, "stream"), []).append((letter_id, text))
-                case None:
-                    unreadable.append((letter_id, packed))
+        by_target, unreadable = self._sort(provider, page.entries)
         if unreadable:
             await self._move_unreadable(provider, outbox, unreadable)
         results = await _all(
-            outbox.forward(target, kind, read.deadline, its_letters)
-            for (target, kind), its_letters in by_target.items()
+            outbox.forward(target, kind, page.deadline, entries)
+            for (target, kind), entries in by_target.items()
         )
-        came: list[tuple[str, Kind, str]] = []
+        arrived: list[tuple[str, Kind, str]] = []
         lost = 0
-        for ((target, kind), its_letters), result in zip(by_target.items(), results, strict=True):
+        for ((target, kind), entries), result in zip(by_target.items(), results, strict=True):
             match result:
                 case "late":
                     return 0
                 case "stale":
                     return 1
                 case "ok":
-                    came.append((target, kind, its_letters[-1][0]))
+                    arrived.append((target, kind, entries[-1][0]))
                 case _:
-                    lost += len(its_letters)
-                    self._report_loss(provider, LOST[result], len(its_letters), key=target)
-        await _all(self._replicas.wait_for_replica(outbox.replicated(target)) for target, _, _ in came)
-        if await outbox.forget(read.letters[-1][0], {target: last for target, _, last in came}, lost):
-            await _all(outbox.forwarded(target, kind, read.deadline, last) for target, kind, last in came)
-        return len(read.letters)
+                    lost += len(entries)
+                    self._report_loss(provider, LOST[result], len(entries), key=target)
+        await _all(self._replicas.wait_for_replica(outbox.replicated(target)) for target, _, _ in arrived)
+        if await outbox.forget(page.entries[-1][0], {target: last for target, _, last in arrived}, lost):
+            await _all(outbox.forwarded(target, kind, page.deadline, last) for target, kind, last in arrived)
+        return len(page.entries)
 
-    def _report_loss(self, provider: str, why: str, number: int, **example: str) -> None:
-        thinned.log("error", LOSS, provider, why, number, provider=provider, **example)
+    def _sort(self, provider: str, entries: Entries) -> tuple[Mapping[tuple[str, Kind], Entries], Entries]:
+        """Return the entries as applications read them, by target, and the unreadable ones as they are."""
+        by_target: dict[tuple[str, Kind], list[tuple[str, bytes]]] = {}
+        unreadable: list[tuple[str, bytes]] = []
+        for entry_id, packed in entries:
+            match entry := outbox_entries.decode(packed):
+                case ReceiptEntry():
+                    text = msgspec.json.encode(outbox_entries.receipt(provider, entry))
+                    by_target.setdefault((entry.reply_to, "list"), []).append((entry_id, text))
+                case FeedbackEntry():
+                    fields = outbox_entries.feedback(provider, entry)
+                    text = _pack([part for pair in fields.items() for part in pair])
+                    by_target.setdefault((self._outboxes.feedback, "stream"), []).append((entry_id, text))
+                case None:
+                    unreadable.append((entry_id, packed))
+        return by_target, unreadable
 
-    async def _move_unreadable(
-        self, provider: str, outbox: Outbox, unreadable: Sequence[tuple[str, bytes]]
-    ) -> None:
-        await outbox.move_unreadable([letter_id for letter_id, _ in unreadable])
-        letter_id, packed = unreadable[0]
+    def _report_loss(self, provider: str, reason: str, number: int, **example: str) -> None:
+        thinned.log("error", LOSS, provider, reason, number, provider=provider, **example)
+
+    async def _move_unreadable(self, provider: str, outbox: Outbox, entries: Entries) -> None:
+        await outbox.move_unreadable([entry_id for entry_id, _ in entries])
+        entry_id, packed = entries[0]
         self._report_loss(
             provider,
-            "an entry of the outbox holds no letter that this version can read",
-            len(unreadable),
-            entry=letter_id,
-            letter=repr(packed[:200]),
+            "this version cannot read an entry of the outbox",
+            len(entries),
+            entry=entry_id,
+            content=repr(packed[:200]),
             moved_to=outbox.unreadable,
         )
 
 
 async def _all(calls: Iterable[Awaitable[ResultT]]) -> list[ResultT]:
-    # The first failure of them is raised once all have ended: none goes on behind our back.
+    # The first failure is raised after all have ended, so that none continues in the background.
     results = await asyncio.gather(*calls, return_exceptions=True)
     done: list[ResultT] = []
     for result in results:

@@ -24,7 +24,7 @@ class Listeners:
     """Messages are on their way into the lane: a claim that is asked for now finds them."""
     on_ready: Callable[[str, int], None]
     """Messages were enqueued; the number is that of all messages of the lane that may go now."""
-    on_letters: Callable[[str], None]
+    on_outbox: Callable[[str], None]
     """There are receipts in the outbox of the lane."""
 
 
@@ -122,8 +122,8 @@ class LaneWriter:
         self._progress.note_answer()
         if not enqueued.in_turn:
             self._listeners.on_arrival(provider)
-        if enqueued.letters:
-            self._listeners.on_letters(provider)
+        if enqueued.outbox:
+            self._listeners.on_outbox(provider)
         self._listeners.on_ready(provider, enqueued.ready)
 
 

@@ -45,14 +45,14 @@ class Settler:
         lane: Lane,
         state: LaneState,
         *,
-        on_letters: Callable[[], None],
+        on_outbox: Callable[[], None],
         on_hold: Callable[[], None],
         tuning: SettleTuning = SettleTuning(),
     ) -> None:
-        """`on_letters` is called when the outbox has entries, `on_hold` when nothing more may be sent."""
+        """`on_outbox` is called when the outbox has entries, `on_hold` when nothing more may be sent."""
         self._lane = lane
         self._state = state
-        self._on_letters = on_letters
+        self._on_outbox = on_outbox
         self._on_hold = on_hold
         self._tuning = tuning
         self._log = structlog.get_logger().bind(provider=lane.provider)
@@ -150,7 +150,7 @@ class Settler:
             if settled.state == State.TRIAL:
                 self._on_hold()
         if settled.outbox:
-            self._on_letters()
+            self._on_outbox()
         if settled.ready:
             state.wakeups.notify(ARRIVED)
 

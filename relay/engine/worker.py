@@ -123,7 +123,7 @@ class Worker:
             provider: Dispatcher(
                 self.lanes[provider],
                 adapter,
-                on_letters=partial(self._forwarder.call, provider),
+                on_outbox=partial(self._forwarder.notify, provider),
                 lease_valid_since=self._heartbeat.lease_valid_since,
                 parts=self.parts,
                 claiming=tuning.claiming,
@@ -136,7 +136,7 @@ class Worker:
                 Router(queue, settings, self.providers),
                 self.lanes,
                 replicas=self._replicas,
-                listeners=Listeners(self._on_arrival, self._on_ready, self._forwarder.call),
+                listeners=Listeners(self._on_arrival, self._on_ready, self._forwarder.notify),
             )
             for queue in settings.queues
         ]
@@ -339,7 +339,7 @@ class Worker:
                 if any(await intake.queue.depth(workers)):
                     return False
             for lane in self.lanes.values():
-                if await lane.size() or await lane.letters():
+                if await lane.size() or await lane.outbox_length():
                     return False
         except StoreError as error:
             redis_trouble.log("cannot check whether queues and lanes are empty", error)

@@ -80,7 +80,7 @@ class LaneKeys:
 
     @property
     def unreadable(self) -> str:
-        """Stream: entries of the outbox that hold no letter, the newest 1,000, cut to 4 KiB each."""
+        """Stream: unreadable entries of the outbox, the newest 1,000, cut to 4 KiB each."""
         return self.base + "outbox:unreadable"
 
     @property

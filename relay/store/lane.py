@@ -83,7 +83,7 @@ class Enqueued:
     malformed: int = 0
     ready: int = 0
     """All messages of the lane that may go now, as far as rate and holds allow."""
-    letters: int = 0
+    outbox: int = 0
     """Receipts to forward, if this enqueue wrote some."""
     left: int = 0
     """Elements left in the queue, if this one came directly from it."""
@@ -374,8 +374,8 @@ class Lane:
         except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
 
-    async def letters(self) -> int:
-        """Receipts and feedback that are still to be forwarded."""
+    async def outbox_length(self) -> int:
+        """The number of receipts and feedback entries that are not forwarded yet."""
         return int(await self._command("XLEN", self.keys.part("outbox")))
 
     async def _command(self, *words: str | int) -> Any:

@@ -1,8 +1,8 @@
-"""Letters: receipts and feedback, on their way from a lane to the keys that applications read.
+"""The outbox of a lane: receipts and feedback on their way to the keys that applications read.
 
-The script that ends a message writes its letters into the lane's own slot. Any worker carries them on:
-to a key that may lie in another slot, so that it cannot be one step. The key's own slot remembers which
-letters came, so none comes twice; and they leave the outbox only when they have come, so none is lost.
+The script that ends a message writes its entries into the lane's own slot. Any worker forwards them. The
+target may be in another slot, so this takes several steps: the target's slot records the last entry that
+arrived, so that none arrives twice, and entries leave the outbox only afterwards, so that none is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from relay.store.keys import FleetKeys, LaneKeys
 from relay.store.scripting import script
 
 LIMIT = 100_000
-"""Entries that an application's list keeps, and the feedback stream about: the newest."""
+"""The newest entries that an application's list keeps; for the feedback stream approximately."""
 
 FORWARD_TIMEOUT = 30.0
 """Seconds after reading entries within which they may be forwarded."""
@@ -29,17 +29,17 @@ FORWARD_TIMEOUT = 30.0
 
 Kind = Literal["list", "stream"]
 Forwarded = Literal["ok", "late", "stale", "wrong type", "no right", "wrong slot"]
-"""The result of forwarding letters to one target. `late` and `stale`: nothing was done, read again. The last
-three: the target cannot be written, and waiting does not change that."""
+"""The result of forwarding entries to one target. `late` and `stale`: nothing was written, so read again. The
+last three: the target cannot be written, and waiting does not change that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Letters:
-    """The oldest entries of an outbox, as (id, packed letter; empty if the entry has none). They may be
-    forwarded until `deadline`, in Unix milliseconds by Redis's clock."""
+class Page:
+    """The oldest entries of an outbox, as (id, encoded entry; empty if it has none). They may be forwarded
+    until `deadline`, in Unix milliseconds by Redis's clock."""
 
     deadline: int
-    letters: Sequence[tuple[str, bytes]]
+    entries: Sequence[tuple[str, bytes]]
 
 
 class Outbox:
@@ -50,32 +50,32 @@ class Outbox:
         self._prefix = prefix
         self._provider = provider
         self._longest_list = longest_list
-        # In a cluster the target may lie on another node; then replicas are waited for.
+        # In a cluster the target may be on another node, so forwarding waits for replicas.
         self._topology = Topology.of(client)
         self._keys = LaneKeys.of(prefix, provider)
         self.key = self._keys.part("outbox")
         self.unreadable = self._keys.unreadable
 
-    async def read(self, most: int = 100) -> Letters:
-        """The oldest letters."""
+    async def read(self, most: int = 100) -> Page:
+        """Return the oldest entries."""
         now, entries = await script("outbox").run(self._client, (self.key,), most)
-        return Letters(
+        return Page(
             now + round(FORWARD_TIMEOUT * 1000),
             [(entry.decode(), _packed(fields)) for entry, fields in entries],
         )
 
     async def move_unreadable(self, entries: Sequence[str]) -> None:
-        """Move entries that hold no letter into a stream of their own, where people can look at them."""
+        """Move unreadable entries into a stream of their own, where people can inspect them."""
         keys = (self.key, self.unreadable, self._keys.part("control"))
         await script("move_unreadable").run(self._client, keys, *entries)
 
     async def forward(
-        self, target: str, kind: Kind, deadline: int, letters: Sequence[tuple[str, bytes]]
+        self, target: str, kind: Kind, deadline: int, entries: Sequence[tuple[str, bytes]]
     ) -> Forwarded:
-        """Put letters, the oldest first, into `target`; those that came before change nothing."""
+        """Append entries, the oldest first, to `target`, except those that it already has."""
         if not self._fits(target):
             return "wrong slot"
-        words = [part for letter in letters for part in letter]
+        words = [part for entry in entries for part in entry]
         try:
             return await self._run(target, kind, deadline, "keep", words)
         except StoreError as error:
@@ -84,18 +84,19 @@ class Outbox:
             raise
 
     async def forwarded(self, target: str, kind: Kind, deadline: int, last: str) -> None:
-        """Tell the target that its letters up to `last` have left the outbox."""
+        """Record in the slot of the target that its entries up to `last` have left the outbox."""
         await self._run(target, kind, deadline, "done", [last])
 
     def replicated(self, target: str) -> str:
-        """A key of ours in the slot of `target`, to see what was forwarded there arrive at a replica."""
+        """A key of relay's own in the slot of `target`, to wait until a replica has what was forwarded
+        there."""
         return key_beside(self._prefix, target, "replicated")
 
     async def forget(self, last: str, forwarded: Mapping[str, str], lost: int = 0) -> bool:
-        """Drop the letters up to `last`; `forwarded` has the last letter that each target got, and `lost` of
-        them could go nowhere.
+        """Delete the entries up to `last`. `forwarded` has the last entry of each target, and `lost` of them
+        could not be forwarded.
 
-        Returns False if a failover has undone that. Repeating it changes nothing.
+        Returns False if a failover has undone the forwarding. It may be repeated.
         """
         milliseconds, _, sequence = last.partition("-")
         known = forwarded if self._topology.is_one else {}
@@ -114,7 +115,7 @@ class Outbox:
         return bool(reply)
 
     def _fits(self, target: str) -> bool:
-        """Whether relay's key for `target` is in its slot, which odd braces make impossible."""
+        """Whether relay's key for `target` is in the same slot: braces in the name can prevent that."""
         return self._topology.same_slot(target, key_beside(self._prefix, target, "forwarded"))
 
     async def _run(
@@ -130,12 +131,12 @@ class Outbox:
 
 
 def _packed(fields: Sequence[bytes]) -> bytes:
-    """The letter among the fields of an entry; empty if there is none."""
+    """Return the field that holds the entry, or nothing if it is missing."""
     return dict(zip(fields[::2], fields[1::2], strict=False)).get(b"letter", b"")
 
 
 def _forbids_a_key(error: StoreError) -> bool:
-    """Whether the user of `redis.url` may run the script, and may not touch one of its keys."""
+    """Whether the user of `redis.url` may run the script but may not use one of its keys."""
     cause = error.__cause__
     return isinstance(cause, NoPermissionError) and "command" not in str(cause)
 
@@ -147,7 +148,7 @@ class Outboxes(Mapping[str, Outbox]):
         self, client: Client, prefix: str, providers: Iterable[str], *, longest_list: int = LIMIT
     ) -> None:
         self.feedback = FleetKeys(prefix).feedback
-        """The stream that feedback goes to."""
+        """The stream for feedback."""
         self._client = client
         self._outboxes = {
             provider: Outbox(client, prefix, provider, longest_list=longest_list) for provider in providers
@@ -163,7 +164,7 @@ class Outboxes(Mapping[str, Outbox]):
         return len(self._outboxes)
 
     async def filled(self) -> list[str]:
-        """The providers in whose outboxes letters lie, in one round trip. Raises StoreError."""
+        """Return the providers whose outboxes have entries, in one round trip. Raises StoreError."""
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 for outbox in self._outboxes.values():

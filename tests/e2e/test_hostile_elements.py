@@ -168,7 +168,7 @@ async def test_an_id_of_a_scoped_queue_is_found_by_cancel(
                 await asyncio.sleep(0.02)
         cancelled = await relay("cancel", "hook", "same", "-c", str(config))
         assert (cancelled.code, await redis.hlen("relay:{hook}:bodies")) == (0, 0)
-    # A worker that ends carries receipts at once; otherwise it looks for them every 15 s.
+    # A worker that ends forwards receipts at once; otherwise it polls for them every 15 s.
     for name in ("one", "two"):
         (receipt,) = await redis.lrange(f"receipts:{name}", 0, -1)
         found = json.loads(receipt)

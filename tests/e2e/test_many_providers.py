@@ -61,7 +61,7 @@ ONLY_THE_START = WorkerTuning(
 
 @dataclass(frozen=True)
 class Cost:
-    """Resources of an idle worker, and its commands until it has looked at each of its lanes."""
+    """Resources of an idle worker, and its commands until it has checked each of its lanes."""
 
     tasks: int
     threads: int
@@ -72,11 +72,11 @@ class Cost:
 
 
 async def cost(settings: Settings, url: str, redis: Redis) -> Cost:
-    """Run a worker in this process until all lanes have been looked at for messages and for letters."""
+    """Run a worker in this process until all lanes have been checked for messages and outbox entries."""
     before = Cost(len(asyncio.all_tasks()), threading.active_count(), open_files(), await clients(redis), 0)
-    letters = script("outbox").digest
+    outbox = script("outbox").digest
     claimed: set[str] = set()
-    carried: set[str] = set()
+    forwarded: set[str] = set()
     commands = 0
     async with (
         Redis.from_url(url, protocol=2, socket_timeout=BLOCKING_TIMEOUT) as other,
@@ -87,12 +87,12 @@ async def cost(settings: Settings, url: str, redis: Redis) -> Cost:
         stop = asyncio.Event()
         running = asyncio.create_task(worker.run(stop))
         async with asyncio.timeout(120):
-            while not claimed == carried == settings.providers.keys():
+            while not claimed == forwarded == settings.providers.keys():
                 entry = await monitor.next_command()
                 lane = re.search(r"relay:\{(p\d+)\}:", entry["command"])
                 if lane is not None and entry["client_type"] != "lua":
                     commands += 1
-                    (carried if letters in entry["command"] else claimed).add(lane[1])
+                    (forwarded if outbox in entry["command"] else claimed).add(lane[1])
         found = Cost(
             len(asyncio.all_tasks()) - before.tasks,
             threading.active_count() - before.threads,
@@ -130,7 +130,7 @@ async def test_each_provider_costs_little_at_the_start_and_at_rest(
     assert each("threads") == 0
     assert each("files") <= 1.1, "none but a connection to Redis"
     assert each("connections") <= 1.1
-    assert each("commands") <= 2.1, "one claim, and one look at what there is to carry"
+    assert each("commands") <= 2.1, "one claim, and one check of the outbox"
 
 
 def calls(folder: Path, number: int) -> int:

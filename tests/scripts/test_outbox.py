@@ -19,8 +19,8 @@ from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
 from relay.redis_client.replication import Replicas
 from relay.store.lane import Lane
-from relay.store.letters import ReceiptLetter, read, receipt
 from relay.store.outbox import Outbox, Outboxes
+from relay.store.outbox_entries import ReceiptEntry, decode, receipt
 from relay.store.overview import read_lane
 from relay.store.settlement import DeliveredOne
 from testing.builders import a_lane, a_message, options
@@ -52,7 +52,7 @@ async def forward_all(forwarder: Forwarder) -> None:
         pass
 
 
-async def test_couriers_that_carry_at_once_lose_and_double_nothing(redis: Client) -> None:
+async def test_concurrent_forwarders_lose_and_repeat_nothing(redis: Client) -> None:
     lane = a_lane(redis, unregistered_share=0.0)
     forwarders = [a_forwarder(redis) for _ in range(4)]
     await deliver(lane, range(300))
@@ -61,10 +61,10 @@ async def test_couriers_that_carry_at_once_lose_and_double_nothing(redis: Client
     )
     await forward_all(forwarders[0])
     assert await arrived(redis) == expected(range(500))
-    assert await lane.letters() == 0
+    assert await lane.outbox_length() == 0
 
 
-async def test_a_courier_that_dies_before_it_forgets_repeats_nothing(redis: Client) -> None:
+async def test_a_forwarder_that_dies_before_it_forgets_repeats_nothing(redis: Client) -> None:
     lane = a_lane(redis, unregistered_share=0.0)
     outbox = Outbox(redis, "relay", "test")
     await deliver(lane, range(20))
@@ -72,20 +72,20 @@ async def test_a_courier_that_dies_before_it_forgets_repeats_nothing(redis: Clie
     # It forwarded some of them, and of one list only a part.
     for target in LISTS[:3]:
         mine = [
-            (letter_id, msgspec.json.encode(receipt("test", letter)))
-            for letter_id, packed in found.letters
-            if isinstance(letter := read(packed), ReceiptLetter) and letter.reply_to == target
+            (entry_id, msgspec.json.encode(receipt("test", entry)))
+            for entry_id, packed in found.entries
+            if isinstance(entry := decode(packed), ReceiptEntry) and entry.reply_to == target
         ]
         assert await outbox.forward(target, "list", found.deadline, mine[:2]) == "ok"
     await forward_all(a_forwarder(redis))
     assert await arrived(redis) == expected(range(20))
 
 
-async def test_a_frozen_courier_that_wakes_does_nothing(redis: Client) -> None:
+async def test_a_frozen_forwarder_that_wakes_does_nothing(redis: Client) -> None:
     outbox = Outbox(redis, "relay", "test")
     await deliver(a_lane(redis, unregistered_share=0.0), range(1))
     found = await outbox.read()
-    assert await outbox.forward(LISTS[0], "list", 1, [(found.letters[0][0], b"{}")]) == "late"
+    assert await outbox.forward(LISTS[0], "list", 1, [(found.entries[0][0], b"{}")]) == "late"
     assert await redis.exists(LISTS[0]) == 0
 
 
@@ -95,23 +95,23 @@ async def test_entries_that_a_failover_restored_are_not_forgotten(redis: Client)
         pytest.skip("in a cluster a replica is waited for")
     outbox = Outbox(redis, "relay", "test")
     await deliver(a_lane(redis, unregistered_share=0.0), range(1))
-    ((letter, _),) = (found := await outbox.read()).letters
-    assert await outbox.forward(LISTS[0], "list", found.deadline, [(letter, b"{}")]) == "ok"
+    ((entry, _),) = (found := await outbox.read()).entries
+    assert await outbox.forward(LISTS[0], "list", found.deadline, [(entry, b"{}")]) == "ok"
     await redis.delete(LISTS[0], f"relay:{{{LISTS[0]}}}:forwarded")
-    assert not await outbox.forget(letter, {LISTS[0]: letter})
+    assert not await outbox.forget(entry, {LISTS[0]: entry})
     await forward_all(a_forwarder(redis))
     assert (await arrived(redis))[LISTS[0]] == ["m0"]
 
 
 async def test_entries_that_a_failover_undid_are_not_forwarded(redis: Client) -> None:
-    """Their messages end again, and what is noted of a later letter would stand in the way of theirs."""
+    """Their messages end again, and the recorded id of a later entry would block their receipts."""
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster a replica is waited for")
     outbox = Outbox(redis, "relay", "test")
     await deliver(a_lane(redis, unregistered_share=0.0), range(1))
     found = await outbox.read()
     await redis.delete(outbox.key)
-    assert await outbox.forward(LISTS[0], "list", found.deadline, [(found.letters[0][0], b"{}")]) == "stale"
+    assert await outbox.forward(LISTS[0], "list", found.deadline, [(found.entries[0][0], b"{}")]) == "stale"
     assert not await redis.exists(LISTS[0])
 
 
@@ -157,8 +157,8 @@ async def test_receipts_in_front_of_foreign_entries_are_trimmed_alone(redis: Cli
 
 RECEIPT = msgspec.msgpack.encode(["receipt", "answers:1", "m", "delivered", "", 1, 2])
 UNREADABLE: dict[str, dict[bytes, bytes]] = {
-    "without a letter": {b"x": b"1", b"y": b"2"},
-    "an empty letter": {b"letter": b""},
+    "without the field": {b"x": b"1", b"y": b"2"},
+    "an empty field": {b"letter": b""},
     "text": {b"letter": b"hello"},
     "broken MessagePack": {b"letter": b"\x97\xa7receipt\xa9ans"},
     "no array": {b"letter": msgspec.msgpack.encode({"receipt": 1})},
@@ -293,7 +293,7 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
                 for _ in range(300):
                     pipe.xadd(outboxes["full"].key, {"letter": letter})
                 await pipe.execute()
-            while not arrived.is_set() and await full.letters() > 500:
+            while not arrived.is_set() and await full.outbox_length() > 500:
                 await asyncio.sleep(0)
 
     filling = asyncio.create_task(fill())
@@ -305,7 +305,7 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
             await other.enqueue([a_message("m1", reply_to=LISTS[1])])
             (claim,) = (await other.claim(1)).claims
             await other.settle([DeliveredOne(claim.ticket, claim.fence, 1)])
-            forwarder.call("other")
+            forwarder.notify("other")
             while not await redis.llen(LISTS[1]):
                 await asyncio.sleep(0.01)
     finally:
@@ -358,18 +358,18 @@ def test_each_receipt_comes_once_and_in_order_from_any_interleaving_of_forwarder
                 if step == "deliver":
                     await deliver(lane, range(sent, sent + number))
                     sent += number
-                elif step == "read" and (found := await outbox.read(5)).letters:
+                elif step == "read" and (found := await outbox.read(5)).entries:
                     by_target: dict[str, list[tuple[str, bytes]]] = {}
-                    for letter_id, packed in found.letters:
-                        letter = read(packed)
-                        assert isinstance(letter, ReceiptLetter)
-                        text = msgspec.json.encode(receipt("test", letter))
-                        by_target.setdefault(letter.reply_to, []).append((letter_id, text))
-                    hands[number] = found.deadline, found.letters[-1][0], by_target, {}
+                    for entry_id, packed in found.entries:
+                        entry = decode(packed)
+                        assert isinstance(entry, ReceiptEntry)
+                        text = msgspec.json.encode(receipt("test", entry))
+                        by_target.setdefault(entry.reply_to, []).append((entry_id, text))
+                    hands[number] = found.deadline, found.entries[-1][0], by_target, {}
                 elif step == "forward" and number in hands and hands[number][2]:
-                    target, letters = hands[number][2].popitem()
-                    hands[number][3][target] = letters[-1][0]
-                    if await outbox.forward(target, "list", hands[number][0], letters) != "ok":
+                    target, entries = hands[number][2].popitem()
+                    hands[number][3][target] = entries[-1][0]
+                    if await outbox.forward(target, "list", hands[number][0], entries) != "ok":
                         del hands[number]  # somebody else has forwarded them: it would read again
                 elif step == "forget" and number in hands and not hands[number][2]:
                     _, last, _, came = hands.pop(number)
@@ -388,6 +388,6 @@ def test_each_receipt_comes_once_and_in_order_from_any_interleaving_of_forwarder
     counts=st.dictionaries(st.sampled_from(["delivered", "dead", "expired"]), st.integers(1, 9), min_size=1)
 )
 def test_the_receipt_of_a_fan_out_counts_the_outcomes_of_its_targets(counts: dict[str, int]) -> None:
-    told = receipt("test", ReceiptLetter("answers", "a", "partial", "", 0, 1_000, counts))
+    told = receipt("test", ReceiptEntry("answers", "a", "partial", "", 0, 1_000, counts))
     assert told["targets"] == counts
     assert sum(int(part.split()[0]) for part in str(told["reason"]).split(", ")) == sum(counts.values())

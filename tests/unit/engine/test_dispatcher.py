@@ -52,7 +52,7 @@ def fails_once(owner: Any, name: str, error: BaseException | None = None) -> Non
 @asynccontextmanager
 async def serving(lane: Lane, provider: FakeProvider) -> AsyncIterator[Dispatcher]:
     """A running dispatcher."""
-    async with running(Dispatcher(lane, provider, on_letters=lambda: None)) as dispatcher:
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None)) as dispatcher:
         yield dispatcher
 
 
@@ -143,7 +143,7 @@ async def test_a_new_message_goes_out_at_once_beside_others_if_there_are_many_sl
     provider = FakeProvider(options(concurrency=64), batch_size=10)
     provider.gate.clear()
     await lane.enqueue([plain_message("first")])
-    async with running(Dispatcher(lane, provider, on_letters=lambda: None, claiming=tuning)) as dispatcher:
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, claiming=tuning)) as dispatcher:
         await provider.until(lambda: provider.in_flight == 1)
         await lane.enqueue([plain_message("second")])
         dispatcher.notify()
@@ -213,7 +213,7 @@ async def test_a_bug_costs_a_message_a_wait_and_the_others_nothing(redis: Redis)
         return True
 
     dispatcher = Dispatcher(
-        lane, provider, on_letters=lambda: None, parts=parts, lease_valid_since=lease_valid_since
+        lane, provider, on_outbox=lambda: None, parts=parts, lease_valid_since=lease_valid_since
     )
     fails_once(lane, "claim")
     fails_once(lane, "settle")
@@ -231,7 +231,7 @@ async def test_a_fan_out_that_fails_stops_no_other_and_is_made_again(redis: Redi
     for name in "ab":
         payload = json.dumps({"targets": [f"{name}{number}" for number in range(3)]}).encode()
         await lane.enqueue([split(a_message(payload_json=payload), "text", 10)])
-    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=a_parts())):
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, parts=a_parts())):
         await emptied(lane)
     assert sorted(provider.messages) == ["a0", "a1", "a2", "b0", "b1", "b2"]
 
@@ -252,7 +252,7 @@ async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) ->
     lane.settle = poisoned  # type: ignore[method-assign]
     provider.gate.clear()
     await lane.enqueue([plain_message(str(number)) for number in range(10)])
-    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, parts=parts)):
         await provider.until(lambda: provider.in_flight == 10)
         tickets = await redis.hkeys(lane.keys.inflight("w1"))
         poison = sorted((ticket.decode() for ticket in tickets), key=int)[4]
@@ -284,7 +284,7 @@ async def test_a_malformed_outcome_spends_no_attempt_and_stops_no_lane(redis: Re
     provider.answers.append([outcome])
     parts = a_parts()
     await lane.enqueue([plain_message("a")])
-    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, parts=parts)):
         await emptied(lane)
     assert provider.messages == ["a", "a"]
     assert provider.batches[-1][0].attempts == 0
@@ -301,7 +301,7 @@ async def test_an_adapter_that_raises_anything_stops_no_lane(
     fails_once(provider, where, raised)
     parts = a_parts()
     await lane.enqueue([plain_message("a"), plain_message("b")])
-    async with running(Dispatcher(lane, provider, on_letters=lambda: None, parts=parts)):
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, parts=parts)):
         await emptied(lane)
     assert set(provider.messages) == {"a", "b"}
     assert await letters(redis, lane) == []
@@ -529,7 +529,7 @@ async def test_a_message_claimed_before_the_lease_was_lost_is_not_sent(redis: Re
     provider.group_by = lambda message: message.id
     held_since = 0.0
     dispatcher = Dispatcher(
-        lane, provider, on_letters=lambda: None, lease_valid_since=lambda since: since >= held_since
+        lane, provider, on_outbox=lambda: None, lease_valid_since=lambda since: since >= held_since
     )
     await lane.enqueue([plain_message(str(number)) for number in range(2)])
     provider.gate.clear()
