@@ -1,1 +1,1 @@
-"""Measurements: how fast, at what cost, how late; beside what else people use. `make bench` runs them."""
+"""Benchmarks: throughput, cost and latency, compared with other queues. `make bench` runs them."""

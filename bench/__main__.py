@@ -1,8 +1,8 @@
-"""Measures relay beside what else people use, or how it bears growth: `python -m bench [--growth]`.
+"""Compare relay with other queues, or measure how its rate changes with size: `python -m bench [--growth]`.
 
-All on this machine: one Redis without persistence, nginx as the receiver, as many worker processes of each.
-A backlog is drained to its end or for --seconds; figures are medians of the rounds. Peers that are not
-installed are left out: `bench/peers/install`.
+Everything runs on this machine: one Redis without persistence, nginx as the receiver, and the same number of
+worker processes for each system. A backlog is drained completely or for --seconds; figures are medians of the
+rounds. Systems that are not installed are skipped; `bench/peers/install` installs them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import growth, machine, plots, suite, tables
-from bench.measure import Place
+from bench.measure import Servers
 from bench.systems import SYSTEMS, System
-from bench.work import WORKS
+from bench.workloads import WORKLOADS
 
 
 def say(line: str) -> None:
@@ -28,27 +28,39 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--growth", action="store_true", help="relay alone, as things grow")
-    parser.add_argument("--messages", type=int, default=100_000, help="a backlog; default 100000")
-    parser.add_argument("--most", type=int, default=1_000_000, help="the largest backlog of --growth")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="for which it is drained, at most; default 5"
+        "--growth",
+        action="store_true",
+        help="measure only relay, with growing backlogs, providers, processes and payloads",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="default 3")
-    parser.add_argument("--per-second", type=int, default=1000, help="the steady rate; default 1000")
+    parser.add_argument("--messages", type=int, default=100_000, help="size of a backlog; default 100000")
+    parser.add_argument("--most", type=int, default=1_000_000, help="size of the largest backlog of --growth")
     parser.add_argument(
-        "--steady-seconds", type=float, default=8.0, help="default 8; 0: backlogs only, no steady rate"
+        "--seconds", type=float, default=5.0, help="drain a backlog for at most this long; default 5"
     )
-    parser.add_argument("--processes", type=int, default=1, help="of each system; default 1")
-    parser.add_argument("--work", action="append", choices=[work.name for work in WORKS], help="these only")
-    parser.add_argument("--system", action="append", help="relay and these only")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write charts there, as SVG")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; default 3")
+    parser.add_argument("--per-second", type=int, default=1000, help="steady rate; default 1000")
+    parser.add_argument(
+        "--steady-seconds",
+        type=float,
+        default=8.0,
+        help="duration of the steady rate; default 8; 0: backlogs only",
+    )
+    parser.add_argument("--processes", type=int, default=1, help="worker processes of each system; default 1")
+    parser.add_argument(
+        "--work",
+        action="append",
+        choices=[workload.name for workload in WORKLOADS],
+        help="only these workloads",
+    )
+    parser.add_argument("--system", action="append", help="only relay and these systems")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write charts to this folder, as SVG")
     return parser.parse_args()
 
 
 def chosen_systems(named: list[str] | None) -> list[System]:
-    """Those that can run here; what others lack is said."""
+    """Return the systems that can run here. Log the others with the reason."""
     known = [system.name for system in SYSTEMS]
     unknown = set(named or ()) - set(known)
     if unknown:
@@ -59,7 +71,7 @@ def chosen_systems(named: list[str] | None) -> list[System]:
             continue
         missing = system.missing()
         if missing:
-            say(f"{system.name}: left out: {missing}")
+            say(f"{system.name}: skipped: {missing}")
         else:
             chosen.append(system)
     return chosen
@@ -72,14 +84,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         # nginx's worker may run as another user.
         folder.chmod(0o755)
-        place = Place(folder)
+        servers = Servers(folder)
         try:
-            results["versions"] |= {"redis": place.redis_version, "nginx": place.nginx.version}
+            results["versions"] |= {"redis": servers.redis_version, "nginx": servers.nginx.version}
             if options.growth:
                 chosen = growth.cases(options.messages, options.most)
-                return results | growth.run(place, chosen, options.seconds, options.rounds, say)
+                return results | growth.run(servers, chosen, options.seconds, options.rounds, say)
             plan = suite.Plan(
-                [work for work in WORKS if not options.work or work.name in options.work],
+                [workload for workload in WORKLOADS if not options.work or workload.name in options.work],
                 systems,
                 options.messages,
                 options.seconds,
@@ -88,9 +100,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 options.steady_seconds,
                 options.processes,
             )
-            return results | suite.document(suite.run(place, plan, say))
+            return results | suite.document(suite.run(servers, plan, say))
         finally:
-            place.close()
+            servers.close()
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""The minimal receiver, which notes when each message arrived.
+"""A minimal receiver that records when each message arrived.
 
-`python -m bench.arrivals` prints its port, then, for each line on standard input, one JSON line:
-`arrivals`, a list of [Unix seconds, number, …] for each request that came since the last one, and `lag`, the
-longest time in seconds by which the receiver itself was late. A message's number stands in its payload, as
-`"n": 17`. With `--silent` it never answers.
+`python -m bench.arrivals` prints its port. For each line on standard input it prints one JSON line:
+`arrivals`, a list of [Unix seconds, number, …] for each request since the previous line, and `lag`, the
+longest delay of the receiver itself in seconds. The number of a message is in its payload, as `"n": 17`. With
+`--silent` the receiver never answers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import time
 from bench.receiver import Receiver
 
 _NUMBER = re.compile(rb'\\?"n\\?": ?(\d+)')
-LOOK = 0.002
-"""Seconds between two looks whether the receiver is late."""
+INTERVAL = 0.002
+"""Seconds between two checks of the receiver's own delay."""
 
 
-class Notes(Receiver):
-    """One connection, and what came in over all of them since the last look."""
+class ArrivalRecorder(Receiver):
+    """One connection. `arrivals` holds the new arrivals of all connections."""
 
     arrivals: list[list[float]] = []
     silent = False
@@ -32,30 +32,30 @@ class Notes(Receiver):
             super().data_received(data)
 
     def _note(self, body: bytes) -> None:
-        Notes.arrivals.append([time.time(), *(int(number) for number in _NUMBER.findall(body))])
+        ArrivalRecorder.arrivals.append([time.time(), *(int(number) for number in _NUMBER.findall(body))])
 
 
 class Lag:
-    """How late the receiver's own timers are at worst."""
+    """The worst delay of the receiver's own timers."""
 
     worst = 0.0
 
     async def watch(self) -> None:
         while True:
             asked = time.perf_counter()
-            await asyncio.sleep(LOOK)
-            self.worst = max(self.worst, time.perf_counter() - asked - LOOK)
+            await asyncio.sleep(INTERVAL)
+            self.worst = max(self.worst, time.perf_counter() - asked - INTERVAL)
 
 
 async def main() -> None:
     loop = asyncio.get_running_loop()
-    Notes.silent = "--silent" in sys.argv
-    server = await loop.create_server(Notes, "127.0.0.1", 0)
+    ArrivalRecorder.silent = "--silent" in sys.argv
+    server = await loop.create_server(ArrivalRecorder, "127.0.0.1", 0)
     lag = Lag()
     watching = asyncio.create_task(lag.watch())
     print(server.sockets[0].getsockname()[1], flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
-        arrivals, Notes.arrivals = Notes.arrivals, []
+        arrivals, ArrivalRecorder.arrivals = ArrivalRecorder.arrivals, []
         print(json.dumps({"arrivals": arrivals, "lag": lag.worst}), flush=True)
         lag.worst = 0.0
     watching.cancel()

@@ -1,8 +1,8 @@
-"""The lane path with nothing else: what relay's features cost is told beside it.
+"""The bare lane path, as a reference for the cost of relay's features.
 
-A batch of elements goes into a hash and a list by one script; a claim hands some out under a lease; they are
-POSTed; a settle forgets them. All goes over relay's own channel and transport. No rate, retry, priority,
-receipt, expiry, order or recovery, and one provider. What to do stands in the environment, as for the peers.
+One script moves a batch of elements into a hash and a list; a claim hands some out under a lease; they are
+POSTed; a settle deletes them. It uses relay's own channel and transport, one provider, and no rate, retry,
+priority, receipt, expiry, order or recovery. Options come from the environment, as for the other systems.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from relay.redis_client.connection import Channel
 
 CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
 URL = os.environ["BENCH_URL"] + "/hook"
-BATCH, CLAIM, GATHER = 200, 100, 0.002
+BATCH, CLAIM, LINGER = 200, 100, 0.002
 
 TAKE = """
 local batch = redis.call('LRANGE', KEYS[2], 0, -1)
@@ -145,7 +145,7 @@ class Lane:
     async def settle(self) -> None:
         while True:
             await self._finished.wait()
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(LINGER)
             self._finished.clear()
             done, self._done = self._done, []
             await self._run(SETTLE, ["bodies", "leases", "control"], done)

@@ -1,8 +1,8 @@
-"""What a feature costs those who do not use it, and how fast an expired backlog is passed over.
+"""The cost of a feature for messages that do not use it, and the speed of skipping an expired backlog.
 
-`python -m bench.features [--messages N] [--expired N] [--repeat N]`. The lane alone, without HTTP: messages
-are put in, claimed and settled in batches, and Redis's own CPU is read. "Beside" means that one message in a
-hundred uses the feature.
+`python -m bench.features [--messages N] [--expired N] [--repeat N]`. Only the lane, without HTTP: messages
+are enqueued, claimed and settled in batches, and Redis reports its own CPU time. "Beside" means that one
+message in a hundred uses the feature.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ FEATURES: dict[str, Callable[[int], Message | FanOut]] = {
 
 
 async def redis_cpu(redis: Redis) -> float:
-    """CPU seconds that Redis has used."""
+    """Return the CPU seconds that Redis has used."""
     info = await redis.info("cpu")
     return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
 
 async def drain(lane: Lane) -> int:
-    """Claim and settle until nothing is ready; how many were handed out."""
+    """Claim and settle until nothing is ready. Returns the number of claimed messages."""
     total = 0
     while True:
         claimed = await lane.claim(BATCH)
@@ -73,7 +73,7 @@ async def drain(lane: Lane) -> int:
 
 
 async def beside(redis: Redis, feature: str, messages: int) -> tuple[float, float]:
-    """Messages a second, and CPU microseconds of Redis for each."""
+    """Return messages per second, and Redis's CPU in microseconds per message."""
     await redis.flushall()
     options = ProviderOptions(type="bench", dedup_window=60.0)
     lane = Lane(redis, "relay", "bench", options, "w1")
@@ -88,7 +88,8 @@ async def beside(redis: Redis, feature: str, messages: int) -> tuple[float, floa
 
 
 async def expired(redis: Redis, messages: int) -> tuple[float, int, float]:
-    """Expired messages a second, tokens that they cost, and the longest claim in milliseconds."""
+    """Return expired messages per second, the tokens that they cost, and the longest claim in
+    milliseconds."""
     await redis.flushall()
     lane = Lane(
         redis, "relay", "bench", ProviderOptions(type="bench", rate=(parse_rate("1/h"),), burst=1), "w1"
@@ -121,7 +122,7 @@ async def main() -> None:
         server = RedisServer(binary, Path(folder), "--appendonly", "no").start()
         async with Redis.from_url(server.url, protocol=2) as redis:
             found: dict[str, list[tuple[float, float]]] = {feature: [] for feature in FEATURES}
-            # In turns, so that a machine that slows down slows all of them down.
+            # Alternate, so that a slow phase of the machine affects all of them.
             for _ in range(arguments.repeat):
                 for feature in FEATURES:
                     found[feature].append(await beside(redis, feature, arguments.messages))

@@ -1,10 +1,10 @@
-"""How exactly a limit is kept, and how much of it is used: `python -m bench.fidelity [--repeat N]`.
+"""How exactly a rate limit is kept, and how much of it is used: `python -m bench.fidelity [--repeat N]`.
 
-So many worker processes share one limit while a backlog stands. Three clocks are the same one: Redis's, which
-stamps each claim (MONITOR), the receiver's, and this process's. The worst window is found by a bucket that
-leaks at the rate: what it held at its fullest, beyond the burst, is what some window had too much. It is told
-for the claims, where the limit is kept, and for the arrivals, where the provider sees it; the way between the
-two is measured for each message. It holds the pacing, which is meant, and jitter, which is not.
+Several worker processes share one limit while a backlog waits. Redis (which stamps each claim in MONITOR),
+the receiver and this process use the same clock. A bucket that leaks at the rate finds the worst window: its
+highest level, minus the burst, is the excess of that window. The excess is reported for the claims, which
+Redis limits, and for the arrivals, which the provider sees. The time from claim to arrival is measured for
+each message; it consists of the intended pacing and of unintended jitter.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from statistics import linear_regression, median, quantiles
 
 from redis import Redis
 
-from bench import stage
+from bench import harness
 from relay.store.record import unpack
 
 LANE = "relay:{limited}:"
 PLAN = ((10, 25.0), (1_000, 12.0), (10_000, 8.0))
-"""Messages a second, and seconds of each run."""
+"""Messages per second, and seconds of each run."""
 
 WORKERS = (1, 3, 8)
 
 MOST_WEBHOOKS = 2_000
-"""A second: above it, the limit would be the two cores and not what is measured. Then batches go out."""
+"""Per second. Above this rate the two cores would be the limit, so Pusher batches are used."""
 
 _BUCKET = re.compile(rb'"bucket:[^"]*" "[^" ]+ (\d+)"')
 _LEASES = f'lua] "HSET" "{LANE}inflight:'.encode()
@@ -42,30 +42,30 @@ _WORD = re.compile(rb'"(\d+)"')
 
 @dataclass(frozen=True)
 class Fidelity:
-    """One run. The ways are from claim to arrival, in milliseconds."""
+    """One run. Delays are from claim to arrival, in milliseconds."""
 
     used: float
-    """The share of the limit, 1 for all of it."""
+    """The used share of the limit; 1: all of it."""
     claims_over: float
-    """Messages that the worst window of claims had beyond burst + rate x window."""
+    """Messages in the worst window of claims, beyond burst + rate x window."""
     start_over: float
-    """The same of arrivals, from the first one on."""
+    """The same for all arrivals."""
     arrivals_over: float
-    """The same of arrivals, once the first fifth is there: every process has made its first request by then,
-    which takes longer, as it loads the HTTP client."""
+    """The same for arrivals after the first fifth: by then every process has sent its first request, which
+    takes longer because it loads the HTTP client."""
     early_ms: float
-    """By how much that window was too short for what it held, in milliseconds."""
-    way_p50: float
-    way_p99: float
-    way_max: float
+    """How much too short the worst window was for its messages, in milliseconds."""
+    delay_p50: float
+    delay_p99: float
+    delay_max: float
     lag_ms: float
-    """How late the receiver itself was at worst."""
+    """The worst delay of the receiver itself."""
     claim_scripts: float
-    """Claims a second, over the whole fleet."""
+    """Claims per second, over the whole fleet."""
 
 
 class Monitor:
-    """Notes what Redis is asked, as raw bytes: parsed once the measurement is over."""
+    """Records MONITOR's output as raw bytes. They are parsed after the measurement."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
@@ -86,7 +86,7 @@ class Monitor:
 
 
 def claims(log: bytes) -> dict[int, float]:
-    """When each ticket was claimed first, in Unix seconds: at the moment that the bucket was looked at."""
+    """Return the time of the first claim of each ticket, in Unix seconds: when the script read the bucket."""
     found: dict[int, float] = {}
     taken: list[bytes] = []
     for line in log.split(b"\r\n"):
@@ -100,7 +100,7 @@ def claims(log: bytes) -> dict[int, float]:
 
 
 def worst(times: Iterable[float], rate: float, burst: int) -> float:
-    """Messages that the worst window held beyond burst + rate x window; not below 0."""
+    """Return the messages in the worst window beyond burst + rate x window, at least 0."""
     level, last, most = 0.0, 0.0, 0.0
     for at in times:
         level = max(0.0, level - (at - last) * rate) + 1
@@ -110,17 +110,19 @@ def worst(times: Iterable[float], rate: float, burst: int) -> float:
 
 
 def slope(times: Sequence[float]) -> float:
-    """Messages a second over all of the time: a line through all of them, so that the ends count little."""
+    """Return messages per second as the slope of a regression line, so that the two ends have little
+    effect."""
     start = times[0]
     return linear_regression([at - start for at in times], range(len(times))).slope
 
 
 def prefill(redis: Redis, number: int) -> dict[int, int]:
-    """Push so many messages while the lane is paused; their tickets by number, once all are in it."""
+    """Push this many messages while the lane is paused, and wait until it holds all. Returns tickets by
+    number."""
     redis.hset(f"{LANE}control", "paused", "1")
     for start in range(0, number, 1000):
-        redis.rpush("limited", *map(stage.element, range(start, min(start + 1000, number))))
-    stage.wait_for(lambda: redis.hlen(f"{LANE}bodies") == number)
+        redis.rpush("limited", *map(harness.element, range(start, min(start + 1000, number))))
+    harness.wait_for(lambda: redis.hlen(f"{LANE}bodies") == number)
     return {
         json.loads(unpack(record).payload_json)["n"]: int(ticket)
         for ticket, record in redis.hscan_iter(f"{LANE}bodies", count=1000)
@@ -130,50 +132,50 @@ def prefill(redis: Redis, number: int) -> dict[int, int]:
 def run(
     folder: Path, redis: Redis, processes: int, rate: int, burst: int, seconds: float, *, batches: bool
 ) -> Fidelity:
-    """One limit, so many workers; webhooks, or Pusher events in batches of ten."""
+    """Measure one limit with several workers: webhooks, or Pusher events in batches of ten."""
     redis.flushall()
     number = round(rate * seconds) + burst
-    with stage.receiver() as receiver:
-        kind = stage.pusher if batches else stage.webhook
+    with harness.receiver() as receiver:
+        kind = harness.pusher if batches else harness.webhook
         limited = kind(receiver.port, rate=f"{rate}/s", burst=burst)
         providers: Mapping[str, Mapping[str, object]] = {"limited": limited}
-        with stage.workers(folder, redis, providers, processes=processes):
+        with harness.workers(folder, redis, providers, processes=processes):
             tickets = prefill(redis, number)
-            receiver.look()
+            receiver.read_new()
             receiver.lag = 0.0
             monitor = Monitor(redis.connection_pool.connection_kwargs["port"])
             redis.hdel(f"{LANE}control", "paused")
             redis.publish("relay:wake", "limited")
-            # Nothing looks while it runs: it would share the two cores.
+            # Do not poll meanwhile: that would use the same two cores.
             time.sleep(seconds)
-            stage.wait_for(lambda: redis.hlen(f"{LANE}bodies") == 0, 30 + 2 * seconds)
+            harness.wait_for(lambda: redis.hlen(f"{LANE}bodies") == 0, 30 + 2 * seconds)
             claimed = claims(monitor.close())
-        arrivals = sorted((at, int(n)) for at, *numbers in receiver.look() for n in numbers)
+        arrivals = sorted((at, int(n)) for at, *numbers in receiver.read_new() for n in numbers)
     assert len(arrivals) == len(claimed) == number, (len(arrivals), len(claimed), number)
     times = [at for at, _ in arrivals]
     start = number // 5
-    ways = sorted((at - claimed[tickets[n]]) * 1000 for at, n in arrivals[start:])
-    cuts = quantiles(ways, n=100, method="inclusive")
+    delays = sorted((at - claimed[tickets[n]]) * 1000 for at, n in arrivals[start:])
+    cuts = quantiles(delays, n=100, method="inclusive")
     taken = sorted(claimed.values())
     over = worst(times[start:], rate, burst)
     return Fidelity(
-        # The burst at the start is no part of the rate.
+        # The burst at the start does not count towards the rate.
         used=slope(times[start:]) / rate,
         claims_over=worst(taken, rate, burst),
         start_over=worst(times, rate, burst),
         arrivals_over=over,
         early_ms=over / rate * 1000,
-        way_p50=cuts[49],
-        way_p99=cuts[98],
-        way_max=ways[-1],
+        delay_p50=cuts[49],
+        delay_p99=cuts[98],
+        delay_max=delays[-1],
         lag_ms=receiver.lag * 1000,
         claim_scripts=len(set(taken)) / (taken[-1] - taken[0]),
     )
 
 
 def summary(runs: Sequence[Fidelity]) -> Fidelity:
-    """The medians; of what was too much and too late, the worst."""
-    worse = {"claims_over", "start_over", "arrivals_over", "early_ms", "way_max", "lag_ms"}
+    """Return the medians; for excesses and delays the worst."""
+    worse = {"claims_over", "start_over", "arrivals_over", "early_ms", "delay_max", "lag_ms"}
     return Fidelity(
         **{
             field.name: (max if field.name in worse else median)(getattr(run, field.name) for run in runs)
@@ -184,20 +186,22 @@ def summary(runs: Sequence[Fidelity]) -> Fidelity:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.fidelity", description=__doc__)
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each combination")
     parser.add_argument("--rates", type=int, nargs="+", default=[rate for rate, _ in PLAN])
     parser.add_argument("--workers", type=int, nargs="+", default=list(WORKERS))
-    parser.add_argument("--burst", type=int, help="default: as relay's, a tenth of a second's worth")
-    parser.add_argument("--batches", action="store_true", help="Pusher events, and not webhooks, at any rate")
-    parser.add_argument("--seconds", type=float, help="of each run; default: by the rate")
-    parser.add_argument("--json", type=Path, help="write the figures of all runs here, too")
+    parser.add_argument("--burst", type=int, help="default: a tenth of a second's worth, as in relay")
+    parser.add_argument(
+        "--batches", action="store_true", help="Pusher events instead of webhooks at any rate"
+    )
+    parser.add_argument("--seconds", type=float, help="duration of each run; default: by the rate")
+    parser.add_argument("--json", type=Path, help="also write the figures of all runs to this file")
     options = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {}
     print(
         "| limit | workers | used | claims over | arrivals over, from the start | later | too early, ms "
-        "| way p50, ms | p99 | max | receiver late, ms | claims/s |\n|" + " ---: |" * 12
+        "| claim to arrival, p50, ms | p99 | max | receiver late, ms | claims/s |\n|" + " ---: |" * 12
     )
-    with tempfile.TemporaryDirectory() as name, stage.redis_server(Path(name)) as redis:
+    with tempfile.TemporaryDirectory() as name, harness.redis_server(Path(name)) as redis:
         for rate in options.rates:
             seconds = options.seconds or dict(PLAN).get(rate, 12.0)
             burst = options.burst or max(1, rate // 10)
@@ -212,7 +216,7 @@ def main() -> None:
                 print(
                     f"| {rate:,}/s | {processes} | {row.used:.1%} | {row.claims_over:.3f} "
                     f"| {row.start_over:.3f} | {row.arrivals_over:.3f} | {row.early_ms:.1f} "
-                    f"| {row.way_p50:.1f} | {row.way_p99:.1f} | {row.way_max:.1f} "
+                    f"| {row.delay_p50:.1f} | {row.delay_p99:.1f} | {row.delay_max:.1f} "
                     f"| {row.lag_ms:.1f} | {row.claim_scripts:,.0f} |",
                     flush=True,
                 )

@@ -1,4 +1,4 @@
-"""relay's rate and memory as things grow: webhooks, each case beside the first of its kind."""
+"""relay's rate and memory with growing numbers: webhooks, compared with the first case of each kind."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from bench.measure import Backlog, Place
+from bench.measure import Backlog, Servers
 from bench.suite import Say
 from bench.systems import Relay
-from bench.work import Element, Work, hit, mixed, webhook, webhooks
+from bench.workloads import Element, Workload, hit, mixed, webhook, webhooks
 from relay.message import Message
 from relay.settings.options import ProviderOptions
 from relay.store.lane import Lane
 
-WEBHOOK = Work("webhook", hit, webhook)
+WEBHOOK = Workload("webhook", hit, webhook)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     kind: str
     name: str
-    work: Work
+    workload: Workload
     messages: int
     processes: int = 1
     delayed: int = 0
-    """Messages that lie in the lane beside the backlog, due in a day."""
+    """Messages in the lane that are due in a day, in addition to the backlog."""
 
 
 def cases(messages: int, most: int) -> Sequence[Case]:
-    """`messages` in a usual backlog, `most` in the largest."""
+    """`messages` is the size of a usual backlog, `most` that of the largest."""
     fewest = min(messages, 10_000)
     usual = Case("backlog", f"{fewest:,}", WEBHOOK, fewest)
     return (
@@ -52,38 +52,38 @@ def cases(messages: int, most: int) -> Sequence[Case]:
     )
 
 
-def _providers(count: int) -> Work:
+def _providers(count: int) -> Workload:
     def element(number: int, pushed: float) -> Element:
         return mixed(number, pushed, count)
 
-    return Work("mixed", element, webhooks(count), bare=False)
+    return Workload("mixed", element, webhooks(count), bare=False)
 
 
 def _sized(size: int) -> Callable[[int, float], Element]:
     return lambda number, pushed: hit(number, pushed, size)
 
 
-def run(place: Place, chosen: Sequence[Case], seconds: float, rounds: int, say: Say) -> dict[str, Any]:
-    """The medians, and each case's rate as a share of the first of its kind in the same round."""
+def run(servers: Servers, chosen: Sequence[Case], seconds: float, rounds: int, say: Say) -> dict[str, Any]:
+    """Return medians, and each case's rate relative to the first case of its kind in the same round."""
     found: dict[tuple[str, str], list[Backlog]] = {}
     for number in range(rounds):
         for case in chosen:
-            one = _measure(place, case, seconds)
+            one = _measure(servers, case, seconds)
             found.setdefault((case.kind, case.name), []).append(one)
             say(f"round {number + 1}: {case.kind} {case.name}: {one.messages_per_second:,.0f} messages/s")
     return {"growth": dict(_medians(found))}
 
 
-def _measure(place: Place, case: Case, seconds: float) -> Backlog:
+def _measure(servers: Servers, case: Case, seconds: float) -> Backlog:
     if not case.delayed:
-        return place.backlog(Relay(), case.work, case.messages, seconds, processes=case.processes)
-    place.fill(Relay(), case.work, case.messages)
-    asyncio.run(_delay(place.server.url, "webhook", case.delayed))
-    return place.drain(Relay(), case.work, case.messages, seconds, processes=case.processes)
+        return servers.backlog(Relay(), case.workload, case.messages, seconds, processes=case.processes)
+    servers.fill(Relay(), case.workload, case.messages)
+    asyncio.run(_delay(servers.redis_server.url, "webhook", case.delayed))
+    return servers.drain(Relay(), case.workload, case.messages, seconds, processes=case.processes)
 
 
 async def _delay(url: str, provider: str, count: int) -> None:
-    """Put so many into a lane that are due in a day."""
+    """Enqueue this many messages that are due in a day."""
     async with Redis.from_url(url, protocol=2) as redis:
         lane = Lane(redis, "relay", provider, ProviderOptions(type="webhook"), "bench")
         due, payload = time.time() + 86_400, json.dumps(hit(0, 0.0)).encode()

@@ -1,4 +1,4 @@
-"""Where figures come from: the machine, and the versions of what ran on it."""
+"""The machine, and the versions of all programs of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.producers import PEERS
 
 
 def facts() -> dict[str, str]:
-    """One line of text for each."""
+    """Return facts by name, each as one line of text."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -27,25 +27,26 @@ def facts() -> dict[str, str]:
 
 
 def load() -> str:
-    """Processes that would run, over the last minute: more than the cores, and figures are noise."""
+    """Return the average number of runnable processes in the last minute. Above the number of cores, figures
+    are noise."""
     return f"{os.getloadavg()[0]:.1f}"
 
 
 def versions() -> dict[str, str]:
-    """Of relay and of each peer's pinned packages, and of the languages that they run on."""
+    """Return the versions of relay, of the pinned packages of each other system, and of their languages."""
     found = {"relay": version("relay-push"), "redis-py": version("redis"), "aiohttp": version("aiohttp")}
-    found |= {"node": _said("node", "--version"), "ruby": _said("ruby", "--version")}
-    found |= {"sidekiq": _said("sidekiq", "--version")}
+    found |= {"node": _version_of("node", "--version"), "ruby": _version_of("ruby", "--version")}
+    found |= {"sidekiq": _version_of("sidekiq", "--version")}
     found |= json.loads((PEERS / "package.json").read_text())["dependencies"]
     for file in sorted(PEERS.glob("*/requirements.txt")):
         found[file.parent.name] = ", ".join(file.read_text().split())
     return found
 
 
-def _said(*command: str) -> str:
-    """The first number that a program gives as its version; empty where there is no such program."""
+def _version_of(*command: str) -> str:
+    """Return the version that a program prints; empty if it is not installed."""
     if shutil.which(command[0]) is None:
         return ""
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    numbers = re.search(r"\d+(\.\d+)+", said.stdout)
+    output = subprocess.run(command, capture_output=True, text=True, check=False)
+    numbers = re.search(r"\d+(\.\d+)+", output.stdout)
     return numbers[0] if numbers else ""

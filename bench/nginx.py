@@ -1,7 +1,7 @@
-"""The receiver of backlogs: nginx with one worker, over HTTP/1.1 and over TLS with HTTP/2.
+"""The receiver of backlogs: nginx with one worker, over HTTP/1.1, and over TLS with HTTP/2.
 
-It answers at once; its access log tells what arrived when, to the millisecond and some dozens at a time. For
-latencies that is too coarse: there it only takes TLS and HTTP/2 away, in front of the one that notes times.
+It answers at once. Its access log records arrivals, in milliseconds and several dozen at a time, which is too
+coarse for latencies: to measure those, nginx only terminates TLS and HTTP/2 in front of the latency recorder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ http {{
   log_format times '$msec';
   access_log off;
   default_type application/json;
-  upstream noting {{ server 127.0.0.1:{receiver}; keepalive 256; keepalive_requests 1000000000; }}
+  upstream recorder {{ server 127.0.0.1:{receiver}; keepalive 256; keepalive_requests 1000000000; }}
   server {{
     listen 127.0.0.1:{plain}; listen 127.0.0.1:{tls} ssl http2;
     location = /token {{ return 200 '{token}'; }}
@@ -38,7 +38,7 @@ http {{
   server {{
     listen 127.0.0.1:{front} ssl http2;
     location = /token {{ return 200 '{token}'; }}
-    location / {{ proxy_pass http://noting; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    location / {{ proxy_pass http://recorder; proxy_http_version 1.1; proxy_set_header Connection ""; }}
   }}
 }}
 """
@@ -46,7 +46,7 @@ _TOKEN = '{"access_token":"token","expires_in":3600,"token_type":"Bearer"}'
 
 
 class Arrivals:
-    """What has come in since this was made."""
+    """The arrivals since this object was created."""
 
     def __init__(self, log: Path) -> None:
         self._file = log.open("rb")
@@ -54,7 +54,7 @@ class Arrivals:
         self._rest = b""
 
     def read(self) -> list[float]:
-        """When each request arrived that is new since the last look, in Unix seconds."""
+        """Return the arrival times of new requests, in Unix seconds."""
         *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
         return [float(line) for line in lines]
 
@@ -63,10 +63,10 @@ class Arrivals:
 
 
 class Nginx:
-    """One nginx with a configuration of its own in a folder of its own."""
+    """One nginx with a configuration and a folder of its own."""
 
     def __init__(self, folder: Path, receiver: int) -> None:
-        """`receiver`: the port of the one that notes times."""
+        """`receiver` is the port of the latency recorder."""
         binary = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
         if binary is None:
             raise SystemExit("no nginx: `bench/peers/install nginx`, or install nginx-light")
@@ -79,7 +79,7 @@ class Nginx:
         plain, tls, front = free_port(), free_port(), free_port()
         self.plain, self.tls = f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}"
         self.front = f"https://127.0.0.1:{front}"
-        """Takes TLS and HTTP/2 away for the receiver that notes times."""
+        """Terminates TLS and HTTP/2 in front of the latency recorder."""
         ports = {"plain": plain, "tls": tls, "front": front, "receiver": receiver}
         files = {"folder": folder, "certificate": certificate, "key": key}
         config = folder / "nginx.conf"
@@ -93,8 +93,8 @@ class Nginx:
 
     @property
     def version(self) -> str:
-        said = subprocess.run([self.binary, "-v"], capture_output=True, text=True, check=True).stderr
-        return said.rpartition("/")[2].strip()
+        output = subprocess.run([self.binary, "-v"], capture_output=True, text=True, check=True).stderr
+        return output.rpartition("/")[2].strip()
 
     def arrivals(self) -> Arrivals:
         return Arrivals(self.folder / "times.log")

@@ -14,7 +14,7 @@ Bar = tuple[str, float, str]
 
 
 def bars(title: str, rows: list[Bar], ours: str = "relay") -> str:
-    """Horizontal bars from nought, on white, so that they can be read on a dark page too."""
+    """Draw horizontal bars from zero, on white, so that they are readable on a dark page too."""
     height, most = HEAD + ROW * len(rows) + 12, max((value for _, value, _ in rows), default=1) or 1
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
@@ -35,7 +35,7 @@ def bars(title: str, rows: list[Bar], ours: str = "relay") -> str:
 
 
 def write(results: dict[str, Any], folder: Path) -> list[Path]:
-    """The charts of what was measured."""
+    """Write the charts of a run."""
     charts = {**_suite(results), **_growth(results)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, chart in charts.items():
@@ -48,22 +48,24 @@ def _suite(results: dict[str, Any]) -> dict[str, str]:
     webhooks = results.get("backlog", {}).get("webhook", {})
     if webhooks:
         rate = _rows(webhooks, "messages_per_second", "{:,.0f}")
-        charts["bench-rate"] = bars("Webhooks a second, from a backlog, one process (more is better)", rate)
+        charts["bench-rate"] = bars(
+            "Webhooks per second from a backlog, one process (higher is better)", rate
+        )
         cpu = [
             (name, each["cpu"] + each["redis_cpu"], f"{each['cpu']:.1f} + {each['redis_cpu']:.1f}")
             for name, each in webhooks.items()
         ]
         charts["bench-cpu"] = bars(
-            "CPU seconds for 100,000 webhooks, worker + Redis (less is better)", _sorted(cpu)
+            "CPU seconds for 100,000 webhooks, worker + Redis (lower is better)", _sorted(cpu)
         )
     steady = results.get("steady", {}).get("webhook", {})
     if steady:
-        # From 0.1 ms on, and logarithmic: one that falls behind would leave nothing to see of the others.
+        # Logarithmic, from 0.1 ms on: otherwise a slow system would make all other bars invisible.
         late = [
             (name, math.log10(max(1.0, each["p50_ms"] * 10)), f"{each['p50_ms']:,.1f} ms")
             for name, each in steady.items()
         ]
-        title = "RPUSH to receipt at a steady rate, median, logarithmic (less is better)"
+        title = "RPUSH to receipt at a steady rate, median, logarithmic (lower is better)"
         charts["bench-latency"] = bars(title, _sorted(late))
     return charts
 
@@ -74,11 +76,11 @@ def _growth(results: dict[str, Any]) -> dict[str, str]:
         for name, cases in results.get("growth", {}).items()
         for case, each in cases.items()
     ]
-    return {"bench-growth": bars("relay's webhooks a second as things grow", rows)} if rows else {}
+    return {"bench-growth": bars("relay's webhooks per second with growing numbers", rows)} if rows else {}
 
 
 def _rows(systems: dict[str, dict[str, Any]], key: str, form: str) -> list[Bar]:
-    """The largest first."""
+    """Return the rows, the largest first."""
     return _sorted([(name, each[key], form.format(each[key])) for name, each in systems.items()])[::-1]
 
 

@@ -1,4 +1,4 @@
-"""What a process and all below it use, by Linux's /proc."""
+"""The resources of a process and its descendants, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 @dataclass(frozen=True, slots=True)
 class Usage:
     cpu: float
-    """Seconds, user and system, of the living and of their children that have ended."""
+    """Seconds, user and system, of all processes and of their children that have ended."""
     peak: float
-    """MiB: the sum of what each has held in memory at its peak."""
+    """MiB: the sum of the peaks of all processes."""
 
 
 def usage(pid: int) -> Usage:
-    """Of a process and all below it. Raises FileNotFoundError or ProcessLookupError once it has ended."""
+    """Return the usage of a process and its descendants. Raises FileNotFoundError or ProcessLookupError if it
+    has ended."""
     cpu, peak = _own(pid)
     for child in _children(pid):
         try:
@@ -40,7 +41,7 @@ def _own(pid: int) -> tuple[float, float]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The ids of all below a process."""
+    """Return the ids of all descendants of a process."""
     return [found for child in _children(pid) for found in (child, *descendants(child))]
 
 

@@ -1,4 +1,4 @@
-"""How messages are handed to each system: as its own client would write them, many in one round trip."""
+"""Pushes messages to each system as its own client would write them, many per round trip."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PEERS = Path(__file__).parent / "peers"
 
 class Producer(Protocol):
     def push(self, elements: Sequence[str]) -> None:
-        """Put these in, in order."""
+        """Push these elements in order."""
 
     def close(self) -> None: ...
 
 
 class _Direct:
-    """One that needs no client but Redis's."""
+    """A system that needs only a Redis client."""
 
     def __init__(self, redis: Redis, steady: bool) -> None:
         self.redis = redis
@@ -85,7 +85,7 @@ class Celery(_Direct):
 
 
 class Taskiq(_Direct):
-    """What ListQueueBroker.kick writes, by the default serializer."""
+    """Writes what ListQueueBroker.kick writes with the default serializer."""
 
     def push(self, elements: Sequence[str]) -> None:
         self.redis.lpush("taskiq", *map(self._task, elements))
@@ -96,7 +96,7 @@ class Taskiq(_Direct):
 
 
 class Arq(_Direct):
-    """What ArqRedis.enqueue_job writes, by the default serializer."""
+    """Writes what ArqRedis.enqueue_job writes with the default serializer."""
 
     def push(self, elements: Sequence[str]) -> None:
         now = int(time.time() * 1000)
@@ -112,7 +112,8 @@ class Arq(_Direct):
 
 
 class BullMq:
-    """BullMQ's own client, for it works by scripts. At a steady rate it notes the times, behind the pipe."""
+    """BullMQ's own client, because BullMQ uses scripts. At a steady rate, the client itself stamps the
+    times."""
 
     def __init__(self, redis: Redis, steady: bool) -> None:
         port = redis.connection_pool.connection_kwargs["port"]

@@ -1,7 +1,7 @@
-"""A minimal HTTP/1.1 receiver on asyncio's lowest level: counts requests, and how old messages are.
+"""A minimal HTTP/1.1 receiver on asyncio's lowest level: counts requests and measures the age of messages.
 
-`python -m bench.receiver` prints its port, then, for each line on standard input, one JSON line about
-what came in since the last one. A payload that holds `"t": <Unix seconds>` tells when it was pushed.
+`python -m bench.receiver` prints its port. For each line on standard input it prints one JSON line about the
+requests since the previous line. `"t": <Unix seconds>` in a payload is the time of the push.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import re
 import sys
 import time
 
-# As a number or a string, also within a string.
+# A number or a string, also inside a string.
 _SENT = re.compile(rb'\\*"t\\*": ?\\*"?(\d+\.\d+)')
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class Counts:
-    """What came in since the last look."""
+    """The requests since the previous report."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -27,7 +27,7 @@ class Counts:
 
 
 class Receiver(asyncio.Protocol):
-    """One connection. Knows Content-Length only: our client sends nothing else."""
+    """One connection. Only Content-Length is supported, because the clients send nothing else."""
 
     counts = Counts()
 
@@ -58,7 +58,7 @@ class Receiver(asyncio.Protocol):
 
 
 def pushed(body: bytes) -> list[float]:
-    """When the messages in a body were pushed, in Unix seconds."""
+    """Return the push times of the messages in a body, in Unix seconds."""
     return [float(sent) for sent in _SENT.findall(body)]
 
 

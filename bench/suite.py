@@ -1,4 +1,5 @@
-"""relay beside its peers, on the same work: rounds in turns, so that a noisy moment hits all."""
+"""Compares relay with other systems on the same workloads. Rounds alternate, so that a slow phase affects
+all."""
 
 from __future__ import annotations
 
@@ -7,35 +8,35 @@ from dataclasses import asdict, dataclass, field
 from statistics import median, quantiles
 from typing import Any
 
-from bench.measure import Backlog, Place, Steady, Unfinished
+from bench.measure import Backlog, Servers, Steady, Unfinished
 from bench.systems import System
-from bench.work import Work
+from bench.workloads import Workload
 
 Say = Callable[[str], None]
 Pair = tuple[str, str]
-"""The names of a work and of a system."""
+"""The names of a workload and of a system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    works: Sequence[Work]
+    workloads: Sequence[Workload]
     systems: Sequence[System]
     messages: int
     seconds: float
-    """For which a backlog is drained, at most."""
+    """The longest time that a backlog is drained."""
     rounds: int
     per_second: int
-    """Messages, at the steady rate."""
+    """Messages per second at the steady rate."""
     steady_seconds: float
     processes: int = 1
-    """Of each system."""
+    """Worker processes of each system."""
     rest: float = 2.0
 
-    def pairs(self) -> Iterator[tuple[Work, System]]:
-        for work in self.works:
+    def pairs(self) -> Iterator[tuple[Workload, System]]:
+        for workload in self.workloads:
             for system in self.systems:
-                if work.name in system.works:
-                    yield work, system
+                if workload.name in system.workloads:
+                    yield workload, system
 
 
 @dataclass(slots=True)
@@ -45,51 +46,54 @@ class Found:
     failed: dict[Pair, str] = field(default_factory=dict)
 
 
-def run(place: Place, plan: Plan, say: Say) -> Found:
-    """All of it. What fails is said, and left out from there on."""
+def run(servers: Servers, plan: Plan, say: Say) -> Found:
+    """Run the plan. A combination that fails is logged, and skipped from then on."""
     found = Found()
     for step in [_backlog] * plan.rounds + [_steady] * bool(plan.steady_seconds):
-        for work, system in plan.pairs():
-            if (work.name, system.name) in found.failed:
+        for workload, system in plan.pairs():
+            if (workload.name, system.name) in found.failed:
                 continue
             try:
-                outcome = step(place, plan, found, work, system)
+                outcome = step(servers, plan, found, workload, system)
             except Unfinished as error:
-                outcome = found.failed[work.name, system.name] = f"failed: {error}"
-            say(f"{work.name}: {system.name}: {outcome}")
+                outcome = found.failed[workload.name, system.name] = f"failed: {error}"
+            say(f"{workload.name}: {system.name}: {outcome}")
     return found
 
 
-def _backlog(place: Place, plan: Plan, found: Found, work: Work, system: System) -> str:
-    one = place.backlog(system, work, plan.messages, plan.seconds, processes=plan.processes)
-    found.backlogs.setdefault((work.name, system.name), []).append(one)
+def _backlog(servers: Servers, plan: Plan, found: Found, workload: Workload, system: System) -> str:
+    one = servers.backlog(system, workload, plan.messages, plan.seconds, processes=plan.processes)
+    found.backlogs.setdefault((workload.name, system.name), []).append(one)
     return f"{one.messages_per_second:,.0f} messages/s"
 
 
-def _steady(place: Place, plan: Plan, found: Found, work: Work, system: System) -> str:
-    one = place.steady(system, work, plan.per_second, plan.steady_seconds, plan.rest)
-    found.steady[work.name, system.name] = one
+def _steady(servers: Servers, plan: Plan, found: Found, workload: Workload, system: System) -> str:
+    one = servers.steady(system, workload, plan.per_second, plan.steady_seconds, plan.rest)
+    found.steady[workload.name, system.name] = one
     return f"p50 {median(one.ages or (0,)) * 1000:.1f} ms"
 
 
 def document(found: Found) -> dict[str, Any]:
-    """The figures as JSON: medians over the rounds, and `relay_is` times as fast as each, round by round."""
+    """Return the figures as JSON: medians of the rounds. `relay_is` is relay's rate divided by the system's,
+    round by round."""
     backlog: dict[str, dict[str, Any]] = {}
-    for (work, system), runs in found.backlogs.items():
+    for (workload, system), runs in found.backlogs.items():
         names = asdict(runs[0])
         figures: dict[str, Any] = {name: median(getattr(run, name) for run in runs) for name in names}
-        relay = found.backlogs.get((work, "relay"), [])
+        relay = found.backlogs.get((workload, "relay"), [])
         ratios = [
             ours.messages_per_second / theirs.messages_per_second
             for ours, theirs in zip(relay, runs, strict=False)
         ]
         figures["relay_is"] = median(ratios) if ratios else None
         figures["runs"] = [round(run.messages_per_second, 1) for run in runs]
-        backlog.setdefault(work, {})[system] = figures
+        backlog.setdefault(workload, {})[system] = figures
     steady: dict[str, dict[str, Any]] = {}
-    for (work, system), one in found.steady.items():
-        steady.setdefault(work, {})[system] = _late(one)
-    failed = [{"work": work, "system": system, "why": why} for (work, system), why in found.failed.items()]
+    for (workload, system), one in found.steady.items():
+        steady.setdefault(workload, {})[system] = _late(one)
+    failed = [
+        {"work": workload, "system": system, "why": why} for (workload, system), why in found.failed.items()
+    ]
     return {"backlog": backlog, "steady": steady, "failed": failed}
 
 

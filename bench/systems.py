@@ -1,4 +1,4 @@
-"""The systems that are measured: relay, and what else people use. As many worker processes of each."""
+"""The systems that are compared: relay and other queues, each with the same number of worker processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import yaml
 from redis import Redis
 
 from bench.producers import PEERS, Arq, BullMq, Celery, Lists, Producer, Sidekiq, Taskiq
-from bench.work import Work
+from bench.workloads import Workload
 
 CONCURRENCY = 64
-"""Requests in flight, of each system."""
+"""Requests in flight, for each system."""
 
 RELAY = str(Path(sys.executable).parent / "relay")
 WEBHOOK = frozenset({"webhook"})
@@ -28,52 +28,52 @@ EVERY = frozenset({"webhook", "mixed", "pusher", "pusher-single", "apns", "fcm"}
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where one run takes place."""
+    """The addresses and the folder of one run."""
 
     redis_url: str
     url: str
-    """Of the receiver."""
+    """URL of the receiver."""
     ca: Path
-    """Who issued its certificate, if it has one."""
+    """The authority of the receiver's certificate."""
     folder: Path
     processes: int = 1
-    """Workers. Where a system has no way to start several, so many are started."""
+    """Worker processes. Systems that cannot start several are started several times."""
 
     @property
-    def said(self) -> Path:
-        """What the system wrote on its standard output and error."""
-        return self.folder / "said.log"
+    def output(self) -> Path:
+        """The file with the system's standard output and error."""
+        return self.folder / "output.log"
 
 
 class System(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def works(self) -> frozenset[str]:
-        """The names of the works that it can do."""
+    def workloads(self) -> frozenset[str]:
+        """The names of the workloads that the system supports."""
 
     @property
     def producer(self) -> Callable[[Redis, bool], Producer]:
-        """How messages get in; `True`: at a steady rate, each alone."""
+        """Returns the producer of messages; `True`: for a steady rate, one message at a time."""
 
     def missing(self) -> str:
-        """What is to be done before it can run here, if anything."""
+        """Return how to install the system; empty if it is ready."""
 
-    def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]: ...
+    def start(self, workload: Workload, setting: Setting) -> subprocess.Popen[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
     name: str = "relay"
-    works: frozenset[str] = EVERY
+    workloads: frozenset[str] = EVERY
     producer: Callable[[Redis, bool], Producer] = Lists
 
     def missing(self) -> str:
         return ""
 
-    def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
-        providers = work.providers(setting.url, setting.ca, setting.folder)
-        bare = {"format": "bare", "provider": next(iter(providers))} if work.bare else {}
+    def start(self, workload: Workload, setting: Setting) -> subprocess.Popen[bytes]:
+        providers = workload.providers(setting.url, setting.ca, setting.folder)
+        bare = {"format": "bare", "provider": next(iter(providers))} if workload.bare else {}
         document = {
             "redis": {"url": setting.redis_url},
             "queues": [{"name": "bench", **bare}],
@@ -92,29 +92,29 @@ class Bare:
     """`bench.bare`, in relay's own environment."""
 
     name: str = "bare lane path"
-    works: frozenset[str] = WEBHOOK
+    workloads: frozenset[str] = WEBHOOK
     producer: Callable[[Redis, bool], Producer] = Lists
 
     def missing(self) -> str:
         return ""
 
-    def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
-        command = _copies([sys.executable, "-m", "bench.bare"], setting)
-        return _run(command, setting, env=_environment(work, setting))
+    def start(self, workload: Workload, setting: Setting) -> subprocess.Popen[bytes]:
+        command = _spawn([sys.executable, "-m", "bench.bare"], setting)
+        return _run(command, setting, env=_environment(workload, setting))
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Something else, as the README in its folder says."""
+    """A system in a folder of `bench/peers`."""
 
     name: str
     folder: str
-    words: str
-    """The command; its first word is of the peer's virtual environment, or on the PATH."""
+    command: str
+    """The command. Its first word is a program of the system's virtual environment, or on the PATH."""
     producer: Callable[[Redis, bool], Producer]
-    works: frozenset[str] = WEBHOOK
+    workloads: frozenset[str] = WEBHOOK
     needs: str = ""
-    """A path below `peers` without which it cannot run."""
+    """A path below `peers` that the system needs."""
 
     def missing(self) -> str:
         if self._binary() is None or not (PEERS / self.needs).exists():
@@ -123,35 +123,35 @@ class Peer:
 
     def _binary(self) -> str | None:
         folder = PEERS / self.folder
-        return shutil.which(self.words.split()[0], path=f"{folder}/.venv/bin:{folder}:{os.environ['PATH']}")
+        return shutil.which(self.command.split()[0], path=f"{folder}/.venv/bin:{folder}:{os.environ['PATH']}")
 
-    def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
-        command = [str(self._binary()), *self.words.split()[1:]]
+    def start(self, workload: Workload, setting: Setting) -> subprocess.Popen[bytes]:
+        command = [str(self._binary()), *self.command.split()[1:]]
         where = PEERS / self.folder
-        return _run(_copies(command, setting), setting, cwd=where, env=_environment(work, setting))
+        return _run(_spawn(command, setting), setting, cwd=where, env=_environment(workload, setting))
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """What people use, too, and is not set up here: that is said at each run."""
+    """A system that cannot be installed here. Each run reports it as skipped."""
 
     name: str
     why: str
-    works: frozenset[str] = frozenset()
+    workloads: frozenset[str] = frozenset()
     producer: Callable[[Redis, bool], Producer] = Lists
 
     def missing(self) -> str:
         return self.why
 
-    def start(self, work: Work, setting: Setting) -> subprocess.Popen[bytes]:
+    def start(self, workload: Workload, setting: Setting) -> subprocess.Popen[bytes]:
         raise AssertionError(self.why)
 
 
-def _environment(work: Work, setting: Setting) -> dict[str, str]:
-    """What a system is to do, for those that are told so."""
+def _environment(workload: Workload, setting: Setting) -> dict[str, str]:
+    """Return the environment with the options of a run."""
     return {
         **os.environ,
-        "BENCH_WORK": work.name,
+        "BENCH_WORK": workload.name,
         "BENCH_REDIS": setting.redis_url,
         "BENCH_URL": setting.url,
         "BENCH_CA": str(setting.ca),
@@ -159,22 +159,22 @@ def _environment(work: Work, setting: Setting) -> dict[str, str]:
     }
 
 
-def _copies(command: list[str], setting: Setting) -> list[str]:
+def _spawn(command: list[str], setting: Setting) -> list[str]:
     if setting.processes == 1:
         return command
-    return [sys.executable, str(Path(__file__).parent / "copies.py"), str(setting.processes), *command]
+    return [sys.executable, str(Path(__file__).parent / "spawn.py"), str(setting.processes), *command]
 
 
 def _run(command: list[str], setting: Setting, **where: Any) -> subprocess.Popen[bytes]:
-    """What it says is kept, for when it fails."""
-    with setting.said.open("wb") as said:
-        return subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, **where)
+    """Start a command. Its output is kept, to explain failures."""
+    with setting.output.open("wb") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **where)
 
 
 _CELERY = f"-P gevent -c {CONCURRENCY} --without-gossip --without-mingle --without-heartbeat"
 _TASKIQ = f"--workers 1 --max-async-tasks {CONCURRENCY} --max-prefetch {CONCURRENCY} --log-level WARNING"
 
-_NO_MODULE = "its Go modules could not be had where this was written; the plain Go loop stands in for it"
+_NO_MODULE = "its Go modules were not available; the plain Go loop is a substitute"
 
 SYSTEMS: tuple[System, ...] = (
     Relay(),

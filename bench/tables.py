@@ -1,4 +1,4 @@
-"""The figures as tables in Markdown, which a terminal shows as well."""
+"""The figures as Markdown tables, which are readable in a terminal too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEADY = (
     ("p50 ms", "p50_ms", "{:,.1f}"),
     ("p99 ms", "p99_ms", "{:,.1f}"),
     ("p99.9 ms", "p999_ms", "{:,.1f}"),
-    ("not there in 5 s", "lost", "{:,}"),
+    ("missing after 5 s", "lost", "{:,}"),
     ("CPU", "cpu", "{:.0%}"),
     ("Redis CPU", "redis_cpu", "{:.0%}"),
     ("CPU at rest", "idle_cpu", "{:.1%}"),
@@ -23,7 +23,7 @@ STEADY = (
 )
 GROWTH = (
     ("messages/s", "messages_per_second", "{:,.0f}"),
-    ("of the first", "ratio", "{:.2f}"),
+    ("relative to the first", "ratio", "{:.2f}"),
     ("CPU s / 100,000", "cpu", "{:.1f}"),
     ("Redis CPU s / 100,000", "redis_cpu", "{:.1f}"),
     ("peak MiB", "peak", "{:,.0f}"),
@@ -33,7 +33,7 @@ Columns = tuple[tuple[str, str, str], ...]
 
 
 def table(corner: str, columns: Columns, rows: dict[str, dict[str, Any]]) -> str:
-    """One row for each entry. What is None stays empty."""
+    """Return a table with one row for each entry. None becomes an empty cell."""
     lines = [
         "| " + " | ".join([corner, *(title for title, _, _ in columns)]) + " |",
         "| --- |" + " ---: |" * len(columns),
@@ -46,10 +46,10 @@ def table(corner: str, columns: Columns, rows: dict[str, dict[str, Any]]) -> str
 
 def suite(results: dict[str, Any]) -> str:
     parts = []
-    for work, systems in results["backlog"].items():
-        parts.append(f"A backlog, {work}:\n\n" + table("", BACKLOG, systems))
-    for work, systems in results["steady"].items():
-        parts.append(f"At a steady rate, {work}:\n\n" + table("", STEADY, systems))
+    for workload, systems in results["backlog"].items():
+        parts.append(f"A backlog, {workload}:\n\n" + table("", BACKLOG, systems))
+    for workload, systems in results["steady"].items():
+        parts.append(f"At a steady rate, {workload}:\n\n" + table("", STEADY, systems))
     parts += [f"{each['work']}: {each['system']}: {each['why']}" for each in results["failed"]]
     return "\n\n".join(parts)
 

@@ -1,8 +1,8 @@
-"""What a request costs, by transport: `python -m bench.transport [--url URL] [--ca FILE] [--requests N]`.
+"""The cost of a request by transport: `python -m bench.transport [--url URL] [--ca FILE] [--requests N]`.
 
-One process with 64 requests in flight against one receiver: our own in Python, or any that `--url` names
-(a server in C shows more, for ours shares the two cores and is the slower side). CPU is that of this
-process with all of its threads. Then what a thousand idle transports cost.
+One process keeps 64 requests in flight to one receiver: relay's own in Python, or the one at `--url`. A
+server in C gives clearer results, because the Python one shares the two cores and is slower than the client.
+CPU is that of this process with all of its threads. Then the cost of a thousand idle transports is measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BODY = b'{"channel": "site-1", "hits": 3, "path": "/' + b"x" * 190 + b'"}'
 
 
 async def run(transport: Transport, request: Request, count: int) -> tuple[float, float]:
-    """Requests a second, and seconds of CPU for one."""
+    """Return requests per second, and CPU seconds per request."""
     left = iter(range(count))
 
     async def sender() -> None:
@@ -75,7 +75,7 @@ async def idle() -> None:
 
 
 def _memory() -> float:
-    """KiB at the peak."""
+    """Return the peak memory in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

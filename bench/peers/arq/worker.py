@@ -23,7 +23,7 @@ async def push(context: dict[str, Any], message: dict[str, Any]) -> None:
 
 
 async def startup(context: dict[str, Any]) -> None:
-    # Two lines for each job, otherwise: none of the others writes any.
+    # By default it logs two lines per job; the other systems log none.
     logging.getLogger("arq").setLevel(logging.WARNING)
     context["session"] = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY))
 
@@ -39,5 +39,5 @@ class Settings:
     redis_settings = RedisSettings.from_dsn(os.environ["BENCH_REDIS"])
     max_jobs = CONCURRENCY
     keep_result = 0
-    # The default of 0.5 s is the floor of its latency and a ceiling of its rate.
+    # The default of 0.5 s would be the minimum of its latency, and would limit its rate.
     poll_delay = 0.01

@@ -14,7 +14,7 @@ CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
 URL = os.environ["BENCH_URL"]
 
 app = Celery("bench", broker=os.environ["BENCH_REDIS"])
-# "If you have lots of short tasks, … you want this number to be large. Say 64, or 128": in all, here.
+# "If you have lots of short tasks, … you want this number to be large. Say 64, or 128": here for all tasks.
 app.conf.update(
     task_ignore_result=True,
     worker_prefetch_multiplier=8,

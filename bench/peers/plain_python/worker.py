@@ -1,4 +1,5 @@
-"""The plain loop: BLPOP, then POST, with so many in flight. What was popped dies with the process."""
+"""The plain loop: BLPOP, then POST, with a limited number in flight. Popped messages are lost with the
+process."""
 
 from __future__ import annotations
 

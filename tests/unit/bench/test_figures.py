@@ -18,7 +18,7 @@ from bench.measure import Backlog, Steady
 from bench.processes import descendants, usage
 from bench.receiver import pushed
 from bench.suite import Found, document
-from bench.work import WORKS, Work, elements, fresh
+from bench.workloads import WORKLOADS, Workload, elements, fresh
 from relay.message import parse_bare, parse_envelope
 from relay.provider import discover
 from relay.settings.load import load
@@ -91,21 +91,23 @@ def test_cpu_time_of_a_process_and_its_child_is_counted() -> None:
         process.stdin.write("\n")
 
 
-@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
-def test_each_message_is_valid_and_contains_its_time(work: Work, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_each_message_is_valid_and_contains_its_time(workload: Workload, tmp_path: Path) -> None:
     ca, _, _ = certificates(tmp_path)
-    providers = work.providers("https://127.0.0.1:1" if work.tls else "http://127.0.0.1:1", ca, tmp_path)
+    providers = workload.providers(
+        "https://127.0.0.1:1" if workload.tls else "http://127.0.0.1:1", ca, tmp_path
+    )
     path = tmp_path / "relay.yaml"
     path.write_text(yaml.safe_dump({"queues": [{"name": "bench"}], "providers": providers}))
     adapters = discover()
     options = load(path, {name: adapter.Options for name, adapter in adapters.items()}).providers
-    for text in (*elements(work, 0, 2), fresh(work, 2)):
+    for text in (*elements(workload, 0, 2), fresh(workload, 2)):
         element, name = text.encode(), next(iter(options))
-        if work.bare:
+        if workload.bare:
             message = parse_bare(element, "bench", time.time())
         else:
             named, message = parse_envelope(element, "bench", time.time())
             name = named or name
         assert adapters[options[name].type](name, options[name]).check(message) is None
-    sent = pushed(json.dumps({"data": fresh(work, 2)}).encode())
+    sent = pushed(json.dumps({"data": fresh(workload, 2)}).encode())
     assert sent == [pytest.approx(time.time(), abs=10)]

@@ -1,4 +1,4 @@
-"""The receiver of latencies: `bench.receiver` in a process of its own. nginx notes milliseconds only."""
+"""Measures latencies by `bench.receiver` in a separate process, because nginx logs milliseconds only."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 
-class Noting:
-    """Tells how old each message was when it came in."""
+class LatencyRecorder:
+    """A running receiver that measures the age of each message at its arrival."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -19,7 +19,7 @@ class Noting:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def ages(self) -> list[float]:
-        """Of what came in since the last look, in seconds."""
+        """Return the ages of new messages, in seconds."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")

@@ -1,4 +1,4 @@
-"""What measurements of whole workers need: a Redis, receivers, worker processes, each of them real."""
+"""Shared by benchmarks of whole workers: a Redis, receivers and worker processes, all of them real."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILLER = "x" * 190
 
 
 def element(number: int) -> str:
-    """A payload of about 250 bytes, with its number."""
+    """Return a payload of about 250 bytes that contains its number."""
     return json.dumps({"channel": "site-1", "hits": 3, "n": number, "path": f"/{FILLER}"})
 
 
@@ -31,23 +31,23 @@ def webhook(port: int, **options: Any) -> dict[str, Any]:
 
 
 def pusher(port: int, **options: Any) -> dict[str, Any]:
-    """Up to ten events a request."""
+    """Return a provider that sends up to ten events per request."""
     url = f"http://127.0.0.1:{port}"
     return {"type": "pusher", "app_id": "3", "key": "k", "secret": "s", "url": url, "event": "hit", **options}
 
 
 def wait_for(done: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Return when it is so. Raises TimeoutError."""
+    """Return when the condition holds. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:g} s")
+            raise TimeoutError(f"the condition did not hold within {seconds:g} s")
         time.sleep(0.02)
 
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[Redis]:
-    """A client of a Redis that keeps nothing on disk."""
+    """Run a Redis without persistence, and yield a client."""
     server = RedisServer(max(binaries().items())[1], folder / "redis", "--appendonly", "no").start()
     try:
         with Redis(port=server.port) as client:
@@ -66,8 +66,8 @@ class Arrivals:
         self.port = int(self._out.readline())
         self.lag = 0.0
 
-    def look(self) -> list[list[float]]:
-        """The requests since the last look, as [Unix seconds, number, …]."""
+    def read_new(self) -> list[list[float]]:
+        """Return the new requests, as [Unix seconds, number, …]."""
         self._in.write("\n")
         self._in.flush()
         found: dict[str, Any] = json.loads(self._out.readline())
@@ -78,7 +78,7 @@ class Arrivals:
 
 @contextmanager
 def receiver(*words: str) -> Iterator[Arrivals]:
-    """A running receiver."""
+    """Run a receiver."""
     with subprocess.Popen(
         [sys.executable, "-m", "bench.arrivals", *words],
         stdin=subprocess.PIPE,
@@ -100,8 +100,10 @@ def workers(
     processes: int = 1,
     queues: Mapping[str, str] | None = None,
 ) -> Iterator[list[int]]:
-    """The pids of so many worker processes, once all of them are members. `queues`: their providers by name;
-    without them each provider has one of its own name."""
+    """Run worker processes and yield their pids once all have joined the fleet.
+
+    `queues` maps each queue to its provider. Default: one queue per provider, with the same name.
+    """
     port = redis.connection_pool.connection_kwargs["port"]
     names = queues if queues is not None else {provider: provider for provider in providers}
     path = folder / "relay.yaml"
@@ -131,7 +133,7 @@ def workers(
 
 
 def cpu(pid: int) -> float:
-    """CPU seconds that a process has used so far, all of its threads (Linux)."""
+    """Return the CPU seconds that all threads of a process have used (Linux)."""
     used = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         used += int((thread / "schedstat").read_text().split()[0])

@@ -1,4 +1,4 @@
-"""What is to be delivered: the payloads, and relay's configuration for them."""
+"""The workloads: payloads, and relay's configuration for them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Element = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     name: str
     element: Callable[[int, float], Element]
-    """The nth message; the time is when it is pushed, in Unix seconds, else 0."""
+    """Returns the nth message. The second argument is the time of its push in Unix seconds, or 0."""
     providers: Callable[[str, Path, Path], dict[str, dict[str, Any]]]
-    """relay's providers for a receiver's URL and its authority; the folder is for keys."""
+    """Returns relay's providers for the URL of a receiver and its authority. The folder is for keys."""
     tls: bool = False
     per_request: int = 1
-    """Messages in each request that a backlog makes."""
+    """Messages per request, when a backlog is drained."""
     bare: bool = True
-    """Whether elements are payloads; else relay's envelopes, that name a provider."""
+    """Whether elements are payloads. Otherwise they are envelopes that name a provider."""
 
 
 def filler(size: int) -> str:
@@ -33,12 +33,12 @@ def filler(size: int) -> str:
 
 
 def hit(number: int, pushed: float, size: int = 190) -> Element:
-    """As the stats site pushes it: about 60 bytes more than `size`."""
+    """Return an event like those of the stats site, about 60 bytes longer than `size`."""
     return {"channel": "site-1", "hits": 3, "path": "/" + filler(size), "t": stamp(pushed)}
 
 
 def stamp(pushed: float) -> float:
-    """With a fraction in any case, by which the receiver's log is read."""
+    """Return the time with a fraction, which the receiver's pattern requires."""
     return round(pushed, 6) + 1e-6 if pushed else 0.0
 
 
@@ -47,7 +47,7 @@ def mixed(number: int, pushed: float, providers: int = 10) -> Element:
 
 
 def two_channels(number: int, pushed: float) -> Element:
-    """Pusher takes it in no batch."""
+    """Return an event for two channels, which Pusher does not accept in a batch."""
     element = hit(number, pushed)
     del element["channel"]
     return {"channels": ["site-1", "site-2"], **element}
@@ -93,21 +93,21 @@ def fcm(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
     return {"fcm": {"type": "fcm", "url": url, "token_url": f"{url}/token", **files}}
 
 
-WORKS = (
-    Work("webhook", hit, webhook),
-    Work("pusher", hit, pusher, per_request=10),
-    Work("pusher-single", two_channels, pusher),
-    Work("apns", apns_push, apns, tls=True),
-    Work("fcm", fcm_message, fcm, tls=True),
-    Work("mixed", mixed, webhooks(10), bare=False),
+WORKLOADS = (
+    Workload("webhook", hit, webhook),
+    Workload("pusher", hit, pusher, per_request=10),
+    Workload("pusher-single", two_channels, pusher),
+    Workload("apns", apns_push, apns, tls=True),
+    Workload("fcm", fcm_message, fcm, tls=True),
+    Workload("mixed", mixed, webhooks(10), bare=False),
 )
 
 
-def elements(work: Work, start: int, count: int) -> list[str]:
-    """A part of a backlog, as JSON."""
-    return [json.dumps(work.element(number, 0.0)) for number in range(start, start + count)]
+def elements(workload: Workload, start: int, count: int) -> list[str]:
+    """Return a part of a backlog, as JSON."""
+    return [json.dumps(workload.element(number, 0.0)) for number in range(start, start + count)]
 
 
-def fresh(work: Work, number: int) -> str:
-    """A message pushed now, as JSON."""
-    return json.dumps(work.element(number, time.time()))
+def fresh(workload: Workload, number: int) -> str:
+    """Return a message that is pushed now, as JSON."""
+    return json.dumps(workload.element(number, time.time()))

@@ -1,4 +1,4 @@
-"""Runs so many copies of a command: `python copies.py NUMBER COMMAND…`. SIGTERM goes to all of them."""
+"""Run several copies of a command: `python spawn.py NUMBER COMMAND…`. SIGTERM is passed on to all of them."""
 
 from __future__ import annotations
 
