@@ -1,7 +1,4 @@
-"""Webhooks, signed by Standard Webhooks 1.0.0.
-
-Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
-"""
+"""Webhooks: requests to any receiver, signed by Standard Webhooks, or as GitHub or Stripe sign theirs."""
 
 from __future__ import annotations
 
@@ -24,9 +21,10 @@ from relay.settings.values import Secret, Switch
 from ._shared.answers import reason
 from ._shared.hosts import host_of
 from ._shared.networks import PrivateAccess, networks
+from ._shared.signature_options import SignatureOptions
 from ._shared.status_options import StatusOptions
-from ._shared.webhook_limits import check_headers, check_secrets, check_url
-from ._shared.webhook_signing import is_private, signatures, signer
+from ._shared.webhook_limits import SIGNED, check_headers, check_secrets, check_url
+from ._shared.webhook_signing import is_private
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
 
@@ -45,6 +43,9 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     """URL of the receiver. Default: each message brings its own `url`."""
     send_credentials_to_any_url: Switch = False
     """Allow credentials in `headers` although messages bring their own `url`."""
+    signature: SignatureOptions = SignatureOptions()
+    """How requests are signed: `format` (standard, hub or timestamped) and the name of the `header`. Default:
+    standard, in `webhook-signature`."""
     secret: Secret | None = None
     """Signs requests: whsec_… with HMAC (v1), whsk_… with Ed25519 (v1a). Default: not signed."""
     secrets: list[Secret] = []
@@ -61,9 +62,20 @@ class WebhookOptions(HttpOptions, DestinationOptions):
 
     @field_validator("secret", "secrets")
     @classmethod
-    def _are_secrets(cls, value: Secret | list[Secret] | None) -> Secret | list[Secret] | None:
-        for secret in value if isinstance(value, list) else [value] if value else []:
-            signer(secret.get_secret_value())
+    def _are_secrets(
+        cls, value: Secret | list[Secret] | None, info: ValidationInfo
+    ) -> Secret | list[Secret] | None:
+        signature = info.data.get("signature")
+        if signature is None:  # it is wrong itself
+            return value
+        form, secrets = signature.form, _listed(value)
+        for secret in secrets:
+            form.signer(secret.get_secret_value())
+        number = len(secrets)
+        if info.field_name == "secrets":
+            number += len(_listed(info.data.get("secret")))
+        if number > form.most:
+            raise ValueError(f"{number} secrets; `signature.format: {form.name}` can carry {form.most}")
         return value
 
     @field_validator("url")
@@ -76,7 +88,8 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     @field_validator("headers")
     @classmethod
     def _are_headers(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        check_headers(value)
+        if signature := info.data.get("signature"):
+            check_headers(value, SIGNED | {signature.header_name})
         if info.data.get("url", "") is None and info.data.get("send_credentials_to_any_url") is False:
             for name, text in value.items():
                 if is_credential(name, text):
@@ -101,28 +114,35 @@ class WebhookOptions(HttpOptions, DestinationOptions):
         if self.url is not None:
             return ()
         found = []
-        secrets = [*([self.secret] if self.secret else []), *self.secrets]
-        if secrets and not any(is_private(secret.get_secret_value()) for secret in secrets):
+        secrets = self.all_secrets()
+        if secrets and not any(is_private(secret) for secret in secrets):
             found.append(
                 "all URLs that messages bring share a whsec_ secret, so that each receiver can forge "
-                "requests to the others: give each message its own `secrets`, or sign with whsk_ "
-                "(docs/providers/webhook.md)"
+                "requests to the others: give each message its own `secrets`, or sign with whsk_ and "
+                "`signature.format: standard` (docs/providers/webhook.md)"
             )
         if self.client_cert is not None:
             found.append("`client_cert` is shown to any URL that a message brings: set `url`")
         return found
 
+    def all_secrets(self) -> list[str]:
+        """The texts of `secret` and `secrets`, the newest first."""
+        return [secret.get_secret_value() for secret in (*_listed(self.secret), *self.secrets)]
+
 
 class Webhook(HttpProvider[WebhookOptions]):
-    """Sends HTTP requests to any receiver, signed by Standard Webhooks."""
+    """Sends signed HTTP requests to any receiver."""
 
     Options = WebhookOptions
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         options = self.options
-        secrets = [*([options.secret] if options.secret else []), *options.secrets]
-        self._signers = [signer(secret.get_secret_value()) for secret in secrets]
+        self._form = options.signature.form
+        self._sign = self._form.sign
+        self._signature_header = options.signature.header_name
+        self._reserved = SIGNED | {self._signature_header}
+        self._signers = [self._form.signer(secret) for secret in options.all_secrets()]
         self._headers = {name.lower(): value for name, value in options.headers.items()}
         if isinstance(options.allow_private, list):
             self.allowed_networks = networks(options.allow_private)
@@ -151,10 +171,10 @@ class Webhook(HttpProvider[WebhookOptions]):
                 raise ValueError(f"method: must be one of {', '.join(_METHODS)}")
             headers = payload.get("headers")
             if headers is not None:
-                check_headers(_given(headers))
+                check_headers(_given(headers), self._reserved)
             secrets = payload.get("secrets")
             if secrets is not None:
-                check_secrets(secrets)
+                check_secrets(secrets, self._form)
         except ValueError as error:
             return Rejected(str(error))
         return None
@@ -191,13 +211,13 @@ class Webhook(HttpProvider[WebhookOptions]):
         identity, timestamp = _header_id(message.id), str(int(self.clock()))
         headers["webhook-id"] = identity
         headers["webhook-timestamp"] = timestamp
-        own_secrets = payload.get("secrets")
-        signers = [signer(secret) for secret in own_secrets] if own_secrets else self._signers
+        own_secrets = payload.get("secrets") or ()
+        signers = [self._form.signer(secret) for secret in own_secrets] if own_secrets else self._signers
         if signers:
-            headers["webhook-signature"] = signatures(signers, f"{identity}.{timestamp}.".encode() + body)
+            headers[self._signature_header] = self._sign(signers, identity, timestamp, body)
         url = self.options.url or payload["url"]
         method = payload.get("method") or self.options.method
-        return Request(url, body, headers, method, public_only=self.guarded)
+        return Request(url, body, headers, method, public_only=self.guarded, secrets=own_secrets)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
@@ -228,6 +248,12 @@ class Webhook(HttpProvider[WebhookOptions]):
         target = self.options.url or "the url of each message"
         signed = f"signed (secrets that decode: {len(self._signers)})" if self._signers else "not signed"
         return f"nothing was sent; requests go to {target}, {signed}"
+
+
+def _listed(value: Secret | list[Secret] | None) -> list[Secret]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
 
 
 def _is_whole_body(payload: dict[str, Any]) -> bool:

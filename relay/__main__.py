@@ -97,9 +97,9 @@ def _lossy(stream: TextIO) -> TextIO:
 
 
 def _printable(text: object) -> str:
-    from relay.text import printable
+    from relay.text import hide_signing_secrets, printable
 
-    return printable(str(text), keep="\n")
+    return printable(hide_signing_secrets(str(text)), keep="\n")
 
 
 def _buffered(stream: TextIO) -> TextIO:

@@ -13,6 +13,12 @@ LONGEST_REASON = 500
 SHORTEST = 4
 """Characters. Shorter secrets are not hidden, because they would hide ordinary words too."""
 
+_SIGNING_SECRET = re.compile(
+    # As JSON and URLs may write it, with escapes for `/`, `+` and `=`.
+    r"whs(?:ec|k)_(?:[A-Za-z0-9+/=_-]|\\+/|\\+u00[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2})+"
+)
+_SIGNING_SECRET_BYTES = re.compile(_SIGNING_SECRET.pattern.encode())
+
 _PASSWORD_IN_QUERY = re.compile(r"(?i)((?:password|passwd|secret|token)=)[^&#\s]*")
 
 
@@ -43,8 +49,13 @@ def mask_url(text: str) -> str:
     return _PASSWORD_IN_QUERY.sub(r"\1***", text)
 
 
+def hide_signing_secrets(text: str) -> str:
+    """The text with `***` instead of each secret that signs webhooks: `whsec_…` and `whsk_…`."""
+    return _SIGNING_SECRET.sub(HIDDEN, text) if "whs" in text else text
+
+
 class Redactor:
-    """Replaces each of the secrets by `***`."""
+    """Replaces each of the secrets, and each `whsec_…` and `whsk_…`, by `***`."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         found = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
@@ -53,7 +64,11 @@ class Redactor:
         self._data = re.compile(texts.encode()) if found else None
 
     def text(self, text: str) -> str:
-        return self._text.sub(HIDDEN, text) if self._text else text
+        if self._text:
+            text = self._text.sub(HIDDEN, text)
+        return hide_signing_secrets(text)
 
     def data(self, data: bytes) -> bytes:
-        return self._data.sub(HIDDEN.encode(), data) if self._data else data
+        if self._data:
+            data = self._data.sub(HIDDEN.encode(), data)
+        return _SIGNING_SECRET_BYTES.sub(HIDDEN.encode(), data)

@@ -11,30 +11,37 @@ from urllib.parse import urlsplit
 from relay.http.validate import FRAMING_HEADERS
 
 from .hosts import check_host
-from .webhook_signing import signer
+from .webhook_signing import SignatureFormat
 
 LONGEST_URL = 2048
 MOST_HEADERS = 50
 LONGEST_HEADERS = 16 * 1024
 """Characters of all names and values that common servers accept."""
-MOST_SECRETS, LONGEST_SECRET = 10, 200
-"""Secrets of one message, and characters of each: a rotation needs two."""
+LONGEST_NAME = 100
+"""Characters of the name of the signature's header."""
+LONGEST_SECRET = 200
+"""Characters of a secret of a message."""
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_SIGNED = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
+SIGNED = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
+"""Headers of a signature that follows the standard."""
+_NEVER_A_SIGNATURE = FRAMING_HEADERS | {"webhook-id", "webhook-timestamp", "content-type", "traceparent"}
+"""Headers that frame the request, and those that relay sets to something else."""
 
 
-def check_secrets(secrets: object) -> None:
+def check_secrets(secrets: object, form: SignatureFormat) -> None:
     """Check the `secrets` of a message. Errors contain no part of them."""
-    if not isinstance(secrets, list) or not 1 <= len(secrets) <= MOST_SECRETS:
-        raise ValueError(f"secrets: must be an array of 1 to {MOST_SECRETS} texts")
+    if not isinstance(secrets, list) or not 1 <= len(secrets) <= form.most:
+        if form.most == 1:
+            raise ValueError(f"secrets: must be an array of one text (`signature.format: {form.name}`)")
+        raise ValueError(f"secrets: must be an array of 1 to {form.most} texts")
     for index, secret in enumerate(secrets):
         if not isinstance(secret, str) or len(secret) > LONGEST_SECRET:
             raise ValueError(f"secrets[{index}]: must be a text of at most {LONGEST_SECRET} characters")
         try:
-            signer(secret)
+            form.signer(secret)
         except ValueError as error:
             raise ValueError(f"secrets[{index}]: {error}") from None
 
@@ -53,7 +60,15 @@ def check_url(url: object) -> None:
         raise ValueError(f"url: {' '.join(str(error).split())[:200]}") from None
 
 
-def check_headers(headers: object, ours: frozenset[str] = _SIGNED) -> None:
+def check_signature_header(name: str) -> None:
+    """Check that a header of this name can hold the signature."""
+    if not _TOKEN.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise ValueError(f"{name[:60]!r} is no name of a header")
+    if name.lower() in _NEVER_A_SIGNATURE:
+        raise ValueError(f"{name} cannot hold the signature; it is set by relay and by the connection")
+
+
+def check_headers(headers: object, ours: frozenset[str] = SIGNED) -> None:
     """Check names and values. Headers of the connection and those in `ours` are refused."""
     if not isinstance(headers, dict):
         raise ValueError("headers: must be an object of names and texts")

@@ -1,4 +1,8 @@
-"""Signatures of Standard Webhooks 1.0.0: `v1` by HMAC-SHA256, `v1a` by Ed25519.
+"""Signatures of webhooks, in the formats that receivers expect.
+
+- standard: `v1` by HMAC-SHA256 and `v1a` by Ed25519 (Standard Webhooks 1.0.0)
+- hub: `sha256=<hex>` over the body, as GitHub and WebSub send it
+- timestamped: `t=<seconds>,v1=<hex>` over `<seconds>.<body>`, as Stripe sends it
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -7,9 +11,12 @@ from __future__ import annotations
 
 import hmac
 from binascii import Error, a2b_base64, b2a_base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from types import MappingProxyType
+from typing import Literal
 
 SYMMETRIC, PRIVATE = "whsec_", "whsk_"
 
@@ -19,17 +26,55 @@ SHORTEST_KEY, LONGEST_KEY = 16, 64
 SEED, SEED_AND_PUBLIC = 32, 64
 """Bytes of a decoded `whsk_…`: an Ed25519 seed, often followed by its public key."""
 
+FormatName = Literal["standard", "hub", "timestamped"]
+
 Signer = Callable[[bytes], str]
-"""Returns one entry of `webhook-signature` for `id.timestamp.body`."""
+"""Signs bytes with one secret."""
+
+Signing = Callable[[Sequence[Signer], str, str, bytes], str]
+"""Returns the value of the header for signers, id, timestamp and body."""
+
+
+@dataclass(frozen=True)
+class SignatureFormat:
+    """One way to sign a request. `signer` raises ValueError, whose text holds no part of the secret."""
+
+    name: FormatName
+    header: str
+    """The usual name of the header."""
+    signer: Callable[[str], Signer]
+    sign: Signing
+    most: int
+    """Signatures that the header can carry."""
 
 
 @lru_cache(maxsize=1024)
-def signer(secret: str) -> Signer:
-    """The signer of a `whsec_…` (the prefix may be missing) or `whsk_…`.
+def standard_signer(secret: str) -> Signer:
+    """The signer of a `whsec_…` (the prefix may be missing) or `whsk_…`. Raises ValueError."""
+    return _ed25519(secret) if is_private(secret) else _versioned_hmac(secret)
 
-    Raises ValueError, whose text holds no part of the secret.
+
+@lru_cache(maxsize=1024)
+def hex_signer(secret: str) -> Signer:
+    """The signer of any text, whose UTF-8 is the key, as GitHub's and Stripe's libraries use it.
+
+    Raises ValueError for `whsk_…`.
     """
-    return _ed25519(secret) if is_private(secret) else _hmac(secret)
+    if is_private(secret):
+        raise ValueError(f"{PRIVATE}… signs with Ed25519, which needs `signature.format: standard`")
+    if not secret:
+        raise ValueError("must not be empty")
+    try:
+        prepared = hmac.new(secret.encode(), digestmod=sha256)
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode") from None
+
+    def sign(content: bytes) -> str:
+        mac = prepared.copy()
+        mac.update(content)
+        return mac.hexdigest()
+
+    return sign
 
 
 def is_private(secret: str) -> bool:
@@ -37,12 +82,37 @@ def is_private(secret: str) -> bool:
     return secret.startswith(PRIVATE)
 
 
-def signatures(signers: Sequence[Signer], content: bytes) -> str:
-    """The value of `webhook-signature`."""
+def _sign_standard(signers: Sequence[Signer], identity: str, timestamp: str, body: bytes) -> str:
+    content = f"{identity}.{timestamp}.".encode() + body
     return " ".join([sign(content) for sign in signers])
 
 
-def _hmac(secret: str) -> Signer:
+def _sign_hub(signers: Sequence[Signer], identity: str, timestamp: str, body: bytes) -> str:
+    (sign,) = signers
+    return f"sha256={sign(body)}"
+
+
+def _sign_timestamped(signers: Sequence[Signer], identity: str, timestamp: str, body: bytes) -> str:
+    content = f"{timestamp}.".encode() + body
+    return ",".join([f"t={timestamp}", *[f"v1={sign(content)}" for sign in signers]])
+
+
+MOST = 10
+"""Signatures of one request: a rotation needs two."""
+
+FORMATS: Mapping[FormatName, SignatureFormat] = MappingProxyType(
+    {
+        found.name: found
+        for found in (
+            SignatureFormat("standard", "webhook-signature", standard_signer, _sign_standard, MOST),
+            SignatureFormat("hub", "x-hub-signature-256", hex_signer, _sign_hub, 1),
+            SignatureFormat("timestamped", "webhook-signature", hex_signer, _sign_timestamped, MOST),
+        )
+    }
+)
+
+
+def _versioned_hmac(secret: str) -> Signer:
     key = _decoded(secret.removeprefix(SYMMETRIC))
     if key is None:
         raise ValueError(f"must be {SYMMETRIC} or {PRIVATE} followed by base64")

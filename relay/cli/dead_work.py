@@ -26,7 +26,7 @@ from relay.settings.credentials import text_without_credentials, without_credent
 from relay.settings.outline import Outline
 from relay.store import dead
 from relay.store.dead import DeadLetter
-from relay.text import printable
+from relay.text import hide_signing_secrets, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -108,7 +108,8 @@ class _Tables:
         identity = letter.message.id if letter.message else letter.entry
         status = str(letter.status or "")
         # As `Text`: brackets in them are no markup.
-        texts = (Text(printable(text)) for text in (identity, str(letter.attempts), status, letter.reason))
+        cells = (identity, str(letter.attempts), status, letter.reason)
+        texts = (Text(printable(hide_signing_secrets(text))) for text in cells)
         self._table.add_row(_when(letter), *texts)
         if self._table.row_count == ROWS:
             self.end()

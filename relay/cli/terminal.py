@@ -46,16 +46,18 @@ def __getattr__(name: str) -> object:
 
 def say(text: str) -> None:
     """Write a line for people to standard error without importing rich, which `notes` needs."""
-    from relay.text import printable
+    from relay.text import hide_signing_secrets, printable
 
-    print(printable(text), file=sys.stderr, flush=True)
+    print(printable(hide_signing_secrets(text)), file=sys.stderr, flush=True)
 
 
 def as_json(document: object, indent: int | None = 2) -> str:
-    """Readable JSON without control characters, so that it cannot control a terminal."""
+    """Readable JSON without signing secrets and control characters, so that it cannot control a terminal."""
     import json
 
-    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    from relay.text import hide_signing_secrets
+
+    text = hide_signing_secrets(json.dumps(document, indent=indent, ensure_ascii=False))
     return "".join(
         character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
         for character in text

@@ -31,7 +31,7 @@ from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
 from relay.store.lane import Item, Malformed, Refusal, is_ordered
 from relay.store.queue import FETCH_BYTES, Ack, Fetch, Limits
-from relay.text import LONGEST_REASON
+from relay.text import LONGEST_REASON, hide_signing_secrets
 
 
 def limits(queue: QueueSettings) -> Limits:
@@ -125,6 +125,7 @@ class Router:
         return [(provider, element) for provider, element in routed if provider and provider in providers]
 
     def _malformed(self, element: bytes, reason: str) -> tuple[str | None, Malformed]:
+        reason = hide_signing_secrets(reason)
         if len(reason) > LONGEST_REASON:
             reason = f"{reason[: LONGEST_REASON - 1]}…"
         readable = Hints()

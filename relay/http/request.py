@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -10,7 +10,8 @@ import msgspec
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request, complete: `body` is sent byte for byte.
 
-    `public_only` is for a URL that came with a message: only public addresses are connected to.
+    `public_only` is for a URL that came with a message: only public addresses are connected to. `secrets`
+    are texts to hide if the answer repeats them, besides those of the options and in the headers.
     """
 
     url: str
@@ -18,6 +19,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = {}
     method: str = "POST"
     public_only: bool = False
+    secrets: Sequence[str] = ()
 
 
 class Response(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from pydantic import SecretStr
 
 from relay.http.curl_http2 import CurlHttp2Transport
 from relay.http.curl_transport import CurlTransport
@@ -49,7 +50,8 @@ class TransportRouter(Transport):
 
     def _redacted(self, request: Request, response: Response) -> Response:
         """A receiver that echoes the request must not bring credentials into dead letters and logs."""
-        redactor = Redactor((*self._secrets, *secrets_in(request.headers)))
+        secrets = (*secrets_in(request.headers), *secrets_in([SecretStr(text) for text in request.secrets]))
+        redactor = Redactor((*self._secrets, *secrets))
         headers = dict(response.headers)
         if "location" in headers:
             headers["location"] = redactor.text(headers["location"])

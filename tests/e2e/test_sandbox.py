@@ -17,6 +17,8 @@ import yaml
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
+from relay.sandbox.options import SandboxOptions
+from relay.sandbox.server import Sandbox
 from testing.ports import free_port
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, environment, relay, worker, write_config
@@ -226,3 +228,33 @@ async def test_a_stale_token_and_a_wrong_topic_do_not_affect_the_other_messages(
         ("apns", "delivered", ""): 23,
         ("apns", "rejected", "400 TopicDisallowed"): 1,
     }
+
+
+async def test_webhooks_of_each_signature_format_are_verified_and_no_secret_is_received(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    async with Sandbox(SandboxOptions()) as receiver:
+        secret = receiver.options.webhook_secret
+        hook = {"type": "webhook", "url": f"{receiver.url}/webhook/x", "retry": {"attempts": 1}}
+        formats: dict[str, dict[str, Any]] = {
+            "standard": {},
+            "hub": {"signature": {"format": "hub"}},
+            "timestamped": {"signature": {"format": "timestamped"}},
+            "renamed": {"signature": {"format": "hub", "header": "X-Shop-Signature"}},
+        }
+        providers = {name: {**hook, **options} for name, options in formats.items()}
+        queue = {"name": "notifications", "providers": "*"}
+        config = write_config(tmp_path, redis_server.url, providers, [queue])
+        for name in providers:
+            for kind, secrets in (("right", [secret]), ("wrong", ["whsec_" + "A" * 32])):
+                payload = {"body": {"a": 1}, "secrets": secrets}
+                await redis.rpush(
+                    "notifications", json.dumps({"id": kind, "provider": name, "payload": payload})
+                )
+        async with worker(config, "--until-empty") as running:
+            assert await running.ended() == 0
+        received = receiver.request_log.latest()
+        ends = Counter((entry["message_id"], entry["status"]) for entry in received)
+        assert (ends["right", 200], ends["wrong", 200]) == (4, 0), received
+        assert ends["wrong", 401] >= 4, received
+        assert secret.removeprefix("whsec_") not in json.dumps(received)

@@ -65,9 +65,19 @@ def leaks(outputs: Iterable[str], more: Iterable[str] = ()) -> set[str]:
     return {secret for secret in (*secrets, *more) if secret in text}
 
 
+OF_ENDPOINT = {
+    "v1": base64.b64encode(b"marker-of-an-endpoint").decode(),
+    "no prefix": base64.b64encode(b"marker-without-prefix").decode(),
+    "v1a": base64.b64encode(b"marker-of-an-endpoint-in-ed25519"[:32]).decode(),
+}
+"""Secrets of an endpoint, without their prefixes."""
+
+
 def echo(request: Received) -> Answer:
-    """A receiver in debug mode: it refuses, and says all that it was sent."""
+    """A receiver in debug mode: it refuses, and says all that it was sent, and which secrets it expected."""
     lines = [f"{name}: {value}" for name, value in request.headers.items()]
+    if request.path == "/hook":
+        lines += [f"not signed by whsec_{secret} ({secret})" for secret in OF_ENDPOINT.values()]
     body = "\n".join([request.path, *map(str, request.query.items()), *lines]).encode() + request.body
     return Answer(400, body, {"Location": f"/?{lines}"})
 
@@ -128,7 +138,7 @@ PAYLOADS = {
     "hook": {
         "body": {"a": 1},
         "headers": {"X-Auth-Token": "marker-of-message"},
-        "secrets": ["whsec_bWFya2VyLW9mLWVuZHBvaW50LXNlY3JldA=="],
+        "secrets": [f"whsec_{OF_ENDPOINT['v1']}", OF_ENDPOINT["no prefix"], f"whsk_{OF_ENDPOINT['v1a']}"],
     },
     "proxied": {"body": 1},
     "api": {"text": "hello"},
@@ -136,6 +146,26 @@ PAYLOADS = {
     "fcm": {"token": "abc"},
     "apns": {"device_token": "00fc", "aps": {}},
 }
+
+
+OF_ENDPOINT_WITH_PREFIX = f"whsec_{OF_ENDPOINT['v1']}"
+MISSPELT: dict[str, Any] = {"body": 1, "secret": OF_ENDPOINT["no prefix"]}
+
+
+def malformed() -> list[str]:
+    """Elements that become dead letters as they are, written in the ways in which applications go wrong."""
+    message = {"provider": "hook", "id": "malformed", "payload": PAYLOADS["hook"]}
+    text = json.dumps(message)
+    return [
+        text[:-1],
+        text[: text.index("whsk_") + 20],
+        str(message),
+        json.dumps(text),
+        json.dumps({**message, "payload": text}),
+        json.dumps({**message, "payload": [PAYLOADS["hook"]]}),
+        json.dumps({**message, OF_ENDPOINT_WITH_PREFIX: 1}).replace("/", "\\/"),
+        json.dumps({**message, "created_at": OF_ENDPOINT_WITH_PREFIX}),
+    ]
 
 
 async def test_no_output_contains_a_secret(
@@ -146,12 +176,15 @@ async def test_no_output_contains_a_secret(
     receiver.answer = echo
     said: list[str] = []
     for name, payload in PAYLOADS.items():
-        await redis.rpush("notifications", json.dumps({"provider": name, "id": name, "payload": payload}))
-    malformed = {"provider": "hook", "id": "malformed", "payload": PAYLOADS["hook"]}
-    await redis.rpush("notifications", json.dumps(malformed)[:-1])
+        message = {"provider": name, "id": name, "payload": payload, "reply_to": "receipts:all"}
+        await redis.rpush("notifications", json.dumps(message))
+    await redis.rpush("notifications", json.dumps({"payload": MISSPELT}), *malformed())
     async with worker(config) as running:
         await receiver.until(3)
-        while not all([await redis.xlen(f"relay:{{{name}}}:dead") for name in ("hook", "proxied", "api")]):
+        letters = {"hook": 2 + len(malformed()), "proxied": 1, "api": 1}
+        while [await redis.xlen(f"relay:{{{name}}}:dead") for name in letters] != [*letters.values()]:
+            await asyncio.sleep(0.02)
+        while await redis.llen("receipts:all") < 3:
             await asyncio.sleep(0.02)
         bearer = {"Authorization": f"Bearer {MARKERS['token']}"}
         async with ClientSession() as session:
@@ -159,12 +192,20 @@ async def test_no_output_contains_a_secret(
                 async with session.get(f"http://{admin}/{path}", headers=bearer) as answer:
                     said += [await answer.text(), str(answer.headers)]
     said += [json.dumps(line) for line in running.lines]
+    said += [receipt.decode() for receipt in await redis.lrange("receipts:all", 0, -1)]
     commands = [
         ["check", "--connect"],
         ["status", "--json"],
         ["dead", "list", "hook"],
-        *(["dead", "show", name] for name in ("hook", "proxied", "api")),
+        ["dead", "show", "hook", "--limit", "20"],
+        *(["dead", "show", name] for name in ("proxied", "api")),
         ["dead", "list", "notifications", "--json"],
+        ["push", "notifications", json.dumps({"payload": MISSPELT, OF_ENDPOINT_WITH_PREFIX: 1})],
+        [
+            "push",
+            "notifications",
+            json.dumps({"payload": {"body": 1, "headers": {OF_ENDPOINT_WITH_PREFIX: 1}}}),
+        ],
     ]
     for ended in await asyncio.gather(*(relay(*command, "-c", str(config)) for command in commands)):
         assert ended.out or ended.err
@@ -173,8 +214,15 @@ async def test_no_output_contains_a_secret(
     tokens = {token.split()[-1] for token in echoed if token}
     assert MARKERS["header"] in tokens
     # Tokens that were made from keys are secrets too.
-    assert not leaks(said, {*tokens, "marker-of-message", "bWFya2VyLW9mLWVuZHBvaW50LXNlY3JldA"})
-    assert "***" in "".join(said)
+    endpoint = {secret.rstrip("=") for secret in OF_ENDPOINT.values()}
+    assert not leaks(said, {*tokens, *endpoint, "marker-of-message"})
+    assert "not signed by ***" in "".join(said)
+    assert '"[redacted]",' in "".join(said)
+    letters_in_redis = [fields for _, fields in await redis.xrange("relay:{hook}:dead")]
+    assert not leaks(fields[b"reason"].decode() for fields in letters_in_redis)
+    assert not [fields for fields in letters_in_redis if OF_ENDPOINT["v1"].encode() in fields[b"reason"]]
+    # Redis holds the message as it was pushed, so that a retry can sign again.
+    assert [fields for fields in letters_in_redis if OF_ENDPOINT["v1"].encode() in fields.get(b"record", b"")]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from relay.settings.models import RedisSettings
 from relay.settings.redaction import secrets_in
 from relay.settings.template import Template
 from relay.settings.values import Secret
-from relay.text import Redactor, one_line, printable
+from relay.text import Redactor, hide_signing_secrets, one_line, printable
 
 PEM = """-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEG
@@ -137,12 +137,14 @@ def test_a_payload_is_shown_without_its_credentials_and_secrets() -> None:
     payload = {
         "url": "https://a.example/",
         "headers": {"Authorization": "Bearer 1", "X-Plain": "Basic abc", "X-Team": "a"},
-        "secrets": ["whsec_0123456789"],
+        "secrets": ["whsec_0123456789", "MfKQ9r8GKYqrTwjUPD8I"],
+        "secret": "MfKQ9r8GKYqrTwjUPD8I",
     }
     assert without_credentials(payload) == {
         "url": "https://a.example/",
         "headers": {"Authorization": "***", "X-Plain": "***", "X-Team": "a"},
-        "secrets": "***",
+        "secrets": ["[redacted]", "[redacted]"],
+        "secret": "[redacted]",
     }
 
 
@@ -154,10 +156,51 @@ def test_a_payload_is_shown_without_its_credentials_and_secrets() -> None:
             '{"headers": {"Authorization": "***"}, "b": 1',
         ),
         ('{"secrets": ["MfKQ9r8GKYqrTwjUPD8I"], "id": "7"', '{"secrets": "***", "id": "7"'),
+        ('{"secrets": ["MfKQ", ["a]", {"b": "c"}]], "id": "7"', '{"secrets": "***", "id": "7"'),
+        ('{"secrets": {"new": "MfKQ"}, "id": "7"', '{"secrets": "***", "id": "7"'),
+        ('{"secrets": ["MfKQ", "b', '{"secrets": "***"'),
+        ('{"secrets" :MfKQ, "id": "7"', '{"secrets" :"***", "id": "7"'),
+        ('{"secrets":', '{"secrets":'),
         ('["whsk_6Xb/dCcHpPea21=="', '["***"'),
         ('{"X-Api-Key": "1234', '{"X-Api-Key": "***"'),
+        ('{"payload": [{"secrets": ["MfKQ"]}, {"a": 1}]', '{"payload": [{"secrets": "***"}, {"a": 1}]'),
+        ("{'secrets': ['MfKQ'], 'id': '7'}", "{'secrets': \"***\", 'id': '7'}"),
+        (r'"{\"secrets\": [\"MfKQ\"], \"id\": 7}"', r'"{\"secrets\": \"***\", \"id\": 7}"'),
+        (r'{"payload": "{\"secrets\": [\"MfKQ', r'{"payload": "{\"secrets\": \"***\""'),
         ('{"collapse_key": "a", "token": "b"}', '{"collapse_key": "a", "token": "b"}'),
+        (r'{"text": "she said: \"it\\\'s\"", it\'s', r'{"text": "she said: \"it\\\'s\"", it\'s'),
     ],
 )
 def test_an_element_that_cannot_be_read_is_shown_without_credentials(raw: str, shown: str) -> None:
     assert text_without_credentials(raw) == shown
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "whsec_MfKQ9r8GKYqrTwjUPD8I",
+        "whsk_6Xb/dCcH+Pea21==",
+        r"whsk_6Xb\/dCcH\/Pea21",
+        r"whsk_6Xb\\\/dCcH\u002bPea21\u003d",
+        "whsk_6Xb%2FdCcH%2BPea21%3D",
+        "whsec_6Xb_dCcH-Pea21",
+    ],
+)
+def test_a_signing_secret_is_hidden_wherever_it_stands(written: str) -> None:
+    assert Redactor().text(f'no secret "{written}" known') == 'no secret "***" known'
+    assert Redactor(["other"]).data(f"\xff {written}\n".encode("latin-1")) == b"\xff ***\n"
+    assert hide_signing_secrets("whsec_ with HMAC, whsk_… with Ed25519, whpk_MfKQ") == (
+        "whsec_ with HMAC, whsk_… with Ed25519, whpk_MfKQ"
+    )
+
+
+@given(st.text("\"'\\[]{}:, \nab" + "sečret", max_size=60))
+def test_any_text_can_be_searched_for_credentials(text: str) -> None:
+    text_without_credentials(text)
+    hidden = text_without_credentials(f'"secrets": ["MfKQ9r8G"], {text}')
+    assert "MfKQ9r8G" not in hidden
+
+
+def test_a_long_hostile_element_is_searched_to_its_end() -> None:
+    for part in ('"', "'", '\\"', '{"secrets":[', '"a":[', "\\"):
+        text_without_credentials(part * (65_536 // len(part)))

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from providers.apns import ApnsOptions
 from providers.fcm import FcmOptions
 from providers.redis_ import RedisOptions
+from providers.webhook import WebhookOptions
 from providers.webpush import WebPushOptions
 from relay.errors import ConfigError
 from relay.settings.http import HttpOptions
@@ -70,6 +71,8 @@ def defaults(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
 def test_the_example_shows_every_key_with_its_default(shipped: dict[str, type[ProviderOptions]]) -> None:
     text = EXAMPLE.read_text()
     found = load(EXAMPLE, shipped, {})
+    webhook = found.providers["webhook"]
+    assert isinstance(webhook, WebhookOptions)
     own = {
         name: set(model.model_fields) - set(ProviderOptions.model_fields) for name, model in shipped.items()
     }
@@ -81,7 +84,8 @@ def test_the_example_shows_every_key_with_its_default(shipped: dict[str, type[Pr
         (found.providers["pusher"].retry, {"attempts", "base", "max"}),
         (found.providers["pusher"].breaker, {"failures", "cooldown", "share", "window"}),
         (found.providers["pusher"].shares, {"normal", "low"}),
-        (found.providers["webhook"], own["webhook"]),
+        (webhook, own["webhook"]),
+        (webhook.signature, {"format", "header"}),
         (found.providers["redis"], own["redis"]),
         (found.providers["http"], own["http"]),
         (found.admin, set(type(found.admin).model_fields)),
