@@ -1,4 +1,5 @@
-"""A seeded run through all that can go wrong, and an account of each message: see docs/reliability.md.
+"""A seeded fault-injection run with an account of each message: see docs/reliability.md.
 
-`plan` says what will happen, `run` lets it happen in a `world`, and the `ledger` judges what was seen.
+`plan` determines messages and faults, `run` executes the plan in a `harness`, and the `ledger` judges the
+evidence.
 """

@@ -1,4 +1,4 @@
-"""The faults by name: what each one hits, how long it lasts, and what it can explain. Pure."""
+"""The faults by name: target, duration, and the anomalies that each one explains. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HOSTS = ("w0", "w1", "w2", "w3")
 
 SUPERVISED = "w3"
 LOG_FILE_HOSTS, LOG_PIPE_HOSTS = HOSTS[:2], HOSTS[2:]
-"""Hosts whose workers log into a file, and into a pipe that the run reads."""
+"""Hosts whose workers log to a file, and to a pipe that the run reads."""
 
 CLOCK_HOST = "w0"
 """The host whose clock can be set."""
@@ -20,12 +20,11 @@ SINGLE = frozenset({"single"})
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """`on` names what it hits (redis, host, provider, fleet); two faults never hit the same thing at once.
+    """`on` is the kind of target (redis, host, provider, fleet). Two faults never overlap on the same target.
 
-    `seconds` is the range of its length. `doubles`: a message that had arrived may come again, as its worker
-    could not say any more that it was delivered. `late`: what a worker had been handed may go out later
-    than its token was for. `clock`: times mean little while it lasts. `fails_over`: what Redis answered
-    may be undone.
+    `seconds` is the range of the duration. `doubles`: an accepted message may arrive again, because its
+    worker could not record the delivery. `late`: claimed messages may arrive later than their tokens allow.
+    `clock`: timestamps are unreliable meanwhile. `fails_over`: writes that Redis acknowledged may be lost.
     """
 
     name: str
@@ -65,7 +64,7 @@ def _kinds() -> list[FaultKind]:
         # The machine under a worker
         FaultKind("full log disk", "host", short, targets=LOG_FILE_HOSTS),
         FaultKind("closed log pipe", "host", short, targets=LOG_PIPE_HOSTS),
-        FaultKind("log pipe that nobody reads", "host", short, targets=LOG_PIPE_HOSTS),
+        FaultKind("blocked log pipe", "host", short, targets=LOG_PIPE_HOSTS),
         FaultKind("few descriptors", "host", short, targets=HOSTS, late=True),
         FaultKind("package replaced", "host", short, targets=HOSTS, late=True),
         # Redis
@@ -75,7 +74,7 @@ def _kinds() -> list[FaultKind]:
         FaultKind("kill clients", "redis", instant, late=True),
         FaultKind("out of memory", "redis", brief, late=True),
         FaultKind("busy script", "redis", brief, late=True),
-        FaultKind("no room for clients", "redis", brief, SINGLE, late=True),
+        FaultKind("too many clients", "redis", brief, SINGLE, late=True),
         FaultKind("pause clients", "redis", brief, late=True),
         FaultKind(
             "fail over",
@@ -134,13 +133,13 @@ KINDS = {kind.name: kind for kind in _kinds()}
 
 
 def resource(name: str, target: str) -> str:
-    """What only one fault at a time may hold."""
+    """Return the resource that the fault holds exclusively."""
     return target or KINDS[name].on
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One fault of a plan. `at` and `seconds` are in seconds, `amount` (0 to 1) is for the fault to use."""
+    """One fault of a plan. `at` and `seconds` are in seconds; the fault interprets `amount` (0 to 1)."""
 
     at: float
     seconds: float

@@ -1,4 +1,4 @@
-"""Clocks that can be set: libfaketime in front of a process, which reads its offset from a file."""
+"""Settable clocks: processes run under libfaketime, which reads the offset from a file."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _PLACES = (
 
 
 def library() -> str:
-    """Where libfaketime is (Debian's package `libfaketime`); empty: it is not installed."""
+    """Return the path of libfaketime (Debian's package `libfaketime`); empty if it is not installed."""
     return next((place for place in _PLACES if Path(place).exists()), "")
 
 
 def settable() -> str:
-    """The oldest redis-server of this machine: newer ones of Debian call a shared jemalloc, with which
-    libfaketime gets into an endless recursion."""
+    """Return the oldest redis-server of this machine: newer ones of Debian use a shared jemalloc, with which
+    libfaketime recurses endlessly."""
     found = binaries()
     return found[min(found)]
 
 
 class Clock:
-    """The wall clock of one process; its monotonic clock goes on as it was."""
+    """The wall clock of one process. Its monotonic clock stays real."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.set(0)
 
     def set(self, seconds: float) -> None:
-        """So far ahead of the real time (behind it: below 0), within a second."""
+        """Set the offset from real time in seconds. It takes effect within a second."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+.2f}\n")
         new.rename(self._file)
@@ -49,7 +49,7 @@ class Clock:
         }
 
     def wrap(self, binary: str, script: Path) -> str:
-        """A command that runs `binary` by this clock, as one process."""
+        """Return a command that runs `binary` with this clock, as one process."""
         words = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.environ().items())
         script.write_text(
             f'#!/bin/sh\n[ "$1" = --version ] && exec {binary} "$@"\nexec env {words} {binary} "$@"\n'

@@ -10,10 +10,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from chaos.evidence import Evidence, Letter, Receipt
-from chaos.setting import PREFIX, QUEUES, WEBHOOKS
+from chaos.configuration import PREFIX, QUEUES, WEBHOOKS
+from chaos.evidence import DeadLetter, Evidence, Receipt
+from chaos.harness import Harness
 from chaos.topology import direct
-from chaos.world import World
 from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
 from relay.store.dead import lane_stream, queue_stream, read
@@ -26,12 +26,12 @@ _NUMBER = re.compile(rb'"n":(\d+)')
 _PAGE = 5000
 
 
-async def collect(world: World) -> Evidence:
-    """All of it. Nothing may write any more."""
-    evidence = Evidence({push.number: push for push in world.plan.pushes})
-    client = open_client(world.topology.url)
+async def collect(harness: Harness) -> Evidence:
+    """Collect all evidence from Redis. Nothing may write any more."""
+    evidence = Evidence({push.number: push for push in harness.plan.pushes})
+    client = open_client(harness.topology.url)
     try:
-        for name in sorted({push.reply_to for push in world.plan.pushes if push.has_receipt}):
+        for name in sorted({push.reply_to for push in harness.plan.pushes if push.has_receipt}):
             evidence.receipts += [receipt async for receipt in _receipts(client, name)]
         for provider in PROVIDERS:
             stream = lane_stream(PREFIX, provider)
@@ -50,7 +50,7 @@ async def collect(world: World) -> Evidence:
         evidence.workers = [worker.decode() for worker in workers]
     finally:
         await client.aclose()
-    for node in await asyncio.to_thread(world.topology.masters):
+    for node in await asyncio.to_thread(harness.topology.masters):
         async with direct(node) as one:
             evidence.keys |= await _keys(one)
     return evidence
@@ -67,17 +67,17 @@ async def _receipts(client: Client, name: str) -> AsyncIterator[Receipt]:
             yield Receipt(**document)
 
 
-async def _letters(client: Client, stream: str, name: str) -> AsyncIterator[Letter]:
+async def _letters(client: Client, stream: str, name: str) -> AsyncIterator[DeadLetter]:
     async for letter in read(client, stream):
         if letter.message is None:
             found = _MARK.search(letter.raw)
         else:
             found = _NUMBER.search(letter.message.payload_json)
-        yield Letter(name, int(found[1]) if found else -1, letter.reason, letter.message is None)
+        yield DeadLetter(name, int(found[1]) if found else -1, letter.reason, letter.message is None)
 
 
 async def _keys(client: Redis) -> dict[str, int]:
-    """Every key of one node and how much it holds."""
+    """Return every key of one node with its number of entries."""
     lengths = {"list": "LLEN", "hash": "HLEN", "zset": "ZCARD", "set": "SCARD", "stream": "XLEN"}
     found = {}
     async for key in client.scan_iter(count=1000):

@@ -1,4 +1,4 @@
-"""What a run leaves behind for the ledger: plain data, times in Unix seconds of the harness's clock."""
+"""The evidence of a run: plain data. Times are in Unix seconds of the harness's clock."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from chaos.messages import Push
 
 OK = "ok"
-"""The answer of a receiver that took the message; all others are reasons to send it again."""
+"""The answer of a receiver that accepted the message. After any other answer, the message may be sent
+again."""
 
 
 @dataclass(slots=True)
 class Arrival:
-    """One message (or one target of a fan-out) at a receiver. `answer` is how the receiver ended it:
-    ok, refused, throttled, failed, reset, garbage, flood, drip, hung, or aborted if the worker left first."""
+    """One message (or one target of a fan-out) at a receiver.
+
+    `answer` is how the receiver ended the request: ok, refused, throttled, failed, reset, garbage, flood,
+    drip, hung, or aborted if the worker closed the connection first.
+    """
 
     number: int
     provider: str
@@ -27,10 +31,12 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """When the push of a message was asked for and answered. `certain` is false where no answer came: such
-    a message may be there or not, but never twice."""
+    """When a message was pushed, and when Redis answered.
 
-    asked: float
+    `certain` is false if there was no answer: such a message may exist or not, but never twice.
+    """
+
+    started: float
     at: float
     certain: bool
 
@@ -49,8 +55,9 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """One dead letter: where it lay, which message it is and why. `malformed`: it was none."""
+class DeadLetter:
+    """One dead letter: its stream, the number of its message, and the reason. `malformed`: it is not a
+    message."""
 
     stream: str
     number: int
@@ -60,7 +67,8 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A fault as it happened. `host` or `provider` says whom it hit; empty: everybody."""
+    """The duration of a fault. `host` or `provider` is its target; if both are empty, it affects
+    everything."""
 
     kind: str
     start: float
@@ -75,32 +83,32 @@ class Window:
 
 @dataclass
 class Evidence:
-    """All of it. `lags` are moments at which the harness itself was late, as (time, seconds)."""
+    """All evidence. `lags` are moments at which the harness itself was late, as (time, seconds)."""
 
     pushes: Mapping[int, Push]
     pushed: dict[int, Pushed] = field(default_factory=dict)
     arrivals: list[Arrival] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
     counters: dict[str, Mapping[str, int]] = field(default_factory=dict)
     windows: list[Window] = field(default_factory=list)
     keys: dict[str, int] = field(default_factory=dict)
-    """Every key that is left in Redis, by its number of entries."""
+    """Keys that are left in Redis, with their numbers of entries."""
     workers: list[str] = field(default_factory=list)
-    """Workers that are still registered, and those that are remembered as gone."""
+    """Workers that are still registered, and those recorded as gone."""
     log: list[str] = field(default_factory=list)
-    """Lines of workers' logs that no worker should write."""
+    """Log lines that no worker should write."""
     broken: list[str] = field(default_factory=list)
-    """What the run itself could not bring to its end: lanes that never got empty, bad exit codes."""
+    """Steps of the run that did not succeed: lanes that did not become empty, bad exit codes."""
     lags: list[tuple[float, float]] = field(default_factory=list)
     giants: int = 0
     """Elements of 100 MB that Redis acknowledged."""
     unsure_giants: int = 0
-    """Elements of 100 MB for which no answer came."""
+    """Elements of 100 MB without an answer."""
     retried: int = 0
     """How often `relay dead retry` was run."""
 
     def near(self, at: float, seconds: float = 3.0) -> Sequence[Window]:
-        """The faults near a moment."""
+        """Return the faults near a moment."""
         return [window for window in self.windows if window.overlaps(at - seconds, at + seconds)]

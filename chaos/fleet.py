@@ -1,4 +1,4 @@
-"""The worker hosts: `relay run` with a file of its own, a log that is kept, and a way to Redis."""
+"""The worker hosts: each runs `relay run` with its own file, log and connection to Redis."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 import yaml
 
-from chaos.setting import Setting
-from chaos.surroundings import LogPipe, Package
+from chaos.configuration import Configuration
+from chaos.host_resources import LogPipe, Package
 from testing.relay_process import RELAY, environment
 
 READY_TIMEOUT = 180.0
 RESTART = 0.3
-"""Seconds between two starts of a process that ended by itself."""
+"""Seconds before a process that has ended is started again."""
 
 STOP_TIMEOUT = 180.0
-"""Seconds that an orderly end may take: the `shutdown_timeout`, the hand-back, and a busy machine."""
+"""Seconds for an orderly stop: `shutdown_timeout`, releasing messages, and a busy machine."""
 
 UNWANTED = (
     "Traceback",
@@ -31,17 +31,17 @@ UNWANTED = (
     "wrong number of outcomes",
     "makes no progress",
 )
-"""What no log of a worker should hold, whatever happens around it."""
+"""Texts that no worker should log, whatever happens around it."""
 
 
 class Host:
-    """One worker host. `start` after `kill` is a new process on the same host."""
+    """One worker host. `start` after `kill` starts a new process on the same host."""
 
     def __init__(
         self,
         name: str,
         folder: Path,
-        setting: Setting,
+        configuration: Configuration,
         redis_url: str,
         receivers: Mapping[str, str],
         *,
@@ -49,11 +49,11 @@ class Host:
         log_pipe: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`log_pipe`: it logs into a pipe, from where its lines go to the file."""
+        """`log_pipe`: the host logs to a pipe, and its lines are copied to the file."""
         self.name = name
         self.config = folder / f"{name}.yaml"
         self.log = folder / f"{name}.log"
-        self._setting = setting
+        self._configuration = configuration
         self._redis_url = redis_url
         self._receivers = receivers
         self._processes = processes
@@ -68,35 +68,35 @@ class Host:
         self.write_config()
 
     def write_config(self, *, slower: bool = False) -> None:
-        document = self._setting.document(
+        document = self._configuration.document(
             self.name, self._redis_url, self._receivers, processes=self._processes, slower=slower
         )
         self.config.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def write_nonsense(self) -> None:
+    def write_bad_config(self) -> None:
         self.config.write_text(
             "queues: [{name: notifications, provider: nobody}]\nproviders: {x: {type: y}}\n"
         )
 
     async def start(self) -> None:
-        """Return once every process of it is ready; where it ends before that, as it does where Redis is not
-        there, it is started again, as an init system does it."""
+        """Start it, and return when every process is ready. If it ends before that, for example without
+        Redis, start it again, as an init system does."""
         self._stopping = False
         async with asyncio.timeout(READY_TIMEOUT):
             while not await self._start() and not self._stopping:
-                await asyncio.sleep(RESTART)  # as the init system waits
+                await asyncio.sleep(RESTART)  # as an init system does
 
     async def keep(self) -> None:
-        """Start it again whenever it ends by itself, which it never should."""
+        """Restart the host if it ends unexpectedly, and record that."""
         while True:
-            await asyncio.sleep(RESTART)  # as the init system waits
+            await asyncio.sleep(RESTART)  # as an init system does
             if self.ready and not self._stopping and not self.runs and self._process is not None:
-                self.deaths.append(f"{self.name} ended by itself with {self._process.returncode}")
+                self.deaths.append(f"{self.name} ended unexpectedly with {self._process.returncode}")
                 await self.start()
 
     async def _start(self) -> bool:
         self.ready = False
-        said = self.log.stat().st_size if self.log.exists() else 0
+        offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") if self.pipe is None else self.pipe.open() as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(RELAY, "run", "-c", str(self.config)),
@@ -105,10 +105,10 @@ class Host:
                 stderr=log,
                 env=environment(**self._environ),
             )
-        while self._times("ready", said) < self._processes:
+        while self._times("ready", offset) < self._processes:
             if not self.runs:
                 return False
-            await asyncio.sleep(0.05)  # its words go into a file
+            await asyncio.sleep(0.05)  # polls, because the log is a file
         self.ready = True
         return True
 
@@ -117,14 +117,14 @@ class Host:
         return self._process is not None and self._process.returncode is None
 
     def pids(self) -> list[int]:
-        """The processes that do the work: the children of a supervisor, else the one."""
+        """Return the processes that do the work: the children of a supervisor, or the only process."""
         if not self.runs:
             return []
         assert self._process is not None
         return _children(self._process.pid) if self._processes > 1 else [self._process.pid]
 
     def signal(self, number: int) -> None:
-        """To the process that an operator would signal."""
+        """Send a signal to the process that an operator would signal."""
         if self.runs:
             assert self._process is not None
             with suppress(ProcessLookupError):
@@ -132,7 +132,7 @@ class Host:
                 os.kill(self._process.pid, number)
 
     async def kill(self) -> None:
-        """SIGKILL to all of it."""
+        """SIGKILL all processes."""
         self._stopping = True
         if self._process is None:
             return
@@ -144,7 +144,7 @@ class Host:
         await self._process.wait()
 
     def all_pids(self) -> list[int]:
-        """Every process of it, a supervisor included."""
+        """Return all processes, including a supervisor."""
         if not self.runs:
             return []
         assert self._process is not None
@@ -162,7 +162,7 @@ class Host:
         self.frozen = []
 
     async def stop(self) -> str:
-        """SIGTERM and wait; what was wrong with the end, or nothing."""
+        """Send SIGTERM and wait. Returns the problem, or an empty text."""
         if self._process is None:
             return ""
         self._stopping = True
@@ -176,14 +176,14 @@ class Host:
         return "" if code == 0 else f"{self.name} ended with {code}"
 
     def unwanted(self) -> list[str]:
-        """The lines of its log that should not be there."""
+        """Return the log lines that should not exist."""
         if not self.log.exists():
             return []
         lines = self.log.read_text(errors="replace").splitlines()
         return [f"{self.name}: {line[-1500:]}" for line in lines if any(word in line for word in UNWANTED)]
 
     def _times(self, event: str, start: int) -> int:
-        """How often the log says this, from a byte of it on."""
+        """Count the event in the log, from this byte on."""
         with self.log.open("rb") as log:
             log.seek(start)
             lines = log.read().splitlines()

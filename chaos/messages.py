@@ -1,4 +1,4 @@
-"""What is pushed: each message is of one kind, and the kind says how it may end. Pure."""
+"""The pushed messages. Each is of one kind, which determines its allowed outcomes. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a message asks for, or what is wrong with it."""
+    """What a message requests, or its defect."""
 
     PLAIN = "plain"
     NAMED = "with id"
     BARE = "bare"
     REPEATED = "id twice"
-    REMEMBERED = "id seen lately"
+    DEDUPLICATED = "recently delivered id"
     SHORT_LIVED = "short ttl"
-    STILLBORN = "ttl over"
+    EXPIRED = "ttl over"
     DELAYED = "delayed"
     COLLAPSING = "collapse_key"
     ORDERED = "ordering_key"
@@ -25,11 +25,11 @@ class Kind(StrEnum):
     REFUSED = "refused"
     GONE = "target gone"
     DOOMED = "always fails"
-    MENDED = "dead, retried"
+    RETRIED = "dead, retried"
     CANCELLED = "cancelled"
     CROWDED = "max_backlog"
     MALFORMED = "malformed"
-    UNRECEIPTED = "receipt refused"
+    RECEIPT_REFUSED = "receipt refused"
 
 
 WEIGHTS = {
@@ -37,9 +37,9 @@ WEIGHTS = {
     Kind.NAMED: 20,
     Kind.BARE: 6,
     Kind.REPEATED: 5,
-    Kind.REMEMBERED: 4,
+    Kind.DEDUPLICATED: 4,
     Kind.SHORT_LIVED: 5,
-    Kind.STILLBORN: 2,
+    Kind.EXPIRED: 2,
     Kind.DELAYED: 6,
     Kind.COLLAPSING: 6,
     Kind.ORDERED: 12,
@@ -47,11 +47,11 @@ WEIGHTS = {
     Kind.REFUSED: 2,
     Kind.GONE: 1,
     Kind.DOOMED: 1,
-    Kind.MENDED: 1,
+    Kind.RETRIED: 1,
     Kind.CANCELLED: 1,
     Kind.CROWDED: 4,
     Kind.MALFORMED: 3,
-    Kind.UNRECEIPTED: 1,
+    Kind.RECEIPT_REFUSED: 1,
 }
 
 PROVIDERS = {
@@ -59,9 +59,9 @@ PROVIDERS = {
     Kind.NAMED: ("hook", "limited", "pusher", "changing"),
     Kind.BARE: ("pusher",),
     Kind.REPEATED: ("hook",),
-    Kind.REMEMBERED: ("remembering",),
+    Kind.DEDUPLICATED: ("remembering",),
     Kind.SHORT_LIVED: ("limited",),
-    Kind.STILLBORN: ("hook", "pusher"),
+    Kind.EXPIRED: ("hook", "pusher"),
     Kind.DELAYED: ("hook", "limited"),
     Kind.COLLAPSING: ("limited",),
     Kind.ORDERED: ("hook", "pusher"),
@@ -69,11 +69,11 @@ PROVIDERS = {
     Kind.REFUSED: ("hook", "pusher"),
     Kind.GONE: ("fan",),
     Kind.DOOMED: ("failing",),
-    Kind.MENDED: ("mending",),
+    Kind.RETRIED: ("recovering",),
     Kind.CANCELLED: ("hook",),
     Kind.CROWDED: ("crowded",),
     Kind.MALFORMED: ("hook",),
-    Kind.UNRECEIPTED: ("hook",),
+    Kind.RECEIPT_REFUSED: ("hook",),
 }
 
 ENDS: dict[Kind, frozenset[str]] = {
@@ -83,9 +83,9 @@ ENDS: dict[Kind, frozenset[str]] = {
         Kind.NAMED: "delivered",
         Kind.BARE: "delivered",
         Kind.REPEATED: "delivered duplicate",
-        Kind.REMEMBERED: "delivered duplicate",
+        Kind.DEDUPLICATED: "delivered duplicate",
         Kind.SHORT_LIVED: "delivered expired",
-        Kind.STILLBORN: "expired",
+        Kind.EXPIRED: "expired",
         Kind.DELAYED: "delivered",
         Kind.COLLAPSING: "delivered collapsed",
         Kind.ORDERED: "delivered",
@@ -93,11 +93,11 @@ ENDS: dict[Kind, frozenset[str]] = {
         Kind.REFUSED: "rejected",
         Kind.GONE: "unregistered",
         Kind.DOOMED: "dead",
-        Kind.MENDED: "rejected delivered",
+        Kind.RETRIED: "rejected delivered",
         Kind.CANCELLED: "cancelled",
         Kind.CROWDED: "delivered dropped",
         Kind.MALFORMED: "malformed",
-        Kind.UNRECEIPTED: "delivered",
+        Kind.RECEIPT_REFUSED: "delivered",
     }.items()
 }
 
@@ -117,16 +117,16 @@ MALFORMATIONS = (
     "no object",
 )
 
-FORBIDDEN_LIST, OCCUPIED_KEY = "receipts:forbidden", "receipts:occupied"
-"""Keys that cannot take a receipt: the workers' user in Redis has no right on one (where there is a single
-server), and the other holds a string."""
+FORBIDDEN_LIST, WRONG_TYPE_KEY = "receipts:forbidden", "receipts:occupied"
+"""Keys that cannot take a receipt: the workers' user has no right to one (with a single server), and the
+other holds a string."""
 
 MAX_SIZE = 8192
-"""Bytes that the queues take."""
+"""Maximum bytes of an element."""
 
 PRIORITIES = ("high", "normal", "normal", "low")
-WANT = {Kind.REFUSED: 400, Kind.GONE: 410, Kind.DOOMED: 500, Kind.MENDED: 400}
-"""The status that the receiver is asked for by the message itself."""
+REQUESTED_STATUS = {Kind.REFUSED: 400, Kind.GONE: 410, Kind.DOOMED: 500, Kind.RETRIED: 400}
+"""The status that the message asks its receiver for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +154,12 @@ class Push:
 
     @property
     def has_receipt(self) -> bool:
-        """Whether its end is to be read from a receipt."""
-        return bool(self.reply_to) and self.kind is not Kind.UNRECEIPTED
+        """Whether its outcome is known from a receipt."""
+        return bool(self.reply_to) and self.kind is not Kind.RECEIPT_REFUSED
 
 
 def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
-    """`total` pushes over so many seconds, in the order of their times."""
+    """Generate `total` pushes within `seconds`, in order of time."""
     kinds = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=total)
     times = sorted(rng.uniform(0, seconds) for _ in range(total))
     lists = 2 + total // 40_000  # each keeps its newest 100,000 receipts
@@ -176,12 +176,12 @@ def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
         match kind:
             case Kind.BARE:
                 fields["queue"] = "hits"
-            case Kind.REPEATED | Kind.REMEMBERED:
-                # Every second one brings the id of the one before.
+            case Kind.REPEATED | Kind.DEDUPLICATED:
+                # Every second message repeats the id of the previous one.
                 fields["id"] = pending.pop(kind, "") or pending.setdefault(kind, f"m{number}")
             case Kind.SHORT_LIVED:
                 fields["ttl"] = round(rng.uniform(0.2, 3), 3)
-            case Kind.STILLBORN:
+            case Kind.EXPIRED:
                 fields["ttl"] = 600
             case Kind.DELAYED:
                 fields["delay"] = round(rng.uniform(0.5, 4), 3)
@@ -196,8 +196,8 @@ def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
                 fields["queue"] = ("notifications", "orders")[key // 2 % 2]
             case Kind.FAN_OUT:
                 fields["targets"] = rng.choice((1, 2, 5, 30))
-            case Kind.UNRECEIPTED:
-                fields["reply_to"] = rng.choice((FORBIDDEN_LIST, OCCUPIED_KEY))
+            case Kind.RECEIPT_REFUSED:
+                fields["reply_to"] = rng.choice((FORBIDDEN_LIST, WRONG_TYPE_KEY))
             case Kind.MALFORMED:
                 fields["malformation"] = rng.choice(MALFORMATIONS)
         pushes.append(Push(number, at, kind, provider, **fields))  # type: ignore[arg-type]
@@ -205,11 +205,11 @@ def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
 
 
 def element(push: Push, receiver: str) -> bytes:
-    """The bytes that an application would push. `receiver` is the URL below which targets lie."""
+    """Return the bytes that an application pushes. Targets are below the URL `receiver`."""
     if push.kind is Kind.MALFORMED:
         return _malformed(push)
     facts: dict[str, object] = {"n": push.number}
-    if want := WANT.get(push.kind):
+    if want := REQUESTED_STATUS.get(push.kind):
         facts["want"] = want
     if push.kind is Kind.BARE:
         return _json({"channel": f"site-{push.number % 50}", **facts})
@@ -224,7 +224,7 @@ def element(push: Push, receiver: str) -> bytes:
     for name in ("id", "reply_to", "priority", "ordering_key", "collapse_key", "ttl", "delay"):
         if value := getattr(push, name):
             document[name] = value
-    if push.kind is Kind.STILLBORN:
+    if push.kind is Kind.EXPIRED:
         document["created_at"] = 1_700_000_000
     return _json({**document, "payload": payload})
 
@@ -234,7 +234,7 @@ def _json(document: object) -> bytes:
 
 
 def _malformed(push: Push) -> bytes:
-    """No message, but its number can be read out of the raw bytes: `#17#`."""
+    """Return an invalid message whose raw bytes contain its number: `#17#`."""
     mark = b'"#%d#"' % push.number
     return {
         "not JSON": b'{"payload":{"body":' + mark,

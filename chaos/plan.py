@@ -1,4 +1,4 @@
-"""From a seed to all that will happen. Pure: equal seeds give equal plans."""
+"""Turn a seed into a plan. Pure: equal seeds give equal plans."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from chaos.catalogue import KINDS, FaultKind, Planned, resource
 from chaos.messages import Push, generate
 
 PRODUCING = 0.9
-"""Share of the time in which messages are pushed and faults begin; the rest is for what still lasts."""
+"""Share of the time in which messages are pushed and faults start. In the rest, faults end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is pushed and what goes wrong, both by time."""
+    """The pushes and faults of a run, both ordered by time."""
 
     seed: int
     seconds: float
@@ -26,7 +26,7 @@ class Plan:
     faults: Sequence[Planned]
 
     def digest(self) -> str:
-        """Equal for equal plans."""
+        """Return a digest that is equal for equal plans."""
         return hashlib.sha256(repr((self.pushes, self.faults)).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Plan:
 
 
 def make_plan(seed: int, seconds: float, messages: int, topology: str, faults: int | None = None) -> Plan:
-    """`faults` of them; by default one for each 1.2 s in short runs, for each 5 s in long ones."""
+    """Make a plan with `faults` faults. Default: one per 1.2 s in short runs, one per 6 s in long ones."""
     rng = random.Random(f"{seed}/{seconds}/{messages}/{topology}")
     producing = seconds * PRODUCING
     number = faults if faults is not None else round(min(producing / 1.2, 20 + producing / 6))
@@ -53,9 +53,9 @@ def make_plan(seed: int, seconds: float, messages: int, topology: str, faults: i
 
 
 def _schedule(rng: random.Random, topology: str, seconds: float, number: int) -> list[Planned]:
-    """Every kind once before any comes a second time; none hits what another one has not left yet."""
+    """Use every kind once before any is repeated. Faults on the same target do not overlap."""
     possible = [kind for kind in KINDS.values() if topology in kind.topologies]
-    # Beyond a lease takes too much of a short run.
+    # Faults beyond a lease take too much of a short run.
     possible = [kind for kind in possible if kind.seconds[1] < seconds / 3]
     deck: list[FaultKind] = []
     free: dict[str, float] = {}

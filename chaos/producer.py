@@ -1,4 +1,4 @@
-"""The application: pushes each message when its time has come, and notes what Redis said to it."""
+"""The application: pushes each message at its time, and records Redis's answer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ MOST = 100
 """Elements in one RPUSH."""
 
 REPLICA_WAIT = 1000
-"""Milliseconds for a replica to have it."""
+"""Milliseconds to wait for a replica."""
 
 
 class Producer:
-    """Pushes in the order of the plan, one RPUSH at a time, each element once: where no answer comes it is
-    uncertain whether it was pushed; where Redis refuses it, it was not, and is pushed again."""
+    """Pushes elements in the order of the plan, one RPUSH at a time, each element once.
+
+    If there is no answer, it is uncertain whether the elements were pushed. If Redis refuses them, they were
+    not, and are pushed again.
+    """
 
     def __init__(self, topology: Topology, receiver: str) -> None:
         self._topology = topology
@@ -35,7 +38,7 @@ class Producer:
         self.refusals = 0
 
     async def run(self, pushes: Sequence[Push]) -> None:
-        """Return when all are pushed; the start of this call is second 0 of their times."""
+        """Push everything. Times are relative to the start of this call."""
         start, index = time.time(), 0
         try:
             while index < len(pushes):
@@ -50,7 +53,7 @@ class Producer:
                     await self._push(queue, batch)
                 index = due
                 if index < len(pushes) and pushes[index].at > now:
-                    await asyncio.sleep(TICK)  # the plan says when the next one is due
+                    await asyncio.sleep(TICK)  # the plan determines when the next one is due
         finally:
             for client in self._clients.values():
                 await client.aclose()
@@ -59,18 +62,18 @@ class Producer:
         elements = [element(push, self._receiver) for push in batch]
         while True:
             client = await self._ready(queue)
-            asked = time.time()
+            started = time.time()
             try:
                 certain = await self._rpush(client, queue, elements)
             except ResponseError:
-                # Out of memory, busy, moved, read only: Redis did nothing.
+                # Out of memory, busy, moved, read only: Redis has done nothing.
                 self.refusals += 1
-                await asyncio.sleep(0.05)  # it says the same until the fault is over
+                await asyncio.sleep(0.05)  # the same answer comes until the fault ends
                 continue
             except (RedisError, OSError, TimeoutError):
                 certain = False
             at = time.time()
-            self.pushed.update((push.number, Pushed(asked, at, certain)) for push in batch)
+            self.pushed.update((push.number, Pushed(started, at, certain)) for push in batch)
             if not certain:
                 await self._drop(client)
             return
@@ -88,7 +91,8 @@ class Producer:
         return not isinstance(replicas, Exception) and replicas >= self._topology.acknowledged_by
 
     async def _ready(self, queue: str) -> Redis:
-        """A connection that has just answered: what fails after that is a push without an answer."""
+        """Return a connection that has just answered, so that a later failure means a push without an
+        answer."""
         while True:
             try:
                 node = await asyncio.to_thread(self._topology.node_for, queue)
@@ -99,7 +103,7 @@ class Producer:
             except (RedisError, OSError, LookupError, StopIteration, RuntimeError, TimeoutError):
                 for each in list(self._clients.values()):
                     await self._drop(each)
-                await asyncio.sleep(0.1)  # nobody tells when it answers again
+                await asyncio.sleep(0.1)  # Redis sends no notification when it is back
             else:
                 return client
 

@@ -1,4 +1,4 @@
-"""The providers: one HTTP server each, which notes every arrival and can be told to misbehave."""
+"""The providers: one HTTP server each. It records every arrival, and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from chaos.configuration import WEBHOOKS
 from chaos.evidence import OK, Arrival
-from chaos.setting import WEBHOOKS
 from testing.ports import free_port
 
 FLOOD_BUFFER = 1 << 20
-"""Bytes that may wait for a client that reads slowly."""
+"""Bytes that may wait for a slow client."""
 
 LONGEST_SLOW = 1.2
-"""Seconds that a slow answer takes at most: less than the timeout."""
+"""Maximum duration of a slow answer in seconds, less than the timeout."""
 
 
 class Receiver:
-    """One provider's server. `mode` is what is wrong with it now, `share` how many requests it hits."""
+    """The server of one provider. `mode` is the current fault, `share` the share of affected requests."""
 
     def __init__(self, name: str, rng: random.Random) -> None:
         self.name = name
         self.port = free_port()
         self.mode = ""
         self.share = 1.0
-        self.mended = False
+        self.repaired = False
         self.arrivals: list[Arrival] = []
         self._rng = rng
         self._runner: web.AppRunner | None = None
@@ -49,13 +49,13 @@ class Receiver:
         await self.listen()
 
     async def listen(self) -> None:
-        """Take connections, again where `refuse` was called."""
+        """Accept connections, also after `refuse`."""
         assert self._runner is not None
         self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await self._site.start()
 
     async def refuse(self) -> None:
-        """Close all connections, and take no new ones until `listen`."""
+        """Close all connections, and accept none until `listen`."""
         assert self._runner is not None
         assert self._site is not None
         await self._site.stop()
@@ -84,7 +84,7 @@ class Receiver:
         return response
 
     def _read(self, request: web.Request, body: bytes) -> tuple[str, str, list[dict[str, int]]]:
-        """The worker's host, the target, and what the messages say about themselves."""
+        """Return the worker's host, the target, and the facts in the messages."""
         document = json.loads(body)
         if self.name != "pusher":
             return request.headers.get("X-Host", ""), request.path if self.name == "fan" else "", [document]
@@ -116,38 +116,38 @@ class Receiver:
             case "dripping answer":
                 return "drip", await self._flood(request, b"x", b"HTTP/1.1 500 No\r\nX: ", pause=0.05)
             case "reset":
-                partial = b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n{"  # a status of 2xx would count
+                partial = b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n{"  # 2xx would be a delivery
                 return "reset", await self._break(request, self._rng.choice((b"", partial)))
-        if want and not (self.name == "mending" and self.mended):
+        if want and not (self.name == "recovering" and self.repaired):
             return ("failed" if want >= 500 else "refused"), web.Response(status=want)
         return OK, web.Response(text="{}")
 
     async def _until_gone(self, request: web.Request) -> None:
         while self.mode == "hang" and request.transport is not None and not request.transport.is_closing():
-            await asyncio.sleep(0.05)  # aiohttp tells no handler that its client has left
+            await asyncio.sleep(0.05)  # aiohttp does not notify a handler when its client disconnects
 
     async def _flood(
         self, request: web.Request, piece: bytes, start: bytes = b"", pause: float = 0.0
     ) -> web.StreamResponse:
-        """Write `start`, and then one piece after the other until the client leaves or the fault is over."""
+        """Write `start`, and then pieces until the client disconnects or the fault ends."""
         transport, mode = request.transport, self.mode
         if transport is not None:
             transport.write(start)
         while self.mode == mode and transport is not None and not transport.is_closing():
             transport.write(piece)
-            await asyncio.sleep(pause)  # the drip; otherwise only a turn for others
+            await asyncio.sleep(pause)  # the interval of a drip, otherwise just yields
             while transport.get_write_buffer_size() > FLOOD_BUFFER and not transport.is_closing():
-                await asyncio.sleep(0.01)  # the client reads slowly: this must not eat our own memory
+                await asyncio.sleep(0.01)  # limits our own memory if the client reads slowly
         if transport is not None:
             transport.abort()
         return web.Response()
 
     async def _break(self, request: web.Request, words: bytes) -> web.StreamResponse:
-        """Say some bytes that are no whole answer, and reset the connection."""
+        """Write bytes that are not a complete answer, and reset the connection."""
         transport = request.transport
         if transport is not None:
             transport.write(words)
-            await asyncio.sleep(0.01)  # what was written goes out before the reset does
+            await asyncio.sleep(0.01)  # send the written bytes before the reset
             with suppress(OSError):
                 raw = transport.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -156,7 +156,7 @@ class Receiver:
 
 
 class Receivers:
-    """All of them by provider."""
+    """All receivers by provider."""
 
     def __init__(self, seed: int) -> None:
         self.by_name = {

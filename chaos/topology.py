@@ -1,4 +1,4 @@
-"""Redis as the run has it: one server, or one with replicas under Sentinel, or a cluster."""
+"""The Redis of a run: one server, a master with a replica under Sentinel, or a cluster."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from chaos.messages import OCCUPIED_KEY
-from chaos.setting import PREFIX, QUEUES
+from chaos.configuration import PREFIX, QUEUES
+from chaos.messages import WRONG_TYPE_KEY
 from testing.redis_cluster import RedisCluster
 from testing.redis_sentinel import RedisSentinel
 from testing.redis_server import RedisServer, binaries
 
 DURABLE = ("--appendfsync", "always")
-"""What Redis acknowledged is on disk."""
+"""Redis acknowledges only data that is on disk."""
 
 
 WORKER, WORKER_PASSWORD = "worker", "for-a-run"
 WORKER_USER = (
     *("--user", WORKER, "on", f">{WORKER_PASSWORD}", "+@all", "&*", f"~{PREFIX}:*"),
     *(f"~{queue}" for queue in QUEUES),
-    *("~receipts:[0-9]*", f"~{OCCUPIED_KEY}"),
+    *("~receipts:[0-9]*", f"~{WRONG_TYPE_KEY}"),
 )
-"""A user in Redis with the rights that docs/operations.md names; it may not write to one of the lists that
-messages name for their receipts."""
+"""A Redis user with the rights that docs/operations.md lists. It may not write to one of the lists that
+messages name in `reply_to`."""
 
 
 class Topology(ABC):
-    """What is the same for all: where the masters are, and how to end."""
+    """The interface of all topologies."""
 
     name = ""
     acknowledged_by = 0
-    """Replicas that must have a message before it counts as pushed."""
+    """Replicas that must have a message before its push is acknowledged."""
 
     @abstractmethod
     def start(self) -> None:
-        """Return once it takes writes."""
+        """Return when it accepts writes."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End all of its processes."""
+        """End all processes."""
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """What a configuration has as `redis.url`."""
+        """The value of `redis.url` in a configuration."""
 
     def as_worker(self, url: str) -> str:
-        """`url` with the user that workers have in Redis."""
+        """Return `url` with the user of the workers."""
         return url
 
     @abstractmethod
     def masters(self) -> Sequence[RedisServer]:
-        """The nodes that take writes now. Raises RedisError or LookupError in between."""
+        """Return the nodes that accept writes now. Raises RedisError or LookupError during a failover."""
 
     def node_for(self, key: str) -> RedisServer:
-        """The master that has this key. Raises as `masters` does."""
+        """Return the master that has this key. Raises the errors of `masters`."""
         return self.masters()[0]
 
     def nodes(self) -> Sequence[RedisServer]:
-        """All of them: who is a master may change between a fault and its end."""
+        """Return all nodes, because the master may change between a fault and its end."""
         return self.masters()
 
     def steady(self) -> bool:
@@ -75,7 +75,7 @@ class Topology(ABC):
         return True
 
     async def each(self, *command: Any) -> None:
-        """Run a command on every node; those that do not answer are passed over."""
+        """Run a command on every node; skip those that do not answer."""
         for node in self.nodes():
             async with direct(node) as client:
                 with suppress(RedisError, OSError):
@@ -83,7 +83,7 @@ class Topology(ABC):
 
 
 class Single(Topology):
-    """One server that writes everything to disk before it answers."""
+    """One server that writes to disk before it answers."""
 
     name = "single"
 
@@ -108,7 +108,7 @@ class Single(Topology):
 
 
 class Nodes(Protocol):
-    """Several servers that are one Redis."""
+    """Several servers that form one Redis."""
 
     nodes: list[RedisServer]
 
@@ -118,29 +118,29 @@ class Nodes(Protocol):
     def stop(self) -> None: ...
 
 
-SetUp = TypeVar("SetUp", bound=Nodes)
+Servers = TypeVar("Servers", bound=Nodes)
 
 
-class Replicated(Topology, Generic[SetUp]):
-    """Masters with replicas, of which one takes over: `set_up` runs them."""
+class Replicated(Topology, Generic[Servers]):
+    """Masters with replicas that can take over. `servers` runs them."""
 
     acknowledged_by = 1
 
-    def __init__(self, set_up: SetUp) -> None:
-        self.set_up = set_up
+    def __init__(self, servers: Servers) -> None:
+        self.servers = servers
 
     def start(self) -> None:
-        self.set_up.start()
+        self.servers.start()
 
     def stop(self) -> None:
-        self.set_up.stop()
+        self.servers.stop()
 
     @property
     def url(self) -> str:
-        return self.set_up.url
+        return self.servers.url
 
     def nodes(self) -> Sequence[RedisServer]:
-        return self.set_up.nodes
+        return self.servers.nodes
 
     def steady(self) -> bool:
         return all(map(_has_replica, self.masters()))
@@ -149,7 +149,7 @@ class Replicated(Topology, Generic[SetUp]):
 class WithSentinel(Replicated[RedisSentinel]):
     """A master, one replica and three sentinels.
 
-    With more replicas one of them could acknowledge what is lost when the other one takes over.
+    With more replicas, one of them could acknowledge data that is lost when another one takes over.
     """
 
     name = "sentinel"
@@ -159,13 +159,13 @@ class WithSentinel(Replicated[RedisSentinel]):
 
     def masters(self) -> Sequence[RedisServer]:
         try:
-            return [self.set_up.master()]
-        except StopIteration:  # which no future can hold
+            return [self.servers.master()]
+        except StopIteration:  # a future cannot hold it
             raise LookupError("the sentinels name an unknown master") from None
 
 
 class Clustered(Replicated[RedisCluster]):
-    """Three masters with a replica each."""
+    """Three masters with one replica each."""
 
     name = "cluster"
 
@@ -174,7 +174,7 @@ class Clustered(Replicated[RedisCluster]):
 
     def steady(self) -> bool:
         views = set()
-        for node in self.set_up.nodes:
+        for node in self.servers.nodes:
             with SyncRedis(port=node.port, socket_timeout=1, decode_responses=True) as client:
                 if client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                     return False
@@ -182,14 +182,14 @@ class Clustered(Replicated[RedisCluster]):
         return len(views) == 1 and super().steady()
 
     def masters(self) -> Sequence[RedisServer]:
-        for node in self.set_up.nodes:
+        for node in self.servers.nodes:
             with suppress(RedisError), SyncRedis(port=node.port, socket_timeout=1) as client:
                 ports = {master[1] for _, _, master, *_ in client.execute_command("CLUSTER SLOTS")}
-                return [other for other in self.set_up.nodes if other.port in ports]
+                return [other for other in self.servers.nodes if other.port in ports]
         raise LookupError("no node of the cluster answers")
 
     def node_for(self, key: str) -> RedisServer:
-        for node in self.set_up.nodes:
+        for node in self.servers.nodes:
             with (
                 suppress(RedisError, StopIteration, LookupError),
                 SyncRedis(port=node.port, socket_timeout=1) as client,
@@ -197,8 +197,8 @@ class Clustered(Replicated[RedisCluster]):
                 slot = client.execute_command("CLUSTER KEYSLOT", key)
                 for first, last, master, *_ in client.execute_command("CLUSTER SLOTS"):
                     if first <= slot <= last:
-                        return next(other for other in self.set_up.nodes if other.port == master[1])
-        raise LookupError(f"nobody has the slot of {key}")
+                        return next(other for other in self.servers.nodes if other.port == master[1])
+        raise LookupError(f"no node has the slot of {key}")
 
 
 def _has_replica(master: RedisServer) -> bool:
@@ -210,7 +210,7 @@ def _has_replica(master: RedisServer) -> bool:
 
 
 def direct(node: RedisServer) -> Redis:
-    """A client of the harness's own: no proxy, one connection, nothing repeated."""
+    """Return a client of the harness itself: without proxy, on one connection, without retries."""
     return Redis(
         port=node.port,
         socket_timeout=5,
@@ -222,7 +222,7 @@ def direct(node: RedisServer) -> Redis:
 
 
 def make_topology(name: str, folder: Path, binary: str | None = None) -> Topology:
-    """`binary`, of the single server, may be a wrapper that sets its clock."""
+    """Build a topology. For a single server, `binary` may be a wrapper that sets its clock."""
     match name:
         case "single":
             return Single(folder, binary)
@@ -230,10 +230,10 @@ def make_topology(name: str, folder: Path, binary: str | None = None) -> Topolog
             return WithSentinel(folder)
         case "cluster":
             return Clustered(folder)
-    raise ValueError(f"topology {name!r}: there are single, sentinel, cluster")
+    raise ValueError(f"topology {name!r}: must be single, sentinel or cluster")
 
 
 def newest() -> str:
-    """The newest redis-server of this machine."""
+    """Return the newest redis-server of this machine."""
     found = binaries()
     return found[max(found)]

@@ -1,25 +1,25 @@
-"""What every fault is: something that starts, lasts and is undone."""
+"""The interface of a fault: it starts, lasts and is undone."""
 
 from __future__ import annotations
 
 from chaos.catalogue import Planned
-from chaos.world import World
+from chaos.harness import Harness
 
 
 class Skipped(Exception):
-    """This fault cannot be made here; the text says why."""
+    """This fault is not possible here; the text gives the reason."""
 
 
 class Fault:
-    """One fault of a plan. `start` makes it, `stop` undoes it; `note` says what came of it."""
+    """One fault of a plan. `note` describes its effect."""
 
-    def __init__(self, world: World, planned: Planned) -> None:
-        self.world = world
+    def __init__(self, harness: Harness, planned: Planned) -> None:
+        self.harness = harness
         self.planned = planned
         self.note = ""
 
     async def start(self) -> None:
-        """Make it. Raises Skipped."""
+        """Inject the fault. Raises Skipped."""
 
     async def stop(self) -> None:
-        """Undo it; always called, and also where `start` failed."""
+        """Undo the fault. Always called, even if `start` failed."""

@@ -7,17 +7,17 @@ from abc import abstractmethod
 from contextlib import suppress
 from pathlib import Path
 
-from chaos.faults.workers import OfHost
+from chaos.faults.workers import HostFault
 
 
-class Limited(OfHost):
-    """A resource limit of every process of a host, for a while."""
+class ResourceLimitFault(HostFault):
+    """A temporary resource limit for every process of a host."""
 
     limit = resource.RLIMIT_NOFILE
 
     @abstractmethod
     def most(self, pid: int) -> int:
-        """The new soft limit of one process."""
+        """Return the new soft limit of one process."""
 
     async def start(self) -> None:
         self._before: dict[int, tuple[int, int]] = {}
@@ -28,7 +28,7 @@ class Limited(OfHost):
                 self._before[pid] = before
 
     async def stop(self) -> None:
-        # A process that was started meanwhile by a supervisor has its limit.
+        # A process that the supervisor has started meanwhile inherited the limit.
         inherited = next(iter(self._before.values()), None)
         for pid in self.host.all_pids():
             if before := self._before.get(pid, inherited):
@@ -36,8 +36,8 @@ class Limited(OfHost):
                     resource.prlimit(pid, self.limit, before)
 
 
-class FullLogDisk(Limited):
-    """No file may grow any more: each write to the log fails."""
+class FullLogDisk(ResourceLimitFault):
+    """No file can grow: each write to the log fails."""
 
     limit = resource.RLIMIT_FSIZE
 
@@ -45,23 +45,23 @@ class FullLogDisk(Limited):
         return 0
 
 
-class FewDescriptors(Limited):
-    """At most one descriptor more than are open: no new connection, no new file."""
+class FewDescriptors(ResourceLimitFault):
+    """At most one more descriptor than are open: no new connection, no new file."""
 
     def most(self, pid: int) -> int:
         return len(list(Path(f"/proc/{pid}/fd").iterdir())) + round(self.planned.amount)
 
 
-class ClosedLogPipe(OfHost):
-    """Nobody will ever read the log again, until the next restart."""
+class ClosedLogPipe(HostFault):
+    """The reader of the log is gone until the next restart."""
 
     async def start(self) -> None:
         assert self.host.pipe is not None
         self.host.pipe.close()
 
 
-class StalledLogPipe(OfHost):
-    """Nobody reads the log for a while."""
+class StalledLogPipe(HostFault):
+    """The reader of the log pauses."""
 
     async def start(self) -> None:
         assert self.host.pipe is not None
@@ -72,8 +72,8 @@ class StalledLogPipe(OfHost):
         self.host.pipe.resume()
 
 
-class PackageReplaced(OfHost):
-    """Every file of the installed package is another one, for a while."""
+class PackageReplaced(HostFault):
+    """Every file of the installed package is replaced for a while."""
 
     async def start(self) -> None:
         self.host.package.replace()
@@ -86,6 +86,6 @@ MACHINE = {
     "full log disk": FullLogDisk,
     "few descriptors": FewDescriptors,
     "closed log pipe": ClosedLogPipe,
-    "log pipe that nobody reads": StalledLogPipe,
+    "blocked log pipe": StalledLogPipe,
     "package replaced": PackageReplaced,
 }

@@ -1,4 +1,4 @@
-"""What happens between one host and Redis."""
+"""Faults of the network between one host and Redis."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from chaos.faults.base import Fault
 from testing.tcp_proxy import TcpProxy
 
 
-class OfWay(Fault):
-    """A fault of one host's way to Redis."""
+class NetworkFault(Fault):
+    """A fault of one host's connection to Redis."""
 
     @property
     def proxy(self) -> TcpProxy:
-        return self.world.proxies[self.planned.target]
+        return self.harness.proxies[self.planned.target]
 
     async def stop(self) -> None:
         self.proxy.heal()
 
 
-class Cut(OfWay):
+class Cut(NetworkFault):
     async def start(self) -> None:
         self.proxy.cut()
 
 
-class Stall(OfWay):
+class Stall(NetworkFault):
     async def start(self) -> None:
         self.proxy.stall()
 
 
-class LoseAnswers(OfWay):
-    """Redis does what it is told, and nobody hears of it."""
+class LoseAnswers(NetworkFault):
+    """Redis runs every command, but no answer arrives."""
 
     async def start(self) -> None:
         self.proxy.lose_answers()
@@ -38,7 +38,7 @@ class LoseAnswers(OfWay):
         self.proxy.heal()
 
 
-class Delay(OfWay):
+class Delay(NetworkFault):
     async def start(self) -> None:
         self.proxy.delay(0.02 + 0.3 * self.planned.amount)
 

@@ -1,4 +1,4 @@
-"""What operators do while it runs."""
+"""Actions of operators during the run."""
 
 from __future__ import annotations
 
@@ -10,47 +10,48 @@ import time
 from contextlib import suppress
 
 from chaos.faults.base import Fault
-from chaos.faults.workers import OfHost
+from chaos.faults.workers import HostFault
 
 REPLACED = 60.0
 """Seconds for a supervisor to start another process, on a busy machine."""
 
 
 class Reload(Fault):
-    """Another rate for one provider, and SIGHUP to every host in turn."""
+    """Change the rate of one provider, and send SIGHUP to every host in turn."""
 
     async def start(self) -> None:
-        self.world.reloads += 1
-        slower = self.world.reloads % 2 == 1
-        for host in list(self.world.hosts.values()):
+        self.harness.reloads += 1
+        slower = self.harness.reloads % 2 == 1
+        for host in list(self.harness.hosts.values()):
             host.write_config(slower=slower)
-            if host.ready:  # Python itself has no handler while it starts
+            if host.ready:  # Python has no handler of its own while it starts
                 host.signal(signal.SIGHUP)
-            await asyncio.sleep(0.05)  # one after the other, as a deployment does it
-        # While the last one still has the old file both rates are in use.
+            await asyncio.sleep(0.05)  # one after the other, as in a deployment
+        # Until the last host has the new file, both rates are in use.
         await asyncio.sleep(1)
         self.note = "slower" if slower else "faster"
 
 
 class ReloadBadFile(Fault):
-    """A file that is wrong, SIGHUP, and the right file again."""
+    """Write a bad file, send SIGHUP, and restore the file."""
 
     async def start(self) -> None:
-        host = self.world.hosts[self.planned.target]
-        host.write_nonsense()
+        host = self.harness.hosts[self.planned.target]
+        host.write_bad_config()
         if host.ready:
             host.signal(signal.SIGHUP)
-        await asyncio.sleep(0.5)  # so long it could do harm
+        await asyncio.sleep(0.5)  # long enough for the bad file to cause harm
 
     async def stop(self) -> None:
-        self.world.hosts[self.planned.target].write_config(slower=self.world.reloads % 2 == 1)
+        self.harness.hosts[self.planned.target].write_config(slower=self.harness.reloads % 2 == 1)
 
 
-class BadReloadThenKill(OfHost):
-    """A file that is wrong, SIGHUP, SIGKILL of one process; the supervisor starts another as before."""
+class BadReloadThenKill(HostFault):
+    """Write a bad file, send SIGHUP, and SIGKILL one process: the supervisor must replace it with the old
+    file."""
 
     async def start(self) -> None:
-        self.host.write_nonsense()
+        self.host.write_bad_config()
         if not self.host.ready:
             return
         self.host.signal(signal.SIGHUP)
@@ -63,17 +64,17 @@ class BadReloadThenKill(OfHost):
         deadline = time.monotonic() + REPLACED
         while victim in (now := self.host.pids()) or len(now) < len(pids):
             if time.monotonic() > deadline:
-                self.world.broken.append(f"no process replaced {victim} after a bad reload")
+                self.harness.broken.append(f"no process replaced {victim} after a bad reload")
                 return
-            await asyncio.sleep(0.05)  # /proc tells nobody when it changes
+            await asyncio.sleep(0.05)  # /proc has no notification of changes
 
     async def stop(self) -> None:
-        self.host.write_config(slower=self.world.reloads % 2 == 1)
+        self.host.write_config(slower=self.harness.reloads % 2 == 1)
         self.host.signal(signal.SIGHUP)
 
 
 class PauseAndResume(Fault):
-    """`relay pause`, and `relay resume` later."""
+    """`relay pause`, and later `relay resume`."""
 
     async def start(self) -> None:
         await self._command("pause")
@@ -83,18 +84,18 @@ class PauseAndResume(Fault):
 
     async def _command(self, word: str) -> None:
         for _ in range(40):
-            if (await self.world.command(word, self.planned.target)).code == 0:
+            if (await self.harness.command(word, self.planned.target)).code == 0:
                 return
-            await asyncio.sleep(0.2)  # Redis may be in trouble for a moment
-        self.world.broken.append(f"relay {word} {self.planned.target} never succeeded")
+            await asyncio.sleep(0.2)  # Redis may be failing at the moment
+        self.harness.broken.append(f"relay {word} {self.planned.target} never succeeded")
 
 
 class DeadRetry(Fault):
-    """`relay dead retry` of what will be refused again."""
+    """`relay dead retry` of messages that will be refused again."""
 
     async def start(self) -> None:
-        self.world.retried += 1
-        finished = await self.world.command("dead", "retry", "mending", "--limit", "50")
+        self.harness.retried += 1
+        finished = await self.harness.command("dead", "retry", "recovering", "--limit", "50")
         self.note = f"exit code {finished.code}"
 
 

@@ -1,4 +1,4 @@
-"""What providers do to us."""
+"""Faults of providers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from chaos.faults.base import Fault
 from chaos.receivers import Receiver
 
 
-class Misbehave(Fault):
-    """The receiver answers as the fault's name says, to all or to a share of the requests."""
+class ReceiverFault(Fault):
+    """The receiver misbehaves as the fault's name says, for all or for a share of the requests."""
 
     @property
     def receiver(self) -> Receiver:
-        return self.world.receivers.by_name[self.planned.target]
+        return self.harness.receivers.by_name[self.planned.target]
 
     async def start(self) -> None:
         self.receiver.share = max(0.2, self.planned.amount)
@@ -22,8 +22,8 @@ class Misbehave(Fault):
         self.receiver.mode, self.receiver.share = "", 1.0
 
 
-class RefuseConnections(Misbehave):
-    """Nobody listens."""
+class RefuseConnections(ReceiverFault):
+    """No process listens."""
 
     async def start(self) -> None:
         await self.receiver.refuse()
@@ -38,6 +38,6 @@ MODES = (
 )
 
 PROVIDERS: dict[str, type[Fault]] = {
-    **dict.fromkeys(MODES, Misbehave),
+    **dict.fromkeys(MODES, ReceiverFault),
     "refuse connections": RefuseConnections,
 }

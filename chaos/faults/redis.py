@@ -1,4 +1,4 @@
-"""What happens to Redis itself."""
+"""Faults of Redis itself."""
 
 from __future__ import annotations
 
@@ -17,63 +17,63 @@ ENDLESS = "while true do end"
 
 
 class KillRedis(Fault):
-    """SIGKILL, and a restart from its file."""
+    """SIGKILL, and a restart with the same data."""
 
     async def start(self) -> None:
-        await asyncio.to_thread(self.world.topology.masters()[0].kill)
+        await asyncio.to_thread(self.harness.topology.masters()[0].kill)
 
     async def stop(self) -> None:
-        await asyncio.to_thread(self.world.topology.masters()[0].start)
+        await asyncio.to_thread(self.harness.topology.masters()[0].start)
 
 
 class FreezeRedis(Fault):
     """SIGSTOP and SIGCONT."""
 
     async def start(self) -> None:
-        self.world.topology.masters()[0].signal(signal.SIGSTOP)
+        self.harness.topology.masters()[0].signal(signal.SIGSTOP)
 
     async def stop(self) -> None:
-        self.world.topology.masters()[0].signal(signal.SIGCONT)
+        self.harness.topology.masters()[0].signal(signal.SIGCONT)
 
 
 class FlushScripts(Fault):
-    """Redis forgets all scripts, several times."""
+    """SCRIPT FLUSH, several times."""
 
     async def start(self) -> None:
         for _ in range(4):
-            await self.world.topology.each("SCRIPT", "FLUSH")
+            await self.harness.topology.each("SCRIPT", "FLUSH")
             await asyncio.sleep(0.05)  # long enough for some work in between
 
 
 class KillClients(Fault):
-    """Every connection is closed."""
+    """All client connections are closed."""
 
     async def start(self) -> None:
         for _ in range(3):
-            await self.world.topology.each("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await self.harness.topology.each("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await asyncio.sleep(0.05)  # long enough for some work in between
 
 
 class OutOfMemory(Fault):
-    """No more room than is taken."""
+    """maxmemory is what Redis uses at the moment."""
 
     async def start(self) -> None:
-        await self.world.topology.each("CONFIG", "SET", "maxmemory", "1mb")
+        await self.harness.topology.each("CONFIG", "SET", "maxmemory", "1mb")
 
     async def stop(self) -> None:
-        await self.world.topology.each("CONFIG", "SET", "maxmemory", "0")
+        await self.harness.topology.each("CONFIG", "SET", "maxmemory", "0")
 
 
 class BusyScript(Fault):
-    """A script that somebody else started does not end until it is killed."""
+    """A script of another client runs until it is killed."""
 
     _running: list[asyncio.Task[None]]
 
     async def start(self) -> None:
-        await self.world.topology.each("CONFIG", "SET", "lua-time-limit", "100")
+        await self.harness.topology.each("CONFIG", "SET", "lua-time-limit", "100")
         self._running = [
             asyncio.create_task(self._occupy(node))
-            for node in await asyncio.to_thread(self.world.topology.masters)
+            for node in await asyncio.to_thread(self.harness.topology.masters)
         ]
 
     async def _occupy(self, node: object) -> None:
@@ -82,21 +82,21 @@ class BusyScript(Fault):
                 await client.eval(ENDLESS, 0)
 
     async def stop(self) -> None:
-        await self.world.topology.each("SCRIPT", "KILL")
+        await self.harness.topology.each("SCRIPT", "KILL")
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
 
-class NoRoomForClients(Fault):
-    """Others have all connections when the workers want theirs back."""
+class TooManyClients(Fault):
+    """Other clients occupy all connections when the workers reconnect."""
 
     _stack: AsyncExitStack
 
     async def start(self) -> None:
         self._stack = AsyncExitStack()
-        node = self.world.topology.masters()[0]
-        # The one connection that stays is the one by which it is undone.
+        node = self.harness.topology.masters()[0]
+        # The harness needs its own connection to undo the fault.
         client = await self._stack.enter_async_context(direct(node))
         await client.config_set("maxclients", 6)
         self._stack.push_async_callback(client.config_set, "maxclients", 10_000)
@@ -110,20 +110,20 @@ class NoRoomForClients(Fault):
 
 
 class PauseClients(Fault):
-    """Redis answers nobody for a while."""
+    """Redis answers no client for a while."""
 
     async def start(self) -> None:
-        await self.world.topology.each("CLIENT", "PAUSE", round(self.planned.seconds * 1000), "ALL")
+        await self.harness.topology.each("CLIENT", "PAUSE", round(self.planned.seconds * 1000), "ALL")
 
 
 class StepRedisClock(Fault):
-    """Redis's clock is set, and set right again."""
+    """Redis's clock is stepped, and later set right."""
 
     async def start(self) -> None:
         step_clock(self, "redis")
 
     async def stop(self) -> None:
-        if clock := self.world.clocks.get("redis"):
+        if clock := self.harness.clocks.get("redis"):
             clock.set(0)
 
 
@@ -134,7 +134,7 @@ REDIS: dict[str, type[Fault]] = {
     "kill clients": KillClients,
     "out of memory": OutOfMemory,
     "busy script": BusyScript,
-    "no room for clients": NoRoomForClients,
+    "too many clients": TooManyClients,
     "pause clients": PauseClients,
     "step Redis clock": StepRedisClock,
 }

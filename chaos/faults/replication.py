@@ -1,4 +1,4 @@
-"""Another Redis takes over: by command, because the master died, or slot by slot."""
+"""Failovers: by command, after the death of a master, or slot by slot."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from contextlib import suppress
 from redis import Redis as SyncRedis
 from redis.exceptions import RedisError, ResponseError
 
+from chaos.configuration import PREFIX
 from chaos.faults.base import Fault, Skipped
-from chaos.setting import PREFIX
 from chaos.topology import Clustered, WithSentinel
 from testing.redis_server import RedisServer
 
@@ -22,9 +22,9 @@ TAKEOVER = 30.0
 LANES = ("hook", "pusher", "limited", "remembering")
 
 
-class FromRest(Fault, ABC):
-    """From a steady state: without a replica the slots of a dead master are nobody's, and what moves
-    meanwhile needs an operator to mend it."""
+class ReplicationFault(Fault, ABC):
+    """A fault that starts in a steady state: without a replica, nobody serves the slots of a dead master, and
+    an operator must repair a slot that moves meanwhile."""
 
     async def start(self) -> None:
         await self._until_steady()
@@ -37,33 +37,35 @@ class FromRest(Fault, ABC):
         deadline = time.monotonic() + TAKEOVER
         while True:
             with suppress(RedisError, LookupError):
-                if await asyncio.to_thread(self.world.topology.steady):
+                if await asyncio.to_thread(self.harness.topology.steady):
                     return
             if time.monotonic() > deadline:
-                raise Skipped(f"the nodes did not come to rest within {TAKEOVER:g} s")
-            await asyncio.sleep(0.1)  # the nodes tell nobody when they have come to rest
+                raise Skipped(f"the nodes did not reach a steady state within {TAKEOVER:g} s")
+            await asyncio.sleep(0.1)  # the nodes send no notification of it
 
     @abstractmethod
     def _start(self) -> None:
-        """Make it, in a thread. Raises Skipped."""
+        """Inject the fault, in a thread. Raises Skipped."""
 
     def _stop(self) -> None:
-        """Undo it, where there is something to undo."""
+        """Undo the fault, if there is anything to undo."""
 
 
-class FailOver(FromRest):
-    """SENTINEL FAILOVER or CLUSTER FAILOVER: both sides know of it."""
+class FailOver(ReplicationFault):
+    """SENTINEL FAILOVER or CLUSTER FAILOVER: both nodes cooperate."""
 
     def _start(self) -> None:
-        topology = self.world.topology
+        topology = self.harness.topology
         if isinstance(topology, WithSentinel):
-            old = topology.set_up.master()
-            with SyncRedis(port=topology.set_up.sentinels[0].port) as sentinel:
+            old = topology.servers.master()
+            with SyncRedis(port=topology.servers.sentinels[0].port) as sentinel:
                 try:
                     sentinel.execute_command("SENTINEL FAILOVER main")
                 except ResponseError as error:
-                    raise Skipped(f"the sentinels refuse, as another one is under way: {error}") from error
-            topology.set_up.until_master_is_not(old)
+                    raise Skipped(
+                        f"the sentinels refuse because another failover is in progress: {error}"
+                    ) from error
+            topology.servers.until_master_is_not(old)
         elif isinstance(topology, Clustered):
             lane = random.Random(self.planned.amount).choice(LANES)
             master = topology.node_for(f"{PREFIX}:{{{lane}}}:control")
@@ -73,22 +75,22 @@ class FailOver(FromRest):
             self.note = f"of the lane {lane}"
 
 
-class KillMaster(FromRest):
-    """SIGKILL of a master; it comes back as a replica."""
+class KillMaster(ReplicationFault):
+    """SIGKILL of a master; it returns as a replica."""
 
     _dead: RedisServer | None = None
 
     def _start(self) -> None:
-        topology = self.world.topology
+        topology = self.harness.topology
         if isinstance(topology, WithSentinel):
-            self._dead = topology.set_up.master()
+            self._dead = topology.servers.master()
             self._dead.kill()
             _until_another(topology, self._dead)
         elif isinstance(topology, Clustered):
             lane = random.Random(self.planned.amount).choice(LANES)
             self._dead = topology.node_for(f"{PREFIX}:{{{lane}}}:control")
             self._dead.kill()
-            topology.set_up.until_healthy(self._dead)
+            topology.servers.until_healthy(self._dead)
             self.note = f"of the lane {lane}"
 
     def _stop(self) -> None:
@@ -96,17 +98,17 @@ class KillMaster(FromRest):
             self._dead.start()
 
 
-class MoveSlots(FromRest):
-    """The slot of a lane moves to another master, key by key, while it is used."""
+class MoveSlots(ReplicationFault):
+    """The slot of a lane moves to another master, key by key, while it is in use."""
 
     def _start(self) -> None:
-        topology = self.world.topology
+        topology = self.harness.topology
         assert isinstance(topology, Clustered)
         rng = random.Random(self.planned.amount)
         key = f"{PREFIX}:{{{rng.choice(LANES)}}}:control"
         source = topology.node_for(key)
         target = rng.choice([node for node in topology.masters() if node is not source])
-        topology.set_up.move_slot(key, source, target)
+        topology.servers.move_slot(key, source, target)
         self.note = key
 
 
@@ -114,8 +116,8 @@ def _until_another(topology: WithSentinel, dead: RedisServer) -> None:
     deadline = time.monotonic() + TAKEOVER
     while topology.masters() == [dead]:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"nobody took over within {TAKEOVER:g} s")
-        time.sleep(0.05)  # only asking tells who the master is
+            raise TimeoutError(f"no node took over within {TAKEOVER:g} s")
+        time.sleep(0.05)  # only polling finds the new master
 
 
 def _replica_of(topology: Clustered, master: RedisServer) -> RedisServer:
@@ -123,7 +125,7 @@ def _replica_of(topology: Clustered, master: RedisServer) -> RedisServer:
         slots = client.execute_command("CLUSTER SLOTS")
     for _, _, first, *replicas in slots:
         if first[1] == master.port and replicas:
-            return next(node for node in topology.set_up.nodes if node.port == replicas[0][1])
+            return next(node for node in topology.servers.nodes if node.port == replicas[0][1])
     raise Skipped(f"the master at port {master.port} has no replica")
 
 

@@ -1,4 +1,4 @@
-"""What happens to workers and their hosts."""
+"""Faults of workers and their hosts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from chaos.faults.base import Fault
 from chaos.fleet import Host
 
 
-class OfHost(Fault):
+class HostFault(Fault):
     """A fault of one host."""
 
     @property
     def host(self) -> Host:
-        return self.world.hosts[self.planned.target]
+        return self.harness.hosts[self.planned.target]
 
 
-class KillWorker(OfHost):
-    """SIGKILL; then somebody starts it again."""
+class KillWorker(HostFault):
+    """SIGKILL, and a restart."""
 
     async def start(self) -> None:
         await self.host.kill()
@@ -29,8 +29,8 @@ class KillWorker(OfHost):
         await self.host.start()
 
 
-class KillSupervisedWorker(OfHost):
-    """SIGKILL of one process of several: its supervisor starts another."""
+class KillSupervisedWorker(HostFault):
+    """SIGKILL of one of several processes: its supervisor starts another."""
 
     async def start(self) -> None:
         if pids := self.host.pids():
@@ -38,8 +38,8 @@ class KillSupervisedWorker(OfHost):
                 os.kill(random.Random(self.planned.amount).choice(sorted(pids)), signal.SIGKILL)
 
 
-class Freeze(OfHost):
-    """SIGSTOP, and SIGCONT later."""
+class Freeze(HostFault):
+    """SIGSTOP, and later SIGCONT."""
 
     async def start(self) -> None:
         self.host.freeze()
@@ -48,8 +48,8 @@ class Freeze(OfHost):
         self.host.thaw()
 
 
-class HangSupervisedWorker(OfHost):
-    """SIGSTOP of one process of several, and no SIGCONT: its supervisor replaces it."""
+class HangSupervisedWorker(HostFault):
+    """SIGSTOP of one of several processes, without SIGCONT: its supervisor replaces it."""
 
     async def start(self) -> None:
         self._hung: int | None = None
@@ -62,47 +62,47 @@ class HangSupervisedWorker(OfHost):
         if self._hung is not None and self._hung in self.host.pids():
             with suppress(ProcessLookupError):
                 os.kill(self._hung, signal.SIGCONT)
-            self.world.broken.append(f"the supervisor did not replace process {self._hung}, which hung")
+            self.harness.broken.append(f"the supervisor did not replace process {self._hung}, which hung")
 
 
-class RollingRestart(OfHost):
-    """SIGTERM, wait for the end, start: as a deployment does it with each host."""
+class RollingRestart(HostFault):
+    """SIGTERM, wait, start: as in a deployment."""
 
     async def start(self) -> None:
         if trouble := await self.host.stop():
-            self.world.broken.append(f"rolling restart: {trouble}")
+            self.harness.broken.append(f"rolling restart: {trouble}")
 
     async def stop(self) -> None:
         await self.host.start()
 
 
 class AddAndRemove(Fault):
-    """One host more, for a while."""
+    """An additional host for a while."""
 
     async def start(self) -> None:
-        await self.world.new_host("w9").start()
+        await self.harness.new_host("w9").start()
 
     async def stop(self) -> None:
-        if trouble := await self.world.hosts["w9"].stop():
-            self.world.broken.append(f"removing a host: {trouble}")
+        if trouble := await self.harness.hosts["w9"].stop():
+            self.harness.broken.append(f"removing a host: {trouble}")
 
 
-class StepClock(OfHost):
-    """The host's clock is set, and set right again."""
+class StepClock(HostFault):
+    """The host's clock is stepped, and later set right."""
 
     async def start(self) -> None:
         step_clock(self, self.planned.target)
 
     async def stop(self) -> None:
-        if clock := self.world.clocks.get(self.planned.target):
+        if clock := self.harness.clocks.get(self.planned.target):
             clock.set(0)
 
 
 def step_clock(fault: Fault, name: str) -> None:
-    """By up to 8 s, forward or back."""
+    """Step a clock by up to 8 s, forwards or backwards."""
     from chaos.faults.base import Skipped
 
-    clock = fault.world.clocks.get(name)
+    clock = fault.harness.clocks.get(name)
     if clock is None:
         raise Skipped("libfaketime is not installed")
     seconds = round(fault.planned.amount * 16 - 8, 1)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from chaos.configuration import Configuration
 from chaos.evidence import Evidence
-from chaos.ledger.account import Account
-from chaos.ledger.ends import check_ends
+from chaos.ledger.counters import check_counters
+from chaos.ledger.index import EvidenceIndex
+from chaos.ledger.leftovers import check_leftovers
 from chaos.ledger.order import check_order
+from chaos.ledger.outcomes import check_outcomes
 from chaos.ledger.rates import check_rates
-from chaos.ledger.residue import check_residue
-from chaos.ledger.totals import check_totals
 from chaos.ledger.verdict import Verdict, Violation
-from chaos.setting import Setting
 
 __all__ = ["Verdict", "Violation", "judge"]
 
 
-def judge(evidence: Evidence, setting: Setting) -> Verdict:
-    """Hold all promises against what happened."""
-    account = Account(evidence)
+def judge(evidence: Evidence, configuration: Configuration) -> Verdict:
+    """Check all promises against the evidence."""
+    index = EvidenceIndex(evidence)
     violations = [
-        *check_ends(account),
-        *check_order(account),
-        *check_rates(account, setting),
-        *check_totals(account),
-        *check_residue(evidence),
+        *check_outcomes(index),
+        *check_order(index),
+        *check_rates(index, configuration),
+        *check_counters(index),
+        *check_leftovers(evidence),
     ]
-    return Verdict(account, violations)
+    return Verdict(index, violations)

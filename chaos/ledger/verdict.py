@@ -1,4 +1,4 @@
-"""What comes out: the violations, and how many messages ended how."""
+"""The result: violations, and the outcomes of all messages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chaos.ledger.account import Account
+from chaos.ledger.index import EvidenceIndex
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken promise: which rule, what was seen, and where it is about one, which message and when."""
+    """One broken promise: the rule, the observation, and if it is about one message, its number and time."""
 
     rule: str
     what: str
@@ -21,20 +21,20 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All of them; the run is good where there is none."""
+    """The violations; none if the run is good."""
 
-    account: Account
+    index: EvidenceIndex
     violations: Sequence[Violation]
 
     def table(self) -> dict[str, Counter[str]]:
-        """Kind of message -> how they ended -> how many."""
+        """Count outcomes by kind of message."""
         rows: dict[str, Counter[str]] = {}
-        for number, push in sorted(self.account.evidence.pushes.items()):
-            ends = self.account.ends(push)
+        for number, push in sorted(self.index.evidence.pushes.items()):
+            ends = self.index.ends(push)
             if ends:
                 end = " then ".join(dict.fromkeys(ends))
             else:
-                pushed = self.account.evidence.pushed.get(number)
+                pushed = self.index.evidence.pushed.get(number)
                 end = "LOST" if pushed and pushed.certain else "push not acknowledged"
             rows.setdefault(push.kind.value, Counter())[end] += 1
         return rows

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from chaos.evidence import Arrival, Evidence, Letter, Pushed, Receipt, Window
+from chaos.configuration import Configuration, Limit
+from chaos.evidence import Arrival, DeadLetter, Evidence, Pushed, Receipt, Window
 from chaos.ledger import judge
 from chaos.messages import Kind, Push
-from chaos.setting import Limit, Setting
 
 NOW = 1_800_000_000.0
-SETTING = Setting({"limited": Limit(10, 2), "changing": Limit(10, 2)}, Limit(7, 2), 10)
+CONFIGURATION = Configuration({"limited": Limit(10, 2), "changing": Limit(10, 2)}, Limit(7, 2), 10)
 
 
 class Story:
@@ -42,14 +42,14 @@ class Story:
         self.evidence.receipts.append(Receipt(push.id, push.provider, outcome, reason, **fields))
 
     def bury(self, push: Push, *, malformed: bool = False) -> None:
-        self.evidence.letters.append(Letter(push.provider, push.number, "why", malformed))
+        self.evidence.letters.append(DeadLetter(push.provider, push.number, "why", malformed))
 
     def fault(self, kind: str, start: float, end: float, **fields: Any) -> None:
         self.evidence.windows.append(Window(kind, NOW + start, NOW + end, **fields))
 
     @property
     def rules(self) -> list[str]:
-        return [violation.rule for violation in judge(self.evidence, SETTING).violations]
+        return [violation.rule for violation in judge(self.evidence, CONFIGURATION).violations]
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_a_good_run_has_no_violations(story: Story) -> None:
     story.arrive(gone, answer="refused")
     story.end(gone, "unregistered")
     story.evidence.feedback.append(gone.id)
-    first = story.push(Kind.REMEMBERED)
-    second = story.push(Kind.REMEMBERED, id=first.id)
+    first = story.push(Kind.DEDUPLICATED)
+    second = story.push(Kind.DEDUPLICATED, id=first.id)
     story.arrive(first)
     story.end(first)
     story.end(second, "duplicate")
@@ -126,7 +126,7 @@ def test_a_duplicate_that_nothing_explains(story: Story) -> None:
     assert story.rules == ["duplicate"]
 
 
-def test_a_request_that_a_host_had_begun_before_it_froze_explains_a_duplicate(story: Story) -> None:
+def test_a_request_that_a_host_had_started_before_it_froze_explains_a_duplicate(story: Story) -> None:
     push = delivered(story)
     story.arrive(push, after=5, host="w2")
     assert story.rules == ["duplicate"]
@@ -173,11 +173,11 @@ def test_a_retry_after_the_success_is_a_duplicate(story: Story) -> None:
     assert story.rules == ["duplicate"]
 
 
-@pytest.mark.parametrize("kind", [Kind.STILLBORN, Kind.CANCELLED])
+@pytest.mark.parametrize("kind", [Kind.EXPIRED, Kind.CANCELLED])
 def test_a_message_that_must_not_be_sent_is_never_sent(story: Story, kind: Kind) -> None:
     push = story.push(kind)
     story.arrive(push, answer="failed")
-    story.end(push, "expired" if kind is Kind.STILLBORN else "cancelled")
+    story.end(push, "expired" if kind is Kind.EXPIRED else "cancelled")
     assert story.rules == ["wrong end"]
 
 
@@ -260,8 +260,8 @@ def test_two_messages_with_one_id_have_one_end(story: Story) -> None:
 
 
 def test_an_id_that_was_seen_lately_is_delivered_once(story: Story) -> None:
-    first = delivered(story, Kind.REMEMBERED)
-    second = story.push(Kind.REMEMBERED, id=first.id)
+    first = delivered(story, Kind.DEDUPLICATED)
+    second = story.push(Kind.DEDUPLICATED, id=first.id)
     story.arrive(second)
     story.end(second)
     assert story.rules == ["duplicate"]
@@ -299,7 +299,7 @@ def test_a_target_that_is_gone_is_reported_once(story: Story) -> None:
 
 
 def test_a_dead_letter_that_was_retried_is_delivered(story: Story) -> None:
-    push = story.push(Kind.MENDED)
+    push = story.push(Kind.RETRIED)
     story.arrive(push, answer="refused")
     story.end(push, "rejected")
     story.evidence.retried = 1
@@ -402,7 +402,7 @@ def test_counters_that_do_not_add_up(story: Story) -> None:
 )
 def test_a_key_that_is_left(story: Story, key: str) -> None:
     story.evidence.keys = {key: 1}
-    assert story.rules == ["residue"]
+    assert story.rules == ["leftover"]
     story.evidence.keys = {key: 0}
     assert story.rules == []
 
@@ -425,4 +425,4 @@ def test_remaining_workers_log_errors_and_unfinished_faults_are_findings(story: 
     story.evidence.workers = ["w1"]
     story.evidence.log = ["Traceback"]
     story.evidence.broken = ["not empty"]
-    assert story.rules == ["residue", "log", "unfinished"]
+    assert story.rules == ["leftover", "log", "unfinished"]

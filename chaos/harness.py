@@ -1,4 +1,4 @@
-"""All that runs: Redis, the receivers, the worker hosts and the ways between them."""
+"""Everything that runs: Redis, the receivers, the worker hosts and their connections."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from redis.exceptions import RedisError
 
 from chaos.catalogue import CLOCK_HOST, HOSTS, LOG_PIPE_HOSTS, SUPERVISED
 from chaos.clocks import Clock, library, settable
+from chaos.configuration import Configuration
 from chaos.evidence import Window
 from chaos.fleet import Host
-from chaos.messages import OCCUPIED_KEY
+from chaos.messages import WRONG_TYPE_KEY
 from chaos.plan import Plan
 from chaos.receivers import Receivers
-from chaos.setting import Setting
 from chaos.topology import Topology, direct, make_topology
 from testing.relay_process import Finished, relay
 from testing.tcp_proxy import TcpProxy, proxying
@@ -25,15 +25,15 @@ from testing.tcp_proxy import TcpProxy, proxying
 LAG_TICK = 0.05
 
 
-class World:
-    """What faults lay hands on. `windows` says what they did and when."""
+class Harness:
+    """The environment of a run. `windows` records the faults and their times."""
 
     def __init__(self, plan: Plan, folder: Path, topology: Topology, receivers: Receivers) -> None:
         self.plan = plan
         self.folder = folder
         self.topology = topology
         self.receivers = receivers
-        self.setting = Setting.of(plan)
+        self.configuration = Configuration.of(plan)
         self.hosts: dict[str, Host] = {}
         self.proxies: dict[str, TcpProxy] = {}
         self.clocks: dict[str, Clock] = {}
@@ -47,7 +47,7 @@ class World:
         self.giants = self.unsure_giants = 0
 
     async def command(self, *words: str) -> Finished:
-        """A command of an operator, with the file of the first host and straight to Redis."""
+        """Run an operator's command with the file of the first host, directly connected to Redis."""
         return await relay(*words, "-c", str(self.operator))
 
     @property
@@ -55,16 +55,16 @@ class World:
         return self.folder / "operator.yaml"
 
     async def watch_lag(self) -> None:
-        """Note when this process is late itself: what it says about times is not to be trusted then."""
+        """Record when this process itself is late, because its timestamps are unreliable then."""
         while True:
             before = time.monotonic()
-            await asyncio.sleep(LAG_TICK)  # the thing measured
+            await asyncio.sleep(LAG_TICK)  # the measurement itself
             lag = time.monotonic() - before - LAG_TICK
             if lag > LAG_TICK:
                 self.lags.append((time.time(), lag))
 
     async def watch_masters(self) -> None:
-        """Note when another node takes over that nobody told to: a busy machine looks like a dead one."""
+        """Record unplanned failovers: on a busy machine, a slow master looks dead."""
         known: set[int] = set()
         while True:
             with suppress(RedisError, OSError, LookupError):
@@ -73,16 +73,16 @@ class World:
                     at = time.time()
                     self.windows.append(Window("fail over", at - 1, at, note=f"seen: {known} to {now}"))
                 known = now
-            await asyncio.sleep(0.25)  # only asking tells who the master is
+            await asyncio.sleep(0.25)  # only polling finds a new master
 
     def new_host(self, name: str) -> Host:
-        """One more host, with a proxy of its own where there is one server; it is not started."""
+        """Add a host without starting it. With a single server it gets its own proxy."""
         proxy = self.proxies.get(name)
         url = proxy.url if proxy else self.topology.url
         host = Host(
             name,
             self.folder,
-            self.setting,
+            self.configuration,
             self.topology.as_worker(url),
             self.receivers.urls,
             processes=2 if name == SUPERVISED else 1,
@@ -94,8 +94,8 @@ class World:
 
 
 @asynccontextmanager
-async def running(plan: Plan, folder: Path) -> AsyncIterator[World]:
-    """The world of a plan, ready for messages; whatever still lives at the end is killed."""
+async def running(plan: Plan, folder: Path) -> AsyncIterator[Harness]:
+    """Yield the harness of a plan, ready for messages. At the end, remaining processes are killed."""
     folder.mkdir(parents=True, exist_ok=True)
     clocks: dict[str, Clock] = {}
     binary = None
@@ -109,31 +109,31 @@ async def running(plan: Plan, folder: Path) -> AsyncIterator[World]:
         await asyncio.to_thread(topology.start)
         stack.push_async_callback(receivers.close)
         await receivers.start()
-        world = World(plan, folder, topology, receivers)
-        world.clocks = clocks
-        await _occupy(topology)
+        harness = Harness(plan, folder, topology, receivers)
+        harness.clocks = clocks
+        await _set_wrong_type_key(topology)
         if plan.topology == "single":
             for name in (*HOSTS, "w9"):
                 port = topology.masters()[0].port
-                world.proxies[name] = await stack.enter_async_context(proxying(port))
-        for watch in (world.watch_lag(), world.watch_masters()):
+                harness.proxies[name] = await stack.enter_async_context(proxying(port))
+        for watch in (harness.watch_lag(), harness.watch_masters()):
             stack.callback(asyncio.create_task(watch).cancel)
-        stack.push_async_callback(_kill_all, world)
-        hosts = [world.new_host(name) for name in HOSTS]
-        operator = Host("operator", folder, world.setting, topology.url, receivers.urls)
-        assert operator.config == world.operator
+        stack.push_async_callback(_kill_all, harness)
+        hosts = [harness.new_host(name) for name in HOSTS]
+        operator = Host("operator", folder, harness.configuration, topology.url, receivers.urls)
+        assert operator.config == harness.operator
         await asyncio.gather(*(host.start() for host in hosts))
-        yield world
+        yield harness
 
 
-async def _occupy(topology: Topology) -> None:
-    """Put a string under a key that messages name for their receipts."""
-    node = await asyncio.to_thread(topology.node_for, OCCUPIED_KEY)
+async def _set_wrong_type_key(topology: Topology) -> None:
+    """Store a string under a key that messages name in `reply_to`."""
+    node = await asyncio.to_thread(topology.node_for, WRONG_TYPE_KEY)
     async with direct(node) as client:
-        await client.set(OCCUPIED_KEY, "not a list")
+        await client.set(WRONG_TYPE_KEY, "not a list")
 
 
-async def _kill_all(world: World) -> None:
-    for host in world.hosts.values():
+async def _kill_all(harness: Harness) -> None:
+    for host in harness.hosts.values():
         host.thaw()
         await host.kill()

@@ -1,4 +1,4 @@
-"""The evidence, sorted by message."""
+"""The evidence, indexed by message."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from chaos.catalogue import KINDS
-from chaos.evidence import OK, Arrival, Evidence, Letter, Receipt, Window
+from chaos.evidence import OK, Arrival, DeadLetter, Evidence, Receipt, Window
 from chaos.messages import Kind, Push
 
-REACH = 3.0
-"""Seconds between an arrival and the moment when its worker has told Redis of it, where nothing is wrong."""
+TOLERANCE = 3.0
+"""Seconds until a worker has recorded a delivery in Redis, without any fault."""
 
 
-class Account:
-    """Who came when, and how it ended."""
+class EvidenceIndex:
+    """Arrivals, receipts and dead letters of each message."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
@@ -24,7 +24,7 @@ class Account:
         self.receipts: dict[str, list[Receipt]] = defaultdict(list)
         for receipt in evidence.receipts:
             self.receipts[receipt.message_id].append(receipt)
-        self.letters: dict[int, list[Letter]] = defaultdict(list)
+        self.letters: dict[int, list[DeadLetter]] = defaultdict(list)
         for letter in evidence.letters:
             self.letters[letter.number].append(letter)
         self.by_id: dict[str, list[Push]] = defaultdict(list)
@@ -39,14 +39,14 @@ class Account:
         return pushed is not None and pushed.certain
 
     def accepted(self, number: int) -> list[Arrival]:
-        """The arrivals that the receiver took."""
+        """Return the arrivals that the receiver accepted."""
         return [arrival for arrival in self.arrivals.get(number, ()) if arrival.answer == OK]
 
     def ends(self, push: Push) -> Sequence[str]:
-        """How a message ended, as far as it can be told: by its receipts, else by what is to be seen."""
+        """Return how a message ended: by its receipts, otherwise by arrivals and dead letters."""
         if push.has_receipt:
             receipts = [receipt.outcome for receipt in self.receipts.get(push.id, ())]
-            # Two pushes of one id have two receipts, which do not say which is whose.
+            # The receipts of two pushes with the same id cannot be told apart.
             if len(self.by_id[push.id]) > 1:
                 return ["delivered"] if self.accepted(push.number) else ["duplicate"] if receipts else []
             return receipts
@@ -56,44 +56,45 @@ class Account:
         return ["delivered"] if self.accepted(push.number) else ["dead"] if letters else []
 
     def explained(self, arrival: Arrival) -> Window | None:
-        """The fault for which a message that was taken here may come, or end, a second time."""
+        """Return the fault because of which the accepted message may arrive, or end, a second time."""
         for window in self._doubling:
             if window.host in ("", arrival.host) and (
-                window.start - REACH <= arrival.at <= window.end + REACH
+                window.start - TOLERANCE <= arrival.at <= window.end + TOLERANCE
             ):
                 return window
-        return self._begun_before(arrival)
+        return self._started_before(arrival)
 
-    def _begun_before(self, arrival: Arrival) -> Window | None:
-        """The fault that froze a host which had begun to send the message, while another one delivered it."""
+    def _started_before(self, arrival: Arrival) -> Window | None:
+        """Return the fault that froze a host while it was sending the message, which another host then
+        delivered."""
         for later in self.arrivals.get(arrival.number, ()):
             if later.at <= arrival.at or later.target != arrival.target:
                 continue
             for window in self._doubling:
                 is_frozen = window.host == later.host and window.start <= arrival.at <= window.end
-                if is_frozen and later.at <= window.end + REACH:
+                if is_frozen and later.at <= window.end + TOLERANCE:
                     return window
         return None
 
     def undone(self, arrival: Arrival, later: Arrival) -> bool:
-        """Whether a message had been taken before a `later` one, and a failover may have undone that."""
+        """Whether the message was accepted before a `later` one, and a failover may have undone that."""
         first = next(iter(self.accepted(arrival.number)), arrival)
         return first.at < later.at and any(
-            KINDS[window.kind].fails_over and window.start - REACH <= arrival.at <= window.end + REACH
+            KINDS[window.kind].fails_over and window.start - TOLERANCE <= arrival.at <= window.end + TOLERANCE
             for window in self.evidence.windows
         )
 
     def clock_was_off(self, start: float, end: float) -> bool:
-        """Whether somebody's clock was set in that time."""
+        """Whether a clock was off in that time."""
         return any(
             KINDS[window.kind].clock and window.overlaps(start, end) for window in self.evidence.windows
         )
 
     def late(self, start: float, end: float) -> int:
-        """How many hosts may have sent late what they had been handed in that time."""
+        """Return how many hosts may have sent claimed messages late in that time."""
         hosts = 0
         for window in self.evidence.windows:
             kind = KINDS[window.kind]
-            if kind.late and window.overlaps(start - REACH, end):
+            if kind.late and window.overlaps(start - TOLERANCE, end):
                 hosts += 1 if window.host else 4
         return hosts

@@ -1,4 +1,4 @@
-"""The end of a run: everything is healed, and what was pushed has to come to its end."""
+"""The end of a run: after all faults have ended, every message must end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from chaos.collect import PROVIDERS
+from chaos.configuration import PREFIX, QUEUES
+from chaos.harness import Harness
 from chaos.messages import Kind
 from chaos.producer import Producer
-from chaos.setting import PREFIX, QUEUES
-from chaos.world import World
 from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
@@ -24,11 +24,12 @@ EMPTY_TIMEOUT = 300.0
 """Seconds for a lane to become empty after the last fault."""
 
 
-async def cancel_all(world: World, producer: Producer, done: asyncio.Event) -> None:
-    """Cancel each message of that kind a moment after it was pushed; return when `done`, and all are."""
-    client = open_client(world.topology.url)
+async def cancel_all(harness: Harness, producer: Producer, done: asyncio.Event) -> None:
+    """Cancel each CANCELLED message shortly after its push. Returns when `done` is set and all are
+    cancelled."""
+    client = open_client(harness.topology.url)
     lane = Lane(client, PREFIX, "hook", ProviderOptions(type="webhook"), "operator")
-    left = {push.number: push for push in world.plan.pushes if push.kind is Kind.CANCELLED}
+    left = {push.number: push for push in harness.plan.pushes if push.kind is Kind.CANCELLED}
     tried: set[int] = set()
     finished = 0.0
     try:
@@ -45,65 +46,67 @@ async def cancel_all(world: World, producer: Producer, done: asyncio.Event) -> N
                     workers = [member.info.worker for member in await Fleet(client, PREFIX).members()]
                     answer = await lane.cancel(push.id, workers)
                 except StoreError:
-                    tried.add(number)  # it may have been done
+                    tried.add(number)  # it may have succeeded
                     continue
                 if answer == "cancelled":
-                    world.cancelled.add(number)
+                    harness.cancelled.add(number)
                 if answer == "cancelled" or (answer == "unknown" and (number in tried or not pushed.certain)):
                     del left[number]
-            await asyncio.sleep(0.5)  # what is in flight now can be cancelled or is over then
-        world.broken += [f"message {number} could not be cancelled" for number in left]
+            await asyncio.sleep(0.5)  # messages in flight can be cancelled later, or have ended by then
+        harness.broken += [f"message {number} could not be cancelled" for number in left]
     finally:
         await client.aclose()
 
 
-async def cancel_again(world: World) -> None:
-    """A failover may have undone a cancellation; nothing else may."""
-    client = open_client(world.topology.url)
+async def cancel_again(harness: Harness) -> None:
+    """Cancel messages whose cancellation a failover has undone. Any other reason is a violation."""
+    client = open_client(harness.topology.url)
     lane = Lane(client, PREFIX, "hook", ProviderOptions(type="webhook"), "operator")
     try:
-        for push in world.plan.pushes:
+        for push in harness.plan.pushes:
             if push.kind is not Kind.CANCELLED or await lane.cancel(push.id, []) != "cancelled":
                 continue
-            # Where an answer was lost it may have come into its lane only after it was asked for.
-            if push.number in world.cancelled and not world.topology.acknowledged_by:
-                world.broken.append(f"message {push.number} had been cancelled, and waited again")
+            # If the answer to a push was lost, the message may have arrived after the first attempt to cancel
+            # it.
+            if push.number in harness.cancelled and not harness.topology.acknowledged_by:
+                harness.broken.append(f"message {push.number} was cancelled, and was waiting again")
     finally:
         await client.aclose()
 
 
-async def resume_again(world: World) -> None:
-    """A failover may have undone a resume; nothing else may. An operator sees it in `relay status`."""
-    client = open_client(world.topology.url)
+async def resume_again(harness: Harness) -> None:
+    """Resume lanes whose resume a failover has undone. Any other reason is a violation. An operator would see
+    the state in `relay status`."""
+    client = open_client(harness.topology.url)
     try:
         for provider in PROVIDERS:
             lane = Lane(client, PREFIX, provider, ProviderOptions(type=""), "operator")
             if not await client.hexists(lane.keys.part("control"), "paused"):
                 continue
-            if not world.topology.acknowledged_by:
-                world.broken.append(f"the lane of {provider} had been resumed, and is paused again")
-            finished = await world.command("resume", provider)
+            if not harness.topology.acknowledged_by:
+                harness.broken.append(f"the lane of {provider} was resumed, and is paused again")
+            finished = await harness.command("resume", provider)
             if finished.code:
-                world.broken.append(f"relay resume: {finished.err[-500:]}")
+                harness.broken.append(f"relay resume: {finished.err[-500:]}")
     finally:
         await client.aclose()
 
 
-async def retry_dead(world: World) -> None:
-    """The provider has been mended: its dead letters are sent again."""
-    world.receivers.by_name["mending"].mended = True
+async def retry_dead(harness: Harness) -> None:
+    """Repair the provider and retry its dead letters."""
+    harness.receivers.by_name["recovering"].repaired = True
     for _ in range(20):
-        world.retried += 1
-        finished = await world.command("dead", "retry", "mending")
+        harness.retried += 1
+        finished = await harness.command("dead", "retry", "recovering")
         if finished.code == 0:
             return
-        await asyncio.sleep(0.5)  # Redis may be in trouble for a moment
-    world.broken.append(f"relay dead retry: {finished.err[-500:]}")
+        await asyncio.sleep(0.5)  # Redis may be failing at the moment
+    harness.broken.append(f"relay dead retry: {finished.err[-500:]}")
 
 
-async def until_empty(world: World) -> None:
-    """Return when all is empty and all dead workers are recovered; with a note, if that does not come."""
-    client = open_client(world.topology.url)
+async def until_empty(harness: Harness) -> None:
+    """Return when Redis is empty and all dead workers are recovered. After a timeout, note what is left."""
+    client = open_client(harness.topology.url)
     deadline = time.monotonic() + EMPTY_TIMEOUT
     try:
         while True:
@@ -112,10 +115,10 @@ async def until_empty(world: World) -> None:
                 left = await _left(client)
             if not left or time.monotonic() > deadline:
                 break
-            await asyncio.sleep(0.1)  # the workers are other processes: only Redis tells what is left
+            await asyncio.sleep(0.1)  # other processes do the work, so Redis must be polled
     finally:
         await client.aclose()
-    world.broken += [f"not empty after {EMPTY_TIMEOUT:g} s: {what}" for what in left]
+    harness.broken += [f"not empty after {EMPTY_TIMEOUT:g} s: {what}" for what in left]
 
 
 async def _left(client: Client) -> list[str]:
@@ -138,8 +141,8 @@ async def _left(client: Client) -> list[str]:
     return left
 
 
-async def stop_all(world: World) -> None:
-    """An orderly end of every host."""
-    for trouble in await asyncio.gather(*(host.stop() for host in world.hosts.values())):
+async def stop_all(harness: Harness) -> None:
+    """Stop every host in an orderly way."""
+    for trouble in await asyncio.gather(*(host.stop() for host in harness.hosts.values())):
         if trouble:
-            world.broken.append(f"at the end: {trouble}")
+            harness.broken.append(f"at the end: {trouble}")

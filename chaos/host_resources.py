@@ -1,4 +1,4 @@
-"""The surroundings of one host that faults change: its installed package and the pipe that takes its log."""
+"""Parts of a host that faults change: its installed package and its log pipe."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import providers
 import relay
 
 SMALLEST_PIPE = 4096
-"""Bytes: the pipe is full soon when nobody reads it."""
+"""Bytes. The pipe is full soon if it is not read."""
 
 
 class Package:
-    """A copy of relay that one host runs, so that it can be replaced under running processes."""
+    """A copy of relay for one host, so that it can be replaced under running processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,13 +29,13 @@ class Package:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
 
     def replace(self) -> None:
-        """Put other text into every file, as an interrupted upgrade might."""
+        """Overwrite every file, as an interrupted upgrade might."""
         for path in [*self.folder.rglob("*.py"), *self.folder.rglob("*.lua")]:
             self._originals[path] = path.read_bytes()
             _write(path, b"this file belongs to another version (\n")
 
     def restore(self) -> None:
-        """Put the files back."""
+        """Restore the files."""
         for path, text in self._originals.items():
             _write(path, text)
         self._originals.clear()
@@ -48,7 +48,7 @@ def _write(path: Path, text: bytes) -> None:
 
 
 class LogPipe:
-    """The pipe that a host logs into; a thread copies it to the log file."""
+    """The log pipe of a host. A thread copies it to the log file."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -57,7 +57,7 @@ class LogPipe:
         self._reading.set()
 
     def open(self) -> BinaryIO:
-        """A new pipe for the next process: its end for writing."""
+        """Create a pipe for the next process, and return its writing end."""
         self._reader, writer = os.pipe()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, SMALLEST_PIPE)
         self._reading.set()
@@ -65,16 +65,16 @@ class LogPipe:
         return os.fdopen(writer, "wb")
 
     def close(self) -> None:
-        """Let every further write fail, until the next process is started."""
+        """Make all further writes fail, until the next process starts."""
         with suppress(OSError):
             os.close(self._reader)
 
     def stall(self) -> None:
-        """Read no more, until `resume`."""
+        """Stop reading until `resume`."""
         self._reading.clear()
 
     def resume(self) -> None:
-        """Read again."""
+        """Continue reading."""
         self._reading.set()
 
     def _copy(self, reader: int) -> None:

@@ -1,4 +1,4 @@
-"""The configuration that a run is made with: providers whose limits fit what is pushed. Pure."""
+"""The configuration of a run: providers whose limits suit the number of messages. Pure."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from chaos.plan import Plan
 
 PREFIX = "relay"
 QUEUES = ("notifications", "orders", "hits")
-WEBHOOKS = ("hook", "limited", "changing", "remembering", "crowded", "failing", "mending")
+WEBHOOKS = ("hook", "limited", "changing", "remembering", "crowded", "failing", "recovering")
 DOOMED_ATTEMPTS = 3
 TIMEOUT = 2.0
-"""Seconds that one request may take."""
+"""Timeout of one request, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a provider allows: messages a second, and at once."""
+    """A provider's limit: messages per second, and the burst."""
 
     rate: float
     burst: int
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """`limits` by provider; `slower` is what `changing` has after an odd number of reloads."""
+class Configuration:
+    """`limits` are by provider. `slower` is the limit of `changing` after an odd number of reloads."""
 
     limits: Mapping[str, Limit]
     slower: Limit
     backlog: int
 
     @classmethod
-    def of(cls, plan: Plan) -> Setting:
+    def of(cls, plan: Plan) -> Configuration:
         inflow = Counter(push.provider for push in plan.pushes)
 
         def limit(provider: str, share: float, least: int) -> Limit:
@@ -54,7 +54,7 @@ class Setting:
     def document(
         self, host: str, redis_url: str, receivers: Mapping[str, str], *, processes: int, slower: bool = False
     ) -> dict[str, Any]:
-        """The file of one host. Its name goes to the receivers, as a header or in the path."""
+        """Return the file of one host. Receivers get the host's name in a header or in the path."""
         patient = {"attempts": 1000, "base": "100ms", "max": "1s"}
         common = {
             "timeout": f"{TIMEOUT:g}s",

@@ -1,39 +1,41 @@
-"""After the end nothing is left that should not be: in Redis, in the logs, among the processes."""
+"""Nothing is left over after a run: in Redis, in logs, among processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from chaos.configuration import PREFIX
 from chaos.evidence import Evidence
 from chaos.ledger.verdict import Violation
-from chaos.setting import PREFIX
 from relay.store.keys import LANE_PARTS
 
 STAYS = frozenset({"control", "dead", "seen"})
-"""Parts of a lane that outlive its messages; all others are of messages under way."""
+"""Parts of a lane that outlive its messages. All others belong to pending messages."""
 
 PASSING = frozenset(LANE_PARTS) - STAYS
 BESIDE = frozenset({"forwarded", "replicated", "rejected", "last_sequence"})
 FLEET = frozenset({"gone", "lanes", "profiles", "queues", "recovery"})
 
 
-def check_residue(evidence: Evidence) -> Iterator[Violation]:
-    """Keys, registered workers, log lines, and what the run could not bring to an end."""
+def check_leftovers(evidence: Evidence) -> Iterator[Violation]:
+    """Check keys, registered workers, log lines, and steps of the run that failed."""
     for key, entries in sorted(evidence.keys.items()):
         if entries and not _may_stay(key, evidence):
-            yield Violation("residue", f"{key} is left with {entries} entries")
-    yield from (Violation("residue", f"{worker} is still registered") for worker in evidence.workers)
+            yield Violation("leftover", f"{key} is left with {entries} entries")
+    yield from (Violation("leftover", f"{worker} is still registered") for worker in evidence.workers)
     strays = sum(letter.number < 0 for letter in evidence.letters)
     least, most = evidence.giants, evidence.giants + evidence.unsure_giants
     if not least <= strays <= most:
-        yield Violation("dead letters", f"{least} to {most} elements of 100 MB were pushed, {strays} filed")
+        yield Violation(
+            "dead letters", f"{least} to {most} elements of 100 MB were pushed, {strays} became dead letters"
+        )
     yield from (Violation("log", line) for line in evidence.log)
     yield from (Violation("unfinished", what) for what in evidence.broken)
 
 
 def _may_stay(key: str, evidence: Evidence) -> bool:
     if not key.startswith(f"{PREFIX}:"):
-        # The lists of receipts are ours; queues are not to hold anything.
+        # Receipt lists belong to the harness; queues must be empty.
         return key.startswith("receipts:")
     if key == f"{PREFIX}:feedback":
         return True
