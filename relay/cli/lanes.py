@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from relay.cli import common
+from relay.cli.operator import a_pause, pause_seconds
 from relay.redis_client.client import Client
+from relay.settings.durations import format_duration
 from relay.settings.models import Settings
 from relay.store.fleet import Fleet
 from relay.store.lane import Lane
@@ -16,15 +18,28 @@ from relay.store.record import scoped
 ProviderArgument = Annotated[str, typer.Argument(help="Name of a configured provider.")]
 
 
-def pause(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
+def pause(
+    context: typer.Context,
+    provider: ProviderArgument,
+    duration: Annotated[
+        str | None,
+        typer.Option("--for", metavar="DURATION", help="End the pause after this time, for example `2h`."),
+    ] = None,
+    because: Annotated[
+        str, typer.Option("--because", metavar="TEXT", help="The reason, for `relay status`.")
+    ] = "",
+    config: common.ConfigOption = None,
+) -> None:
     """Stop sending to a provider. Its messages are still accepted and wait.
 
-    Example: `relay pause pusher`
+    Example: `relay pause pusher --for 2h --because "maintenance of the provider"`
     """
+    seconds = pause_seconds(duration)
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
-    common.run(_pause(settings, provider))
-    common.say(f"{provider} is paused; new messages wait")
+    common.run(_pause(settings, provider, seconds, because))
+    ends = "" if seconds is None else f" for {format_duration(seconds)}"
+    common.say(f"{provider} is paused{ends}; new messages wait")
 
 
 def resume(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
@@ -64,9 +79,13 @@ def lane_of(client: Client, settings: Settings, provider: str) -> Lane:
     return Lane(client, settings.redis.prefix, provider, settings.providers[provider], worker="operator")
 
 
-async def _pause(settings: Settings, provider: str) -> None:
+async def _pause(settings: Settings, provider: str, seconds: float | None, because: str) -> None:
     async with common.redis(settings) as client:
-        await lane_of(client, settings, provider).pause()
+        fleet = Fleet(client, settings.redis.prefix)
+        pause = a_pause(seconds, because, await fleet.now())
+        await lane_of(client, settings, provider).pause(pause)
+        # A pause that replaces a longer one ends earlier than workers expect.
+        await fleet.wake([provider])
 
 
 async def _resume(settings: Settings, provider: str) -> None:

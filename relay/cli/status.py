@@ -19,10 +19,12 @@ from relay.cli import common
 from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.settings.digest import digest
+from relay.settings.durations import format_duration
 from relay.settings.models import Settings
 from relay.store.fleet_findings import findings, has_other_settings
 from relay.store.neighbours import Rival, rivals
 from relay.store.overview import LaneStatus, Overview, look
+from relay.store.pause import Pause
 from relay.store.states import State
 from relay.text import printable
 
@@ -31,6 +33,12 @@ REFRESH = 1.0
 
 OUTBOX_BACKLOG = 1000
 """The table shows a lane's outbox above so many entries. Workers forward entries at once."""
+
+LONGEST_WHY = 60
+"""Characters of a provider's answer in the table."""
+
+LONGEST_PAUSE = 200
+"""Characters of an operator's reason, with name and time."""
 
 _COLOURS: Final[Mapping[str, str]] = {
     State.RUNNING: "green",
@@ -124,6 +132,7 @@ def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()
                 "state": lane.state,
                 "why": lane.why,
                 "hold_seconds": round(lane.hold, 3),
+                "pause": _pause(lane.pause),
                 "rate": rate_text(settings, lane.provider),
                 "waiting": lane.waiting,
                 "delayed": lane.delayed,
@@ -156,6 +165,12 @@ def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()
         "findings": findings(overview, digest(settings), others),
         "errors": list(overview.errors),
     }
+
+
+def _pause(pause: Pause | None) -> dict[str, Any] | None:
+    if pause is None:
+        return None
+    return {"by": pause.by, "at": pause.at or None, "until": pause.until or None, "reason": pause.reason}
 
 
 def tables(
@@ -228,9 +243,10 @@ def _state(lane: LaneStatus) -> Text:
         return Text("not in the file", style="bold red")
     text = lane.state
     if lane.hold:
-        text += f" {lane.hold:.0f}s"
+        text += f" {format_duration(round(lane.hold))}"
     if lane.why:
-        text += f": {printable(lane.why[:60])}"
+        longest = LONGEST_WHY if lane.pause is None else LONGEST_PAUSE
+        text += f": {printable(lane.why[:longest])}"
     if lane.suspects:
         text += f" ({lane.suspects:,} {'suspect' if lane.suspects == 1 else 'suspects'})"
     return Text(text, style=_COLOURS.get(lane.state, ""))

@@ -16,6 +16,7 @@ from relay.settings.options import ProviderOptions
 from relay.store import codec
 from relay.store.codec import Settled
 from relay.store.keys import LaneKeys, batch_id_of
+from relay.store.pause import ENDLESS, Pause
 from relay.store.queue import Queue
 from relay.store.record import has_header, is_plain, pack, unpack
 from relay.store.scripting import script
@@ -334,9 +335,9 @@ class Lane:
             total += released + dead
         return total
 
-    async def pause(self) -> None:
-        """Hand out nothing, over the whole fleet, until `resume`."""
-        await self._command("HSET", self.keys.part("control"), "paused", "1")
+    async def pause(self, pause: Pause = ENDLESS) -> None:
+        """Hand out nothing, over the whole fleet, until `resume` or the end of the pause."""
+        await self._command("HSET", self.keys.part("control"), *pause.to_control())
 
     async def resume(self) -> None:
         """Lift a pause, and any hold by a throttle, a breaker, refused credentials or missing targets.

@@ -16,6 +16,7 @@ from relay.settings.models import Settings
 from relay.store import registry
 from relay.store.fleet import LEASE, Fleet, Member
 from relay.store.keys import LaneKeys, QueueKeys
+from relay.store.pause import CONTROL_FIELDS, Pause
 from relay.store.registry import NO_NAMES, Names
 from relay.store.states import State
 
@@ -63,6 +64,7 @@ class LaneStatus:
     outbox_lost: int
     """Receipts and feedback that could go nowhere, since the lane exists."""
     totals: Mapping[str, int]
+    pause: Pause | None = None
     suspects: int = 0
     """Of the waiting messages, those that the provider refused, by their own fault or by ours."""
     error: str = ""
@@ -175,7 +177,7 @@ async def read_lane(
 ) -> LaneStatus:
     """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     keys = LaneKeys.of(prefix, provider)
-    fields = ("paused", "state", "hold", "reason", "unexpanded", "outbox_lost", *TOTALS)
+    fields = (*CONTROL_FIELDS, "state", "hold", "reason", "unexpanded", "outbox_lost", *TOTALS)
     (control, bodies, delayed, dead, outbox, suspects, *inflight), error = await _ask(
         client,
         ("HMGET", keys.part("control"), *fields),
@@ -187,10 +189,13 @@ async def read_lane(
         *(("HLEN", keys.inflight(worker)) for worker in workers),
     )
     texts = [None if value is None else value.decode() for value in control or [None] * len(fields)]
-    paused, state, hold, why, unexpanded, outbox_lost, *totals = texts
+    pause = Pause.of_control(*texts[: len(CONTROL_FIELDS)])
+    state, hold, why, unexpanded, outbox_lost, *totals = texts[len(CONTROL_FIELDS) :]
     left = max(0.0, int(hold or 0) / 1000 - now)
-    if paused:
-        state, why, left = State.PAUSED.value, "by an operator", 0.0
+    if pause is not None and not pause.holds(now):
+        pause = None  # the next claim forgets it
+    if pause is not None:
+        state, why, left = State.PAUSED.value, str(pause), pause.left(now)
     elif state == State.THROTTLED and not left:
         state = why = None
     in_flight = sum(number or 0 for number in inflight)
@@ -206,6 +211,7 @@ async def read_lane(
         outbox=outbox or 0,
         outbox_lost=int(outbox_lost or 0),
         totals={name: int(total or 0) for name, total in zip(TOTALS, totals, strict=True)},
+        pause=pause,
         suspects=suspects or 0,
         error=error,
     )

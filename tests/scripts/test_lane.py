@@ -26,8 +26,10 @@ from relay.outcome import (
 from relay.settings.values import Rate, parse_rate
 from relay.store import dead
 from relay.store.codec import Settled
+from relay.store.fleet import Fleet
 from relay.store.lane import Claim, Hold, Lane, Malformed
 from relay.store.overview import read_lane
+from relay.store.pause import Pause
 from relay.store.settlement import DeliveredOne, RetryLater
 from testing.builders import a_lane, a_message, options, plain_message, texts
 from testing.clock import set_clock, settable_clock
@@ -271,6 +273,31 @@ async def test_pause_holds_and_resume_lets_go(redis: Redis) -> None:
     assert (await lane.claim(1)).why == "paused"
     await lane.resume()
     assert texts((await lane.claim(1)).claims) == ["a"]
+
+
+async def test_a_pause_with_an_end_ends_on_its_own(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a")])
+    now = await Fleet(redis, "relay").now()
+    await lane.pause(Pause(until=now + 3600))
+    claimed = await lane.claim(1)
+    assert claimed.why == "paused"
+    assert claimed.wait is not None
+    assert 0 < claimed.wait <= 3601
+    await lane.pause(Pause(by="ann@ops1"))
+    assert (await lane.claim(1)).wait is None
+    await lane.pause(Pause(until=now - 1, at=now - 9, by="ann@ops1", reason="work"))
+    assert texts((await lane.claim(1)).claims) == ["a"]
+    control = await redis.hkeys(lane.keys.part("control"))
+    assert [field for field in control if field.startswith(b"paused")] == []
+
+
+async def test_a_hold_outlasts_a_pause_that_ends_on_its_own(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a")])
+    await lane.settle([], Hold(3600, "429"))
+    await lane.pause(Pause(until=await Fleet(redis, "relay").now() - 1))
+    assert (await lane.claim(1)).why == "throttled"
 
 
 async def test_the_same_batch_number_counts_once(redis: Redis) -> None:

@@ -205,7 +205,11 @@ if first_due and first_due <= NOW then
   due_is_known = false
 end
 
-if paused then return {'paused', -1, 0, {}, 0} end
+if paused then
+  local ends = tonumber(call('HGET', CONTROL, 'paused_until') or 0)
+  if ends == 0 or ends > NOW then return {'paused', ends == 0 and -1 or (ends - NOW) * 1000, 0, {}, 0} end
+  call('HDEL', CONTROL, 'paused', 'paused_until', 'paused_at', 'paused_by', 'paused_reason')
+end
 
 -- Suspects, in a function of its own as above: few lanes have any.
 local function load_doubt(call, NOW)

@@ -1,0 +1,86 @@
+"""Pauses by an operator: they say who, when and why, and can end on their own."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from testing.commands import failure, output, run_command
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import worker, write_config
+from tests.e2e.conftest import webhook
+
+
+@pytest.fixture
+def config(tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver) -> str:
+    return str(write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}))
+
+
+async def lane(config: str) -> dict[str, Any]:
+    document = json.loads(await output("status", "--json", "-c", config))
+    found: dict[str, Any] = document["lanes"][0]
+    return found
+
+
+async def test_status_shows_who_paused_a_lane_and_why_and_until_when(config: str) -> None:
+    before = time.time()
+    await output("pause", "hook", "--for", "2h", "--because", "new\x1b[1m certificate", "-c", config)
+    found = await lane(config)
+    assert found["state"] == "paused"
+    assert 7100 < found["hold_seconds"] <= 7200
+    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    assert found["why"].startswith(f"new\\x1b[1m certificate ({who}, since 20")
+    pause = found["pause"]
+    assert (pause["by"], pause["reason"]) == (who, "new\\x1b[1m certificate")
+    assert before - 60 < pause["at"] < pause["until"] - 7100
+    table = await output("status", "-c", config)
+    assert "paused 1h59m" in table or "paused 2h" in table
+    assert "certificate" in table
+    assert "\x1b" not in table
+
+    await output("pause", "hook", "-c", config)
+    found = await lane(config)
+    assert (found["state"], found["hold_seconds"]) == ("paused", 0)
+    assert found["why"].startswith(f"by {who}, since 20")
+    assert (found["pause"]["until"], found["pause"]["reason"]) == (None, "")
+
+    await output("resume", "hook", "-c", config)
+    found = await lane(config)
+    assert (found["state"], found["why"], found["pause"]) == ("running", "", None)
+
+
+async def test_a_worker_goes_on_when_a_pause_ends_on_its_own(
+    config: str, redis: Redis, receiver: Receiver
+) -> None:
+    """The second pause ends earlier than the first, so the worker must hear of it."""
+    await output("pause", "hook", "--for", "2h", "-c", config)
+    async with worker(Path(config)):
+        await output("push", "notifications", '{"payload": {"body": 1}}', "-c", config)
+        while (await lane(config))["waiting"] == 0:
+            pass
+        assert receiver.requests == []
+        await output("pause", "hook", "--for", "100ms", "-c", config)
+        await receiver.until(1)
+    assert (await lane(config))["state"] == "running"
+
+
+@pytest.mark.parametrize("text", ["soon", "0s", "-1s", "4000d"])
+async def test_a_pause_of_no_sensible_length_is_refused(config: str, text: str) -> None:
+    assert "--for: " in await failure("pause", "hook", "--for", text, "-c", config)
+    assert (await lane(config))["state"] == "running"
+
+
+async def test_a_lane_that_another_program_has_paused_says_so(config: str, redis: Redis) -> None:
+    await redis.hset("relay:{hook}:control", "paused", "1")
+    found = await lane(config)
+    assert (found["state"], found["why"], found["hold_seconds"]) == ("paused", "by an operator", 0)
+    assert (await run_command("resume", "hook", "-c", config)).exit_code == 0
+    assert (await lane(config))["state"] == "running"
