@@ -44,6 +44,14 @@ async def serving(
 
 
 @contextmanager
+def closed_port() -> Iterator[int]:
+    """A loopback port that refuses connections, and that nobody else gets meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@contextmanager
 def silent_address(port: int = 0) -> Iterator[tuple[str, int]]:
     """A loopback address whose connections are neither taken nor refused, as behind a firewall."""
     with ExitStack() as stack:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ import pytest
 from h2.errors import ErrorCodes
 
 from relay.errors import TransportError
+from relay.http import Transport
 from relay.http.curl_http2 import STREAMS, CurlHttp2Transport
-from relay.http.transport import BODY_LIMIT
 from relay.provider import Request, Response
 from testing.http2_peer import Asked, Behaviour, Peer, Peering, peering
-from testing.http2_server import certificates
-from testing.raw_server import keeps_answering, serving
+from testing.raw_server import keeps_answering
+from tests.integration.http.conftest import Pems, linking, opening, server_tls
 
 
 @asynccontextmanager
@@ -30,16 +29,15 @@ async def between(
     concurrency: int = 64,
     other: str = "",
     **more: Any,
-) -> AsyncIterator[tuple[CurlHttp2Transport, Peering]]:
+) -> AsyncIterator[tuple[Transport, Peering]]:
     """A transport that trusts a server, whose connections behave so, one after the other."""
-    async with peering(folder, *behaviours) as server:
-        transport = CurlHttp2Transport(
-            timeout=timeout, concurrency=concurrency, ca=server.ca + other, http2=True, **more
-        )
-        try:
-            yield transport, server
-        finally:
-            await transport.close()
+    async with (
+        peering(folder, *behaviours) as server,
+        opening(
+            CurlHttp2Transport, timeout, concurrency, ca=server.ca + other, http2=True, **more
+        ) as transport,
+    ):
+        yield transport, server
 
 
 class Answering:
@@ -62,7 +60,7 @@ class Answering:
         await peer.answer(asked, body=asked[":path"].encode())
 
 
-async def many(transport: CurlHttp2Transport, server: Peering, count: int) -> list[Response | BaseException]:
+async def many(transport: Transport, server: Peering, count: int) -> list[Response | BaseException]:
     requests = [Request(f"{server.url}/{number}", b"x") for number in range(count)]
     return await asyncio.gather(*map(transport.send, requests), return_exceptions=True)
 
@@ -329,36 +327,6 @@ async def test_a_flood_of_headers_is_cut_off_and_others_go_on(tmp_path: Path, st
         assert bodies(await many(transport, server, 3)) == paths(3)
 
 
-async def test_headers_of_more_than_64_kib_are_too_long(tmp_path: Path) -> None:
-    async def behave(peer: Peer) -> None:
-        await peer.start()
-        long = tuple((f"x-{number}", "y" * 8000) for number in range(9))
-        await peer.answer(await peer.request(), 500, headers=long)
-        await peer.read()
-
-    async with between(tmp_path, behave) as (transport, server):
-        with pytest.raises(TransportError, match="its headers are too long"):
-            await transport.send(Request(server.url, b"x"))
-
-
-@pytest.mark.parametrize("number", [16, 17])
-async def test_sixteen_informational_answers_may_come_before_the_answer(tmp_path: Path, number: int) -> None:
-    async def behave(peer: Peer) -> None:
-        await peer.start()
-        asked = await peer.request()
-        for _ in range(number):
-            peer.h2.send_headers(asked.stream, [(":status", "103"), ("link", "</a.css>")])
-        await peer.answer(asked)
-        await peer.read()
-
-    async with between(tmp_path, behave) as (transport, server):
-        if number == 16:
-            assert (await transport.send(Request(server.url, b"x"))).status == 200
-        else:
-            with pytest.raises(TransportError, match="more than 16 informational responses"):
-                await transport.send(Request(server.url, b"x"))
-
-
 # GOAWAY
 
 
@@ -481,40 +449,7 @@ async def test_an_idle_connection_that_got_frames_serves_the_next_request(tmp_pa
         assert server.connections == 1
 
 
-# Connections without a word
-
-
-@pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_connection_that_ends_in_flight_is_not_taken_for_a_refusal(tmp_path: Path, end: str) -> None:
-    second = Answering()
-
-    async def behave(peer: Peer) -> None:
-        await peer.start()
-        await peer.request()
-        if end == "reset":
-            peer.abort()
-
-    async with between(tmp_path, behave, second) as (transport, server):
-        with pytest.raises(TransportError, match="closed the connection before it answered"):
-            await transport.send(Request(server.url, b"x"))
-        assert second.paths == []
-        assert (await transport.send(Request(server.url, b"x"))).status == 200
-
-
-async def test_a_connection_whose_server_hangs_serves_no_request_after_the_timeout(tmp_path: Path) -> None:
-    async def deaf(peer: Peer) -> None:
-        await peer.start()
-        await peer.request()
-        await asyncio.Event().wait()
-
-    async with between(tmp_path, deaf, Answering(), timeout=1) as (transport, server):
-        with pytest.raises(TransportError, match="no answer within 1 s"):
-            await transport.send(Request(server.url, b"x"))
-        assert (await transport.send(Request(server.url, b"x"))).status == 200
-        assert server.connections == 2
-
-
-# Time-outs, cancelled tasks, bodies
+# Time-outs
 
 
 async def test_a_late_answer_fails_its_own_request_only(tmp_path: Path) -> None:
@@ -547,153 +482,18 @@ async def test_a_late_answer_fails_its_own_request_only(tmp_path: Path) -> None:
         assert server.connections == 1
 
 
-async def test_a_cancelled_request_ends_with_its_time_and_spares_its_connection(tmp_path: Path) -> None:
-    server_side = Answering()
-    came, reset = asyncio.Event(), asyncio.Event()
-
-    async def behave(peer: Peer) -> None:
-        await peer.start()
-        asked = await peer.request()
-        came.set()
-        while asked.stream not in peer.resets:
-            await peer.read()
-        reset.set()
-        await server_side.go_on(peer)
-
-    async with between(tmp_path, behave, timeout=4, concurrency=1) as (transport, server):
-        task = asyncio.create_task(transport.send(Request(server.url, b"x")))
-        await came.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        async with asyncio.timeout(120):
-            await reset.wait()
-        assert bodies(await many(transport, server, 1)) == ["/0"]
-        assert server.connections == 1
-
-
-async def test_an_endless_body_is_cut_and_spares_its_connection(tmp_path: Path) -> None:
-    server_side = Answering()
-    sent = 0
-
-    async def behave(peer: Peer) -> None:
-        nonlocal sent
-        await peer.start()
-        asked = await peer.request()
-        peer.h2.send_headers(asked.stream, [(":status", "200")])
-        while asked.stream not in peer.resets:
-            room = min(peer.h2.local_flow_control_window(asked.stream), 16384)
-            if room:
-                peer.h2.send_data(asked.stream, b"x" * room)
-                sent += room
-                await peer.flush()
-            else:
-                await peer.read()
-        await server_side.go_on(peer)
-
-    async with between(tmp_path, behave) as (transport, server):
-        answer = await transport.send(Request(server.url, b"x"))
-        assert (answer.status, len(answer.body)) == (200, BODY_LIMIT)
-        assert answer.incomplete == "the body is longer than 64 KiB"
-        assert bodies(await many(transport, server, 1)) == ["/0"]
-        assert server.connections == 1
-    assert sent <= 8 * BODY_LIMIT
-
-
-# A status of 2xx counts, whatever follows it
-
-
-@pytest.mark.parametrize("how", ["reset", "close", "silence"])
-async def test_a_success_whose_body_never_ends_is_a_success(tmp_path: Path, how: str) -> None:
-    async def behave(peer: Peer) -> None:
-        await peer.start()
-        asked = await peer.request()
-        peer.h2.send_headers(asked.stream, [(":status", "202"), ("x-id", "7")])
-        peer.h2.send_data(asked.stream, b"half")
-        await peer.settled()
-        if how == "reset":
-            await peer.reset(asked, ErrorCodes.INTERNAL_ERROR)
-        if how != "close":
-            await peer.read()
-            await asyncio.Event().wait()
-
-    async with between(tmp_path, behave, timeout=1 if how == "silence" else 30) as (transport, server):
-        response = await transport.send(Request(server.url, b"x"))
-    assert (response.status, response.headers["x-id"]) == (202, "7")
-    assert response.incomplete is not None
-    assert response.incomplete.isprintable()
-
-
-@pytest.mark.parametrize("how", ["reset", "close", "silence"])
-async def test_a_failure_whose_body_never_ends_is_no_response(tmp_path: Path, how: str) -> None:
-    async def behave(peer: Peer) -> None:
-        await peer.start()
-        asked = await peer.request()
-        peer.h2.send_headers(asked.stream, [(":status", "500")])
-        peer.h2.send_data(asked.stream, b"half")
-        await peer.settled()
-        if how == "reset":
-            await peer.reset(asked, ErrorCodes.INTERNAL_ERROR)
-        if how != "close":
-            await peer.read()
-            await asyncio.Event().wait()
-
-    async with between(tmp_path, behave, timeout=1 if how == "silence" else 30) as (transport, server):
-        with pytest.raises(TransportError) as caught:
-            await transport.send(Request(server.url, b"x"))
-    assert str(caught.value).isprintable()
-
-
-async def test_a_success_with_many_headers_is_a_success(tmp_path: Path) -> None:
-    headers = (("x-long", "y" * 10_000), *((f"x-{number}", "y") for number in range(200)))
-
-    async def behave(peer: Peer) -> None:
-        await peer.start()
-        await peer.answer(await peer.request(), headers=headers)
-        await peer.read()
-
-    async with between(tmp_path, behave) as (transport, server):
-        response = await transport.send(Request(server.url, b"x"))
-    assert (response.status, len(response.headers)) == (200, 201)
-
-
-@pytest.mark.parametrize("status", [200, 400])
-async def test_a_gzip_body_is_unpacked(tmp_path: Path, status: int) -> None:
-    async def behave(peer: Peer) -> None:
-        await peer.start()
-        body = gzip.compress(b'\xef\xbb\xbf{"reason": "x"}')
-        await peer.answer(await peer.request(), status, body, (("content-encoding", "gzip"),))
-        await peer.read()
-
-    async with between(tmp_path, behave) as (transport, server):
-        response = await transport.send(Request(server.url, b"x"))
-    assert (response.status, response.body) == (status, b'{"reason": "x"}')
-
-
 # Which protocol
 
 
 @pytest.mark.parametrize("protocols", [["http/1.1"], []])
-async def test_a_provider_that_needs_http2_says_so(tmp_path: Path, protocols: list[str]) -> None:
-    authority, certificate, key = certificates(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+@pytest.mark.parametrize("needed", [True, False])
+async def test_a_provider_that_needs_http2_says_so(pems: Pems, protocols: list[str], needed: bool) -> None:
+    context = server_tls(pems)
     if protocols:
         context.set_alpn_protocols(protocols)
-    transports = [
-        CurlHttp2Transport(timeout=5, concurrency=1, ca=authority.read_text(), http2=http2)
-        for http2 in (True, False)
-    ]
-    async with serving(keeps_answering([]), context) as port:
-        with pytest.raises(TransportError, match="does not speak HTTP/2, and this provider needs it"):
-            await transports[0].send(Request(f"https://127.0.0.1:{port}/", b"x"))
-        assert (await transports[1].send(Request(f"https://127.0.0.1:{port}/", b"x"))).status == 200
-    for transport in transports:
-        await transport.close()
-
-
-async def test_http2_is_used_if_the_server_offers_it(tmp_path: Path) -> None:
-    async with peering(tmp_path, Answering()) as server:
-        transport = CurlHttp2Transport(timeout=5, concurrency=1, ca=server.ca)
-        assert bodies(await many(transport, server, 1)) == ["/0"]
-        await transport.close()
+    opened = partial(opening, CurlHttp2Transport, http2=needed, ca=pems[0].read_text())
+    async with linking(opened, keeps_answering([]), tls=context) as link:
+        if needed:
+            assert await link.failure() == "does not speak HTTP/2, and this provider needs it"
+        else:
+            assert (await link.post()).status == 200

@@ -14,13 +14,7 @@ from relay.errors import TransportError
 from relay.http.curl_http2 import CurlHttp2Transport
 from relay.provider import Request
 from testing.http2_peer import Peer, peering
-
-MEBIBYTE = 1 << 20
-
-
-def resident() -> int:
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+from tests.integration.http.conftest import MEBIBYTE, opening, resident
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -77,15 +71,16 @@ async def test_a_flood_over_http2_takes_no_memory_and_no_turn_of_others(tmp_path
 
     (tmp_path / "good").mkdir()
     before = resident()
-    async with peering(tmp_path, flood) as bad, peering(tmp_path / "good", answer) as good:
-        transport = CurlHttp2Transport(timeout=1, concurrency=1, ca=bad.ca, http2=True)
-        other = CurlHttp2Transport(timeout=120, concurrency=1, ca=good.ca, http2=True)
-        async with asyncio.timeout(120):
-            flooded = asyncio.create_task(transport.send(Request(f"{bad.url}/", b"x")))
-            for _ in range(10):
-                assert (await other.send(Request(f"{good.url}/", b"x"))).status == 200
-            with suppress(TransportError):  # some of it is no error by the standard
-                await flooded
-        await transport.close()
-        await other.close()
+    async with (
+        asyncio.timeout(120),
+        peering(tmp_path, flood) as bad,
+        peering(tmp_path / "good", answer) as good,
+        opening(CurlHttp2Transport, 0.5, 1, ca=bad.ca, http2=True) as transport,
+        opening(CurlHttp2Transport, 900, 1, ca=good.ca, http2=True) as other,
+    ):
+        flooded = asyncio.create_task(transport.send(Request(f"{bad.url}/", b"x")))
+        for _ in range(10):
+            assert (await other.send(Request(f"{good.url}/", b"x"))).status == 200
+        with suppress(TransportError):  # some of it is no error by the standard
+            await flooded
     assert resident() - before < 64 * MEBIBYTE
