@@ -84,6 +84,8 @@ def is_private(secret: str) -> bool:
 
 def _sign_standard(signers: Sequence[Signer], identity: str, timestamp: str, body: bytes) -> str:
     content = f"{identity}.{timestamp}.".encode() + body
+    if len(signers) == 1:  # the usual case; a comprehension costs a call of its own before Python 3.12
+        return signers[0](content)
     return " ".join([sign(content) for sign in signers])
 
 
