@@ -149,7 +149,11 @@ PAYLOADS = {
 
 
 OF_ENDPOINT_WITH_PREFIX = f"whsec_{OF_ENDPOINT['v1']}"
-MISSPELT: dict[str, Any] = {"body": 1, "secret": OF_ENDPOINT["no prefix"]}
+MISSPELT: dict[str, Any] = {
+    "body": 1,
+    "secret": OF_ENDPOINT["no prefix"],
+    "endpoint": {"key": OF_ENDPOINT_WITH_PREFIX},
+}
 
 
 def malformed() -> list[str]:
