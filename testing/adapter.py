@@ -83,7 +83,7 @@ sabotage(Fleet, "subscribe")
 sabotage(Lane, "claim", lambda self, wanted: self.provider == "bad")
 sabotage(Queue, "fetch", lambda self, *rest: self.name == "poison")
 sabotage(Recovery, "recover_dead")
-sabotage(Watchdog, "look")
+sabotage(Watchdog, "check")
 """
 
 

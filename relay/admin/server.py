@@ -24,7 +24,7 @@ from relay.admin.host import Host
 from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
-from relay.store.overview import LaneStatus, Overview, look
+from relay.store.overview import LaneStatus, Overview, read_overview
 from relay.store.states import State
 
 STATES: Final = tuple(State)
@@ -142,7 +142,7 @@ class Admin:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         try:
-            overview = await look(await self._client(), self._settings)
+            overview = await read_overview(await self._client(), self._settings)
         except StoreError as error:
             return web.Response(status=503, text=f"{error}\n")
         registry = CollectorRegistry()

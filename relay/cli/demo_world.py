@@ -27,7 +27,7 @@ from relay.sandbox.server import Sandbox
 from relay.settings.load import loads
 from relay.settings.models import Settings
 from relay.settings.options import ProviderOptions
-from relay.store.overview import Overview, look
+from relay.store.overview import Overview, read_overview
 from relay.store.queue import push_all
 
 RATES = {"pusher": 500, "webhook": 50}
@@ -74,7 +74,7 @@ class Demo:
             accepted={provider: request_log.accepted(provider) for provider in QUEUES},
             history={provider: request_log.history(provider) for provider in QUEUES},
             busiest={provider: request_log.busiest(provider) for provider in QUEUES},
-            overview=await look(self._client, self.settings),
+            overview=await read_overview(self._client, self.settings),
         )
 
     async def push_backlog(self) -> None:

@@ -23,7 +23,7 @@ from relay.settings.durations import format_duration
 from relay.settings.models import Settings
 from relay.store.fleet_findings import findings, has_other_settings
 from relay.store.neighbours import Rival, rivals
-from relay.store.overview import LaneStatus, Overview, look
+from relay.store.overview import LaneStatus, Overview, read_overview
 from relay.store.pause import Pause
 from relay.store.states import State
 from relay.text import printable
@@ -70,7 +70,7 @@ def status(
 
 async def _once(settings: Settings, *, as_json: bool) -> None:
     async with common.redis(settings) as client:
-        overview = await look(client, settings)
+        overview = await read_overview(client, settings)
         others = await _rivals(client, settings)
     if as_json:
         typer.echo(json.dumps(as_data(settings, overview, others), indent=2))
@@ -88,12 +88,12 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
         others = await _rivals(client, settings)
         if as_json:
             while True:
-                typer.echo(json.dumps(as_data(settings, await look(client, settings), others)))
+                typer.echo(json.dumps(as_data(settings, await read_overview(client, settings), others)))
                 await asyncio.sleep(REFRESH)
         with Live(console=common.data, auto_refresh=False, screen=common.data.is_terminal) as live:
             while True:
                 try:
-                    overview = await look(client, settings)
+                    overview = await read_overview(client, settings)
                 except StoreError as error:
                     live.update(Text(printable(f"Redis failed: {error}"), style="red"), refresh=True)
                 else:
@@ -176,7 +176,7 @@ def _pause(pause: Pause | None) -> dict[str, Any] | None:
 def tables(
     settings: Settings, overview: Overview, before: Overview | None, others: Sequence[Rival] = ()
 ) -> RenderableType:
-    """The tables for people; with an earlier look, rates too."""
+    """The tables for people; with an earlier overview, rates too."""
     parts: list[RenderableType] = [
         *(_lanes(settings, overview, before), ""),
         *(_queues(overview), ""),

@@ -1,8 +1,8 @@
 """Drops connections that look alive but return nothing, so that the loops open new ones.
 
-Each call to Redis has a time limit of its own. Three failures escape these limits: a proxy or an old master
-that still answers and has no elements any more, a host that is silent since Sentinel has named another, and
-an answer that never reaches its loop.
+Each call to Redis has a timeout of its own. Three failures escape these timeouts: a proxy or an old master
+that still replies but receives no more elements, a host that is silent since Sentinel has named another one,
+and a reply that never reaches its loop.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from relay.redis_client.connect import drop_connections, follow_master
 from relay.store.fleet import LEASE
 
 INTERVAL = 2.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
-QUEUES_INTERVAL = 5
-"""Looks for each one at how much waits in the queues."""
+CHECKS_PER_SCAN = 5
+"""Scan the queues for waiting elements at one check of this many."""
 
 logger = structlog.get_logger()
 
 
 class Watchdog:
-    """The loop; `look` is its step."""
+    """The loop; `check` is its step."""
 
     def __init__(
         self,
@@ -38,44 +38,45 @@ class Watchdog:
         intakes: Sequence[Intake],
         last_beat: Callable[[], float],
         *,
-        patience: float = LEASE,
+        stall_threshold: float = LEASE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`last_beat` and `clock` return monotonic seconds: the last heartbeat that Redis took, and now."""
+        """`last_beat` and `clock` return monotonic seconds: of the last heartbeat that Redis accepted, and
+        now. Without progress for `stall_threshold` seconds, the connections are stalled."""
         self._clock = clock
         self._client = client
         self._intakes = intakes
         self._last_beat = last_beat
-        self._patience = patience
+        self._stall_threshold = stall_threshold
         self._starving: dict[str, tuple[int, float]] = {}
         self._dropped = self._clock()
-        self._looks = 0
+        self._checks = 0
         self.reconnections = 0
         """How often all connections were dropped."""
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
-            await self.look()
+            await self.check()
 
-    async def look(self) -> None:
-        """Drop the connections if nothing has moved for too long, once for each `patience`."""
+    async def check(self) -> None:
+        """Drop stalled connections, at most once per `stall_threshold`."""
         if await follow_master(self._client):
             logger.warning("the Redis master moved; opening new connections")
             self._note()
             return
-        if self._looks % QUEUES_INTERVAL == 0:
-            await self._look_at_queues()
-        self._looks += 1
+        if self._checks % CHECKS_PER_SCAN == 0:
+            await self._scan_queues()
+        self._checks += 1
         troubles = self._stalls()
-        if troubles and self._clock() - self._dropped > self._patience:
+        if troubles and self._clock() - self._dropped > self._stall_threshold:
             redis_trouble.log("Redis connections are stalled; opening new ones", "; ".join(troubles))
             await drop_connections(self._client)
             self._note()
 
     def troubles(self) -> list[str]:
-        """One line for each stall, and for each queue that Redis has refused for longer than `patience`."""
+        """Return one line for each stall, and for each queue that Redis has refused for `stall_threshold`."""
         now = self._clock()
         refused = ((intake.queue.name, intake.progress.refused) for intake in self._intakes)
         return [
@@ -83,22 +84,22 @@ class Watchdog:
             *(
                 f"queue {name}: Redis refuses it for {now - refusal.since:.0f} s: {refusal.text}"
                 for name, refusal in refused
-                if refusal and now - refusal.since > self._patience
+                if refusal and now - refusal.since > self._stall_threshold
             ),
         ]
 
     def _stalls(self) -> list[str]:
-        """One line for each lack of progress for longer than `patience`: new connections may help."""
+        """Return one line for each lack of progress that new connections may end."""
         now = self._clock()
         found = []
-        if (silent := now - self._last_beat()) > self._patience:
+        if (silent := now - self._last_beat()) > self._stall_threshold:
             found.append(f"no heartbeat for {silent:.0f} s")
         for intake in self._intakes:
             name = intake.queue.name
             since = self._starving[name][1] if name in self._starving else now
-            if (silent := now - intake.progress.answered_at) > self._patience:
+            if (silent := now - intake.progress.answered_at) > self._stall_threshold:
                 found.append(f"queue {name}: no answer for {silent:.0f} s")
-            elif now - since > self._patience:
+            elif now - since > self._stall_threshold:
                 found.append(f"queue {name}: elements wait for {now - since:.0f} s, and none comes")
         return found
 
@@ -107,7 +108,7 @@ class Watchdog:
         self._starving.clear()
         self.reconnections += 1
 
-    async def _look_at_queues(self) -> None:
+    async def _scan_queues(self) -> None:
         for intake in self._intakes:
             name = intake.queue.name
             try:

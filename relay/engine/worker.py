@@ -187,7 +187,7 @@ class Worker:
             self._keep("watchdog", self._watchdog.run),
             self._keep("janitor", self._janitor.run),
             self._keep("wake-up listener", self._listen),
-            self._keep("wake-up calls", self._call_others),
+            self._keep("wake-up calls", self._notify_peers),
             self._keep("log", repeats.flush_forever),
         ]
         if serve := self._open_admin():
@@ -397,7 +397,7 @@ class Worker:
             self._shared[provider] = ready
             self._share_out.set()
 
-    async def _call_others(self) -> None:
+    async def _notify_peers(self) -> None:
         """Wake the other workers for lanes where more waits than this one takes."""
         while True:
             await self._share_out.wait()

@@ -199,7 +199,7 @@ class _Run:
         return moved
 
     def is_stale(self) -> bool:
-        """Whether the cluster may have changed since it was looked at."""
+        """Whether the cluster may have changed since its nodes were read."""
         stale, self._stale = self._stale, False
         return stale
 

@@ -140,7 +140,7 @@ class Claimed:
     passed_over: int = 0
     """How many had expired or been taken back."""
     held: int = 0
-    """How many this worker has in flight by Redis's account; 0 where it did not look."""
+    """Messages that this worker has in flight according to Redis; 0 if Redis did not count them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Everything an operator wants to see, read in a few round trips. Read only."""
+"""The state of all queues, lanes and workers for operators, read in a few round trips."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ TOTALS = (
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One look at all of it. `at` is Redis's clock in Unix seconds.
+    """The state at one time. `at` is Redis's clock in Unix seconds.
 
     `errors` says what could not be read of the fleet as a whole. `abandoned` are registered names that hold
     nothing, and that neither the file nor a living worker names.
@@ -117,7 +117,7 @@ class Overview:
         return [member for member in self.workers if member.silent <= LEASE]
 
 
-async def look(client: Client, settings: Settings) -> Overview:
+async def read_overview(client: Client, settings: Settings) -> Overview:
     """Read everything about the queues and providers of the settings, and about others that hold messages.
 
     A key that cannot be read spoils its own row alone. Raises StoreError if Redis cannot be reached.

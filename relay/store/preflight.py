@@ -18,7 +18,7 @@ from relay.settings.models import Settings
 from relay.store.findings import Facts, Finding, Level, judge, merge
 from relay.store.fleet import LEASE, Fleet
 from relay.store.keys import FleetKeys, LaneKeys, QueueKeys
-from relay.store.overview import LaneStatus, Overview, QueueStatus, look
+from relay.store.overview import LaneStatus, Overview, QueueStatus, read_overview
 from relay.store.registry import Names, known, unregister
 from relay.store.rights import try_rights
 
@@ -40,7 +40,7 @@ async def examine(client: Client, settings: Settings, asking: Asking = Asking.EV
     if any(finding.subject in ("cluster", "loading") for finding in servers):
         # Keys are on other nodes too, or not there yet: no other finding would be true.
         return servers
-    overview = await look(client, settings)
+    overview = await read_overview(client, settings)
     return [
         *servers,
         *await _scripts(client, prefix),
@@ -59,7 +59,7 @@ async def examine(client: Client, settings: Settings, asking: Asking = Asking.EV
 
 async def tidy(client: Client, settings: Settings) -> None:
     """Forget the names of lanes and queues that hold nothing, and that nobody serves. Raises StoreError."""
-    abandoned = (await look(client, settings)).abandoned
+    abandoned = (await read_overview(client, settings)).abandoned
     if abandoned.lanes or abandoned.queues:
         await unregister(client, settings.redis.prefix, abandoned)
 

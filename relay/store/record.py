@@ -36,7 +36,7 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 
 
 def has_header(message: Message) -> bool:
-    """Whether a script must look at the message when it ends."""
+    """Whether a script must read the message when it ends."""
     return bool(
         message.named
         or message.expires_at

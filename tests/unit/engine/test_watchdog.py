@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from relay.engine.progress import Progress, Refused
-from relay.engine.watchdog import QUEUES_INTERVAL, Watchdog
+from relay.engine.watchdog import CHECKS_PER_SCAN, Watchdog
 from relay.store.queue import Queue
 from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
 from testing.tcp_proxy import proxying
@@ -47,16 +47,16 @@ def a_watchdog(
     redis: Redis,
     *intakes: Any,
     beat: float = 0.0,
-    patience: float = 20,
+    stall_threshold: float = 20,
     clock: Callable[[], float] = time.monotonic,
 ) -> Watchdog:
     """`beat`: how many seconds ago the last one was."""
-    return Watchdog(redis, intakes, lambda: clock() - beat, patience=patience, clock=clock)
+    return Watchdog(redis, intakes, lambda: clock() - beat, stall_threshold=stall_threshold, clock=clock)
 
 
 async def test_progress_is_no_trouble(redis: Redis) -> None:
     watchdog = a_watchdog(redis, an_intake(redis))
-    await watchdog.look()
+    await watchdog.check()
     assert watchdog.troubles() == []
     assert watchdog.reconnections == 0
 
@@ -74,19 +74,19 @@ async def test_a_queue_without_an_answer_is_a_trouble(redis: Redis) -> None:
 async def test_a_queue_that_redis_refuses_is_trouble_that_new_connections_do_not_help(redis: Redis) -> None:
     refused = Refused(time.monotonic() - 30, "take: WRONGTYPE")
     watchdog = a_watchdog(redis, an_intake(redis, refused=refused))
-    await watchdog.look()
+    await watchdog.check()
     assert watchdog.troubles() == ["queue q: Redis refuses it for 30 s: take: WRONGTYPE"]
     assert watchdog.reconnections == 0
-    assert a_watchdog(redis, an_intake(redis, refused=refused), patience=60).troubles() == []
+    assert a_watchdog(redis, an_intake(redis, refused=refused), stall_threshold=60).troubles() == []
 
 
 async def test_a_queue_that_fills_while_nothing_is_fetched_is_a_trouble_until_the_next_fetch(
     redis: Redis,
 ) -> None:
     intake = an_intake(redis)
-    watchdog = a_watchdog(redis, intake, patience=0.5)
+    watchdog = a_watchdog(redis, intake, stall_threshold=0.5)
     await redis.rpush("q", "waits")
-    await watchdog.look()
+    await watchdog.check()
     troubles: list[str] = []
     async with asyncio.timeout(120):
         while not troubles:
@@ -95,8 +95,8 @@ async def test_a_queue_that_fills_while_nothing_is_fetched_is_a_trouble_until_th
             troubles = watchdog.troubles()
     assert [trouble.partition(" for")[0] for trouble in troubles] == ["queue q: elements wait"]
     intake.progress.fetched += 1
-    for _ in range(QUEUES_INTERVAL):
-        await watchdog.look()
+    for _ in range(CHECKS_PER_SCAN):
+        await watchdog.check()
     intake.progress.note_answer()
     assert watchdog.troubles() == []
 
@@ -116,11 +116,11 @@ async def test_a_connection_that_is_silent_is_dropped_and_the_next_one_works(
         silent: asyncio.Future[Any] = asyncio.ensure_future(client.ping())
         await asyncio.sleep(0.01)  # the ping is on its way
         now = 21.0
-        await asyncio.wait_for(watchdog.look(), 120)
+        await asyncio.wait_for(watchdog.check(), 120)
         assert watchdog.reconnections == 1
         with pytest.raises((RedisError, OSError)):
             await silent
         proxy.heal()
         assert await client.ping()
-        await watchdog.look()
-        assert watchdog.reconnections == 1, "once for each time that its patience ends"
+        await watchdog.check()
+        assert watchdog.reconnections == 1, "once for each time the threshold passes"
