@@ -13,9 +13,9 @@ from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.exchange import Call, Verdict
 from relay.sandbox.identity import Identity, identify
 from relay.sandbox.options import SandboxOptions
+from tests.integration.sandbox.conftest import DEVICE
 
 NOW = 1_800_001_000.0
-DEVICE = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0"
 TOPIC = SandboxOptions.apns_topic
 MESSAGE_ID = "0190a000-0000-7000-8000-000000000001"
 

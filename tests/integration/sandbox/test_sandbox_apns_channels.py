@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,18 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from providers._shared.apns_channels import Channels, Storage
-from providers.apns import Apns, ApnsOptions
+from providers.apns import Apns
 from relay.cli.apns import app
 from relay.errors import TransportError, UsageError
-from relay.http.curl_http2 import CurlHttp2Transport
 from relay.http.request import Request, Response
 from relay.http.transport import OnDone, PendingRequest, Transport
-from relay.message import parse_envelope
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
+from relay.outcome import Delivered, Outcome, Unregistered
 from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.exchange import Answer, Call
 from relay.sandbox.identity import Identity, identify
 from relay.sandbox.options import Faults, SandboxOptions
 from relay.sandbox.server import Sandbox
+from tests.integration.sandbox.conftest import Sender, apns_options, over_http2
 
 NOW = 1_800_001_000.0
 TOPIC = SandboxOptions.apns_topic
@@ -177,45 +175,23 @@ def test_a_right_broadcast_is_accepted(judge: Judge) -> None:
 # relay's adapter over real HTTP/2
 
 
-class Sender:
-    def __init__(self, sandbox: Sandbox) -> None:
-        settings = ApnsEmulator(sandbox.options, sandbox.identity).settings(sandbox.apns_url)
-        self.apns = Apns("apns", ApnsOptions.model_validate(settings))
-        ca = sandbox.identity.ca.decode()
-        self.transport = CurlHttp2Transport(timeout=10, concurrency=8, ca=ca, http2=True)
-
-    async def push(self, channel: str, **envelope: Any) -> Outcome:
-        payload = {"channel_id": channel, **json.loads(UPDATE)}
-        element = json.dumps({"id": REQUEST_ID, **envelope, "payload": payload}).encode()
-        message = parse_envelope(element, "notifications", time.time())[1]
-        assert self.apns.check(message) is None
-        (outcome,) = await self.apns.deliver([message])
-        return outcome
-
-
 @pytest.fixture
-def calls() -> list[Call]:
-    return []
+async def sender(sandbox: Sandbox) -> AsyncIterator[Sender[Apns]]:
+    adapter = Apns("apns", apns_options(sandbox))
+    async with Sender(adapter, over_http2(sandbox), **json.loads(UPDATE)) as sender:
+        yield sender
 
 
-@pytest.fixture
-async def sandbox(calls: list[Call]) -> AsyncIterator[Sandbox]:
-    async with Sandbox(SandboxOptions(seed=1), on_call=calls.append) as running:
-        yield running
+async def push(sender: Sender[Apns], channel: str, **envelope: Any) -> Outcome:
+    return await sender.push({"channel_id": channel}, **{"id": REQUEST_ID, **envelope})
 
 
-@pytest.fixture
-async def sender(sandbox: Sandbox) -> AsyncIterator[Sender]:
-    sender = Sender(sandbox)
-    await sender.apns.start(sender.transport)
-    yield sender
-    await sender.transport.close()
-
-
-async def test_a_channel_that_relay_creates_carries_its_broadcasts(sandbox: Sandbox, sender: Sender) -> None:
-    channels = sender.apns.channels()
+async def test_a_channel_that_relay_creates_carries_its_broadcasts(
+    sandbox: Sandbox, sender: Sender[Apns]
+) -> None:
+    channels = sender.adapter.channels()
     channel = await channels.create(Storage.LATEST)
-    assert await sender.push(channel) == Delivered(REQUEST_ID)
+    assert await push(sender, channel) == Delivered(REQUEST_ID)
     (entry,) = sandbox.request_log.latest()
     assert (entry["target"], entry["event"]) == (f"channel {channel}", "liveactivity")
     assert json.loads(entry["body"]) == json.loads(UPDATE)
@@ -223,53 +199,32 @@ async def test_a_channel_that_relay_creates_carries_its_broadcasts(sandbox: Sand
     assert await channels.storage(channel) is Storage.LATEST
     await channels.delete(channel)
     assert await channels.list() == []
-    gone = await sender.push(channel)
+    gone = await push(sender, channel)
     assert gone == Unregistered(channel, "400 ChannelNotRegistered", 400)
 
 
-async def test_a_ttl_reaches_only_channels_that_store_pushes(calls: list[Call], sender: Sender) -> None:
+async def test_a_ttl_reaches_only_channels_that_store_pushes(calls: list[Call], sender: Sender[Apns]) -> None:
     """APNs does not tell which ones do: the first push to a channel that stores nothing is sent twice."""
-    channels = sender.apns.channels()
+    channels = sender.adapter.channels()
     storing, silent = await channels.create(Storage.LATEST), await channels.create(Storage.NONE)
     del calls[:]
     for channel in (storing, silent, silent):
-        assert isinstance(await sender.push(channel, ttl=60), Delivered)
+        assert isinstance(await push(sender, channel, ttl=60), Delivered)
     expires = [(call.headers["apns-channel-id"], call.headers["apns-expiration"] != "0") for call in calls]
     assert expires == [(storing, True), (silent, True), (silent, False), (silent, False)]
 
 
-@pytest.mark.parametrize(
-    ("faults", "outcome", "reason"),
-    [
-        ({"status": 400, "reason": "FeatureNotEnabled"}, Unauthorised, "400 FeatureNotEnabled"),
-        ({"status": 403, "reason": "TopicMismatch"}, Unauthorised, "403 TopicMismatch"),
-        ({"status": 400, "reason": "BadChannelId"}, Rejected, "400 BadChannelId"),
-        ({"status": 429}, Retry, "429 TooManyRequests"),
-        ({"status": 503}, Retry, "503 ServiceUnavailable"),
-        ({"unregistered": 1}, Unregistered, "400 ChannelNotRegistered"),
-    ],
-)
-async def test_injected_failures_of_broadcasts_have_apple_s_words(
-    sandbox: Sandbox, sender: Sender, faults: dict[str, Any], outcome: type[Any], reason: str
-) -> None:
-    channel = await sender.apns.channels().create(Storage.NONE)
-    sandbox.fault_injector.order(Faults.model_validate(faults))
-    found = await sender.push(channel)
-    assert isinstance(found, outcome)
-    assert found.reason == reason
-
-
 async def test_devices_that_are_gone_do_not_disturb_the_management_of_channels(
-    sandbox: Sandbox, sender: Sender
+    sandbox: Sandbox, sender: Sender[Apns]
 ) -> None:
     sandbox.fault_injector.order(Faults(unregistered=1.0))
-    assert await sender.apns.channels().list() == []
+    assert await sender.adapter.channels().list() == []
 
 
-async def test_a_refused_management_request_names_the_remedy(sandbox: Sandbox, sender: Sender) -> None:
+async def test_a_refused_management_request_names_the_remedy(sandbox: Sandbox, sender: Sender[Apns]) -> None:
     sandbox.fault_injector.order(Faults(status=400, reason="FeatureNotEnabled"))
     with pytest.raises(UsageError, match="400 FeatureNotEnabled: enable Broadcast Capability"):
-        await sender.apns.channels().create(Storage.NONE)
+        await sender.adapter.channels().create(Storage.NONE)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"channels":7}'])

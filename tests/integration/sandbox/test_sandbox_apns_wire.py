@@ -7,7 +7,6 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,109 +15,52 @@ import jwt
 import pytest
 from aioapns.connection import APNsDevelopmentClientProtocol
 
-from providers.apns import Apns, ApnsOptions
+from providers.apns import Apns
 from relay.errors import TransportError
-from relay.http.curl_http2 import CurlHttp2Transport
-from relay.message import Message, parse_envelope
-from relay.outcome import Delivered, Outcome, Retry, Throttled, Unauthorised, Unregistered
-from relay.sandbox.apns import ApnsEmulator
+from relay.outcome import Delivered, Retry, Unregistered
 from relay.sandbox.exchange import Call
 from relay.sandbox.identity import CA, CA_KEY, SIGNING_KEY, Identity, identify
 from relay.sandbox.options import Faults, SandboxOptions
 from relay.sandbox.server import Sandbox
+from tests.integration.sandbox.conftest import DEVICE, Sender, apns, apns_options, until
 
 NOW = 1_800_001_000.0
-DEVICE = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0"
 TOPIC = SandboxOptions.apns_topic
 MESSAGE_ID = "0190a000-0000-7000-8000-000000000001"
 
 
-@pytest.fixture
-def calls() -> list[Call]:
-    """The requests that the sandbox received."""
-    return []
-
-
-@pytest.fixture
-async def sandbox(calls: list[Call]) -> AsyncIterator[Sandbox]:
-    async with Sandbox(SandboxOptions(seed=1), on_call=calls.append) as running:
-        yield running
-
-
-def options(sandbox: Sandbox, **fields: Any) -> ApnsOptions:
-    settings = ApnsEmulator(sandbox.options, sandbox.identity).settings(sandbox.apns_url)
-    return ApnsOptions.model_validate({**settings, **fields})
-
-
-class Sender:
-    """relay's adapter over its own transport."""
-
-    def __init__(self, chosen: ApnsOptions, concurrency: int = 64, timeout: float = 10) -> None:
-        self.apns = Apns("apns", chosen)
-        assert chosen.ca is not None
-        identity = None
-        if chosen.client_cert and chosen.client_key:
-            identity = (chosen.client_cert.get_secret_value(), chosen.client_key.get_secret_value())
-        self.transport = CurlHttp2Transport(
-            timeout=timeout,
-            concurrency=concurrency,
-            ca=chosen.ca.get_secret_value(),
-            identity=identity,
-            http2=True,
-            connections=1,
-        )
-
-    async def push(self, payload: Any = None, **envelope: Any) -> Outcome:
-        payload = {"device_token": DEVICE, "aps": {"alert": "Hi"}, **(payload or {})}
-        element = json.dumps({"id": "a", **envelope, "payload": payload}).encode()
-        return await self.send(parse_envelope(element, "notifications", time.time())[1])
-
-    async def send(self, message: Message) -> Outcome:
-        assert self.apns.check(message) is None
-        (outcome,) = await self.apns.deliver([message])
-        return outcome
-
-    async def __aenter__(self) -> Sender:
-        await self.apns.start(self.transport)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.transport.close()
-
-
 async def test_a_push_arrives_and_is_shown(sandbox: Sandbox) -> None:
-    async with Sender(options(sandbox)) as sender:
+    async with apns(sandbox) as sender:
         outcome = await sender.push(id=MESSAGE_ID, ttl="1h", priority="low")
         assert outcome == Delivered(MESSAGE_ID)
         (entry,) = sandbox.request_log.latest()
         assert (entry["provider"], entry["target"], entry["event"]) == ("apns", DEVICE, "alert")
         assert (entry["message_id"], entry["body"]) == (MESSAGE_ID, '{"aps":{"alert": "Hi"}}')
-        assert "accepts our credentials (400 BadDeviceToken)" in await sender.apns.verify()
+        assert "accepts our credentials (400 BadDeviceToken)" in await sender.adapter.verify()
 
 
-async def test_the_first_push_has_the_connection_alone_and_later_ones_share_it(sandbox: Sandbox) -> None:
-    async with Sender(options(sandbox), concurrency=300) as sender:
-        await sender.push(id="first")
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_burst_over_one_connection_is_accepted_whole(sandbox: Sandbox, first: bool) -> None:
+    """A new connection has one stream until a push succeeds, and many after that."""
+    async with apns(sandbox, concurrency=300) as sender:
+        if first:
+            await sender.push(id="first")
         outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(300)))
     assert {type(outcome) for outcome in outcomes} == {Delivered}
     stats = sandbox.request_log.stats()["apns"]
-    assert (stats["accepted"], stats["duplicates"]) == (301, 0)
-
-
-async def test_a_burst_on_a_new_connection_is_served_by_one_stream_and_then_by_many(sandbox: Sandbox) -> None:
-    async with Sender(options(sandbox), concurrency=300) as sender:
-        outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(300)))
-    assert {type(outcome) for outcome in outcomes} == {Delivered}
+    assert (stats["accepted"], stats["duplicates"]) == (300 + first, 0)
 
 
 async def test_a_certificate_of_the_sandbox_is_accepted_and_another_is_refused(sandbox: Sandbox) -> None:
-    def by(identity: Identity) -> ApnsOptions:
-        pair = {"client_cert": identity.client.decode(), "client_key": identity.client_key.decode()}
-        return options(sandbox, key=None, key_id=None, team_id=None, **pair)
+    def by(identity: Identity) -> Sender[Apns]:
+        pair = identity.client.decode(), identity.client_key.decode()
+        named = dict(zip(("client_cert", "client_key"), pair, strict=True))
+        options = apns_options(sandbox, key=None, key_id=None, team_id=None, **named)
+        return apns(sandbox, options, identity=pair)
 
-    async with Sender(by(sandbox.identity)) as sender:
+    async with by(sandbox.identity) as sender:
         assert isinstance(await sender.push(), Delivered)
-    async with Sender(by(identify(None, TOPIC))) as sender:
+    async with by(identify(None, TOPIC)) as sender:
         with pytest.raises(TransportError):
             await sender.push()
 
@@ -138,38 +80,9 @@ async def test_the_sandbox_serves_the_files_that_clients_need(user: Any) -> None
 # Faults
 
 
-@pytest.mark.parametrize(
-    ("faults", "outcome", "reason"),
-    [
-        ({"fail": 1}, Retry, "500 InternalServerError"),
-        ({"status": 503}, Retry, "503 ServiceUnavailable"),
-        ({"status": 503, "reason": "Shutdown"}, Retry, "503 Shutdown"),
-        (
-            {"status": 429, "reason": "TooManyProviderTokenUpdates"},
-            Throttled,
-            "429 TooManyProviderTokenUpdates",
-        ),
-        ({"rate_limit": "1/s", "burst": 1}, Retry, "429 TooManyRequests"),
-        ({"status": 403}, Unauthorised, "403 InvalidProviderToken"),
-        ({"status": 502}, Retry, "502"),
-    ],
-)
-async def test_injected_failures_have_apple_s_words(
-    sandbox: Sandbox, faults: dict[str, Any], outcome: type[Any], reason: str
-) -> None:
-    async with Sender(options(sandbox)) as sender:
-        assert isinstance(await sender.push(), Delivered)
-        sandbox.fault_injector.order(Faults.model_validate(faults))
-        if "rate_limit" in faults:
-            assert isinstance(await sender.push(id="b"), Delivered)
-        found = await sender.push(id="c")
-        assert isinstance(found, outcome)
-        assert found.reason == reason
-
-
 async def test_a_share_of_the_devices_is_gone_since_now(sandbox: Sandbox, user: Any) -> None:
     sandbox.fault_injector.order(Faults(unregistered=1.0))
-    async with Sender(options(sandbox)) as sender:
+    async with apns(sandbox) as sender:
         began = time.time()
         found = await sender.push()
     assert isinstance(found, Unregistered)
@@ -184,7 +97,7 @@ async def test_providers_without_devices_have_none_that_are_gone(user: Any) -> N
 
 
 async def test_a_push_that_hangs_fails_alone_and_ends_with_the_sandbox(sandbox: Sandbox) -> None:
-    async with Sender(options(sandbox), timeout=5) as sender:
+    async with apns(sandbox, timeout=5) as sender:
         await sender.push(id="first")
         sandbox.fault_injector.order(Faults(hang=1.0))
         hanging = asyncio.create_task(sender.push(id="a"))
@@ -199,18 +112,12 @@ async def test_a_push_that_hangs_fails_alone_and_ends_with_the_sandbox(sandbox: 
 async def test_a_connection_breaks_in_the_middle_of_an_answer_and_the_next_one_is_new(
     sandbox: Sandbox,
 ) -> None:
-    async with Sender(options(sandbox)) as sender:
+    async with apns(sandbox) as sender:
         sandbox.fault_injector.order(Faults(reset=1.0))
         with pytest.raises(TransportError):
             await sender.push()
         sandbox.fault_injector.order(Faults())
         assert isinstance(await sender.push(), Delivered)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 # The server
@@ -221,7 +128,7 @@ async def test_a_sandbox_that_stopped_serves_again_after_a_start() -> None:
         port = free.getsockname()[1]
     sandbox = Sandbox(SandboxOptions(apns_port=port))
     await sandbox.start()
-    async with Sender(options(sandbox)) as sender:
+    async with apns(sandbox) as sender:
         assert isinstance(await sender.push(), Delivered)
         await sandbox.stop()
         with pytest.raises(TransportError):
@@ -233,7 +140,7 @@ async def test_a_sandbox_that_stopped_serves_again_after_a_start() -> None:
 async def test_an_injected_shutdown_costs_a_connection_and_no_message(
     sandbox: Sandbox, calls: list[Call]
 ) -> None:
-    async with Sender(options(sandbox)) as sender:
+    async with apns(sandbox) as sender:
         assert isinstance(await sender.push(id="first"), Delivered)
         order = {"status": 503, "reason": "Shutdown", "times": 1, "latency": "5ms-20ms"}
         sandbox.fault_injector.order(Faults.model_validate(order))
@@ -326,7 +233,7 @@ async def test_requests_agree_with_those_of_an_independent_client(
     envelope: dict[str, Any],
     arguments: dict[str, Any],
 ) -> None:
-    async with Sender(options(sandbox)) as sender:
+    async with apns(sandbox) as sender:
         outcome = await sender.push(payload, **{"id": MESSAGE_ID, **envelope})
     assert isinstance(outcome, Delivered)
     content = {name: value for name, value in payload.items() if name != "headers"}

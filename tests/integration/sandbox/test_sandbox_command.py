@@ -70,23 +70,6 @@ async def test_the_command_prints_a_block_a_line_for_each_request_and_a_summary(
     assert "webhook: 0 accepted, 1 refused, 0 unanswered, 0 duplicates in 1 requests" in err.decode()
 
 
-async def test_a_page_of_another_name_or_origin_neither_reads_nor_changes_anything() -> None:
-    """A name of the attacker's may lead to 127.0.0.1, and a browser sends a form to any host."""
-    async with command("--listen", "127.0.0.1:0", "--quiet") as process, ClientSession() as session:
-        url, _ = await address(process)
-
-        async def status(method: str, path: str, **headers: str) -> int:
-            async with session.request(method, url + path, headers=headers) as answer:
-                assert answer.status == 200 or len(await answer.read()) < 200
-                return answer.status
-
-        for path in ("/", "/_sandbox/received", "/_sandbox/relay.yaml"):
-            assert (await status("GET", path), await status("GET", path, Host="evil.example")) == (200, 421)
-        origin = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
-        for method, path in (("POST", "/_sandbox/faults"), ("DELETE", "/_sandbox/received")):
-            assert await status(method, path, **origin) == 403
-
-
 async def test_a_quiet_sandbox_prints_no_requests_and_needs_no_reader() -> None:
     for words in (["--quiet"], []):
         async with command("--listen", "127.0.0.1:0", *words) as process:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,7 @@ from relay.sandbox.faults import (
 )
 from relay.sandbox.options import Faults, RequestFaults, SandboxOptions, parse_latency, parse_share
 from relay.sandbox.server import Sandbox
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
-        while not condition():
-            await asyncio.sleep(0.002)
+from tests.integration.sandbox.conftest import until
 
 
 async def test_a_share_of_the_requests_fails_and_a_seed_repeats_which(user: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import AsyncIterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -18,18 +16,16 @@ from firebase_admin._messaging_encoder import MessageEncoder
 from google.oauth2 import service_account
 from multidict import CIMultiDict
 
-from providers.fcm import Fcm, FcmOptions
-from relay.http.curl_http2 import CurlHttp2Transport
-from relay.message import parse_envelope
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.outcome import Delivered, Unauthorised
 from relay.sandbox import fcm_account, fcm_message
 from relay.sandbox.exchange import Answer, Call
 from relay.sandbox.faults import failure
 from relay.sandbox.fcm import FcmEmulator
 from relay.sandbox.fcm_oauth import GRANT, OAuthEmulator
 from relay.sandbox.identity import Identity, identify
-from relay.sandbox.options import Faults, SandboxOptions
+from relay.sandbox.options import Faults
 from relay.sandbox.server import Sandbox
+from tests.integration.sandbox.conftest import fcm
 
 NOW = 1_800_000_000
 HOST = "127.0.0.1:8089"
@@ -373,39 +369,10 @@ def test_messages_of_the_official_library_are_accepted(message: messaging.Messag
 # Over sockets
 
 
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(SandboxOptions(seed=1)) as running:
-        yield running
-
-
-class Sender:
-    """relay's adapter over its own transport, and over HTTP/2 as with Google."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        identity = sandbox.identity
-        settings = FcmEmulator(identity).settings(sandbox.apns_url)
-        self.fcm = Fcm("fcm", FcmOptions.model_validate({**settings, "ca": identity.ca.decode()}))
-        self.transport = CurlHttp2Transport(timeout=10, concurrency=64, ca=identity.ca.decode(), http2=True)
-
-    async def push(self, **payload: Any) -> Outcome:
-        element = json.dumps({"id": "a", "ttl": "1h", "payload": {"token": "device-1", **payload}}).encode()
-        (outcome,) = await self.fcm.deliver([parse_envelope(element, "notifications", time.time())[1]])
-        return outcome
-
-    async def __aenter__(self) -> Sender:
-        await self.fcm.start(self.transport)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.fcm.close()
-        await self.transport.close()
-
-
 async def test_a_message_arrives_over_http2_and_is_shown(sandbox: Sandbox) -> None:
-    async with Sender(sandbox) as sender:
-        assert "FCM accepts our access token" in await sender.fcm.verify()
-        outcome = await sender.push(notification={"title": "Hi"})
+    async with fcm(sandbox) as sender:
+        assert "FCM accepts our access token" in await sender.adapter.verify()
+        outcome = await sender.push({"notification": {"title": "Hi"}})
     assert isinstance(outcome, Delivered)
     assert outcome.provider_id.startswith("projects/relay-sandbox/messages/")
     entry = sandbox.request_log.latest()[0]
@@ -414,62 +381,17 @@ async def test_a_message_arrives_over_http2_and_is_shown(sandbox: Sandbox) -> No
     assert sandbox.request_log.stats()["oauth"]["requests"] == 1
 
 
-@pytest.mark.parametrize(
-    ("faults", "outcome", "reason"),
-    [
-        ({"fail": 1}, Retry, "500 INTERNAL: Internal error encountered."),
-        ({"status": 502}, Retry, "502"),
-        ({"status": 503}, Retry, "503 UNAVAILABLE: The service is currently unavailable."),
-        (
-            {"status": 503, "retry_after": 7},
-            Throttled,
-            "503 UNAVAILABLE: The service is currently unavailable.",
-        ),
-        ({"status": 429, "retry_after": 7}, Throttled, "429 QUOTA_EXCEEDED: as ordered"),
-        ({"rate_limit": "1/s", "burst": 1}, Throttled, "429 QUOTA_EXCEEDED: as ordered"),
-        ({"status": 400}, Rejected, "400 INVALID_ARGUMENT: as ordered"),
-        ({"status": 401}, Unauthorised, "401 UNAUTHENTICATED: Request had invalid"),
-        (
-            {"status": 401, "reason": "THIRD_PARTY_AUTH_ERROR"},
-            Retry,
-            "401 THIRD_PARTY_AUTH_ERROR: Auth error from APNS or Web Push Service",
-        ),
-        ({"status": 403}, Unregistered, "403 SENDER_ID_MISMATCH: SenderId mismatch"),
-        ({"status": 403, "reason": "PERMISSION_DENIED"}, Unauthorised, "403 PERMISSION_DENIED: as ordered"),
-        (
-            {"status": 404, "reason": "NOT_FOUND"},
-            Unregistered,
-            "404 NOT_FOUND: Requested entity was not found.",
-        ),
-        ({"unregistered": 1}, Unregistered, "404 UNREGISTERED: Requested entity was not found."),
-    ],
-)
-async def test_injected_failures_have_google_s_words(
-    sandbox: Sandbox, faults: dict[str, Any], outcome: type[Any], reason: str
-) -> None:
-    async with Sender(sandbox) as sender:
-        assert isinstance(await sender.push(), Delivered)
-        sandbox.fault_injector.order(Faults.model_validate({**faults, "provider": "fcm"}))
-        if "rate_limit" in faults:
-            assert isinstance(await sender.push(), Delivered)
-        found = await sender.push()
-    assert isinstance(found, outcome)
-    assert found.reason.startswith(reason)
-    if isinstance(found, Unregistered):
-        assert found.target == "device-1"
-
-
 async def test_the_token_endpoint_has_faults_of_its_own(sandbox: Sandbox) -> None:
     down = OAuthEmulator(sandbox.identity).failed(failure(503, 9), Answer(200), "")
     assert (json.loads(down.body)["error"], down.headers) == ("server_error", {"Retry-After": "9"})
-    async with Sender(sandbox) as sender:
+    async with fcm(sandbox) as sender:
         sandbox.fault_injector.order(Faults(provider="oauth", status=400))
         found = await sender.push()
         assert isinstance(found, Unauthorised)
         assert "invalid_grant" in found.reason
     # A token request carries no message, so no device can be gone.
     sandbox.fault_injector.order(Faults(provider="oauth", unregistered=1.0))
-    async with Sender(sandbox) as sender:
+    async with fcm(sandbox) as sender:
         assert isinstance(await sender.push(), Delivered)
 
 

@@ -11,27 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
 
 from providers._shared.apns_channels import Storage
-from providers.apns import Apns, ApnsOptions
-from providers.fcm import Fcm, FcmOptions
 from providers.pusher import Pusher, PusherOptions
 from providers.webhook import Webhook, WebhookOptions
-from providers.webpush import WebPush, WebPushOptions
-from relay.http.curl_http2 import CurlHttp2Transport
 from relay.http.curl_transport import CurlTransport
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered
 from relay.provider import HttpProvider
-from relay.sandbox.apns import ApnsEmulator
-from relay.sandbox.fcm import FcmEmulator
-from relay.sandbox.options import SandboxOptions
 from relay.sandbox.pusher import PusherEmulator
 from relay.sandbox.server import Sandbox
-from relay.sandbox.subscriptions import Subscriptions
 from relay.sandbox.webhook import WebhookEmulator
-from relay.sandbox.webpush import WebPushEmulator
+from tests.integration.sandbox.conftest import apns, fcm, webpush
 
 PAGES = Path(__file__).parents[3] / "docs/providers"
 CHANNEL = "dHN0LXNyY2gtY2hubA=="
@@ -66,56 +57,17 @@ def messages(text: str, target_field: str) -> list[Message]:
     return found
 
 
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(SandboxOptions()) as running:
-        yield running
-
-
-@pytest.fixture
-async def transport(sandbox: Sandbox) -> AsyncIterator[CurlHttp2Transport]:
-    ca = sandbox.identity.ca.decode()
-    running = CurlHttp2Transport(timeout=30, concurrency=8, ca=ca, http2=True)
-    yield running
-    await running.close()
-
-
-@pytest.fixture
-async def apns(sandbox: Sandbox, transport: CurlHttp2Transport) -> Apns:
-    settings = ApnsEmulator(sandbox.options, sandbox.identity).settings(sandbox.apns_url)
-    adapter = Apns("apns", ApnsOptions.model_validate(settings))
-    await adapter.start(transport)
-    return adapter
-
-
-@pytest.fixture
-async def channel(apns: Apns) -> str:
-    return await apns.channels().create(Storage.LATEST)
-
-
-@pytest.fixture
-async def fcm(sandbox: Sandbox, transport: CurlHttp2Transport) -> AsyncIterator[Fcm]:
-    settings = FcmEmulator(sandbox.identity).settings(sandbox.apns_url)
-    adapter = Fcm("fcm", FcmOptions.model_validate(settings))
-    await adapter.start(transport)
-    yield adapter
-    await adapter.close()
-
-
 @pytest.mark.parametrize("text", payloads("apns.md"), ids=headings("apns.md"))
-async def test_the_payloads_for_apns_are_accepted(apns: Apns, channel: str, text: str) -> None:
-    for message in messages(text.replace(CHANNEL, channel), "device_token"):
-        assert apns.check(message) is None
-        (outcome,) = await apns.deliver([message])
-        assert isinstance(outcome, Delivered), outcome
+async def test_the_payloads_for_apns_are_accepted(sandbox: Sandbox, text: str) -> None:
+    async with apns(sandbox) as sender:
+        channel = await sender.adapter.channels().create(Storage.LATEST)
+        await accepted(sender.adapter, text.replace(CHANNEL, channel))
 
 
 @pytest.mark.parametrize("text", payloads("fcm.md"), ids=headings("fcm.md"))
-async def test_the_payloads_for_fcm_are_accepted(fcm: Fcm, text: str) -> None:
-    for message in messages(text, "token"):
-        assert fcm.check(message) is None
-        (outcome,) = await fcm.deliver([message])
-        assert isinstance(outcome, Delivered), outcome
+async def test_the_payloads_for_fcm_are_accepted(sandbox: Sandbox, text: str) -> None:
+    async with fcm(sandbox) as sender:
+        await accepted(sender.adapter, text)
 
 
 # Providers over HTTP/1.1
@@ -158,18 +110,12 @@ async def test_the_payloads_for_webhooks_are_accepted(
 
 
 @pytest.mark.parametrize("text", payloads("webpush.md"), ids=headings("webpush.md"))
-async def test_the_payloads_for_browsers_are_accepted(
-    sandbox: Sandbox, plain: CurlTransport, text: str
-) -> None:
-    settings = WebPushEmulator(sandbox.identity, Subscriptions(b"")).settings(sandbox.url)
-    adapter = WebPush("webpush", WebPushOptions.model_validate(settings))
-    await adapter.start(plain)
-    async with ClientSession() as session, session.get(f"{sandbox.url}/_sandbox/subscriptions") as answer:
-        subscription = await answer.json()
+async def test_the_payloads_for_browsers_are_accepted(sandbox: Sandbox, user: Any, text: str) -> None:
     element = json.loads(text)
-    assert adapter.check(*messages(text, adapter.target_field)) is None
-    element["payload"]["subscription"] = subscription
-    await accepted(adapter, json.dumps(element))
+    async with webpush(sandbox) as sender:
+        assert sender.adapter.check(*messages(text, sender.adapter.target_field)) is None
+        element["payload"]["subscription"] = await user.get("/_sandbox/subscriptions")
+        await accepted(sender.adapter, json.dumps(element))
     data, (entry,) = element["payload"].get("data", ""), sandbox.request_log.entries
     assert entry.body == (data if isinstance(data, str) else json.dumps(data))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from multidict import CIMultiDict
 
-from providers.webpush import WebPush, WebPushOptions
-from relay.http.curl_transport import CurlTransport
-from relay.message import parse_envelope
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised, Unregistered
+from providers.webpush import WebPush
+from relay.outcome import Delivered, Unauthorised, Unregistered
 from relay.sandbox import jws, vapid, webpush
 from relay.sandbox.exchange import Answer, Call, Verdict
 from relay.sandbox.identity import Identity, identify
-from relay.sandbox.options import Faults
+from relay.sandbox.server import Sandbox
 from relay.sandbox.subscriptions import Subscription, Subscriptions, point, public_key
 from relay.sandbox.webpush import WebPushEmulator
+from tests.integration.sandbox import conftest
+from tests.integration.sandbox.conftest import Sender
 
 NOW = 1_800_000_000
 HOST = "127.0.0.1:8089"
@@ -288,35 +287,15 @@ def test_an_injected_failure_has_mozilla_s_form(judge: Judge) -> None:
 # Over sockets
 
 
-class Sender:
-    """relay's adapter over its own transport."""
-
-    def __init__(self, user: Any, **fields: Any) -> None:
-        sandbox = user.sandbox
-        settings = WebPushEmulator(sandbox.identity, Subscriptions(b"")).settings(sandbox.url)
-        self.webpush = WebPush("webpush", WebPushOptions.model_validate({**settings, **fields}))
-        self.transport = CurlTransport(timeout=10, concurrency=8)
-
-    async def push(self, subscription: Any, **payload: Any) -> Outcome:
-        payload = {"subscription": subscription, "data": {"title": "Hi"}, **payload}
-        element = json.dumps({"id": "a", "payload": payload}).encode()
-        message = parse_envelope(element, "notifications", time.time())[1]
-        assert self.webpush.check(message) is None
-        (outcome,) = await self.webpush.deliver([message])
-        return outcome
-
-
 @pytest.fixture
-async def sender(user: Any) -> AsyncIterator[Sender]:
-    made = Sender(user)
-    await made.webpush.start(made.transport)
-    yield made
-    await made.transport.close()
+async def sender(sandbox: Sandbox) -> AsyncIterator[Sender[WebPush]]:
+    async with conftest.webpush(sandbox) as sender:
+        yield sender
 
 
-async def test_a_push_arrives_and_is_shown_as_the_browser_sees_it(user: Any, sender: Sender) -> None:
+async def test_a_push_arrives_and_is_shown_as_the_browser_sees_it(user: Any, sender: Sender[WebPush]) -> None:
     subscription = await user.get("/_sandbox/subscriptions")
-    found = await sender.push(subscription, urgency="high", topic="scores")
+    found = await sender.push({"subscription": subscription, "urgency": "high", "topic": "scores"})
     assert isinstance(found, Delivered)
     assert found.provider_id.startswith(f"{user.sandbox.url}/messages/")
     (entry,) = user.sandbox.request_log.latest()
@@ -324,46 +303,21 @@ async def test_a_push_arrives_and_is_shown_as_the_browser_sees_it(user: Any, sen
     assert subscription["endpoint"].endswith(entry["target"])
 
 
-async def test_a_page_subscribes_with_its_key_and_a_user_leaves(user: Any, sender: Sender) -> None:
+async def test_a_page_subscribes_with_its_key_and_a_user_leaves(user: Any, sender: Sender[WebPush]) -> None:
     key = jws.encoded(point(KEY.public_key()))
     status, _, text = await user.ask("POST", f"/_sandbox/subscriptions?key={key}")
     assert status == 200
     # The sandbox's own key is another one; a wrong key of ours holds the lane.
-    assert isinstance(await sender.push(json.loads(text)), Unauthorised)
+    assert isinstance(await sender.push({"subscription": json.loads(text)}), Unauthorised)
     subscription = await user.get("/_sandbox/subscriptions")
     name = subscription["endpoint"].rpartition("/")[2]
     assert (await user.ask("DELETE", f"/_sandbox/subscriptions/{name}"))[0] == 200
-    gone = await sender.push(subscription)
+    gone = await sender.push({"subscription": subscription})
     assert isinstance(gone, Unregistered)
     assert gone.target == subscription["endpoint"]
     assert (await user.ask("DELETE", "/_sandbox/subscriptions/none"))[0] == 404
     status, _, text = await user.ask("GET", "/_sandbox/subscriptions?key=abc")
     assert (status, "uncompressed point" in text) == (400, True)
-
-
-@pytest.mark.parametrize(
-    ("faults", "outcome", "reason"),
-    [
-        ({"fail": 1}, Retry, "500"),
-        ({"status": 503, "retry_after": 3}, Retry, "503"),
-        ({"status": 429}, Retry, "429"),
-        ({"rate_limit": "1/s", "burst": 1}, Retry, "429"),
-        ({"status": 413}, Rejected, "413"),
-        ({"status": 404}, Unregistered, "404"),
-        ({"unregistered": 1}, Unregistered, "410"),
-    ],
-)
-async def test_injected_failures_have_the_words_of_a_push_service(
-    user: Any, sender: Sender, faults: dict[str, Any], outcome: type[Any], reason: str
-) -> None:
-    subscription = await user.get("/_sandbox/subscriptions")
-    assert isinstance(await sender.push(subscription), Delivered)
-    user.sandbox.fault_injector.order(Faults.model_validate({**faults, "provider": "webpush"}))
-    if "rate_limit" in faults:
-        assert isinstance(await sender.push(subscription), Delivered)
-    found = await sender.push(subscription)
-    assert isinstance(found, outcome)
-    assert found.reason.startswith(reason)
 
 
 def test_a_public_key_is_a_point_on_the_curve() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +12,12 @@ from aiohttp import ClientSession
 from py_vapid import Vapid
 from pywebpush import webpush_async
 
-from providers.webpush import WebPush, WebPushOptions
-from relay.http.curl_transport import CurlTransport
-from relay.message import parse_envelope
 from relay.outcome import Delivered
 from relay.sandbox.exchange import Call
-from relay.sandbox.options import SandboxOptions
 from relay.sandbox.server import Sandbox
 from relay.sandbox.subscriptions import PATH, Subscriptions, public_key
-from relay.sandbox.webpush import WebPushEmulator, read_body
+from relay.sandbox.webpush import read_body
+from tests.integration.sandbox.conftest import webpush
 
 COMPARED = ("ttl", "urgency", "topic", "content-encoding", "content-type")
 SUBJECT = "mailto:ops@example.com"
@@ -46,20 +41,20 @@ class Seen:
 
 
 class PushService:
-    """The sandbox, which keeps the requests that it got."""
+    """The sandbox, with the requests that it got."""
 
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.sandbox = Sandbox(SandboxOptions(seed=1), on_call=self.calls.append)
+    def __init__(self, sandbox: Sandbox, calls: list[Call]) -> None:
+        self.sandbox, self.calls = sandbox, calls
+        self._browsers = Subscriptions(sandbox.identity.ca_key)
 
     def subscribe(self) -> dict[str, Any]:
-        return self._browsers().make().document(self.sandbox.url)
+        return self._browsers.make().document(self.sandbox.url)
 
     def seen(self) -> Seen:
         """The only request since the last call."""
         (call,) = self.calls
         self.calls.clear()
-        browser = self._browsers().find(call.path.removeprefix(PATH))
+        browser = self._browsers.find(call.path.removeprefix(PATH))
         assert browser is not None
         scheme, _, parameters = call.headers["authorization"].partition(" ")
         assert scheme == "vapid"
@@ -74,35 +69,14 @@ class PushService:
             claims["sub"],
         )
 
-    def _browsers(self) -> Subscriptions:
-        return Subscriptions(self.sandbox.identity.ca_key)
-
 
 @pytest.fixture
-async def service() -> AsyncIterator[PushService]:
-    made = PushService()
-    async with made.sandbox:
-        yield made
+def service(sandbox: Sandbox, calls: list[Call]) -> PushService:
+    return PushService(sandbox, calls)
 
 
 def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-async def send_with_relay(service: PushService, payload: dict[str, Any]) -> None:
-    sandbox = service.sandbox
-    settings = WebPushEmulator(sandbox.identity, Subscriptions(b"")).settings(sandbox.url)
-    adapter = WebPush("webpush", WebPushOptions.model_validate({**settings, "subject": SUBJECT}))
-    element = as_json({"id": "a", "payload": payload}).encode()
-    message = parse_envelope(element, "pushes", time.time())[1]
-    assert adapter.check(message) is None
-    transport = CurlTransport(timeout=60, concurrency=1)
-    try:
-        await adapter.start(transport)
-        (outcome,) = await adapter.deliver([message])
-    finally:
-        await transport.close()
-    assert isinstance(outcome, Delivered)
 
 
 async def send_with_library(service: PushService, payload: dict[str, Any], **headers: str) -> None:
@@ -148,7 +122,8 @@ async def test_a_push_is_the_same_as_that_of_another_library(
         "urgency": "high",
         "topic": "scores",
     }
-    await send_with_relay(service, payload)
+    async with webpush(service.sandbox, subject=SUBJECT) as sender:
+        assert isinstance(await sender.push(payload), Delivered)
     relay = service.seen()
     await send_with_library(service, payload, **declared)
     library = service.seen()
