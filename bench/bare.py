@@ -79,14 +79,14 @@ class Lane:
 
     async def run(self) -> None:
         for text in (TAKE, ENQUEUE, CLAIM_SCRIPT, SETTLE):
-            await self._channel.ask("SCRIPT", "LOAD", text)
+            await self._channel.execute("SCRIPT", "LOAD", text)
         async with asyncio.TaskGroup() as group:
             for loop in (self.take, self.claim, self.settle):
                 group.create_task(loop())
 
     async def _run(self, text: str, keys: list[str], arguments: Sequence[Any]) -> Any:
         digest = sha1(text.encode()).hexdigest()
-        return await self._channel.ask("EVALSHA", digest, len(keys), *keys, *arguments)
+        return await self._channel.execute("EVALSHA", digest, len(keys), *keys, *arguments)
 
     async def take(self) -> None:
         done = 0

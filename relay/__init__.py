@@ -1,3 +1,3 @@
-"""Drains Redis lists into third-party push providers, at their pace, and loses nothing."""
+"""Sends messages from Redis lists to push providers, at their pace, and loses nothing."""
 
 __version__ = "0.1.0"

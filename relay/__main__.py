@@ -18,7 +18,7 @@ def main() -> None:
     """Run the command line."""
     prepare()
     if sys.argv[1:] == ["--version"]:
-        # Health checks and scripts run it often: it needs no parser of options.
+        # Health checks and scripts run it often, and it needs no option parser.
         print(f"relay {__version__}")
         return
     from relay.cli.app import app
@@ -38,16 +38,16 @@ def continue_lean() -> None:
 def prepare() -> None:
     """Prepare signals, standard streams and the garbage collector for a command."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # There is nothing to clean up before an event loop runs, and a traceback of imports helps nobody.
+        # Before an event loop runs, there is nothing to clean up, and a traceback of imports helps no one.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     _open_closed()
     sys.stdout, sys.stderr = _buffered(sys.stdout), _lossy(sys.stderr)
-    # Imports make many objects and hardly any garbage: collections would take a fifth of the time.
+    # Imports create many objects and hardly any garbage: collections would take a fifth of the time.
     gc.disable()
 
 
 def run(command: Callable[[], object]) -> None:
-    """Run a command, and turn its errors into a line of text and an exit code."""
+    """Run a command. Errors become a line of text and an exit code."""
     try:
         command()
     except UsageError as error:
@@ -57,18 +57,20 @@ def run(command: Callable[[], object]) -> None:
         print(_printable(f"relay: {error}"), file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
-        # The reader of our output left (`| head`): nothing is wrong, and what is left has no reader.
+        # The reader of our output has left (`| head`). That is not an error, and there is no reader for the
+        # rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
 
 def _open_closed() -> None:
-    """A closed descriptor (`2>&-`) leads to /dev/null: otherwise our words could go into a connection."""
+    """Open /dev/null for a closed descriptor (`2>&-`), because a connection could get its number, and our
+    output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if sys.stdout is None:
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
     if sys.stderr is None:
@@ -76,7 +78,8 @@ def _open_closed() -> None:
 
 
 class _Lossy(io.FileIO):
-    """A file that takes everything: a full disk or a closed pipe is no reason to end, nor to end with 120."""
+    """A file whose writes never fail: a full disk or a closed pipe must not end the process, nor with code
+    120."""
 
     def write(self, data: Any) -> int:
         try:
@@ -88,11 +91,11 @@ class _Lossy(io.FileIO):
 
 
 def _lossy(stream: TextIO) -> TextIO:
-    """A stream for people: an error while writing to it must not fail the command."""
+    """Return a stream for people: an error while writing to it must not fail the command."""
     try:
         raw = _Lossy(stream.fileno(), "w", closefd=False)
     except (OSError, ValueError):
-        return stream  # a test's, without a descriptor
+        return stream  # a stream of a test, without a descriptor
     return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True)
 
 
@@ -103,7 +106,7 @@ def _printable(text: object) -> str:
 
 
 def _buffered(stream: TextIO) -> TextIO:
-    """With PYTHONUNBUFFERED, Python writes once and forgets what a pipe did not take of it."""
+    """Return a buffered stream. With PYTHONUNBUFFERED, Python drops the rest of a partial write to a pipe."""
     raw = getattr(stream, "buffer", None)
     if not isinstance(raw, io.RawIOBase):
         return stream

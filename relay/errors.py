@@ -38,7 +38,7 @@ class MessageError(RelayError):
 
 
 class StoreError(RelayError):
-    """Redis is not there, or is not what we need."""
+    """Redis is not available, or not suitable."""
 
 
 class TransportError(RelayError):

@@ -20,7 +20,7 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 class Retry(msgspec.Struct, frozen=True, gc=False):
     """Worth another attempt later: network error, timeout, 408, 5xx. Spends an attempt.
 
-    `after` (seconds) is the provider's own wish and wins over the backoff.
+    `after` (seconds) is the wait that the provider asks for; it replaces the backoff.
     """
 
     reason: str
@@ -30,7 +30,7 @@ class Retry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Throttled(msgspec.Struct, frozen=True, gc=False):
-    """The provider asks us to slow down: 429, or 503 with Retry-After. Spends no attempt.
+    """The provider asks to slow down: 429, or 503 with Retry-After. Spends no attempt.
 
     The whole fleet holds the provider for `after` seconds (None: the lane's own backoff).
     """
@@ -52,7 +52,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 class Unregistered(msgspec.Struct, frozen=True, gc=False):
     """The target (device token, subscription, endpoint) is gone: feedback, no dead letter.
 
-    `since` is the Unix time in seconds from which the provider knows it, if it reports that.
+    `since` is the time of that according to the provider, in Unix seconds, if it reports one.
     """
 
     target: str
@@ -62,16 +62,16 @@ class Unregistered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unauthorised(msgspec.Struct, frozen=True, gc=False):
-    """Our credentials, our account or a fixed address were refused, or only this message was: one answer does
-    not say which.
+    """The provider refused our credentials, our account or a fixed address, or only this message: one answer
+    does not show which.
 
     The lane tries other messages. If the provider accepts one of them, this message is at fault and ends with
     `reason`: as unregistered with feedback about `target` if `unregistered` is set, otherwise as rejected. If
-    the provider refuses several different targets and accepts none in between, the lane holds, loudly. Spends
-    no attempt.
+    the provider refuses several different targets and accepts none in between, the lane holds and logs an
+    error. Spends no attempt.
 
-    `target` names what the message was for (a device token, a subscription, a channel): two refusals of one
-    target count once. Empty: every message has a target of its own.
+    `target` is the receiver of the message (a device token, a subscription, a channel): two refusals of one
+    target count once. Empty: every message has a different target.
     """
 
     reason: str
@@ -82,23 +82,24 @@ class Unauthorised(msgspec.Struct, frozen=True, gc=False):
 
 
 class Isolate(msgspec.Struct, frozen=True, gc=False):
-    """The batch failed as a whole and one member may be to blame: send each one alone.
+    """The batch failed as a whole, and one message may be to blame: send each one separately.
 
-    Only for batches of two or more. Spends no attempt; each member passes the rate limit again.
+    Only for batches of two or more. Spends no attempt; each message passes the rate limit again.
     """
 
     reason: str = ""
 
 
 class Postponed(msgspec.Struct, frozen=True, gc=False):
-    """Our own process could not send: it lacks descriptors or memory. Spends no attempt, blames nobody."""
+    """This process could not send, because it lacks descriptors or memory. Spends no attempt, and blames no
+    message."""
 
     reason: str
     after: float = 1.0
 
 
 class Faulty(msgspec.Struct, frozen=True, gc=False):
-    """The adapter failed, by a bug of its own: the engine returns this, adapters do not. Spends no attempt.
+    """The adapter failed because of a bug. The engine returns this; adapters do not. Spends no attempt.
 
     If the adapter works for other messages, this one becomes a dead letter; otherwise the lane holds.
     """

@@ -1,4 +1,4 @@
-"""The import path by which adapters of others know `relay.provider.redis`."""
+"""The import path of `relay.provider.redis` for third-party adapters."""
 
 from relay.provider.redis import (
     Answer,

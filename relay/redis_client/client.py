@@ -47,12 +47,12 @@ AUTH_ERRORS = (AuthenticationError, NoPermissionError)
 """Errors that waiting does not fix."""
 
 
-async def ask(client: Client, *words: Argument) -> Any:
+async def execute(client: Client, *words: Argument) -> Any:
     """Return the reply to a short command, not to a blocking one. Raises one of `REDIS_ERRORS`."""
     if topology.is_cluster(client):
         async with _slots(client):
             return await client.execute_command(*words)
-    return await channel_of(client).ask(*words)
+    return await channel_of(client).execute(*words)
 
 
 def channel_of(client: Redis) -> Channel:

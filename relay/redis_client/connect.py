@@ -1,4 +1,4 @@
-"""From the `redis.url` of the configuration to a client that is ready for use."""
+"""Turns `redis.url` of the configuration into a client that is ready for use."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ANSWER_TIMEOUT = 15.0
-"""Seconds without an answer after which a connection is given up; beyond each blocking wait."""
+"""Seconds without an answer after which a connection is closed, in addition to any blocking wait."""
 
 CONNECT_TIMEOUT = 5.0
 
 CONNECTIONS = 10_000
-"""Connections that a worker may open: each queue's wait for elements needs one of its own."""
+"""Connections that a worker may open: the wait for elements of each queue needs its own."""
 
-# What is retried, and how, is decided by the loops: a repeated claim would be a second claim.
+# The loops decide about retries, because a repeated claim would be a second claim.
 _OPTIONS: dict[str, Any] = {
     "socket_timeout": ANSWER_TIMEOUT,
     "socket_connect_timeout": CONNECT_TIMEOUT,
     "retry": Retry(NoBackoff(), 0),
     "max_connections": CONNECTIONS,
     "protocol": 2,
-    # Needs a right more than the work does.
+    # It needs a right that the work itself does not need.
     "driver_info": None,
 }
 
 
 @asynccontextmanager
 async def connect(url: str, read_url: ReadUrl | None = None) -> AsyncIterator[Client]:
-    """A client for `url`, checked by one round trip; an embedded server lives as long as it does.
+    """Yield a client for `url`, checked by one round trip. An embedded server lives as long as the client.
 
     `read_url`: see `open_client`. Raises StoreError if Redis cannot be reached, UsageError if it is too old.
     """
@@ -68,7 +68,7 @@ async def connect(url: str, read_url: ReadUrl | None = None) -> AsyncIterator[Cl
 
 @asynccontextmanager
 async def embedded(url: str) -> AsyncIterator[str]:
-    """Runs the server of an `embedded://DIR` and gives its URL; gives any other URL back as it is."""
+    """Run the server of an `embedded://DIR` and yield its URL. Any other URL is yielded unchanged."""
     if not url.startswith("embedded://"):
         yield url
         return
@@ -77,10 +77,10 @@ async def embedded(url: str) -> AsyncIterator[str]:
 
 
 def open_client(url: str, read_url: ReadUrl | None = None) -> Client:
-    """A client for any of the schemes, not connected yet. Raises UsageError for a malformed URL.
+    """Return a client for any of the schemes, not connected yet. Raises UsageError for a malformed URL.
 
-    `read_url` returns the URL as it is now; each new connection takes user and password from it, and reads
-    the certificates again. Address and options stay those of `url`.
+    `read_url` returns the current URL: each new connection takes user and password from it, and reads the
+    certificates again. Address and options stay those of `url`.
     """
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
@@ -103,7 +103,7 @@ def open_client(url: str, read_url: ReadUrl | None = None) -> Client:
 
 
 def _one(url: str, options: dict[str, Any]) -> Redis:
-    # The client takes credentials from the URL or from the provider, not from both.
+    # The client accepts credentials from the URL or from the provider, not from both.
     scheme, _, rest = url.partition("?")[0].partition("://")
     authority, slash, path = rest.partition("/")
     client = Redis.from_url(f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}", **options)
@@ -131,7 +131,7 @@ def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Client:
     certificates = {key: value for key, value in options.items() if key in TLS}
     sentinel: Any = Sentinel(
         _nodes(parts.netloc, 26379),
-        # If a sentinel does not answer, the next one is asked at once.
+        # If a sentinel does not answer, try the next one at once.
         sentinel_kwargs={
             **_OPTIONS,
             "socket_timeout": CONNECT_TIMEOUT,
@@ -161,7 +161,7 @@ def _cluster(url: str, options: dict[str, Any], *, tls: bool) -> Client:
 
 
 def _read_certificates_again(client: Redis) -> None:
-    """Let every new connection of this client's read the certificates from their files."""
+    """Make every new connection of this client read the certificates from their files."""
     pool = client.connection_pool
     if issubclass(pool.connection_class, SentinelManagedSSLConnection):
         pool.connection_class = SentinelTlsConnection
@@ -170,8 +170,8 @@ def _read_certificates_again(client: Redis) -> None:
 
 
 async def drop_connections(client: Client) -> None:
-    """Close every connection, also those that wait for an answer: these calls fail, the next ones connect
-    anew, to where the URL leads by then."""
+    """Close every connection, including those that wait for an answer: these calls fail, and new connections
+    resolve the URL again."""
     if is_cluster(client):
         await client.aclose()
     else:
@@ -179,9 +179,9 @@ async def drop_connections(client: Client) -> None:
 
 
 async def follow_master(client: Client) -> bool:
-    """If Sentinel names another master than the one we talk to: drop the connections, and return True.
+    """Drop all connections if Sentinel names another master than the connected one. Returns whether it did.
 
-    An old master that cannot be reached any more resets nothing; its connections would be waited for.
+    A master that can no longer be reached resets no connection, so calls would wait for it.
     """
     pool = Topology.of(client).sentinel
     if pool is None or pool.master_address is None:
@@ -210,7 +210,7 @@ async def _check(client: Client, url: str) -> None:
         info = await client.info("server")
     except ResponseError as error:
         if is_unavailable(error):
-            return  # many hosted services allow no INFO
+            return  # many hosted services do not allow INFO
         raise StoreError(f"cannot reach Redis at {mask_url(url)}: {describe(error)}") from error
     except REDIS_ERRORS as error:
         if "Cluster mode is not enabled" in str(error):
@@ -219,7 +219,7 @@ async def _check(client: Client, url: str) -> None:
                 f"write {url.partition('+')[0]}:// instead"
             ) from error
         raise StoreError(f"cannot reach Redis at {mask_url(url)}: {_explained(error)}") from error
-    if "redis_version" not in info:  # a cluster answers by node
+    if "redis_version" not in info:  # a cluster answers per node
         info = next(iter(info.values()))
     version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if version < OLDEST:

@@ -1,8 +1,7 @@
-"""One connection to Redis that all scripts of a process share: commands go out as they come.
+"""One connection to Redis that all scripts of a process share. Commands are sent as they come.
 
-redis-py lends a connection to each command until its answer is there. To borrow, to look whether it still
-lives, to write with a time limit and to give it back costs more than all else; and Redis runs one script at a
-time, whatever they come over.
+redis-py lends a connection to each command until its answer arrives. Borrowing, checking, writing with a
+timeout and returning it costs more than everything else, and Redis runs one script at a time anyway.
 """
 
 from __future__ import annotations
@@ -15,42 +14,43 @@ from typing import Any, Protocol
 import hiredis
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
-_PIECE = 1 << 16  # bytes to drop at once
+_PIECE = 1 << 16  # bytes to drop at a time
 
 Word = str | bytes | int | float
 
 
 class Connections(Protocol):
-    """Lends connections that are open, as the pools of redis-py do."""
+    """Lends open connections, like the pools of redis-py."""
 
     async def get_connection(self) -> Any:
-        """An open connection."""
+        """Return an open connection."""
 
     async def release(self, connection: Any) -> None:
-        """Take it back."""
+        """Take back a connection."""
 
 
 class Channel:
-    """Connects at the first command, and anew after any trouble."""
+    """A shared connection. It is opened for the first command, and again after an error."""
 
     def __init__(self, connections: Connections, *, longest: int | None = None) -> None:
-        """With `longest` (bytes), a longer text is read and dropped piece by piece, and b"" is returned.
+        """If `longest` (bytes) is set, a longer reply is discarded piece by piece, and b"" is returned.
 
-        Only for commands that answer by a text or nothing: a client library would hold the text in memory
-        several times over.
+        This is only for commands whose reply is a text or nothing. A client library would hold the text in
+        memory several times.
         """
         self._pool = connections
         self._longest = longest
         self._link: _Link | None = None
         self._opening = asyncio.Lock()
 
-    async def ask(self, *words: Word) -> Any:
-        """The answer. Raises what redis-py does; the command may or may not have run in that case."""
-        command = hiredis.pack_command(words)  # type: ignore[arg-type]  # it says "a tuple of one"
+    async def execute(self, *words: Word) -> Any:
+        """Return the reply. Raises the errors of redis-py; the command may or may not have run in that
+        case."""
+        command = hiredis.pack_command(words)  # type: ignore[arg-type]  # the stub wants a tuple of one
         link = self._link
         if link is None or not link.is_open:
             link = await self._open()
-        return await link.ask(command)
+        return await link.execute(command)
 
     async def _open(self) -> _Link:
         async with self._opening:
@@ -59,20 +59,20 @@ class Channel:
             return self._link
 
     async def close(self) -> None:
-        """What is under way fails."""
+        """Close the connection. Commands in flight fail."""
         if self._link is not None:
             await self._link.close()
 
 
 class _Link:
-    """One connection, from its opening to its end."""
+    """One open connection, until it is closed."""
 
     def __init__(self, pool: Connections, connection: Any, longest: int | None) -> None:
         self._pool = pool
         self._longest = longest
         self._connection = connection
-        self._asked: deque[tuple[asyncio.Future[Any], float]] = deque()
-        # There is one time limit for all that is under way, and it is ours.
+        self._in_flight: deque[tuple[asyncio.Future[Any], float]] = deque()
+        # The client's own timeouts are off: one timeout of ours covers all commands in flight.
         self._answer_timeout: float | None = connection.socket_timeout
         connection.socket_timeout = None
         self._loop = asyncio.get_running_loop()
@@ -84,22 +84,23 @@ class _Link:
     def is_open(self) -> bool:
         return self._end is None and bool(self._connection.is_connected)
 
-    async def ask(self, command: bytes) -> Any:
-        """To be called in the step that found it open: answers come in the order of the questions."""
+    async def execute(self, command: bytes) -> Any:
+        """Send a command and return its reply. Call it in the same step as the check that it is open: replies
+        come in order."""
         answer = self._loop.create_future()
-        self._asked.append((answer, self._loop.time()))
+        self._in_flight.append((answer, self._loop.time()))
         if self._timer is None and self._answer_timeout is not None:
             self._timer = self._loop.call_later(self._answer_timeout, self._check_timeout)
         try:
             await self._connection.send_packed_command([command], check_health=False)
         except BaseException:
-            # The client has closed the connection, and the reader hears of it.
+            # The client has closed the connection, and the reader gets the error.
             answer.cancel()
             raise
         return await answer
 
     async def close(self) -> None:
-        """All that is under way fails."""
+        """Close the connection. All commands in flight fail."""
         self._end = self._end or ConnectionError("the connection was closed")
         self._reader.cancel()
         await asyncio.wait([self._reader])
@@ -108,7 +109,7 @@ class _Link:
         try:
             while True:
                 reply = await self._reply()
-                answer, _ = self._asked.popleft()
+                answer, _ = self._in_flight.popleft()
                 if answer.done():
                     continue  # its task was cancelled
                 if isinstance(reply, ResponseError):
@@ -118,7 +119,7 @@ class _Link:
         except RedisError as error:
             self._end = self._end or error
         except Exception as error:
-            # The client's words for a connection that is closed while it reads.
+            # The client's error for a connection that is closed during a read.
             self._end = self._end or ConnectionError(f"the connection was closed: {error!r}")
         finally:
             self._fail_all(self._end or ConnectionError("the connection was closed"))
@@ -133,7 +134,7 @@ class _Link:
             return error
 
     async def _bounded_reply(self, stream: asyncio.StreamReader, longest: int) -> bytes | None:
-        """A text or nothing (RESP2)."""
+        """Read a text or nothing (RESP2)."""
         line = (await stream.readuntil(b"\r\n"))[:-2]
         kind, rest = line[:1], line[1:]
         if kind == b"-":
@@ -157,10 +158,10 @@ class _Link:
         self._end = end
         if self._timer is not None:
             self._timer.cancel()
-        for answer, _ in self._asked:
+        for answer, _ in self._in_flight:
             if not answer.done():
                 answer.set_exception(type(end)(*end.args))
-        self._asked.clear()
+        self._in_flight.clear()
 
     async def _leave(self) -> None:
         await self._connection.disconnect(nowait=True)
@@ -168,11 +169,11 @@ class _Link:
         await self._pool.release(self._connection)
 
     def _check_timeout(self) -> None:
-        """Give the connection up if an answer takes too long."""
+        """Close the connection if a reply takes too long."""
         self._timer = None
-        if not self._asked or self._answer_timeout is None:
+        if not self._in_flight or self._answer_timeout is None:
             return
-        left = self._asked[0][1] + self._answer_timeout - self._loop.time()
+        left = self._in_flight[0][1] + self._answer_timeout - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._check_timeout)
         else:

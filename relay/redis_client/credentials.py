@@ -22,11 +22,12 @@ class UrlCredentials(CredentialProvider):
         self._last: tuple[str, ...] = ()
 
     def get_credentials(self) -> Any:
-        """Arguments of AUTH: (), (password,) or (user, password); the last ones if the URL cannot be read."""
+        """Return the arguments of AUTH: (), (password,) or (user, password). If the URL cannot be read, the
+        previous ones."""
         try:
             self._last = credentials(self._read_url())
         except (OSError, ValueError) as error:
-            # Short commands use this module too, and structlog loads rich.
+            # Short commands use this module too, and structlog imports rich.
             import structlog
 
             structlog.get_logger().warning(
@@ -39,7 +40,7 @@ class UrlCredentials(CredentialProvider):
 
 
 def credentials(url: str) -> tuple[str, ...]:
-    """Arguments of AUTH for this URL; none if it has neither user nor password."""
+    """Return the arguments of AUTH for this URL; none if it has neither user nor password."""
     userinfo = urlsplit(url).netloc.rpartition("@")[0]
     user, _, password = (unquote(part) for part in userinfo.partition(":"))
     if user:
@@ -48,7 +49,7 @@ def credentials(url: str) -> tuple[str, ...]:
 
 
 class TlsConnection(SSLConnection):
-    """Reads its certificates again each time that it connects: they may have been renewed."""
+    """Reads its certificates at each connection attempt, because they may have been renewed."""
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         self.ssl_context.context = None
@@ -56,4 +57,4 @@ class TlsConnection(SSLConnection):
 
 
 class SentinelTlsConnection(SentinelManagedConnection, TlsConnection):
-    """The same, to the master that the sentinels name."""
+    """The same, for the master that the sentinels name."""

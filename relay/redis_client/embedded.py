@@ -1,8 +1,8 @@
-"""A Redis server of our own, for machines that have none: `embedded://DIR`.
+"""A Redis server that relay starts, for machines without one: `embedded://DIR`.
 
-The server is the newest that `binaries` finds; the data stay in DIR as an append-only file. Any
-number of relay processes may name the same DIR: the first one starts the server and the last one
-that owns it stops it; the others talk to its socket.
+The server is the newest that `binaries` finds. The data stay in DIR as an append-only file. Any number of
+relay processes may share a DIR: the first one starts the server, the last one that owns it stops it, and the
+others connect to its socket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LONGEST_SOCKET = 100  # sockaddr_un holds 107 bytes
 
 
 class EmbeddedRedis:
-    """A context: inside it, `url` leads to a running server whose data are in `directory`."""
+    """A context manager: inside it, `url` leads to a running server whose data are in `directory`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.expanduser().resolve()
@@ -47,7 +47,7 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL for clients."""
         return f"unix://{self.socket}"
 
     async def __aenter__(self) -> EmbeddedRedis:
@@ -88,7 +88,7 @@ class EmbeddedRedis:
             ) from error
 
     def _try_lock(self) -> None:
-        """Become the one that starts and stops the server, unless another process is."""
+        """Take over starting and stopping the server, unless another process does it."""
         if self._lock is not None:
             return
         lock = (self.directory / "lock").open("w")
@@ -114,7 +114,7 @@ class EmbeddedRedis:
     def _start(self) -> None:
         log = self.directory / "redis.log"
         binary = self._binary = binaries.choose(self.directory)
-        self._server = subprocess.Popen(  # noqa: S603 - our own words, no shell
+        self._server = subprocess.Popen(  # noqa: S603 - fixed arguments, no shell
             [
                 *(
                     binary.path,
@@ -130,6 +130,6 @@ class EmbeddedRedis:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # Ctrl-C is for the worker, which still needs Redis to finish.
+            # Ctrl-C must not stop it, because the worker still needs Redis to finish.
             start_new_session=True,
         )

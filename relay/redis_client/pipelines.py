@@ -1,8 +1,8 @@
-"""Transactions of adapters whose provider is a Redis: many in one pipeline, and what became of each.
+"""Runs transactions of adapters whose provider is a Redis: many in one pipeline, each with its own result.
 
-redis-py's own pipelines forget the replies that came before a connection broke, and on a cluster they
-allow one slot for each transaction and no PUBLISH in it. So replies are read one by one here: what is
-known to have run is not sent again.
+redis-py's pipelines forget all replies when a connection breaks, and on a cluster they allow one slot per
+transaction and no PUBLISH in it. So replies are read one by one here, and a transaction that has certainly
+run is not sent again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from relay.redis_client.topology import is_cluster
 from relay.settings.options import ProviderOptions
 
 PIPELINES = 16
-"""Pipelines under way to one Redis, per process: it runs them one after the other all the same."""
+"""Pipelines in flight to one Redis, per process. Redis runs them one after the other anyway."""
 
 REDIRECTIONS = 3
 """How often a transaction is sent to another node because its slot has moved."""
@@ -45,16 +45,16 @@ _CODES: Mapping[type[Exception], str] = {
     exceptions.ReadOnlyError: "READONLY",
     exceptions.TryAgainError: "TRYAGAIN",
 }
-"""Errors whose code redis-py takes off their text."""
+"""Errors whose code redis-py removes from their text."""
 
 _REFUSED = (exceptions.ResponseError, exceptions.AuthenticationError, exceptions.BusyLoadingError)
 
 
 @asynccontextmanager
 async def linked(provider: RedisProvider[ProviderOptions], own: Client | None) -> AsyncIterator[Transactions]:
-    """The connections of one provider; `own` is relay's client, for those that name no other Redis.
+    """Return the connections of one provider. `own` is relay's client, for providers without a `url`.
 
-    Raises UsageError where the URL cannot be used, or relay's own Redis is wanted and not there.
+    Raises UsageError if the URL cannot be used, or if relay's own Redis is needed and not available.
     """
     url = provider.redis_url
     if url is None:
@@ -74,17 +74,18 @@ async def linked(provider: RedisProvider[ProviderOptions], own: Client | None) -
 
 
 class Transactions:
-    """Pipelines of transactions to one Redis, whatever it consists of."""
+    """Pipelines of transactions to one Redis, with any topology."""
 
     def __init__(self, client: Client, timeout: float) -> None:
-        """`timeout` (seconds) is for a whole pipeline, the connecting included."""
+        """`timeout` (seconds) is for a whole pipeline, including connecting."""
         self._client = client
         self._timeout = timeout
         self._slots = asyncio.Semaphore(PIPELINES)
         self._doubtful = False
 
     async def run(self, transactions: Sequence[Transaction]) -> Sequence[Answer]:
-        """One answer for each, in the same order. Nothing is sent twice unless Redis ran nothing of it."""
+        """Return one answer for each transaction, in the same order. A transaction is sent again only if
+        Redis ran nothing of it."""
         run = _Run(transactions, f"no answer within {self._timeout:g} s")
         try:
             async with asyncio.timeout(self._timeout), self._slots:
@@ -93,12 +94,12 @@ class Transactions:
                 else:
                     await self._run_on_one(self._client, run)
         except TimeoutError:
-            # A node that is frozen breaks no connection, and another one may have its slots by now.
+            # A frozen node breaks no connection, and another one may have its slots by now.
             self._doubtful = True
         return run.answers
 
     async def greet(self) -> str:
-        """PING, and who answered."""
+        """Send a PING and describe the server."""
         try:
             async with asyncio.timeout(self._timeout):
                 await self._client.ping()
@@ -119,7 +120,7 @@ class Transactions:
         try:
             await run.over(connection, everything)
             if run.is_stale():
-                # What is a replica now may not be what its name leads to by now.
+                # The node may have become a replica, and its name may lead to another master by now.
                 await connection.disconnect(nowait=True)
         finally:
             await pool.release(connection)
@@ -146,7 +147,7 @@ class Transactions:
             left = moved
 
     async def _look_again(self, cluster: RedisCluster) -> None:
-        """Ask the cluster anew which node has which slots; if it cannot say, the next run meets that."""
+        """Load the slots of the cluster again. An error is left to the next run."""
         try:
             await cluster.nodes_manager.initialize()
         except REDIS_ERRORS:
@@ -155,18 +156,19 @@ class Transactions:
 
 
 class _Run:
-    """What is to be sent, and what became of it: no answer, until there is one."""
+    """Transactions to send, and their answers; None until there is one."""
 
     def __init__(self, transactions: Sequence[Transaction], reason: str) -> None:
         self.transactions = transactions
         self.answers: list[Answer] = [Unanswered(reason)] * len(transactions)
-        self.asked: dict[int, tuple[str, int]] = {}
-        """Host and port where a transaction is to be sent next, for this time only (ASK)."""
+        self.redirects: dict[int, tuple[str, int]] = {}
+        """Host and port for the next attempt of a transaction, used once (ASK)."""
         self._moved: list[int] = []
         self._stale = False
 
     async def over(self, connection: Any, numbers: Sequence[int], *, asking: bool = False) -> None:
-        """Send these over a connection and read what comes; what does not come stays unanswered."""
+        """Send these transactions over a connection and read the replies. Without a reply they stay
+        unanswered."""
         commands: list[tuple[Any, ...]] = []
         for number in numbers:
             commands += _framed(self.transactions[number], asking=asking)
@@ -183,18 +185,18 @@ class _Run:
             self.fail(numbers[done:], error)
         finally:
             if not complete:
-                # Answers that are still under way must not be taken for those of others.
+                # Late replies must not be taken for replies to other commands.
                 await connection.disconnect(nowait=True)
 
     def fail(self, numbers: Sequence[int], error: Exception) -> None:
-        """All of these came to nothing, or to nothing that we know of."""
+        """Mark these transactions as unanswered or failed."""
         self._stale = True
         answer = _failure(error)
         for number in numbers:
             self.answers[number] = answer
 
     def redirected(self) -> Sequence[int]:
-        """What another node has to be asked for, since the last call."""
+        """Return the transactions that must be sent to another node, and reset them."""
         moved, self._moved = self._moved, []
         return moved
 
@@ -204,7 +206,7 @@ class _Run:
         return stale
 
     def _note(self, number: int, result: Exception | list[Any]) -> None:
-        self.asked.pop(number, None)
+        self.redirects.pop(number, None)
         if not isinstance(result, Exception):
             self.answers[number] = Replied(result)
             return
@@ -214,7 +216,7 @@ class _Run:
             if isinstance(result, exceptions.MovedError):
                 self._stale = True
             else:
-                self.asked[number] = (str(result.host), int(result.port))
+                self.redirects[number] = (str(result.host), int(result.port))
         elif isinstance(result, exceptions.ClusterDownError | exceptions.ReadOnlyError):
             self._stale = True
 
@@ -222,10 +224,10 @@ class _Run:
 def _by_node(
     cluster: RedisCluster, run: _Run, numbers: Sequence[int]
 ) -> Mapping[tuple[ClusterNode, bool], list[int]]:
-    """Which node gets which transactions, and whether it has to be told that it was asked for them."""
+    """Group transactions by node, with whether each needs ASKING."""
     found: dict[tuple[ClusterNode, bool], list[int]] = {}
     for number in numbers:
-        host, port = run.asked.get(number, ("", 0))
+        host, port = run.redirects.get(number, ("", 0))
         node = cluster.get_node(host, port) if host else None
         asking = node is not None
         if node is None:
@@ -250,7 +252,7 @@ async def _run_on_node(node: ClusterNode, run: _Run, numbers: Sequence[int], *, 
 
 
 def _framed(transaction: Transaction, *, asking: bool) -> Sequence[tuple[Any, ...]]:
-    """As it goes over the wire. A single command needs no frame; ASKING is good for all up to EXEC."""
+    """Encode a transaction. A single command needs no MULTI. ASKING covers everything up to EXEC."""
     commands = transaction.commands
     if len(commands) > 1:
         commands = [("MULTI",), *commands, ("EXEC",)]
@@ -258,7 +260,7 @@ def _framed(transaction: Transaction, *, asking: bool) -> Sequence[tuple[Any, ..
 
 
 async def _answers(connection: Any, transaction: Transaction, *, asking: bool) -> Exception | list[Any]:
-    """The replies of one transaction, or the first error in it. Raises what breaks the connection."""
+    """Read the replies of one transaction, or its first error. Raises errors that break the connection."""
     count = len(_framed(transaction, asking=asking))
     first: Exception | None = None
     reply: Any = None
@@ -276,7 +278,7 @@ async def _answers(connection: Any, transaction: Transaction, *, asking: bool) -
 
 
 def _failure(error: Exception) -> Answer:
-    """An answer of Redis, wherever in the chain it is, or none."""
+    """Return the error reply of Redis in the chain of exceptions, or None."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, _REFUSED):

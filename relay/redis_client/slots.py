@@ -17,13 +17,13 @@ ATTEMPTS = 16
 """Redirections after which a command fails, as in redis-py."""
 
 MIGRATION_DELAY = 0.05
-"""Seconds between two attempts while the keys of the slot are on the move."""
+"""Seconds between two attempts while the keys of the slot are being moved."""
 
 
 class SlotChannel:
-    """A channel for commands whose keys have the slot of `key`. It follows the slot to another node.
+    """A channel for commands whose keys are in the slot of `key`. It follows the slot to other nodes.
 
-    redis-py's own `execute_command` reads a reply of any size into memory several times over.
+    redis-py's own `execute_command` reads a reply of any size into memory several times.
     """
 
     def __init__(self, client: RedisCluster, key: str, *, longest: int) -> None:
@@ -31,21 +31,22 @@ class SlotChannel:
         self._client = client
         self._channel = Channel(_SlotConnections(client, key), longest=longest)
 
-    async def ask(self, *words: Word) -> Any:
-        """The answer. Raises what redis-py does; the command may or may not have run in that case."""
+    async def execute(self, *words: Word) -> Any:
+        """Return the reply. Raises the errors of redis-py; the command may or may not have run in that
+        case."""
         for _ in range(ATTEMPTS):
             try:
-                return await self._channel.ask(*words)
+                return await self._channel.execute(*words)
             except MovedError as error:
                 await self._client.nodes_manager.move_slot(error)
                 await self._channel.close()
             except (AskError, TryAgainError):
-                # Only the node that has all keys of the slot lets a command block on two of them.
+                # A command may block on two keys of a slot only on the node that has all keys of the slot.
                 await asyncio.sleep(MIGRATION_DELAY)
         raise ClusterError("the slot is being moved to another node")
 
     async def close(self) -> None:
-        """What is under way fails."""
+        """Close the connection. Commands in flight fail."""
         await self._channel.close()
 
 

@@ -1,6 +1,6 @@
 """The kind of Redis behind a client: one server, the master that Sentinel names, or a cluster.
 
-All other modules get their answers here: which node holds a key decides which keys one script may use.
+All other modules use these functions, because the location of a key decides which keys one script may use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Client = Redis | RedisCluster
 
 
 def is_cluster(client: Client) -> TypeIs[RedisCluster]:
-    """Whether keys lie on several nodes."""
+    """Whether keys are on several nodes."""
     return isinstance(client, RedisCluster)
 
 
@@ -39,7 +39,7 @@ class Topology:
 
     @property
     def is_one(self) -> bool:
-        """Whether one Redis holds all keys: then one script may use any of them, and scripts run in turn."""
+        """Whether one Redis holds all keys, so that a script may use any of them and scripts run in order."""
         return self.cluster is None
 
     def same_slot(self, key: str, other: str) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from relay.errors import StoreError
 from relay.message import Message
 from relay.message.fan_out import FanOut, expand
-from relay.redis_client.client import REDIS_ERRORS, Argument, Client, ask, describe
+from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, execute
 from relay.settings.options import ProviderOptions
 from relay.store import codec
 from relay.store.codec import Settled
@@ -381,7 +381,7 @@ class Lane:
 
     async def _command(self, *words: str | int) -> Any:
         try:
-            return await ask(self._client, *words)
+            return await execute(self._client, *words)
         except REDIS_ERRORS as error:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
 

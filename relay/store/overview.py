@@ -178,7 +178,7 @@ async def read_lane(
     """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     keys = LaneKeys.of(prefix, provider)
     fields = (*CONTROL_FIELDS, "state", "hold", "reason", "unexpanded", "outbox_lost", *TOTALS)
-    (control, bodies, delayed, dead, outbox, suspects, *inflight), error = await _ask(
+    (control, bodies, delayed, dead, outbox, suspects, *inflight), error = await _read_all(
         client,
         ("HMGET", keys.part("control"), *fields),
         ("HLEN", keys.part("bodies")),
@@ -219,7 +219,7 @@ async def read_lane(
 
 async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str]) -> QueueStatus:
     keys = QueueKeys.of(prefix, name)
-    (waiting, staged, rejected, lanes, *taken), error = await _ask(
+    (waiting, staged, rejected, lanes, *taken), error = await _read_all(
         client,
         ("LLEN", name),
         ("LLEN", keys.staged),
@@ -230,7 +230,7 @@ async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str])
     deferred: list[Any] = []
     if lanes:
         commands = [("LLEN", keys.deferred_for(lane.decode())) for lane in lanes]
-        deferred, refusals = await _ask(client, *commands)
+        deferred, refusals = await _read_all(client, *commands)
         error = "; ".join(filter(None, (error, refusals)))
     return QueueStatus(
         name,
@@ -241,7 +241,7 @@ async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str])
     )
 
 
-async def _ask(client: Client, *commands: tuple[str, ...]) -> tuple[list[Any], str]:
+async def _read_all(client: Client, *commands: tuple[str, ...]) -> tuple[list[Any], str]:
     """The replies, None for what Redis refuses, and one line about all that it refuses. Raises StoreError."""
     try:
         async with client.pipeline(transaction=False) as pipe:

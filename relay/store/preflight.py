@@ -12,7 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
-from relay.redis_client.client import REDIS_ERRORS, Client, ask, describe, is_refusal, is_unavailable
+from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute, is_refusal, is_unavailable
 from relay.redis_client.topology import is_cluster
 from relay.settings.models import Settings
 from relay.store.findings import Facts, Finding, Level, judge, merge
@@ -104,21 +104,21 @@ async def _config(client: Any) -> Mapping[str, str] | None:
 
 async def _clock(client: Client) -> float | None:
     """How far Redis's clock is ahead of ours; None if TIME is refused."""
-    asked = time.time()
+    before = time.time()
     try:
         theirs = await Fleet(client, "").now()
     except StoreError as error:
         if is_refusal(error):
             return None
         raise
-    return theirs - (asked + time.time()) / 2
+    return theirs - (before + time.time()) / 2
 
 
 async def _scripts(client: Client, prefix: str) -> list[Finding]:
     """Whether a script runs; `try_rights` says it if the user may not run any."""
     key = FleetKeys(prefix).probe
     try:
-        await ask(client, "EVAL", "return redis.call('EXISTS', KEYS[1])", 1, key)
+        await execute(client, "EVAL", "return redis.call('EXISTS', KEYS[1])", 1, key)
     except ResponseError as error:
         if is_unavailable(error):
             return []

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import StoreError
-from relay.redis_client.client import REDIS_ERRORS, Client, ask, describe, raise_if_cancelled
+from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute, raise_if_cancelled
 from relay.redis_client.connection import Channel
 from relay.redis_client.slots import SlotChannel
 from relay.redis_client.topology import Topology, is_cluster
@@ -124,7 +124,7 @@ class Queue:
         even if this worker dies or loses its connection.
         """
         try:
-            element: bytes | None = await self._waits.ask(
+            element: bytes | None = await self._waits.execute(
                 "BLMOVE", self.name, self.keys.staged, "LEFT", "RIGHT", seconds
             )
         except REDIS_ERRORS as error:
@@ -233,7 +233,7 @@ class Queue:
 
     async def _command(self, command: str, *words: str | bytes | int) -> Any:
         try:
-            return await ask(self._client, command, *words)
+            return await execute(self._client, command, *words)
         except REDIS_ERRORS as error:
             raise StoreError(f"{command}: {describe(error)}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from relay.errors import StoreError
-from relay.redis_client.client import REDIS_ERRORS, Argument, Client, ask, describe, raise_if_cancelled
+from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, execute, raise_if_cancelled
 from relay.redis_client.topology import is_cluster
 from relay.store.script_text import FOLDER, read_script
 
@@ -40,10 +40,10 @@ class Script:
         in_turn = not is_cluster(client)
         try:
             try:
-                reply = await ask(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)
+                reply = await execute(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)
             except NoScriptError:
                 in_turn = False
-                reply = await ask(client, "EVAL", self.text, len(keys), *keys, *arguments)
+                reply = await execute(client, "EVAL", self.text, len(keys), *keys, *arguments)
         except REDIS_ERRORS as error:
             raise StoreError(f"{self.name}: {describe(error)}") from error
         raise_if_cancelled()

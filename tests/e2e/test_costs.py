@@ -178,23 +178,23 @@ def count_trips(client: Redis, counts: Counts, monkeypatch: pytest.MonkeyPatch) 
     """Count the commands of a client and its channels, and have Redis see them one by one."""
     names = {key: name for name in SCRIPTS for key in (script(name).digest, script(name).text)}
 
-    async def counted(ask: Callable[..., Any], words: tuple[Any, ...], **options: Any) -> Any:
+    async def counted(execute: Callable[..., Any], words: tuple[Any, ...], **options: Any) -> Any:
         name = names.get(words[1], "another script") if words[0] in ("EVALSHA", "EVAL") else words[0]
         counts.trips[name] += 1
         with counts.asking(name):
             if name == "BLMOVE":
                 # Its own timeout would run in Redis, by the real clock.
-                reply = await ask(*words[:-1], 0, **options)
+                reply = await execute(*words[:-1], 0, **options)
                 counts.pushed = False
             else:
                 async with counts.turn:
-                    reply = await ask(*words, **options)
+                    reply = await execute(*words, **options)
         if name == "settle":
             counts.settled += reply[0]
         return reply
 
-    by_channel, by_client = Channel.ask, client.execute_command
-    monkeypatch.setattr(Channel, "ask", lambda self, *words: counted(partial(by_channel, self), words))
+    by_channel, by_client = Channel.execute, client.execute_command
+    monkeypatch.setattr(Channel, "execute", lambda self, *words: counted(partial(by_channel, self), words))
     monkeypatch.setattr(
         client, "execute_command", lambda *words, **options: counted(by_client, words, **options)
     )
