@@ -1,1 +1,1 @@
-"""Everything that touches Redis, and nothing else does."""
+"""The data model in Redis. All commands to relay's Redis are sent from here."""

@@ -1,4 +1,4 @@
-"""Settlements as `settle.lua` reads them, and its reply. Its header names the fields of each kind."""
+"""Encodes settlements for `settle.lua`, and decodes its reply. The header of the script lists the fields."""
 
 from __future__ import annotations
 
@@ -23,40 +23,38 @@ from relay.store.settlement import (
 )
 
 FIRST_BODY = 6
-"""The argument of the script that holds the first body. Bodies are arguments, because MessagePack in Redis
-has no
-bytes."""
+"""Index of the argument with the first body. Bodies are arguments, because MessagePack in Redis has no bytes."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The lane after a settle. `stale` outcomes were no longer this worker's. `hold` is in seconds from
-    now."""
+    """The lane after a settle. `stale` is the number of outcomes that no longer belonged to this worker.
+    `hold` is the seconds until the hold ends."""
 
     settled: int
     stale: int
     state: str
-    """The value of a `State`; empty if the lane holds for no reason."""
+    """The value of a `State`; empty if the lane does not hold."""
     hold: float
     outbox: int
     ready: int
     reason: str = ""
-    """Why the lane holds, if it does."""
+    """The reason of the hold, if any."""
 
 
 def settled(reply: Any) -> Settled:
-    """The reply of `settle.lua`."""
+    """Decode the reply of `settle.lua`."""
     number, stale, state, hold, outbox, ready, reason = reply
     return Settled(number, stale, state.decode(), hold / 1000, outbox, ready, reason.decode())
 
 
 def encode(settlements: Sequence[Settlement]) -> tuple[bytes, list[bytes]]:
-    """The outcomes as one MessagePack array, and the bodies that they refer to."""
+    """Encode the outcomes as one MessagePack array, and return it with the bodies to which they refer."""
     bodies: list[bytes] = []
     entries = [
-        # The common case needs no call.
+        # The common case avoids a call.
         (settlement.ticket, settlement.fencing_token, "p")
         if type(settlement) is DeliveredHeaderless
         else _entry(settlement, bodies)

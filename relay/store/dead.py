@@ -14,7 +14,7 @@ from relay.store.record import unpack
 from relay.store.scripting import script
 
 PAGE = 100
-"""Letters that one page holds at most."""
+"""Maximum number of letters in a page."""
 
 PAGE_BYTES = 128 * 1024
 """Bytes after which a page is full. Redis serves no other client while it reads a page."""
@@ -23,14 +23,14 @@ RAW_BYTES = 64 * 1024
 """Bytes of a malformed element that a page holds; `whole` reads the rest."""
 
 TRIM_STEP = 1000
-"""Letters that one command deletes at most, for the same reason."""
+"""Maximum number of letters that one command deletes, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """One entry. A malformed element has `raw` and no `message`; `at` is in Unix seconds.
 
-    `stream` is the key that holds it, `entry` its id there. `raw` may be cut, `raw_size` is its real length.
+    `stream` is the key that holds it, `entry` its id there. `raw` may be cut; `raw_size` is its real length.
     """
 
     stream: str
@@ -47,17 +47,17 @@ class DeadLetter:
 
 
 def lane_stream(prefix: str, provider: str) -> str:
-    """The stream of a provider's dead letters."""
+    """Return the stream of a provider's dead letters."""
     return LaneKeys.of(prefix, provider).part("dead")
 
 
 def queue_stream(prefix: str, queue: str) -> str:
-    """The stream of a queue's elements that belong to no provider."""
+    """Return the stream of a queue's elements that belong to no provider."""
     return QueueKeys.of(prefix, queue).rejected
 
 
 async def count(client: Client, stream: str) -> int:
-    """How many letters a stream holds. Raises StoreError."""
+    """Return the number of letters in a stream. Raises StoreError."""
     try:
         return int(await client.xlen(stream))
     except REDIS_ERRORS as error:
@@ -65,9 +65,9 @@ async def count(client: Client, stream: str) -> int:
 
 
 async def pages(client: Client, stream: str) -> AsyncIterator[Sequence[DeadLetter]]:
-    """The letters that are there now, page by page, the oldest first. Raises StoreError.
+    """Yield the current letters page by page, the oldest first. Raises StoreError.
 
-    Letters that are filed meanwhile are not among them: a replay ends although its messages fail again.
+    Letters that are added meanwhile are not included, so a replay ends even if its messages fail again.
     """
     after, left = "", await count(client, stream)
     while left > 0:
@@ -80,14 +80,14 @@ async def pages(client: Client, stream: str) -> AsyncIterator[Sequence[DeadLette
 
 
 async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:
-    """The letters that are there now, the oldest first. Raises StoreError."""
+    """Yield the current letters, the oldest first. Raises StoreError."""
     async for page in pages(client, stream):
         for letter in page:
             yield letter
 
 
 async def whole(client: Client, letter: DeadLetter) -> DeadLetter | None:
-    """The letter with all of its raw element; None if it is gone. Raises StoreError."""
+    """Return the letter with its complete raw element; None if it is gone. Raises StoreError."""
     if len(letter.raw) == letter.raw_size:
         return letter
     try:
@@ -101,7 +101,7 @@ async def whole(client: Client, letter: DeadLetter) -> DeadLetter | None:
 
 
 async def forget(client: Client, stream: str, entries: Sequence[str]) -> int:
-    """Delete entries for good; returns how many there were. Raises StoreError."""
+    """Delete entries. Returns how many there were. Raises StoreError."""
     try:
         return int(await client.xdel(stream, *entries)) if entries else 0
     except REDIS_ERRORS as error:
@@ -109,7 +109,7 @@ async def forget(client: Client, stream: str, entries: Sequence[str]) -> int:
 
 
 async def revive(client: Client, prefix: str, provider: str, entries: Sequence[str]) -> tuple[int, int]:
-    """Turn a lane's letters back into waiting messages: (revived, passed over). Raises StoreError."""
+    """Turn letters of a lane into waiting messages. Returns (revived, skipped). Raises StoreError."""
     found = script("revive")
     keys = LaneKeys.of(prefix, provider).of_script(found.lane_parts)
     revived, passed = await found.run(client, keys, *entries)
@@ -117,9 +117,10 @@ async def revive(client: Client, prefix: str, provider: str, entries: Sequence[s
 
 
 async def trim(client: Client, stream: str, *, before: float, most: int) -> int:
-    """Delete the letters from before a time (Unix seconds) and the oldest ones beyond `most`, in small steps.
+    """Delete the letters from before a time (Unix seconds), and the oldest ones beyond `most`, in small
+    steps.
 
-    0 for either: no such limit. Returns how many were deleted. Raises StoreError.
+    0 turns off either limit. Returns how many were deleted. Raises StoreError.
     """
     trimmed = 0
     limits: list[tuple[str, str | int]] = []
@@ -131,7 +132,7 @@ async def trim(client: Client, stream: str, *, before: float, most: int) -> int:
         for name, limit in limits:
             step = 1
             while step:
-                # Whole nodes of the stream, which is cheap; the exact rest is less than one node.
+                # Whole nodes of the stream, which is cheap. The exact rest is less than one node.
                 step = int(
                     await client.execute_command("XTRIM", stream, name, "~", limit, "LIMIT", TRIM_STEP)
                 )
@@ -143,7 +144,7 @@ async def trim(client: Client, stream: str, *, before: float, most: int) -> int:
 
 
 async def count_trimmed(client: Client, prefix: str, provider: str, number: int) -> None:
-    """Add to a lane's total of letters that were deleted. Raises StoreError."""
+    """Add to the lane's counter of deleted letters. Raises StoreError."""
     try:
         await client.execute_command(
             "HINCRBY", LaneKeys.of(prefix, provider).part("control"), "dead_trimmed", number

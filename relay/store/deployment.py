@@ -1,4 +1,4 @@
-"""How a worker process was deployed: by which supervisor, with how many other workers, after which reload."""
+"""How a worker process was deployed: its supervisor, the number of its workers, the last failed reload."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ class ReloadFailure(msgspec.Struct, frozen=True):
     problem: str
     """The first problem, `file:line:column: path: text`."""
     others: int
-    """How many further problems the file has."""
+    """The number of further problems in the file."""
     at: float
-    """When it was read, in Unix seconds."""
+    """When the file was read, in Unix seconds."""
 
     def __str__(self) -> str:
         return f"{self.problem}{f' (and {self.others} more)' if self.others else ''}"
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """The surroundings of a worker. The defaults are those of a process without a supervisor."""
+    """The deployment of a worker. The defaults are those of a process without a supervisor."""
 
     supervisor: str = ""
-    """A name of the supervisor, unique in the fleet; empty for a process that runs alone."""
+    """Name of the supervisor, unique in the fleet; empty for a process without one."""
     processes: int = 1
     """How many workers the supervisor keeps running."""
     reload_failure: ReloadFailure | None = None

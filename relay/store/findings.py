@@ -10,17 +10,17 @@ from typing import Any
 from relay.redis_client.binaries import OLDEST
 
 MEMORY_SHARE = CLIENTS_SHARE = 0.8
-"""From this share of a limit on there is a warning."""
+"""A warning is given from this share of a limit on."""
 
 CLOCK_DIFFERENCE = 5.0
-"""Seconds between Redis's clock and ours that need no warning."""
+"""Tolerated difference between Redis's clock and ours, in seconds."""
 
 SHORTEST_IDLE = 60
-"""Seconds of Redis's `timeout` below which it closes connections that relay still wants."""
+"""If Redis's `timeout` is shorter (seconds), it closes connections that relay still uses."""
 
 
 class Level(Enum):
-    """How bad a finding is. `UNKNOWN`: it could not be checked."""
+    """Severity of a finding. `UNKNOWN`: it could not be checked."""
 
     OK = "ok"
     UNKNOWN = "unknown"
@@ -30,7 +30,7 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `relay check --connect`; the text of a bad one includes the remedy."""
+    """One line of `relay check --connect`. The text of a bad one includes the remedy."""
 
     level: Level
     subject: str
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Answers of one server: INFO, some of CONFIG GET, and the difference between the clocks in seconds.
+    """Data of one server: INFO, parts of CONFIG GET, and the difference between the clocks in seconds.
 
     None: the server refuses the command. `cluster` is True if the URL is one of a cluster.
     """
@@ -51,7 +51,7 @@ class Facts:
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """All findings about one server."""
+    """Return all findings about one server."""
     found = [*_clock(facts.clock)]
     if facts.info is None:
         return [
@@ -125,7 +125,7 @@ def _loading(info: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _persistence(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Iterator[Finding]:
     if info.get("loading"):
-        return  # until all data are there, INFO shows an append-only file that is off
+        return  # until all data are loaded, INFO shows an append-only file that is off
     bad = False
     if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
         bad = True
@@ -241,7 +241,7 @@ def _clock(difference: float | None) -> Iterator[Finding]:
 
 
 def merge(by_node: Mapping[str, Iterable[Finding]]) -> list[Finding]:
-    """The findings about all nodes of a cluster; one that holds for several names them once."""
+    """Merge the findings about all nodes of a cluster. Equal findings become one, with the nodes."""
     nodes: dict[Finding, list[str]] = {}
     for node, findings in by_node.items():
         for finding in findings:

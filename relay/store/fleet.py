@@ -1,4 +1,4 @@
-"""The workers of a fleet: heartbeats, what each one publishes, the lock of recovery, wake-up calls."""
+"""The workers of a fleet: heartbeats, published data, the recovery lock and wake-up calls."""
 
 from __future__ import annotations
 

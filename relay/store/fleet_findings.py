@@ -11,10 +11,10 @@ from relay.store.overview import Overview
 
 
 def findings(overview: Overview, settings: str, others: Sequence[Rival] = ()) -> list[str]:
-    """One line for each finding.
+    """Return one line for each finding.
 
-    `settings` is the digest of the configuration that the reader has, `others` are workers of other fleets on
-    the same queues.
+    `settings` is the digest of the reader's configuration; `others` are workers of other fleets on the same
+    queues.
     """
     workers = [member.info for member in overview.alive]
     return [
@@ -26,7 +26,7 @@ def findings(overview: Overview, settings: str, others: Sequence[Rival] = ()) ->
 
 
 def has_other_settings(worker: WorkerInfo, settings: str) -> bool:
-    """Whether a worker works by another configuration; older versions do not publish theirs."""
+    """Whether a worker has another configuration. Older versions do not publish theirs."""
     return worker.settings not in ("", settings)
 
 
@@ -59,7 +59,7 @@ def _missing(overview: Overview) -> Iterator[str]:
     for supervisor, members in by_supervisor.items():
         alive = [member.info for member in members if member in overview.alive]
         if not alive:
-            continue  # the supervisor may have ended, too
+            continue  # the supervisor may have ended too
         newest = max(alive, key=lambda worker: worker.started)
         expected = newest.deployment.processes
         if len(alive) < expected:

@@ -1,7 +1,7 @@
-"""All key names. No other module spells one.
+"""All key names. No other module builds one.
 
-All keys of a lane share the hash tag of its provider, all keys about a queue the slot of the
-application's own list: each script runs on one Redis Cluster slot.
+All keys of a lane share the hash tag of its provider, and all keys about a queue have the slot of the
+application's list, so each script runs on one Redis Cluster slot.
 """
 
 from __future__ import annotations
@@ -19,44 +19,45 @@ LANE_PARTS: Mapping[str, str] = {
     "ready:high": "list",  # tickets
     "ready:normal": "list",
     "ready:low": "list",
-    "due": "zset",  # ticket by the millisecond before which it may not go
+    "due": "zset",  # ticket by the earliest time, in milliseconds
     "dead": "stream",  # dead letters
     "collapse": "hash",  # collapse key -> the ticket that waits under it
-    "ordering": "hash",  # ordering key -> the ticket whose turn it is
-    "blocked": "zset",  # by name: messages that wait for their turn under an ordering key
-    "seen": "zset",  # ids delivered lately, by the millisecond until which they count
+    "ordering": "hash",  # ordering key -> the ticket that may be claimed
+    "blocked": "zset",  # by name: messages that wait for their ordering key
+    "seen": "zset",  # recently delivered ids, by expiry in milliseconds
     "outbox": "stream",  # receipts and feedback for keys in other slots
     "fans": "hash",  # ticket of a fan-out -> its progress
-    "targets": "hash",  # ticket of a fan-out:chunk -> its targets that are not yet messages
-    "fan-outs:high": "list",  # tickets of fan-outs whose turn has come
+    "targets": "hash",  # ticket of a fan-out:chunk -> its remaining targets
+    "fan-outs:high": "list",  # tickets of fan-outs that are being expanded
     "fan-outs:normal": "list",
     "fan-outs:low": "list",
-    "destinations": "hash",  # destination -> its buckets and its hold, if each has limits of its own
-    "destinations:due": "zset",  # destination by the millisecond from which to look at it again
+    "destinations": "hash",  # destination -> its buckets and its hold, with limits per destination
+    "destinations:due": "zset",  # destination by the time of the next check, in milliseconds
     "deferred": "zset",  # by name: messages that wait for their destination
-    "suspects": "hash",  # ticket -> why the provider refused it, until the lane knows who is to blame
+    "suspects": "hash",  # ticket -> the reason of a refusal whose cause is not known yet
 }
 """The parts of a lane, each with the type of its key. Scripts get those that they name, in this order."""
 
 
 def lane_base(prefix: str, provider: str) -> str:
-    """The beginning of every key of a lane."""
+    """Return the prefix of every key of a lane."""
     return f"{prefix}:{{{provider}}}:"
 
 
 def control_key(prefix: str, provider: str) -> str:
-    """The control hash of a lane."""
+    """Return the control hash of a lane."""
     return lane_base(prefix, provider) + "control"
 
 
 def batch_id_of(worker: str, queue: str) -> str:
-    """The field of a control hash that holds the sequence number of a worker's last batch from a queue."""
+    """Return the field of a control hash that holds the sequence number of a worker's last batch from a
+    queue."""
     return f"batch:{worker}:{queue}"
 
 
 @dataclass(frozen=True, slots=True)
 class LaneKeys:
-    """The keys of one provider's lane. `shared` is in the order of `LANE_PARTS`."""
+    """The keys of one provider's lane. `shared` has the order of `LANE_PARTS`."""
 
     shared: tuple[str, ...]
     base: str
@@ -67,7 +68,7 @@ class LaneKeys:
         return cls(tuple(base + part for part in LANE_PARTS), base)
 
     def of_script(self, parts: Collection[str]) -> tuple[str, ...]:
-        """The keys that a script names (`Script.lane_parts`), in its order."""
+        """Return the keys that a script names (`Script.lane_parts`), in its order."""
         return tuple(key for part, key in zip(LANE_PARTS, self.shared, strict=True) if part in parts)
 
     def part(self, name: str) -> str:
@@ -75,7 +76,7 @@ class LaneKeys:
 
     @property
     def replicated(self) -> str:
-        """String: when it arrives at a replica, all earlier writes have arrived, too."""
+        """String: when it arrives at a replica, all earlier writes have arrived too."""
         return self.base + "replicated"
 
     @property
@@ -85,12 +86,12 @@ class LaneKeys:
 
     @property
     def types(self) -> dict[str, str]:
-        """Each key that exists once, with its type as Redis names it."""
+        """Each key that exists once, with its Redis type."""
         parts = {self.base + part: kind for part, kind in LANE_PARTS.items()}
         return parts | {self.replicated: "string", self.unreadable: "stream"}
 
     def inflight(self, worker: str) -> str:
-        """Hash: ticket -> the claim that handed it to this worker."""
+        """Hash: ticket -> the claim of this worker."""
         return f"{self.base}inflight:{worker}"
 
 
@@ -111,7 +112,7 @@ class QueueKeys:
         return self.base + "rejected"
 
     def processing(self, worker: str) -> str:
-        """List: elements that this worker has fetched and not yet put into lanes."""
+        """List: elements that this worker has fetched and not yet enqueued in lanes."""
         return f"{self.base}processing:{worker}"
 
     @property
@@ -121,7 +122,7 @@ class QueueKeys:
 
     @property
     def outstanding(self) -> str:
-        """Sorted set: worker by the number of the batch that it has fetched and not yet put into lanes."""
+        """Sorted set: worker by the number of the batch that it has fetched and not yet enqueued."""
         return self.base + "outstanding"
 
     @property
@@ -130,11 +131,11 @@ class QueueKeys:
         return self.base + "deferred"
 
     def deferred_for(self, provider: str) -> str:
-        """List: elements that wait until the lane of a provider takes messages again."""
+        """List: elements that wait until the lane of a provider accepts messages again."""
         return f"{self.base}deferred:{provider}"
 
     def recoverers(self, worker: str) -> str:
-        """Hash: its fields are the workers that have begun to finish the batch of this dead worker."""
+        """Hash: its fields are the workers that have started to finish the batch of this dead worker."""
         return f"{self.base}recoverers:{worker}"
 
     @property
@@ -144,7 +145,7 @@ class QueueKeys:
 
     @property
     def types(self) -> dict[str, str]:
-        """Each key that exists once, with its type as Redis names it."""
+        """Each key that exists once, with its Redis type."""
         return {
             self.queue: "list",
             self.rejected: "stream",
@@ -172,17 +173,17 @@ class FleetKeys:
 
     @property
     def gone(self) -> str:
-        """Sorted set: workers that left or were recovered, by the millisecond of it."""
+        """Sorted set: workers that left or were recovered, by the time in milliseconds."""
         return f"{self.prefix}:{{fleet}}:gone"
 
     @property
     def scratch(self) -> str:
-        """Any type, during one script: a worker that joins tries its commands on this key."""
+        """Any type, during one script: a joining worker tries its commands on this key."""
         return f"{self.prefix}:{{fleet}}:scratch"
 
     @property
     def profiles(self) -> str:
-        """Hash: worker -> JSON about it (host, pid, version, start, lanes, queues)."""
+        """Hash: worker -> JSON with its host, pid, version, start, lanes and queues."""
         return f"{self.prefix}:{{fleet}}:profiles"
 
     @property
@@ -202,17 +203,17 @@ class FleetKeys:
 
     @property
     def probe(self) -> str:
-        """Never written: `relay check` tries rights on it."""
+        """Never written: `relay check` tries rights on this key."""
         return f"{self.prefix}:{{check}}:probe"
 
     @property
     def feedback(self) -> str:
-        """Stream of targets that are gone, for the application to drop."""
+        """Stream: targets that are gone. Applications delete them from their own data."""
         return f"{self.prefix}:feedback"
 
     @property
     def types(self) -> dict[str, str]:
-        """Each key with its type as Redis names it."""
+        """Each key with its Redis type."""
         return {
             self.workers: "zset",
             self.gone: "zset",
@@ -225,5 +226,5 @@ class FleetKeys:
 
     @property
     def wake(self) -> str:
-        """Pub/sub channel: names of lanes that have something to do now."""
+        """Pub/sub channel: names of lanes that have messages to claim."""
         return f"{self.prefix}:wake"

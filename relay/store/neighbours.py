@@ -1,4 +1,4 @@
-"""Fleets with another prefix on the same Redis: two of them on one queue take each other's messages."""
+"""Fleets with another prefix on the same Redis. Two fleets on one queue get each other's messages."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Rival:
 
 
 async def rivals(client: Client, prefix: str, queues: Iterable[str]) -> list[Rival]:
-    """The living workers with another prefix that take from one of these queues.
+    """Return the living workers with another prefix that read one of these queues.
 
-    Their fleets are found by the channels on which they listen, because Redis has no other list of prefixes
-    short of all keys. Empty if a right is missing to read that.
+    Their fleets are found by their pub/sub channels, because Redis has no other list of prefixes except all
+    keys. Empty if a right for that is missing.
     """
     suffix = FleetKeys("").wake
     try:

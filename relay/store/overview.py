@@ -25,11 +25,11 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """`waiting` lie on the application's list or wait for a lane that refuses them; `taken` lie on processing
-    lists; `rejected` are dead.
+    """The numbers of one queue.
 
-    `error` is why some of the numbers could not be read; they are 0 then. `configured` is False if the file
-    does not name the queue.
+    `waiting` counts elements of the application's list and elements that wait for a lane; `taken` those on
+    processing lists; `rejected` dead letters. `error` is the reason why some numbers could not be read; they
+    are 0 then. `configured` is False if the file does not name the queue.
     """
 
     name: str
@@ -46,9 +46,9 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """What an operator sees of one lane. Totals count since the lane exists.
+    """The numbers of one lane. Totals count from the creation of the lane.
 
-    `waiting` counts the targets of fan-outs, too. `error` and `configured`: see `QueueStatus`.
+    `waiting` includes the targets of fan-outs. `error` and `configured`: see `QueueStatus`.
     """
 
     provider: str
@@ -60,13 +60,13 @@ class LaneStatus:
     in_flight: int
     dead: int
     outbox: int
-    """Receipts and feedback that wait for their way to the application."""
+    """Receipts and feedback that are not forwarded yet."""
     outbox_lost: int
-    """Receipts and feedback that could go nowhere, since the lane exists."""
+    """Receipts and feedback that could not be forwarded, since the creation of the lane."""
     totals: Mapping[str, int]
     pause: Pause | None = None
     suspects: int = 0
-    """Of the waiting messages, those that the provider refused, by their own fault or by ours."""
+    """The waiting messages that the provider refused, for a reason that is not known yet."""
     error: str = ""
     configured: bool = True
 
@@ -107,13 +107,13 @@ class Overview:
     lanes: Sequence[LaneStatus]
     workers: Sequence[Member]
     lost: Sequence[Member] = ()
-    """Workers that died within the last minutes; those that left in peace are not among them."""
+    """Workers that died within the last minutes. Workers that left normally are not included."""
     errors: Sequence[str] = ()
     abandoned: Names = NO_NAMES
 
     @property
     def alive(self) -> list[Member]:
-        """The workers whose heart beats."""
+        """The workers with a recent heartbeat."""
         return [member for member in self.workers if member.silent <= LEASE]
 
 
@@ -129,7 +129,7 @@ async def read_overview(client: Client, settings: Settings) -> Overview:
     now = await _tolerant(fleet.now(), time.time(), errors)
     gone: list[Member] = await _tolerant(fleet.gone(), [], errors)
     known = await _tolerant(registry.known(client, prefix), NO_NAMES, errors)
-    # Versions that do not publish a digest do not publish that they left in peace either.
+    # Versions that do not publish a digest do not publish that they left normally either.
     lost = [member for member in gone if member.info.settings and not member.info.left]
     workers = [member.info.worker for member in members]
     queues = await asyncio.gather(*(_queue(client, prefix, queue.name, workers) for queue in settings.queues))
@@ -175,7 +175,7 @@ async def read_overview(client: Client, settings: Settings) -> Overview:
 async def read_lane(
     client: Client, prefix: str, provider: str, workers: Sequence[str], now: float
 ) -> LaneStatus:
-    """The state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
+    """Read the state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     keys = LaneKeys.of(prefix, provider)
     fields = (*CONTROL_FIELDS, "state", "hold", "reason", "unexpanded", "outbox_lost", *TOTALS)
     (control, bodies, delayed, dead, outbox, suspects, *inflight), error = await _read_all(
@@ -242,7 +242,8 @@ async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str])
 
 
 async def _read_all(client: Client, *commands: tuple[str, ...]) -> tuple[list[Any], str]:
-    """The replies, None for what Redis refuses, and one line about all that it refuses. Raises StoreError."""
+    """Return the replies (None if Redis refuses the command), and one line about all refusals. Raises
+    StoreError."""
     try:
         async with client.pipeline(transaction=False) as pipe:
             for words in commands:
@@ -261,7 +262,7 @@ async def _read_all(client: Client, *commands: tuple[str, ...]) -> tuple[list[An
 
 
 async def _tolerant(reading: Awaitable[ResultT], default: ResultT, errors: list[str]) -> ResultT:
-    """The result, or the default if Redis refuses the command; then the reason is in `errors`."""
+    """Return the result. If Redis refuses the command, return the default and add the reason to `errors`."""
     try:
         return await reading
     except StoreError as error:

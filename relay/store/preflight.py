@@ -1,4 +1,4 @@
-"""Tries on the real Redis all that `relay run` needs. Reads only; writes nothing."""
+"""Tries everything that `relay run` needs on the real Redis. Read only."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from relay.store.registry import Names, known, unregister
 from relay.store.rights import try_rights
 
 SCANS, SCANNED = 50, 1000
-"""How often, and for how many keys each time, other prefixes are searched: 50,000 keys at most."""
+"""Number of SCAN calls for other prefixes, and of keys per call: 50,000 keys at most."""
 
 
 class Asking(Enum):
-    """Which commands may be tried: a refused one leaves a line in Redis's ACL LOG."""
+    """The commands that may be tried. A refused one leaves a line in Redis's ACL LOG."""
 
     LEAST_RIGHTS = "only those that the documentation lists under least rights"
     EVERYTHING = "also CONFIG GET and SCAN"
 
 
 async def examine(client: Client, settings: Settings, asking: Asking = Asking.EVERYTHING) -> list[Finding]:
-    """All findings about the Redis of these settings. Raises StoreError."""
+    """Return all findings about the Redis of these settings. Raises StoreError."""
     prefix = settings.redis.prefix
     servers = await _servers(client, asking)
     if any(finding.subject in ("cluster", "loading") for finding in servers):
-        # Keys are on other nodes too, or not there yet: no other finding would be true.
+        # Keys may be on other nodes, or not loaded yet, so further findings could be wrong.
         return servers
     overview = await read_overview(client, settings)
     return [
@@ -58,7 +58,7 @@ async def examine(client: Client, settings: Settings, asking: Asking = Asking.EV
 
 
 async def tidy(client: Client, settings: Settings) -> None:
-    """Forget the names of lanes and queues that hold nothing, and that nobody serves. Raises StoreError."""
+    """Delete the names of lanes and queues that are empty and that no worker serves. Raises StoreError."""
     abandoned = (await read_overview(client, settings)).abandoned
     if abandoned.lanes or abandoned.queues:
         await unregister(client, settings.redis.prefix, abandoned)
@@ -103,7 +103,7 @@ async def _config(client: Any) -> Mapping[str, str] | None:
 
 
 async def _clock(client: Client) -> float | None:
-    """How far Redis's clock is ahead of ours; None if TIME is refused."""
+    """Return how far Redis's clock is ahead of ours; None if TIME is refused."""
     before = time.time()
     try:
         theirs = await Fleet(client, "").now()
@@ -115,7 +115,7 @@ async def _clock(client: Client) -> float | None:
 
 
 async def _scripts(client: Client, prefix: str) -> list[Finding]:
-    """Whether a script runs; `try_rights` says it if the user may not run any."""
+    """Check that a script runs. If the user may not run any, `try_rights` reports it."""
     key = FleetKeys(prefix).probe
     try:
         await execute(client, "EVAL", "return redis.call('EXISTS', KEYS[1])", 1, key)
@@ -129,7 +129,7 @@ async def _scripts(client: Client, prefix: str) -> list[Finding]:
 
 
 async def _types(client: Client, settings: Settings) -> list[Finding]:
-    """The keys that hold something of another type than relay needs."""
+    """Check for keys with another type than relay needs."""
     prefix = settings.redis.prefix
     wanted = FleetKeys(prefix).types
     for queue in settings.queues:
@@ -137,7 +137,7 @@ async def _types(client: Client, settings: Settings) -> list[Finding]:
     for provider in settings.providers:
         wanted |= LaneKeys.of(prefix, provider).types
     found: list[Finding] = []
-    types = await _asked_types(client, wanted)
+    types = await _types_of(client, wanted)
     if None in types:
         text = (
             f"the types of {types.count(None)} keys could not be checked: this user may not run TYPE on them"
@@ -155,8 +155,8 @@ async def _types(client: Client, settings: Settings) -> list[Finding]:
     return found or [Finding(Level.OK, "keys", "every key has the right type")]
 
 
-async def _asked_types(client: Client, keys: Iterable[str]) -> list[str | None]:
-    """The type of each key; None if this user may not run TYPE."""
+async def _types_of(client: Client, keys: Iterable[str]) -> list[str | None]:
+    """Return the type of each key; None if this user may not run TYPE."""
     try:
         async with client.pipeline(transaction=False) as pipe:
             for key in keys:
@@ -168,7 +168,7 @@ async def _asked_types(client: Client, keys: Iterable[str]) -> list[str | None]:
 
 
 def strangers(overview: Overview) -> list[Finding]:
-    """The lanes and queues that hold something, and that the file does not name."""
+    """Find lanes and queues with messages that the file does not name."""
     return [
         *(_strange_lane(lane) for lane in overview.lanes if not lane.configured),
         *(_strange_queue(queue) for queue in overview.queues if not queue.configured),
@@ -196,7 +196,7 @@ def _strange_queue(queue: QueueStatus) -> Finding:
 
 
 async def _other_prefixes(client: Client, prefix: str) -> list[Finding]:
-    """Prefixes under which nobody works any more, and messages lie. Looks at no more than 50,000 keys."""
+    """Find prefixes with messages that no worker serves. Reads no more than 50,000 keys."""
     if is_cluster(client):
         return []
     found: dict[str, None] = {}
@@ -210,7 +210,7 @@ async def _other_prefixes(client: Client, prefix: str) -> list[Finding]:
                 break
         findings = [await _other_prefix(client, other) for other in sorted(found) if other != prefix]
     except ResponseError:
-        return []  # a user with the least rights sees its own keys alone
+        return []  # a user with the least rights sees only its own keys
     except StoreError as error:
         if is_refusal(error):
             return []

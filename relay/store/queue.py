@@ -1,4 +1,4 @@
-"""One of the applications' lists as one worker sees it: fetch, acknowledge and requeue elements."""
+"""One of the applications' lists, for one worker: fetch, acknowledge and requeue elements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FETCH_SIZE = 200
 """Default for the most elements of a fetch."""
 
 FETCH_BYTES = 1 << 20
-"""A fetch is full after this many bytes, which bounds a worker's memory."""
+"""Maximum bytes of a fetch, which limits a worker's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """A fetch whose elements are all in their places, so that the queue may forget it."""
+    """A fetch whose elements are all enqueued, so that the queue may delete it."""
 
     sequence: str
     providers: Sequence[str] = ()
-    """The lanes that got elements of it."""
+    """The lanes that got its elements."""
     rejected: Sequence[tuple[str, bytes]] = ()
-    """Elements that belong to no provider, as (reason, raw bytes), to be filed under the queue's name."""
+    """Elements that belong to no provider, as (reason, raw bytes): dead letters of the queue."""
     deferred: Sequence[tuple[str, bytes]] = ()
     """Elements whose lanes refuse messages, as (provider, raw bytes)."""
 
@@ -57,20 +57,21 @@ class Ack:
 NO_ACK = Ack("")
 
 MAX_WAIT_BYTES = 16 * 1024
-"""The longest element that `wait` returns: a longer one stays in Redis until it is fetched."""
+"""Maximum bytes of an element that `wait` returns. A longer one stays in Redis until it is fetched."""
 
 TOO_LONG = b""
-"""Returned by `wait` for an element that is longer than that."""
+"""Returned by `wait` for a longer element."""
 
 MAX_RETRIED = 100
-"""Deferred elements that are retried in one go."""
+"""Number of deferred elements that are retried in one step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Elements larger than `longest` become dead letters inside Redis: of `provider`, or else of the queue.
+    """Size limits. Elements larger than `longest` become dead letters inside Redis, of `provider` or else of
+    the queue.
 
-    `with_targets` is for an element that may have targets; `max_size` is what the reason shows.
+    `with_targets` applies to an element that may have targets. The reason mentions `max_size`.
     """
 
     max_size: int
@@ -93,7 +94,7 @@ class Queue:
         self._worker = worker
         self.is_beside_lanes = Topology.of(client).is_one
         """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
-        # A wait would hold up whatever else goes over its connection.
+        # A blocking wait would delay all other commands on a shared connection.
         self._waits = (
             Channel(client.connection_pool, longest=MAX_WAIT_BYTES)
             if not is_cluster(client)
@@ -130,19 +131,19 @@ class Queue:
         except REDIS_ERRORS as error:
             raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
         except asyncio.CancelledError:
-            await self._waits.close()  # so that Redis moves no element for this wait
+            await self._waits.close()  # otherwise Redis could move an element for this abandoned wait
             raise
         raise_if_cancelled()
         return element
 
     async def fetch(self, ack: Ack = NO_ACK, *, most: int = FETCH_SIZE) -> Fetch:
-        """Forget the acknowledged fetch, and return the next one of up to `most` elements.
+        """Delete the acknowledged fetch, and return the next one of up to `most` elements.
 
         Elements on the processing list come first, unless they are acknowledged and every lane still has its
         part of them after a failover.
         """
         keys = self.keys
-        # The lanes of a cluster may lie on other nodes; there the intake waits for replicas instead.
+        # In a cluster, lanes may be on other nodes, so the intake waits for replicas instead.
         providers = ack.providers if self.is_beside_lanes else ()
         sequence, preceding, deferred, sizes, *elements = await script("fetch").run(
             self._client,
@@ -170,7 +171,7 @@ class Queue:
         return Fetch(sequence.decode(), preceding, elements, names, sizes or ())
 
     def _details(self, ack: Ack) -> Sequence[str | bytes | int]:
-        """The last arguments of `fetch.lua`, as far as it needs them."""
+        """Return the last arguments of `fetch.lua`, as far as it needs them."""
         if ack.rejected or ack.deferred:
             elements = (part for pair in (*ack.rejected, *ack.deferred) for part in pair)
             return (self.batch_id, len(ack.rejected), *elements)
@@ -201,13 +202,13 @@ class Queue:
         return bool(await script("undefer").run(self._client, (keys.deferred_for(provider), keys.staged)))
 
     async def begin_recovery(self, recoverer: str) -> set[str]:
-        """Note that a worker begins to recover this worker's fetch. Returns all that have begun so far."""
+        """Record that a worker has started to recover this worker's fetch. Returns all that have."""
         key = self.keys.recoverers(self._worker)
         await self._command("HSET", key, recoverer, "")
         return {name.decode() for name in await self._command("HKEYS", key)}
 
     async def end_recovery(self) -> None:
-        """Forget the workers that have begun to recover this worker's fetch."""
+        """Delete the list of workers that have started to recover this worker's fetch."""
         await self._command("DEL", self.keys.recoverers(self._worker))
 
     async def pop_first(
@@ -216,7 +217,8 @@ class Queue:
         """Remove the first element from the processing list, because it is in its lane.
 
         With a `reason` it becomes a dead letter; with `waits_for` it waits for the lane of that provider.
-        Returns False if it is no longer the first. `recoverers` have begun to recover the rest.
+        Returns False if it is no longer the first. `recoverers` are the workers that have started to recover
+        the rest.
         """
         keys = self.keys
         lists = (
@@ -238,7 +240,7 @@ class Queue:
             raise StoreError(f"{command}: {describe(error)}") from error
 
     async def holders(self) -> list[str]:
-        """Return the workers that have fetches that are not acknowledged yet."""
+        """Return the workers with fetches that are not acknowledged yet."""
         try:
             names: Any = await self._client.zrange(self.keys.outstanding, 0, -1)
             return [name.decode() for name in names]
@@ -246,7 +248,8 @@ class Queue:
             raise StoreError(describe(error)) from error
 
     async def depth(self, workers: Collection[str] = ()) -> tuple[int, int]:
-        """Return the elements that wait for a worker or a lane, and those that `workers` have fetched."""
+        """Return the number of elements that wait for a worker or a lane, and of those that `workers` have
+        fetched."""
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.llen(self.name)

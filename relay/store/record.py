@@ -1,10 +1,10 @@
-"""How a message lies in Redis: a small header for the scripts, then the message for us.
+"""The form of a message in Redis: a small header for the scripts, then the message.
 
-    2 bytes   length of the header, big endian; 0 if the scripts need to know nothing
-    header    MessagePack array of the fields in `HEADER`
-    message   MessagePack array of `Message`; a field that is missing at its end has its default
+2 bytes   length of the header, big endian; 0 if the scripts need no field
+header    MessagePack array of the fields in `HEADER`
+message   MessagePack array of `Message`; a field that is missing at its end has its default
 
-A message that asks for nothing special has no header, and costs the scripts one byte comparison.
+A message without special features has no header, and costs the scripts one byte comparison.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ HEADER = (
     "id",  # the application's
     "reply_to",
     "expires",  # Unix milliseconds
-    "deliver",  # Unix milliseconds before which it may not go
+    "deliver",  # Unix milliseconds of the earliest attempt
     "collapse_key",
     "ordering_key",
-    "destination",  # if each destination has limits of its own
-    "targets",  # of a fan-out: how many
-    "part_of",  # of a message that was made of a fan-out's target: the ticket of the fan-out
-    "public_id",  # the id that receipts show, if id and keys are scoped
+    "destination",  # with limits per destination
+    "targets",  # of a fan-out: their number
+    "part_of",  # of a fan-out's target: the ticket of the fan-out
+    "public_id",  # the id in receipts, if id and keys are scoped
 )
 """The fields of a header, in their order. Scripts name them: `header.expires`.
 
@@ -51,12 +51,12 @@ def has_header(message: Message) -> bool:
 
 
 def pack(message: Message) -> bytes:
-    """The record of a message."""
+    """Encode a message."""
     if not has_header(message):
         return _NO_HEADER + _encode(message if message.traceparent else _start(message))
-    # Without an id of the application's and a receipt, nobody ever asks for it.
+    # Without an id and a receipt from the application, the id is never looked up.
     message_id = message.id if message.named or message.reply_to else ""
-    # A part of a fan-out has been taken out already: it waits for its own target only.
+    # A part of a fan-out is already expanded, and waits for its own target only.
     collapse_key = "" if message.part_of else message.collapse_key
     fields = [
         scoped(message_id, message.scope) or None,
@@ -77,22 +77,22 @@ def pack(message: Message) -> bytes:
 
 
 def scoped(name: str, scope: str) -> str:
-    """An id or a key as the scripts keep it: within a queue it begins with the queue's name."""
+    """Return an id or key as the scripts store it: in scope `queue` it begins with the queue's name."""
     return f"\0{len(scope)}:{scope}:{name}" if scope and name else name
 
 
 def _start(message: Message) -> tuple[object, ...]:
-    """The fields that each message has."""
+    """Return the fields that each message has."""
     return message.id, message.queue, message.payload_json, message.priority, message.created_at
 
 
 def is_plain(record: bytes) -> bool:
-    """Whether it has no header."""
+    """Whether the record has no header."""
     return record.startswith(_NO_HEADER)
 
 
 def unpack(record: bytes) -> Message:
-    """The message of a record."""
+    """Decode the message of a record."""
     if record.startswith(_NO_HEADER):
         return _decode(record[2:])
     return _decode(memoryview(record)[2 + int.from_bytes(record[:2], "big") :])

@@ -1,7 +1,7 @@
-"""The lanes and queues that exist in Redis, also those that no configuration names any more.
+"""The lanes and queues that exist in Redis, including those that left the configuration.
 
-Workers write the names of theirs when they start. So `relay status` finds messages whose provider has left
-the file without a search through all keys.
+Workers register the names of theirs when they start. So `relay status` finds messages of a removed provider
+without a scan of all keys.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NO_NAMES = Names((), ())
 
 
 async def known(client: Client, prefix: str) -> Names:
-    """All names that workers have registered, sorted. Raises StoreError."""
+    """Return all names that workers have registered, sorted. Raises StoreError."""
     keys = FleetKeys(prefix)
     try:
         async with client.pipeline(transaction=False) as pipe:
@@ -41,7 +41,7 @@ async def known(client: Client, prefix: str) -> Names:
 
 
 async def register(client: Client, prefix: str, names: Names) -> None:
-    """Remember these names. Raises StoreError."""
+    """Add these names. Raises StoreError."""
     keys = FleetKeys(prefix)
     now = int(time.time())
     try:
@@ -55,7 +55,7 @@ async def register(client: Client, prefix: str, names: Names) -> None:
 
 
 async def unregister(client: Client, prefix: str, names: Names) -> None:
-    """Forget these names. Raises StoreError."""
+    """Delete these names. Raises StoreError."""
     keys = FleetKeys(prefix)
     try:
         async with client.pipeline(transaction=False) as pipe:

@@ -1,7 +1,7 @@
-"""Tries every command that `relay run` needs, on the keys that it needs it for, without running one.
+"""Tries every command that `relay run` needs, with its keys, without running any.
 
-Inside MULTI, Redis checks the user's rights, renamed commands, memory and role before it queues a command;
-then the connection is closed, and nothing has happened. ACL DRYRUN would need rights of its own, and Redis 7.
+Inside MULTI, Redis checks the user's rights, renamed commands, memory and role before it queues a command.
+Then the connection is closed, and nothing has happened. ACL DRYRUN would need additional rights and Redis 7.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "XRANGE": ("-", "+"),
     "XTRIM": ("MAXLEN", "1"),
 }
-"""Each command that takes a key of relay's, with arguments that Redis accepts behind the key."""
+"""Each command with a key of relay, and with arguments that Redis accepts after the key."""
 
 _OF_QUEUES = ("LLEN", "LRANGE", "LTRIM", "LPOP", "LPUSH", "RPUSH")
-"""The commands on the applications' own lists, besides BLMOVE."""
+"""The commands on the applications' lists, besides BLMOVE."""
 
 
 def needed(prefix: str, queues: Iterable[str], lanes: Iterable[str]) -> Iterator[tuple[str, Command]]:
-    """Each command with the key whose slot it belongs to."""
+    """Yield each command with the key that determines its node."""
     fleet = FleetKeys(prefix)
     for name, arguments in COMMANDS.items():
         yield fleet.probe, (name, fleet.probe, *arguments)
@@ -92,7 +92,8 @@ def needed(prefix: str, queues: Iterable[str], lanes: Iterable[str]) -> Iterator
 async def try_rights(
     client: Client, prefix: str, queues: Iterable[str], lanes: Iterable[str], user: str
 ) -> list[Finding]:
-    """A finding for each command that Redis would refuse, or one that all is well. Raises StoreError."""
+    """Return a finding for each command that Redis would refuse, or one that all are allowed. Raises
+    StoreError."""
     commands = list(needed(prefix, queues, lanes))
     refused: list[tuple[Command, Exception]] = []
     try:
@@ -125,13 +126,13 @@ async def _try_on_one(client: Redis, commands: Sequence[Command]) -> list[tuple[
 
 
 async def _try_over(connection: Any, commands: Sequence[Command]) -> list[tuple[Command, Exception]]:
-    """The refusals. The connection is closed, so that nothing of the transaction is left."""
+    """Return the refusals. The connection is closed, so that nothing of the transaction remains."""
     try:
         await connection.send_command("MULTI")
         try:
             await connection.read_response()
         except exceptions.ResponseError as error:
-            # Without a transaction the commands would run.
+            # Outside a transaction the commands would run.
             return [(("MULTI",), error)]
         await connection.send_packed_command(connection.pack_commands(commands))
         refused: list[tuple[Command, Exception]] = []
@@ -146,7 +147,7 @@ async def _try_over(connection: Any, commands: Sequence[Command]) -> list[tuple[
 
 
 def judge_rights(refused: Iterable[tuple[Command, Exception]], user: str, prefix: str) -> list[Finding]:
-    """Refusals by what they have in common, each with what to do."""
+    """Group the refusals by cause, each with the remedy."""
     commands, keys, channels, unknown = (dict[str, None]() for _ in range(4))
     others: dict[str, None] = {}
     for words, error in refused:
@@ -196,18 +197,18 @@ def judge_rights(refused: Iterable[tuple[Command, Exception]], user: str, prefix
 
 
 def _keys(words: Command) -> tuple[str, ...]:
-    """The keys of a command of ours."""
+    """Return the keys of one of the commands."""
     match words[0]:
         case "EVAL" | "EVALSHA":
             return (words[3],)
         case "BLMOVE":
-            return ()  # each of its keys is tried by other commands
+            return ()  # other commands try each of its keys
         case _:
             return words[1:2]
 
 
 def _advice(error: Exception, text: str) -> str | None:
-    """Advice about an error by which Redis refuses all writes; None for other errors."""
+    """Return advice about an error that affects all writes; None for other errors."""
     match error:
         case exceptions.OutOfMemoryError():
             return "Redis is at its maxmemory and refuses writes (OOM): raise maxmemory"

@@ -1,14 +1,14 @@
-"""The text of a script as Redis gets it: parts included, names of keys and fields turned into positions.
+"""Builds the text of a script for Redis: includes parts, and turns names of keys and fields into positions.
 
-A script names its parts, keys and constants. Redis runs plain Lua with positions, because Lua makes every
-function of a script anew at each call, and names that functions share make them dearer:
+A script names its parts, keys and constants. Redis runs plain Lua with positions, because Lua creates every
+function of a script at each call, and names that functions share increase the cost:
 
     -- @include NAME    becomes the text of parts/NAME.lua and of the parts that it includes, each once
-    -- @key NAME        declares a key beside those of the lane; NAME... is all keys that follow
-    -- @key? NAME       the same for a key that a caller may leave out
+    -- @key NAME        declares a key in addition to those of the lane; NAME... is all remaining keys
+    -- @key? NAME       the same for an optional key
     BODIES              is a key: KEYS[2]; READY[level], one of a list of keys: KEYS[4 + level]
     header.expires      is a field of a record's header: header[1]
-    local MOST = 200    is a constant: its value stands wherever its name does
+    local MOST = 200    is a constant: its value replaces its name
 
 A script gets only those keys of the lane that it names.
 """
@@ -38,7 +38,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ScriptText:
-    """`lane_parts` are the parts of the lane that the script wants as its first keys, in their order."""
+    """A script. `lane_parts` are the lane's keys that the script expects first, in order."""
 
     text: str
     lane_parts: tuple[str, ...]
@@ -46,7 +46,7 @@ class ScriptText:
 
 
 def assemble(source: str, read_part: Callable[[str], str]) -> ScriptText:
-    """What Redis gets for this source."""
+    """Return the final text of a script."""
     source = _include(source, read_part, set())
     constants = dict(_CONSTANT.findall(source))
     source = _CONSTANT.sub("", source)
@@ -65,12 +65,12 @@ def assemble(source: str, read_part: Callable[[str], str]) -> ScriptText:
 
 
 def read_script(name: str) -> ScriptText:
-    """The script of that name in the folder."""
+    """Return the script of this name in the folder."""
     return assemble((FOLDER / f"{name}.lua").read_text("utf-8"), _read_part)
 
 
 def lua_name(part: str) -> str:
-    """The name of a lane's key in the scripts: `fan-outs:high` is one of FAN_OUTS."""
+    """Return the name of a lane's key in the scripts: `fan-outs:high` is one of FAN_OUTS."""
     return _group(part).upper().replace("-", "_").replace(":", "_")
 
 
@@ -81,7 +81,7 @@ def _group(part: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """A key's place in KEYS; of `many`, that of the first."""
+    """The position of a key in KEYS; with `many`, that of the first."""
 
     first: int
     many: bool
@@ -95,7 +95,8 @@ def _positions(parts: tuple[str, ...]) -> dict[str, _Position]:
 
 
 def _include(source: str, read_part: Callable[[str], str], known: set[str]) -> str:
-    """Each part once, before it is used; a part in an indented block is known to that block only."""
+    """Insert each part once, before its first use. A part in an indented block is visible in that block
+    only."""
     lines: list[str] = []
     scopes = [(0, known)]
     for line in source.splitlines(keepends=True):

@@ -16,7 +16,7 @@ from relay.store.script_text import FOLDER, read_script
 
 
 class Script:
-    """One script. If Redis does not have it, after SCRIPT FLUSH or a failover, it gets the text again."""
+    """One script. If Redis does not have it, after SCRIPT FLUSH or a failover, the text is sent again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -26,14 +26,14 @@ class Script:
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
-        """The reply. Raises StoreError; in that case the script may or may not have run."""
+        """Return the reply. Raises StoreError; in that case the script may or may not have run."""
         reply, _ = await self.run_in_turn(client, keys, *arguments)
         return reply
 
     async def run_in_turn(
         self, client: Client, keys: Sequence[str], *arguments: Argument
     ) -> tuple[Any, bool]:
-        """The reply, and whether the script ran before all commands that were sent later.
+        """Return the reply, and whether the script ran before all commands that were sent later.
 
         It did not in a cluster, or if Redis needed the text first. Raises StoreError.
         """
@@ -52,12 +52,12 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """The script of that name."""
+    """Return the script of this name."""
     return Script(name)
 
 
 def load_scripts() -> None:
-    """Read all scripts, so that a worker keeps its own if the package is replaced under it."""
+    """Read all scripts, so that a running worker keeps its own if the package is replaced."""
     for path in FOLDER.iterdir():
         name, _, suffix = path.name.rpartition(".")
         if suffix == "lua":

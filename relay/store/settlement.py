@@ -1,4 +1,4 @@
-"""How a delivery attempt ended for a message in its lane: a closed union of plain frozen data.
+"""The end of a delivery attempt, for the lane: a closed union of plain frozen data.
 
 `relay.engine.policy` decides, `relay.store.codec` encodes for `settle.lua`. Durations are in milliseconds.
 `tries` are the counters to store with a message that waits again: see `Claim.tries`.
@@ -14,7 +14,7 @@ from relay.store.states import State
 class _Settlement(msgspec.Struct, frozen=True, gc=False):
     ticket: str
     fencing_token: str
-    """Of the claim that handed out the message: later claims make it stale."""
+    """The token of the claim. A later claim of the message makes it stale."""
 
 
 class DeliveredHeaderless(_Settlement, frozen=True, gc=False):
@@ -36,28 +36,28 @@ class RetryLater(_Settlement, frozen=True, gc=False):
 
 
 class Delayed(_Settlement, frozen=True, gc=False):
-    """Our own process could not send the message; it waits."""
+    """This process could not send the message; it waits."""
 
     delay: int
     tries: str
 
 
 class Released(_Settlement, frozen=True, gc=False):
-    """The message goes back to the head of the lane, and no attempt is spent."""
+    """The message returns to the head of the lane, and no attempt is spent."""
 
     tries: str
 
 
 class DestinationHeld(_Settlement, frozen=True, gc=False):
-    """The destination asked to wait. `wait` 0: the destination's own, growing wait."""
+    """The destination must wait. `wait` 0: the destination's own, growing wait."""
 
     wait: int
     tries: str
 
 
 class DeadLettered(_Settlement, frozen=True, gc=False):
-    """The message becomes a dead letter. `answered`: the provider answered, so that it is no failure of its
-    own."""
+    """The message becomes a dead letter. `answered`: the provider answered, so this is no failure of the
+    provider."""
 
     reason: str
     status: int
@@ -67,7 +67,7 @@ class DeadLettered(_Settlement, frozen=True, gc=False):
 
 
 class TargetGone(_Settlement, frozen=True, gc=False):
-    """The target is unregistered. `since` is the Unix time in seconds from which it is, or 0."""
+    """The target is unregistered. `since` is the time of that in Unix seconds, or 0."""
 
     reason: str
     target: str
@@ -76,13 +76,13 @@ class TargetGone(_Settlement, frozen=True, gc=False):
     attempts: int
     tries: str
     again: int
-    """How often the message was tried again after a refusal: see `Claim.again`."""
+    """The number of retries after a refusal: see `Claim.again`."""
 
 
 class Refused(_Settlement, frozen=True, gc=False):
-    """The provider refused the message, by the message's fault or by ours: its lane finds out.
+    """The provider refused the message, because of the message or of our configuration: the lane finds out.
 
-    If the message is at fault, it ends as unregistered or as a dead letter; if we are, the lane holds in
+    In the first case, the message ends as unregistered or as a dead letter; in the second, the lane holds in
     `state`.
     """
 
