@@ -23,7 +23,7 @@ from relay.store.settlement import (
 )
 
 FIRST_BODY = 6
-"""Index of the argument with the first body. Bodies are arguments, because MessagePack in Redis has no bytes."""
+"""Index of the argument with the first body. Bodies are arguments: MessagePack in Redis has no bytes."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
