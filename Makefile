@@ -9,7 +9,7 @@ PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Compiling the tests takes longer than importing them, and each process would do it again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check bench chaos clean
+.PHONY: demo test check docs-reference bench chaos clean
 
 demo: $(VENV)/embedded
 	$(BIN)/relay demo
@@ -23,6 +23,10 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(PARALLEL)
+
+# Writes the parts of docs/ that are made from the code. A test fails until they agree.
+docs-reference: $(VENV)/dev
+	$(BIN)/python -m testing.reference
 
 # Some 12 minutes beside what else people use; `bench/peers/install` gets that. See docs/performance.md
 bench: $(VENV)/dev

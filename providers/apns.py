@@ -43,17 +43,18 @@ class ApnsOptions(HttpOptions):
     """Options of `type: apns`: the key of provider tokens, or a certificate (`client_cert_file`)."""
 
     key: Secret | None = None
-    """The .p8 signing key that Apple issued. Usually `key_file`, its path."""
+    """Signing key (.p8) that Apple issued, usually by its path, `key_file`."""
     key_id: str | None = None
-    """Id of the key, ten characters. Required with a key."""
+    """Id of the key, ten characters. Required with `key`."""
     team_id: str | None = None
-    """Id of the developer team, ten characters. Required with a key."""
+    """Id of the developer team, ten characters. Required with `key`."""
     topic: str | None = None
     """Bundle id of the app, for messages without an `apns-topic`. relay adds the suffix of the push type."""
     environment: Literal["production", "sandbox"] = "production"
-    """Device tokens and channels are valid in one of the two only; `sandbox` is for builds from Xcode."""
+    """Environment of the device tokens and channels, each of which is valid in one environment only.
+    `sandbox` is for builds from Xcode."""
     url: str | None = None
-    """Base URL of another server than Apple's, such as the sandbox."""
+    """Base URL of a server other than Apple's, such as `relay sandbox`."""
 
     @field_validator("key")
     @classmethod

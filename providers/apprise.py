@@ -36,7 +36,7 @@ class AppriseOptions(ProviderOptions):
     """Options of `type: apprise`."""
 
     url: Secret
-    """Apprise's URL of one service with its credentials, for example discord://ID/TOKEN."""
+    """Apprise's URL of one service with its credentials, such as `discord://ID/TOKEN`."""
 
     @field_validator("url")
     @classmethod

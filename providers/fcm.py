@@ -40,18 +40,18 @@ class FcmOptions(HttpOptions):
     """Options of `type: fcm`."""
 
     service_account: Secret | None = None
-    """The JSON key of a service account, from the Firebase console. Usually `service_account_file`, its
-    path."""
+    """JSON key of a service account, from the Firebase console, usually by its path,
+    `service_account_file`."""
     credentials: Literal["service_account", "adc"] = "service_account"
-    """Where credentials come from. `adc`: Application Default Credentials, on machines of Google Cloud."""
+    """Source of the credentials. `adc`: Application Default Credentials, on machines of Google Cloud."""
     project_id: str | None = None
-    """The Firebase project. Default: the project of the service account."""
+    """Id of the Firebase project. Default: the project of the service account."""
     validate_only: Switch = False
-    """Let FCM validate messages without delivering them."""
+    """Ask FCM to validate messages without delivering them."""
     target_field: Literal["token", "fid"] = "token"
-    """The field that each entry of `targets` fills: a registration token or a Firebase installation id."""
+    """Field that each entry of `targets` fills: a registration token or a Firebase installation id."""
     url: str = URL
-    """Base URL of another server, such as the sandbox."""
+    """Base URL of FCM, or of another server such as `relay sandbox`."""
     token_url: str | None = None
     """URL of the token endpoint. Default: `token_uri` of the service account."""
 

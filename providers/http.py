@@ -50,29 +50,29 @@ class HttpRequestOptions(HttpOptions):
     url: Template
     """URL of the request. A message can fill its path and query."""
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
-    """Method of the request: POST, PUT, PATCH, DELETE or GET."""
+    """Method of the request."""
     headers: dict[str, Template] = {}
-    """Headers of each request. `content-type` follows from the kind of body unless it is here."""
+    """Headers of each request. Without `content-type`, relay adds the one that fits the body."""
     body: Template | list[Any] | dict[str, Any] | None = None
-    """The body: a mapping or list is sent as JSON, a text unchanged. Default: the payload as JSON."""
+    """Body of each request. A mapping or list is sent as JSON, a text unchanged. Default: the payload as
+    JSON."""
     form: dict[str, Template] | None = None
     """Fields of a form (application/x-www-form-urlencoded), instead of `body`."""
     secret: Secret | None = None
-    """The value of `${provider.secret}` in url, headers, body and form."""
+    """Value of `${provider.secret}` in `url`, `headers`, `body` and `form`."""
     statuses: StatusOptions = StatusOptions()
-    """Statuses with another meaning than in the table below: lists under `success`, `retry`, `reject`,
-    `throttled`, `unauthorised` and `unregistered` (which needs `target_field`)."""
+    """Statuses whose meaning differs from the table of answers. `unregistered` needs `target_field`."""
     success_if: Answers = {}
-    """Fields that the JSON of a success must have, for example {ok: true}. Otherwise the message is
+    """Fields that the JSON of a success must have, such as `{ok: true}`. Without them the message is
     rejected."""
     retry_if: Answers = {}
     """Retry if the answer does not match `success_if` and has one of these fields."""
     unauthorised_if: Answers = {}
     """Treat the answer as 401 if it does not match `success_if` and has one of these fields."""
     wait_field: Annotated[str, Field(pattern=_FIELD)] | None = None
-    """The field of a JSON answer with the seconds to wait. Retry-After takes precedence."""
+    """Field of a JSON answer with the seconds to wait. Retry-After takes precedence."""
     target_field: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
-    """The field of the payload that each entry of `targets` fills. Default: no fan-outs."""
+    """Field of the payload that each entry of `targets` fills. Default: no fan-outs."""
 
     @field_validator("url")
     @classmethod

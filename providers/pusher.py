@@ -20,7 +20,7 @@ from relay.message import Message
 from relay.outcome import Delivered, Isolate, Outcome, Rejected, Unauthorised
 from relay.provider import HttpProvider, Request, Response, statuses
 from relay.settings.http import HttpOptions
-from relay.settings.values import Secret
+from relay.settings.values import Count, Secret
 
 from ._shared import pusher_limits as limits
 from ._shared.answers import reason
@@ -47,21 +47,22 @@ class PusherOptions(HttpOptions):
     """Options of `type: pusher`."""
 
     app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]+$")]
-    """The app's id, in quotes: digits at Pusher. A self-hosted server (`url`) may use letters too."""
+    """Id of the app, in quotes: digits at Pusher. A self-hosted server (`url`) may use letters too."""
     key: Annotated[str, Field(min_length=1)]
-    """The app's key."""
+    """Key of the app."""
     secret: Secret
-    """The app's secret; it signs every request."""
+    """Secret of the app, which signs every request."""
     cluster: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "mt1"
-    """The app's cluster, such as eu or us2."""
+    """Cluster of the app, such as `eu` or `us2`."""
     url: str | None = None
-    """A self-hosted server, such as http://127.0.0.1:6001, instead of the cluster."""
+    """URL of a self-hosted server, such as `http://127.0.0.1:6001`, instead of `cluster`."""
     event: Annotated[str, Field(min_length=1, max_length=limits.LONGEST_NAME)] | None = None
-    """The default event, for messages that name none."""
+    """Default event, for messages without one."""
     encryption_master_key: Secret | None = None
-    """Base64 of 32 bytes: encrypts the data of `private-encrypted-` channels (extra `encryption`)."""
-    max_data: Annotated[int, Field(ge=1)] = 10240
-    """The most bytes of data in one event. Dedicated clusters may allow more."""
+    """Key that encrypts the data of `private-encrypted-` channels: base64 of 32 bytes. Needs the extra
+    `encryption`."""
+    max_data: Count = 10240
+    """Largest size of the data of one event, in bytes. Dedicated clusters may allow more."""
 
     @field_validator("url")
     @classmethod

@@ -38,26 +38,25 @@ class RedisOptions(ProviderOptions):
     url: Annotated[Secret, AfterValidator(check_redis_url)] | None = None
     """URL of another Redis, in any form of `redis.url` except embedded. Default: relay's own Redis."""
     channel: _Name | None = None
-    """The default channel, for messages that name none."""
+    """Default channel, for messages without one."""
     stream: _Name | None = None
-    """The default stream, for messages that name none. Default: publish only."""
+    """Default stream, for messages without one. Default: publish only."""
     maxlen: Annotated[Count, Field(le=LONGEST_STREAM)] | None = None
-    """Trim streams to about this many entries, unless the message says otherwise. Default: keep all."""
+    """Trim streams to about this many entries unless the message has a `maxlen`. Default: keep all."""
     min_maxlen: Annotated[Count, Field(le=LONGEST_STREAM)] = 1
-    """The smallest `maxlen` that a message may ask for, because a small one deletes entries of other
-    messages."""
+    """Smallest `maxlen` that a message may ask for, because a small one deletes entries of other messages."""
     channels: Patterns = ("*",)
-    """The channels that messages may name, as glob patterns; relay's own and the queues never match."""
+    """Patterns of the channels that messages may name. relay's own channels and the queues never match."""
     streams: Patterns = ("*",)
-    """The streams that messages may name, as glob patterns; relay's own keys and the queues never match."""
+    """Patterns of the streams that messages may name. relay's own keys and the queues never match."""
     socketio: Switch = False
-    """Send messages in Socket.IO's format, unless they say otherwise."""
+    """Send messages in Socket.IO's format unless the message has `socketio: false`."""
     event: _Name | None = None
-    """The default Socket.IO event, for messages that name none."""
+    """Default Socket.IO event, for messages without one."""
     namespace: _Name = "/"
-    """The default Socket.IO namespace, for messages that name none."""
+    """Default Socket.IO namespace, for messages without one."""
     prefix: _Name = "socket.io"
-    """The prefix of Socket.IO's channels: the `key` of its Redis adapter."""
+    """Prefix of Socket.IO's channels: the `key` of its Redis adapter."""
 
     def redis_names(self) -> Mapping[str, str]:
         named = {"channel": self.channel, "stream": self.stream, "prefix": f"{self.prefix}#"}

@@ -44,21 +44,21 @@ class WebhookOptions(HttpOptions, DestinationOptions):
     send_credentials_to_any_url: Switch = False
     """Allow credentials in `headers` although messages bring their own `url`."""
     signature: SignatureOptions = SignatureOptions()
-    """How requests are signed: `format` (standard, hub or timestamped) and the name of the `header`. Default:
-    standard, in `webhook-signature`."""
+    """Format and header of the signature."""
     secret: Secret | None = None
-    """Signs requests: whsec_… with HMAC (v1), whsk_… with Ed25519 (v1a). Default: not signed."""
+    """Secret that signs requests: `whsec_…` with HMAC (v1), `whsk_…` with Ed25519 (v1a). Default: requests
+    are not signed."""
     secrets: list[Secret] = []
-    """Several secrets during a rotation, the newest first. Each request is signed with all of them."""
+    """Secrets during a rotation, the newest first. Each request is signed with all of them."""
     method: Method = "POST"
-    """The default method, for messages that name none."""
+    """Default method, for messages without one."""
     headers: dict[str, str] = {}
-    """Sent with every request; a message's own headers win."""
+    """Headers of every request. Headers of the message take precedence."""
     statuses: StatusOptions = StatusOptions()
-    """Statuses with another meaning than in the table below: lists under `success`, `retry`, `reject`,
-    `throttled`, `unauthorised` and `unregistered` (which reports the URL)."""
+    """Statuses whose meaning differs from the table of answers. `unregistered` reports the URL."""
     allow_private: PrivateAccess = False
-    """Allow URLs of messages to reach private addresses: true, false, or a list of networks."""
+    """Allow URLs of messages to reach private addresses: all of them, or those in a list of networks, such as
+    `[10.0.0.0/8]`."""
 
     @field_validator("secret", "secrets")
     @classmethod

@@ -62,13 +62,15 @@ class WebPushOptions(DestinationOptions):
     """Options of `type: webpush`."""
 
     private_key: Secret
-    """The VAPID key: PEM, or base64url. `relay vapid` makes one."""
+    """VAPID key: PEM or base64url. `relay vapid` creates one."""
     subject: str
-    """The address (mailto: or https:) at which push services reach you."""
+    """Address at which push services can reach you, such as `mailto:ops@example.com`."""
     default_ttl: Duration = 86400.0
-    """How long a push service keeps messages that it cannot deliver yet, if they have no TTL."""
+    """Default TTL at the push service, for messages without one: if the browser is offline, the service keeps
+    the message for this long."""
     allow_private: PrivateAccess = False
-    """Allow endpoints at private addresses: true, false, or a list of networks."""
+    """Allow endpoints at private addresses: all of them, or those in a list of networks, such as
+    `[10.0.0.0/8]`."""
 
     @field_validator("private_key")
     @classmethod

@@ -11,12 +11,13 @@ from .webhook_signing import FORMATS, FormatName, SignatureFormat
 
 
 class SignatureOptions(Options):
-    """How requests are signed."""
+    """Format and header of the signature."""
 
     format: FormatName = "standard"
-    """standard: Standard Webhooks. hub: `sha256=<hex>` over the body. timestamped: `t=<seconds>,v1=<hex>`."""
+    """Format of the signature. `standard`: Standard Webhooks. `hub`: `sha256=<hex>` over the body.
+    `timestamped`: `t=<seconds>,v1=<hex>`."""
     header: str | None = None
-    """The header's name. Default: webhook-signature; for hub X-Hub-Signature-256."""
+    """Name of the header. Default: `webhook-signature`, or `X-Hub-Signature-256` with `hub`."""
 
     @field_validator("header")
     @classmethod

@@ -45,7 +45,7 @@ Statuses = Annotated[
                     {"type": "string", "pattern": _RANGE.pattern},
                 ]
             },
-            "examples": [["200-299", 404]],
+            "examples": [[404, "460-499"]],
         }
     ),
 ]
@@ -53,20 +53,20 @@ Statuses = Annotated[
 
 
 class StatusOptions(Options):
-    """Statuses with another meaning than in the table of answers on the provider's page."""
+    """Statuses whose meaning differs from the table of answers on the provider's page."""
 
     success: Statuses = ()
-    """Statuses that count as delivered, besides 200-299."""
+    """Delivered, besides 200-299."""
     retry: Statuses = ()
-    """Retried later, besides 408, 409, 423, 425 and 500-599."""
+    """Retried, besides 408, 409, 423, 425 and 500-599."""
     reject: Statuses = ()
-    """A dead letter at once, besides all statuses without another meaning."""
+    """Rejected: a dead letter at once, besides all statuses without another meaning."""
     throttled: Statuses = ()
-    """Hold the lane for as long as Retry-After says, besides 429 and 503 with Retry-After."""
+    """Throttled: hold the lane until Retry-After is over, besides 429 and 503 with Retry-After."""
     unauthorised: Statuses = ()
-    """May be our fault (credentials or address): try other messages, and hold the lane if they fail too."""
+    """Unauthorised: try other messages, and hold the lane if they fail too."""
     unregistered: Statuses = ()
-    """The target is gone: report it to the feedback stream."""
+    """Unregistered: report the target to the feedback stream."""
 
     @model_validator(mode="after")
     def _are_apart(self) -> Self:

@@ -6,12 +6,12 @@ import inspect
 from typing import Annotated, Any
 
 import typer
-from pydantic.fields import FieldInfo
 
 from relay.cli import common
 from relay.errors import UsageError
 from relay.provider import AdapterType, discover
 from relay.settings.options import ProviderOptions
+from relay.settings.reference import Key, keys_of, schemas_of
 from relay.text import printable
 
 
@@ -44,38 +44,44 @@ def providers(
             _print(adapters[key])
     if name is None:
         common.data.print(
-            "\n[dim]Every adapter also takes the common options: rate, burst, concurrency, timeout, retry, …"
+            "\n[dim]Every adapter also takes the common options, such as rate, timeout and retry.\n"
+            "config.example.yaml has all of them with their defaults."
         )
-        common.data.print("[dim](config.example.yaml shows all of them with their defaults)")
-
-
-def _own_options(adapter: AdapterType) -> dict[str, FieldInfo]:
-    return {
-        name: field
-        for name, field in adapter.Options.model_fields.items()
-        if name not in ProviderOptions.model_fields
-    }
 
 
 def _summary(adapter: AdapterType) -> str:
     return (inspect.getdoc(adapter) or "").partition("\n")[0]
 
 
+def _own_keys(adapter: AdapterType) -> list[Key]:
+    common_keys = ProviderOptions.model_fields
+    return [key for key in keys_of(adapter.Options) if key.path.partition(".")[0] not in common_keys]
+
+
 def _data(adapter: AdapterType) -> dict[str, Any]:
-    schema = adapter.Options.model_json_schema()
+    properties = schemas_of(adapter.Options)
     return {
         "summary": _summary(adapter),
         "class": f"{adapter.__module__}:{adapter.__qualname__}",
-        "options": {key: schema["properties"].get(key, {}) for key in _own_options(adapter)},
+        "options": {
+            name: properties.get(name, {})
+            for name in adapter.Options.model_fields
+            if name not in ProviderOptions.model_fields
+        },
     }
 
 
 def _print(adapter: AdapterType) -> None:
-    common.data.print(f"  {_summary(adapter)}", markup=False, highlight=False)
-    for key, field in _own_options(adapter).items():
-        default = (
-            "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)}"
-        )
-        common.data.print(
-            f"    {key:<16} {field.description or ''} ({default})", markup=False, highlight=False
-        )
+    common.data.print(printable(f"  {_summary(adapter)}"), markup=False, highlight=False)
+    own = _own_keys(adapter)
+    width = max((len(key.path) for key in own), default=0)
+    for key in own:
+        line = f"    {key.path:<{width}}  {key.meaning} ({_facts(key)})"
+        common.data.print(printable(line), markup=False, highlight=False)
+
+
+def _facts(key: Key) -> str:
+    if key.is_required:
+        return f"{key.kind}; required"
+    default = key.default or key.default_in_words
+    return f"{key.kind}; default: {default}" if default else key.kind

@@ -38,7 +38,7 @@ def message_schema() -> dict[str, Any]:
                 "default": "normal",
                 "description": "Higher priorities go first.",
             },
-            "created_at": _any(_MOMENT, "When the application made the message: Unix seconds or RFC 3339."),
+            "created_at": _any(_MOMENT, "Time of creation: Unix seconds or RFC 3339."),
             "expires_at": _any(_MOMENT, "Never send the message after this time."),
             "deliver_at": _any(_MOMENT, "Do not send the message before this time."),
             "ttl": _any(

@@ -18,15 +18,15 @@ class HttpOptions(ProviderOptions):
     """How the provider is reached. Each secret may be in a file instead: `ca_file` for `ca`."""
 
     ca: Secret | None = None
-    """PEM certificates of authorities to trust besides the system's."""
+    """PEM certificates of authorities to trust in addition to the system's."""
     client_cert: Secret | None = None
     """PEM client certificate with its chain, for mutual TLS. Needs `client_key`."""
     client_key: Secret | None = None
     """PEM private key of `client_cert`, not encrypted."""
     proxy: Secret | None = None
-    """URL of an HTTP proxy, for example http://USER:PASSWORD@HOST:PORT. Default: no proxy."""
+    """URL of an HTTP proxy, such as `http://USER:PASSWORD@HOST:PORT`. Default: no proxy."""
     connections: Annotated[Count, Field(le=1000)] | None = None
-    """The most connections per process. Default: `concurrency`; over HTTP/2 a hundredth of it."""
+    """Maximum number of connections, per process. Default: `concurrency`; over HTTP/2 a hundredth of it."""
 
     @field_validator("ca", "client_cert", "client_key", mode="after")
     @classmethod

@@ -101,18 +101,18 @@ RedisUrl = Annotated[Secret, AfterValidator(check_redis_url)]
 
 
 class RedisSettings(Options):
-    """The Redis server."""
+    """The Redis server that has the queues and relay's own keys."""
 
     url: RedisUrl = Field(
         default=Secret(DEFAULT_REDIS_URL),
         json_schema_extra={"default": DEFAULT_REDIS_URL, "pattern": REDIS_URL_PATTERN, "minLength": 1},
     )
-    """redis://, rediss://, unix://, redis+sentinel://h1:p,h2:p/NAME/0, redis+cluster://h1:p,h2:p or
-    embedded://DIR."""
+    """URL of the server: `redis://`, `rediss://`, `unix://PATH`, `redis+sentinel://h1:p,h2:p/NAME/0`,
+    `redis+cluster://h1:p,h2:p` or `embedded://DIR`."""
     prefix: Annotated[
         str, AfterValidator(_check_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})
     ] = DEFAULT_PREFIX
-    """The prefix of all of relay's own keys."""
+    """Prefix of relay's own keys. Fleets with different prefixes are independent of each other."""
 
     _url_file: Path | None = PrivateAttr(default=None)
 
@@ -144,26 +144,26 @@ class QueueSettings(Options):
     """A Redis list that applications push to."""
 
     name: Annotated[str, Field(min_length=1)]
-    """The list's key in Redis."""
+    """Key of the list in Redis."""
     provider: str | None = None
-    """The default provider, for messages that name none."""
+    """Default provider, for messages without one."""
     providers: Names | None = None
-    """The providers that messages may name besides `provider`. `*`: all. Default: all if the queue has no
+    """Providers that messages may name besides `provider`; `*` allows all. Default: all if the queue has no
     `provider`, otherwise none."""
     reply_to: Names = ["receipts:*"]
-    """Patterns (`*`, `?`, `[…]`) that `reply_to` of messages must match. []: no receipts."""
+    """Patterns (`*`, `?`, `[…]`) of the lists that messages may name in `reply_to`. `[]`: no receipts."""
     max_delay: Duration = 30 * 86400.0
-    """How far ahead `deliver_at` and `delay` may be. A message beyond that becomes a dead letter."""
+    """Longest delay. A message whose `deliver_at` or `delay` is further ahead becomes a dead letter."""
     scope: Literal["provider", "queue"] = "provider"
-    """The messages among which ids, collapse keys and ordering keys are unique: all of a provider,
-    or only those of this queue."""
+    """Scope of ids, collapse keys and ordering keys: all messages of a provider, or only those of this
+    queue."""
     format: Literal["envelope", "bare"] = "envelope"
-    """envelope: elements have the fields of `relay schema message`. bare: the whole element is the
+    """`envelope`: elements have the fields of `relay schema message`. `bare`: the whole element is the
     payload."""
     priority: Literal["high", "normal", "low"] = "normal"
-    """The default priority, for messages without one."""
+    """Default priority, for messages without one."""
     max_size: Annotated[Size, Field(ge=1)] = 1024 * 1024
-    """The largest element. A larger one becomes a dead letter."""
+    """Largest size of an element, without its `targets`. A larger element becomes a dead letter."""
 
     def admits(self, provider: str) -> bool:
         """Return True if messages of this queue may name the provider."""
@@ -173,17 +173,17 @@ class QueueSettings(Options):
 
 
 class AdminSettings(Options):
-    """The admin port: /healthz and /metrics over HTTP."""
+    """The admin port: `/healthz` and `/metrics` over HTTP."""
 
     listen: Annotated[str | None, BeforeValidator(_check_listen)] = "127.0.0.1:9464"
-    """host:port. Empty: off. Addresses other than loopback need a token."""
+    """Address of the admin port, `HOST:PORT`. Empty: off. Addresses other than loopback need a `token`."""
     token: Annotated[Secret | None, BeforeValidator(_empty_is_none), AfterValidator(_check_token)] = Field(
         default=None,
         json_schema_extra={
             "anyOf": [{"type": "string", "format": "password", "writeOnly": True}, {"type": "null"}]
         },
     )
-    """Requests must send it as `Authorization: Bearer …`. Empty: no token is needed."""
+    """Token that requests must send as `Authorization: Bearer …`. Empty: no token is needed."""
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -198,9 +198,9 @@ class LogSettings(Options):
     """The log on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The lowest level that is logged."""
+    """Lowest level that is logged."""
     format: Literal["auto", "console", "json"] = "auto"
-    """auto: colours on a terminal, JSON lines otherwise."""
+    """Format of log lines. `auto`: colours on a terminal, JSON otherwise."""
 
 
 ProviderName = Annotated[str, AfterValidator(_check_provider_name)]
@@ -210,21 +210,22 @@ class Settings(Options):
     """The configuration of relay."""
 
     redis: RedisSettings = RedisSettings()
-    """The Redis server."""
+    """The Redis server that has the queues and relay's own keys."""
     queues: Annotated[list[QueueSettings], Field(min_length=1)]
-    """The lists that applications push to."""
+    """The Redis lists that applications push to."""
     providers: Annotated[dict[ProviderName, SerializeAsAny[ProviderOptions]], Field(min_length=1)]
-    """Where messages go, by a name of your choice; `type` picks the adapter."""
+    """The providers that messages go to, under names of your choice. `type` selects the adapter."""
     admin: AdminSettings = AdminSettings()
-    """The admin port: /healthz and /metrics over HTTP."""
+    """The admin port: `/healthz` and `/metrics` over HTTP."""
     processes: Annotated[
         Count | Literal["auto"],
         BeforeValidator(_check_processes),
         WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
     ] = "auto"
-    """Worker processes on this host. auto: one per core."""
+    """Worker processes on this host. `auto`: one per core."""
     shutdown_timeout: Duration = 25.0
-    """How long requests in flight may take to finish when relay stops."""
+    """Wait this long for requests in flight when relay stops. Messages that have no answer by then go to
+    other workers."""
     log: LogSettings = LogSettings()
     """The log on standard error."""
 

@@ -37,92 +37,91 @@ class Options(BaseModel):
 
 
 class RetryOptions(Options):
-    """When and how often a failed delivery is retried: exponential backoff with full jitter."""
+    """Retries of failed deliveries: exponential backoff with full jitter."""
 
     attempts: Count = 10
     """Attempts in total. After the last one the message becomes a dead letter."""
     base: Duration = 1.0
-    """The longest wait before the second attempt. It doubles with each further attempt."""
+    """Longest wait before the second attempt. It doubles with each further attempt."""
     max: Duration = 3600.0
-    """The longest wait. The provider's Retry-After takes precedence."""
+    """Longest wait before any attempt. The provider's Retry-After takes precedence."""
 
 
 class BreakerOptions(Options):
-    """When relay stops sending to a provider that fails."""
+    """Circuit breaker: stop sending to a provider that keeps failing."""
 
     failures: Count = 20
     """Open the breaker after this many failures in a row."""
     share: Annotated[float, Strict(), Field(ge=0, le=1)] = 0.5
-    """Also open it if this share of the deliveries within `window` failed, of at least twice `failures`. 0:
-    off."""
+    """Open the breaker also if this share of the deliveries within `window` failed, of at least twice
+    `failures` deliveries. 0: off."""
     window: Duration = 60.0
-    """The time over which `share` is counted. It starts with a failure."""
+    """Count `share` over this time, which starts with a failure."""
     cooldown: Duration = 30.0
-    """The time until one message is sent as a probe."""
+    """Send one message as a probe after this time."""
 
 
 class DeadOptions(Options):
-    """How many dead letters are kept, and for how long. Deletions are counted and logged."""
+    """Limits of the dead letters that are kept. Deletions are counted and logged."""
 
     keep: Duration = 14 * 86400.0
-    """Delete dead letters older than this. 0: never."""
+    """Delete dead letters that are older than this. 0: never."""
     most: Annotated[int, Strict(), Field(ge=0)] = 1_000_000
-    """The most dead letters. Beyond it, the oldest are deleted. 0: unlimited."""
+    """Keep this many dead letters, and delete older ones. 0: unlimited."""
 
 
 class ShareOptions(Options):
-    """The least shares of lower priorities while higher ones have a backlog."""
+    """Smallest shares of lower priorities while higher ones have a backlog."""
 
     normal: Share = 0.1
-    """The least share of normal messages, from 0 to 0.5."""
+    """Smallest share of messages with normal priority."""
     low: Share = 0.05
-    """The least share of low messages, from 0 to 0.5."""
+    """Smallest share of messages with low priority."""
 
 
 class ProviderOptions(Options):
     """One entry under `providers`. Durations are in seconds."""
 
     type: str
-    """The adapter; `relay providers` lists the installed ones."""
+    """Adapter of this provider. `relay providers` lists the installed adapters."""
     rate: Rates = ()
-    """The rate limit of the whole fleet, in messages: 100/s, 600000/m, 20/10s. With several rates, all apply.
-    Default: unlimited."""
+    """Rate limit of the whole fleet, in messages. With several rates, all apply. Default: unlimited."""
     burst: Count | None = None
-    """Messages that may go out at once (the bucket's size). Default: a tenth of a second's worth, at least
-    1."""
+    """Messages that may go out at once (the size of the token bucket). Default: a tenth of a second's worth
+    of `rate`, at least 1."""
     warmup: Duration = 0.0
-    """Climb from a tenth of the rate to all of it within this time, after the lane was idle or its breaker
+    """Climb from a tenth of the rate to the full rate within this time after the lane was idle or its breaker
     open."""
     concurrency: Annotated[Count, Field(le=10_000)] = 64
-    """Requests in flight, per process."""
+    """Requests in flight at the same time, per process."""
     timeout: Annotated[Duration, Field(gt=0)] = 10.0
     """Timeout of one request."""
     retry: RetryOptions = RetryOptions()
-    """When and how often a failed delivery is retried."""
+    """Retries of failed deliveries: exponential backoff with full jitter."""
     adaptive: Switch = False
-    """Halve the rate at each wave of 429, and raise it slowly in between."""
+    """Halve the rate at each wave of 429 responses, and raise it slowly in between."""
     breaker: BreakerOptions = BreakerOptions()
-    """When relay stops sending to a provider that fails."""
+    """Circuit breaker: stop sending to a provider that keeps failing."""
     unregistered_share: Annotated[float, Strict(), Field(ge=0, le=1)] = 1.0
-    """The share of unregistered targets, of 20 or more within `breaker.window`, that holds the lane before
-    applications learn of them. 1: 20 in a row. 0: never."""
+    """Hold the lane, before applications learn of unregistered targets, if they are this share of 20 or more
+    targets within `breaker.window`. 1: if 20 in a row are unregistered. 0: never."""
     ttl: Annotated[Duration, Field(gt=0)] | None = None
-    """Default TTL for messages without one. Default: never expire."""
+    """Default TTL, for messages without one. Default: never expire."""
     dedup_window: Duration = 0.0
-    """Remember the ids of delivered messages for this long. A second message with such an id is a
+    """Remember the ids of delivered messages for this long. Another message with such an id is a
     duplicate."""
     max_backlog: Count | None = None
-    """The most messages that may wait. Beyond it, `overflow` decides which message is dropped. Default:
+    """Messages that may wait. Beyond this number, `overflow` decides which message is dropped. Default:
     unlimited."""
     overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
-    """Which message is dropped beyond `max_backlog`: the oldest or the newest."""
+    """Message that is dropped beyond `max_backlog`: the oldest or the newest."""
     dead: DeadOptions = DeadOptions()
-    """How many dead letters are kept, and for how long."""
+    """Limits of the dead letters that are kept. Deletions are counted and logged."""
     shares: ShareOptions = ShareOptions()
-    """The least shares of lower priorities. High goes before normal, and normal before low, but each keeps
-    its share."""
+    """Smallest shares of lower priorities. High goes before normal, and normal before low, but each keeps its
+    share."""
     order: Literal["fifo", "lifo"] = "fifo"
-    """fifo: the oldest message first. lifo: the newest first."""
+    """Order of waiting messages: `fifo` sends the oldest first, `lifo` the newest."""
 
     @property
     def each_destination(self) -> bool:
@@ -149,7 +148,8 @@ class DestinationOptions(ProviderOptions):
     """Options of providers that have many hosts behind them."""
 
     rate_per: Literal["provider", "host"] = "provider"
-    """host: `rate` and `burst` apply to each host, and one that throttles holds its own messages only."""
+    """Scope of `rate` and `burst`: the provider as a whole, or each host. With `host`, a host that throttles
+    holds only its own messages."""
 
     @property
     def each_destination(self) -> bool:

@@ -108,6 +108,15 @@ def parse_size(value: object) -> int:
     return int(size)
 
 
+def format_size(size: int) -> str:
+    """The shortest text that `parse_size` reads back to the same number of bytes."""
+    for unit in ("GiB", "MiB", "KiB"):
+        bytes_each = _BYTES[unit[:2].lower()]
+        if size and size % bytes_each == 0:
+            return f"{size // bytes_each}{unit}"
+    return str(size)
+
+
 def _as_rates(value: object) -> object:
     if value is None:
         return []
@@ -134,16 +143,31 @@ class Secret(SecretStr):
         return "**********"
 
 
+_LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""JSON Schema's names of pydantic's limits, which pydantic leaves as they are behind a validator function."""
+
+
+class _OrText:
+    """The JSON Schema of numbers, at least 0, that the file may also have as texts."""
+
+    def __init__(self, pattern: str, examples: list[str]) -> None:
+        self._text = {"type": "string", "pattern": pattern}
+        self._examples = examples
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        number = {_LIMITS.get(key, key): value for key, value in handler(schema).items()}
+        if "exclusiveMinimum" not in number:
+            number.setdefault("minimum", 0)
+        return {"anyOf": [number, dict(self._text)], "examples": list(self._examples)}
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": DURATION_PATTERN}],
-            "examples": ["10s", "500ms", "1h30m"],
-        }
-    ),
+    _OrText(DURATION_PATTERN, ["10s", "500ms", "1h30m"]),
 ]
 """Seconds as a float: finite, at least 0."""
 
@@ -162,12 +186,7 @@ Rates = Annotated[
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE_PATTERN}],
-            "examples": ["256KiB", "1MB"],
-        }
-    ),
+    _OrText(SIZE_PATTERN, ["256KiB", "1MB"]),
 ]
 """Bytes."""
 

@@ -114,7 +114,7 @@ QUEUES = {
     "a bare message cannot name its provider, so the queue must",
     "- {name: a}\n- {name: a}": '4:10: queues[1].name: the queue "a" is here twice (first in line 3); remove one',
     "- {name: ''}": "3:10: queues[0].name: must not be empty",
-    "- {}": "3:3: queues[0]: the key `name` is missing: The list's key in Redis.",
+    "- {}": "3:3: queues[0]: the key `name` is missing: Key of the list in Redis.",
     "- notifications": '3:3: queues[0]: expected a mapping of `key: value`, got "notifications"',
     "- {name: a, format: raw}": '3:21: queues[0].format: expected envelope or bare, got "raw"',
     "- {name: a, max_size: 1XB}": '3:23: queues[0].max_size: "1XB" is not a size; '
@@ -236,8 +236,8 @@ def test_a_missing_secret_names_both_ways_to_give_it(problems: Problems) -> None
 def test_queues_and_providers_are_required(problems: Problems) -> None:
     assert problems("log: {}") == [
         "relay.yaml:1:1: the key `providers` is missing: "
-        "Where messages go, by a name of your choice; `type` picks the adapter.",
-        "relay.yaml:1:1: the key `queues` is missing: The lists that applications push to.",
+        "The providers that messages go to, under names of your choice. `type` selects the adapter.",
+        "relay.yaml:1:1: the key `queues` is missing: The Redis lists that applications push to.",
     ]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from relay.message.schema import message_schema
 from relay.provider import AdapterOptions, discover
 from relay.settings.options import ProviderOptions
 from relay.settings.schema import config_schema
@@ -90,6 +92,14 @@ def test_two_adapters_may_share_their_options() -> None:
     assert schema["$defs"]["provider.b"]["properties"]["type"]["const"] == "b"
 
 
+def test_the_limits_of_durations_and_sizes_are_those_that_the_file_allows(schema: dict[str, Any]) -> None:
+    provider = schema["$defs"]["provider.webhook"]["properties"]
+    assert {"type": "number", "exclusiveMinimum": 0} in provider["timeout"]["anyOf"]
+    assert {"type": "number", "minimum": 0} in provider["warmup"]["anyOf"]
+    queue = schema["$defs"]["QueueSettings"]["properties"]
+    assert {"type": "integer", "minimum": 1} in queue["max_size"]["anyOf"]
+
+
 def descriptions(schema: Any) -> Iterator[str]:
     """All descriptions in a schema, at any depth."""
     if isinstance(schema, list):
@@ -107,6 +117,14 @@ def test_a_description_is_one_line_and_names_no_document_that_users_lack() -> No
     found = list(descriptions(config_schema(AdapterOptions(discover()))))
     assert len(found) > 100
     assert [text for text in found if "\n" in text or "contract" in text] == []
+
+
+def test_a_description_begins_with_a_noun_or_a_verb_and_is_a_sentence() -> None:
+    clause = re.compile(r"(What|Whatever|Who|Whoever|Where|When|Whether|How|Which|The most|The least) ")
+    for text in (*descriptions(config_schema(AdapterOptions(discover()))), *descriptions(message_schema())):
+        assert not clause.match(text), text
+        assert text[0].isupper() or text[0] == "`", text
+        assert text.endswith("."), text
 
 
 def test_a_file_with_several_lines_is_offered_for_lists_of_secrets_only() -> None:
