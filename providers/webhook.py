@@ -110,6 +110,10 @@ class WebhookOptions(HttpOptions, DestinationOptions):
                 raise ValueError("`client_cert` needs `url` (or `allow_private: true`)")
         return self
 
+    @property
+    def brings_url(self) -> bool:
+        return self.url is None
+
     def warnings(self) -> Sequence[str]:
         if self.url is not None:
             return ()

@@ -193,7 +193,7 @@ class WebPush(HttpProvider[WebPushOptions]):
         match status:
             case 404 | 410:
                 return Unregistered(_endpoint(message), why, status)
-            case 406 | 429 | 503 if message.destination:
+            case 406 | 429 | 503 if message.group:
                 return Throttled(why, retry_after(response.headers, self.clock()), status, body)
             case 406 | 429 | 503:
                 # Messages to other push services go on.

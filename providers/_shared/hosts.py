@@ -12,11 +12,18 @@ _PLAIN = re.compile(r"[A-Za-z0-9:/.\[\]_~%!$&()*+,;=@-]+")
 
 
 def host_of(url: object) -> str:
-    """The host and port of a URL in lower case; empty if the text is no URL."""
+    """The host of a URL in lower case, with its port unless that is the default; empty if the text is no URL."""
+    if not isinstance(url, str):
+        return ""
     try:
-        return urlsplit(url).netloc.rpartition("@")[2].lower() if isinstance(url, str) else ""
+        parts = urlsplit(url)
     except ValueError:
         return ""
+    host = parts.netloc.rpartition("@")[2].lower()
+    return host.removesuffix(_DEFAULT_PORTS.get(parts.scheme, ":"))
+
+
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
 def base_url(url: str) -> str:

@@ -35,7 +35,7 @@ GRACE = 1.0
 """Seconds beyond its timeout after which a delivery is cancelled."""
 
 UNKNOWN_DESTINATION = "?"
-"""The destination of messages for which the adapter failed to name one: they share one rate."""
+"""The destination of messages for which the adapter failed to name one: they share one group."""
 
 FAULTS = (Exception, SystemExit, asyncio.CancelledError)
 """Exceptions that an adapter may raise. A CancelledError in a callback comes from a library, because

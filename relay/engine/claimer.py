@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from relay.engine.grouping import grouping
 from relay.engine.lane_state import ARRIVED, SETTLED, SLOT_FREED, WOKEN, Batch, LaneState
 from relay.engine.pacing import Pace
 from relay.engine.repeats import redis_trouble
@@ -69,10 +70,9 @@ class Claimer:
         self._tuning = tuning
         self._log = structlog.get_logger().bind(provider=provider.name)
         self._slots = options.concurrency * provider.batch_size
-        # With a rate for each destination there is none for all, and Redis spaces the messages that it hands
-        # out.
-        rates = () if options.each_destination else options.rate
+        rates = options.lane_rate
         self._pace = Pace(rates, provider.batch_size) if rates else None
+        self._group_of = grouping(options, sender.calls.destination)
         self._prefetch = 0
         """Messages to claim beyond the free slots: as many as finish until the next claim is answered."""
         self.fault: Exception | None = None
@@ -183,12 +183,11 @@ class Claimer:
 
     async def _expand(self, expansions: Iterable[Expansion]) -> None:
         """Make messages of chunks of fan-outs; chunks that fail now are released later."""
-        destination = self._sender.calls.destination if self._provider.options.each_destination else None
         failure: Exception | None = None
         try:
             for expansion in expansions:
                 try:
-                    await self._lane.expand(expansion, destination)
+                    await self._lane.expand(expansion, self._group_of)
                 except StoreError:
                     raise
                 except Exception as error:

@@ -27,7 +27,7 @@ from relay.store.settlement import (
     Delayed,
     DeliveredHeaderless,
     DeliveredOne,
-    DestinationHeld,
+    GroupHeld,
     Overdue,
     Refused,
     Released,
@@ -47,6 +47,7 @@ class Policy:
 
     def __init__(self, options: ProviderOptions) -> None:
         self._attempts = options.retry.attempts
+        self._has_groups = options.group_rules is not None
         self._backoff = wait_random_exponential(multiplier=options.retry.base, max=options.retry.max)
         self._retrying = Retrying()
         self._redactor = Redactor(secrets_in(options))
@@ -61,9 +62,9 @@ class Policy:
         match failure:
             case Retry():
                 return self._retry(claim, failure, attempts)
-            case Throttled(after=after) if claim.message.destination:
+            case Throttled(after=after) if self._has_groups and claim.message.group:
                 wait = 0 if after is None else max(1, _milliseconds(min(after, LONGEST_HOLD)))
-                return DestinationHeld(claim.ticket, claim.fence, wait, claim.tries())
+                return GroupHeld(claim.ticket, claim.fence, wait, claim.tries(), failure.reason)
             case Throttled():
                 return self.release(claim)
             case Unauthorised():

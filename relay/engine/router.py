@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from relay.engine.grouping import grouping
 from relay.engine.repeats import thinned
 from relay.errors import MessageError
 from relay.message import (
@@ -164,14 +165,16 @@ class Router:
             message = msgspec.structs.replace(message, scope=queue.name)
         if rules.ttl is not None and not message.expires_at:
             message = _with_expiry(message, rules.ttl)
+        if message.group and rules.group is None:
+            message = msgspec.structs.replace(message, group="")
         if rules.target_field:
             item = split(message, rules.target_field, rules.chunk_size)
             if isinstance(item, FanOut):
                 return provider, item
         if needs_fan_out:
             raise self._too_large(len(element))
-        if rules.destination is not None:
-            message = msgspec.structs.replace(message, destination=rules.destination(message))
+        if rules.group is not None:
+            message = msgspec.structs.replace(message, group=rules.group(message))
         return provider, message
 
     def _check(self, provider: str, message: Message, now: float) -> None:
@@ -231,13 +234,13 @@ class Router:
 class _Rules:
     """The requirements of a provider's options and its adapter for messages."""
 
-    __slots__ = ("chunk_size", "destination", "target_field", "ttl")
+    __slots__ = ("chunk_size", "group", "target_field", "ttl")
 
     def __init__(self, options: ProviderOptions, adapter: Provider[ProviderOptions] | None) -> None:
         self.ttl = options.ttl
         self.target_field = adapter.target_field if adapter else ""
         self.chunk_size = chunk_size(options)
-        self.destination = adapter.destination if adapter and options.each_destination else None
+        self.group = grouping(options, adapter.destination) if adapter else None
 
 
 def _short(name: str) -> str:

@@ -43,8 +43,9 @@ class Sender:
         self._ready: deque[Batch] = deque()
         self._in_flight: dict[str, Batch] = {}
         """By the ticket of the first message."""
-        self._destinations: dict[str, float] = {}
-        """Destinations that asked to wait, each with the end of the wait in monotonic seconds."""
+        self._has_groups = provider.options.group_rules is not None
+        self._held_groups: dict[str, float] = {}
+        """Groups that were asked to wait, each with the end of the wait in monotonic seconds."""
 
     def send(self, batch: Batch) -> None:
         """Send a batch as soon as there is a free slot."""
@@ -89,13 +90,13 @@ class Sender:
                     raise
 
     def _still_to_send(self, batch: Batch) -> Batch:
-        """The messages that are still ours and alive, and whose destination did not ask to wait."""
+        """The messages that are still ours and alive, and whose group was not asked to wait."""
         if not self._lease_valid_since(self._state.held[batch[0].ticket]):
             # Other workers may have them by now. If not, they come back.
             self.release(batch)
             return []
         for claim in batch:
-            if claim.message.expires_at or self._destinations:
+            if claim.message.expires_at or self._held_groups:
                 now = self._provider.clock()
                 return [claim for claim in batch if self._may_go(claim, now)]
         return batch
@@ -106,15 +107,15 @@ class Sender:
             self._report(claim, overdue)
             self._state.finish([claim], [overdue])
             return False
-        if self._destinations and self._waits(claim.message.destination):
+        if self._held_groups and self._waits(claim.message.group):
             self.release([claim])
             return False
         return True
 
-    def _waits(self, destination: str) -> bool:
-        until = self._destinations.get(destination, 0.0)
+    def _waits(self, group: str) -> bool:
+        until = self._held_groups.get(group, 0.0)
         if until and until <= time.monotonic():
-            del self._destinations[destination]
+            del self._held_groups[group]
         return until > time.monotonic()
 
     def _done(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
@@ -145,10 +146,10 @@ class Sender:
                 # The settle says how the lane goes on.
                 self._state.refusals += 1
                 self.release_ready()
-            case Throttled(after=after) if claim.message.destination:
+            case Throttled(after=after) if self._has_groups and claim.message.group:
                 # The settle stops the rest of the fleet.
                 wait = UNKNOWN_HOLD if after is None else min(after, LONGEST_HOLD)
-                self._destinations[claim.message.destination] = time.monotonic() + wait
+                self._held_groups[claim.message.group] = time.monotonic() + wait
             case Throttled() if self._state.hold is None:
                 self._state.hold = hold = self._policy.hold(outcome)
                 self._state.hold_for(hold.seconds)

@@ -3,6 +3,7 @@
 from relay.message.envelope import (
     MAX_CONTAINERS,
     MAX_DEPTH,
+    MAX_GROUP,
     MAX_KEY,
     MAX_VALUES,
     PRIORITIES,
@@ -19,6 +20,7 @@ from relay.message.envelope import (
 __all__ = [
     "MAX_CONTAINERS",
     "MAX_DEPTH",
+    "MAX_GROUP",
     "MAX_KEY",
     "MAX_VALUES",
     "PRIORITIES",

@@ -29,6 +29,7 @@ MAX_KEY = 512
 """Characters in `collapse_key`, `ordering_key` and `reply_to`."""
 
 MAX_ID = 128
+MAX_GROUP = 128
 """Characters in `id`."""
 
 MAX_PROVIDER = 64
@@ -78,8 +79,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, dict=True):
     """The field of the payload that each of them fills."""
     part_of: str = ""
     """The ticket of the fan-out that this message is one target of."""
-    destination: str = ""
-    """Where it goes, of a provider whose rate is one for each destination."""
+    group: str = ""
+    """The tenant or destination that it belongs to, if its lane serves groups in turns."""
     scope: str = ""
     """The queue within which the id and the keys count; empty: they count among all of the provider's."""
 
@@ -119,6 +120,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     delay: _Moment = None
     collapse_key: _Key | None = None
     ordering_key: _Key | None = None
+    group: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_GROUP)] | None = None
     reply_to: _Key | None = None
     traceparent: str | None = None
 
@@ -160,6 +162,7 @@ def parse_envelope(element: bytes, queue: str, now: float, priority: int = 1) ->
         deliver_at=deliver,
         collapse_key=envelope.collapse_key or "",
         ordering_key=envelope.ordering_key or "",
+        group=envelope.group or "",
         reply_to=envelope.reply_to or "",
         # W3C: a receiver ignores a traceparent that it cannot read.
         traceparent=trace if _TRACEPARENT.fullmatch(trace) else "",

@@ -90,6 +90,7 @@ def expand(template: Message, ticket: str, chunk: bytes, first: int) -> list[Mes
             collapse_key=template.collapse_key,
             traceparent=template.traceparent,
             part_of=ticket,
+            group=template.group,
         )
         for index, target in enumerate(_TARGETS.decode(chunk), first)
     ]

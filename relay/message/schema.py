@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relay.message import MAX_KEY, PRIORITIES
+from relay.message import MAX_GROUP, MAX_KEY, PRIORITIES
 
 _MOMENT: list[dict[str, Any]] = [
     {"type": "number", "minimum": 0, "exclusiveMaximum": 1e11},
@@ -54,6 +54,13 @@ def message_schema() -> dict[str, Any]:
             "ordering_key": _key(
                 "Messages that share this key are sent one at a time, in order, over the whole fleet."
             ),
+            "group": {
+                **_text(
+                    "The tenant that it belongs to: fair turns and limits per group. Default: its destination."
+                ),
+                "minLength": 1,
+                "maxLength": MAX_GROUP,
+            },
             "reply_to": _key(
                 "A Redis list that gets one JSON receipt at the message's end. The queue limits its name."
             ),

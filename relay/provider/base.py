@@ -56,7 +56,7 @@ class Provider(ABC, Generic[OptionsT]):
         return None
 
     def destination(self, message: Message) -> str:
-        """The host that the message goes to, where the options have a rate for each; else empty."""
+        """The host that the message goes to, if messages bring a URL; otherwise empty."""
         return ""
 
     def group(self, message: Message) -> Hashable:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from relay.settings.values import Count, Duration, Rates, Switch
 
@@ -13,6 +13,10 @@ Share = Annotated[float, Strict(), Field(ge=0, le=0.5)]
 
 BURST_SECONDS = 0.1
 """The default burst, in seconds of the rate."""
+
+
+def _none_if_false(value: object) -> object:
+    return None if value is False else value
 
 
 class Options(BaseModel):
@@ -59,6 +63,39 @@ class BreakerOptions(Options):
     """Count `share` over this time, which starts with a failure."""
     cooldown: Duration = 30.0
     """Send one message as a probe after this time."""
+
+
+class GroupBreakerOptions(BreakerOptions):
+    """When relay stops sending to a group that fails."""
+
+    failures: Count = 10
+    """Open the breaker after this many failures of the group in a row."""
+
+
+class GroupOptions(Options):
+    """Fair turns and limits of their own for the groups of a lane: tenants, or the hosts that messages go to."""
+
+    by: Literal["destination", "message"] | None = None
+    """destination: the host that the message goes to. message: the `group` field of the message. Default:
+    destination if messages bring a URL, otherwise message."""
+    rate: Rates = ()
+    """The rate limit of each group, over the fleet. With several rates, all apply. Default: unlimited."""
+    burst: Count | None = None
+    """Messages of one group that may go out at once. Default: a tenth of a second's worth, at least 1."""
+    concurrency: Annotated[int, Strict(), Field(ge=0, le=100_000)] = 16
+    """Requests in flight of each group, over the fleet. 0: unlimited."""
+    breaker: GroupBreakerOptions = GroupBreakerOptions()
+    """When relay stops sending to a group that fails."""
+    disable_after: Duration = 5 * 86400.0
+    """Disable a group after this time with failures and without a single success: its messages become dead
+    letters. 0: never."""
+    max_backlog: Count | None = None
+    """The most messages of one group that may wait to be sent. Beyond it, the provider's `overflow` decides
+    which message of the group is dropped. Default: unlimited."""
+
+    def bursts(self) -> tuple[int, ...]:
+        """The size of each rate's bucket, in messages."""
+        return _bursts(self.rate, self.burst)
 
 
 class DeadOptions(Options):
@@ -123,10 +160,29 @@ class ProviderOptions(Options):
     order: Literal["fifo", "lifo"] = "fifo"
     """Order of waiting messages: `fifo` sends the oldest first, `lifo` the newest."""
 
+    groups: Annotated[GroupOptions | None, BeforeValidator(_none_if_false)] = None
+    """Serve groups of messages in turns, each with limits of its own. Default: groups by destination if
+    messages bring a URL, otherwise none. false: none."""
+
     @property
-    def each_destination(self) -> bool:
-        """Whether each destination has a rate of its own."""
+    def brings_url(self) -> bool:
+        """Whether each message brings the URL that it goes to."""
         return False
+
+    @property
+    def lane_rate(self) -> Rates:
+        """The rates that all messages of the provider share."""
+        return self.rate
+
+    @property
+    def group_rules(self) -> GroupOptions | None:
+        """The groups of the lane, with `by` resolved; None if there are none."""
+        groups = self.groups
+        if groups is None and "groups" not in self.model_fields_set and self.brings_url:
+            groups = GroupOptions()
+        if groups is None or groups.by is not None:
+            return groups
+        return groups.model_copy(update={"by": "destination" if self.brings_url else "message"})
 
     def redis_names(self) -> Mapping[str, str]:
         """The options that name a key or channel in Redis, with these names. None may be relay's own."""
@@ -138,19 +194,49 @@ class ProviderOptions(Options):
 
     def bursts(self) -> tuple[int, ...]:
         """The size of each rate's bucket, in messages."""
-        if self.burst is not None:
-            return (self.burst,) * len(self.rate)
-        # Rounding of floats must not turn 10 into 9.
-        return tuple(max(1, int(rate.per_second * BURST_SECONDS + 1e-9)) for rate in self.rate)
+        return _bursts(self.rate, self.burst)
+
+    @model_validator(mode="after")
+    def _has_destinations(self) -> Self:
+        if self.groups is not None and self.groups.by == "destination" and not self.brings_url:
+            raise ValueError(
+                "`groups.by: destination` needs messages that bring a URL; use `by: message` and the `group` "
+                "field of messages"
+            )
+        return self
+
+
+def _bursts(rates: Rates, burst: int | None) -> tuple[int, ...]:
+    if burst is not None:
+        return (burst,) * len(rates)
+    # Rounding of floats must not turn 10 into 9.
+    return tuple(max(1, int(rate.per_second * BURST_SECONDS + 1e-9)) for rate in rates)
 
 
 class DestinationOptions(ProviderOptions):
     """Options of providers that have many hosts behind them."""
 
     rate_per: Literal["provider", "host"] = "provider"
-    """Scope of `rate` and `burst`: the provider as a whole, or each host. With `host`, a host that throttles
-    holds only its own messages."""
+    """host: `rate` and `burst` apply to each host. The same as `groups: {by: destination, rate: …}`."""
 
     @property
-    def each_destination(self) -> bool:
-        return self.rate_per == "host"
+    def brings_url(self) -> bool:
+        return True
+
+    @property
+    def lane_rate(self) -> Rates:
+        return () if self.rate_per == "host" else self.rate
+
+    @property
+    def group_rules(self) -> GroupOptions | None:
+        if self.rate_per == "host":
+            return GroupOptions(by="destination", rate=self.rate, burst=self.burst)
+        return super().group_rules
+
+    @model_validator(mode="after")
+    def _has_one_rate(self) -> Self:
+        if self.rate_per == "host" and "groups" in self.model_fields_set:
+            raise ValueError(
+                "`rate_per: host` is the same as `groups: {by: destination, rate: …}`; use only `groups`"
+            )
+        return self

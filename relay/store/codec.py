@@ -13,7 +13,7 @@ from relay.store.settlement import (
     Delayed,
     DeliveredHeaderless,
     DeliveredOne,
-    DestinationHeld,
+    GroupHeld,
     Overdue,
     Refused,
     Released,
@@ -76,8 +76,8 @@ def _entry(settlement: Settlement, bodies: list[bytes]) -> tuple[object, ...]:
             return ticket, token, "w", settlement.delay, settlement.tries
         case Released():
             return ticket, token, "b", settlement.tries
-        case DestinationHeld():
-            return ticket, token, "h", settlement.wait, settlement.tries
+        case GroupHeld():
+            return ticket, token, "h", settlement.wait, settlement.tries, settlement.reason
         case DeadLettered():
             body = _detach(settlement.body, bodies)
             answered = int(settlement.answered)

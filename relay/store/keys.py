@@ -31,10 +31,17 @@ LANE_PARTS: Mapping[str, str] = {
     "fan-outs:high": "list",  # tickets of fan-outs that are being expanded
     "fan-outs:normal": "list",
     "fan-outs:low": "list",
-    "destinations": "hash",  # destination -> its buckets and its hold, with limits per destination
-    "destinations:due": "zset",  # destination by the time of the next check, in milliseconds
-    "deferred": "zset",  # by name: messages that wait for their destination
-    "suspects": "hash",  # ticket -> the reason of a refusal whose cause is not known yet
+    "waiting:high": "zset",  # by name: messages that wait for the turn of their group
+    "waiting:normal": "zset",
+    "waiting:low": "zset",
+    "rotation:high": "zset",  # group by its turn: groups that may send
+    "rotation:normal": "zset",
+    "rotation:low": "zset",
+    "groups": "hash",  # group -> its buckets, hold, breaker, pause: only if there is something to remember
+    "groups:due": "zset",  # group by the millisecond from which to look at it again
+    "groups:in-flight": "hash",  # group -> its messages in flight, over all workers
+    "groups:tried": "hash",  # group -> whether one of its messages was delivered, since a failure in the lane
+    "suspects": "hash",  # ticket -> why the provider refused it, until the lane knows who is to blame
 }
 """The parts of a lane, each with the type of its key. Scripts get those that they name, in this order."""
 

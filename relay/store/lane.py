@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ from relay.message import Message
 from relay.message.fan_out import FanOut, expand
 from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, execute
 from relay.settings.options import ProviderOptions
+from relay.settings.values import Rates
 from relay.store import codec
 from relay.store.codec import Settled
 from relay.store.keys import LaneKeys, batch_id_of
@@ -184,17 +185,17 @@ class Lane:
                 "max_backlog": options.max_backlog or 0,
                 "overflow": options.overflow,
                 "dedup": dedup_ms,
+                "group_backlog": (options.group_rules and options.group_rules.max_backlog) or 0,
+                "groups": options.group_rules is not None,
             }
         )
-        rates = [
-            [str(rate), rate.per_second, burst]
-            for rate, burst in zip(options.rate, options.bursts(), strict=True)
-        ]
+        rates = _buckets(options.lane_rate, options.bursts())
+        groups = _group_policy(options)
         self._claim_policy = _pack(
             {
                 "lifo": self._lifo,
-                "rates": [] if options.each_destination else rates,
-                "each": rates if options.each_destination else False,
+                "rates": rates,
+                "groups": groups,
                 "warmup": round(options.warmup * 1000),
                 "adaptive": options.adaptive,
                 "probe": round((options.timeout + PROBE_GRACE) * 1000),
@@ -209,7 +210,7 @@ class Lane:
                 "cooldown": round(options.breaker.cooldown * 1000),
                 "share": options.breaker.share,
                 "window": round(options.breaker.window * 1000),
-                "each": rates if options.each_destination else False,
+                "groups": groups,
                 "adaptive": options.adaptive,
                 "gone_share": options.unregistered_share,
             }
@@ -280,16 +281,14 @@ class Lane:
             reply[0].decode(), wait, claims, expansions, reply[4], reply[5] if len(reply) > 5 else 0
         )
 
-    async def expand(self, expansion: Expansion, destination: Callable[[Message], str] | None = None) -> bool:
+    async def expand(self, expansion: Expansion, group_of: Callable[[Message], str] | None = None) -> bool:
         """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours.
 
-        `destination` says where each goes, where the rate is one for each.
+        `group_of` names the group of each, if the lane has groups.
         """
         messages = expand(expansion.template, expansion.ticket, expansion.chunk, expansion.first)
-        if destination is not None:
-            messages = [
-                msgspec.structs.replace(message, destination=destination(message)) for message in messages
-            ]
+        if group_of is not None:
+            messages = [msgspec.structs.replace(message, group=group_of(message)) for message in messages]
         reply, _ = await self._run(
             "expand",
             (self._inflight,),
@@ -330,7 +329,7 @@ class Lane:
     async def _release(self, inflight: str, mode: str, keep: Iterable[str]) -> int:
         total, left, kept = 0, 1, tuple(keep)
         while left:
-            reply, _ = await self._run("release", (inflight,), int(self._lifo), mode, POISON, 500, *kept)
+            reply, _ = await self._run("release", (inflight,), self._claim_policy, mode, POISON, 500, *kept)
             released, dead, left = reply
             total += released + dead
         return total
@@ -345,6 +344,15 @@ class Lane:
         Suspects are tried once more.
         """
         await self._run("resume", (), int(self._lifo))
+
+    async def pause_group(self, group: str, until: float = 0, by: str = "", reason: str = "") -> None:
+        """Hand out no messages of a group, over the whole fleet, until `resume_group` or Unix time `until`."""
+        await self._run("pause_group", (), self._claim_policy, group, round(until * 1000), by, reason)
+
+    async def resume_group(self, group: str) -> bool:
+        """Lift a pause, a hold, an open breaker or the end of a disabled group; False if there was none."""
+        reply, _ = await self._run("resume_group", (), self._claim_policy, group)
+        return bool(reply)
 
     async def forget_worker(self, worker: str, queues: Iterable[str]) -> None:
         """Forget the last fetches of a worker that is gone."""
@@ -384,6 +392,27 @@ class Lane:
             return await execute(self._client, *words)
         except REDIS_ERRORS as error:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
+
+
+def _buckets(rates: Rates, bursts: Sequence[int]) -> list[list[str | float]]:
+    return [[str(rate), rate.per_second, burst] for rate, burst in zip(rates, bursts, strict=False)]
+
+
+def _group_policy(options: ProviderOptions) -> dict[str, Any] | Literal[False]:
+    """The rules of parts/groups.lua; times are in milliseconds."""
+    rules = options.group_rules
+    if rules is None:
+        return False
+    return {
+        "rates": _buckets(rules.rate, rules.bursts()),
+        "concurrency": rules.concurrency,
+        "failures": rules.breaker.failures,
+        "share": rules.breaker.share,
+        "window": round(rules.breaker.window * 1000),
+        "cooldown": round(rules.breaker.cooldown * 1000),
+        "disable_after": round(rules.disable_after * 1000),
+        "probe": round((options.timeout + PROBE_GRACE) * 1000),
+    }
 
 
 def _arguments(items: Iterable[Item]) -> list[str | bytes | int]:

@@ -26,6 +26,8 @@ class FeedbackEntry(msgspec.Struct, frozen=True, array_like=True, tag="feedback"
     reason: str
     since: int | float | str
     id: str
+    group: str = ""
+    """A group that was disabled; it is the target, too."""
 
 
 OutboxEntry = ReceiptEntry | FeedbackEntry
@@ -61,10 +63,13 @@ def receipt(provider: str, entry: ReceiptEntry) -> dict[str, object]:
 
 def feedback(provider: str, entry: FeedbackEntry) -> dict[str, str]:
     """Return the fields of an entry of the feedback stream."""
-    return {
+    fields = {
         "provider": provider,
         "target": entry.target,
         "reason": entry.reason,
         "id": entry.id,
         "since": str(entry.since),
     }
+    if entry.group:
+        fields["group"] = entry.group
+    return fields

@@ -20,10 +20,10 @@ HEADER = (
     "deliver",  # Unix milliseconds of the earliest attempt
     "collapse_key",
     "ordering_key",
-    "destination",  # with limits per destination
-    "targets",  # of a fan-out: their number
-    "part_of",  # of a fan-out's target: the ticket of the fan-out
-    "public_id",  # the id in receipts, if id and keys are scoped
+    "group",  # if the lane serves groups in turns
+    "targets",  # of a fan-out: how many
+    "part_of",  # of a message that was made of a fan-out's target: the ticket of the fan-out
+    "public_id",  # the id that receipts show, if id and keys are scoped
 )
 """The fields of a header, in their order. Scripts name them: `header.expires`.
 
@@ -31,6 +31,7 @@ A field that is not set is nil, and the array ends at the last one that is set: 
 """
 
 _NO_HEADER = b"\0\0"
+_ONLY_GROUP = b"\x97" + 6 * b"\xc0"  # an array of 7, the first six of which are nil
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
 
@@ -46,7 +47,7 @@ def has_header(message: Message) -> bool:
         or message.reply_to
         or message.targets
         or message.part_of
-        or message.destination
+        or message.group
     )
 
 
@@ -65,7 +66,7 @@ def pack(message: Message) -> bytes:
         round(message.deliver_at * 1000) or None,
         scoped(collapse_key, message.scope) or None,
         scoped(message.ordering_key, message.scope) or None,
-        message.destination or None,
+        message.group or None,
         None if message.part_of else message.targets or None,
         message.part_of or None,
         (message.scope and message_id) or None,
@@ -87,8 +88,8 @@ def _start(message: Message) -> tuple[object, ...]:
 
 
 def is_plain(record: bytes) -> bool:
-    """Whether the record has no header."""
-    return record.startswith(_NO_HEADER)
+    """Whether it has no header, or one that names only its group."""
+    return record.startswith(_NO_HEADER) or record.startswith(_ONLY_GROUP, 2)
 
 
 def unpack(record: bytes) -> Message:

@@ -48,11 +48,12 @@ class Released(_Settlement, frozen=True, gc=False):
     tries: str
 
 
-class DestinationHeld(_Settlement, frozen=True, gc=False):
-    """The destination must wait. `wait` 0: the destination's own, growing wait."""
+class GroupHeld(_Settlement, frozen=True, gc=False):
+    """The message's group was asked to wait. `wait` 0: the group's own, growing wait."""
 
     wait: int
     tries: str
+    reason: str
 
 
 class DeadLettered(_Settlement, frozen=True, gc=False):
@@ -110,7 +111,7 @@ Settlement = (
     | RetryLater
     | Delayed
     | Released
-    | DestinationHeld
+    | GroupHeld
     | DeadLettered
     | TargetGone
     | Refused

@@ -41,7 +41,7 @@ from relay.store.settlement import (
     DeadLettered,
     DeliveredHeaderless,
     DeliveredOne,
-    DestinationHeld,
+    GroupHeld,
     Overdue,
     Released,
     RetryLater,
@@ -307,7 +307,7 @@ class LaneMachine(RuleBasedStateMachine):
                 deliver=self.clock + delay if delay else 0.0,
                 receipted=bool(special) or receipted,
                 targets=targets,
-                destination=host if self.options.each_destination else "",
+                destination=host if self.options.group_rules else "",
             )
             message = plain_message(
                 text,
@@ -317,7 +317,7 @@ class LaneMachine(RuleBasedStateMachine):
                 ordering_key=key,
                 collapse_key=collapse,
                 reply_to=f"r:{text}" if known.receipted else "",
-                destination="" if targets else known.destination,
+                group="" if targets else known.destination,
             )
             if message_id:
                 message = msgspec.structs.replace(message, id=message_id, named=True)
@@ -414,8 +414,8 @@ class LaneMachine(RuleBasedStateMachine):
 
     def count_handed(self, claims: Sequence[Claim]) -> None:
         """By what the rate holds for: each destination, or all together."""
-        if self.options.each_destination:
-            counts = Counter(claim.message.destination for claim in claims)
+        if self.options.group_rules:
+            counts = Counter(claim.message.group for claim in claims)
             del counts[""]
         else:
             counts = Counter({"all": len(claims)})
@@ -540,7 +540,7 @@ class LaneMachine(RuleBasedStateMachine):
         claim, worker = known.claim, known.holder
         assert claim is not None
         tries = claim.tries(attempts=claim.message.attempts, alone=False)
-        entry = DestinationHeld(claim.ticket, claim.fence, round(seconds * 1000), tries)
+        entry = GroupHeld(claim.ticket, claim.fence, round(seconds * 1000), tries, "busy")
         reply = self.run(self.lanes[worker].settle([entry]))
         assert reply.settled == 1
         assert self.held_until or reply.state == "", "a destination's hold is not the lane's"
@@ -730,8 +730,8 @@ class LaneMachine(RuleBasedStateMachine):
                 self.settle_all("w1", held, "d")
             elif not expansions and not self.run(lane.size()):
                 break
-        for _ in range(4):  # what is remembered of destinations goes when their buckets are full
-            self.time_passes(61.0)
+        for _ in range(4):  # what is remembered of groups goes when it counts no more
+            self.time_passes(2 * 86400.0)
             self.claim("w1", 50)
         assert self.run(lane.size()) == 0, "messages are starved"
         assert self.pending() == [], "messages are lost"

@@ -22,6 +22,10 @@ end
 call('HDEL', BODIES, ticket)
 call('HDEL', TRIES, ticket)
 call('ZREM', DUE, ticket)
+if header.group then
+  -- @include group_member
+  call('ZREM', WAITING[ticket % 4 + 1], group_member(header.group, ticket))
+end
 call('HDEL', SUSPECTS, ticket)
 count('cancelled', close(ticket, header, 'cancelled', 'taken back', 0, ARGV[2] == '1'))
 return 'cancelled'

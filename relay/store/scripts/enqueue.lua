@@ -33,7 +33,7 @@ local function is_headerless()
 end
 
 if is_headerless() then
-  local ready, total = count_ready(), (#ARGV - FIRST + 1) / 2
+  local ready, total = count_ready(policy.groups), (#ARGV - FIRST + 1) / 2
   local sequence = total > 0 and reserve_numbers('sequence', total)
   local bodies, lists = {}, {{}, {}, {}}
   for index = 1, total do
@@ -55,4 +55,4 @@ end
 -- @include check_types
 if ARGV[2] ~= '' then call('HSET', CONTROL, ARGV[2], ARGV[3]) end
 -- @include items
-return {accepted, duplicates, collapsed, dropped, malformed, count_ready(), letters}
+return {accepted, duplicates, collapsed, dropped, malformed, count_ready(policy.groups), letters}

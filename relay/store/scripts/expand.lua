@@ -1,4 +1,5 @@
--- Makes messages of one chunk of a fan-out's targets, at the head of the lane: they go next.
+-- Makes messages of one chunk of a fan-out's targets, at the head of the lane: they go next. With groups, each
+-- waits in its own.
 --
 -- @key INFLIGHT  hash of the expanding worker: ticket -> fencing token
 -- ARGV   1 lifo ('1' or '0'), 2 ticket, 3 the fencing token under which it was handed out
@@ -11,6 +12,8 @@
 -- @include count
 -- @include numbers
 -- @include fan_out
+-- @include records
+-- @include ready
 
 local lifo, ticket = ARGV[1] == '1', ARGV[2]
 if call('HGET', INFLIGHT, ticket) ~= ARGV[3] then return 0 end
@@ -21,15 +24,15 @@ if not fan or fan.rest == 0 then return 0 end
 
 local level = tonumber(ticket) % 4
 local sequence = reserve_numbers('sequence', total)
-local bodies, list = {}, {}
+local bodies, children = {}, {}
 for index = 1, total do
   local child = whole((sequence + index) * 4 + level)
   bodies[2 * index - 1], bodies[2 * index] = child, ARGV[3 + index]
   -- The last one that is pushed goes first.
-  list[total + 1 - index] = child
+  children[total + 1 - index] = {child, header_of(ARGV[3 + index])}
 end
 call('HSET', BODIES, unpack(bodies))
-call(lifo and 'RPUSH' or 'LPUSH', READY[level + 1], unpack(list))
+for _, child in ipairs(children) do to_head(child[1], lifo, child[2]) end
 
 call('HDEL', TARGETS, ticket .. ':' .. fan.next)
 fan.rest, fan.next = fan.rest - total, fan.next + 1

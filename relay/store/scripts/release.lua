@@ -1,7 +1,7 @@
 -- Releases the messages that a worker holds to the head of the lane: at its end, or after its death.
 --
 -- @key INFLIGHT  hash of that worker: ticket -> fencing token
--- ARGV   1 lifo ('1' or '0')
+-- ARGV   1 policy (MessagePack map): lifo, groups (see group_states.lua)
 --        2 'release' (its owner does it) or 'crash' (it died: one crash more for each message)
 --        3 a message that has crashed this often is a dead letter
 --        4 the most messages to release in this call
@@ -18,16 +18,24 @@
 -- @include close
 -- @include dead
 
-local lifo, crashed = ARGV[1] == '1', ARGV[2] == 'crash'
+local policy = cmsgpack.unpack(ARGV[1])
+local lifo, crashed = policy.lifo, ARGV[2] == 'crash'
 local limit, most = tonumber(ARGV[3]), tonumber(ARGV[4])
 local keep = {}
 for index = 5, #ARGV do keep[ARGV[index]] = true end
 
 local released, dead, back = 0, 0, {}
 local tickets, left = {}, 0
-for _, ticket in ipairs(call('HKEYS', INFLIGHT)) do
+local leases = call('HGETALL', INFLIGHT)
+local lease_of = {}
+for index = 1, #leases, 2 do
+  local ticket = leases[index]
   if not keep[ticket] then
-    if #tickets < most then tickets[#tickets + 1] = ticket else left = left + 1 end
+    if #tickets < most then
+      tickets[#tickets + 1], lease_of[ticket] = ticket, leases[index + 1]
+    else
+      left = left + 1
+    end
   end
 end
 if #tickets == 0 then return {0, 0, 0} end
@@ -61,11 +69,30 @@ for index, ticket in ipairs(tickets) do
       if header and header.collapse_key and not (fan and fan.next > 1) then
         call('HSETNX', COLLAPSE, header.collapse_key, ticket)
       end
-      back[#back + 1] = ticket
+      back[#back + 1] = {ticket, header}
       released = released + 1
     end
   end
 end
 call('HDEL', INFLIGHT, unpack(tickets))
-for _, ticket in ipairs(back) do to_head(ticket, lifo) end
+for _, message in ipairs(back) do to_head(message[1], lifo, message[2]) end
+
+-- Groups get back the places that these messages took.
+local freed = {}
+for _, ticket in ipairs(tickets) do
+  local group = string.match(lease_of[ticket], '^%d+ (.*)$')
+  if group then freed[group] = (freed[group] or 0) + 1 end
+end
+if next(freed) then
+  -- @include group_states
+  local names = {}
+  for name in pairs(freed) do names[#names + 1] = name end
+  open_groups(names)
+  for name, number in pairs(freed) do
+    local group = groups[name]
+    group.in_flight = math.max(0, group.in_flight - number)
+    if group.state.full then enter_rotation(group) end
+  end
+  save_groups()
+end
 return {released, dead, left}

@@ -16,4 +16,4 @@ release_suspects(function() return true end, function() return false end, ARGV[1
 call('HDEL', CONTROL, 'paused', 'paused_until', 'paused_at', 'paused_by', 'paused_reason')
 call('HDEL', CONTROL, 'state', 'hold', 'reason', 'since', 'retry_after_until', 'throttles', 'failures', 'window',
      'window_failed', 'window_answered', 'doubts', unpack(doubt_fields))
-return count_ready()
+return count_ready(true)

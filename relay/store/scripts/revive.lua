@@ -36,7 +36,12 @@ for index = 1, #ARGV do
     if key and call('HSETNX', ORDERING, key, ticket) == 0 then
       call('ZADD', BLOCKED, 0, group_member(key, ticket))
     else
-      call('RPUSH', READY[ticket % 4 + 1], ticket)
+      if header and header.group then
+        -- @include wait_in_group
+        wait_in_group(ticket, header.group)
+      else
+        call('RPUSH', READY[ticket % 4 + 1], ticket)
+      end
     end
     call('XDEL', DEAD, ARGV[index])
     revived = revived + 1

@@ -1,8 +1,9 @@
 -- Applies the outcomes of many messages.
 --
--- @key INFLIGHT  hash of the settling worker: ticket -> fencing token
+-- @key INFLIGHT  hash of the settling worker: ticket -> fencing token, and its group if it came from one
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
---          share (0: none), window (ms), gone_share (of targets that are gone, which holds the lane; 0: none), adaptive, each ([[name, per second, burst], …])
+--          share (0: none), window (ms), gone_share (of targets that are gone, which holds the lane; 0: none), adaptive,
+--          groups (false, or the rules of group_states.lua)
 --        2 outcomes (MessagePack array of arrays): [ticket, fencing token, kind, …]; the fields follow below
 --        3 hold: '' or 'throttled'
 --        4 how long to hold (ms); 0 lets the lane double its own wait
@@ -15,7 +16,6 @@
 -- final whichever worker reports it.
 
 local MOST_SEEN = 1000000
-local FORGOTTEN = 600000 -- ms after which a wave of throttling counts no more
 
 local TICKET = 1
 local FENCING_TOKEN = 2
@@ -41,10 +41,11 @@ local POSTPONED_TRIES = 5
 local RELEASED = 'b'
 local RELEASED_TRIES = 4
 
--- Its destination asks to wait.
-local DESTINATION_HELD = 'h'
-local DESTINATION_WAIT = 4 -- ms; 0: the destination's own, growing wait
-local DESTINATION_TRIES = 5
+-- The provider asks its group to wait.
+local GROUP_HELD = 'h'
+local GROUP_WAIT = 4 -- ms; 0: the group's own, growing wait
+local GROUP_TRIES = 5
+local GROUP_REASON = 6
 
 local DEAD_LETTER = 'x'
 local DEAD_REASON = 4
@@ -90,6 +91,15 @@ local tickets = {}
 for index, entry in ipairs(outcomes) do tickets[index] = entry[TICKET] end
 local tokens = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
 
+-- The group of each message that is still this worker's, if it has one.
+local group_of, some_group = {}, false
+for index, entry in ipairs(outcomes) do
+  local token, wanted_token = tokens[index], entry[FENCING_TOKEN]
+  if token and token ~= wanted_token and string.sub(token, 1, #wanted_token + 1) == wanted_token .. ' ' then
+    tokens[index], group_of[index], some_group = wanted_token, string.sub(token, #wanted_token + 2), true
+  end
+end
+
 -- Redis's Lua looks at every byte of a record, so only those are read that may be gone or have a header.
 local wanted, place = {}, {}
 for index, entry in ipairs(outcomes) do
@@ -102,16 +112,50 @@ end
 local failures, window, state, hold, retry_after_until, throttles, doubts =
     unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'retry_after_until', 'throttles', 'doubts'))
 
+-- What a group's messages add to its state: freed, answered, delivered, broken (failed without an answer), row
+-- (failures since its last answer), reason, wait (ms, if it is held).
+local by_group, of_group, settle_groups = {}, nil, nil
+if some_group or policy.groups then
+  function of_group(name)
+    local sums = by_group[name]
+    if not sums then
+      sums = {freed = 0, answered = 0, delivered = 0, broken = 0, row = 0}
+      by_group[name] = sums
+    end
+    return sums
+  end
+
+  -- Returns how the lane stands by its groups: see group_verdicts.lua.
+  function settle_groups()
+    -- @include group_verdicts
+    return judge_groups(by_group)
+  end
+end
+
 -- Only successes of messages without a header, and nothing that they could change about the state: the common case.
 -- It comes first, because Lua creates all functions of a script anew at each call, and this path needs none.
 if #wanted == 0 and asked_state == '' and not (state or window or throttles or doubts) and (failures or '0') == '0' then
   -- Types are checked before the first write; BODIES is that write.
-  local some_tried, letters, ready = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX), count_ready()
+  local some_tried, letters = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX)
+  local ready = count_ready(policy.groups)
+  if some_group then
+    -- @include check_groups
+    for index in ipairs(outcomes) do
+      if group_of[index] then
+        local sums = of_group(group_of[index])
+        sums.freed, sums.answered, sums.delivered = sums.freed + 1, sums.answered + 1, sums.delivered + 1
+      end
+    end
+  end
   if #tickets > 0 then
     call('HDEL', BODIES, unpack(tickets))
     if some_tried then call('HDEL', TRIES, unpack(tickets)) end
     call('HDEL', INFLIGHT, unpack(tickets))
     call('HINCRBY', CONTROL, 'delivered', #tickets)
+  end
+  if some_group then
+    settle_groups()
+    ready = count_ready(policy.groups)
   end
   return {#tickets, 0, '', 0, letters, ready, ''}
 end
@@ -127,15 +171,23 @@ local lifo = policy.lifo
 local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
 
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
-local released, ended, back, throttled = {}, {}, {}, {}
+local released, ended, back, throttled = {}, {}, {}, 0
 -- What this call adds to the state of the lane.
 local seen = {answered = 0, broken = 0, failures = tonumber(failures or 0), last_reason = ''}
 
+local group -- what the present message adds to the state of its group, if it has one
+
 local function saw_answer()
   seen.answered, seen.failures = seen.answered + 1, 0
+  if group then group.answered, group.row = group.answered + 1, 0 end
 end
 
+-- A failure of a group counts for its lane only if most groups fail.
 local function saw_failure(reason)
+  if group then
+    group.broken, group.row, group.reason = group.broken + 1, group.row + 1, reason
+    return
+  end
   seen.broken, seen.failures, seen.last_reason = seen.broken + 1, seen.failures + 1, ': ' .. reason
 end
 
@@ -200,6 +252,8 @@ for index, entry in ipairs(outcomes) do
   local held, plain = tokens[index] == entry[FENCING_TOKEN], not place[index]
   local record = plain or records[place[index]]
   if kind == DELIVERED_PLAIN then kind = DELIVERED end
+  group = group_of[index] and of_group(group_of[index])
+  if group then group.freed = group.freed + 1 end
   if held then
     settled = settled + 1
     released[#released + 1] = ticket
@@ -212,6 +266,7 @@ for index, entry in ipairs(outcomes) do
     if kind == DELIVERED then
       delivered = delivered + 1
       saw_answer()
+      if group then group.delivered = group.delivered + 1 end
       if doubt then blame.accept(doubt, tonumber(entry[FENCING_TOKEN]), ticket, policy.gone_share, lifo) end
       if not held then call('ZREM', DUE, ticket) end
       if header then remember(header.id, policy.dedup) end
@@ -222,11 +277,15 @@ for index, entry in ipairs(outcomes) do
       wait_until(NOW + entry[RETRY_DELAY], ticket, header, entry[RETRY_TRIES])
     elseif kind == POSTPONED then
       wait_until(NOW + entry[POSTPONED_DELAY], ticket, header, entry[POSTPONED_TRIES])
-    elseif kind == DESTINATION_HELD then
-      throttled[#throttled + 1] = {ticket = ticket, name = header.destination, wait = entry[DESTINATION_WAIT]}
-      wait_again(ticket, header, entry[DESTINATION_TRIES])
+    elseif kind == GROUP_HELD then
+      throttled = throttled + 1
+      group = group or of_group(header.group)
+      group.wait = math.max(group.wait or 0, entry[GROUP_WAIT])
+      group.reason = entry[GROUP_REASON]
+      back[#back + 1] = {ticket, header}
+      wait_again(ticket, header, entry[GROUP_TRIES])
     elseif kind == RELEASED then
-      back[#back + 1] = ticket
+      back[#back + 1] = {ticket, header}
       wait_again(ticket, header, entry[RELEASED_TRIES])
     elseif kind == DEAD_LETTER then
       failed = failed + 1
@@ -261,41 +320,26 @@ end
 if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end
 if #back > 0 then
   -- The oldest first in front, whatever the order in which they came back.
-  table.sort(back, function(a, b) return tonumber(a) > tonumber(b) end)
-  for _, ticket in ipairs(back) do to_head(ticket, lifo) end
+  table.sort(back, function(a, b) return tonumber(a[1]) > tonumber(b[1]) end)
+  for _, message in ipairs(back) do to_head(message[1], lifo, message[2]) end
 end
-
--- Destinations that asked to wait: messages to them wait, and no others do.
-if #throttled > 0 then
-  -- @include throttling
-  -- @include destinations
-  for _, message in ipairs(throttled) do
-    local held, wait = destination(message.name, policy.each), message.wait
-    if held.hold <= NOW then
-      -- The answers of one wave arrive together; a wave long ago counts no more.
-      held.waves = NOW - held.hold > FORGOTTEN and 1 or held.waves + 1
-      if wait == 0 then wait = throttle_wait(held.waves) end
-    end
-    held.hold = math.max(held.hold, NOW + wait)
-    held.released = math.max(held.released, tonumber(message.ticket))
-    defer(message.name, held, message.ticket)
-  end
-  save_destinations(policy.each)
-end
+local lane_by_groups
+if next(by_group) then lane_by_groups = settle_groups() end
 
 count('delivered', delivered)
 count('retried', retried)
 count('failed', failed)
 count('expired', expired)
 count('unregistered', unregistered)
-count('throttled', #throttled)
+count('throttled', throttled)
 if policy.dedup > 0 and delivered > 0 and #wanted > 0 then
   call('ZREMRANGEBYSCORE', SEEN, '-inf', NOW)
   call('ZREMRANGEBYRANK', SEEN, 0, -MOST_SEEN - 1)
 end
 
 local held_for, reason = 0, ''
-if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0 or seen.failures ~= tonumber(failures or 0) then
+if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0 or seen.failures ~= tonumber(failures or 0)
+   or lane_by_groups then
   -- @include breaker
   local found = {
     failures = tonumber(failures or 0), window = window and tonumber(window), state = state,
@@ -303,6 +347,7 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
     -- Until when the provider wants no requests, whatever else holds the lane.
     retry_after_until = tonumber(retry_after_until or 0),
   }
+  seen.groups = lane_by_groups
   local until_ms
   local asked = {state = asked_state, wait = tonumber(ARGV[4]), reason = ARGV[5]}
   state, until_ms = update_state(found, seen, asked, policy, doubt and function(state, enter, leave)
@@ -313,4 +358,4 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   held_for = math.max(0, until_ms - NOW)
   reason = state and call('HGET', CONTROL, 'reason') or ''
 end
-return {settled, stale, state or '', held_for, call('XLEN', OUTBOX), count_ready(), reason}
+return {settled, stale, state or '', held_for, call('XLEN', OUTBOX), count_ready(policy.groups), reason}

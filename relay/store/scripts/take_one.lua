@@ -30,4 +30,4 @@ if element ~= ARGV[2] then
 end
 left = left + call('LLEN', SOURCE)
 -- @include items
-return {accepted, duplicates, collapsed, dropped, malformed, count_ready(), letters, left}
+return {accepted, duplicates, collapsed, dropped, malformed, count_ready(policy.groups), letters, left}

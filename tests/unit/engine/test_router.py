@@ -223,5 +223,5 @@ def test_an_adapter_that_fails_on_an_element_stops_no_other(monkeypatch: pytest.
         "relay failed to read it: KeyError: 'host'",
     )
     assert isinstance(message, Message)
-    assert message.destination == "a.example"
+    assert message.group == "a.example"
     assert rejected == []

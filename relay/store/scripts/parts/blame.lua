@@ -181,7 +181,7 @@ local function retry_suspect(ticket, more, lifo)
     call('HSET', TRIES, ticket, counters .. ':' .. ((tonumber(again) or 0) + more))
   end
   if header and header.collapse_key then call('HSETNX', COLLAPSE, header.collapse_key, ticket) end
-  to_head(ticket, lifo)
+  to_head(ticket, lifo, header)
 end
 
 -- Suspects for which `chosen` (of the fields and the ticket) is true, the newest first, which leaves the oldest at the head of the lane.
@@ -207,11 +207,14 @@ local function release_suspects(chosen, ending, lifo, more)
   end
 end
 
--- Messages of the lane that are ready or in flight, whichever worker has them: their answers will be evidence.
+-- Messages of the lane that are ready or in flight, whichever worker has them: their answers will be evidence. Those of
+-- groups that may not send are none.
 local function count_others()
-  local waiting = call('HLEN', SUSPECTS) + call('ZCARD', DUE) + call('ZCARD', BLOCKED) + call('ZCARD', DEFERRED)
+  local waiting = call('HLEN', SUSPECTS) + call('ZCARD', DUE) + call('ZCARD', BLOCKED)
+                  + call('ZCARD', WAITING[1]) + call('ZCARD', WAITING[2]) + call('ZCARD', WAITING[3])
   local moving = call('HLEN', BODIES) - waiting - call('HLEN', FANS)
   return math.max(moving, call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3]),
+                  call('ZCARD', ROTATION[1]) + call('ZCARD', ROTATION[2]) + call('ZCARD', ROTATION[3]),
                   call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]))
 end
 

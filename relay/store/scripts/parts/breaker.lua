@@ -2,10 +2,14 @@
 -- @include throttling
 -- @include doubt
 
+local LEAST_FAILING = 3 -- groups, before their share counts
+local MOST_GROUPS = 0.5 -- the least share of groups that fail, for the lane to open
+
 -- The state of the lane, one for the whole fleet: throttled or open, or in doubt (see blame.lua), until when, and why.
 
 -- `found` is what CONTROL says: failures, window, state, hold, retry_after_until, throttles. `seen` is what this call
--- adds: answered, broken (failed without an answer), failures (in a row, now) and last_reason. `asked` is the
+-- adds: answered, broken (failed without an answer), failures (in a row, now), last_reason and groups (see
+-- group_verdicts.lua). `asked` is the
 -- hold that an answer asks for: {state, wait (ms), reason}. `judge`, if not nil, decides about refusals. Returns the state and the end of the hold.
 local function update_state(found, seen, asked, policy, judge)
   local state, hold, window = found.state, found.hold, found.window
@@ -73,6 +77,16 @@ local function update_state(found, seen, asked, policy, judge)
     if all >= 2 * policy.failures and failed_in >= policy.share * all and seen.broken > 0
        and state ~= 'open' and not in_doubt(state) then
       enter('open', NOW + policy.cooldown, failed_in .. ' of ' .. all .. ' deliveries failed' .. seen.last_reason)
+    end
+  end
+  -- A group that fails is held by its own breaker; the lane opens only if most groups fail.
+  local groups = seen.groups
+  if groups and groups.broken_now > 0 and not in_doubt(state) then
+    if state == 'open' then
+      enter('open', NOW + policy.cooldown, 'the probe failed')
+    elseif policy.failures > 0 and groups.broken >= policy.failures and groups.failing >= LEAST_FAILING
+           and groups.failing > math.max(policy.share, MOST_GROUPS) * groups.tried then
+      enter('open', NOW + policy.cooldown, groups.failing .. ' of ' .. groups.tried .. ' groups fail')
     end
   end
   if policy.failures > 0 and failures >= policy.failures and failures > found.failures and not in_doubt(state) then

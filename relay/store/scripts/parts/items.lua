@@ -1,6 +1,7 @@
 -- Puts the messages that begin at argument FIRST into the lane, under `policy`. Comes after every key is known to
 -- have its type, and counts what it does: accepted, duplicates, collapsed, dropped, malformed, letters.
---   policy (MessagePack map): lifo, max_backlog (0 none), overflow, dedup (ms)
+--   policy (MessagePack map): lifo, max_backlog (0: none), overflow, dedup (ms), groups (true if the lane has some),
+--     group_backlog (max_backlog of each group, 0: none)
 --   for each message: kind, record
 --     kind 0..2  a message of that priority
 --     kind 'f'   a fan-out: next is its priority, then the number of targets in a chunk, then the number of chunks,
@@ -18,6 +19,8 @@
 local lifo = policy.lifo
 local accepted, duplicates, collapsed, dropped, malformed, refused = 0, 0, 0, 0, 0, 0
 local lists, bodies, sequence = {{}, {}, {}}, {}, nil
+-- Messages with a group, by priority: {{score, member, …}, {group, …}}.
+local of_groups = {}
 local capacity = math.huge
 
 local function is_duplicate(id)
@@ -33,6 +36,22 @@ local function flush()
     if #lists[level] > 0 then call('RPUSH', READY[level], unpack(lists[level])) end
   end
   lists, bodies = {{}, {}, {}}, {}
+  if next(of_groups) then
+    -- @include turn
+    local turn = new_turn()
+    for level, waiting in pairs(of_groups) do
+      call('ZADD', WAITING[level], unpack(waiting.members))
+      local states, entering = call('HMGET', GROUPS, unpack(waiting.names)), {}
+      for index, name in ipairs(waiting.names) do
+        if not (states[index] and cmsgpack.unpack(states[index]).out) then
+          entering[#entering + 1] = turn
+          entering[#entering + 1] = name
+        end
+      end
+      if #entering > 0 then call('ZADD', ROTATION[level], 'NX', unpack(entering)) end
+    end
+    of_groups = {}
+  end
 end
 
 -- `chunks` are the targets of a fan-out, in chunks of `size`.
@@ -68,7 +87,18 @@ local function add(ticket, level, record, header)
       return
     end
   end
-  lists[level][#lists[level] + 1] = ticket
+  if header and header.group then
+    local waiting = of_groups[level] or {members = {}, names = {}, known = {}}
+    of_groups[level] = waiting
+    waiting.members[#waiting.members + 1] = 0
+    waiting.members[#waiting.members + 1] = group_member(header.group, ticket)
+    if not waiting.known[header.group] then
+      waiting.known[header.group] = true
+      waiting.names[#waiting.names + 1] = header.group
+    end
+  else
+    lists[level][#lists[level] + 1] = ticket
+  end
 end
 
 -- One step for the whole batch; unused numbers leave a gap, and gaps do no harm.
@@ -87,7 +117,7 @@ local function replace_ticket(older, header)
   call('HSET', COLLAPSE, header.collapse_key, ticket)
   if header.ordering_key then call('HSET', ORDERING, header.ordering_key, ticket) end
   at = math.max(at, header.deliver or 0)
-  if at > NOW then call('ZADD', DUE, due_at(header, at), ticket) else to_head(ticket, lifo) end
+  if at > NOW then call('ZADD', DUE, due_at(header, at), ticket) else to_head(ticket, lifo, header) end
   return ticket
 end
 
@@ -124,38 +154,8 @@ end
 local function has_room()
   return true
 end
-if policy.max_backlog > 0 then
-  -- @include close
-
-  capacity = policy.max_backlog - count_ready() - call('ZCARD', DUE) - call('ZCARD', BLOCKED) - call('HLEN', SUSPECTS)
-             - call('ZCARD', DEFERRED)
-
-  -- Ends the oldest waiting message of the lowest priority. Returns false if none waits.
-  local function drop_oldest()
-    for level = 3, 1, -1 do
-      while true do
-        local ticket = call('LPOP', READY[level])
-        if not ticket then break end
-        local record = call('HGET', BODIES, ticket)
-        if record then
-          local header = header_of(record)
-          call('HDEL', BODIES, ticket)
-          call('HDEL', TRIES, ticket)
-          dropped = dropped + (header and close(ticket, header, 'dropped', 'the backlog is full', 0, lifo) or 1)
-          return true
-        end
-      end
-    end
-    return false
-  end
-
-  has_room = function()
-    if capacity > 0 then return true end
-    flush()
-    if policy.overflow == 'drop_newest' or not drop_oldest() then return false end
-    capacity = capacity + 1
-    return true
-  end
+if policy.max_backlog > 0 or policy.group_backlog > 0 then
+  -- @include backlog
 end
 
 local function enqueue(level, record, size, chunks)
@@ -165,7 +165,7 @@ local function enqueue(level, record, size, chunks)
     receipt(header, 'duplicate', 'a message with this id is pending or was delivered lately', 0)
   elseif header and header.collapse_key and collapse_into(header, record, size, chunks) then
     collapsed, accepted = collapsed + 1, accepted + 1
-  elseif has_room() then
+  elseif has_room(header) then
     local ticket = next_ticket(level)
     add(ticket, level, record, header)
     if chunks then plan_fan_out(ticket, header, size, chunks) end

@@ -25,7 +25,7 @@ local function pass_turn(ticket, key, lifo)
       if header.deliver and header.deliver > NOW then
         call('ZADD', DUE, due_at(header, header.deliver), next_ticket)
       else
-        to_head(next_ticket, lifo)
+        to_head(next_ticket, lifo, header)
       end
       return
     end

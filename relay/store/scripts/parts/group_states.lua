@@ -1,0 +1,179 @@
+-- The state of groups. `rules` are those of the lane's policy:
+--   rates ([[name, per second, burst], …]), concurrency (0: unlimited), failures (0: no breaker), share (0: none),
+--   window, cooldown, disable_after (0: never) and probe, all four in ms
+--
+-- GROUPS  group -> what is not neutral about it:
+--   tokens    of each rate; at: when they were counted (µs)
+--   out       true while the group is in no rotation: it may not send
+--   full      true if it is out because of its concurrency; the next settle of one of its messages lets it in
+--   hold      until when it may not send (ms), in the state 'throttled' or 'open', for this reason
+--   waves     of throttling in a row
+--   failures  in a row; failed_at: the last one (ms); since: of the first one without a success (ms)
+--   window    when the counts of failed and answered deliveries began (ms)
+--   paused    {till (ms, 0: until somebody resumes it), by, at (ms), reason}
+--   disabled  since when (ms); its messages become dead letters
+-- GROUPS_IN_FLIGHT  group -> messages in flight, over all workers
+-- GROUPS_DUE        group by the time from which to look at it again (ms)
+-- @include group_member
+-- @include turn
+-- @include throttling
+
+local FORGOTTEN = 600000 -- ms after which failures and waves count no more
+local EPSILON = 0.000001 -- of a token
+
+local NO_RULES = {rates = {}, concurrency = 0, failures = 0, share = 0, window = 0, cooldown = 0, disable_after = 0, probe = 0}
+local rules = policy.groups or NO_RULES
+local groups = {}
+
+-- Reads groups that are not yet known here: {name, state, in_flight}.
+local function open_groups(names)
+  local new = {}
+  for _, name in ipairs(names) do
+    if not groups[name] then
+      groups[name] = {name = name}
+      new[#new + 1] = name
+    end
+  end
+  if #new == 0 then return end
+  local in_flight, states = call('HMGET', GROUPS_IN_FLIGHT, unpack(new)), call('HMGET', GROUPS, unpack(new))
+  for index, name in ipairs(new) do
+    local group = groups[name]
+    group.state = states[index] and cmsgpack.unpack(states[index]) or {}
+    group.is_stored = states[index]
+    group.in_flight = tonumber(in_flight[index] or 0)
+    group.was_in_flight = group.in_flight
+  end
+end
+
+local function refill(state)
+  if #rules.rates == 0 then return end
+  local elapsed = math.max(0, NOW_US - (state.at or NOW_US)) / 1000000
+  state.tokens = state.tokens or {}
+  for index, rate in ipairs(rules.rates) do
+    state.tokens[index] = math.min(rate[3], (state.tokens[index] or rate[3]) + elapsed * rate[2])
+  end
+  state.at = NOW_US
+end
+
+-- Milliseconds until it has `number` tokens of every rate, as far as its buckets go.
+local function until_tokens_of(state, number)
+  local wait = 0
+  for index, rate in ipairs(rules.rates) do
+    local tokens = state.tokens and state.tokens[index] or rate[3]
+    wait = math.max(wait, (math.min(number, rate[3]) - tokens) / rate[2] * 1000)
+  end
+  return math.max(0, math.ceil(wait))
+end
+
+-- How many messages the group may send now, at most `most`.
+local function allowance(group, most)
+  local state = group.state
+  if state.disabled then return most end
+  if state.paused then
+    if state.paused.till == 0 or state.paused.till > NOW then return 0 end
+    state.paused, group.changed = nil, true
+  end
+  if state.hold then
+    if state.hold > NOW then return 0 end
+    group.changed = true
+    if state.state == 'open' then
+      most = math.min(most, 1) -- a probe
+    else
+      state.hold, state.state, state.reason = nil, nil, nil
+    end
+  end
+  if rules.concurrency > 0 then most = math.min(most, rules.concurrency - group.in_flight) end
+  if #rules.rates > 0 then
+    refill(state)
+    group.changed = true
+    for _, tokens in ipairs(state.tokens) do most = math.min(most, math.floor(tokens + EPSILON)) end
+  end
+  return most
+end
+
+-- So many messages of the group go out.
+local function spend(group, number)
+  local state = group.state
+  group.in_flight = group.in_flight + number
+  for index in ipairs(rules.rates) do
+    state.tokens[index] = state.tokens[index] - number
+  end
+  if state.state == 'open' and number > 0 then state.hold = NOW + rules.probe end
+end
+
+local function leave_rotation(group)
+  group.state.out, group.changed = true, true
+  group.state.full = rules.concurrency > 0 and group.in_flight >= rules.concurrency or nil
+  for level = 1, 3 do call('ZREM', ROTATION[level], group.name) end
+end
+
+local function first_waiting(level, name)
+  local prefix = #name .. ':' .. name .. ':'
+  return call('ZRANGEBYLEX', WAITING[level], '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, 1)[1]
+end
+
+local function enter_rotation(group)
+  group.state.out, group.state.full, group.changed = nil, nil, true
+  for level = 1, 3 do
+    if first_waiting(level, group.name) then call('ZADD', ROTATION[level], 'NX', new_turn(), group.name) end
+  end
+end
+
+-- Lets a group that is out in again, if it may send.
+local function revise(group)
+  if not group.state.out then return end
+  if allowance(group, 1) > 0 then enter_rotation(group) else leave_rotation(group) end
+end
+
+-- When there will be nothing to remember of the group any more (ms), unless it sends again.
+local function forget_at(state)
+  local at = state.hold or 0
+  if state.waves then at = at + FORGOTTEN end
+  if (state.failures or 0) > 0 or state.since then
+    at = math.max(at, (state.failed_at or NOW) + math.max(FORGOTTEN, rules.disable_after))
+  end
+  if state.tokens then
+    refill(state)
+    local wait = until_tokens_of(state, math.huge)
+    if wait > 0 then at = math.max(at, NOW + wait) end
+  end
+  return at
+end
+
+local function save_groups()
+  local counts, idle = {}, {}
+  for name, group in pairs(groups) do
+    if group.in_flight ~= group.was_in_flight then
+      if group.in_flight > 0 then
+        counts[#counts + 1] = name
+        counts[#counts + 1] = group.in_flight
+      else
+        idle[#idle + 1] = name
+      end
+    end
+    if group.changed then
+      local state, at = group.state, nil
+      if state.out then
+        if state.paused then
+          at = state.paused.till > 0 and state.paused.till or nil
+        elseif (state.hold or 0) > NOW then
+          at = state.hold
+        elseif not state.full then
+          at = NOW + math.max(1, until_tokens_of(state, 1))
+        end
+      elseif not (state.paused or state.disabled) then
+        at = forget_at(state)
+      end
+      local keeps = state.out or state.paused or state.disabled or at > NOW
+      if keeps then
+        call('HSET', GROUPS, name, cmsgpack.pack(state))
+        if at then call('ZADD', GROUPS_DUE, at, name) else call('ZREM', GROUPS_DUE, name) end
+      elseif group.is_stored then
+        call('HDEL', GROUPS, name)
+        call('ZREM', GROUPS_DUE, name)
+      end
+    end
+  end
+  if #counts > 0 then call('HSET', GROUPS_IN_FLIGHT, unpack(counts)) end
+  if #idle > 0 then call('HDEL', GROUPS_IN_FLIGHT, unpack(idle)) end
+end

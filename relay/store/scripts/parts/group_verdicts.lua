@@ -1,0 +1,126 @@
+-- Decides how groups go on after a settle.
+-- @include group_states
+-- @include outbox
+
+local MOST_TRIED = 1000 -- groups that the breaker of the lane looks at
+
+-- A throttled group waits as long as the answer says, or twice as long as after the wave before.
+local function throttle(state, sums)
+  if (state.hold or 0) <= NOW then
+    -- The answers of one wave arrive together.
+    state.waves = (state.waves or 0) + 1
+    if sums.wait == 0 then sums.wait = throttle_wait(state.waves) end
+  end
+  state.hold = math.max(state.hold or 0, NOW + sums.wait)
+  if state.state ~= 'open' then state.state, state.reason = 'throttled', sums.reason end
+end
+
+-- The breaker of the group opens after failures in a row, or if their share within a window is too large.
+local function count_failures(state, sums)
+  state.failures = sums.answered > 0 and sums.row or (state.failures or 0) + sums.row
+  if sums.broken > 0 then
+    state.failed_at = NOW
+    if not state.window or NOW - state.window > rules.window or state.window > NOW then
+      state.window, state.failed, state.answered = NOW, 0, 0
+    end
+  end
+  if state.window then
+    state.failed, state.answered = state.failed + sums.broken, state.answered + sums.answered
+  end
+  if state.state == 'open' then
+    if sums.answered > 0 then
+      state.state, state.hold, state.reason, state.window = nil, nil, nil, nil
+    elseif sums.broken > 0 then
+      state.hold, state.reason = NOW + rules.cooldown, 'the probe failed: ' .. sums.reason
+    end
+    return
+  end
+  local all = state.window and state.failed + state.answered or 0
+  local reason
+  if rules.failures > 0 and sums.row > 0 and state.failures >= rules.failures then
+    reason = state.failures .. ' failures in a row: ' .. sums.reason
+  elseif rules.failures > 0 and rules.share > 0 and sums.broken > 0 and all >= 2 * rules.failures
+         and state.failed >= rules.share * all then
+    reason = state.failed .. ' of ' .. all .. ' deliveries failed: ' .. sums.reason
+  end
+  if reason then
+    state.state, state.reason = 'open', reason
+    state.hold = math.max(state.hold or 0, NOW + rules.cooldown)
+  end
+end
+
+-- After a long time without a single success the group is disabled.
+local function count_days(name, state, sums)
+  if sums.delivered > 0 then
+    state.since = nil
+  elseif sums.broken > 0 or state.since then
+    state.since = state.since or NOW
+    if rules.disable_after > 0 and NOW - state.since >= rules.disable_after and not state.disabled then
+      state.disabled = NOW
+      post({'feedback', name, 'group disabled', state.since / 1000, '', name})
+    end
+  end
+end
+
+-- Which groups were tried since the first failure of the lane, within its window: how many failed, and how many of
+-- their messages. Nil if no group failed.
+local function count_tried(by_group)
+  local window, broken = unpack(call('HMGET', CONTROL, 'groups_window', 'groups_broken'))
+  local failed_now = 0
+  for _, sums in pairs(by_group) do failed_now = failed_now + sums.broken end
+  if not window and failed_now == 0 then return nil end
+  if not window or NOW - window > policy.window or tonumber(window) > NOW then
+    call('DEL', GROUPS_TRIED)
+    if failed_now == 0 then
+      call('HDEL', CONTROL, 'groups_window', 'groups_broken', 'groups_failing', 'groups_tried')
+      return nil
+    end
+    call('HSET', CONTROL, 'groups_window', NOW, 'groups_broken', 0, 'groups_failing', 0, 'groups_tried', 0)
+  end
+  local names, known = {}, call('HLEN', GROUPS_TRIED)
+  for name in pairs(by_group) do names[#names + 1] = name end
+  local found, changes, failing, tried = call('HMGET', GROUPS_TRIED, unpack(names)), {}, 0, 0
+  for index, name in ipairs(names) do
+    local sums = by_group[name]
+    local now = sums.answered > 0 and 's' or sums.broken > 0 and 'f'
+    if now and now ~= found[index] and found[index] ~= 's' and (found[index] or known + tried < MOST_TRIED) then
+      if not found[index] then tried = tried + 1 end
+      if now == 'f' then failing = failing + 1 elseif found[index] then failing = failing - 1 end
+      changes[#changes + 1] = name
+      changes[#changes + 1] = now
+    end
+  end
+  if #changes > 0 then call('HSET', GROUPS_TRIED, unpack(changes)) end
+  return {
+    tried = call('HINCRBY', CONTROL, 'groups_tried', tried),
+    failing = call('HINCRBY', CONTROL, 'groups_failing', failing),
+    broken = call('HINCRBY', CONTROL, 'groups_broken', failed_now), broken_now = failed_now,
+  }
+end
+
+-- Applies the sums of a settle (see settle.lua) to its groups. Returns for the breaker of the lane: tried and failing
+-- (groups), broken (their messages that failed within the window), broken_now; nil if no group failed lately.
+local function judge_groups(by_group)
+  local names = {}
+  for name in pairs(by_group) do names[#names + 1] = name end
+  open_groups(names)
+  for name, sums in pairs(by_group) do
+    local group = groups[name]
+    local state = group.state
+    group.in_flight = math.max(0, group.in_flight - sums.freed)
+    if group.is_stored or sums.broken > 0 or sums.wait then
+      group.changed = true
+      if sums.answered > 0 then state.waves = nil end
+      count_failures(state, sums)
+      if sums.wait then throttle(state, sums) end
+      count_days(name, state, sums)
+      if state.disabled or not ((state.hold or 0) > NOW or state.paused) then
+        revise(group)
+      elseif not state.out then
+        leave_rotation(group)
+      end
+    end
+  end
+  save_groups()
+  return count_tried(by_group)
+end
