@@ -12,7 +12,18 @@ from testing.script_text import changed_script
 KEY = "test:clock:{test}"
 """In the slot of the lane `test`, which is where scripts on a cluster may look."""
 
-SCRIPTS = ("enqueue", "claim", "expand", "settle", "release", "cancel", "revive", "resume")
+SCRIPTS = (
+    "enqueue",
+    "claim",
+    "expand",
+    "settle",
+    "release",
+    "cancel",
+    "revive",
+    "resume",
+    "pause_group",
+    "resume_group",
+)
 
 
 @contextmanager

@@ -92,7 +92,8 @@ local function count_tried(by_group)
   end
   if #changes > 0 then call('HSET', GROUPS_TRIED, unpack(changes)) end
   return {
-    tried = call('HINCRBY', CONTROL, 'groups_tried', tried),
+    -- Groups whose first answer is still to come are no failures.
+    tried = call('HINCRBY', CONTROL, 'groups_tried', tried) + call('HLEN', GROUPS_IN_FLIGHT),
     failing = call('HINCRBY', CONTROL, 'groups_failing', failing),
     broken = call('HINCRBY', CONTROL, 'groups_broken', failed_now), broken_now = failed_now,
   }

@@ -126,11 +126,11 @@ function turns.take(level, most, hand_out, bury)
     else
       back[#back + 1] = turn
       back[#back + 1] = group.name
+      turn = turn + 1
     end
   end
   if #gone > 0 then call('ZREM', ROTATION[level], unpack(gone)) end
   if #back > 0 then call('ZADD', ROTATION[level], unpack(back)) end
-  turn = turn + 1
   return false, #names
 end
 

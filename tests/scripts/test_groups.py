@@ -1,0 +1,354 @@
+"""Groups of a lane: fair turns, and limits of their own over the fleet."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from relay.engine.policy import Policy
+from relay.message import Message
+from relay.message.fan_out import FanOut, split
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled
+from relay.store.codec import Settled
+from relay.store.lane import Claim, Lane
+from relay.store.overview import read_lane
+from testing.builders import a_lane, a_message, options, texts
+from testing.clock import set_clock, settable_clock
+
+WAIT = 3600.0
+
+
+def messages(plan: str, **fields: Any) -> list[Message]:
+    """One message for each letter, which is its group; its text is the letter and its place: a0, b1, …"""
+    return [a_message(f"{group}{place}", group=group, **fields) for place, group in enumerate(plan)]
+
+
+async def settle(lane: Lane, claims: list[Claim], outcome: Outcome, **fields: Any) -> Settled:
+    policy = Policy(options(**fields))
+    return await lane.settle([policy.settle(claim, outcome) for claim in claims])
+
+
+def groups(claims: list[Claim]) -> str:
+    return "".join(claim.message.group for claim in claims)
+
+
+async def test_groups_take_turns_whatever_their_backlog(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    await lane.enqueue(messages("aaaaaaaaaabbbc"))
+    assert groups((await lane.claim(4)).claims) == "abca"
+    assert groups((await lane.claim(3)).claims) == "bab"
+    assert groups((await lane.claim(100)).claims) == "aaaaaaa"
+
+
+async def test_a_group_that_comes_later_waits_one_round(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    await lane.enqueue(messages("aaaabbbb"))
+    await lane.claim(1)
+    await lane.enqueue(messages("c"))
+    assert sorted(groups((await lane.claim(3)).claims)) == ["a", "b", "c"]
+
+
+async def test_a_group_keeps_its_order(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    await lane.enqueue(messages("abababab"))
+    out = texts((await lane.claim(3)).claims) + texts((await lane.claim(5)).claims)
+    assert [text for text in out if text.startswith("a")] == ["a0", "a2", "a4", "a6"]
+    assert [text for text in out if text.startswith("b")] == ["b1", "b3", "b5", "b7"]
+
+
+async def test_lifo_hands_out_the_newest_of_each_group(redis: Redis) -> None:
+    lane = a_lane(redis, order="lifo", groups={"concurrency": 0})
+    await lane.enqueue(messages("aabb"))
+    assert texts((await lane.claim(2)).claims) == ["a1", "b3"]
+
+
+async def test_priorities_go_before_turns(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    await lane.enqueue(messages("aab", priority="normal"))
+    await lane.enqueue(messages("cc", priority="high"))
+    assert groups((await lane.claim(3)).claims) == "cca"
+
+
+async def test_a_group_at_its_concurrency_waits_for_a_settle_of_any_worker(redis: Redis) -> None:
+    limits = {"groups": {"concurrency": 2}}
+    one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
+    await one.enqueue(messages("aaaaab"))
+    first = (await one.claim(10)).claims
+    assert groups(list(first)) == "aba"
+    waiting = await two.claim(10)
+    assert (waiting.claims, waiting.why, waiting.wait) == ([], "empty", None)
+    settled = await settle(one, [first[0]], Delivered(), **limits)
+    assert settled.ready > 0
+    assert texts((await two.claim(10)).claims) == ["a2"]
+
+
+async def test_a_dead_worker_gives_its_places_back(redis: Redis) -> None:
+    limits = {"groups": {"concurrency": 2}}
+    one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
+    await one.enqueue(messages("aaaa"))
+    assert len((await one.claim(10)).claims) == 2
+    assert (await two.claim(10)).claims == []
+    assert await two.recover("w1") == 2
+    assert texts((await two.claim(10)).claims) == ["a0", "a1"]
+    assert await redis.hgetall("relay:{test}:groups:in-flight") == {b"a": b"2"}
+
+
+async def test_a_late_success_of_a_recovered_message_frees_no_place_twice(redis: Redis) -> None:
+    limits = {"groups": {"concurrency": 2}}
+    one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
+    await one.enqueue(messages("aaaa"))
+    claims = list((await one.claim(10)).claims)
+    await two.recover("w1")
+    again = list((await two.claim(10)).claims)
+    await settle(one, claims, Delivered(), **limits)
+    assert await redis.hget("relay:{test}:groups:in-flight", "a") == b"2"
+    await settle(two, again, Delivered(), **limits)
+    assert await redis.exists("relay:{test}:groups:in-flight") == 0
+    assert len((await two.claim(10)).claims) == 2
+
+
+async def test_the_rate_of_a_group_holds_over_the_fleet(redis: Redis) -> None:
+    limits = {"groups": {"rate": "2/m", "burst": 2, "concurrency": 0}}
+    one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
+    await one.enqueue(messages("aaaaabb"))
+    assert Counter(groups([*(await one.claim(3)).claims, *(await two.claim(10)).claims])) == {"a": 2, "b": 2}
+    waiting = await two.claim(10)
+    assert waiting.why == "empty"
+    assert waiting.wait is not None
+    assert 25 < waiting.wait <= 30
+    await one.enqueue(messages("c"))
+    assert groups(list((await two.claim(10)).claims)) == "c"
+
+
+async def test_a_group_without_a_token_comes_back_when_it_has_one(redis: Redis) -> None:
+    with settable_clock():
+        lane = a_lane(redis, groups={"rate": "1/s", "burst": 1})
+        now = 2_000_000_000
+        await set_clock(redis, now)
+        await lane.enqueue(messages("aab"))
+        assert groups(list((await lane.claim(10)).claims)) == "ab"
+        await set_clock(redis, now + 1)
+        assert texts((await lane.claim(10)).claims) == ["a1"]
+
+
+async def test_a_throttled_group_holds_no_other(redis: Redis) -> None:
+    limits = {"groups": {}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("aaabbb"))
+    claims = list((await lane.claim(2)).claims)
+    settled = await settle(lane, claims[:1], Throttled("slow down", WAIT), **limits)
+    assert settled.state == ""
+    await settle(lane, claims[1:], Delivered(), **limits)
+    assert groups(list((await lane.claim(10)).claims)) == "bb"
+    held = await lane.claim(10)
+    assert held.why == "empty"
+    assert held.wait == pytest.approx(WAIT, abs=60)
+
+
+async def test_messages_that_come_for_a_held_group_wait_with_it(redis: Redis) -> None:
+    limits = {"groups": {}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("a"))
+    await settle(lane, list((await lane.claim(1)).claims), Throttled("slow down", WAIT), **limits)
+    await lane.enqueue(messages("zaa")[1:])
+    assert (await lane.claim(10)).claims == []
+    assert await lane.resume_group("a")
+    assert texts((await lane.claim(10)).claims) == ["a0", "a1", "a2"]
+
+
+async def test_a_failing_group_opens_its_own_breaker(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"breaker": {"failures": 3}}, "breaker": {"failures": 3}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("aaaaabb"))
+    claims = list((await lane.claim(7)).claims)
+    failing = [claim for claim in claims if claim.message.group == "a"][:3]
+    settled = await settle(lane, failing, Retry("refused"), **limits)
+    assert settled.state == ""
+    rest = [claim for claim in claims if claim not in failing]
+    await lane.release([])
+    again = (await lane.claim(10)).claims
+    assert groups(list(again)) == "bb"
+    assert len(rest) == 4
+    state = msgspec.msgpack.decode(await redis.hget("relay:{test}:groups", "a"))
+    assert (state["state"], state["reason"]) == ("open", "3 failures in a row: refused")
+
+
+async def test_an_open_breaker_of_a_group_lets_one_probe_through(redis: Redis) -> None:
+    limits: dict[str, Any] = {
+        "groups": {"breaker": {"failures": 2, "cooldown": 30.0}},
+        "retry": {"base": 1.0, "max": 1.0},
+    }
+    with settable_clock():
+        lane, now = a_lane(redis, **limits), 2_000_000_000
+        await set_clock(redis, now)
+        await lane.enqueue(messages("aaaa"))
+        await settle(lane, list((await lane.claim(2)).claims), Retry("refused"), **limits)
+        assert (await lane.claim(10)).claims == []
+        await set_clock(redis, now + 31)
+        probe = list((await lane.claim(10)).claims)
+        assert len(probe) == 1
+        assert (await lane.claim(10)).claims == []
+        await settle(lane, probe, Retry("refused"), **limits)
+        assert (await lane.claim(10)).claims == []
+        await set_clock(redis, now + 62)
+        await settle(lane, list((await lane.claim(10)).claims), Delivered(), **limits)
+        assert len((await lane.claim(10)).claims) == 3
+
+
+async def test_the_lane_opens_only_if_most_groups_fail(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {}, "breaker": {"failures": 6}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("abcdefgh" * 4))
+    claims = list((await lane.claim(32)).claims)
+    healthy = [claim for claim in claims if claim.message.group in "abcd"]
+    sick = [claim for claim in claims if claim.message.group in "efgh"]
+    assert (await settle(lane, sick, Retry("refused"), **limits)).state == ""
+    assert (await settle(lane, healthy, Delivered(), **limits)).state == ""
+
+
+async def test_the_lane_opens_if_all_groups_fail(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {}, "breaker": {"failures": 6}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("abcdefgh"))
+    settled = await settle(lane, list((await lane.claim(8)).claims), Retry("no network"), **limits)
+    assert (settled.state, settled.reason) == ("open", "8 of 8 groups fail")
+
+
+async def test_a_paused_group_holds_no_other_and_its_pause_can_end(redis: Redis) -> None:
+    with settable_clock():
+        lane, now = a_lane(redis, groups={}), 2_000_000_000
+        await set_clock(redis, now)
+        await lane.pause_group("a", now + 60, "me@host", "maintenance")
+        await lane.enqueue(messages("aab"))
+        assert groups(list((await lane.claim(10)).claims)) == "b"
+        await set_clock(redis, now + 61)
+        assert groups(list((await lane.claim(10)).claims)) == "aa"
+        await lane.pause_group("b")
+        await lane.enqueue(messages("b"))
+        await set_clock(redis, now + 1_000_000)
+        assert (await lane.claim(10)).claims == []
+        assert await lane.resume_group("b")
+        assert groups(list((await lane.claim(10)).claims)) == "b"
+
+
+async def test_a_group_without_a_success_for_long_is_disabled(redis: Redis) -> None:
+    limits: dict[str, Any] = {
+        "groups": {"disable_after": 86400.0, "breaker": {"cooldown": 1.0}},
+        "retry": {"base": 1.0, "max": 1.0},
+    }
+    with settable_clock():
+        lane, now = a_lane(redis, **limits), 2_000_000_000
+        await set_clock(redis, now)
+        await lane.enqueue(messages("aaab"))
+        claims = list((await lane.claim(10)).claims)
+        await settle(lane, claims[:1], Retry("refused"), **limits)
+        await set_clock(redis, now + 86401)
+        await settle(lane, claims[2:3], Retry("refused"), **limits)
+        await lane.enqueue([a_message("late", group="a"), a_message("fine", group="c")])
+        await set_clock(redis, now + 86403)
+        out: list[Claim] = []
+        for _ in range(3):
+            out += (await lane.claim(10)).claims
+        assert texts(out) == ["fine"]
+        dead = [fields[b"reason"] for _, fields in await redis.xrange("relay:{test}:dead")]
+        assert dead == 3 * [b"group disabled"]
+        letters = [
+            msgspec.msgpack.decode(fields[b"letter"])
+            for _, fields in await redis.xrange("relay:{test}:outbox")
+        ]
+        assert [letter[1:3] for letter in letters if letter[0] == "feedback"] == [["a", "group disabled"]]
+        assert await lane.resume_group("a")
+        await lane.enqueue([a_message("again", group="a")])
+        assert texts((await lane.claim(10)).claims) == ["again"]
+
+
+async def test_each_target_of_a_fan_out_waits_in_its_own_group(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    fan_out = split(a_message("x", payload_json=b'{"targets": ["a", "b", "a"]}'), "to", 10)
+    assert isinstance(fan_out, FanOut)
+    await lane.enqueue([fan_out])
+    (expansion,) = (await lane.claim(10)).expansions
+    assert await lane.expand(expansion, lambda message: str(message.payload["to"]))
+    assert Counter(groups(list((await lane.claim(10)).claims))) == {"a": 2, "b": 1}
+
+
+async def test_the_backlog_of_a_group_is_limited_apart(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"max_backlog": 2, "concurrency": 0})
+    assert (await lane.enqueue(messages("aaab"))).dropped == 1
+    assert texts((await lane.claim(10)).claims) == ["a1", "b3", "a2"]
+    newest = a_lane(redis, name="other", groups={"max_backlog": 2, "concurrency": 0}, overflow="drop_newest")
+    assert (await newest.enqueue(messages("aaab"))).dropped == 1
+    assert texts((await newest.claim(10)).claims) == ["a0", "b3", "a1"]
+
+
+async def test_a_large_group_pays_for_a_full_lane(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0}, max_backlog=40)
+    await lane.enqueue(messages("b" + 39 * "a"))
+    assert (await lane.enqueue(messages("cdefgh"))).dropped == 6
+    assert Counter(groups(list((await lane.claim(100)).claims)))["b"] == 1
+
+
+async def test_an_ordering_key_holds_within_groups(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    await lane.enqueue(messages("aba", ordering_key="k"))
+    first = list((await lane.claim(10)).claims)
+    assert texts(first) == ["a0"]
+    await settle(lane, first, Delivered(), groups={})
+    assert texts((await lane.claim(10)).claims) == ["b1"]
+
+
+async def test_a_cancelled_message_leaves_its_group(redis: Redis) -> None:
+    lane = a_lane(redis, groups={})
+    await lane.enqueue(
+        [
+            msgspec.structs.replace(message, id=message.payload["text"], named=True)
+            for message in messages("ab")
+        ]
+    )
+    assert await lane.cancel("a0", ["w1"]) == "cancelled"
+    assert texts((await lane.claim(10)).claims) == ["b1"]
+    assert await redis.exists("relay:{test}:waiting:normal", "relay:{test}:rotation:normal") == 0
+
+
+async def test_a_lane_whose_groups_are_switched_off_serves_those_that_are_left(redis: Redis) -> None:
+    lane, without = a_lane(redis, groups={"concurrency": 1}), a_lane(redis)
+    await lane.enqueue(messages("aaab"))
+    first = list((await lane.claim(10)).claims)
+    assert groups(first) == "ab"
+    await settle(without, first, Delivered())
+    out = list((await without.claim(10)).claims)
+    assert groups(out) == "aa"
+    await settle(without, out, Delivered())
+    status = await read_lane(redis, "relay", "test", ["w1"], time.time())
+    assert (status.waiting, status.in_flight) == (0, 0)
+
+
+async def test_messages_from_a_time_without_groups_are_served_with_them(redis: Redis) -> None:
+    without, lane = a_lane(redis), a_lane(redis, groups={})
+    await without.enqueue([a_message("old"), a_message("older")])
+    await lane.enqueue(messages("ab"))
+    assert sorted(texts((await lane.claim(10)).claims)) == ["a0", "b1", "old", "older"]
+
+
+async def test_an_idle_group_costs_nothing(redis: Redis) -> None:
+    lane = a_lane(redis, groups={})
+    await lane.enqueue(messages("abcdefgh"))
+    await settle(lane, list((await lane.claim(10)).claims), Delivered(), groups={})
+    left = [key for key in lane.keys.types if await redis.exists(key)]
+    assert left == ["relay:{test}:control"]
+
+
+async def test_a_rejected_message_counts_as_an_answer_of_its_group(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"breaker": {"failures": 2}}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("aaaa"))
+    claims = list((await lane.claim(3)).claims)
+    await settle(lane, claims[:1], Retry("refused"), **limits)
+    await settle(lane, claims[1:2], Rejected("bad"), **limits)
+    await settle(lane, claims[2:], Retry("refused"), **limits)
+    assert texts((await lane.claim(10)).claims) == ["a3"]
