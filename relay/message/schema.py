@@ -56,7 +56,7 @@ def message_schema() -> dict[str, Any]:
             ),
             "group": {
                 **_text(
-                    "The tenant that it belongs to: fair turns and limits per group. Default: its destination."
+                    "The tenant that it belongs to, for fair turns and limits. Default: its destination."
                 ),
                 "minLength": 1,
                 "maxLength": MAX_GROUP,

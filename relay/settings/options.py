@@ -73,7 +73,7 @@ class GroupBreakerOptions(BreakerOptions):
 
 
 class GroupOptions(Options):
-    """Fair turns and limits of their own for the groups of a lane: tenants, or the hosts that messages go to."""
+    """Fair turns and limits for the groups of a lane: tenants, or the hosts that messages go to."""
 
     by: Literal["destination", "message"] | None = None
     """destination: the host that the message goes to. message: the `group` field of the message. Default:

@@ -346,7 +346,7 @@ class Lane:
         await self._run("resume", (), int(self._lifo))
 
     async def pause_group(self, group: str, until: float = 0, by: str = "", reason: str = "") -> None:
-        """Hand out no messages of a group, over the whole fleet, until `resume_group` or Unix time `until`."""
+        """Hand out no messages of a group, over the fleet, until `resume_group` or Unix time `until`."""
         await self._run("pause_group", (), self._claim_policy, group, round(until * 1000), by, reason)
 
     async def resume_group(self, group: str) -> bool:

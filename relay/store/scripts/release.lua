@@ -1,6 +1,6 @@
 -- Releases the messages that a worker holds to the head of the lane: at its end, or after its death.
 --
--- @key INFLIGHT  hash of that worker: ticket -> fencing token
+-- @key INFLIGHT  hash of that worker: ticket -> fencing token, and its group if it came from one
 -- ARGV   1 policy (MessagePack map): lifo, groups (see group_states.lua)
 --        2 'release' (its owner does it) or 'crash' (it died: one crash more for each message)
 --        3 a message that has crashed this often is a dead letter
@@ -26,16 +26,9 @@ for index = 5, #ARGV do keep[ARGV[index]] = true end
 
 local released, dead, back = 0, 0, {}
 local tickets, left = {}, 0
-local leases = call('HGETALL', INFLIGHT)
-local lease_of = {}
-for index = 1, #leases, 2 do
-  local ticket = leases[index]
+for _, ticket in ipairs(call('HKEYS', INFLIGHT)) do
   if not keep[ticket] then
-    if #tickets < most then
-      tickets[#tickets + 1], lease_of[ticket] = ticket, leases[index + 1]
-    else
-      left = left + 1
-    end
+    if #tickets < most then tickets[#tickets + 1] = ticket else left = left + 1 end
   end
 end
 if #tickets == 0 then return {0, 0, 0} end
@@ -74,13 +67,14 @@ for index, ticket in ipairs(tickets) do
     end
   end
 end
+local leases = call('HMGET', INFLIGHT, unpack(tickets))
 call('HDEL', INFLIGHT, unpack(tickets))
 for _, message in ipairs(back) do to_head(message[1], lifo, message[2]) end
 
 -- Groups get back the places that these messages took.
 local freed = {}
-for _, ticket in ipairs(tickets) do
-  local group = string.match(lease_of[ticket], '^%d+ (.*)$')
+for _, lease in ipairs(leases) do
+  local group = string.match(lease, '^%d+ (.*)$')
   if group then freed[group] = (freed[group] or 0) + 1 end
 end
 if next(freed) then

@@ -199,10 +199,10 @@ def test_an_adapter_that_fails_costs_its_message_only(monkeypatch: pytest.Monkey
 
 
 class EachHost(ProviderOptions):
-    """Options of an adapter with a rate for each host."""
+    """Options of an adapter whose messages bring a URL."""
 
     @property
-    def each_destination(self) -> bool:
+    def brings_url(self) -> bool:
         return True
 
 

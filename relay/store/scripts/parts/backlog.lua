@@ -84,7 +84,7 @@ local function has_room_in_group(name)
   return true
 end
 
-has_room = function(header)
+local function has_room_within_limits(header)
   local name = policy.group_backlog > 0 and header and header.group
   if name and not has_room_in_group(name) then return false end
   if capacity <= 0 then

@@ -16,7 +16,6 @@
 -- GROUPS_DUE        group by the time from which to look at it again (ms)
 -- @include group_member
 -- @include turn
--- @include throttling
 
 local FORGOTTEN = 600000 -- ms after which failures and waves count no more
 local EPSILON = 0.000001 -- of a token

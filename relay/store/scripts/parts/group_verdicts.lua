@@ -1,6 +1,7 @@
 -- Decides how groups go on after a settle.
 -- @include group_states
 -- @include outbox
+-- @include throttling
 
 local MOST_TRIED = 1000 -- groups that the breaker of the lane looks at
 

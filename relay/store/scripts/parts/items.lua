@@ -156,6 +156,7 @@ local function has_room()
 end
 if policy.max_backlog > 0 or policy.group_backlog > 0 then
   -- @include backlog
+  has_room = has_room_within_limits
 end
 
 local function enqueue(level, record, size, chunks)
