@@ -12,7 +12,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9:/.\[\]_~%!$&()*+,;=@-]+")
 
 
 def host_of(url: object) -> str:
-    """The host of a URL in lower case, with its port unless that is the default; empty if the text is no URL."""
+    """The host of a URL in lower case, with a port that is not the default; empty if the text is no URL."""
     if not isinstance(url, str):
         return ""
     try:

@@ -75,7 +75,7 @@ async def test_priorities_go_before_turns(redis: Redis) -> None:
 
 
 async def test_a_group_at_its_concurrency_waits_for_a_settle_of_any_worker(redis: Redis) -> None:
-    limits = {"groups": {"concurrency": 2}}
+    limits: dict[str, Any] = {"groups": {"concurrency": 2}}
     one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
     await one.enqueue(messages("aaaaab"))
     first = (await one.claim(10)).claims
@@ -88,7 +88,7 @@ async def test_a_group_at_its_concurrency_waits_for_a_settle_of_any_worker(redis
 
 
 async def test_a_dead_worker_gives_its_places_back(redis: Redis) -> None:
-    limits = {"groups": {"concurrency": 2}}
+    limits: dict[str, Any] = {"groups": {"concurrency": 2}}
     one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
     await one.enqueue(messages("aaaa"))
     assert len((await one.claim(10)).claims) == 2
@@ -99,7 +99,7 @@ async def test_a_dead_worker_gives_its_places_back(redis: Redis) -> None:
 
 
 async def test_a_late_success_of_a_recovered_message_frees_no_place_twice(redis: Redis) -> None:
-    limits = {"groups": {"concurrency": 2}}
+    limits: dict[str, Any] = {"groups": {"concurrency": 2}}
     one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
     await one.enqueue(messages("aaaa"))
     claims = list((await one.claim(10)).claims)
@@ -113,7 +113,7 @@ async def test_a_late_success_of_a_recovered_message_frees_no_place_twice(redis:
 
 
 async def test_the_rate_of_a_group_holds_over_the_fleet(redis: Redis) -> None:
-    limits = {"groups": {"rate": "2/m", "burst": 2, "concurrency": 0}}
+    limits: dict[str, Any] = {"groups": {"rate": "2/m", "burst": 2, "concurrency": 0}}
     one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
     await one.enqueue(messages("aaaaabb"))
     assert Counter(groups([*(await one.claim(3)).claims, *(await two.claim(10)).claims])) == {"a": 2, "b": 2}
@@ -137,7 +137,7 @@ async def test_a_group_without_a_token_comes_back_when_it_has_one(redis: Redis) 
 
 
 async def test_a_throttled_group_holds_no_other(redis: Redis) -> None:
-    limits = {"groups": {}}
+    limits: dict[str, Any] = {"groups": {}}
     lane = a_lane(redis, **limits)
     await lane.enqueue(messages("aaabbb"))
     claims = list((await lane.claim(2)).claims)
@@ -151,7 +151,7 @@ async def test_a_throttled_group_holds_no_other(redis: Redis) -> None:
 
 
 async def test_messages_that_come_for_a_held_group_wait_with_it(redis: Redis) -> None:
-    limits = {"groups": {}}
+    limits: dict[str, Any] = {"groups": {}}
     lane = a_lane(redis, **limits)
     await lane.enqueue(messages("a"))
     await settle(lane, list((await lane.claim(1)).claims), Throttled("slow down", WAIT), **limits)
