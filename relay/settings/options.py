@@ -66,7 +66,7 @@ class BreakerOptions(Options):
 
 
 class GroupBreakerOptions(BreakerOptions):
-    """When relay stops sending to a group that fails."""
+    """Circuit breaker of each group: stop sending to a group that keeps failing."""
 
     failures: Count = 10
     """Open the breaker after this many failures of the group in a row."""
@@ -85,12 +85,12 @@ class GroupOptions(Options):
     concurrency: Annotated[int, Strict(), Field(ge=0, le=100_000)] = 16
     """Requests in flight of each group, over the fleet. 0: unlimited."""
     breaker: GroupBreakerOptions = GroupBreakerOptions()
-    """When relay stops sending to a group that fails."""
+    """Circuit breaker of each group: stop sending to a group that keeps failing."""
     disable_after: Duration = 5 * 86400.0
     """Disable a group after this time with failures and without a single success: its messages become dead
     letters. 0: never."""
     max_backlog: Count | None = None
-    """The most messages of one group that may wait to be sent. Beyond it, the provider's `overflow` decides
+    """Messages of one group that may wait to be sent. Beyond this number, the provider's `overflow` decides
     which message of the group is dropped. Default: unlimited."""
 
     def bursts(self) -> tuple[int, ...]:
@@ -217,7 +217,8 @@ class DestinationOptions(ProviderOptions):
     """Options of providers that have many hosts behind them."""
 
     rate_per: Literal["provider", "host"] = "provider"
-    """host: `rate` and `burst` apply to each host. The same as `groups: {by: destination, rate: …}`."""
+    """Scope of `rate` and `burst`: the provider as a whole, or each host. `host` is the same as `groups: {by:
+    destination, rate: …}`."""
 
     @property
     def brings_url(self) -> bool:
