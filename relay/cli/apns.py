@@ -130,7 +130,7 @@ def _call(
     name: str,
     use: Callable[[Channels], Awaitable[ResultT]],
 ) -> ResultT:
-    from relay.engine.worker import transport_of
+    from relay.engine.lane_service import transport_of
     from relay.provider import discover
 
     settings = common.load_settings(context, config)

@@ -86,7 +86,7 @@ async def _reach(settings: Settings) -> bool:
 
 async def _verify(adapter: Provider[ProviderOptions], client: Client | None) -> str:
     # The engine is heavy: only this way of checking loads it.
-    from relay.engine.worker import transport_of
+    from relay.engine.lane_service import transport_of
 
     transport = transport_of(adapter)
     async with AsyncExitStack() as stack:

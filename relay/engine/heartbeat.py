@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from relay.engine.repeats import redis_trouble
 from relay.errors import StoreError
+from relay.store.deployment import Deployment
 from relay.store.fleet import LEASE, Fleet, WorkerInfo
 
 INTERVAL = 2.0
@@ -38,6 +40,10 @@ class Heartbeat:
         self._held_since = self.last
         self.info = info
         """Published by each heartbeat."""
+
+    def redeploy(self, deployment: Deployment) -> None:
+        """Publish a change of the deployment with the next heartbeat."""
+        self.info = msgspec.structs.replace(self.info, deployment=deployment)
 
     def lease_valid_since(self, since: float) -> bool:
         """Whether no other worker can have declared this one dead since a time (in monotonic seconds)."""

@@ -25,7 +25,7 @@ class Listeners:
     on_ready: Callable[[str, int], None]
     """Messages were enqueued; the number is that of all messages of the lane that may go now."""
     on_outbox: Callable[[str], None]
-    """There are receipts in the outbox of the lane."""
+    """The outbox of the lane has entries."""
 
 
 @dataclass(frozen=True, slots=True)

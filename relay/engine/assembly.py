@@ -1,0 +1,186 @@
+"""Builds the parts of a worker from its settings."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from relay import __version__
+from relay.engine import forwarder, janitor
+from relay.engine.claimer import ClaimTuning
+from relay.engine.dispatcher import Dispatcher
+from relay.engine.failure_detector import host_id
+from relay.engine.forwarder import Forwarder
+from relay.engine.heartbeat import Heartbeat
+from relay.engine.intake import Intake
+from relay.engine.janitor import Janitor
+from relay.engine.lane_service import LaneService
+from relay.engine.lane_writer import Listeners
+from relay.engine.membership import Membership
+from relay.engine.parts import Parts
+from relay.engine.peers import Peers
+from relay.engine.recovery import Recovery
+from relay.engine.router import Router, limits
+from relay.engine.watchdog import Watchdog
+from relay.errors import UsageError
+from relay.provider import Provider
+from relay.provider.redis import keep_out
+from relay.redis_client.client import Client
+from relay.redis_client.replication import Replicas
+from relay.settings.digest import digest
+from relay.settings.models import Settings
+from relay.settings.options import ProviderOptions
+from relay.store.deployment import Deployment
+from relay.store.fleet import Fleet, WorkerInfo
+from relay.store.lane import Lane
+from relay.store.outbox import Outboxes
+from relay.store.queue import Queue
+from relay.store.scripting import load_scripts
+
+AdapterTypes = Mapping[str, type[Provider[ProviderOptions]]]
+Adapters = Mapping[str, Provider[ProviderOptions]]
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class WorkerTuning:
+    """The intervals of a worker's loops, in seconds."""
+
+    claiming: ClaimTuning = field(default_factory=ClaimTuning)
+    outbox_interval: float = forwarder.INTERVAL
+    first_trim: float = janitor.FIRST_PAUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The parts of one worker. Those of lanes are by provider."""
+
+    fleet: Fleet
+    membership: Membership
+    heartbeat: Heartbeat
+    recovery: Recovery
+    peers: Peers
+
+    intakes: Sequence[Intake]
+    lanes: Mapping[str, Lane]
+    dispatchers: Mapping[str, Dispatcher]
+    lane_service: LaneService
+    forwarder: Forwarder
+
+    watchdog: Watchdog
+    janitor: Janitor
+    parts: Parts
+    """Restarts loops that fail."""
+
+
+def build(
+    settings: Settings,
+    adapters: Adapters,
+    client: Client,
+    info: WorkerInfo,
+    *,
+    on_turn: Callable[[], None],
+    tuning: WorkerTuning,
+) -> Components:
+    """Build the parts of a worker. `on_turn`: see `Worker`."""
+    load_scripts()
+    prefix, name = settings.redis.prefix, info.worker
+    parts, replicas = Parts(), Replicas(client)
+    fleet = Fleet(client, prefix)
+    heartbeat = Heartbeat(fleet, info, on_turn)
+    outboxes = Outboxes(client, prefix, settings.providers)
+    forwarding = Forwarder(outboxes, replicas, parts, interval=tuning.outbox_interval)
+    lanes = {
+        provider: Lane(client, prefix, provider, options, name)
+        for provider, options in settings.providers.items()
+    }
+    dispatchers = {
+        provider: Dispatcher(
+            lanes[provider],
+            adapter,
+            on_outbox=partial(forwarding.notify, provider),
+            lease_valid_since=heartbeat.lease_valid_since,
+            parts=parts,
+            claiming=tuning.claiming,
+        )
+        for provider, adapter in adapters.items()
+    }
+    peers = Peers(fleet, dispatchers)
+    listeners = Listeners(
+        on_arrival=lambda provider: dispatchers[provider].notify(),
+        on_ready=peers.on_ready,
+        on_outbox=forwarding.notify,
+    )
+    intakes = [
+        Intake(
+            Queue(client, prefix, queue.name, name, limits(queue)),
+            Router(queue, settings, adapters),
+            lanes,
+            replicas=replicas,
+            listeners=listeners,
+        )
+        for queue in settings.queues
+    ]
+    routers = {intake.queue.name: intake.router for intake in intakes}
+    return Components(
+        fleet=fleet,
+        membership=Membership(client, prefix, fleet, heartbeat, on_turn),
+        heartbeat=heartbeat,
+        recovery=Recovery(client, prefix, fleet, info, lanes, routers, parts),
+        peers=peers,
+        intakes=intakes,
+        lanes=lanes,
+        dispatchers=dispatchers,
+        lane_service=LaneService(client, adapters, dispatchers),
+        forwarder=forwarding,
+        watchdog=Watchdog(client, intakes, lambda: heartbeat.last),
+        janitor=Janitor(client, settings, fleet, first_pause=tuning.first_trim),
+        parts=parts,
+    )
+
+
+def build_adapters(settings: Settings, types: AdapterTypes) -> Adapters:
+    """Create the adapter of each provider. Raises UsageError if one refuses its options."""
+    adapters = {
+        name: _build_adapter(types[options.type], name, options)
+        for name, options in settings.providers.items()
+    }
+    keep_out(adapters.values(), settings.own_names)
+    return adapters
+
+
+def _build_adapter(
+    adapter: type[Provider[ProviderOptions]], name: str, options: ProviderOptions
+) -> Provider[ProviderOptions]:
+    try:
+        return adapter(name, options)
+    except UsageError:
+        raise
+    except Exception as error:
+        logger.exception("the adapter failed to start", provider=name)
+        raise UsageError(f"providers.{name}: the adapter {options.type!r} failed: {error!r}") from error
+
+
+def worker_info(settings: Settings, deployment: Deployment) -> WorkerInfo:
+    """Return the description that a new worker publishes, with a name that is never used again."""
+    host, pid = socket.gethostname(), os.getpid()
+    return WorkerInfo(
+        worker=f"{host}-{pid}-{secrets.token_hex(3)}",
+        host=host,
+        host_id=host_id(),
+        pid=pid,
+        version=__version__,
+        started=time.time(),
+        lanes=tuple(settings.providers),
+        queues=tuple(queue.name for queue in settings.queues),
+        settings=digest(settings),
+        deployment=deployment,
+    )
