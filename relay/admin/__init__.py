@@ -1,1 +1,1 @@
-"""What a worker tells machines about itself and the fleet: health and metrics."""
+"""The admin port: health of a worker, and metrics of the fleet."""

@@ -1,8 +1,8 @@
-"""Access to relay's own HTTP servers: by a token, or by a name of this host from the host itself.
+"""Access to relay's own HTTP servers: with a token, or from this host by one of its own names.
 
-A page in a browser must not get in. It may reach a server on loopback under a name that was bound
-to 127.0.0.1 (DNS rebinding), which shows in the Host header, and may send it a request that it cannot read
-the answer of, which shows in `Sec-Fetch-Site` and `Origin`.
+Pages in a browser must be kept out. A page can reach a server on loopback by a name that was bound to
+127.0.0.1 (DNS rebinding), which shows in the Host header, and can send requests whose answers it cannot read,
+which shows in `Sec-Fetch-Site` and `Origin`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def refusal(request: web.Request, token: str, challenge: Challenge = "Bearer") -> web.Response | None:
-    """The answer to a request that may not come in; None if it may.
+    """Return the answer to a request that is not admitted; None if it is.
 
-    With the challenge `Basic` the token is also accepted as a password with any user name: browsers ask for
-    it. Without a token, the request must be addressed to a name of this host.
+    With the challenge `Basic`, the token is also accepted as a password with any user name, because browsers
+    can prompt for one. Without a token, the request must be addressed to a name of this host.
     """
     if not token and not is_local(request.host):
-        return web.Response(status=421, text="ask for 127.0.0.1 or localhost, or set a token\n")
+        return web.Response(status=421, text="use 127.0.0.1 or localhost in the URL, or set a token\n")
     if request.method not in _READS and not _is_same_origin(request):
         return web.Response(status=403, text="refused: the request comes from a page of another origin\n")
     if token and not _brings(request.headers.get("Authorization", ""), token, challenge):
@@ -42,13 +42,14 @@ def refusal(request: web.Request, token: str, challenge: Challenge = "Bearer") -
 
 
 def is_local(host: str) -> bool:
-    """Whether a Host header names this host by its loopback names; any port, because it may be forwarded."""
+    """Whether a Host header is a loopback name of this host; with any port, because the port may be
+    forwarded."""
     _, colon, port = host.rpartition(":")
     return is_loopback(host.lower() if colon and port.isdecimal() else f"{host.lower()}:0")
 
 
 def _is_same_origin(request: web.Request) -> bool:
-    """Whether no page of another origin has sent the request: a program sends neither header."""
+    """Whether the request comes from no page of another origin: programs send neither header."""
     if request.headers.get("Sec-Fetch-Site", "none").lower() not in ("same-origin", "none"):
         return False
     origin = request.headers.get("Origin")
@@ -62,7 +63,7 @@ def _is_same_origin(request: web.Request) -> bool:
 
 def _brings(authorization: str, token: str, challenge: Challenge) -> bool:
     scheme, _, given = authorization.partition(" ")
-    # A client's header need not be UTF-8.
+    # A client's header may be invalid UTF-8.
     found = given.strip().encode("utf-8", "surrogateescape")
     if challenge == "Basic" and scheme.lower() == "basic":
         try:

@@ -1,4 +1,4 @@
-"""Accepts few connections at once, so that a flood of them cannot use up the descriptors of the process."""
+"""Accepts a limited number of connections, so that a flood cannot exhaust the descriptors of the process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 MOST: Final = 64
-"""Connections at once; a further one takes the place of the oldest."""
+"""Maximum number of connections. A further one replaces the oldest."""
 
 SHARE: Final = 4
-"""At most this part of the process's descriptors is used: one in four."""
+"""The share of the process's descriptors that may be used: one in four."""
 
 PAUSE: Final = 1.0
-"""Seconds until the next try if a connection cannot be accepted, such as without a free descriptor."""
+"""Seconds until the next try if a connection cannot be accepted, for example without a free descriptor."""
 
 BACKLOG: Final = 64
 """Connections that may wait to be accepted."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets, one for each address of the host. Raises OSError, such as if the port is taken."""
+    """Return listening sockets, one for each address of the host. Raises OSError, for example if the port is
+    taken."""
     listeners: list[socket.socket] = []
     missing: OSError | None = None
     try:
@@ -32,7 +33,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             try:
                 listeners.append(_listener(*found))
             except OSError as error:
-                # `localhost` may name an address of a family that this host does without.
+                # `localhost` may have an address of a family that this host does not support.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     raise
                 missing = error
@@ -50,7 +51,7 @@ def _listener(
 ) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
-        # A port whose last connections are still closing is free.
+        # Allows to bind a port whose last connections are still closing.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -64,7 +65,7 @@ def _listener(
 
 
 class Door:
-    """The loop that accepts connections; each gets a protocol of the factory."""
+    """Accepts connections, and creates a protocol for each with the factory."""
 
     def __init__(self, listeners: Sequence[socket.socket], factory: Callable[[], asyncio.Protocol]) -> None:
         self._listeners = listeners
@@ -99,5 +100,5 @@ class Door:
         self._open = deque(transport for transport in self._open if not transport.is_closing())
         while len(self._open) >= self._most:
             self._open.popleft().abort()
-            # Its descriptor is free after the next turn of the loop.
+            # Its descriptor is free after the next iteration of the event loop.
             await asyncio.sleep(0)

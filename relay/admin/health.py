@@ -19,12 +19,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     settings: str
     """Digest of the configuration that the process works with."""
     troubles: tuple[str, ...] = ()
-    """One line for each thing that stands still or keeps failing; empty if the worker is healthy."""
+    """One line for each part that makes no progress or keeps failing; empty if the worker is healthy."""
     failures: Mapping[str, int] = {}
     """How often each part (`lane pusher`, `queue hits`, `outbox pusher`, `recovery`, …) was restarted after
     an unexpected exception."""
     reconnections: int = 0
-    """How often all connections to Redis were dropped because nothing moved."""
+    """How often all connections to Redis were dropped because of a stall."""
     seconds_since_redis_answered: float = 0.0
     log_lines_dropped: int = 0
     """Log lines that could not be written: a full disk, a closed or blocked pipe."""

@@ -15,19 +15,20 @@ from relay.store.deployment import Deployment
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A worker that runs alone, or all workers of one supervisor."""
+    """The workers of this port: one that runs alone, or all workers of one supervisor."""
 
     deployment: Deployment
     workers: Sequence[WorkerReport]
 
     @property
     def healthy(self) -> bool:
-        """Whether every worker reports and makes progress. A failed reload is no reason to restart it."""
+        """Whether every worker reports and makes progress. A failed reload does not count, because a restart
+        would not help."""
         return not self.troubles
 
     @property
     def troubles(self) -> list[str]:
-        """One line for each trouble of a worker."""
+        """Yield one line for each trouble of a worker."""
         alone = not self.deployment.supervisor
         return [
             trouble if alone else f"{f'worker {report.pid}' if report.pid else 'a worker'}: {trouble}"
@@ -36,7 +37,7 @@ class Host:
         ]
 
     def document(self) -> dict[str, Any]:
-        """The answer of `/healthz`."""
+        """Return the answer of `/healthz`."""
         reports = [report.health for report in self.workers if report.health is not None]
         failure = self.deployment.reload_failure
         return {

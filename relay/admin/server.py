@@ -1,8 +1,8 @@
 """The HTTP server of the admin port: `/healthz` for orchestrators, `/metrics` for Prometheus.
 
-A worker that runs alone serves it; otherwise its supervisor does, for all of its workers. It answers GET
-only, sets no cookie and lets no other origin read it, so that a page in somebody's browser can do nothing
-with it. Beyond loopback it needs a token.
+A worker that runs alone serves it; otherwise its supervisor does, for all of its workers. It answers only
+GET, sets no cookie and lets no other origin read it, so a page in a browser cannot misuse it. Beyond loopback
+it needs a token.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from relay.store.states import State
 STATES: Final = tuple(State)
 
 _GAUGES: Final = {
-    "waiting": "Messages that may go.",
-    "delayed": "Messages that wait for their time or their next attempt.",
-    "in_flight": "Messages that a worker holds.",
+    "waiting": "Messages that can be sent now.",
+    "delayed": "Messages that wait for their delivery time or their next attempt.",
+    "in_flight": "Messages that a worker has claimed.",
     "dead": "Dead letters.",
-    "outbox": "Receipts and feedback on their way to the application.",
-    "hold": "Seconds for which the lane still holds.",
+    "outbox": "Receipts and feedback that are not forwarded to the application yet.",
+    "hold": "Seconds until the hold of the lane ends.",
 }
 
 IDLE_TIMEOUT: Final = 10.0
@@ -55,7 +55,7 @@ logger = structlog.get_logger()
 
 
 class Admin:
-    """The server; no trouble of its own ends `run`."""
+    """The admin server. No error of its own ends `run`."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Admin:
         idle_timeout: float = IDLE_TIMEOUT,
         retry: float = RETRY,
     ) -> None:
-        """`client` returns a client for Redis, or raises StoreError; it is called for metrics only."""
+        """`client` returns a client for Redis, or raises StoreError. It is called only for metrics."""
         self._settings = settings
         self._client = client
         self._host = host
@@ -78,7 +78,8 @@ class Admin:
         self._token = token.get_secret_value() if token else ""
 
     def open(self) -> bool:
-        """Listen, so that requests wait for `run`. False if the port is turned off or not available."""
+        """Listen, so that requests wait for `run`. Returns False if the port is turned off or not
+        available."""
         address = self._settings.admin.address
         if address is None:
             return False
@@ -98,7 +99,7 @@ class Admin:
         return True
 
     async def run(self) -> None:
-        """Serve until cancelled; wait for the port if another program has it. Returns if it is turned off."""
+        """Serve until cancelled. Wait for the port if another program has it. Returns if it is turned off."""
         if self._settings.admin.address is None:
             return
         while True:
@@ -156,7 +157,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 class _Snapshot:
-    """The state of the fleet in Prometheus's terms; every process gives the same."""
+    """The state of the fleet as metrics, the same in every process."""
 
     def __init__(self, overview: Overview) -> None:
         self._overview = overview
@@ -172,11 +173,11 @@ class _Snapshot:
             "relay_lane_state", "1 for the state of the lane.", labels=["provider", "state"]
         )
         lost = CounterMetricFamily(
-            "relay_lane_outbox_lost", "Receipts and feedback that could go nowhere.", labels=["provider"]
+            "relay_lane_outbox_lost",
+            "Receipts and feedback that could not be forwarded.",
+            labels=["provider"],
         )
-        ended = CounterMetricFamily(
-            "relay_messages", "Messages by what became of them.", labels=["provider", "outcome"]
-        )
+        ended = CounterMetricFamily("relay_messages", "Messages by outcome.", labels=["provider", "outcome"])
         for lane in lanes:
             for known in STATES:
                 state.add_metric([lane.provider, known], float(lane.state == known))
@@ -196,7 +197,7 @@ class _Snapshot:
         yield GaugeMetricFamily("relay_workers", "Workers with a heartbeat.", value=len(self._overview.alive))
 
     def _faults(self) -> Iterable[Metric]:
-        """1 for each row that could not be read, and for each that the file does not name."""
+        """Yield 1 for each row that could not be read, and for each that the file does not name."""
         families = (("lane", "provider", self._overview.lanes), ("queue", "queue", self._overview.queues))
         for kind, label, rows in families:
             error = GaugeMetricFamily(
@@ -214,7 +215,7 @@ class _Snapshot:
 
 
 class _Local:
-    """The workers behind this port in Prometheus's terms."""
+    """The workers of this port as metrics."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -231,7 +232,7 @@ class _Local:
         yield failures
         yield CounterMetricFamily(
             "relay_reconnections",
-            "How often all connections to Redis were dropped because nothing moved.",
+            "How often all connections to Redis were dropped because of a stall.",
             value=sum(report.reconnections for report in reports),
         )
         yield CounterMetricFamily(

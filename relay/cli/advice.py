@@ -17,7 +17,7 @@ from relay.store.findings import Finding, Level
 from relay.store.preflight import Asking, examine, tidy
 
 TIMEOUT = 15.0
-"""Timeout of the whole examination of Redis by `relay run`, in seconds."""
+"""Timeout of the examination of Redis by `relay run`, in seconds."""
 
 logger = structlog.get_logger()
 
@@ -43,7 +43,7 @@ def local_findings(settings: Settings) -> Iterator[Finding]:
 
 
 async def log_findings(client: Client, settings: Settings) -> None:
-    """Log the findings once for all workers of this host. Never raises an error of Redis."""
+    """Log the findings once for all workers of this host. Raises no error of Redis."""
     findings = list(local_findings(settings))
     try:
         async with asyncio.timeout(TIMEOUT):

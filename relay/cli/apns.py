@@ -27,7 +27,7 @@ app.add_typer(channels, name="channels")
 
 NameArgument = Annotated[str, typer.Argument(metavar="PROVIDER", help="A provider of `type: apns`.")]
 ChannelArgument = Annotated[str, typer.Argument(metavar="CHANNEL", help="The id of a channel.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")]
 
 ResultT = TypeVar("ResultT")
 
@@ -118,7 +118,7 @@ def delete(
     config: common.ConfigOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Delete a channel, for good: its id is never issued again."""
+    """Delete a channel. Its id is never issued again."""
     if not yes and sys.stderr.isatty():
         typer.confirm(f"Delete channel {channel}?", abort=True, err=True)
     _call(context, config, name, lambda found: found.delete(channel))

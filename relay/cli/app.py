@@ -13,7 +13,7 @@ from relay.cli.common import ConfigOption, remember_config
 
 
 class Entry(NamedTuple):
-    """A command: the function (or the group of commands) that runs it, and its line in `relay --help`."""
+    """A command: its function (or group of commands), and its line in `relay --help`."""
 
     module: str
     attribute: str
@@ -49,20 +49,21 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """The root command. Lists need names and summaries only, so just the command that runs is imported."""
+    """The root command. Only the module of the chosen command is imported, because lists need names and
+    summaries."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands = {name: TyperCommand(name, help=entry.summary) for name, entry in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command to run."""
+        """Return the command to run."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and load(str(name)), rest
 
 
 def load(name: str) -> TyperCommand | TyperGroup:
-    """The command of that name, imported."""
+    """Import and return the command of that name."""
     entry = COMMANDS[name]
     found = getattr(import_module(f"relay.cli.{entry.module}"), entry.attribute)
     if not isinstance(found, typer.Typer):
@@ -87,7 +88,7 @@ def _typer(**options: Any) -> typer.Typer:
 app = _typer(
     name="relay",
     cls=LazyGroup,
-    help="Drains Redis lists into push providers, at their pace, and loses nothing.",
+    help="Sends messages from Redis lists to push providers, at their pace, and loses nothing.",
     epilog="Start here: `relay demo` shows it at work and needs no other software.",
     no_args_is_help=True,
 )
@@ -107,5 +108,5 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Drains Redis lists into push providers, at their pace, and loses nothing."""
+    """Sends messages from Redis lists to push providers, at their pace, and loses nothing."""
     remember_config(context, config)

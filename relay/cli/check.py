@@ -23,7 +23,7 @@ from relay.store.preflight import examine
 from relay.text import printable
 
 AT_ONCE = 16
-"""The most providers that are tried at the same time."""
+"""Maximum number of providers that are tried at the same time."""
 
 _COLOURS = {Level.OK: "green", Level.UNKNOWN: "cyan", Level.WARNING: "yellow", Level.FAILED: "red"}
 
@@ -85,7 +85,7 @@ async def _reach(settings: Settings) -> bool:
 
 
 async def _verify(adapter: Provider[ProviderOptions], client: Client | None) -> str:
-    # The engine is heavy: only this way of checking loads it.
+    # The engine is slow to import, and only `--connect` needs it.
     from relay.engine.lane_service import transport_of
 
     transport = transport_of(adapter)
@@ -99,7 +99,7 @@ async def _verify(adapter: Provider[ProviderOptions], client: Client | None) -> 
 
 
 def print_finding(finding: Finding) -> bool:
-    """Print one line. Returns False if the finding keeps relay from working."""
+    """Print one line. Returns False if the finding prevents relay from working."""
     colour = _COLOURS[finding.level]
     common.data.print(f"[{colour}]{finding.level.value}[/]", Text(finding.subject, "bold"), end=": ")
     common.data.print(printable(finding.text), markup=False, highlight=False)

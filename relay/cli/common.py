@@ -54,7 +54,7 @@ ResultT = TypeVar("ResultT")
 
 
 def __getattr__(name: str) -> object:
-    """A console of `terminal`, created at its first use."""
+    """Return a console of `terminal`, created at its first use."""
     return getattr(terminal, name)
 
 
@@ -65,7 +65,7 @@ def remember_config(context: typer.Context, config: ConfigOption = None) -> None
 
 
 def config_path(context: typer.Context, config: Path | None) -> Path:
-    """The path of the configuration file. Raises UsageError if there is none."""
+    """Return the path of the configuration file. Raises UsageError if there is none."""
     if config is None:
         config = context.find_object(Path)
     if config is None and os.environ.get(ENVIRONMENT):
@@ -98,7 +98,7 @@ def load_outline(context: typer.Context, config: Path | None) -> Outline:
 
 
 def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
-    """The configured providers by name, not started."""
+    """Return the configured providers by name, not started."""
     from relay.provider import discover
     from relay.provider.redis import keep_out
 
@@ -110,7 +110,7 @@ def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
 
 @asynccontextmanager
 async def redis(settings: Settings, read_url: Callable[[], str] | None = None) -> AsyncIterator[Client]:
-    """A client for the Redis of the settings. Raises StoreError if it cannot be reached.
+    """Yield a client for the Redis of the settings. Raises StoreError if it cannot be reached.
 
     `read_url` returns the URL whose password new connections use. Default: that of the settings.
     """
@@ -120,7 +120,7 @@ async def redis(settings: Settings, read_url: Callable[[], str] | None = None) -
 
 
 def fastest_loop() -> Callable[[], AbstractEventLoop]:
-    """The factory of the fastest event loop that is installed, for commands that move many messages."""
+    """Return the factory of the fastest installed event loop, for commands that move many messages."""
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -48,11 +48,11 @@ class ConfigurationFile:
         self._idle.clear()
 
     async def idle(self) -> None:
-        """Wait until the result of every notification is in force."""
+        """Wait until every requested reload is in force."""
         await self._idle.wait()
 
     async def reloads(self) -> AsyncIterator[Loaded | ReloadFailure]:
-        """The result of each reload. Never ends."""
+        """Yield the result of each reload, forever."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -61,7 +61,7 @@ class ConfigurationFile:
                 result = await asyncio.to_thread(self._try_to_load)
             except RuntimeError as error:  # no memory for a thread
                 result = ConfigError([f"{self.path}: {error}"])
-            # In the event loop's thread, as in a worker.
+            # In the thread of the event loop, as in a worker.
             if isinstance(result, Loaded):
                 result = self._try_to_build(result)
             yield result if isinstance(result, Loaded) else _failure(result)
@@ -96,5 +96,5 @@ def _failure(error: ConfigError) -> ReloadFailure:
 
 
 def adapters() -> Adapters:
-    """The options of each installed adapter. A look-up imports the adapter."""
+    """Return the options of each installed adapter. A look-up imports the adapter."""
     return AdapterOptions(discover())

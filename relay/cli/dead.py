@@ -1,7 +1,7 @@
-"""`relay dead`: list, show, retry and purge what could not be delivered.
+"""`relay dead`: list, show, retry and purge dead letters.
 
-This module reads the command line and the configuration. `dead_work` does the work, in a process that has
-neither in memory: `relay.cli.lean` explains why.
+This module reads the command line and the configuration. `dead_work` does the work in a process that has
+loaded neither: `relay.cli.lean` explains why.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ IdOption = Annotated[str | None, typer.Option("--id", help="Only the message or 
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", help="Only letters whose reason contains this text.")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count them, change nothing.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without confirmation.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many, oldest first.")]
 
 

@@ -1,4 +1,4 @@
-"""Parse and enqueue malformed dead letters again, with the whole configuration.
+"""Parses and enqueues malformed dead letters again, with the whole configuration.
 
 Only a malformed letter imports this module: pydantic, the router and the adapters take 15 MiB.
 """
@@ -26,14 +26,14 @@ class ConfiguredIntake:
         self._routers: dict[str, Router] = {}
 
     def route(self, queue: str, element: bytes) -> tuple[str, Item] | None:
-        """The provider and the item of an element of this queue. None: the element is malformed."""
+        """Return the provider and the item of an element of this queue. None: the element is malformed."""
         if queue not in self._routers:
             self._routers[queue] = self._router(queue)
         provider, item = self._routers[queue].route(element)
         return None if provider is None or isinstance(item, Malformed) else (provider, item)
 
     def lane(self, provider: str) -> Lane:
-        """The lane of a provider."""
+        """Return the lane of a provider."""
         options = self._settings.providers.get(provider) or ProviderOptions(type="")
         return Lane(self._client, self._settings.redis.prefix, provider, options, worker="operator")
 

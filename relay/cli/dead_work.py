@@ -1,7 +1,7 @@
-"""The work of `relay dead`: page through letters, print them, send them again or delete them.
+"""The work of `relay dead`: page through letters, print them, retry or delete them.
 
-A replay has to fit into little memory, so a module that few calls need is imported inside the function that
-needs it: tables and progress bars (3 MiB), the router and the adapters (15 MiB with pydantic).
+A replay must use little memory, so modules that few calls need are imported inside the functions that need
+them: tables and progress bars (3 MiB), the router and the adapters (15 MiB with pydantic).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROWS = 200
 
 
 def perform(job: Job) -> None:
-    """Do what the command line asked for."""
+    """Execute the command."""
     selection = Selection(job.name, job.message_id, job.reason, job.limit)
     match job.action:
         case "list":
@@ -59,7 +59,7 @@ def _list(outline: Outline, selection: Selection, as_json: bool) -> None:
 
 
 def _show(outline: Outline, selection: Selection, as_json: bool) -> None:
-    """Print the selected letters with all that is known about them. Raises UsageError if there is none."""
+    """Print the selected letters with all details. Raises UsageError if there is none."""
     letters = terminal.run(_read_whole(outline, selection))
     if not letters:
         name = selection.name
@@ -73,7 +73,7 @@ def _show(outline: Outline, selection: Selection, as_json: bool) -> None:
 
 
 class _JsonList:
-    """Prints letters as one JSON array, each as it comes: there may be more of them than fit into memory."""
+    """Prints letters as one JSON array, one at a time, because they may not fit into memory."""
 
     def __init__(self) -> None:
         self._before = "[\n"
@@ -87,7 +87,7 @@ class _JsonList:
 
 
 class _Tables:
-    """Prints letters as a table, and a long list as several."""
+    """Prints letters as a table, or as several if there are many."""
 
     def __init__(self) -> None:
         self._table = self._new()
@@ -107,7 +107,7 @@ class _Tables:
 
         identity = letter.message.id if letter.message else letter.entry
         status = str(letter.status or "")
-        # As `Text`: brackets in them are no markup.
+        # As `Text`, so that brackets are not taken for markup.
         cells = (identity, str(letter.attempts), status, letter.reason)
         texts = (Text(printable(hide_signing_secrets(text))) for text in cells)
         self._table.add_row(_when(letter), *texts)
@@ -122,7 +122,7 @@ class _Tables:
 
 @dataclass(frozen=True)
 class Work:
-    """The words for what a command does with letters."""
+    """The texts of a command that works on letters."""
 
     verb: str
     done: str
@@ -159,7 +159,7 @@ def _confirm(question: str) -> None:
     while answer not in ("", "y", "yes", "n", "no"):
         print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline()
-        if not answer:  # the end of the input
+        if not answer:  # end of the input
             print(file=sys.stderr)
         answer = answer.strip().lower()
     if answer not in ("y", "yes"):
@@ -178,7 +178,7 @@ def _report(as_json: bool, work: Work, result: Result, *, dry: bool = False) -> 
     rest = "".join(f"; {number} left: {WHY[why]}" for why, number in result.left.items())
     terminal.say(f"{work.done} {result.done} dead letter{_s(result.done)}{rest}")
     if result.interrupted:
-        terminal.say("stopped; letters that were not reached are still there")
+        terminal.say("stopped; the remaining letters are unchanged")
 
 
 WHY = {
@@ -193,7 +193,7 @@ def _s(number: int) -> str:
 
 
 async def _print(outline: Outline, selection: Selection, output: _JsonList | _Tables) -> int:
-    """Print the letters; returns how many there were."""
+    """Print the letters. Returns their number."""
     number = 0
     async with _redis(outline) as client:
         async for letter in DeadLetters(client, outline, selection).first():
@@ -235,7 +235,7 @@ def _intake(client: Client, outline: Outline) -> Intake:
 
 @contextmanager
 def _progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, else nothing. Call it with the number of letters just dealt with."""
+    """Yield a function that advances a progress bar by a number of letters. Only on a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -247,7 +247,7 @@ def _progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def as_data(letter: DeadLetter, provider: str | None = None) -> dict[str, Any]:
-    """The JSON form of a dead letter."""
+    """Return the JSON form of a dead letter."""
     document: dict[str, Any] = {
         "id": letter.message.id if letter.message else None,
         "provider": provider,
@@ -285,7 +285,7 @@ def as_data(letter: DeadLetter, provider: str | None = None) -> dict[str, Any]:
 
 
 def _provider(outline: Outline, letter: DeadLetter) -> str | None:
-    """The provider in whose lane the letter is; None for an element that belongs to none."""
+    """Return the provider whose lane has the letter; None for an element without a provider."""
     return next(
         (name for name in outline.providers if dead.lane_stream(outline.prefix, name) == letter.stream), None
     )

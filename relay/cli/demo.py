@@ -23,7 +23,7 @@ def demo(
     Example: `relay demo --seconds 20`
     """
     logs.configure("error")
-    # The demo is heavy: only this command loads it.
+    # The demo is slow to import, so only this command does it.
     from relay.cli.demo_view import show
 
     common.run(show(seconds), common.fastest_loop())

@@ -34,7 +34,7 @@ async def show(seconds: float | None) -> None:
 
 
 async def _watch(demo: Demo, stop: asyncio.Event, seconds: float | None) -> Moment:
-    """Refresh the view until the demo ends. Returns the last moment."""
+    """Refresh the view until the demo ends. Returns the last state."""
     terminal = common.data.is_terminal
     printed = 0
     with Live(console=common.data, auto_refresh=False, transient=True) as live:

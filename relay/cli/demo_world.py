@@ -44,8 +44,8 @@ QUEUES = {"pusher": "hits", "webhook": "orders"}
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One state for the view, by provider: totals `pushed` and `accepted`; messages per second as the
-    `history` of the last minute and as the `busiest` second."""
+    """One state for the view, by provider: totals `pushed` and `accepted`; messages per second in the last
+    minute (`history`), and in the `busiest` second."""
 
     seconds: float
     pushed: Mapping[str, int]
@@ -66,7 +66,7 @@ class Demo:
         self._started = asyncio.get_running_loop().time()
 
     async def moment(self) -> Moment:
-        """The current state."""
+        """Return the current state."""
         request_log = self.sandbox.request_log
         return Moment(
             seconds=asyncio.get_running_loop().time() - self._started,
@@ -78,7 +78,7 @@ class Demo:
         )
 
     async def push_backlog(self) -> None:
-        """Push the messages that piled up while no worker ran."""
+        """Push the messages that accumulated while no worker ran."""
         for provider, number in BACKLOG.items():
             elements = [_element(provider, count) for count in range(number)]
             for start in range(0, number, 500):
@@ -86,7 +86,7 @@ class Demo:
             self.pushed[provider] = number
 
     async def produce(self, provider: str) -> None:
-        """One producer: pushes a few messages at irregular times until cancelled."""
+        """Push a few messages at irregular times until cancelled."""
         chance = random.Random(provider)  # noqa: S311 - traffic, not secrets
         for number in itertools.count(BACKLOG[provider]):
             await asyncio.sleep(chance.expovariate(TRAFFIC[provider]))
@@ -96,7 +96,7 @@ class Demo:
 
 @asynccontextmanager
 async def running(adapters: Mapping[str, type[Provider[ProviderOptions]]]) -> AsyncIterator[Demo]:
-    """Run a demo. At the end everything is stopped and cleaned up."""
+    """Run a demo. At the end, stop and clean up everything."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-"))
         sandbox = await stack.enter_async_context(Sandbox(SandboxOptions()))

@@ -75,7 +75,7 @@ def cancel(
 
 
 def lane_of(client: Client, settings: Settings, provider: str) -> Lane:
-    """A lane for an operator's commands; it claims nothing."""
+    """Return a lane for an operator's commands, which claims nothing."""
     return Lane(client, settings.redis.prefix, provider, settings.providers[provider], worker="operator")
 
 

@@ -1,9 +1,9 @@
-"""Continue a command in a fresh interpreter, for commands that have to fit into little memory.
+"""Continues a command in a fresh interpreter, for commands that must use little memory.
 
 The command line and the configuration need typer, pydantic, YAML and the adapters: 25 MiB, which a process
 keeps until it ends. So `relay dead` reads them, writes the few facts that it still needs into a memory file,
 and replaces itself (`exec`) by an interpreter that imports Redis and none of those. Process id, terminal,
-signals and exit code stay those of one command.
+signals and exit code stay the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PROGRAM = "from relay.__main__ import continue_lean; continue_lean()"
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What `relay dead` was asked to do."""
+    """The command of `relay dead`, with its options."""
 
     action: Literal["list", "show", "retry", "purge"]
     outline: Outline
@@ -34,8 +34,8 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def hand_over(job: Job) -> NoReturn:
-    """Replace this process by one that does the job."""
-    # Not arguments or the environment: the URL of Redis may hold a password, which `ps` would show.
+    """Replace this process by one that executes the job."""
+    # Not as arguments or in the environment: the URL of Redis may contain a password, which `ps` would show.
     file = os.memfd_create("job", 0)
     with os.fdopen(file, "wb", closefd=False) as memory:
         memory.write(msgspec.msgpack.encode(job))
@@ -47,7 +47,7 @@ def hand_over(job: Job) -> NoReturn:
 
 
 def received() -> Job:
-    """The job in the memory file whose descriptor is the first argument."""
+    """Read the job from the memory file whose descriptor is the first argument."""
     file = int(sys.argv[1])
     os.lseek(file, 0, os.SEEK_SET)
     with os.fdopen(file, "rb") as memory:

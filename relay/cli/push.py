@@ -75,7 +75,7 @@ def _checked(settings: Settings, queue: str, lines: Iterable[bytes]) -> Iterator
 
 
 def _refusal(provider: Provider[ProviderOptions], item: Message | FanOut) -> str:
-    """Why the provider would never accept the message or one of its targets. Empty if it would."""
+    """Return why the provider would never accept the message or one of its targets. Empty if it would."""
     if isinstance(item, Message):
         refused = provider.check(item)
         return refused.reason if refused else ""
@@ -109,7 +109,7 @@ async def _push(settings: Settings, queue: str, lines: Iterable[bytes], *, force
 
 
 def _size_of_input() -> int | None:
-    """The size of standard input if it is a file, for the progress bar."""
+    """Return the size of standard input if it is a file, for the progress bar."""
     try:
         path = Path(f"/proc/self/fd/{sys.stdin.fileno()}")
         return path.stat().st_size or None if path.is_file() else None

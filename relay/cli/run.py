@@ -46,7 +46,7 @@ EXIT_TIMEOUT = 5.0
 """The process ends this many seconds after its work at the latest, even if threads of libraries still run."""
 
 REFUSED_PAUSE = 2.0
-"""Seconds until a worker tries again after Redis refused it following a reload."""
+"""Seconds until a worker tries again if Redis refused it after a reload."""
 
 
 def run(
@@ -68,7 +68,7 @@ def run(
 
     Example: `relay run -c relay.yaml`
     """
-    # Without a handler it would end the process: it waits until there is one.
+    # A signal without a handler would end the process, so block it until there is one.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANGUP)
     end = inherited()
     if end is not None:
@@ -148,10 +148,10 @@ class _Work:
         from relay.cli.advice import log_findings
         from relay.engine import (
             stall,
-            worker,  # noqa: F401 - its modules are to be there before the collector freezes them
+            worker,  # noqa: F401 - loads its modules before the garbage collector freezes them
         )
 
-        # Imported modules stay: exempt them from garbage collection.
+        # Imported modules stay in memory: exempt them from garbage collection.
         gc.freeze()
         # The garbage of a message has no cycles: reference counts free it, so collect rarely.
         gc.set_threshold(10_000)
@@ -174,7 +174,7 @@ class _Work:
                 watch.expect_exit(EXIT_TIMEOUT, code)
 
     def _read_url(self) -> str:
-        """The URL of the current settings, because a reload may change the password."""
+        """Return the URL of the current settings, because a reload may change the password."""
         return self._settings.redis.read_url()
 
     async def _serve(self, client: Client, watch: StallWatch, *, until_empty: bool) -> None:
@@ -213,7 +213,7 @@ class _Work:
                 if self._deployment.supervisor:
                     return  # the supervisor starts another process, which makes new connections
                 logger.warning("a change of redis needs a restart")
-            # Texts of the old file may still appear in what is logged.
+            # Secrets of the old file may still appear in log lines.
             logs.hide([*secrets_in(before), *secrets_in(self._settings)])
 
 

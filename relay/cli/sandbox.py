@@ -137,7 +137,7 @@ def _faults(orders: dict[str, Any]) -> Faults:
 
 
 class _Lines:
-    """Prints to standard output until its reader leaves (`| head`). Requests are answered regardless."""
+    """Prints to standard output until its reader closes it (`| head`). Requests are answered regardless."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -154,7 +154,7 @@ class _Lines:
 
 
 async def _serve(options: SandboxOptions, lines: _Lines) -> None:
-    # The server is slow to import, so only this command loads it.
+    # The server is slow to import, so only this command does it.
     from relay.sandbox.server import Sandbox
 
     stop = asyncio.Event()
@@ -190,7 +190,7 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    """Return the system's own words, because asyncio's message repeats the address."""
+    """Return the system's error text, because asyncio's message repeats the address."""
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return str(error)

@@ -1,4 +1,4 @@
-"""`relay status`: what waits, what moves, what holds, and who works."""
+"""`relay status`: queues, lanes and workers, as tables or JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from relay.store.states import State
 from relay.text import printable
 
 REFRESH = 1.0
-"""Seconds between two looks with `--watch`."""
+"""Seconds between two refreshes with `--watch`."""
 
 OUTBOX_BACKLOG = 1000
 """The table shows a lane's outbox above so many entries. Workers forward entries at once."""
@@ -103,7 +103,7 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
 
 
 def rate_text(settings: Settings, provider: str) -> str:
-    """The configured rate, as an operator wrote it or nearly so."""
+    """Return the configured rate, nearly as the operator wrote it."""
     if provider not in settings.providers:
         return ""
     rates = settings.providers[provider].rate
@@ -111,7 +111,7 @@ def rate_text(settings: Settings, provider: str) -> str:
 
 
 def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()) -> dict[str, Any]:
-    """The document of `--json`."""
+    """Return the document of `--json`."""
     return {
         "at": overview.at,
         "queues": [
@@ -176,7 +176,7 @@ def _pause(pause: Pause | None) -> dict[str, Any] | None:
 def tables(
     settings: Settings, overview: Overview, before: Overview | None, others: Sequence[Rival] = ()
 ) -> RenderableType:
-    """The tables for people; with an earlier overview, rates too."""
+    """Return the tables for people. With an earlier overview, they include rates."""
     parts: list[RenderableType] = [
         *(_lanes(settings, overview, before), ""),
         *(_queues(overview), ""),
@@ -191,14 +191,14 @@ def tables(
 
 
 def _outbox_notes(overview: Overview) -> Iterator[str]:
-    """One line for each lane whose receipts and feedback pile up."""
+    """Yield one line for each lane with a backlog of receipts and feedback."""
     for lane in overview.lanes:
         if lane.outbox > OUTBOX_BACKLOG:
             yield f"{lane.provider}: {lane.outbox:,} receipts or feedback entries wait; see the workers' log."
 
 
 def _table(title: str, *names: str) -> Table:
-    """A table whose lane form fits a terminal of 80 columns."""
+    """Return a table whose lane form fits a terminal of 80 columns."""
     table = Table(
         title=title,
         title_justify="left",
@@ -215,7 +215,7 @@ def _table(title: str, *names: str) -> Table:
 
 def _lanes(settings: Settings, overview: Overview, before: Overview | None) -> Table:
     table = _table("Lanes", "provider", "state")
-    # Rates can be measured between two looks only.
+    # Rates need two overviews.
     names = ("rate", "now") if before else ("rate",)
     for name in (*names, "waiting", "delayed", "flight", "delivered", "failed", "dead"):
         table.add_column(name, justify="right", no_wrap=True)

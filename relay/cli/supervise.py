@@ -131,7 +131,7 @@ class _AdminPort:
                 await task
 
     async def _run(self, settings: Settings) -> None:
-        # A web server takes 13 MiB: only a process that serves loads it.
+        # A web server takes 13 MiB, so only a process that serves loads it.
         from relay.admin.host import Host
         from relay.admin.server import Admin
 

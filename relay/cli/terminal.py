@@ -1,4 +1,4 @@
-"""Shared by all commands, also by those that run without typer: consoles, JSON, Redis, the event loop."""
+"""Shared by all commands, including those without typer: consoles, JSON, Redis, the event loop."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def as_json(document: object, indent: int | None = 2) -> str:
 
 @asynccontextmanager
 async def redis_at(url: str, read_url: Callable[[], str], file: object) -> AsyncIterator[Client]:
-    """A client for the URL in a configuration file. Raises StoreError if Redis cannot be reached.
+    """Yield a client for the URL in a configuration file. Raises StoreError if Redis cannot be reached.
 
     `read_url` returns the URL whose password new connections use.
     """
@@ -91,7 +91,7 @@ def run(
     """
     import asyncio
 
-    # Imported modules stay forever. Collect garbage from here on only.
+    # Imported modules stay in memory. Collect garbage only from here on.
     gc.freeze()
     gc.enable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

@@ -1,4 +1,4 @@
-"""HTTP: a `Request` in, a `Response` out. Adapters do not know which client is behind it."""
+"""HTTP: a `Request` becomes a `Response`. Adapters do not depend on a client library."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ def open_transport(
     prefers_http2: bool = False,
     http2: bool = False,
 ) -> Transport:
-    """The transport of one provider, with its timeout, its number of connections and its TLS options.
+    """Return the transport of one provider, with its timeout, its number of connections and its TLS options.
 
-    Requests that are `public_only` reach public addresses and the `allowed` networks. The default is
-    HTTP/1.1. `prefers_http2` uses HTTP/2 over TLS if the server offers it, and `http2` nothing else.
+    `public_only` requests reach public addresses and the `allowed` networks. The default is HTTP/1.1.
+    `prefers_http2` uses HTTP/2 over TLS if the server offers it; `http2` uses only HTTP/2.
     """
-    # Not at the top: commands that send nothing start faster without libcurl.
+    # Imported here, so that commands that send nothing start faster without libcurl.
     from relay.http.router import TransportRouter
 
     return TransportRouter(options, tuple(allowed), prefers_http2=prefers_http2, http2=http2)

@@ -1,4 +1,4 @@
-"""Errors of libcurl as one line for people."""
+"""Describes errors of libcurl in one line for people."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Self
 import pycurl
 
 from relay.errors import Exhausted, TransportError
-from relay.http.reasons import EXHAUSTED, cut, host_of, words_of
+from relay.http.reasons import EXHAUSTED, cut, host_of, text_of
 from relay.http.transport import ProxyCredentialsRequired, Unsendable
 
 
 class Code(IntEnum):
-    """The codes of libcurl-errors(3) that have a text of their own here."""
+    """The codes of libcurl-errors(3) that have their own text here."""
 
     UNSUPPORTED_PROTOCOL = 1
     URL_MALFORMAT = 3
@@ -46,7 +46,7 @@ _CERTIFICATE = re.compile(r"^SSL(?: certificate OpenSSL verify result)?: ")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a transfer failed: libcurl's code and text, and how far it had come."""
+    """The failure of a transfer: libcurl's code and text, and the progress until then."""
 
     code: int
     words: str
@@ -55,7 +55,7 @@ class Failure:
     connected: bool
     """Whether all handshakes were done, so that the request may have been sent."""
     status: int
-    """The status of the response if its final head was complete; 0: it was not."""
+    """The status of the response if its final head was complete, otherwise 0."""
     tunnel: int
     """The status of a proxy's response to CONNECT; 0: none."""
 
@@ -74,12 +74,13 @@ class Failure:
         )
 
     def without_socket(self, number: int) -> Self:
-        """The same failure, because no socket could be opened. libcurl does not see that error number."""
+        """Return the same failure, caused by a socket that could not be opened. libcurl does not see that
+        error number."""
         return replace(self, errno=number, connected=False)
 
 
 def explain(failure: Failure, url: str, *, timeout: float, proxied: bool) -> TransportError:
-    """The exception for a request to `url`. `proxied`: through a proxy."""
+    """Return the exception for a request to `url`. `proxied`: through a proxy."""
     words = cut(failure.words)
     if failure.code in (Code.URL_MALFORMAT, Code.BAD_FUNCTION_ARGUMENT):
         return Unsendable(f"the request cannot be sent: {words}")
@@ -93,7 +94,7 @@ def explain(failure: Failure, url: str, *, timeout: float, proxied: bool) -> Tra
 
 
 def _before_response(failure: Failure, host: str, words: str, timeout: float, proxied: bool) -> str | None:
-    """The reason if the request did not reach the server, or took too long."""
+    """Return the reason if the request did not reach the server, or took too long."""
     if failure.tunnel >= HTTPStatus.MULTIPLE_CHOICES:
         return f"the proxy did not connect to {host}: it answered {failure.tunnel}"
     match failure.code:
@@ -108,7 +109,7 @@ def _before_response(failure: Failure, host: str, words: str, timeout: float, pr
         case Code.COULDNT_RESOLVE_PROXY:
             return f"DNS: the proxy cannot be resolved: {words}"
         case Code.COULDNT_CONNECT:
-            why = words_of(failure.errno) if failure.errno else words
+            why = text_of(failure.errno) if failure.errno else words
             return f"cannot connect to {'the proxy' if proxied else host}: {why}"
         case Code.PEER_FAILED_VERIFICATION:
             return f"TLS: the certificate of {host} is refused: {_CERTIFICATE.sub('', words)}"
@@ -127,7 +128,7 @@ def _in_http(failure: Failure, host: str, words: str) -> str:
         case Code.RECV_ERROR if words.startswith(("chunk", "nghttp2")):
             return f"{host} did not answer in HTTP: {words}"
         case Code.PARTIAL_FILE:
-            return f"{host} broke off its answer{status}"
+            return f"{host} ended its answer early{status}"
         case Code.HTTP2 if _NO_HTTP2 in words:
             return f"{host} does not speak HTTP/2, and this provider needs it"
         case Code.SEND_ERROR | Code.RECV_ERROR if words.startswith("Connection died, tried"):
@@ -136,6 +137,6 @@ def _in_http(failure: Failure, host: str, words: str) -> str:
             return f"{host} ended the exchange: {words}"
         case Code.HTTP2 | Code.GOT_NOTHING | Code.RECV_ERROR | Code.SEND_ERROR:
             if failure.status:
-                return f"{host} broke off its answer{status}"
+                return f"{host} ended its answer early{status}"
             return f"{host} closed the connection before it answered"
     return f"{host}: {words or f'error {failure.code} of libcurl'}"

@@ -26,28 +26,30 @@ PROBE_EVERY, PROBE_TIMEOUT = 30, 10
 """Seconds between two TCP keep-alive probes of an idle connection, and until the host counts as gone."""
 
 STREAMS = 100
-"""Requests in flight per connection before another one is opened: the limit of streams that servers should
-allow at least (RFC 9113, 6.5.2)."""
+"""Requests in flight per connection before another one is opened: the minimum for the limit of streams that
+servers should allow (RFC 9113, 6.5.2)."""
 
 SPARE_CONNECTIONS = 4
-"""Idle connections kept beside those of one host: a provider may have another one for its access tokens."""
+"""Idle connections in addition to those of one host: a provider may have another host for its access
+tokens."""
 
 GROW_AFTER = 0.1
-"""Seconds after which another connection may be opened if the first one is full, and no response arrived."""
+"""Another connection may be opened after this many seconds if the first one is full and returned no
+response."""
 
 HTTP1_MEMORY = 3600.0
-"""Seconds for which a server is known to speak HTTP/1.1 only."""
+"""Seconds for which relay remembers that a server speaks only HTTP/1.1."""
 
 
 class CurlHttp2Transport(CurlTransport, Http2Transport):
     """The connections to one provider over HTTP/2, each with many requests at a time.
 
-    A new connection carries one request until the server has said how many it takes: APNs refuses more.
-    libcurl sends a request again, five times at most, if the server says that it has not processed it
+    A new connection carries one request until the server has announced its limit, because APNs refuses more.
+    libcurl sends a request again, five times at most, if the server reports that it has not processed it
     (REFUSED_STREAM, or a stream above the last one of a GOAWAY: RFC 9113, 8.7).
 
-    pycurl cannot send a PING. A host that is gone is found by TCP; a server that hangs is found by a timeout
-    without any response meanwhile, and then the next requests use new connections.
+    pycurl cannot send a PING. TCP detects a host that is gone. A timeout without any response meanwhile
+    reveals a hanging server, and then new requests use new connections.
     """
 
     def __init__(
@@ -62,9 +64,9 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
         addresses: Sequence[str] = (),
         http2: bool = False,
     ) -> None:
-        """As `CurlTransport`, but `connections` defaults to one per `STREAMS` of `concurrency`.
+        """Like `CurlTransport`, but `connections` defaults to one per `STREAMS` of `concurrency`.
 
-        With `http2` a server that does not speak HTTP/2 is an error.
+        With `http2`, a server that does not speak HTTP/2 is an error.
         """
         super().__init__(
             timeout=timeout,
@@ -82,7 +84,7 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
             pycurl.HTTP_VERSION: only if http2 else preferred,
             pycurl.PIPEWAIT: 1,
             pycurl.MAXAGE_CONN: round(KEEP_ALIVE),
-            # It bounds the window of a stream: an endless body is cut before it costs much.
+            # It limits the window of a stream, so that an endless body is cut early.
             pycurl.MAX_RECV_SPEED_LARGE: 2 * BODY_LIMIT,
             pycurl.TCP_KEEPALIVE: 1,
             pycurl.TCP_KEEPIDLE: PROBE_EVERY,
@@ -90,15 +92,15 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
         }
         self._share = math.ceil(concurrency / self._max_connections)
         self._http1: dict[str, float] = {}
-        """When each server that speaks HTTP/1.1 only was seen to, in monotonic seconds."""
+        """When each server was found to speak only HTTP/1.1, in monotonic seconds."""
         self._responded_at = -math.inf
         self._retired: set[Multi] = set()
-        """Those that get no new requests, and close once theirs have ended."""
+        """Connections that get no new requests, and close after their current ones."""
         self._closing: set[asyncio.Task[None]] = set()
         self._may_grow = False
-        """Whether connections beside those that are open are allowed."""
+        """Whether more connections may be opened."""
         self._connecting: set[CurlTransfer] = set()
-        """Requests that opened a connection, and have not been sent."""
+        """Requests that have opened a connection, and are not sent yet."""
 
     def speaks_http1(self, url: str) -> bool:
         if not self._http1:
@@ -123,7 +125,7 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
         def socket_opened(descriptor: int, _purpose: int) -> int:
             _detect_loss(descriptor)
             self._connecting.add(transfer)
-            # libcurl accepts no options while it calls this.
+            # libcurl accepts no options during this callback.
             asyncio.get_running_loop().call_soon(self._update_limits)
             return int(pycurl.SOCKOPT_OK)
 
@@ -165,7 +167,8 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
         """Allow more connections, because the SETTINGS of the newest have arrived."""
         if multi is self._multi and not self._connecting and not self._may_grow:
             self._may_grow = True
-            # One more than are wanted: after a GOAWAY, the old one counts until its last request has ended.
+            # One more than needed: after a GOAWAY, the old connection counts until its last request has
+            # ended.
             multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, max(2, self._max_connections))
             multi.wake()
 

@@ -24,16 +24,16 @@ from relay.http.threads import in_thread
 _CLOSED = pycurl.error(pycurl.E_ABORTED_BY_CALLBACK, "closed")
 
 _CLOSE_TIMEOUT = 1.0
-"""Seconds to wait for connections to be closed."""
+"""Seconds to wait until connections are closed."""
 
 _ENDED = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP if hasattr(select, "epoll") else 0
 
 _EVENTS = 256
-"""Sockets that are handled before the event loop continues."""
+"""Maximum number of sockets to handle before the event loop continues."""
 
 
 class IdleInput(Enum):
-    """What to do if a server sends something on an idle connection."""
+    """What to do if a server sends data on an idle connection."""
 
     END = "HTTP/1.1: end the connection, because the bytes would become the response to the next request"
     KEEP = "HTTP/2: leave it to libcurl, which reads it before the next request"
@@ -62,14 +62,14 @@ class Multi(Protocol):
         """The number of transfers that have started and not ended."""
 
     def wake(self) -> None:
-        """Let a transfer that waits for a connection check whether there is one."""
+        """Make a waiting transfer check whether a connection is free."""
 
     async def aclose(self) -> None:
         """Close all connections; transfers in flight end with an error."""
 
 
 def open_multi(idle_input: IdleInput = IdleInput.END) -> Multi:
-    """Must be called in a running event loop."""
+    """Return the best driver. Must be called in a running event loop."""
     return _EpollMulti(idle_input) if hasattr(select, "epoll") else _LibraryMulti()
 
 
@@ -100,7 +100,7 @@ class _LibraryMulti:
         return len(self._tasks)
 
     def wake(self) -> None:
-        """Nothing to do: libcurl checks again when a transfer has ended."""
+        """Not needed: libcurl checks again when a transfer has ended."""
 
     async def aclose(self) -> None:
         await self._multi.aclose()
@@ -133,13 +133,13 @@ class _EpollMulti:
         self._due = math.inf
         """When libcurl has to be called."""
         self._at_once = False
-        """Whether a call is scheduled for the next iteration of the loop."""
+        """Whether a call is scheduled for the next iteration of the event loop."""
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._active: set[int] = set()
         self._closed = _closed_socket().fileno()
         self._has_new = False
-        """Whether a transfer has started that has no connection yet."""
+        """Whether a started transfer has no connection yet."""
         self._loop.add_reader(self._epoll.fileno(), self._on_events)
 
     def setopt(self, option: int, value: int) -> None:
@@ -159,7 +159,7 @@ class _EpollMulti:
         return len(self._in_flight)
 
     def wake(self) -> None:
-        # libcurl checks one waiting transfer whenever another is removed, and that one wakes the next.
+        # libcurl checks one waiting transfer whenever another is removed, and that transfer wakes the next.
         with suppress(pycurl.error):
             probe = pycurl.Curl()
             self._multi.add_handle(probe)
@@ -192,14 +192,15 @@ class _EpollMulti:
             try:
                 self._epoll.modify(number, events)
             except FileNotFoundError:
-                pass  # another socket has the same number by now
+                pass  # another socket has this number by now
             else:
                 return
         self._epoll.register(number, events)
         self._watched.add(number)
 
     def _on_timer(self, milliseconds: int) -> None:
-        """CURLMOPT_TIMERFUNCTION: call libcurl after this time (-1: never). Each time is reported once."""
+        """CURLMOPT_TIMERFUNCTION: call libcurl after this time (-1: never). libcurl reports each time
+        once."""
         if self._epoll.closed:
             return
         if milliseconds == 0:
@@ -295,7 +296,7 @@ class _EpollMulti:
 
 @cache
 def _closed_socket() -> socket.socket:
-    """A socket whose peer is closed. One per process, created while descriptors are available."""
+    """Return a socket whose peer is closed. One per process, created while descriptors are available."""
     ours, other = socket.socketpair()
     other.close()
     return ours
@@ -303,13 +304,13 @@ def _closed_socket() -> socket.socket:
 
 @cache
 def _interest(what: int) -> int:
-    """The epoll events for which libcurl waits."""
+    """Return the epoll events for which libcurl waits."""
     return select.EPOLLIN * bool(what & pycurl.POLL_IN) | select.EPOLLOUT * bool(what & pycurl.POLL_OUT)
 
 
 @cache
 def _ready(events: int) -> int:
-    """The events of epoll as libcurl expects them."""
+    """Return the events of epoll in libcurl's form."""
     ready = 0
     if events & (select.EPOLLIN | select.EPOLLHUP):
         ready |= pycurl.CSELECT_IN

@@ -1,4 +1,4 @@
-"""One request through libcurl: an easy handle, and what it has received."""
+"""One request through libcurl: an easy handle, and the received data."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class CurlTransfer:
         self.on_end = partial(on_end, self)
         self._cancel = cancel
         self.multi: Multi
-        """What performs it; set when it starts."""
+        """The driver; set at the start."""
         self.on_done: OnDone | None = None
         """The callback, while the request is in flight."""
         self.started_at = 0.0
-        """In monotonic seconds, if the transport needs to know."""
+        """Start time in monotonic seconds, if the transport needs it."""
         self.url = ""
         self._proxied = bool(options.get(pycurl.PROXY))
         self._has_target = False
@@ -95,7 +95,7 @@ class CurlTransfer:
         self.curl.setopt(pycurl.WRITEFUNCTION, self._receive)
 
     def prepare(self, request: Request, on_done: OnDone) -> None:
-        """Raises Unsendable or pycurl.error."""
+        """Set all options. Raises Unsendable or pycurl.error."""
         check_headers(request.headers)
         curl = self.curl
         if request.url != self.url:
@@ -143,14 +143,14 @@ class CurlTransfer:
         return self.spoke_http1 and not self.curl.getinfo(pycurl.NUM_CONNECTS)
 
     def restart(self) -> None:
-        """Send the same request over a new connection, and forget what was received."""
+        """Send the same request over a new connection, and discard the received data."""
         self._reset()
         self._is_fresh = True
         self.curl.setopt(pycurl.FRESH_CONNECT, 1)
         self.multi.start(self.curl, self.on_end)
 
     def response(self, error: pycurl.error | None, explain: Callable[[Failure], str]) -> Response | Failure:
-        """The response, or why there is none. `explain` puts a failure into words."""
+        """Return the response, or the error. `explain` describes a failure."""
         lines = self._lines
         problem: pycurl.error | None = None
         if error is not None and not self._cut:
@@ -169,7 +169,7 @@ class CurlTransfer:
             incomplete = explain(failure)
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         headers = Headers(lines)
-        # Nearly no body begins with the first byte of gzip or of a byte order mark.
+        # Hardly any body begins with the first byte of gzip or of a byte order mark.
         if body[:1] in (b"\x1f", b"\xef") or self._cut:
             body, missing = readable(body, headers)
             incomplete = incomplete or missing
@@ -182,7 +182,7 @@ class CurlTransfer:
         return Failure.of(error, self.curl, answering=final_head_ended(self._lines))
 
     def failed_to_start(self, error: pycurl.error) -> Failure:
-        """Why `prepare` or the start of the transfer failed."""
+        """Return the error if `prepare` or the start of the transfer failed."""
         return self._failure(error)
 
     def _reset(self) -> None:
@@ -212,14 +212,14 @@ def _header_lines(headers: Mapping[str, str]) -> list[str | bytes]:
 
 
 def _on_wire(url: str) -> str:
-    """The URL byte for byte as it was written; only characters that no URL may contain are quoted."""
+    """Return the URL as it was written. Only characters that no URL may contain are quoted."""
     if _EXACT.fullmatch(url):
         return url
     return str(URL(url))
 
 
 def _target(url: str) -> str:
-    """Path and query of a URL."""
+    """Return path and query of a URL."""
     rest = url.partition("#")[0].partition("://")[2]
     start = min((index for index in (rest.find("/"), rest.find("?")) if index >= 0), default=len(rest))
     target = rest[start:]

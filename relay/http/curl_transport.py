@@ -27,11 +27,11 @@ from relay.http.transport import KEEP_ALIVE, ForbiddenAddress, OnDone, Transport
 
 STALE_CONNECTION = 408
 """The status that servers send on an idle connection before they close it. As the first bytes on a reused
-connection it is no response to the request (RFC 9110, 15.5.9)."""
+connection it is not a response to the request (RFC 9110, 15.5.9)."""
 
 
 DNS_CACHE_SECONDS = 10
-"""How long the addresses of a name are kept, so that a failover by DNS is noticed soon."""
+"""Seconds for which addresses of a name are kept, so that a failover by DNS is noticed soon."""
 
 
 class CurlTransport(Transport):
@@ -55,9 +55,9 @@ class CurlTransport(Transport):
     ) -> None:
         """`timeout` is in seconds and covers a whole request. `ca` and `identity` (certificate, key) are PEM.
 
-        At most `connections` are open, `concurrency` if None; further requests wait. With `allowed`, only
-        public addresses and those networks are connected to; None permits every address. `addresses`
-        replace DNS, as HOST:PORT:ADDRESS[,ADDRESS…].
+        At most `connections` are open (None: `concurrency`); further requests wait. With `allowed`, only
+        public addresses and those networks are reachable; None permits every address. `addresses` replace
+        DNS, as HOST:PORT:ADDRESS[,ADDRESS…].
         """
         self._timeout = timeout
         self._max_connections = min(connections or concurrency, concurrency)
@@ -102,13 +102,13 @@ class CurlTransport(Transport):
         self._finished(transfer, result)
         if isinstance(result, Response):
             on_done(transfer, result)
-            # Not before the callback, which identifies the request by this object.
+            # Only after the callback, which identifies the request by this object.
             self._idle.append(transfer)
         else:
             on_done(transfer, self._error(result, transfer))
 
     def _finished(self, transfer: CurlTransfer, result: Response | Failure) -> None:
-        """Called before the callback of each request that was not cancelled."""
+        """Called before the callback of each request, unless the request was cancelled."""
 
     def _cancel(self, transfer: CurlTransfer) -> None:
         if transfer.on_done is not None:
@@ -146,7 +146,7 @@ class CurlTransport(Transport):
         return multi
 
     async def _reap(self) -> None:
-        """Close connections that were idle for too long: libcurl does so at the next request only."""
+        """Close connections that were idle for too long. libcurl itself does so only at the next request."""
         left = self._keep_alive
         while self._in_flight or left > 0:
             await asyncio.sleep(max(left, 1.0))
@@ -167,11 +167,11 @@ def _options(
     proxy: str | None,
     addresses: Sequence[str],
 ) -> dict[int, Any]:
-    """The options of every easy handle."""
+    """Return the options of every easy handle."""
     milliseconds = max(1, round(timeout * 1000))
     options: dict[int, Any] = {
         pycurl.NOSIGNAL: 1,
-        # Allocated for each request. With the default of 64 KiB, malloc trims its heap each time.
+        # Allocated for each request. With the default of 64 KiB, malloc would trim its heap each time.
         pycurl.UPLOAD_BUFFERSIZE: 16384,
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
         pycurl.PATH_AS_IS: 1,
@@ -183,7 +183,7 @@ def _options(
         pycurl.MAXAGE_CONN: round(KEEP_ALIVE),
         pycurl.DNS_CACHE_TIMEOUT: DNS_CACHE_SECONDS,
         pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2,
-        # Empty: the environment's proxies and its exceptions are ignored.
+        # Empty: ignore proxies of the environment, and their exceptions.
         pycurl.PROXY: proxy or "",
         pycurl.NOPROXY: "",
     }
@@ -197,7 +197,8 @@ def _options(
 
 @lru_cache(maxsize=64)
 def _authorities(ca: str | None) -> dict[int, Any]:
-    """The system's certificate authorities as Python knows them, and those of `ca` (PEM).
+    """Return the path of the system's certificate authorities (as Python finds them) with those of `ca`
+    (PEM).
 
     libcurl parses them once if they are a single file, and otherwise for each connection (20 ms of CPU).
     """
@@ -208,7 +209,7 @@ def _authorities(ca: str | None) -> dict[int, Any]:
         return {pycurl.CAPATH: paths.capath} if paths.capath else {}
     pem = f"{Path(paths.cafile).read_text() if paths.cafile else ''}\n{ca}"
     options: dict[int, Any] = {}
-    with suppress(AttributeError, OSError):  # not Linux, or no descriptor left
+    with suppress(AttributeError, OSError):  # not Linux, or no free descriptor
         file = os.memfd_create("certificate authorities")
         os.write(file, pem.encode())
         path = Path(f"/proc/self/fd/{file}")

@@ -1,7 +1,7 @@
-"""The guard: which addresses the URL of a message may reach (public ones, and networks that are allowed).
+"""The guard: the addresses that a URL of a message may reach (public ones, and allowed networks).
 
-Pure. Source of the table: the IANA special-purpose address registries (RFC 6890 and its updates), written out
-because the standard library's own table differs between versions of Python.
+Pure. Source of the table: the IANA special-purpose address registries (RFC 6890 and its updates). They are
+copied here because the standard library's table differs between versions of Python.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REFUSED_6 = _table(
     (
         ("::/128", "the unspecified address"),
         ("::1/128", "a loopback address"),
-        # It may embed IPv4 at any of several places (RFC 8215), so that none can be judged by it.
+        # It may contain an IPv4 address at several places (RFC 8215), so the address cannot be judged.
         ("64:ff9b:1::/48", "a local NAT64 address"),
         ("fc00::/7", "a private address"),
         ("fe80::/10", "a link-local address"),
@@ -54,7 +54,7 @@ _REFUSED_6 = _table(
     )
 )
 _GLOBAL_6 = IPv6Network("2000::/3")
-"""The only unicast space that IANA has given out; all else is reserved."""
+"""The only unicast space that IANA has allocated. Everything else is reserved."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _ISATAP = 0x00005EFE
@@ -62,11 +62,11 @@ _ISATAP = 0x00005EFE
 
 
 def refusal(host: str, allowed: Sequence[Network] = ()) -> str | None:
-    """Why an address (as text, a zone index allowed) may not be reached; None if it may.
+    """Return why an address (as text, possibly with a zone index) may not be reached; None if it may.
 
-    Private, loopback, link-local (cloud metadata is there), CGNAT, multicast, reserved and unspecified
-    addresses are refused. An IPv6 address that carries IPv4 ones (mapped, NAT64, 6to4, Teredo, ISATAP) is
-    judged by all of those. Raises ValueError if `host` is not an address.
+    Private, loopback, link-local (cloud metadata), CGNAT, multicast, reserved and unspecified addresses are
+    refused. An IPv6 address that contains IPv4 addresses (mapped, NAT64, 6to4, Teredo, ISATAP) is refused if
+    one of them is. Raises ValueError if `host` is not an address.
     """
     address = ip_address(host.partition("%")[0])
     if _within(address, allowed):
@@ -84,7 +84,7 @@ def _within(address: Address, allowed: Sequence[Network]) -> bool:
 
 
 def _embedded(address: Address) -> tuple[Address, ...]:
-    """The addresses that traffic to an IPv6 address can end at, if it carries IPv4 ones."""
+    """Return the IPv4 addresses that an IPv6 address contains, where its traffic may end."""
     if isinstance(address, IPv4Address):
         return ()
     if address.ipv4_mapped is not None:

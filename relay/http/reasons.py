@@ -10,15 +10,15 @@ _LONGEST = 200
 
 
 def host_of(url: str) -> str:
-    """Host and port of any URL, even an invalid one, without credentials, as one printable line."""
+    """Return host and port of any URL, even an invalid one, without credentials, as one printable line."""
     rest = url.partition("://")[2]
     for end in "/?#":
         rest = rest.partition(end)[0]
     return cut(rest.rpartition("@")[2])
 
 
-def words_of(number: int) -> str:
-    """The text of an error number, in lower case."""
+def text_of(number: int) -> str:
+    """Return the text of an error number, in lower case."""
     return WORDS.get(number) or os.strerror(number).lower()
 
 
@@ -62,6 +62,6 @@ def has_no_descriptor() -> bool:
 
 
 def cut(text: str) -> str:
-    """One printable line."""
+    """Return the text as one printable line."""
     line = " ".join(text[: 2 * _LONGEST].split())
     return "".join(character if character.isprintable() else "?" for character in line)[:_LONGEST]

@@ -1,4 +1,4 @@
-"""Response bodies as adapters read them: unpacked, without a byte order mark, with a limit."""
+"""Response bodies for adapters: unpacked, without a byte order mark, with a limit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
 def readable(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, str | None]:
-    """The body, and what is missing from it (None: nothing).
+    """Return the body, and what is missing from it (None: nothing).
 
-    relay accepts no encoding, but some servers and proxies compress anyway.
+    relay requests no compression, but some servers and proxies compress anyway.
     """
     problem = TOO_LONG if len(body) > BODY_LIMIT else None
     if body[:2] == _GZIP_MAGIC and "gzip" in headers.get("content-encoding", "").lower():

@@ -1,4 +1,4 @@
-"""The head of an HTTP/1.1 or HTTP/2 response as libcurl hands it over: one line at a time."""
+"""The head of an HTTP/1.1 or HTTP/2 response, which libcurl passes line by line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ ENDS = (b"\r\n", b"\n")
 
 
 class Headers(Mapping[str, str]):
-    """The headers of the final head, trailers included. Few are ever read, so they are parsed on demand."""
+    """The headers of the final head, including trailers. They are parsed on demand, because few are ever
+    read."""
 
     __slots__ = ("_lines", "_parsed")
 
@@ -37,25 +38,26 @@ class Headers(Mapping[str, str]):
 
 
 def final_head(lines: Sequence[bytes]) -> Sequence[bytes]:
-    """The lines from the last status line on. Earlier heads are informational, or a proxy's (CONNECT)."""
+    """Return the lines from the last status line on. Earlier heads are informational, or of a proxy
+    (CONNECT)."""
     first = max((index for index, line in enumerate(lines) if _is_status(line)), default=0)
     return lines[first:]
 
 
 def final_head_ended(lines: Sequence[bytes]) -> bool:
-    """Whether the final head has come to its end."""
+    """Whether the final head is complete."""
     return any(line in ENDS for line in final_head(lines))
 
 
 def informational_heads(lines: Sequence[bytes]) -> int:
-    """How many heads have a status of 1xx."""
+    """Return the number of heads with a status of 1xx."""
     return sum(_is_status(line) and _status(line) < 200 for line in lines)
 
 
 def accepted(lines: Sequence[bytes], limit: int, *, by_tunnel: bool) -> bool:
-    """Whether a whole status line of 2xx is among the first `limit` bytes.
+    """Whether there is a whole status line of 2xx among the first `limit` bytes.
 
-    `by_tunnel`: the first final head is a proxy's, which has opened a tunnel.
+    `by_tunnel`: the first final head is that of a proxy, which has opened a tunnel.
     """
     size, final = 0, []
     for line in lines:
@@ -74,6 +76,6 @@ def _is_status(line: bytes) -> bool:
 
 
 def _status(line: bytes) -> int:
-    """The status of a status line; 0 if it has none. HTTP/2 has no minor version here."""
+    """Return the status of a status line; 0 if it has none. HTTP/2 has no minor version here."""
     parts = line.split(None, 2)
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0

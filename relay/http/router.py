@@ -1,4 +1,4 @@
-"""The transport router: picks the connections for each request of one provider."""
+"""The transport router: chooses the connections for each request of one provider."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from relay.text import Redactor
 class TransportRouter(Transport):
     """Has one transport each for HTTP/1.1, HTTP/2 and guarded requests.
 
-    A connection that was opened without the guard serves no guarded request. Each transport is created with
-    its first request, because most of a thousand providers are idle.
+    A connection that was opened without the guard is never used for guarded requests. Each transport is
+    created with its first request, because most of a thousand providers are idle.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ def _open_guarded(options: ProviderOptions, allowed: tuple[Network, ...]) -> Tra
     ca = None
     if isinstance(options, HttpOptions):
         if options.proxy or options.client_cert:
-            # Adapters refuse this when the file is read. This check is for adapters that forget to.
+            # Adapters check this when the file is read. This check protects from adapters that do not.
             raise Unsendable("a URL that comes with a message can have neither `proxy` nor `client_cert`")
         ca = options.ca.get_secret_value() if options.ca else None
     return CurlTransport(timeout=options.timeout, concurrency=options.concurrency, ca=ca, allowed=allowed)
 
 
 def _connection_options(options: ProviderOptions) -> dict[str, Any]:
-    """How a provider is reached: the arguments that all transports share."""
+    """Return the arguments that all transports share."""
     found: dict[str, Any] = {"timeout": options.timeout, "concurrency": options.concurrency}
     if isinstance(options, HttpOptions):
         certificate, key = options.client_cert, options.client_key

@@ -1,7 +1,7 @@
-"""The guard at work: opens the sockets of requests whose URL came with a message.
+"""Opens the sockets of requests whose URL came with a message, if the guard permits their addresses.
 
 libcurl calls it for each address right before it connects (CURLOPT_OPENSOCKETFUNCTION), after all parsing and
-name resolution. So no spelling of a URL and no change of a name in between can get past it.
+name resolution. So neither the spelling of a URL nor a later change of the name can evade it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import pycurl
 from relay.http.guard import Network, refusal
 
 MAX_ADDRESSES = 64
-"""Addresses of a name that are tried: a name server can return thousands."""
+"""Maximum number of addresses of a name: a name server can return thousands."""
 
 
 class SocketGuard:
-    """Opens sockets to permitted addresses for one request, and remembers why others were refused."""
+    """Opens sockets to permitted addresses for one request, and records why others were refused."""
 
     __slots__ = ("_allowed", "_opened", "_tried", "errno", "refused")
 
@@ -31,9 +31,9 @@ class SocketGuard:
         self._tried = 0
         self._opened = False
         self.refused: str | None = None
-        """Why the first refused address is not permitted."""
+        """The reason for the first refused address."""
         self.errno = 0
-        """Why a socket could not be opened; 0 if none failed."""
+        """The error number of the first socket that could not be opened; 0 if none failed."""
 
     @property
     def forbids(self) -> bool:

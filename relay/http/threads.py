@@ -33,7 +33,7 @@ async def in_thread(call: Callable[[], ResultT], seconds: float) -> ResultT:
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(finish, result, failure)
 
-    # Not a pool: its threads are joined when the process ends.
+    # Not a pool, because the threads of a pool are joined when the process ends.
     threading.Thread(target=work, daemon=True).start()
     async with asyncio.timeout(seconds):
         return await ended

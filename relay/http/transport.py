@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     import asyncio
 
 BODY_LIMIT = 64 * 1024
-"""Bytes of a response body that are kept, before and after unpacking."""
+"""Maximum bytes of a response body, before and after unpacking."""
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes up to the end of the final response head, informational heads included."""
+"""Maximum bytes up to the end of the final response head, including informational heads."""
 
 INFORMATIONAL_LIMIT = 16
-"""Informational heads (1xx) that may precede the final one."""
+"""Maximum number of informational heads (1xx)."""
 
 KEEP_ALIVE = 15.0
-"""Seconds for which an idle HTTP/1.1 connection is kept, because servers close theirs at an unknown time."""
+"""Seconds for which an idle HTTP/1.1 connection is kept. Servers close theirs at an unknown time."""
 
 
 class Unsendable(TransportError):
@@ -73,7 +73,7 @@ class Transport(ABC):
         try:
             return await done
         except asyncio.CancelledError:
-            # A finished request must not be cancelled: its object may serve another one by now.
+            # A finished request must not be cancelled: its object may belong to another one by now.
             if done.cancelled():
                 pending.cancel()
             raise
@@ -88,7 +88,7 @@ class Http2Transport(Transport):
 
     @abstractmethod
     def speaks_http1(self, url: str) -> bool:
-        """Whether the server of a URL answered over HTTP/1.1 when it was offered HTTP/2."""
+        """Whether the server of a URL answered over HTTP/1.1 when HTTP/2 was offered."""
 
 
 def _resolve(done: asyncio.Future[Response], _: PendingRequest, result: Response | Exception) -> None:

@@ -1,4 +1,4 @@
-"""Request validation: URLs and headers that no HTTP client must be given."""
+"""Request validation: rejects URLs and headers that no HTTP client should get."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
     """Raise Unsendable for headers that make servers close the connection (RFC 9110, 5; RFC 9113, 8.2)."""
     if reason := _refused_names(tuple(headers)):
         raise Unsendable(f"the request cannot be sent: {reason}")
-    # Nearly all values pass this one check, which is cheaper than a check of each.
+    # Nearly all values pass this one check, which is cheaper than checking each.
     values = f"|{'|'.join(headers.values())}|"
     if values.isprintable() and " |" not in values and "| " not in values:
         return
@@ -64,7 +64,7 @@ def check_origin(url: str) -> None:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL, with credentials if there are any."""
+    """Return scheme, host and port of a URL, with credentials if there are any."""
     end = url.find("/", 8)
     return url if end < 0 else url[:end]
 

@@ -1,4 +1,4 @@
-"""The adapter interface. Adapters of others import its names from here."""
+"""The adapter interface. Third-party adapters import its names from here."""
 
 from relay.http.request import Request, Response
 from relay.provider.base import HttpProvider, OptionsT, Provider

@@ -1,8 +1,8 @@
 """The adapter interface.
 
-An adapter turns messages into requests and responses into outcomes. It opens no socket, keeps no
-state between messages and never sleeps: connections, time limits, concurrency, retries and metrics
-belong to the engine.
+An adapter turns messages into requests and responses into outcomes. It opens no socket, keeps no state
+between messages and never sleeps: connections, timeouts, concurrency, retries and metrics belong to the
+engine.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ class Provider(ABC, Generic[OptionsT]):
     """One configured provider. Subclass `HttpProvider` if it speaks HTTP."""
 
     Options: ClassVar[type[ProviderOptions]] = ProviderOptions
-    """The typed model of this adapter's options, the engine's own (`rate`, `retry`, …) included."""
+    """The typed model of this adapter's options, including the engine's (`rate`, `retry`, …)."""
 
     batch_size: int = 1
-    """The most messages that one `deliver` takes."""
+    """Maximum number of messages in one `deliver`."""
 
     target_field: str = ""
-    """The payload's field that one entry of `targets` fills, such as "token": a message with `targets` in
-    its payload becomes one delivery each, and the adapter sees only messages with that one field.
-    Empty: this provider knows no fan-out, and `targets` is a field like any other."""
+    """The field of the payload that one entry of `targets` fills, such as "token".
+
+    A message with `targets` in its payload becomes one delivery for each, and the adapter sees only messages
+    with that one field. Empty: this provider has no fan-out, and `targets` is an ordinary field.
+    """
 
     http2: bool = False
-    """Whether nothing but HTTP/2 will do."""
+    """Whether the provider requires HTTP/2."""
 
     prefers_http2: bool = False
-    """Whether HTTP/2 is spoken over TLS where the other side knows it. Without either it is HTTP/1.1."""
+    """Whether to use HTTP/2 over TLS if the server offers it. Without either attribute it is HTTP/1.1."""
 
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that `public_only` requests may reach, besides public addresses."""
@@ -56,17 +58,18 @@ class Provider(ABC, Generic[OptionsT]):
         return None
 
     def destination(self, message: Message) -> str:
-        """The host that the message goes to, if messages bring a URL; otherwise empty."""
+        """Return the host of the message if messages name a URL; otherwise an empty text."""
         return ""
 
     def group(self, message: Message) -> Hashable:
-        """Messages of one group may share a batch. None: this message travels alone."""
+        """Return the group of the message: messages of one group may share a batch. None: it gets a batch of
+        its own."""
         return "all"
 
     async def start(self, transport: Transport) -> None:
         """Called once in each process before the first delivery.
 
-        Import here what deliveries need: a package that is replaced later then changes nothing.
+        Import here all modules that deliveries need, so that replacing the package later has no effect.
         """
 
     async def close(self) -> None:
@@ -83,12 +86,12 @@ class Provider(ABC, Generic[OptionsT]):
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
         """Deliver 1 to `batch_size` messages: one outcome for each, in the same order.
 
-        Raises TransportError where no answer came; the engine turns it into a retry of the batch.
+        Raises TransportError if there is no answer; the engine then retries the batch.
         """
 
 
 class HttpProvider(Provider[OptionsT]):
-    """A provider that takes one HTTP request for each batch. Implement `request` and `outcomes`."""
+    """A provider with one HTTP request for each batch. Implement `request` and `outcomes`."""
 
     _transport: Transport
 
@@ -99,12 +102,12 @@ class HttpProvider(Provider[OptionsT]):
         return self.outcomes(batch, await self._transport.send(self.request(batch)))
 
     def start_request(self, batch: Sequence[Message], on_done: OnDone) -> PendingRequest:
-        """The part of `deliver` before the response; `outcomes` is the rest. For the engine."""
+        """The part of `deliver` before the response; `outcomes` is the rest. Called by the engine."""
         return self._transport.start(self.request(batch), on_done)
 
     @abstractmethod
     def request(self, batch: Sequence[Message]) -> Request:
-        """The request that carries the batch. Pure; signs with `self.clock()` of now."""
+        """Return the request for the batch. Pure; signs with the time of `self.clock()`."""
 
     @abstractmethod
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:

@@ -1,4 +1,4 @@
-"""How adapters are found: by the entry-point group `relay.providers`."""
+"""Finds adapters by the entry-point group `relay.providers`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ AdapterType = type[Provider[ProviderOptions]]
 
 
 class Adapters(Mapping[str, AdapterType]):
-    """The installed adapters by type name. Each is imported when it is first looked up.
+    """The installed adapters by type name. Each is imported at its first look-up.
 
-    A look-up raises UsageError if the adapter cannot be imported or is not a `Provider`; names can be
-    listed and tested regardless.
+    A look-up raises UsageError if the adapter cannot be imported or is not a `Provider`. Listing and testing
+    names imports nothing.
     """
 
     def __init__(self, entries: Iterable[EntryPoint]) -> None:
@@ -50,7 +50,7 @@ class Adapters(Mapping[str, AdapterType]):
         return len(self._entries)
 
     def broken(self) -> dict[str, UsageError]:
-        """The adapters that cannot be used, each with the reason. Imports all of them."""
+        """Return the adapters that cannot be used, each with the reason. Imports all of them."""
         found = {}
         for name in self:
             try:
@@ -60,7 +60,7 @@ class Adapters(Mapping[str, AdapterType]):
         return found
 
     def package(self, name: str) -> str:
-        """Name and version of the package that an adapter comes with."""
+        """Return name and version of the package of an adapter."""
         dist = self._entries[name].dist
         return f"{dist.name} {dist.version}" if dist else "unknown package"
 
@@ -85,5 +85,5 @@ class AdapterOptions(Mapping[str, type[ProviderOptions]]):
 
 
 def discover() -> Adapters:
-    """All adapters, built in and installed, through the entry-point group. Nothing is imported yet."""
+    """Return all adapters, built in and installed. Nothing is imported yet."""
     return Adapters(entry_points(group=ENTRY_POINTS))

@@ -1,7 +1,8 @@
-"""The interface of adapters whose provider is a Redis: messages into transactions, answers into outcomes.
+"""The interface of adapters whose provider is a Redis: they turn messages into transactions, and answers into
+outcomes.
 
-The adapter stays pure: the engine owns the connections, and runs the transactions of a batch in one
-pipeline (`relay.redis_client.pipelines`).
+The adapter stays pure. The engine owns the connections, and runs the transactions of a batch in one pipeline
+(`relay.redis_client.pipelines`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ Argument = str | bytes | int
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Commands that Redis runs together, in this order, with nobody else's in between.
+    """Commands that Redis runs together, in this order, without commands of other clients in between.
 
-    On a cluster the slot of `key` says which node runs them. PUBLISH may run on any: every node hears it.
+    On a cluster, the slot of `key` decides which node runs them. PUBLISH may run on any, because every node
+    receives it.
     """
 
     commands: Sequence[tuple[Argument, ...]]
@@ -32,16 +34,16 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """All commands ran; one reply for each."""
+    """All commands ran. There is one reply for each."""
 
     replies: Sequence[object]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Redis says no: to the transaction as a whole, or to one of its commands while the others ran.
+    """Redis refused the whole transaction, or one of its commands while the others ran.
 
-    `code` is the first word of its error (OOM, WRONGTYPE, NOPERM, …), `text` the whole line.
+    `code` is the first word of the error (OOM, WRONGTYPE, NOPERM, …), `text` the whole line.
     """
 
     code: str
@@ -50,7 +52,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """No answer came: the transaction may or may not have run. `reason` is one line for people."""
+    """There was no answer: the transaction may or may not have run. `reason` is one line for people."""
 
     reason: str
 
@@ -62,7 +64,8 @@ class RedisLink(Protocol):
     """The connections to one Redis, by any of the schemes of `redis.url`."""
 
     async def run(self, transactions: Sequence[Transaction]) -> Sequence[Answer]:
-        """Run them in one pipeline (on a cluster: one for each node); one answer each, in the same order."""
+        """Run the transactions in one pipeline (on a cluster, one per node). Returns one answer for each, in
+        the same order."""
         ...
 
     async def greet(self) -> str:
@@ -77,11 +80,11 @@ class RedisProvider(Provider[OptionsT]):
 
     own_names: OwnNames = OwnNames()
     """Names that `transaction` must refuse, on every Redis: another URL may lead to relay's own Redis, and
-    channels span all databases of a server. The engine sets those of the configuration."""
+    channels span all databases of a server. The engine sets them from the configuration."""
 
     @property
     def redis_url(self) -> str | None:
-        """Which Redis; None: relay's own."""
+        """Return the URL of the Redis; None: relay's own."""
         return None
 
     def bind(self, redis: RedisLink) -> None:
@@ -97,15 +100,15 @@ class RedisProvider(Provider[OptionsT]):
 
     @abstractmethod
     def transaction(self, message: Message) -> Transaction:
-        """The commands that carry the message. Pure."""
+        """Return the commands for the message. Pure."""
 
     @abstractmethod
     def outcome(self, message: Message, answer: Answer) -> Outcome:
-        """The outcome of the message by its answer. Pure."""
+        """Return the outcome of the message, given the answer. Pure."""
 
 
 def keep_out(providers: Iterable[Provider[Any]], own: OwnNames) -> None:
-    """Make the providers that write to a Redis refuse these names."""
+    """Make all providers that write to a Redis refuse these names."""
     for provider in providers:
         if isinstance(provider, RedisProvider):
             provider.own_names = own

@@ -1,6 +1,6 @@
-"""The meaning of HTTP statuses: one table for all adapters, which hold only their exceptions.
+"""The meaning of HTTP statuses: one table for all adapters, which contain only their exceptions.
 
-Retried are the statuses that senders of Standard Webhooks retry too, because they pass on their own.
+It retries the statuses that senders of Standard Webhooks retry too, because their causes pass.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from relay.outcome import (
 from relay.provider.retry_after import retry_after
 
 CREDENTIALS = frozenset({401, 403})
-"""Refusals that are our fault if the credentials are those of the configuration."""
+"""Refusals that are our fault if the credentials come from the configuration."""
 
 ADDRESS = frozenset({404, 405, 410})
 """Refusals that are our fault if the address is fixed by the configuration."""
 
 PROXY = frozenset({407})
-"""Refusals that are our fault if the request passes a proxy of ours."""
+"""Refusals that are our fault if the request passes a proxy of the configuration."""
 
 OURS = CREDENTIALS | ADDRESS | PROXY
-"""Refusals that may be our fault if credentials and address are those of the configuration."""
+"""Refusals that may be our fault if credentials and address come from the configuration."""
 
 _RETRIED = frozenset({408, 409, 423, 425})
 _LONGEST_LOCATION = 200
 
 
 class Meaning(StrEnum):
-    """The meaning of a status, by the names that the option `statuses` has for it."""
+    """The meaning of a status, with the names of the option `statuses`."""
 
     SUCCESS = "success"
     RETRY = "retry"
@@ -48,7 +48,7 @@ class Meaning(StrEnum):
 
 
 def meaning(response: Response, ours: Collection[int] = ()) -> Meaning:
-    """The usual meaning of the response. `ours` holds the refusals that may be our fault."""
+    """Return the usual meaning of the response. `ours` holds the refusals that may be our fault."""
     status = response.status
     if 200 <= status < 300:
         return Meaning.SUCCESS
@@ -62,9 +62,9 @@ def meaning(response: Response, ours: Collection[int] = ()) -> Meaning:
 def outcome_of(
     found: Meaning, response: Response, reason: str, after: float | None, target: str = ""
 ) -> Outcome:
-    """The outcome for a response with this meaning.
+    """Return the outcome for a response with this meaning.
 
-    `after` is how long the provider asks to wait (seconds). `target` names what the message was for.
+    `after` is the wait that the provider requests (seconds). `target` is the receiver of the message.
     """
     status, body = response.status, response.body
     match found:
@@ -85,13 +85,13 @@ def outcome_of(
 def outcome(
     response: Response, reason: str, now: float, *, ours: Collection[int] = (), target: str = ""
 ) -> Outcome:
-    """The outcome by the table alone. `now` (Unix seconds) is for a Retry-After with a date."""
+    """Return the outcome by the table alone. `now` (Unix seconds) is for a Retry-After with a date."""
     after = retry_after(response.headers, now)
     return outcome_of(meaning(response, ours), response, reason, after, target)
 
 
 def redirect_note(response: Response) -> str:
-    """The text that explains why a redirect is a failure; empty for any other status."""
+    """Return a text that explains why a redirect is a failure; empty for any other status."""
     if not 300 <= response.status < 400:
         return ""
     location = response.headers.get("location", "")[:_LONGEST_LOCATION]

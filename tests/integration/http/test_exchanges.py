@@ -200,7 +200,7 @@ async def test_an_answer_whose_body_never_ends_counts_if_it_is_a_success(
         if how == "silence":
             assert "within 0.5 s" in reason
         elif not link.http2:
-            assert reason == f"broke off its answer (status {status})"
+            assert reason == f"ended its answer early (status {status})"
 
 
 # Connections that end or hang

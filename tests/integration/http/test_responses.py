@@ -120,8 +120,8 @@ async def test_an_unusual_head_of_a_success_is_a_success(linked: Linked, head: b
 @pytest.mark.parametrize(
     ("rest", "missing"),
     [
-        (b"Content-Length: 100\r\n\r\nshort", "broke off its answer (status 202)"),
-        (CHUNKED + b"5\r\nab", "broke off its answer (status 202)"),
+        (b"Content-Length: 100\r\n\r\nshort", "ended its answer early (status 202)"),
+        (CHUNKED + b"5\r\nab", "ended its answer early (status 202)"),
         (CHUNKED + b"zz\r\n", "did not answer in HTTP: "),
         (b"Content-Length: many\r\n\r\n", "did not answer in HTTP: "),
         (b"Content-Length: -5\r\n\r\nwhole", "did not answer in HTTP: "),
@@ -172,7 +172,7 @@ async def test_a_success_without_the_end_of_tls_is_a_success(linked: Linked, pem
         (b"", "closed the connection before it answered"),
         (b"HTTP/1.1 500 No\r\nContent-Le", "closed the connection before it answered"),
         (b"HTTP/1.1 103 Early Hints\r\n\r\n", "closed the connection before it answered"),
-        (b"HTTP/1.1 404 No\r\nContent-Length: 100\r\n\r\nshort", "broke off its answer (status 404)"),
+        (b"HTTP/1.1 404 No\r\nContent-Length: 100\r\n\r\nshort", "ended its answer early (status 404)"),
         (b"HTTP/1.1 503 Busy\r\n" + CHUNKED + b"zz\r\n", "did not answer in HTTP: "),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "did not answer in HTTP: "),
         (b"HTTP/1.1 404 No\r\nContent-Length: many\r\n\r\n", "did not answer in HTTP: "),
