@@ -76,8 +76,8 @@ class GroupOptions(Options):
     """Fair turns and limits for the groups of a lane: tenants, or the hosts that messages go to."""
 
     by: Literal["destination", "message"] | None = None
-    """Group of a message: the host that it goes to (`destination`), or its `group` field (`message`). Default:
-    `destination` if messages bring a URL, otherwise `message`."""
+    """Group of a message: the host that it goes to (`destination`), or its `group` field (`message`).
+    Default: `destination` if messages bring a URL, otherwise `message`."""
     rate: Rates = ()
     """The rate limit of each group, over the fleet. With several rates, all apply. Default: unlimited."""
     burst: Count | None = None
