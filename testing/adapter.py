@@ -1,4 +1,4 @@
-"""An adapter in a package of its own, installed for the processes of one test and steered by it."""
+"""A third-party adapter, installed for the processes of one test and controlled by the test."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ sabotage(Watchdog, "check")
 
 
 def install(folder: Path, more: str = "") -> dict[str, str]:
-    """The environment in which `type: trouble` is known; `more` is code that it runs besides."""
+    """Return the environment in which `type: trouble` is installed. `more` is additional code for it."""
     site = folder / "site"
     info = site / "relay_trouble-1.0.dist-info"
     info.mkdir(parents=True)
@@ -100,5 +100,5 @@ def install(folder: Path, more: str = "") -> dict[str, str]:
 
 
 def broken(folder: Path) -> Path:
-    """The file to remove to heal everything."""
+    """Return the file that, once removed, ends all faults."""
     return folder / "broken"

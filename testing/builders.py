@@ -1,4 +1,4 @@
-"""Small builders: a message, options and a lane with only what a test cares about."""
+"""Small builders: a message, options or a lane with only the fields that a test needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relay.store.lane import Lane
 
 
 def a_message(text: str = "", *, priority: str = "normal", **fields: Any) -> Message:
-    """A message whose id is `text` and was chosen by the application, unless there is no text."""
+    """A message whose id is `text`, chosen by the application; without a text it has a generated id."""
     payload = fields.pop("payload_json", b'{"text":"%s"}' % text.encode())
     return Message(
         id=text or uuid7(),
@@ -26,7 +26,7 @@ def a_message(text: str = "", *, priority: str = "normal", **fields: Any) -> Mes
 
 
 def plain_message(text: str, *, priority: str = "normal", **fields: Any) -> Message:
-    """A message without an id of the application's: it has no header unless a field asks for one."""
+    """A message with a generated id: it has no header unless a field needs one."""
     return Message(
         id=uuid7(),
         queue="notifications",
@@ -47,5 +47,5 @@ def a_lane(redis: Redis, *, worker: str = "w1", name: str = "test", **fields: An
 
 
 def texts(claims: Any) -> list[str]:
-    """The texts of the claimed messages."""
+    """Return the texts of the claimed messages."""
     return [claim.message.payload["text"] for claim in claims]

@@ -1,4 +1,4 @@
-"""A Redis clock that tests set: the scripts read it from a key instead of asking TIME."""
+"""A settable Redis clock: the scripts read it from a key instead of TIME."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from testing.script_text import changed_script
 
 KEY = "test:clock:{test}"
-"""In the slot of the lane `test`, which is where scripts on a cluster may look."""
+"""In the slot of the lane `test`, where scripts on a cluster may read it."""
 
 SCRIPTS = (
     "enqueue",
@@ -28,7 +28,7 @@ SCRIPTS = (
 
 @contextmanager
 def settable_clock() -> Iterator[None]:
-    """While inside, every lane script takes the time from the list `KEY`: seconds, microseconds."""
+    """Inside, every lane script takes the time from the list `KEY`: seconds, microseconds."""
     with ExitStack() as stack:
         for name in SCRIPTS:
             stack.enter_context(changed_script(name, "call('TIME')", f"call('LRANGE', '{KEY}', 0, 1)"))
@@ -36,6 +36,6 @@ def settable_clock() -> Iterator[None]:
 
 
 async def set_clock(redis: Redis, seconds: int, micros: int = 0) -> None:
-    """It is so late now."""
+    """Set the clock."""
     await redis.delete(KEY)
     await redis.rpush(KEY, seconds, micros)

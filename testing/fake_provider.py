@@ -1,4 +1,4 @@
-"""An adapter without sockets: it records what it gets and answers what a test tells it."""
+"""An adapter without sockets: it records its messages and returns the outcomes that a test sets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FakeProvider(Provider[ProviderOptions]):
 
     @property
     def messages(self) -> list[str]:
-        """The texts of the delivered messages, in order of arrival."""
+        """Return the texts of the delivered messages, in order of arrival."""
         return [message.payload["text"] for batch in self.batches for message in batch]
 
     def check(self, message: Message) -> Rejected | None:
@@ -57,6 +57,6 @@ class FakeProvider(Provider[ProviderOptions]):
         return answer if isinstance(answer, list) else [answer] * len(batch)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when the condition holds; it is looked at after each arrival."""
+        """Return when the condition holds. It is checked after each arrival."""
         async with asyncio.timeout(120), self._changed:
             await self._changed.wait_for(condition)

@@ -1,7 +1,7 @@
-"""The other side of an HTTP/2 connection, frame by frame: a server that misbehaves to order.
+"""An HTTP/2 server for tests, frame by frame, which can violate the protocol.
 
-`peering(folder, behave)` serves each connection by `behave(peer)`, a coroutine that takes requests and
-says what it likes, when it likes, whether the protocol allows it or not.
+`peering(folder, behave)` serves each connection by `behave(peer)`, a coroutine that reads requests and sends
+any frames at any time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from testing.http2_server import certificates
 
 @dataclass
 class Asked:
-    """One request of a client, whole."""
+    """One complete request of a client."""
 
     stream: int
     headers: list[tuple[str, str]]
@@ -54,14 +54,15 @@ class Peer:
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
 
     async def start(self, streams: int = 100) -> None:
-        """Begin, and allow so many streams at once."""
+        """Start, and allow this many concurrent streams."""
         self.h2.initiate_connection()
         await self.allow(streams)
 
     async def allow(self, streams: int) -> None:
-        """Set SETTINGS_MAX_CONCURRENT_STREAMS. Those beyond it are refused, as real servers do.
+        """Set SETTINGS_MAX_CONCURRENT_STREAMS. Streams beyond it are refused, as by real servers.
 
-        Told by hand: h2 ends the whole connection where a client exceeds what it knows of.
+        The frame is built by hand, because h2 ends the whole connection if a client exceeds the limit that h2
+        knows.
         """
         self._streams = streams
         self._writer.write(self.h2.data_to_send())
@@ -70,13 +71,13 @@ class Peer:
         await self._writer.drain()
 
     async def request(self) -> Asked:
-        """The next request. Raises ConnectionError where the client closes instead."""
+        """Return the next request. Raises ConnectionError if the client closes the connection."""
         while not self._whole:
             await self.read()
         return self._whole.popleft()
 
     async def read(self) -> None:
-        """The next event of any kind; PINGs and SETTINGS are acknowledged."""
+        """Return the next event of any kind. PINGs and SETTINGS are acknowledged."""
         data = await self._reader.read(65536)
         if not data:
             raise ConnectionResetError
@@ -114,25 +115,26 @@ class Peer:
         await self.flush()
 
     async def goaway(self, last: int, code: ErrorCodes = ErrorCodes.NO_ERROR, why: bytes = b"") -> None:
-        """Streams above `last` were not processed (RFC 9113, 6.8); the others can still be answered."""
+        """Send a GOAWAY: streams above `last` were not processed (RFC 9113, 6.8); the others can still be
+        answered."""
         frame = GoAwayFrame(0, last_stream_id=last, error_code=code, additional_data=why)
         self._writer.write(frame.serialize())
         await self._writer.drain()
 
     async def settled(self) -> None:
-        """Return once the client has acknowledged a PING, and with it all that was said before."""
+        """Return when the client has acknowledged a PING, and therefore has read all earlier frames."""
         self.h2.ping(b"settled?")
         await self.flush()
         while not self._acknowledged:
             await self.read()
 
     def hang_up(self) -> None:
-        """Close as most servers do, without waiting for the client."""
+        """Close like most servers, without waiting for the client."""
         self._writer.close()
         self._writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
 
     async def closed(self) -> None:
-        """Close, and return once the client knows."""
+        """Close, and return when the client knows."""
         self._writer.close()
         with suppress(ConnectionError, ssl.SSLError):
             await self._writer.wait_closed()
@@ -152,7 +154,7 @@ class Peer:
         await self._writer.drain()
 
     def abort(self) -> None:
-        """End with a TCP reset and without a word."""
+        """End with a TCP reset, without a GOAWAY."""
         raw = self._writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
@@ -163,7 +165,7 @@ Behaviour = Callable[[Peer], Awaitable[None]]
 
 @dataclass
 class Peering:
-    """Where the server listens, who vouches for it, and how many connections there were."""
+    """The address of the server, its certificate authority, and its number of connections."""
 
     url: str
     ca: str
@@ -173,7 +175,8 @@ class Peering:
 
 @asynccontextmanager
 async def peering(folder: Path, *behaviours: Behaviour) -> AsyncIterator[Peering]:
-    """A server whose first connection is served by the first behaviour, and so on; the last one stays."""
+    """Run a server that serves its first connection by the first behaviour, and so on. The last one is
+    repeated."""
     authority, certificate, key = certificates(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -189,7 +192,7 @@ async def peering(folder: Path, *behaviours: Behaviour) -> AsyncIterator[Peering
         try:
             await behave(Peer(reader, writer))
         except (ConnectionError, ssl.SSLError, ProtocolError, asyncio.CancelledError):
-            pass  # the client has gone, or the test has
+            pass  # the client has disconnected, or the test has ended
         finally:
             writer.close()
 

@@ -1,4 +1,4 @@
-"""A real HTTP/2 server over TLS on a free loopback port, for providers that speak nothing else."""
+"""A real HTTP/2 server over TLS on a free loopback port, for providers that speak only HTTP/2."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from testing.receiver import Answer, Received
 
 
 def certificates(folder: Path, *, days: int = 1) -> tuple[Path, Path, Path]:
-    """An authority, a certificate for 127.0.0.1 that it issued, and the key of that, as PEM files.
+    """Issue a certificate for 127.0.0.1. Returns the PEM files of the authority, the certificate and its key.
 
-    The certificate ends in so many days; -1: it did yesterday.
+    The certificate expires in this many days; -1: it expired yesterday.
     """
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = _certificate("Authority", "Authority", authority_key, authority_key, days=1, ca=True)
@@ -60,7 +60,7 @@ def _certificate(
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        # Authorities of the same name are told from each other by these.
+        # These distinguish authorities with the same name.
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
@@ -71,7 +71,7 @@ def _certificate(
 
 @dataclass
 class Http2Server:
-    """Notes every request and answers by `answer`. `connections` counts those that were opened."""
+    """Records every request and answers with `answer`. `connections` counts opened connections."""
 
     url: str = ""
     ca: Path = Path()
@@ -79,7 +79,7 @@ class Http2Server:
     answer: Callable[[Received], Answer] = lambda request: Answer(body=b"")
     connections: int = 0
     goaway_after: int = 0
-    """Say GOAWAY once so many requests have been answered on a connection; 0: never."""
+    """Send GOAWAY after this many requests on a connection; 0: never."""
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def until(self, number: int, seconds: float = 30) -> list[Received]:
@@ -131,7 +131,7 @@ class Http2Server:
 
 @asynccontextmanager
 async def http2_serving(folder: Path) -> AsyncIterator[Http2Server]:
-    """A running server; `ca` is the file of its authority."""
+    """Run a server. `ca` is the file of its authority."""
     authority, certificate, key = certificates(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

@@ -18,7 +18,8 @@ _OLDEST = 18
 
 
 def node_packages() -> Path:
-    """A folder with `node_modules` of exactly the lock file's versions. Skips the test where it cannot be."""
+    """Return a folder with `node_modules` of exactly the locked versions. Skips the test if that is not
+    possible."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed (apt install nodejs npm; .ci/run does it)")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
@@ -34,7 +35,7 @@ def node_packages() -> Path:
 
 
 def _install(folder: Path) -> None:
-    """Beside the place and then into it: several runs may do it at the same time."""
+    """Install to a temporary folder and rename it, because several runs may do this at the same time."""
     with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as name:
         place = Path(name) / "packages"
         place.mkdir()

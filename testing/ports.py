@@ -1,4 +1,4 @@
-"""Loopback ports that no other test process gets, however many of them run at the same time."""
+"""Loopback ports that no other test process gets, even if several run at the same time."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import tempfile
 from pathlib import Path
 
 LOWEST, HIGHEST = 10_000, 32_767
-"""Below the ports that Linux gives to clients and to servers that ask for any port: from there, another
-process may get a port between our look at it and the server's start."""
+"""Below the range that Linux uses for clients and for servers on port 0: a port of that range could be taken
+between our check and the start of the server."""
 
 _held: list[int] = []
-"""Descriptors of the lock files: a port is ours for the life of this process."""
+"""Descriptors of the lock files. They reserve a port for the life of this process."""
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface on which no process listens."""
+    """Return a TCP port of the loopback interface on which no process listens."""
     return _free_port(0)
 
 
 def free_port_with_bus(distance: int = 10_000) -> int:
-    """A free port of a cluster node, whose bus port, `distance` above it, is free as well."""
+    """Return a free port for a cluster node. Its bus port, `distance` above it, is free as well."""
     return _free_port(distance)
 
 
@@ -35,7 +35,7 @@ def _free_port(distance: int) -> int:
 
 
 def _hold(port: int) -> bool:
-    """Whether the port is free, and nobody else's from now on."""
+    """Reserve a port. Returns False if it is not free."""
     folder = Path(tempfile.gettempdir()) / f"relay-test-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     lock = os.open(folder / str(port), os.O_CREAT | os.O_RDWR)

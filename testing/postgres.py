@@ -16,7 +16,7 @@ OWNER = "postgres"
 
 
 def binaries() -> Path | None:
-    """The folder of `initdb` and `postgres`, if this machine has them."""
+    """Return the folder of `initdb` and `postgres`, if this machine has them."""
     found = shutil.which("initdb")
     candidates = [Path(found).resolve().parent] if found else []
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -29,9 +29,9 @@ class Postgres:
 
     url: str
     control: tuple[str | Path, ...]
-    """The call of `pg_ctl` for this server."""
+    """The `pg_ctl` command for this server."""
     options: tuple[str | Path, ...]
-    """Options of its start."""
+    """Options of the start."""
 
     def crash(self) -> None:
         """Stop without a clean shutdown; committed data is kept."""
@@ -43,8 +43,8 @@ class Postgres:
 
 @contextmanager
 def running_postgres(folder: Path) -> Iterator[Postgres]:
-    """A fresh server. `folder` holds the binaries."""
-    # Not below pytest's folder, which only root may enter, while this server refuses to be root.
+    """Run a fresh server. `folder` holds the binaries."""
+    # Not below pytest's folder, which only root may enter, because this server refuses to run as root.
     home = Path(tempfile.mkdtemp(prefix="relay-postgres-"))
     prefix: list[str] = []
     if os.geteuid() == 0:

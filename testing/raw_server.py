@@ -18,7 +18,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 async def serving(
     handler: Handler, context: ssl.SSLContext | None = None, bound: socket.socket | None = None
 ) -> AsyncIterator[int]:
-    """A server on a free loopback port, or on a `bound` one, whose connections end with it."""
+    """Run a server on a free loopback port, or on a `bound` one. Its connections end with it."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,7 +45,7 @@ async def serving(
 
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """A loopback port that refuses connections, and that nobody else gets meanwhile."""
+    """Reserve a loopback port that refuses connections."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -53,12 +53,12 @@ def closed_port() -> Iterator[int]:
 
 @contextmanager
 def silent_address(port: int = 0) -> Iterator[tuple[str, int]]:
-    """A loopback address whose connections are neither taken nor refused, as behind a firewall."""
+    """A loopback address whose connections are neither accepted nor refused, as behind a firewall."""
     with ExitStack() as stack:
         full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.2", port))
         full.listen(0)
-        # Once its backlog is full, Linux lets further attempts wait without a word.
+        # If the backlog is full, Linux lets further attempts wait without an answer.
         for _ in range(3):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
@@ -67,7 +67,7 @@ def silent_address(port: int = 0) -> Iterator[tuple[str, int]]:
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
-    """One request with a Content-Length, as its bytes."""
+    """Read one request with a Content-Length, and return its bytes."""
     head = await reader.readuntil(b"\r\n\r\n")
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
@@ -76,7 +76,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 
 def says(answer: bytes) -> Handler:
-    """Reads one request, says these bytes, closes."""
+    """Return a handler that reads one request, writes these bytes and closes."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -87,7 +87,7 @@ def says(answer: bytes) -> Handler:
 
 
 def keeps_answering(seen: list[bytes]) -> Handler:
-    """Answers every request of a connection, and notes them."""
+    """Return a handler that answers and records every request of a connection."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -109,9 +109,10 @@ def linger_zero(writer: asyncio.StreamWriter) -> None:
 
 
 async def was_read(writer: asyncio.StreamWriter) -> None:
-    """Return when the other side, on this machine, has read all that was written: a reset destroys the rest.
+    """Return when the other side, on this machine, has read all written bytes, because a reset destroys the
+    rest.
 
-    Only Linux shows it. Elsewhere there is a moment for it.
+    Only Linux shows that. Other systems get a short wait.
     """
     await writer.drain()
     try:
@@ -120,11 +121,11 @@ async def was_read(writer: asyncio.StreamWriter) -> None:
         while any(_unread(table, theirs, ours) for table in tables):
             await asyncio.sleep(0.002)
     except OSError:
-        await asyncio.sleep(1)  # this system shows nothing to wait for
+        await asyncio.sleep(1)  # this system does not show unread bytes
 
 
 def _unread(table: Path, local: int, remote: int) -> bool:
-    """Whether the socket between these two ports holds bytes that its process has not read."""
+    """Whether the socket between these two ports has bytes that its process has not read."""
     for line in table.read_text().splitlines()[1:]:
         _, here, there, _, queues, *_ = line.split()
         if (int(here.rpartition(":")[2], 16), int(there.rpartition(":")[2], 16)) == (local, remote):

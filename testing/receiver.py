@@ -1,4 +1,4 @@
-"""A real HTTP receiver on a free loopback port that notes every request and answers as told."""
+"""A real HTTP receiver on a free loopback port that records every request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came in; `at` is monotonic seconds."""
+    """One received request. `at` is in monotonic seconds."""
 
     method: str
     path: str
@@ -34,7 +34,8 @@ class Answer:
 
 
 class Receiver:
-    """Answers 200 unless `answers` holds something else, or `answer` decides by the request."""
+    """Answers 200 unless `answers` holds something else, or `answer` returns something else for the
+    request."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
@@ -61,7 +62,7 @@ class Receiver:
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
     async def until(self, number: int, seconds: float = 120) -> list[Received]:
-        """The requests, once there are so many."""
+        """Return the requests when there are this many."""
         async with asyncio.timeout(seconds), self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= number)
         return self.requests
@@ -69,7 +70,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving() -> AsyncIterator[Receiver]:
-    """A running receiver."""
+    """Run a receiver."""
     receiver = Receiver()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_route("*", "/{path:.*}", receiver.handle)

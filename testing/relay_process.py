@@ -1,4 +1,4 @@
-"""The installed `relay` command as a process, the way an operator runs it."""
+"""The installed `relay` command as a process, as an operator runs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RELAY = str(Path(sys.executable).parent / "relay")
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -33,7 +33,7 @@ class Finished:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Ours, without what would change how relay behaves."""
+    """Return our environment, without variables that change relay's behaviour."""
     clean = {
         name: value
         for name, value in os.environ.items()
@@ -64,7 +64,7 @@ async def relay(*words: str, stdin: bytes | None = None, cwd: Path | None = None
 
 
 class Worker:
-    """A running `relay run`; its log lines are read as they come."""
+    """A running `relay run`. Its log lines are read as they come."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -86,7 +86,7 @@ class Worker:
             self._heard.notify_all()
 
     async def says(self, event: str, times: int = 1, seconds: float = 120, **fields: str) -> dict[str, Any]:
-        """Wait for a log line whose event and fields contain these texts; returns the last such line."""
+        """Wait for a log line whose event and fields contain these texts. Returns the last such line."""
         wanted = {"event": event, **fields}
 
         def heard() -> list[dict[str, Any]]:
@@ -100,8 +100,8 @@ class Worker:
             async with asyncio.timeout(seconds), self._heard:
                 await self._heard.wait_for(lambda: len(heard()) >= times or self._reader.done())
         except TimeoutError:
-            raise AssertionError(f"{event!r} was never said, but {self.lines}") from None
-        assert len(heard()) >= times, f"{event!r} was never said, but {self.lines}"
+            raise AssertionError(f"{event!r} was never logged, but {self.lines}") from None
+        assert len(heard()) >= times, f"{event!r} was never logged, but {self.lines}"
         return heard()[-1]
 
     def signal(self, number: int) -> None:
@@ -110,7 +110,7 @@ class Worker:
             os.kill(self.process.pid, number)
 
     async def ended(self, seconds: float = 120) -> int:
-        """The exit code, once there is one."""
+        """Return the exit code when the process has ended."""
         async with asyncio.timeout(seconds):
             code = await self.process.wait()
             await self._reader
@@ -125,8 +125,11 @@ async def worker(
     limits: Mapping[int, tuple[int, int]] | None = None,
     **env: str,
 ) -> AsyncIterator[Worker]:
-    """A worker that is ready, or has said what `ready` is; it is told to stop at the end, and killed if it
-    does not. `limits` by number, soft and hard, are those of `resource.setrlimit`."""
+    """Run a worker, and yield it when it has logged `ready`. At the end it gets SIGTERM, and SIGKILL if it
+    does not stop.
+
+    `limits` maps numbers to soft and hard limits of `resource.setrlimit`.
+    """
 
     def set_limits() -> None:
         for number, pair in (limits or {}).items():
@@ -168,7 +171,7 @@ def limit_memory(pid: int, room: int) -> None:
 def write_config(
     folder: Path, redis_url: str, providers: dict[str, Any], queues: list[Any] | None = None, **rest: Any
 ) -> Path:
-    """A configuration file with one process, no admin server, and what the test asks for.
+    """Write a configuration file with one process, no admin server, and the parts that the test passes.
 
     The default queue is for the first provider. Everything else has relay's own defaults.
     """

@@ -1,4 +1,4 @@
-"""Scripts with another text, while a test runs."""
+"""Changes the text of scripts during a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relay.store.scripting import script
 
 @contextmanager
 def changed_script(name: str, old: str, new: str) -> Iterator[None]:
-    """While inside, the script has `new` instead of each `old`."""
+    """Inside, each `old` in the script is replaced by `new`."""
     loaded = script(name)
     text, digest = loaded.text, loaded.digest
     assert old in text, f"{name} has no {old!r}"

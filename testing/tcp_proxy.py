@@ -1,4 +1,4 @@
-"""A TCP proxy between relay and Redis that can cut, stall and delay what passes."""
+"""A TCP proxy between relay and Redis that can cut, stall and delay the traffic."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager, suppress
 
 
 class TcpProxy:
-    """Everything passes until told otherwise; `heal` undoes all of it. Counts connections in `accepted`."""
+    """Passes everything on, unless a fault is set; `heal` ends all faults. `accepted` counts connections."""
 
     def __init__(self, port: int) -> None:
-        """`port`, on the loopback interface, is where it leads to; it may be changed."""
+        """`port`, on the loopback interface, is the target. It may be changed."""
         self.target = port
         self.port = 0
         self.accepted = 0
@@ -27,32 +27,32 @@ class TcpProxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def heal(self) -> None:
-        """All passes again, what was held back included."""
+        """End all faults, and pass on the data that was held back."""
         self._refusing, self._delay = False, 0.0
         self._requests_flow.set()
         self._answers_flow.set()
 
     def cut(self) -> None:
-        """Reset all connections, and each new one."""
+        """Reset all connections, including new ones."""
         self._refusing = True
         self.reset()
 
     def reset(self) -> None:
-        """Reset all connections; new ones pass."""
+        """Reset all connections; new ones work."""
         for writer in list(self._writers):
             writer.transport.abort()
 
     def stall(self) -> None:
-        """Connections stay open and new ones are accepted, but nothing passes."""
+        """Keep connections open and accept new ones, but pass nothing on."""
         self._requests_flow.clear()
         self._answers_flow.clear()
 
     def lose_answers(self) -> None:
-        """Redis gets and runs every command, but no answer comes back."""
+        """Pass commands on to Redis, but no answers."""
         self._answers_flow.clear()
 
     def delay(self, seconds: float) -> None:
-        """Each answer comes so much later."""
+        """Delay each answer by this many seconds."""
         self._delay = seconds
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +96,7 @@ class TcpProxy:
 
 @asynccontextmanager
 async def proxying(port: int) -> AsyncIterator[TcpProxy]:
-    """A running proxy to a port of the loopback interface."""
+    """Run a proxy to a port of the loopback interface."""
     proxy = TcpProxy(port)
     tasks: set[asyncio.Task[None]] = set()
 

@@ -1,7 +1,7 @@
 """An event loop whose clock advances only when nothing else is left to do.
 
-Timers fire in their order and as soon as the code before them has finished, however slow the machine is.
-Code that is awaited from another process, such as Redis, takes no time at all.
+Timers fire in order, as soon as the code before them has finished, however slow the machine is. Waiting for
+another process, such as Redis, takes no time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _real_time = time.monotonic
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Follows the real clock until `control` takes it over."""
+    """Follows the real clock until `control` takes over."""
 
     def __init__(self) -> None:
         self._selector_with_clock = _Selector()
@@ -26,17 +26,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._selector_with_clock.now()
 
     def control(self, is_waiting: Callable[[], bool]) -> None:
-        """From now on, skip to the next timer when no socket is ready, unless `is_waiting()` is true: then
-        another process will answer, and the clock stands still until it does."""
+        """From now on, skip to the next timer when no socket is ready.
+
+        While `is_waiting()` is true, another process will answer, and the clock stands still.
+        """
         self._selector_with_clock.control(is_waiting)
 
     def follow(self) -> None:
-        """From now on, the clock is the real one again."""
+        """From now on, follow the real clock again."""
         self._selector_with_clock.follow()
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits for sockets in real time, for timers in virtual time."""
+    """Waits for sockets in real time, and for timers in virtual time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The application's side: `python app.py AUTHOR TEXT` writes a post and its message in one transaction."""
+"""The application: `python app.py AUTHOR TEXT` writes a post and its message in one transaction."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import psycopg
 
 
 def write_post(db: psycopg.Connection, author: str, text: str) -> int:
-    """Write a post; if this transaction commits, its message goes out, and otherwise it never was."""
+    """Write a post and its message. The message is sent only if the transaction commits."""
     with db.transaction():
         (post,) = db.execute(
             "INSERT INTO posts (author, body) VALUES (%s, %s) RETURNING id", (author, text)

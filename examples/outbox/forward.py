@@ -1,8 +1,8 @@
-"""Carries the outbox to relay's queue: `DATABASE_URL=… REDIS_URL=… python forward.py`.
+"""Forwards the outbox to relay's queue: `DATABASE_URL=… REDIS_URL=… python forward.py`.
 
-A row is deleted only after Redis has taken its message. A crash in between pushes the message again, under
-the same id, and relay takes it for what it is: a duplicate. Run two of these on two hosts: one works, the
-other one waits for its turn.
+A row is deleted only after Redis has accepted its message. After a crash in between, the message is pushed
+again under the same id, and relay recognises the duplicate. You may run two of these on two hosts: one works,
+and the other waits to take over.
 """
 
 import json
@@ -16,24 +16,24 @@ import psycopg
 import redis
 
 BATCH = 500
-"""Rows that one transaction carries."""
+"""Maximum number of rows per transaction."""
 
 POLL = 5.0
-"""Seconds after which to look even if nobody told us to."""
+"""Seconds after which to poll, even without a notification."""
 
 LOCK = 7_235_401
-"""Any number that nobody else uses: who holds this advisory lock is the one that forwards."""
+"""Any number that no other program uses. The holder of this advisory lock is the active forwarder."""
 
 log = logging.getLogger("forward")
 
 
 def with_id(message_id: str, message: str) -> str:
-    """The message under its id, otherwise as it was written: to parse it could only change it, or fail."""
+    """Return the message with its id. It is not parsed, because that could only change it or fail."""
     return f'{{"id": {json.dumps(message_id)}, {message.lstrip()[1:]}'
 
 
 def forward_batch(db: psycopg.Connection, queue: redis.Redis) -> int:
-    """Carry the oldest rows; how many."""
+    """Forward the oldest rows. Returns their number."""
     with db.transaction():
         rows = db.execute(
             "SELECT id, queue, message_id, message::text FROM relay_outbox ORDER BY id LIMIT %s", (BATCH,)
@@ -49,12 +49,12 @@ def forward_batch(db: psycopg.Connection, queue: redis.Redis) -> int:
 
 
 def forward_forever(database_url: str, redis_url: str) -> None:
-    """Carry rows as they come, until PostgreSQL or Redis fails."""
+    """Forward rows as they arrive, until PostgreSQL or Redis fails."""
     with (
         psycopg.connect(database_url, autocommit=True) as db,
         redis.Redis.from_url(redis_url, socket_timeout=10) as queue,
     ):
-        # One at a time, so that rows leave in their order. The lock goes with the connection.
+        # Only one forwarder at a time, so that rows leave in order. The lock ends with the connection.
         db.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         db.execute("LISTEN relay_outbox")
         log.info("forwarding")
@@ -67,7 +67,7 @@ def forward_forever(database_url: str, redis_url: str) -> None:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    # Whatever was under way is rolled back, and done again by the next one.
+    # The transaction is rolled back, and repeated after the reconnection.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     while True:
