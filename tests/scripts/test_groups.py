@@ -302,6 +302,25 @@ async def test_an_ordering_key_holds_within_groups(redis: Redis) -> None:
     assert texts((await lane.claim(10)).claims) == ["b1"]
 
 
+async def test_a_newer_message_of_another_group_waits_in_its_own(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 1})
+    await lane.enqueue([a_message("b0", group="b"), a_message("old", group="a", collapse_key="state")])
+    await lane.enqueue([a_message("new", group="b", collapse_key="state")])
+    claims = (await lane.claim(10)).claims
+    assert texts(claims) == ["b0"], "the concurrency of its group holds for it"
+    assert await redis.hgetall("relay:{test}:groups:in-flight") == {b"b": b"1"}
+    await settle(lane, list(claims), Delivered())
+    assert texts((await lane.claim(10)).claims) == ["new"]
+
+
+async def test_a_message_without_a_group_replaces_one_that_has_one(redis: Redis) -> None:
+    grouped, plain = a_lane(redis, groups={"concurrency": 1}), a_lane(redis)
+    await grouped.enqueue([a_message("old", group="a", collapse_key="state")])
+    await plain.enqueue([a_message("new", collapse_key="state")])
+    assert texts((await plain.claim(10)).claims) == ["new"]
+    assert await redis.hgetall("relay:{test}:groups:in-flight") == {}
+
+
 async def test_a_cancelled_message_leaves_its_group(redis: Redis) -> None:
     lane = a_lane(redis, groups={})
     await lane.enqueue(

@@ -141,8 +141,12 @@ local function collapse_into(header, record, size, chunks)
   end
   local key = header.ordering_key
   local blocked = key and call('HGET', ORDERING, key) ~= ticket
-  local moves = call('HDEL', TRIES, ticket) == 1 or (header.deliver or 0) > NOW
-  if moves and not blocked then ticket = replace_ticket(ticket, header) end
+  local group = old_header.group
+  local moves = call('HDEL', TRIES, ticket) == 1 or (header.deliver or 0) > NOW or group ~= header.group
+  if moves and not blocked then
+    if group then call('ZREM', WAITING[ticket % 4 + 1], group_member(group, ticket)) end
+    ticket = replace_ticket(ticket, header)
+  end
   call('HSET', BODIES, ticket, record)
   if header.id then call('HSET', IDS, header.id, ticket) end
   if chunks then plan_fan_out(ticket, header, size, chunks) end
