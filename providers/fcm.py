@@ -24,14 +24,13 @@ from relay.settings.values import Secret, Switch
 from ._shared.fcm_answers import outcome, read_error
 from ._shared.fcm_message import check_message, with_envelope
 from ._shared.google_token import (
-    TokenRefused,
-    Tokens,
     fetch_by_assertion,
     fetch_by_default_credentials,
     preload,
     read_private_key,
 )
 from ._shared.hosts import base_url
+from ._shared.oauth_tokens import TokenRefused, Tokens, with_token
 
 URL = "https://fcm.googleapis.com"
 
@@ -155,13 +154,6 @@ class Fcm(HttpProvider[FcmOptions]):
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
         return [outcome(response, message.payload, self.clock())]
-
-
-def with_token(request: Request, token: str) -> Request:
-    """Return the request with an access token."""
-    if not token:
-        return request
-    return msgspec.structs.replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
 
 
 def read_account(text: str) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from pydantic import Field, field_validator, model_validator
 from relay.http.response_body import DAMAGED, TOO_LONG
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised
-from relay.provider import HttpProvider, Request, Response, statuses
+from relay.provider import Request, Response, statuses
 from relay.provider.retry_after import LONGEST, retry_after
 from relay.provider.statuses import Meaning
-from relay.settings.http import HttpOptions
 from relay.settings.template import Template
 from relay.settings.values import Secret
 
@@ -33,6 +32,7 @@ from ._shared.filling import (
 )
 from ._shared.http_credentials import refusals_of_ours
 from ._shared.json_text import compile_json_text, fill_json_text
+from ._shared.oauth2 import AuthorisedOptions, AuthorisedProvider
 from ._shared.status_options import StatusOptions
 from ._shared.webhook_limits import check_headers, check_url
 
@@ -44,7 +44,7 @@ Answers = dict[Annotated[str, Field(pattern=_FIELD)], Scalar | list[Scalar]]
 """Fields of a JSON answer (`error.code`), each with the value or the list of values that it may have."""
 
 
-class HttpRequestOptions(HttpOptions):
+class HttpRequestOptions(AuthorisedOptions):
     """Options of `type: http`."""
 
     url: Template
@@ -104,7 +104,7 @@ class HttpRequestOptions(HttpOptions):
         return self
 
 
-class Http(HttpProvider[HttpRequestOptions]):
+class Http(AuthorisedProvider[HttpRequestOptions]):
     """Sends each message in one HTTP request that a template describes."""
 
     Options = HttpRequestOptions
@@ -123,7 +123,7 @@ class Http(HttpProvider[HttpRequestOptions]):
             options.url,
             options.headers,
             options.body if options.form is None else options.form,
-            client_cert=options.client_cert is not None,
+            authenticated=options.client_cert is not None or options.oauth2 is not None,
         )
         self._provider = {"name": self.name}
         if options.secret is not None:
@@ -233,7 +233,7 @@ class Http(HttpProvider[HttpRequestOptions]):
 
     async def verify(self) -> str:
         """Sends nothing, because only the API knows what it would accept."""
-        return f"nothing was sent; requests go to {self._url.origin}"
+        return f"nothing was sent; requests go to {self._url.origin}{await self.verify_token()}"
 
 
 def _at(path: str, tree: Any) -> Any:

@@ -10,17 +10,17 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected
-from relay.provider import HttpProvider, Request, Response, statuses
+from relay.provider import Request, Response, statuses
 from relay.provider.retry_after import retry_after
 from relay.provider.statuses import Meaning
 from relay.settings.credentials import is_credential
-from relay.settings.http import HttpOptions
 from relay.settings.options import DestinationOptions
 from relay.settings.values import Secret, Switch
 
 from ._shared.answers import reason
 from ._shared.hosts import host_of
 from ._shared.networks import PrivateAccess, networks
+from ._shared.oauth2 import AuthorisedOptions, AuthorisedProvider
 from ._shared.signature_options import SignatureOptions
 from ._shared.status_options import StatusOptions
 from ._shared.webhook_limits import SIGNED, check_headers, check_secrets, check_url
@@ -36,7 +36,7 @@ _FIELDS = ("url", "body", "headers", "method", "secrets")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
-class WebhookOptions(HttpOptions, DestinationOptions):
+class WebhookOptions(AuthorisedOptions, DestinationOptions):
     """Options of `type: webhook`."""
 
     url: str | None = None
@@ -101,6 +101,11 @@ class WebhookOptions(HttpOptions, DestinationOptions):
 
     @model_validator(mode="after")
     def _is_guarded_or_fixed(self) -> WebhookOptions:
+        if self.url is None and self.oauth2 is not None and not self.send_credentials_to_any_url:
+            raise ValueError(
+                "`oauth2` would send an access token to the URL of any message; set `url`, or "
+                "`send_credentials_to_any_url: true`"
+            )
         if self.url is None and self.allow_private is not True:
             # Behind a proxy the guard cannot see where a URL leads.
             if self.proxy is not None:
@@ -134,7 +139,7 @@ class WebhookOptions(HttpOptions, DestinationOptions):
         return [secret.get_secret_value() for secret in (*_listed(self.secret), *self.secrets)]
 
 
-class Webhook(HttpProvider[WebhookOptions]):
+class Webhook(AuthorisedProvider[WebhookOptions]):
     """Sends signed HTTP requests to any receiver."""
 
     Options = WebhookOptions
@@ -251,7 +256,7 @@ class Webhook(HttpProvider[WebhookOptions]):
         """Sends nothing, because a receiver has no way to say that it would accept."""
         target = self.options.url or "the url of each message"
         signed = f"signed (secrets that decode: {len(self._signers)})" if self._signers else "not signed"
-        return f"nothing was sent; requests go to {target}, {signed}"
+        return f"nothing was sent; requests go to {target}, {signed}{await self.verify_token()}"
 
 
 def _listed(value: Secret | list[Secret] | None) -> list[Secret]:

@@ -19,13 +19,14 @@ _Parts = tuple[Part, ...]
 
 
 def refusals_of_ours(
-    url: Template, headers: Mapping[str, Template], fields: Any, *, client_cert: bool
+    url: Template, headers: Mapping[str, Template], fields: Any, *, authenticated: bool
 ) -> frozenset[int]:
     """The statuses that may be our fault.
 
-    `fields` is the tree of a body or form; `client_cert`: the connection presents a certificate.
+    `fields` is the tree of a body or form; `authenticated`: the connection presents a certificate, or
+    requests carry an access token of ours.
     """
-    ours = client_cert or any(map(_has_secret, [url.parts, *_parts_of(headers), *_all_parts(fields)]))
+    ours = authenticated or any(map(_has_secret, [url.parts, *_parts_of(headers), *_all_parts(fields)]))
     theirs = False
     for name, template in headers.items():
         if is_credential(name, _literal(template.parts)):

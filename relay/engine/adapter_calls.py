@@ -61,7 +61,7 @@ class AdapterCalls:
         self._provider = provider
         self._http: HttpProvider[ProviderOptions] | None = None
         """The adapter, if each of its deliveries is exactly one HTTP request."""
-        if isinstance(provider, HttpProvider) and type(provider).deliver is HttpProvider.deliver:
+        if isinstance(provider, HttpProvider) and provider.is_one_request:
             self._http = provider
         self._timeout = provider.options.timeout
         self._grace = grace

@@ -95,6 +95,11 @@ class HttpProvider(Provider[OptionsT]):
 
     _transport: Transport
 
+    @property
+    def is_one_request(self) -> bool:
+        """Whether `deliver` is one request and the meaning of its response, which the engine does faster."""
+        return type(self).deliver is HttpProvider.deliver
+
     async def start(self, transport: Transport) -> None:
         self._transport = transport
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -199,3 +200,30 @@ async def test_check_names_the_mistakes_of_a_template(tmp_path: Path, redis_serv
         in checked.err
     )
     assert re.search(r"relay\.yaml:\d+:13: ", checked.err)
+
+
+async def test_an_api_that_needs_oauth2_gets_a_token(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    oauth2 = {"token_url": f"{receiver.url}/token", "client_id": "relay", "client_secret": "${CLIENT_SECRET}"}
+    example = {"type": "http", "url": f"{receiver.url}/messages", "oauth2": oauth2}
+    providers = {"api": example, "hook": {**example, "type": "webhook"}}
+    path = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications", "providers": "*"}])
+
+    def answer(request: Received) -> Answer:
+        if request.path == "/token":
+            pair = request.headers.get("authorization", "").removeprefix("Basic ")
+            right = base64.b64decode(pair) == b"relay:api-word"
+            token = {"access_token": "token-of-a-day", "token_type": "Bearer", "expires_in": 86400}
+            return Answer(200, json.dumps(token).encode()) if right else Answer(401, b"no: wrong-word")
+        return Answer(200 if request.headers["authorization"] == "Bearer token-of-a-day" else 401)
+
+    receiver.answer = answer
+    refused = await relay("check", "--connect", "-c", str(path), CLIENT_SECRET="wrong-word")
+    assert refused.code == 1
+    assert "oauth2: the token endpoint answered 401" in refused.out + refused.err
+    assert "wrong-word" not in refused.out + refused.err
+    messages = [("api", {"a": 1}), ("hook", {"body": 1}), ("api", {"a": 2})]
+    ended = await run(str(path), redis, *messages, CLIENT_SECRET="api-word")
+    assert ended == {"0": "delivered", "1": "delivered", "2": "delivered"}
+    assert [request.path for request in receiver.requests].count("/messages") == 3

@@ -19,7 +19,8 @@ from firebase_admin import credentials, messaging
 from google.auth.credentials import AnonymousCredentials
 from pydantic import ValidationError
 
-from providers._shared.google_token import QUIET, SCOPE, TokenRefused, Tokens, assertion_request, read_token
+from providers._shared.google_token import SCOPE, assertion_request
+from providers._shared.oauth_tokens import QUIET, TokenRefused, Tokens, read_token
 from providers._shared.upstream import topic
 from providers.fcm import Fcm, FcmOptions, read_account
 from relay.errors import TransportError, UsageError

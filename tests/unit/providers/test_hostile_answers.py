@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from providers._shared.google_token import TokenRefused, read_token
+from providers._shared.oauth_tokens import TokenRefused, read_token
 from relay.errors import TransportError
 from relay.message import parse_envelope
 from relay.outcome import Outcome
