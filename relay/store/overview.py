@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from redis.exceptions import ResponseError
-
 from relay.errors import StoreError
-from relay.redis_client.client import REDIS_ERRORS, Client, describe, is_refusal
+from relay.redis_client.client import Client, is_refusal
 from relay.settings.models import Settings
 from relay.store import registry
 from relay.store.fleet import LEASE, Fleet, Member
+from relay.store.groups import GROUP_PARTS, NO_GROUPS, Groups, read_groups
 from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.pause import CONTROL_FIELDS, Pause
+from relay.store.reading import read_all
 from relay.store.registry import NO_NAMES, Names
 from relay.store.states import State
 
@@ -67,6 +67,7 @@ class LaneStatus:
     pause: Pause | None = None
     suspects: int = 0
     """The waiting messages that the provider refused, for a reason that is not known yet."""
+    groups: Groups = NO_GROUPS
     error: str = ""
     configured: bool = True
 
@@ -172,13 +173,33 @@ async def read_overview(client: Client, settings: Settings) -> Overview:
     )
 
 
+async def read_provider(client: Client, settings: Settings, provider: str) -> Overview:
+    """The lane of one provider, and the workers. No lane if nothing is known of the provider.
+
+    Raises StoreError if Redis cannot be reached.
+    """
+    prefix = settings.redis.prefix
+    fleet = Fleet(client, prefix)
+    errors: list[str] = []
+    members: list[Member] = await _tolerant(fleet.members(), [], errors)
+    now = await _tolerant(fleet.now(), time.time(), errors)
+    known = await _tolerant(registry.known(client, prefix), NO_NAMES, errors)
+    configured = provider in settings.providers
+    lanes = []
+    if configured or provider in known.lanes:
+        workers = [member.info.worker for member in members]
+        lane = await read_lane(client, prefix, provider, workers, now)
+        lanes.append(replace(lane, configured=configured))
+    return Overview(now, [], lanes, members, errors=errors)
+
+
 async def read_lane(
     client: Client, prefix: str, provider: str, workers: Sequence[str], now: float
 ) -> LaneStatus:
     """Read the state and the numbers of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     keys = LaneKeys.of(prefix, provider)
     fields = (*CONTROL_FIELDS, "state", "hold", "reason", "unexpanded", "outbox_lost", *TOTALS)
-    (control, bodies, delayed, dead, outbox, suspects, *inflight), error = await _read_all(
+    (control, bodies, delayed, dead, outbox, suspects, grouped, *inflight), error = await read_all(
         client,
         ("HMGET", keys.part("control"), *fields),
         ("HLEN", keys.part("bodies")),
@@ -186,6 +207,7 @@ async def read_lane(
         ("XLEN", keys.part("dead")),
         ("XLEN", keys.part("outbox")),
         ("HLEN", keys.part("suspects")),
+        ("EXISTS", *(keys.part(part) for part in GROUP_PARTS)),
         *(("HLEN", keys.inflight(worker)) for worker in workers),
     )
     texts = [None if value is None else value.decode() for value in control or [None] * len(fields)]
@@ -199,6 +221,7 @@ async def read_lane(
     elif state == State.THROTTLED and not left:
         state = why = None
     in_flight = sum(number or 0 for number in inflight)
+    groups = await read_groups(client, keys, now) if grouped else NO_GROUPS
     return LaneStatus(
         provider=provider,
         state="unknown" if control is None else state or State.RUNNING.value,
@@ -213,13 +236,14 @@ async def read_lane(
         totals={name: int(total or 0) for name, total in zip(TOTALS, totals, strict=True)},
         pause=pause,
         suspects=suspects or 0,
-        error=error,
+        groups=groups,
+        error="; ".join(filter(None, (error, groups.error))),
     )
 
 
 async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str]) -> QueueStatus:
     keys = QueueKeys.of(prefix, name)
-    (waiting, staged, rejected, lanes, *taken), error = await _read_all(
+    (waiting, staged, rejected, lanes, *taken), error = await read_all(
         client,
         ("LLEN", name),
         ("LLEN", keys.staged),
@@ -230,7 +254,7 @@ async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str])
     deferred: list[Any] = []
     if lanes:
         commands = [("LLEN", keys.deferred_for(lane.decode())) for lane in lanes]
-        deferred, refusals = await _read_all(client, *commands)
+        deferred, refusals = await read_all(client, *commands)
         error = "; ".join(filter(None, (error, refusals)))
     return QueueStatus(
         name,
@@ -239,26 +263,6 @@ async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str])
         rejected=rejected or 0,
         error=error,
     )
-
-
-async def _read_all(client: Client, *commands: tuple[str, ...]) -> tuple[list[Any], str]:
-    """Return the replies (None if Redis refuses the command), and one line about all refusals. Raises
-    StoreError."""
-    try:
-        async with client.pipeline(transaction=False) as pipe:
-            for words in commands:
-                pipe.execute_command(*words)
-            replies: list[Any] = await pipe.execute(raise_on_error=False)
-    except REDIS_ERRORS as error:
-        raise StoreError(describe(error)) from error
-    refusals = []
-    for words, reply in zip(commands, replies, strict=True):
-        if isinstance(reply, ResponseError):
-            refusals.append(f"{words[0]} {words[1]}: {describe(reply)}")
-        elif isinstance(reply, Exception):
-            raise StoreError(describe(reply)) from reply
-    replies = [None if isinstance(reply, ResponseError) else reply for reply in replies]
-    return replies, "; ".join(refusals)
 
 
 async def _tolerant(reading: Awaitable[ResultT], default: ResultT, errors: list[str]) -> ResultT:

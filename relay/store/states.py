@@ -23,3 +23,21 @@ class State(StrEnum):
     """Too many targets in a row are unregistered."""
     FAULTY = "faulty"
     """The adapter fails on every message."""
+
+
+class GroupState(StrEnum):
+    """The state of a group within its lane, for the whole fleet."""
+
+    RUNNING = "running"
+    LIMITED = "limited"
+    """It has sent as much as its rate allows."""
+    FULL = "full"
+    """It has as many messages in flight as its `concurrency` allows."""
+    THROTTLED = "throttled"
+    """The destination asked to wait."""
+    OPEN = "open"
+    """The breaker is open: the destination fails."""
+    PAUSED = "paused"
+    """By an operator."""
+    DISABLED = "disabled"
+    """It failed for so long that its messages become dead letters."""
