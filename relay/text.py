@@ -40,6 +40,12 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def shortened(text: str, longest: int) -> str:
+    """The text with escapes for unprintable characters, cut with `…` if it is long."""
+    shown = printable(text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
 def mask_url(text: str) -> str:
     """Return the text with `***` for the passwords of the URL in it. In doubt, it masks too much."""
     scheme, separator, rest = text.partition("://")

@@ -24,10 +24,16 @@ COMMANDS = {
     "run": Entry("run", "run", "Run the workers: send messages from the queues to the providers."),
     "check": Entry("check", "check", "Validate the configuration and report all mistakes at once."),
     "push": Entry("push", "push", "Push one message, or one per line of standard input."),
-    "status": Entry("status", "status", "Show queues, lanes and workers."),
+    "status": Entry("status", "status", "Show queues, lanes and workers, or one provider with its groups."),
     "dead": Entry("dead", "app", "List, retry and delete dead letters."),
-    "pause": Entry("lanes", "pause", "Stop sending to a provider. Its messages are still accepted and wait."),
-    "resume": Entry("lanes", "resume", "Resume a paused provider, or end a hold early."),
+    "pause": Entry(
+        "lanes",
+        "pause",
+        "Stop sending to a provider, or to one group. Messages are still accepted and wait.",
+    ),
+    "resume": Entry(
+        "lanes", "resume", "Resume a paused provider or group, enable a disabled group, or end a hold early."
+    ),
     "cancel": Entry("lanes", "cancel", "Cancel a message that is not in flight yet."),
     "sandbox": Entry("sandbox", "sandbox", "Run local emulators of the providers, with fault injection."),
     "demo": Entry(

@@ -7,20 +7,26 @@ from typing import Annotated
 import typer
 
 from relay.cli import common
+from relay.cli.group_commands import lane_of, pause_group, resume_group
 from relay.cli.operator import a_pause, pause_seconds
-from relay.redis_client.client import Client
 from relay.settings.durations import format_duration
 from relay.settings.models import Settings
 from relay.store.fleet import Fleet
-from relay.store.lane import Lane
 from relay.store.record import scoped
 
 ProviderArgument = Annotated[str, typer.Argument(help="Name of a configured provider.")]
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group", "-g", metavar="NAME", help="Only this group, as `relay status PROVIDER` lists it."
+    ),
+]
 
 
 def pause(
     context: typer.Context,
     provider: ProviderArgument,
+    group: GroupOption = None,
     duration: Annotated[
         str | None,
         typer.Option("--for", metavar="DURATION", help="End the pause after this time, for example `2h`."),
@@ -30,27 +36,42 @@ def pause(
     ] = "",
     config: common.ConfigOption = None,
 ) -> None:
-    """Stop sending to a provider. Its messages are still accepted and wait.
+    """Stop sending to a provider, or to one group. Messages are still accepted and wait.
 
-    Example: `relay pause pusher --for 2h --because "maintenance of the provider"`
+    Example: `relay pause hooks --group api.example.com --for 2h --because "they asked for it"`
     """
     seconds = pause_seconds(duration)
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
-    common.run(_pause(settings, provider, seconds, because))
     ends = "" if seconds is None else f" for {format_duration(seconds)}"
-    common.say(f"{provider} is paused{ends}; new messages wait")
+    if group is None:
+        common.run(_pause(settings, provider, seconds, because))
+        common.say(f"{provider} is paused{ends}; new messages wait")
+    else:
+        waiting = common.run(pause_group(settings, provider, group, seconds, because))
+        now = f"{waiting:,} messages wait" if waiting else "it has no messages now, new ones wait"
+        common.say(f"group {group} of {provider} is paused{ends}; {now}")
 
 
-def resume(context: typer.Context, provider: ProviderArgument, config: common.ConfigOption = None) -> None:
-    """Resume a paused provider, or end a hold early.
+def resume(
+    context: typer.Context,
+    provider: ProviderArgument,
+    group: GroupOption = None,
+    config: common.ConfigOption = None,
+) -> None:
+    """Resume a paused provider or group, enable a disabled group, or end a hold early.
 
     Example: `relay resume pusher`
     """
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
-    common.run(_resume(settings, provider))
-    common.say(f"{provider} is served again")
+    if group is None:
+        common.run(_resume(settings, provider))
+        common.say(f"{provider} is served again")
+    elif common.run(resume_group(settings, provider, group)):
+        common.say(f"group {group} of {provider} is served again")
+    else:
+        common.say(f"group {group} of {provider} was not held")
 
 
 def cancel(
@@ -72,11 +93,6 @@ def cancel(
         common.say(f"not cancelled: {message_id} is {result} at {provider}")
         raise typer.Exit(1)
     common.say(f"cancelled {message_id}")
-
-
-def lane_of(client: Client, settings: Settings, provider: str) -> Lane:
-    """Return a lane for an operator's commands, which claims nothing."""
-    return Lane(client, settings.redis.prefix, provider, settings.providers[provider], worker="operator")
 
 
 async def _pause(settings: Settings, provider: str, seconds: float | None, because: str) -> None:

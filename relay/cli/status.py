@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from relay.cli import common
+from relay.cli.group_rows import group_data, group_tables
+from relay.cli.lane_rows import lane_data, lanes_table
+from relay.cli.tables import status_table
 from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.settings.digest import digest
-from relay.settings.durations import format_duration
 from relay.settings.models import Settings
-from relay.store.fleet_findings import findings, has_other_settings
+from relay.store.fleet_findings import findings, group_findings, has_other_settings
 from relay.store.neighbours import Rival, rivals
-from relay.store.overview import LaneStatus, Overview, read_overview
-from relay.store.pause import Pause
-from relay.store.states import State
+from relay.store.overview import Overview, read_overview, read_provider
 from relay.text import printable
 
 REFRESH = 1.0
@@ -34,80 +33,119 @@ REFRESH = 1.0
 OUTBOX_BACKLOG = 1000
 """The table shows a lane's outbox above so many entries. Workers forward entries at once."""
 
-LONGEST_WHY = 60
-"""Characters of a provider's answer in the table."""
-
-LONGEST_PAUSE = 200
-"""Characters of an operator's reason, with name and time."""
-
-_COLOURS: Final[Mapping[str, str]] = {
-    State.RUNNING: "green",
-    State.PAUSED: "yellow",
-    State.THROTTLED: "yellow",
-    State.OPEN: "red",
-    State.TRIAL: "yellow",
-    State.UNAUTHORISED: "bold red",
-    State.UNREGISTERED: "bold red",
-    State.FAULTY: "bold red",
-}
-
 
 def status(
     context: typer.Context,
+    provider: Annotated[
+        str | None, typer.Argument(help="Show only this provider, with its groups of messages.")
+    ] = None,
     config: common.ConfigOption = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C, and show rates.")
     ] = False,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Show queues, lanes and workers.
+    """Show queues, lanes and workers, or one provider with its groups.
 
     Example: `relay status --watch`
     """
     settings = common.load_settings(context, config)
-    common.run(_watch(settings, as_json=as_json) if watch else _once(settings, as_json=as_json))
+    view = FleetView(settings) if provider is None else ProviderView(settings, provider)
+    common.run(_watch(view, settings, as_json=as_json) if watch else _once(view, settings, as_json=as_json))
 
 
-async def _once(settings: Settings, *, as_json: bool) -> None:
+class View(Protocol):
+    """A part of the fleet, and how it is shown."""
+
+    async def read(self, client: Client) -> Overview: ...
+
+    def document(self, overview: Overview) -> dict[str, Any]: ...
+
+    def tables(self, overview: Overview, before: Overview | None) -> RenderableType: ...
+
+
+async def _once(view: View, settings: Settings, *, as_json: bool) -> None:
     async with common.redis(settings) as client:
-        overview = await read_overview(client, settings)
-        others = await _rivals(client, settings)
+        overview = await view.read(client)
     if as_json:
-        typer.echo(json.dumps(as_data(settings, overview, others), indent=2))
+        typer.echo(json.dumps(view.document(overview), indent=2))
     else:
-        common.data.print(tables(settings, overview, None, others))
+        common.data.print(view.tables(overview, None))
 
 
-async def _rivals(client: Client, settings: Settings) -> list[Rival]:
-    return await rivals(client, settings.redis.prefix, (queue.name for queue in settings.queues))
-
-
-async def _watch(settings: Settings, *, as_json: bool) -> None:
+async def _watch(view: View, settings: Settings, *, as_json: bool) -> None:
     before: Overview | None = None
     async with common.redis(settings) as client:
-        others = await _rivals(client, settings)
         if as_json:
             while True:
-                typer.echo(json.dumps(as_data(settings, await read_overview(client, settings), others)))
+                typer.echo(json.dumps(view.document(await view.read(client))))
                 await asyncio.sleep(REFRESH)
         with Live(console=common.data, auto_refresh=False, screen=common.data.is_terminal) as live:
             while True:
                 try:
-                    overview = await read_overview(client, settings)
+                    overview = await view.read(client)
                 except StoreError as error:
                     live.update(Text(printable(f"Redis failed: {error}"), style="red"), refresh=True)
                 else:
-                    live.update(tables(settings, overview, before, others), refresh=True)
+                    live.update(view.tables(overview, before), refresh=True)
                     before = overview
                 await asyncio.sleep(REFRESH)
 
 
-def rate_text(settings: Settings, provider: str) -> str:
-    """Return the configured rate, nearly as the operator wrote it."""
-    if provider not in settings.providers:
-        return ""
-    rates = settings.providers[provider].rate
-    return ", ".join(str(rate) for rate in rates) or "unlimited"
+class FleetView:
+    """All queues, lanes and workers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._others: Sequence[Rival] | None = None
+
+    async def read(self, client: Client) -> Overview:
+        """Read everything; workers of other fleets are looked for only the first time."""
+        overview = await read_overview(client, self._settings)
+        if self._others is None:
+            queues = (queue.name for queue in self._settings.queues)
+            self._others = await rivals(client, self._settings.redis.prefix, queues)
+        return overview
+
+    def document(self, overview: Overview) -> dict[str, Any]:
+        return as_data(self._settings, overview, self._others or ())
+
+    def tables(self, overview: Overview, before: Overview | None) -> RenderableType:
+        return tables(self._settings, overview, before, self._others or ())
+
+
+class ProviderView:
+    """One lane with its groups."""
+
+    def __init__(self, settings: Settings, provider: str) -> None:
+        self._settings = settings
+        self._provider = provider
+
+    async def read(self, client: Client) -> Overview:
+        """Read the lane. Raises UsageError if neither the file nor Redis knows the provider."""
+        overview = await read_provider(client, self._settings, self._provider)
+        if not overview.lanes:
+            common.require_provider(self._settings, self._provider)
+        return overview
+
+    def document(self, overview: Overview) -> dict[str, Any]:
+        (lane,) = overview.lanes
+        return {
+            "at": overview.at,
+            **lane_data(self._settings, lane),
+            "groups": group_data(lane.groups),
+            "group_count": lane.groups.total,
+            "groups_complete": lane.groups.complete,
+            "findings": group_findings(overview.lanes),
+        }
+
+    def tables(self, overview: Overview, before: Overview | None) -> RenderableType:
+        parts: list[RenderableType] = [lanes_table(self._settings, overview, before)]
+        for lane in overview.lanes:
+            for table in group_tables(lane.groups):
+                parts += ["", table]
+        parts += ["", *(Text(line, style="yellow") for line in group_findings(overview.lanes))]
+        return Group(*parts, *_notes(overview))
 
 
 def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()) -> dict[str, Any]:
@@ -126,27 +164,7 @@ def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()
             }
             for queue in overview.queues
         ],
-        "lanes": [
-            {
-                "provider": lane.provider,
-                "state": lane.state,
-                "why": lane.why,
-                "hold_seconds": round(lane.hold, 3),
-                "pause": _pause(lane.pause),
-                "rate": rate_text(settings, lane.provider),
-                "waiting": lane.waiting,
-                "delayed": lane.delayed,
-                "in_flight": lane.in_flight,
-                "dead": lane.dead,
-                "configured": lane.configured,
-                "error": lane.error or None,
-                "suspects": lane.suspects,
-                "outbox": lane.outbox,
-                "outbox_lost": lane.outbox_lost,
-                **lane.totals,
-            }
-            for lane in overview.lanes
-        ],
+        "lanes": [lane_data(settings, lane) for lane in overview.lanes],
         "workers": [
             {
                 "worker": member.info.worker,
@@ -167,27 +185,27 @@ def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()
     }
 
 
-def _pause(pause: Pause | None) -> dict[str, Any] | None:
-    if pause is None:
-        return None
-    return {"by": pause.by, "at": pause.at or None, "until": pause.until or None, "reason": pause.reason}
-
-
 def tables(
     settings: Settings, overview: Overview, before: Overview | None, others: Sequence[Rival] = ()
 ) -> RenderableType:
     """Return the tables for people. With an earlier overview, they include rates."""
     parts: list[RenderableType] = [
-        *(_lanes(settings, overview, before), ""),
+        *(lanes_table(settings, overview, before), ""),
         *(_queues(overview), ""),
         _workers(overview, digest(settings)),
         *(Text(printable(line), style="yellow") for line in findings(overview, digest(settings), others)),
     ]
-    parts += [Text(printable(f"Redis refused {error}"), style="red") for error in overview.errors]
-    parts += [Text(note, style="bold red") for note in _outbox_notes(overview)]
+    return Group(*parts, *_notes(overview))
+
+
+def _notes(overview: Overview) -> Iterator[Text]:
+    """Yield a line for each problem that needs an operator."""
+    for error in overview.errors:
+        yield Text(printable(f"Redis refused {error}"), style="red")
+    for note in _outbox_notes(overview):
+        yield Text(note, style="bold red")
     if not overview.alive:
-        parts.append(Text("No worker is alive: start one with `relay run`.", style="bold red"))
-    return Group(*parts)
+        yield Text("No worker is alive: start one with `relay run`.", style="bold red")
 
 
 def _outbox_notes(overview: Overview) -> Iterator[str]:
@@ -197,71 +215,8 @@ def _outbox_notes(overview: Overview) -> Iterator[str]:
             yield f"{lane.provider}: {lane.outbox:,} receipts or feedback entries wait; see the workers' log."
 
 
-def _table(title: str, *names: str) -> Table:
-    """Return a table whose lane form fits a terminal of 80 columns."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
-    for name in names:
-        table.add_column(name, overflow="fold")
-    return table
-
-
-def _lanes(settings: Settings, overview: Overview, before: Overview | None) -> Table:
-    table = _table("Lanes", "provider", "state")
-    # Rates need two overviews.
-    names = ("rate", "now") if before else ("rate",)
-    for name in (*names, "waiting", "delayed", "flight", "delivered", "failed", "dead"):
-        table.add_column(name, justify="right", no_wrap=True)
-    earlier = {lane.provider: lane for lane in before.lanes} if before else {}
-    for lane in overview.lanes:
-        table.add_row(
-            Text(lane.provider),
-            _state(lane),
-            rate_text(settings, lane.provider),
-            *([_speed(lane, earlier.get(lane.provider), overview.at - before.at)] if before else []),
-            *(
-                f"{number:,}"
-                for number in (lane.waiting, lane.delayed, lane.in_flight, lane.totals["delivered"])
-            ),
-            f"{lane.totals['failed']:,}",
-            Text(f"{lane.dead:,}", style="red" if lane.dead else ""),
-        )
-    return table
-
-
-def _state(lane: LaneStatus) -> Text:
-    if lane.error:
-        return Text(printable(lane.error), style="bold red")
-    if not lane.configured:
-        return Text("not in the file", style="bold red")
-    text = lane.state
-    if lane.hold:
-        text += f" {format_duration(round(lane.hold))}"
-    if lane.why:
-        longest = LONGEST_WHY if lane.pause is None else LONGEST_PAUSE
-        text += f": {printable(lane.why[:longest])}"
-    if lane.suspects:
-        text += f" ({lane.suspects:,} {'suspect' if lane.suspects == 1 else 'suspects'})"
-    return Text(text, style=_COLOURS.get(lane.state, ""))
-
-
-def _speed(lane: LaneStatus, earlier: LaneStatus | None, seconds: float) -> str:
-    if earlier is None or seconds <= 0:
-        return ""
-    return f"{(lane.totals['delivered'] - earlier.totals['delivered']) / seconds:,.0f}/s"
-
-
 def _queues(overview: Overview) -> Table:
-    table = _table("Queues", "queue")
-    for name in ("waiting", "taken", "dead"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = status_table("Queues", "queue", numbers=("waiting", "taken", "dead"))
     for queue in overview.queues:
         problem = queue.error or ("" if queue.configured else "not in the file")
         table.add_row(
@@ -274,7 +229,7 @@ def _queues(overview: Overview) -> Table:
 
 
 def _workers(overview: Overview, settings: str) -> Table:
-    table = _table("Workers", "host", "pid", "version", "settings", "age", "heartbeat")
+    table = status_table("Workers", "host", "pid", "version", "settings", "age", "heartbeat")
     for member in (*overview.workers, *overview.lost):
         info = member.info
         beat = Text(f"{member.silent:.0f}s ago", style="" if member in overview.alive else "red")

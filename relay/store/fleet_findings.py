@@ -1,4 +1,4 @@
-"""Findings about the workers of a fleet: failed reloads, other settings, missing workers."""
+"""Findings about a fleet: failed reloads, other settings, missing workers, groups that fail."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from relay.store.fleet import Member, WorkerInfo
+from relay.store.groups import LONGEST_NAME, Groups, GroupStatus
 from relay.store.neighbours import Rival
-from relay.store.overview import Overview
+from relay.store.overview import LaneStatus, Overview
+from relay.store.states import GroupState
+from relay.text import shortened
 
 
 def findings(overview: Overview, settings: str, others: Sequence[Rival] = ()) -> list[str]:
@@ -21,6 +24,7 @@ def findings(overview: Overview, settings: str, others: Sequence[Rival] = ()) ->
         *_reloads(workers),
         *_other_settings(workers, settings),
         *_missing(overview),
+        *group_findings(overview.lanes),
         *map(str, others),
     ]
 
@@ -64,3 +68,35 @@ def _missing(overview: Overview) -> Iterator[str]:
         expected = newest.deployment.processes
         if len(alive) < expected:
             yield f"{len(alive)} of {expected} workers of supervisor {supervisor} are alive"
+
+
+def group_findings(lanes: Iterable[LaneStatus]) -> list[str]:
+    """Return a line for each lane with disabled groups, and one for each with open breakers of groups."""
+    found = []
+    for lane in lanes:
+        disabled = lane.groups.in_state(GroupState.DISABLED)
+        failing = lane.groups.in_state(GroupState.OPEN)
+        if disabled:
+            are, their = ("is", "its") if len(disabled) == 1 else ("are", "their")
+            found.append(
+                f"{lane.provider}: {_counted(disabled, lane.groups)} {are} disabled, and {their} messages "
+                f"become dead letters ({_listed(disabled)}): `relay resume {lane.provider} --group NAME` "
+                "enables one"
+            )
+        if failing:
+            found.append(
+                f"{lane.provider}: the breaker of {_counted(failing, lane.groups)} is open "
+                f"({_listed(failing)}): `relay status {lane.provider}` shows why"
+            )
+    return found
+
+
+def _counted(groups: Sequence[GroupStatus], of: Groups) -> str:
+    at_least = "" if of.complete else "at least "
+    return f"{at_least}{len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
+
+
+def _listed(groups: Sequence[GroupStatus], most: int = 3) -> str:
+    names = ", ".join(shortened(group.group, LONGEST_NAME) for group in groups[:most])
+    others = len(groups) - most
+    return names if others <= 0 else f"{names} and {others:,} more"

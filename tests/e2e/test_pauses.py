@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import socket
 import time
 from pathlib import Path
@@ -35,14 +36,14 @@ async def test_status_shows_who_paused_a_lane_and_why_and_until_when(config: str
     await output("pause", "hook", "--for", "2h", "--because", "new\x1b[1m certificate", "-c", config)
     found = await lane(config)
     assert found["state"] == "paused"
-    assert 7100 < found["hold_seconds"] <= 7200
+    assert 6000 < found["hold_seconds"] <= 7200
     who = f"{getpass.getuser()}@{socket.gethostname()}"
     assert found["why"].startswith(f"new\\x1b[1m certificate ({who}, since 20")
     pause = found["pause"]
     assert (pause["by"], pause["reason"]) == (who, "new\\x1b[1m certificate")
-    assert before - 60 < pause["at"] < pause["until"] - 7100
+    assert before - 60 < pause["at"] < pause["until"] - 7199
     table = await output("status", "-c", config)
-    assert "paused 1h59m" in table or "paused 2h" in table
+    assert re.search(r"paused [12]h", table)
     assert "certificate" in table
     assert "\x1b" not in table
 

@@ -1,0 +1,85 @@
+"""The groups of a lane in `relay status PROVIDER`: as JSON, and as two tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from relay.cli.tables import status_table
+from relay.settings.durations import format_duration
+from relay.store.groups import LONGEST_NAME, Groups, GroupStatus
+from relay.store.states import GroupState
+from relay.text import printable, shortened
+
+MOST_ROWS = 20
+"""Groups in a table. The JSON document has all that were read."""
+
+LONGEST_WHY = 120
+"""Characters of a reason in a table."""
+
+_COLOURS: Final[Mapping[str, str]] = {
+    GroupState.RUNNING: "green",
+    GroupState.LIMITED: "green",
+    GroupState.FULL: "yellow",
+    GroupState.THROTTLED: "yellow",
+    GroupState.OPEN: "red",
+    GroupState.PAUSED: "yellow",
+    GroupState.DISABLED: "bold red",
+}
+
+
+def group_data(groups: Groups) -> list[dict[str, Any]]:
+    """Return the groups for the JSON document, the largest first."""
+    return [
+        {
+            "group": group.group,
+            "state": group.state,
+            "why": group.why,
+            "hold_seconds": round(group.hold, 3),
+            "waiting": group.waiting,
+            "in_flight": group.in_flight,
+            "oldest_seconds": None if group.oldest is None else round(group.oldest, 3),
+            "failures": group.failures,
+        }
+        for group in groups.found
+    ]
+
+
+def group_tables(groups: Groups) -> Iterator[Table | Text]:
+    """Return a table of the largest groups, and one of those that fail."""
+    if not groups.found:
+        return
+    about = "" if groups.complete else "about "
+    largest = groups.found[:MOST_ROWS]
+    yield _table(f"Groups by backlog ({len(largest)} of {about}{max(groups.total, len(largest)):,})", largest)
+    if failing := groups.failing():
+        shown = failing[:MOST_ROWS]
+        yield _table(f"Groups by failures ({len(shown)} of {len(failing):,})", shown)
+    if not groups.complete:
+        yield Text("There are too many groups to read all: a sample shows the largest.", style="yellow")
+
+
+def _table(title: str, groups: Iterable[GroupStatus]) -> Table:
+    table = status_table(title, "group", "state", numbers=("waiting", "flight", "oldest", "failures"))
+    for group in groups:
+        table.add_row(
+            Text(shortened(group.group, LONGEST_NAME)),
+            _state(group),
+            f"{group.waiting:,}",
+            f"{group.in_flight:,}",
+            "" if group.oldest is None else format_duration(round(group.oldest)),
+            Text(f"{group.failures:,}", style="red" if group.failures else ""),
+        )
+    return table
+
+
+def _state(group: GroupStatus) -> Text:
+    text = str(group.state)
+    if group.hold:
+        text += f" {format_duration(round(group.hold))}"
+    if group.why:
+        text += f": {printable(group.why[:LONGEST_WHY])}"
+    return Text(text, style=_COLOURS[group.state])
