@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from relay.admin.access import refusal
 from relay.admin.door import Door, listen
+from relay.admin.group_metrics import group_metrics
 from relay.admin.host import Host
 from relay.errors import StoreError
 from relay.redis_client.client import Client
@@ -187,6 +188,7 @@ class _Snapshot:
         yield state
         yield lost
         yield ended
+        yield from group_metrics(lanes)
         queue = GaugeMetricFamily(
             "relay_queue_waiting", "Elements on an application's list.", labels=["queue"]
         )
