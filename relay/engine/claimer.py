@@ -1,4 +1,4 @@
-"""Claims messages from a lane as far as slots are free, and hands them to the sender in batches."""
+"""Claims as many messages of a lane as slots are free, and passes them to the sender in batches."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from relay.provider import Provider
 from relay.settings.options import ProviderOptions
 from relay.store.lane import Claim, Claimed, Expansion, Lane
 
+logger = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimTuning:
     """Durations are in seconds."""
 
     most: int = 100
-    """Messages in one claim: keeps the script well under a millisecond."""
+    """The most messages of one claim: keeps the script well under a millisecond."""
     unsettled_most: int = 2000
-    """Claim nothing while more outcomes wait for Redis: if claims work and settles do not, each message that
-    goes out
-    will go out again."""
+    """Claim nothing while more outcomes than this wait for Redis. If claims work and settles fail, each
+    message that is sent will be sent again."""
     idle_poll: float = 30.0
-    """Claim at least this often, or twice as often by chance: wake-ups can be lost, though seldom."""
+    """Claim again after a random half to whole of this, because a wake-up may be lost."""
     linger: float = 0.004
-    """Wait for more free slots while messages are in flight: a script for each one would cost more than the
+    """Wait for more free slots while messages are in flight: a script for each one costs more than the
     wait."""
     timer_slack: float = 0.001
-    """Timers are off by this much: for a token it is better to claim twice than too late."""
+    """Timers are late by up to this: for a token it is better to claim twice than too late."""
     no_lease_pause: float = 0.2
-    """Wait after this worker may count as dead, before it tries to claim again."""
+    """Wait before the next attempt to claim while other workers may count this one as dead."""
     trouble_pause: float = 1.0
     """Wait after Redis failed."""
 
@@ -68,19 +69,16 @@ class Claimer:
         self._lease_valid_since = lease_valid_since
         self._on_outbox = on_outbox
         self._tuning = tuning
-        self._log = structlog.get_logger().bind(provider=provider.name)
         self._slots = options.concurrency * provider.batch_size
         rates = options.lane_rate
         self._pace = Pace(rates, provider.batch_size) if rates else None
-        self._group_of = grouping(options, sender.calls.destination)
+
+        # Private state of the loop.
         self._prefetch = 0
-        """Messages to claim beyond the free slots: as many as finish until the next claim is answered."""
-        self.fault: Exception | None = None
-        """A failure in a callback. The loop raises it, so that it is logged and followed by a growing
-        wait."""
+        """Messages to claim beyond the free slots: as many as end before the reply to the next claim."""
 
     async def run(self) -> None:
-        """Claim until cancelled. May be run again after a failure: deliveries in flight are not affected."""
+        """Claim until cancelled. May be restarted after a failure: deliveries in flight are not affected."""
         try:
             while True:
                 await self._step()
@@ -95,8 +93,8 @@ class Claimer:
         if (left := state.hold_left) > 0:
             await state.wakeups.wait(WOKEN, left)
             return
-        asked = time.monotonic()
-        if not self._lease_valid_since(asked):
+        sent = time.monotonic()
+        if not self._lease_valid_since(sent):
             await state.wakeups.wait(WOKEN, tuning.no_lease_pause)
             return
         idle = not state.held and not state.settlements
@@ -109,23 +107,22 @@ class Claimer:
         if claimed.passed_over:
             self._on_outbox()
         for claim in claimed.claims:
-            state.held[claim.ticket] = asked
+            state.held[claim.ticket] = sent
         await self._send(claimed.claims)
         if claimed.expansions:
             await self._expand(claimed.expansions)
         elif idle and claimed.held and not claimed.claims:
-            # Redis went back in time and holds messages for us that were settled.
+            # Redis lost writes, and holds messages for this worker that were settled.
             state.uncertain = True
         else:
             await self._rest(claimed, answered)
 
     async def _capacity(self) -> int:
-        """The messages to claim, once there is room for some."""
+        """Wait for free slots. Returns the number of messages to claim."""
         state, tuning = self._state, self._tuning
         while True:
-            if self.fault is not None:
-                fault, self.fault = self.fault, None
-                raise fault
+            if state.fault is not None:
+                state.raise_fault()
             while len(state.settlements) > max(tuning.unsettled_most, self._slots):
                 state.wakeups.clear(SETTLED)
                 await state.wakeups.wait(SETTLED)
@@ -142,7 +139,7 @@ class Claimer:
         return min(self._tuning.most, self._slots + self._prefetch - len(self._state.held))
 
     async def _claim(self, capacity: int) -> Claimed | None:
-        """None if Redis failed: the claim may have been made and its reply lost."""
+        """Returns None if Redis failed: it may have executed the claim, and the reply is lost."""
         self._state.wakeups.clear(ARRIVED)
         try:
             if self._state.uncertain:
@@ -163,11 +160,13 @@ class Claimer:
         released = await self._lane.release(keep=(*state.held, *unsettled))
         state.uncertain = False
         if released:
-            self._log.info("released claims whose reply was lost", messages=released)
+            logger.info(
+                "released claims whose reply was lost", messages=released, provider=self._provider.name
+            )
 
     async def _send(self, claims: Iterable[Claim]) -> None:
-        """Hand the claims to the sender, spread evenly in time. If the lane holds meanwhile, put the rest
-        back."""
+        """Pass the claims to the sender, spread evenly in time. Releases the rest if the lane begins to
+        hold."""
         valid = self._sender.reject_invalid(claims)
         waiting = deque(batches(valid, self._provider.batch_size, self._sender.calls.group))
         try:
@@ -182,16 +181,17 @@ class Claimer:
                 self._sender.release(batch)
 
     async def _expand(self, expansions: Iterable[Expansion]) -> None:
-        """Make messages of chunks of fan-outs; chunks that fail now are released later."""
+        """Expand chunks of fan-outs into messages. The next claim releases chunks that fail."""
+        group_of = grouping(self._provider.options, self._sender.calls.destination)
         failure: Exception | None = None
         try:
             for expansion in expansions:
                 try:
-                    await self._lane.expand(expansion, self._group_of)
+                    await self._lane.expand(expansion, group_of)
                 except StoreError:
                     raise
                 except Exception as error:
-                    failure = error  # the others can go on
+                    failure = error  # the others can continue
             if failure is not None:
                 raise failure
         except StoreError as error:
@@ -203,7 +203,7 @@ class Claimer:
             raise
 
     async def _rest(self, claimed: Claimed, answered: float) -> None:
-        """Wait as long as Redis says. The time that sending took since then counts."""
+        """Wait as long as the reply says, from the time of the reply."""
         tuning = self._tuning
         poll = tuning.idle_poll * random.uniform(0.5, 1)  # noqa: S311 - no secret
         wait = poll if claimed.wait is None else min(claimed.wait, poll)
@@ -214,7 +214,7 @@ class Claimer:
 
 
 def batches(claims: Iterable[Claim], size: int, group_of: Callable[..., Hashable]) -> Iterator[Batch]:
-    """Messages of one group travel together, in their order, at most `size` of them."""
+    """Yield batches of at most `size` messages of one group, in their order."""
     unfilled: dict[object, Batch] = {}
     for claim in claims:
         group = None if size == 1 or claim.alone else group_of(claim.message)

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 
 from relay.engine.claimer import Claimer, ClaimTuning
-from relay.engine.lane_state import ARRIVED, SETTLED, SLOT_FREED, WOKEN, LaneState
+from relay.engine.lane_state import ARRIVED, SETTLED, WOKEN, LaneState
 from relay.engine.parts import Parts
 from relay.engine.sender import Sender
 from relay.engine.settler import Settler, SettleTuning
@@ -24,7 +24,7 @@ from relay.store.lane import Lane
 
 
 class Dispatcher:
-    """The loops of one lane. `run` returns when it is cancelled; `drain` ends it gently first."""
+    """The loops of one lane. `run` returns when it is cancelled. `drain` comes first in an orderly end."""
 
     def __init__(
         self,
@@ -37,11 +37,9 @@ class Dispatcher:
         claiming: ClaimTuning | None = None,
         settling: SettleTuning | None = None,
     ) -> None:
-        """`on_outbox` is called when there are receipts or feedback in the lane's outbox.
-        `lease_valid_since` says
-        whether no worker can have taken this one for dead since a moment (monotonic seconds). `parts`
-        restarts a
-        loop that fails."""
+        """`on_outbox` is called when the outbox has entries. `lease_valid_since` returns whether no other
+        worker can have declared this one dead since a time (in monotonic seconds). `parts` restarts a loop
+        that fails."""
         self.slots = provider.options.concurrency * provider.batch_size
         self._part = f"lane {provider.name}"
         self._parts = parts or Parts()
@@ -51,7 +49,6 @@ class Dispatcher:
             self._state,
             lease_valid_since=lease_valid_since,
             on_fault=self._fail,
-            on_urgent=self._settle_at_once,
         )
         self._claimer = Claimer(
             lane,
@@ -81,18 +78,17 @@ class Dispatcher:
             await self._sender.close()
 
     def notify(self) -> None:
-        """Messages arrived in the lane: claim at once if it was empty."""
+        """Messages have arrived: claim at once if the lane was empty."""
         self._state.wakeups.notify(ARRIVED)
 
     def wake(self) -> None:
-        """The lane was resumed or refilled: claim at once, unless it holds for a reason that Redis does not
-        know yet."""
+        """The lane was resumed or refilled: claim at once, unless it has a hold that Redis does not know."""
         if self._state.hold is None:
             self._state.held_until = 0.0
         self._state.wakeups.notify(WOKEN | ARRIVED)
 
     async def drain(self) -> None:
-        """Claim no more, release unsent messages, and return when all others are settled."""
+        """Stop claims, release messages that are not sent yet, and return when all others are settled."""
         if self._claiming is not None:
             while not self._claiming.done():
                 self._claiming.cancel()
@@ -102,14 +98,10 @@ class Dispatcher:
             self._state.wakeups.clear(SETTLED)
             await self._state.wakeups.wait(SETTLED)
 
-    def _settle_at_once(self) -> None:
-        self._settler.urgent = True
-
     def _fail(self, error: Exception) -> None:
-        """Report a bug in a callback, which would go unnoticed otherwise."""
+        """Report a bug in a callback."""
         if self._claiming is None or self._claiming.done():
             self._state.drop_unknown(self._sender.tickets())
             self._parts.failed(self._part, error, 0)
         else:
-            self._claimer.fault = error
-            self._state.wakeups.notify(SLOT_FREED | ARRIVED | WOKEN)
+            self._state.fail(error)

@@ -1,4 +1,4 @@
-"""The state of one lane in one process: the messages in hand, the hold, and the wake-ups of its loops."""
+"""The state of one lane in one process: claimed messages, the hold, and the wake-ups of its loops."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from relay.store.lane import Claim, Hold
 from relay.store.settlement import Settlement
 
 UNKNOWN_HOLD = 1.0
-"""Seconds to hold at once if the provider names no time; the next settle says how long the fleet holds."""
+"""Seconds to hold at once if the provider gives no time; the reply to the next settle has the fleet's
+hold."""
 
 ARRIVED = 1
-"""Messages may have arrived in a lane that was empty."""
+"""Messages may have arrived in an empty lane."""
 WOKEN = 2
-"""The lane was resumed, refilled, or released: the reason to wait no longer applies."""
+"""The lane was resumed, refilled or released, so the reason to wait no longer applies."""
 SLOT_FREED = 4
 OUTCOME = 8
-"""There is something to settle."""
+"""There are outcomes to settle."""
 SETTLED = 16
 
 Batch = list[Claim]
 
 
 class Wakeups:
-    """One condition with several reasons. A reason stays until a loop clears it."""
+    """One condition with several reasons. A reason stays set until a loop clears it."""
 
     def __init__(self) -> None:
         self._reasons = 0
@@ -41,8 +42,7 @@ class Wakeups:
         self._reasons &= ~reasons
 
     async def wait(self, reasons: int, seconds: float | None = None) -> None:
-        """Return when one of the reasons has been notified, at once if it was before, or after so many
-        seconds."""
+        """Return when one of the reasons is set, or after so many seconds."""
         if self._reasons & reasons:
             return
         loop = asyncio.get_running_loop()
@@ -67,33 +67,40 @@ class LaneState:
 
     def __init__(self) -> None:
         self.wakeups = Wakeups()
+
         # Set by the claimer, read by all.
         self.held: dict[str, float] = {}
-        """Tickets of the messages in hand, by when their claim was sent (monotonic seconds)."""
+        """By ticket of a claimed message: when its claim was sent, in monotonic seconds."""
         self.uncertain = False
-        """Whether Redis may hold messages for this worker of which it does not know."""
+        """Whether Redis may hold messages for this worker that are not in `held`."""
+
         # Set by the sender, read by the settler.
         self.settlements: list[Settlement] = []
-        """Those that Redis has not got yet, the oldest first."""
+        """The settlements that Redis does not have yet, the oldest first."""
         self.finished = 0
-        """Messages that have left `held`, so far."""
+        """The number of messages that have left `held`."""
         self.refusals = 0
-        """Those among them that may be our fault: nothing is claimed and sent until Redis has them."""
+        """The settlements whose failure may be our own: no claims and requests until Redis has them."""
         self.hold: Hold | None = None
-        """A hold that Redis does not know of yet, and so nobody else."""
+        """A hold of which Redis, and so the rest of the fleet, does not know yet."""
+        self.urgent = False
+        """Whether a settlement unblocks another message. The settler clears it."""
+        self.fault: Exception | None = None
+        """A bug in a callback. The claimer clears and raises it, so that its loop is restarted."""
+
         # Set by the settler, read by all.
         self.held_until = 0.0
-        """Monotonic seconds until which nothing is claimed and sent."""
+        """No claims and requests until then, in monotonic seconds."""
 
     @property
     def hold_left(self) -> float:
-        """Seconds for which the lane still holds; 0 or less if it does not."""
+        """Return how many seconds the lane still holds; 0 or less if it does not."""
         if self.refusals:
             return UNKNOWN_HOLD
         return self.held_until - time.monotonic() if self.held_until else 0.0
 
     def finish(self, batch: Batch, settlements: Iterable[Settlement]) -> None:
-        """The messages of a batch are no longer in hand, and their outcomes are to be settled."""
+        """Remove the messages of a batch, and add their settlements."""
         for claim in batch:
             del self.held[claim.ticket]
         self.finished += len(batch)
@@ -101,12 +108,23 @@ class LaneState:
         self.wakeups.notify(SLOT_FREED | OUTCOME)
 
     def hold_for(self, seconds: float | None) -> None:
-        """Stop claiming and sending in this process."""
+        """Stop claims and requests in this process."""
         self.held_until = time.monotonic() + (UNKNOWN_HOLD if seconds is None else seconds)
 
+    def fail(self, error: Exception) -> None:
+        """Report a bug in a callback to the claimer."""
+        self.fault = error
+        self.wakeups.notify(SLOT_FREED | ARRIVED | WOKEN)
+
+    def raise_fault(self) -> None:
+        """Raise the bug that was reported last, once."""
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+
     def drop_unknown(self, known: set[str]) -> None:
-        """Forget messages that a failed step had in hand: the next claim releases them first."""
+        """Forget messages that a failed step has lost. The next claim releases them first."""
         if len(known) < len(self.held):
-            self.held = {ticket: asked for ticket, asked in self.held.items() if ticket in known}
+            self.held = {ticket: sent for ticket, sent in self.held.items() if ticket in known}
             self.uncertain = True
             self.wakeups.notify(SETTLED)

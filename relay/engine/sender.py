@@ -19,7 +19,7 @@ from relay.store.settlement import DeadLettered, Overdue, Settlement, TargetGone
 
 
 class Sender:
-    """The deliveries of one lane. They go on by callbacks: there is no loop to run."""
+    """The deliveries of one lane. They continue by callbacks, so there is no loop to run."""
 
     def __init__(
         self,
@@ -28,50 +28,50 @@ class Sender:
         *,
         lease_valid_since: Callable[[float], bool],
         on_fault: Callable[[Exception], None],
-        on_urgent: Callable[[], None],
     ) -> None:
-        """`lease_valid_since`: see `Dispatcher`. `on_fault` gets an exception of a callback; `on_urgent` is
-        called when an outcome lets another message go."""
+        """`lease_valid_since`: see `Dispatcher`. `on_fault` gets an exception of a callback."""
+        options = provider.options
         self.calls = AdapterCalls(provider)
         self._provider = provider
         self._state = state
-        self._policy = Policy(provider.options)
-        self._most = provider.options.concurrency
+        self._policy = Policy(options)
+        self._most = options.concurrency
         self._lease_valid_since = lease_valid_since
         self._on_fault = on_fault
-        self._on_urgent = on_urgent
+
+        # Private state of the deliveries.
         self._ready: deque[Batch] = deque()
         self._in_flight: dict[str, Batch] = {}
         """By the ticket of the first message."""
-        self._has_groups = provider.options.group_rules is not None
-        self._held_groups: dict[str, float] = {}
-        """Groups that were asked to wait, each with the end of the wait in monotonic seconds."""
+        self._held_groups: dict[str, float] | None = None if options.group_rules is None else {}
+        """By group that the provider throttles: the end of its wait, in monotonic seconds. None without
+        groups."""
 
     def send(self, batch: Batch) -> None:
-        """Send a batch as soon as there is a free slot."""
+        """Send a batch as soon as a slot is free."""
         self._ready.append(batch)
         self._send_ready()
 
     def reject_invalid(self, claims: Iterable[Claim]) -> Iterable[Claim]:
-        """The claims that the adapter can send; the others end here."""
+        """Yield the claims that the adapter can send, and settle the others."""
         for claim in claims:
             refusal = self.calls.refusal(claim.message)
             if refusal is None:
                 yield claim
             else:
-                self._state.finish([claim], [self._settle_failure(claim, refusal, alone=True)])
+                self._state.finish([claim], [self._settle_failure(claim, refusal)])
 
     def release(self, batch: Batch) -> None:
-        """Put a batch back that was not sent."""
+        """Release a batch that was not sent."""
         self._state.finish(batch, [self._policy.release(claim) for claim in batch])
 
     def release_ready(self) -> None:
-        """Put back all batches that were not sent."""
+        """Release all batches that were not sent."""
         while self._ready:
             self.release(self._ready.popleft())
 
     def tickets(self) -> set[str]:
-        """The messages that wait for a slot or are in flight."""
+        """Return the tickets of the messages that wait for a slot or are in flight."""
         return {claim.ticket for batch in (*self._ready, *self._in_flight.values()) for claim in batch}
 
     async def close(self) -> None:
@@ -90,9 +90,9 @@ class Sender:
                     raise
 
     def _still_to_send(self, batch: Batch) -> Batch:
-        """The messages that are still ours and alive, and whose group was not asked to wait."""
+        """Return the messages that are not expired and may still be sent by this worker."""
         if not self._lease_valid_since(self._state.held[batch[0].ticket]):
-            # Other workers may have them by now. If not, they come back.
+            # Other workers may have recovered them. If not, a release returns them to the lane.
             self.release(batch)
             return []
         for claim in batch:
@@ -107,16 +107,12 @@ class Sender:
             self._report(claim, overdue)
             self._state.finish([claim], [overdue])
             return False
-        if self._held_groups and self._waits(claim.message.group):
-            self.release([claim])
-            return False
+        if self._held_groups and claim.message.group in self._held_groups:
+            if self._held_groups[claim.message.group] > time.monotonic():
+                self.release([claim])
+                return False
+            del self._held_groups[claim.message.group]
         return True
-
-    def _waits(self, group: str) -> bool:
-        until = self._held_groups.get(group, 0.0)
-        if until and until <= time.monotonic():
-            del self._held_groups[group]
-        return until > time.monotonic()
 
     def _done(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         del self._in_flight[batch[0].ticket]
@@ -130,24 +126,23 @@ class Sender:
         settlements: list[Settlement] = []
         for claim, outcome in zip(batch, outcomes, strict=True):
             if not claim.plain and claim.message.ordering_key:
-                self._on_urgent()
+                self._state.urgent = True
             if isinstance(outcome, Delivered):
                 settlements.append(self._policy.delivered(claim))
+            elif len(batch) == 1:
+                settlements.append(self._settle_failure(claim, outcome))
             else:
-                settlements.append(self._settle_failure(claim, outcome, alone=len(batch) == 1))
+                settlements.append(self._settle_failure(claim, _isolated(outcome)))
         self._state.finish(batch, settlements)
 
-    def _settle_failure(self, claim: Claim, outcome: Outcome, *, alone: bool) -> Settlement:
+    def _settle_failure(self, claim: Claim, outcome: Outcome) -> Settlement:
         match outcome:
-            case Unauthorised() | Faulty() if not alone:
-                # One message may be to blame for the whole batch.
-                return self._policy.settle(claim, Isolate(outcome.reason))
             case Unauthorised() | Faulty():
-                # The settle says how the lane goes on.
+                # The reply to the settle has the next state of the lane.
                 self._state.refusals += 1
                 self.release_ready()
-            case Throttled(after=after) if self._has_groups and claim.message.group:
-                # The settle stops the rest of the fleet.
+            case Throttled(after=after) if self._held_groups is not None and claim.message.group:
+                # The settle holds the group for the rest of the fleet.
                 wait = UNKNOWN_HOLD if after is None else min(after, LONGEST_HOLD)
                 self._held_groups[claim.message.group] = time.monotonic() + wait
             case Throttled() if self._state.hold is None:
@@ -159,7 +154,7 @@ class Sender:
         return settlement
 
     def _report(self, claim: Claim, settlement: Settlement) -> None:
-        """Log a message that ends here. Not called for successes, which are the hot path."""
+        """Log the end of a message that was not delivered."""
         name, message_id = self._provider.name, claim.message.id
         match settlement:
             case DeadLettered(reason=reason):
@@ -170,3 +165,12 @@ class Sender:
                 )
             case Overdue():
                 thinned.log("info", "expired before it was sent", name, "", provider=name, id=message_id)
+
+
+def _isolated(outcome: Outcome) -> Outcome:
+    """Return the outcome of a message in a larger batch, where another message may have caused a refusal."""
+    match outcome:
+        case Unauthorised() | Faulty():
+            return Isolate(outcome.reason)
+        case _:
+            return outcome

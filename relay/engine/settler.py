@@ -1,4 +1,4 @@
-"""Tells Redis how deliveries ended, many in one script, and applies the state of the lane that it replies."""
+"""Settles outcomes in Redis, many in one script, and applies the lane's state from the reply."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from relay.store.lane import Lane
 from relay.store.settlement import Refused, RetryLater, Settlement, TargetGone
 from relay.store.states import State
 
+logger = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class SettleTuning:
@@ -26,15 +28,15 @@ class SettleTuning:
     most: int = 200
     """Outcomes in one script."""
     linger: float = 0.004
-    """Wait for more outcomes while others are under way: a script for each costs more than the wait."""
+    """Wait for more outcomes while messages are in flight: a script for each one costs more than the wait."""
     recent: float = 0.02
     """Keep batching outcomes for this long after the last settle, although nothing is in flight."""
     pause: float = 0.1
-    """Wait before offering outcomes again that Redis did not take."""
+    """Wait before sending outcomes again that Redis did not accept."""
 
 
 _DUE_LATER = frozenset({RetryLater, Refused, TargetGone})
-"""The claimer asks when these are due."""
+"""These wait in the lane: the next claim returns when they are due."""
 
 
 class Settler:
@@ -49,20 +51,17 @@ class Settler:
         on_hold: Callable[[], None],
         tuning: SettleTuning = SettleTuning(),
     ) -> None:
-        """`on_outbox` is called when the outbox has entries, `on_hold` when nothing more may be sent."""
+        """`on_outbox` is called when the outbox has entries, `on_hold` when the lane begins to hold."""
         self._lane = lane
         self._state = state
         self._on_outbox = on_outbox
         self._on_hold = on_hold
         self._tuning = tuning
-        self._log = structlog.get_logger().bind(provider=lane.provider)
         self._lane_state = ""
         self._last = 0.0
-        """When Redis took the last outcomes, in monotonic seconds."""
+        """When Redis accepted the last outcomes, in monotonic seconds."""
         self._isolated = 0
         """Send this many of the first outcomes one at a time, because one of them cannot be settled."""
-        self.urgent = False
-        """Whether an outcome lets another message go, so that nothing should wait for company."""
 
     async def run(self) -> None:
         """Settle until cancelled."""
@@ -73,7 +72,7 @@ class Settler:
         state = self._state
         await self._wait()
         settlements = state.settlements[: 1 if self._isolated else self._tuning.most]
-        hold, self.urgent = state.hold, False
+        hold, state.urgent = state.hold, False
         try:
             settled = await self._settle(settlements)
         except Exception:
@@ -89,12 +88,12 @@ class Settler:
         self._apply(settled)
 
     async def _wait(self) -> None:
-        """Wait for an outcome, and then for company, if more outcomes are likely to come."""
+        """Wait for an outcome, and then for more if they are likely to come soon."""
         state, tuning = self._state, self._tuning
         while not state.settlements:
             state.wakeups.clear(OUTCOME)
             await state.wakeups.wait(OUTCOME)
-        recent = time.monotonic() - self._last < tuning.recent and not self.urgent
+        recent = time.monotonic() - self._last < tuning.recent and not state.urgent
         if (state.held or recent) and len(state.settlements) < tuning.most:
             await asyncio.sleep(tuning.linger)
 
@@ -116,7 +115,7 @@ class Settler:
         redis_trouble.log("cannot settle", error, of=self._lane.provider)
 
     def _isolate(self, settlements: Sequence[Settlement]) -> None:
-        """Find the outcome that cannot be settled. Its message goes back to the lane."""
+        """Find the outcome that cannot be settled. The next claim releases its message."""
         if len(settlements) > 1:
             self._isolated = len(settlements)
             return
@@ -125,7 +124,7 @@ class Settler:
         self._state.wakeups.notify(SETTLED | ARRIVED | WOKEN)
 
     def _remove(self, settlements: Sequence[Settlement]) -> None:
-        """The first settlements are no longer to be sent."""
+        """Remove the first settlements."""
         state = self._state
         del state.settlements[: len(settlements)]
         self._isolated = max(0, self._isolated - 1)
@@ -136,7 +135,11 @@ class Settler:
     def _apply(self, settled: Settled) -> None:
         state = self._state
         if settled.stale:
-            self._log.info("outcomes came too late; other workers have the messages", messages=settled.stale)
+            logger.info(
+                "outcomes came too late; other workers have the messages",
+                messages=settled.stale,
+                provider=self._lane.provider,
+            )
         if settled.state != self._lane_state:
             self._report(settled)
         if settled.state or self._lane_state:
