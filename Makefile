@@ -1,12 +1,12 @@
-# Everything that people type often. `make demo` and `make test` need Python 3.11+ and nothing else.
+# The usual tasks. `make demo` and `make test` need only Python 3.11+.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# tests/conftest.py chooses the number of processes, and which files come first. A file stays together, with
+# tests/conftest.py chooses the number of processes and the order of files. Each file runs in one process, with
 # its servers.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# Compiling the tests takes longer than importing them, and each process would do it again.
+# Compiling the tests takes longer than importing them, so keep the compiled files.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check docs-reference bench chaos clean
@@ -28,7 +28,7 @@ check: $(VENV)/dev
 docs-reference: $(VENV)/dev
 	$(BIN)/python -m testing.reference
 
-# Some 12 minutes beside what else people use; `bench/peers/install` gets that. See docs/performance.md
+# About 12 minutes. Compares relay with other queues, which `bench/peers/install` installs. See docs/performance.md
 bench: $(VENV)/dev
 	$(BIN)/python -m bench --json build/bench.json --plots build/bench $(BENCH)
 

@@ -172,7 +172,7 @@ class Apns(HttpProvider[ApnsOptions]):
             return False
         if request.headers["apns-expiration"] == NO_STORAGE:
             return False
-        # APNs does not tell which channels store messages, and the others accept no expiration.
+        # APNs does not report which channels store messages, and the others accept no expiration.
         if len(self._without_storage) >= MAX_CHANNELS:
             self._without_storage.clear()
         self._without_storage.add(channel)

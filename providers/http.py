@@ -232,7 +232,7 @@ class Http(AuthorisedProvider[HttpRequestOptions]):
         return asked
 
     async def verify(self) -> str:
-        """Sends nothing, because only the API knows what it would accept."""
+        """Sends nothing, because relay cannot know which requests the API would accept."""
         return f"nothing was sent; requests go to {self._url.origin}{await self.verify_token()}"
 
 

@@ -209,7 +209,7 @@ class Pusher(HttpProvider[PusherOptions]):
     def _is_ours(self, response: Response) -> bool:
         """Whether a refusal is about the app or the address, which all messages share."""
         if response.status == 413:
-            # One page of Pusher's says 413 instead of 403 for a quota that is used up.
+            # One of Pusher's pages has 413 instead of 403 for a quota that is used up.
             return "quota" in response.text.lower()
         return response.status in statuses.OURS or 300 <= response.status < 400
 

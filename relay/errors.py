@@ -9,7 +9,7 @@
         └── Exhausted         this process lacks descriptors, memory or ports: no attempt is spent
 
 A provider's *answer* is never an exception: it is an `Outcome`. Anything else that is raised is a
-bug of ours.
+bug of relay.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RelayError(Exception):
 
 
 class UsageError(RelayError):
-    """The operator asked for something that cannot be done; the text says what to do."""
+    """The operator's request cannot be fulfilled. The text contains the remedy."""
 
 
 class ConfigError(UsageError):

@@ -37,7 +37,7 @@ REMEDIES = {
 
 
 class Storage(IntEnum):
-    """What a channel stores for devices that are offline. It cannot be changed later."""
+    """The storage policy of a channel for devices that are offline. It cannot be changed later."""
 
     NONE = 0
     LATEST = 1
@@ -70,7 +70,7 @@ class Channels:
         return [str(channel) for channel in found]
 
     async def storage(self, channel: str) -> Storage:
-        """Return what a channel stores."""
+        """Return the storage policy of a channel."""
         found = await self._read("channels", {"apns-channel-id": channel})
         policy = found.get("message-storage-policy")
         if policy not in list(Storage):

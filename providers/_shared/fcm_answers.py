@@ -77,7 +77,7 @@ def outcome(response: Response, payload: dict[str, Any], now: float) -> Outcome:
     if status == 429:
         return _throttled(response, why, now)
     if status == 404 and not error.name:
-        # A 404 in HTML comes from a proxy and says nothing about the message.
+        # A 404 in HTML comes from a proxy and is not about the message.
         return Retry(why, status, body)
     return statuses.outcome(response, why, now, ours=statuses.CREDENTIALS, target=address)
 

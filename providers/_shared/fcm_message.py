@@ -19,7 +19,7 @@ LARGEST, LARGEST_TO_TOPIC = 4096, 2048
 """Bytes of a payload: keys and values of `data`, and the notification."""
 
 SHOWN = ("alert", "badge", "sound")
-"""The keys of `aps` that the owner of a device sees or hears."""
+"""The keys of `aps` with a visible or audible effect."""
 
 _TOPIC = re.compile(r"[a-zA-Z0-9\-_.~%]+")
 _PRIORITY = {0: ("HIGH", "10", "high"), 2: ("NORMAL", "5", "low")}
@@ -80,7 +80,7 @@ def check_message(payload: dict[str, Any]) -> None:
 def with_envelope(message: Message, now: float) -> bytes:
     """Return the JSON of the message with the envelope's ttl, collapse key and priority.
 
-    Fields of the payload win. A message without any of these goes out byte for byte.
+    Fields of the payload win. A message without any of these is sent byte for byte.
     """
     left = seconds_left(message, now)
     priority = _PRIORITY.get(message.priority)

@@ -207,7 +207,7 @@ def compile_json(tree: Any) -> Any:
 
 
 def fill_json(compiled: Any, values: Values) -> bytes:
-    """The JSON of a compiled tree: a text that is one reference becomes the value, whatever its type."""
+    """The JSON of a compiled tree: a text that is one reference becomes the value, of any type."""
     return _encode(_filled(compiled, values))
 
 

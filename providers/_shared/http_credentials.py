@@ -36,7 +36,7 @@ def refusals_of_ours(
         theirs |= any(names_a_secret(name) and _refers_to(parts, "payload") for name, parts in _named(fields))
     found = PROXY
     if _refers_to(url.parts, "payload", "message"):
-        # Without credentials of ours, those of the request are in what the message adds to the URL.
+        # Without credentials of ours, those of the request are in the message's part of the URL.
         return found | (_UNAUTHORISED if ours and not theirs else frozenset())
     return found | ADDRESS | (frozenset() if theirs else CREDENTIALS)
 

@@ -14,7 +14,7 @@ from secrets import token_bytes
 import msgspec
 
 PREFIX = "private-encrypted-"
-"""How the names of encrypted channels begin."""
+"""The prefix of encrypted channels."""
 
 KEY = 32
 """Bytes of a master key."""
@@ -80,7 +80,7 @@ def most_to_seal(size: int) -> int:
 
 
 def is_sealed(data: str) -> bool:
-    """Whether this is encrypted data. Only clients can tell with which key."""
+    """Whether this is encrypted data. Only clients can check the key."""
     try:
         box = _decode(data)
         nonce, ciphertext = b64decode(box.nonce, validate=True), b64decode(box.ciphertext, validate=True)

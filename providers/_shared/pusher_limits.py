@@ -1,7 +1,7 @@
 """The fields of a payload for Pusher Channels, and the server's limits.
 
 Source: https://pusher.com/docs/channels/library_auth_reference/rest-api/ and the official libraries.
-All checks raise ValueError with one line on what is wrong.
+All checks raise ValueError with one line about the mistake.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_NAME = 200
 """Characters of a channel's name, an event's name, and a user's id."""
 
 LONGER_AT_MOST = 5
-"""How many times as long as its payload an event's data can be: 1e15 may go out as 1000000000000000.0."""
+"""Maximum ratio of the length of an event's data to its payload: 1e15 may become 1000000000000000.0."""
 
 _CHANNEL = re.compile(r"[A-Za-z0-9_\-=@,.;]+")
 _TO_USER = "#server-to-user-"
@@ -88,7 +88,7 @@ def is_encrypted(channel: str) -> bool:
 def data(message: Message, payload: Payload, most: int) -> msgspec.Raw | str:
     """The data as the string that Pusher takes: JSON as the application wrote it, unless it is a string.
 
-    A string is returned as its JSON text (`Raw`), which can stand in a body; all else as a text to encode.
+    A string is returned as its JSON text (`Raw`), which fits into a body; anything else as a text to encode.
     JSON of more than `most` bytes comes without escapes such as `\\u0436`.
     """
     if not payload.data:

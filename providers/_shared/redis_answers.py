@@ -18,7 +18,7 @@ FULL = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 """Codes of a Redis that accepts no writes now. No message is to blame, so none spends an attempt."""
 
 WRONG = frozenset({"WRONGTYPE", "CROSSSLOT"})
-"""Codes for a key that is no stream. The message named it."""
+"""Codes for a key that is not a stream. The message named it."""
 
 CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "DENIED"})
 

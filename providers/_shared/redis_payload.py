@@ -1,7 +1,7 @@
 """The fields of a payload for Redis, and the bytes that subscribers and readers get.
 
 Socket.IO's format is that of `@socket.io/redis-emitter` 5 and `@socket.io/redis-adapter` 8.
-All checks raise ValueError with one line on what is wrong.
+All checks raise ValueError with one line about the mistake.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def packet(payload: Payload, event: str, where: str, names: list[str], encoded: 
 def as_javascript(value: Any) -> Any:
     """The same value with numbers as JavaScript writes them: whole ones without a fraction.
 
-    What does not fit into 64 bits becomes a float. Raises ValueError for what is larger than any float.
+    Integers beyond 64 bits become floats. Raises ValueError for numbers larger than any float.
     """
     match value:
         case dict():

@@ -33,7 +33,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Storage(StrEnum):
-    """What a channel stores for devices that are offline."""
+    """The storage policy of a channel for devices that are offline."""
 
     NONE = "none"
     LATEST = "latest"
@@ -104,7 +104,7 @@ def show(
     config: common.ConfigOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Show what a channel stores for devices that are offline."""
+    """Show the storage policy of a channel for devices that are offline."""
     policy = _call(context, config, name, lambda found: found.storage(channel))
     stored = list(Storage)[policy].value
     typer.echo(common.as_json({"channel_id": channel, "storage": stored}) if as_json else stored)

@@ -71,9 +71,9 @@ def _picture(demo: Demo, moment: Moment) -> RenderableType:
     states = {lane.provider: lane.state for lane in moment.overview.lanes}
     panels = [_panel(moment, provider, states[provider]) for provider in RATES]
     intro = Text.from_markup(
-        f"Producers RPUSH to a real Redis. A backlog of {sum(BACKLOG.values()):,} lay there when the worker "
-        "started;\nit goes out at the configured rate and no faster. "
-        f"What came in: [link={demo.sandbox.url}]{demo.sandbox.url}/[/link]. Ctrl-C ends it."
+        f"Producers RPUSH to a real Redis. A backlog of {sum(BACKLOG.values()):,} waited when the worker "
+        "started;\nit is sent at the configured rate and no faster. "
+        f"Received messages: [link={demo.sandbox.url}]{demo.sandbox.url}/[/link]. Ctrl-C ends it."
     )
     return Group(intro, *panels)
 

@@ -1,7 +1,7 @@
 """The demo: an embedded Redis, the sandbox, a worker and a few producers in one process.
 
 It shows the point of relay. When the worker starts, thousands of messages are waiting, as after a weekend
-without a worker. They go out at the configured rate and no faster, while new traffic keeps coming.
+without a worker. They are sent at the configured rate and no faster, while new messages keep arriving.
 """
 
 from __future__ import annotations

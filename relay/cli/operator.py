@@ -24,7 +24,7 @@ def operator() -> str:
 
 
 def pause_seconds(text: str | None) -> float | None:
-    """The value of `--for` in seconds. Raises UsageError for text that is no duration."""
+    """The value of `--for` in seconds. Raises UsageError if it is not a duration."""
     if text is None:
         return None
     try:

@@ -31,7 +31,7 @@ REFRESH = 1.0
 """Seconds between two refreshes with `--watch`."""
 
 OUTBOX_BACKLOG = 1000
-"""The table shows a lane's outbox above so many entries. Workers forward entries at once."""
+"""The tables mention an outbox with more entries than this. Normally, workers forward entries at once."""
 
 
 def status(

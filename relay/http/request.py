@@ -25,7 +25,7 @@ class Request(msgspec.Struct, frozen=True):
 class Response(msgspec.Struct, frozen=True):
     """The response. Header names are lower case; a gzip `body` is unpacked, and cut at 64 KiB.
 
-    `incomplete` is None if headers and body are whole, and otherwise says in one line what is missing. A
+    `incomplete` is None if headers and body are complete, and otherwise names the missing part in one line. A
     request with a 2xx status has been accepted and must not be sent again, so such a response may lack the
     rest of its headers or its body: it was cut short, never ended, or broke the rules of HTTP. A response
     with another status only lacks the part of its body beyond the limit, or one that cannot be unpacked.

@@ -1,4 +1,4 @@
-"""What APNs accepts of headers and payloads of pushes to devices.
+"""The headers and payloads that APNs accepts for pushes to devices.
 
 Source: https://developer.apple.com/documentation/usernotifications/sending-notification-requests-to-apns
 """

@@ -64,7 +64,7 @@ class TokenCheck:
         return self._issued[token]
 
     def _check_updates(self, connection: int, token: str) -> None:
-        """Limit the updates of a connection's token. The first token is no update."""
+        """Limit the updates of a connection's token. The first token is not an update."""
         now = self._clock()
         known = self._tokens.get(connection)
         if known is None:

@@ -103,7 +103,7 @@ class Emulator(Protocol):
         """Return an injected failure in the provider's form. `right` is the answer that it replaces."""
 
     def settings(self, url: str) -> Mapping[str, object]:
-        """Return the options of a relay provider that point here. Empty: this emulator is no provider."""
+        """Return the options of a relay provider that point here. Empty: this emulator is not a provider."""
 
 
 def excerpt(body: bytes) -> str:

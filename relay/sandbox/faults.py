@@ -1,6 +1,6 @@
 """Fault injection: errors, latency, throttling, silence and broken connections; repeatable with a seed.
 
-This module only decides. The servers carry the decisions out.
+This module only decides; the servers act.
 """
 
 from __future__ import annotations
@@ -141,5 +141,5 @@ def failure(status: int, retry_after: int | None) -> Answer:
     """Return the answer of an injected failure; `retry_after` is in seconds."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     # HTTP allows no body with these two.
-    body = b"" if status in (204, 304) else f"{status}, as ordered".encode()
+    body = b"" if status in (204, 304) else f"{status}, injected fault".encode()
     return Answer(status, body, headers=headers)

@@ -112,13 +112,16 @@ class FcmEmulator:
         """Return an injected failure in FCM's form, or HTML if FCM does not use the status."""
         status = ordered.status
         if status not in STATUSES:
-            body = f"<!DOCTYPE html><title>Error {status}</title><p>as ordered\n".encode()
+            body = f"<!DOCTYPE html><title>Error {status}</title><p>injected fault\n".encode()
             return Answer(status, body, "text/html", ordered.headers)
         code = reason or REASONS.get(status, "")
         # Google's general codes, such as PERMISSION_DENIED, come without a code of FCM.
         code = "" if code == STATUSES[status] and code not in REASONS.values() else code
         return _refusal(
-            status, WORDS.get(code or reason or STATUSES[status], "as ordered"), code, headers=ordered.headers
+            status,
+            WORDS.get(code or reason or STATUSES[status], "injected fault"),
+            code,
+            headers=ordered.headers,
         )
 
     def settings(self, url: str) -> Mapping[str, object]:

@@ -70,7 +70,7 @@ class OAuthEmulator:
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
         """Return an injected failure in the form of OAuth 2.0."""
         code = reason or ("server_error" if ordered.status >= 500 else "invalid_grant")
-        return _refusal(ordered.status, code, "as ordered", ordered.headers)
+        return _refusal(ordered.status, code, "injected fault", ordered.headers)
 
     def settings(self, url: str) -> Mapping[str, object]:
         """Return nothing: the options of FCM name this endpoint."""

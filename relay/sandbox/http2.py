@@ -98,7 +98,7 @@ class _Connection(asyncio.Protocol):
     # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transport is no subclass of asyncio.Transport.
+        # uvloop's transport is not a subclass of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         self._certified = bool(transport.get_extra_info("peercert"))
         self._server.connections.add(self)
@@ -190,7 +190,7 @@ class _Connection(asyncio.Protocol):
 
     def _break_off(self, stream: int, ending: Ending) -> None:
         if ending is Ending.RESET:
-            # Break off in the middle of an answer that is no success: a status of 2xx alone would be one.
+            # Break off in the middle of an error answer, because a status of 2xx alone would be a success.
             self._h2.send_headers(stream, [(":status", "500")])
             self._flush()
         self.abort()

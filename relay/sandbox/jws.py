@@ -21,7 +21,7 @@ _object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class InvalidToken(Exception):
-    """A token is invalid; the text says why, in one line."""
+    """A token is invalid; the text gives the reason in one line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class RequestFaults(BaseModel):
 
 @dataclass(frozen=True)
 class SandboxOptions:
-    """Where to listen, and which credentials are valid. Port 0: any free port.
+    """Addresses to listen on, and valid credentials. Port 0: any free port.
 
     `apns_port` is the port of the HTTP/2 server; None: the one after `port`, or any free port if that is
     taken. `apns_topic` is an app's bundle id; if empty, every topic is accepted. `folder` keeps certificates

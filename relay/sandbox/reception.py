@@ -15,7 +15,7 @@ _SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a server does with a request: wait `delay` seconds, then end it without an answer, or answer."""
+    """The handling of a request: wait `delay` seconds, then end it without an answer, or answer."""
 
     answer: Answer
     messages: Sequence[Received]

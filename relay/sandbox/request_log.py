@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 class RequestLog:
     """Counts by provider: messages = accepted + refused + unanswered.
 
-    A duplicate is a message whose id was accepted before. A second attempt after a refusal is no duplicate.
+    A duplicate is a message whose id was accepted before. A retry after a refusal is not a duplicate.
     """
 
     def __init__(

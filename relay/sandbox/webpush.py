@@ -102,7 +102,7 @@ class WebPushEmulator:
     def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
         """Return an injected failure in Mozilla's form."""
         number = NUMBERS.get(ordered.status, 999)
-        return _refusal(ordered.status, number, reason or "as ordered", ordered.headers)
+        return _refusal(ordered.status, number, reason or "injected fault", ordered.headers)
 
     def settings(self, url: str) -> Mapping[str, object]:
         """Return the options of relay's Web Push adapter. The endpoint comes with each message."""
@@ -172,7 +172,7 @@ def read_body(call: Call, subscription: Subscription, sender: bytes) -> bytes:
         text: bytes = http_ece.decrypt(
             body, private_key=subscription.private_key, auth_secret=subscription.auth, version="aes128gcm"
         )
-    except Exception:  # the library's own and those of what it is built on
+    except Exception:  # errors of the library and of its dependencies
         raise Wrong(400, 110, "the browser could not decrypt it: not made for this subscription") from None
     if call.headers.get("content-type") == NOTIFICATION and not _is_notification(text):
         raise Wrong(400, 110, "the browser could not show it: it is not a declarative push message")

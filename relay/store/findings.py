@@ -185,7 +185,7 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     of = "maxmemory"
     if not most:
-        most, of = int(info.get("total_system_memory", 0)), "the host's memory (there is no maxmemory)"
+        most, of = int(info.get("total_system_memory", 0)), "the host's memory (maxmemory is not set)"
     if not most:
         yield Finding(Level.UNKNOWN, "memory", f"{_size(used)} used; Redis shows no limit")
         return

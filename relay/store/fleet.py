@@ -56,7 +56,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Member:
     """A worker and its last heartbeat, by Redis's clock: `silent` is its age in seconds, `beat` its time in
-    milliseconds. That clock may be changed and may stand still, so only a new `beat` proves that a worker is
+    milliseconds. That clock may be changed or may stop, so only a new `beat` proves that a worker is
     alive."""
 
     info: WorkerInfo

@@ -38,7 +38,7 @@ LANE_PARTS: Mapping[str, str] = {
     "rotation:normal": "zset",
     "rotation:low": "zset",
     "groups": "hash",  # group -> its buckets, hold, breaker, pause: only if there is something to remember
-    "groups:due": "zset",  # group by the millisecond from which to look at it again
+    "groups:due": "zset",  # group by the time of the next check, in milliseconds
     "groups:in-flight": "hash",  # group -> its messages in flight, over all workers
     "groups:tried": "hash",  # group -> whether one of its messages was delivered, since a failure in the lane
     "suspects": "hash",  # ticket -> why the provider refused it, until the lane knows who is to blame

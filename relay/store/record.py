@@ -20,7 +20,7 @@ HEADER = (
     "deliver",  # Unix milliseconds of the earliest attempt
     "collapse_key",
     "ordering_key",
-    "group",  # if the lane serves groups in turns
+    "group",  # if groups take turns in the lane
     "targets",  # of a fan-out: how many
     "part_of",  # of a message that was made of a fan-out's target: the ticket of the fan-out
     "public_id",  # the id that receipts show, if id and keys are scoped

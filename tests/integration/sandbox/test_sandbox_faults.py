@@ -1,4 +1,4 @@
-"""Fault injection: every kind of fault occurs as ordered."""
+"""Fault injection: every kind of fault occurs."""
 
 from __future__ import annotations
 

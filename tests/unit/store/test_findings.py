@@ -71,7 +71,7 @@ def test_a_redis_as_it_should_be_has_no_bad_finding() -> None:
             {"maxmemory": 0, "total_system_memory": 1 * GIB},
             Level.WARNING,
             "memory",
-            "of 1 GiB, the host's memory (there is no maxmemory)",
+            "of 1 GiB, the host's memory (maxmemory is not set)",
         ),
         ({"connected_clients": 9000}, Level.WARNING, "clients", "9000 of 10000 connections are in use"),
     ],
