@@ -34,7 +34,7 @@ LANE_PARTS: Mapping[str, str] = {
     "waiting:high": "zset",  # by name: messages that wait for the turn of their group
     "waiting:normal": "zset",
     "waiting:low": "zset",
-    "rotation:high": "zset",  # group by its turn: groups that may send
+    "rotation:high": "zset",  # by name: groups that may send
     "rotation:normal": "zset",
     "rotation:low": "zset",
     "groups": "hash",  # group -> its buckets, hold, breaker, pause: only if there is something to remember

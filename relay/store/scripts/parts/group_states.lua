@@ -15,7 +15,6 @@
 -- GROUPS_IN_FLIGHT  group -> messages in flight, over all workers
 -- GROUPS_DUE        group by the time from which to look at it again (ms)
 -- @include group_member
--- @include turn
 
 local FORGOTTEN = 600000 -- ms after which failures and waves count no more
 local EPSILON = 0.000001 -- of a token
@@ -114,7 +113,7 @@ end
 local function enter_rotation(group)
   group.state.out, group.state.full, group.changed = nil, nil, true
   for level = 1, 3 do
-    if first_waiting(level, group.name) then call('ZADD', ROTATION[level], 'NX', new_turn(), group.name) end
+    if first_waiting(level, group.name) then call('ZADD', ROTATION[level], 0, group.name) end
   end
 end
 

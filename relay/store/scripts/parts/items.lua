@@ -37,18 +37,16 @@ local function flush()
   end
   lists, bodies = {{}, {}, {}}, {}
   if next(of_groups) then
-    -- @include turn
-    local turn = new_turn()
     for level, waiting in pairs(of_groups) do
       call('ZADD', WAITING[level], unpack(waiting.members))
       local states, entering = call('HMGET', GROUPS, unpack(waiting.names)), {}
       for index, name in ipairs(waiting.names) do
         if not (states[index] and cmsgpack.unpack(states[index]).out) then
-          entering[#entering + 1] = turn
+          entering[#entering + 1] = 0
           entering[#entering + 1] = name
         end
       end
-      if #entering > 0 then call('ZADD', ROTATION[level], 'NX', unpack(entering)) end
+      if #entering > 0 then call('ZADD', ROTATION[level], unpack(entering)) end
     end
     of_groups = {}
   end

@@ -12,8 +12,20 @@
 local MOST_DUE_GROUPS = 32
 local MOST_BURIED = 20 -- messages of one disabled group
 
-local turns, first_turn = {}, tonumber(call('HGET', CONTROL, 'turn') or 0) + 2
-local turn = first_turn
+local turns = {}
+
+-- Groups of a priority take turns in the order of their names. The cursor is the one that had the last turn.
+local cursors = call('HMGET', CONTROL, 'cursor:1', 'cursor:2', 'cursor:3')
+local function next_names(level, number)
+  local cursor = cursors[level] or ''
+  local names = call('ZRANGEBYLEX', ROTATION[level], '(' .. cursor, '+', 'LIMIT', 0, number)
+  if #names < number and cursor ~= '' then
+    for _, name in ipairs(call('ZRANGEBYLEX', ROTATION[level], '-', '[' .. cursor, 'LIMIT', 0, number - #names)) do
+      names[#names + 1] = name
+    end
+  end
+  return names
+end
 
 -- Messages in groups that may send: none if all groups of the priority are out.
 function turns.count(level)
@@ -55,12 +67,12 @@ function turns.promote(due)
     open_groups(names[level])
     for _, name in ipairs(names[level]) do
       if not groups[name].state.out then
-        table.insert(entering[level], turn - 1)
+        table.insert(entering[level], 0)
         table.insert(entering[level], name)
       end
     end
     if #members[level] > 0 then call('ZADD', WAITING[level], unpack(members[level])) end
-    if #entering[level] > 0 then call('ZADD', ROTATION[level], 'NX', unpack(entering[level])) end
+    if #entering[level] > 0 then call('ZADD', ROTATION[level], unpack(entering[level])) end
   end
   return rest
 end
@@ -88,7 +100,7 @@ end
 -- Hands out up to `most` messages of one priority, one for each group and round. Returns whether no group of the
 -- priority may send any more, and how many groups it has looked at.
 function turns.take(level, most, hand_out, bury)
-  local names = call('ZRANGE', ROTATION[level], 0, most - 1)
+  local names = next_names(level, most)
   if #names == 0 then return true, 0 end
   local share = math.floor(most / #names)
   open_groups(names)
@@ -104,37 +116,33 @@ function turns.take(level, most, hand_out, bury)
       end
     end
   end
+  -- Before anything is handed out: a message that ends may let another one of its group go.
+  local gone = {}
+  for _, head in ipairs(found) do
+    if not head.more then gone[#gone + 1] = head.group.name end
+  end
+  if #gone > 0 then call('ZREM', ROTATION[level], unpack(gone)) end
   if #tickets > 0 then
     local records = call('HMGET', BODIES, unpack(tickets))
     call('ZREM', WAITING[level], unpack(members))
     hand_out(tickets, records, level, owners)
   end
   for _, head in ipairs(found) do
-    if head.group.state.disabled and #head.members > 0 then
+    local group = head.group
+    if group.state.disabled and #head.members > 0 then
       call('ZREM', WAITING[level], unpack(head.members))
       for _, member in ipairs(head.members) do bury(ticket_of(member)) end
     end
-  end
-  local back, gone = {}, {}
-  for _, head in ipairs(found) do
-    local group = head.group
-    if head.sent > 0 then spend(group, head.sent) end
-    if not head.more then
-      gone[#gone + 1] = group.name
-    elseif head.sent > 0 and allowance(group, 1) < 1 then
-      leave_rotation(group)
-    else
-      back[#back + 1] = turn
-      back[#back + 1] = group.name
-      turn = turn + 1
+    if head.sent > 0 then
+      spend(group, head.sent)
+      if head.more and allowance(group, 1) < 1 then leave_rotation(group) end
     end
   end
-  if #gone > 0 then call('ZREM', ROTATION[level], unpack(gone)) end
-  if #back > 0 then call('ZADD', ROTATION[level], unpack(back)) end
+  cursors[level] = names[#names]
   return false, #names
 end
 
 function turns.save()
-  if turn ~= first_turn then call('HSET', CONTROL, 'turn', whole(turn - 2)) end
+  call('HSET', CONTROL, 'cursor:1', cursors[1] or '', 'cursor:2', cursors[2] or '', 'cursor:3', cursors[3] or '')
   save_groups()
 end
