@@ -3,10 +3,7 @@
 from relay.message.envelope import (
     MAX_CONTAINERS,
     MAX_DEPTH,
-    MAX_GROUP,
-    MAX_KEY,
     MAX_VALUES,
-    PRIORITIES,
     TARGETS_SIZE,
     Hints,
     Message,
@@ -16,12 +13,11 @@ from relay.message.envelope import (
     size_of_targets,
     uuid7,
 )
+from relay.message.fields import PRIORITIES
 
 __all__ = [
     "MAX_CONTAINERS",
     "MAX_DEPTH",
-    "MAX_GROUP",
-    "MAX_KEY",
     "MAX_VALUES",
     "PRIORITIES",
     "TARGETS_SIZE",

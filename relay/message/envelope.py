@@ -14,23 +14,17 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from random import getrandbits
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 
 from relay.errors import MessageError
+from relay.message.fields import FIELDS, MAX_TIME, PRIORITIES, Envelope, Id, Key, Moment, Span
 from relay.settings.durations import parse_duration
 from relay.text import printable
 
 MAX_DEPTH = 64
 """Levels of nesting that an element may have."""
-
-MAX_KEY = 512
-"""Characters in `collapse_key`, `ordering_key` and `reply_to`."""
-
-MAX_ID = 128
-MAX_GROUP = 128
-"""Characters in `id`."""
 
 MAX_PROVIDER = 64
 """Characters in the name of a provider."""
@@ -44,11 +38,7 @@ TARGETS_SIZE = 16 * 1024 * 1024
 MAX_VALUES = 250_000
 """Values in an element that is larger than `max_size` because of its targets: bounds its decoded form."""
 
-PRIORITIES = ("high", "normal", "low")
-"""By number, as stored: 0 goes out first."""
-
 _LONGEST_NAME = 32  # characters of an unknown field's name that are compared with the known ones
-_MAX_TIME = 1e11  # Unix seconds; what is above is milliseconds in disguise
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _VARIANT = 0b10 << 62
@@ -104,29 +94,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, dict=True):
 
 
 _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_Key = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
-_Moment = float | str | None
-
-
-class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    payload: msgspec.Raw
-    provider: str | None = None
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
-    priority: Literal["high", "normal", "low"] | None = None
-    created_at: _Moment = None
-    expires_at: _Moment = None
-    deliver_at: _Moment = None
-    ttl: _Moment = None
-    delay: _Moment = None
-    collapse_key: _Key | None = None
-    ordering_key: _Key | None = None
-    group: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_GROUP)] | None = None
-    reply_to: _Key | None = None
-    traceparent: str | None = None
-
-
-FIELDS = _Envelope.__struct_fields__
-_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_ENVELOPE = msgspec.json.Decoder(Envelope)
 _BARE = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -194,8 +162,8 @@ class _RawHints(msgspec.Struct):
 
 _HINTS = msgspec.json.Decoder(_RawHints)
 _PROVIDER_HINT = msgspec.json.Decoder(Annotated[str, msgspec.Meta(max_length=MAX_PROVIDER)])
-_ID_HINT = msgspec.json.Decoder(Annotated[str, msgspec.Meta(max_length=MAX_ID)])
-_KEY_HINT = msgspec.json.Decoder(_Key)
+_ID_HINT = msgspec.json.Decoder(Id)
+_KEY_HINT = msgspec.json.Decoder(Key)
 
 
 def hints(element: bytes) -> Hints:
@@ -337,14 +305,14 @@ def _explain(error: msgspec.ValidationError, tree: dict[str, Any]) -> NoReturn:
     raise MessageError(f"{field}: {text}" if field else text) from None
 
 
-def _refuse_leading_nul(envelope: _Envelope) -> None:
+def _refuse_leading_nul(envelope: Envelope) -> None:
     # Scoped ids and keys begin with a NUL in Redis, so that no unscoped one can be taken for one of them.
     for name in ("id", "collapse_key", "ordering_key"):
         if (getattr(envelope, name) or "").startswith("\0"):
             raise MessageError(f"{name}: must not begin with a NUL character")
 
 
-def _moment(value: _Moment, name: str) -> float:
+def _moment(value: Moment, name: str) -> float:
     if value is None:
         return 0.0
     if isinstance(value, str):
@@ -359,12 +327,12 @@ def _moment(value: _Moment, name: str) -> float:
         value = moment.timestamp()
     if not math.isfinite(value) or value < 0:
         raise MessageError(f"{name}: {value} is not a Unix time")
-    if value >= _MAX_TIME:
+    if value >= MAX_TIME:
         raise MessageError(f"{name}: {value:.15g} is too large for Unix seconds; are these milliseconds?")
     return float(value)
 
 
-def _after(base: float, value: _Moment, name: str) -> float:
+def _after(base: float, value: Span, name: str) -> float:
     """`base` plus a span (seconds or "10m"), or 0 for none."""
     if value is None:
         return 0.0
@@ -372,7 +340,7 @@ def _after(base: float, value: _Moment, name: str) -> float:
         span = parse_duration(value)
     except ValueError as error:
         raise MessageError(f"{name}: {error}") from None
-    if base + span >= _MAX_TIME:
+    if base + span >= MAX_TIME:
         raise MessageError(f"{name}: {value} is too long")
     return base + span
 

@@ -74,7 +74,7 @@ def schemas_of(model: type[BaseModel]) -> Mapping[str, Schema]:
 
 
 def _key(path: str, field: FieldInfo, schema: Schema, file: str | None, *, is_section: bool) -> Key:
-    meaning, _, words = " ".join((field.description or "").split()).partition(_DEFAULT)
+    meaning, words = split_default(" ".join((field.description or "").split()))
     kind = in_words(schema)
     is_required = field.is_required()
     default = "" if is_section or words else _default(schema)
@@ -84,7 +84,13 @@ def _key(path: str, field: FieldInfo, schema: Schema, file: str | None, *, is_se
         kind += f", or `{file}`" + (" with one in each line" if "list of" in kind else "")
     examples = () if kind.startswith(("duration", "size")) else schema.get("examples", ())
     example = as_yaml(examples[0]) if examples else ""
-    return Key(path, kind, default, words.removesuffix("."), is_required, meaning, example)
+    return Key(path, kind, default, words, is_required, meaning, example)
+
+
+def split_default(description: str) -> tuple[str, str]:
+    """The meaning of a description, and the default that its last sentence gives in words."""
+    meaning, _, words = description.partition(_DEFAULT)
+    return meaning, words.removesuffix(".")
 
 
 def in_words(schema: Schema) -> str:
@@ -101,7 +107,8 @@ def _alternatives(schema: Schema) -> Iterator[tuple[str, str]]:
             return
     if branches:
         for branch in branches:
-            yield from _alternatives(branch)
+            # Only titles of branches are names; others are made of the keys.
+            yield from ([(branch["title"], "")] if "title" in branch else _alternatives(branch))
     elif schema.get("type") == "boolean":
         yield from (("`true`", ""), ("`false`", ""))
     elif "enum" in schema:
@@ -121,7 +128,8 @@ def _alternatives(schema: Schema) -> Iterator[tuple[str, str]]:
 def _limits(schema: Schema) -> str:
     least, most = schema.get("minimum"), schema.get("maximum")
     if "maxLength" in schema:
-        return f" of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
+        fewest = f"{schema['minLength']} to" if "minLength" in schema else "at most"
+        return f" of {fewest} {schema['maxLength']} characters"
     if schema.get("exclusiveMinimum") is not None:
         return f" > {schema['exclusiveMinimum']}"
     if most is not None and most < _UNBOUNDED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testing.reference import configuration
+from testing.reference import configuration, messages
 from testing.reference.markdown import fill
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -13,6 +13,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 def documents() -> dict[Path, str]:
     """The files as they should be. Raises ValueError if a page lacks the marks of a block."""
     blocks = {
+        "messages.md": {"fields": messages.fields()},
+        "reference/messages.md": {"fields": messages.fields()},
         "reference/configuration.md": {"keys": configuration.all_keys()},
         "providers/README.md": {
             "every provider": configuration.every_provider(),
