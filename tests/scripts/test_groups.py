@@ -362,6 +362,14 @@ async def test_an_idle_group_costs_nothing(redis: Redis) -> None:
     assert left == ["relay:{test}:control"]
 
 
+async def test_failures_of_groups_are_forgotten_even_if_nothing_follows(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {}, "breaker": {"window": 30.0}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("ab"))
+    await settle(lane, list((await lane.claim(10)).claims), Retry("no network"), **limits)
+    assert 0 < await redis.ttl("relay:{test}:groups:tried") <= 31
+
+
 async def test_a_rejected_message_counts_as_an_answer_of_its_group(redis: Redis) -> None:
     limits: dict[str, Any] = {"groups": {"breaker": {"failures": 2}}}
     lane = a_lane(redis, **limits)

@@ -91,7 +91,10 @@ local function count_tried(by_group)
       changes[#changes + 1] = now
     end
   end
-  if #changes > 0 then call('HSET', GROUPS_TRIED, unpack(changes)) end
+  if #changes > 0 then
+    call('HSET', GROUPS_TRIED, unpack(changes))
+    call('EXPIRE', GROUPS_TRIED, math.ceil(policy.window / 1000) + 1) -- nothing else ends it if no more settles come
+  end
   return {
     -- Groups whose first answer is still to come are no failures.
     tried = call('HINCRBY', CONTROL, 'groups_tried', tried) + call('HLEN', GROUPS_IN_FLIGHT),
