@@ -20,7 +20,7 @@ SINGLE = frozenset({"single"})
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """`on` is the kind of target (redis, host, provider, fleet). Two faults never overlap on the same target.
+    """`on` is the kind of target (redis, host, provider, fleet, group). Faults never overlap on a target.
 
     `seconds` is the range of the duration. `doubles`: an accepted message may arrive again, because its
     worker could not record the delivery. `late`: claimed messages may arrive later than their tokens allow.
@@ -126,6 +126,11 @@ def _kinds() -> list[FaultKind]:
         FaultKind("bad reload, then a kill", "host", instant, targets=(SUPERVISED,), doubles=True, late=True),
         FaultKind("pause and resume", "provider", short, targets=_RECEIVERS),
         FaultKind("dead retry", "fleet", instant),
+        # Groups: each is sick for as long as messages come, and never drawn
+        FaultKind("group refuses connections", "group", instant, targets=("refusing",), weight=0),
+        FaultKind("group hangs", "group", instant, targets=("hanging",), weight=0),
+        FaultKind("group throttles", "group", instant, targets=("throttling",), weight=0),
+        FaultKind("group answers with errors", "group", instant, targets=("erring",), weight=0),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from chaos.configuration import PREFIX, QUEUES, WEBHOOKS
+from chaos.configuration import PREFIX, PROVIDERS, QUEUES
 from chaos.evidence import DeadLetter, Evidence, Receipt
 from chaos.harness import Harness
 from chaos.topology import direct
@@ -18,8 +18,6 @@ from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
 from relay.store.dead import lane_stream, queue_stream, read
 from relay.store.keys import FleetKeys, LaneKeys
-
-PROVIDERS = (*WEBHOOKS, "fan", "pusher")
 
 _MARK = re.compile(rb"#(\d+)#")
 _NUMBER = re.compile(rb'"n":(\d+)')

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.messages import MAX_SIZE
+from chaos.messages import CALM_LANE, HEALTHY_GROUPS, MAX_SIZE, TROUBLED_LANE
 from chaos.plan import Plan
 
 PREFIX = "relay"
 QUEUES = ("notifications", "orders", "hits")
 WEBHOOKS = ("hook", "limited", "changing", "remembering", "crowded", "failing", "recovering")
+GROUPED = (TROUBLED_LANE, CALM_LANE)
+"""Providers that serve groups, one for each receiver that a message's URL names."""
+
+PROVIDERS = (*WEBHOOKS, *GROUPED, "fan", "pusher")
+GROUP_CONCURRENCY = 4
 DOOMED_ATTEMPTS = 3
 TIMEOUT = 2.0
 """Timeout of one request, in seconds."""
@@ -28,11 +33,13 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """`limits` are by provider. `slower` is the limit of `changing` after an odd number of reloads."""
+    """`limits` are by provider. `slower` is the limit of `changing` after an odd number of reloads, `group`
+    that of each group."""
 
     limits: Mapping[str, Limit]
     slower: Limit
     backlog: int
+    group: Limit
 
     @classmethod
     def of(cls, plan: Plan) -> Configuration:
@@ -49,7 +56,19 @@ class Configuration:
             "crowded": limit("crowded", 0.5, 3),
         }
         slower = Limit(max(10, round(limits["changing"].rate * 0.7)), limits["changing"].burst)
-        return cls(limits, slower, backlog=max(10, round(limits["crowded"].rate * 3)))
+        backlog = max(10, round(limits["crowded"].rate * 3))
+        busiest = max(inflow[provider] for provider in GROUPED) / len(HEALTHY_GROUPS)
+        rate = max(10, round(busiest / plan.seconds * 3))
+        return cls(limits, slower, backlog, Limit(rate, max(2, rate // 10)))
+
+    def _groups(self) -> dict[str, Any]:
+        return {
+            "by": "destination",
+            "rate": f"{self.group.rate:g}/s",
+            "burst": self.group.burst,
+            "concurrency": GROUP_CONCURRENCY,
+            "breaker": {"failures": 10, "cooldown": "1s"},
+        }
 
     def document(
         self, host: str, redis_url: str, receivers: Mapping[str, str], *, processes: int, slower: bool = False
@@ -72,6 +91,8 @@ class Configuration:
             for name in WEBHOOKS
         }
         providers["fan"] = {"type": "webhook", "allow_private": True, "headers": {"X-Host": host}, **common}
+        for name in GROUPED:
+            providers[name] = {**providers["fan"], "groups": self._groups()}
         providers["pusher"] = {
             "type": "pusher",
             "app_id": "1",

@@ -7,8 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from chaos.collect import PROVIDERS
-from chaos.configuration import PREFIX, QUEUES
+from chaos.configuration import PREFIX, PROVIDERS, QUEUES
 from chaos.harness import Harness
 from chaos.messages import Kind
 from chaos.producer import Producer

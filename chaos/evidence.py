@@ -17,7 +17,8 @@ class Arrival:
     """One message (or one target of a fan-out) at a receiver.
 
     `answer` is how the receiver ended the request: ok, refused, throttled, failed, reset, garbage, flood,
-    drip, hung, or aborted if the worker closed the connection first.
+    drip, hung, or aborted if the worker closed the connection first;
+    `ended` is the time of that.
     """
 
     number: int
@@ -27,6 +28,8 @@ class Arrival:
     target: str = ""
     answer: str = "aborted"
     message_id: str = ""
+    group: str = ""
+    ended: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,6 +31,8 @@ class Kind(StrEnum):
     CROWDED = "max_backlog"
     MALFORMED = "malformed"
     RECEIPT_REFUSED = "receipt refused"
+    GROUPED = "to a healthy group"
+    TROUBLED = "to a sick group"
 
 
 WEIGHTS = {
@@ -52,7 +55,17 @@ WEIGHTS = {
     Kind.CROWDED: 4,
     Kind.MALFORMED: 3,
     Kind.RECEIPT_REFUSED: 1,
+    Kind.GROUPED: 14,
+    Kind.TROUBLED: 5,
 }
+
+HEALTHY_GROUPS = tuple(f"healthy-{number}" for number in range(6))
+SICK_GROUPS = ("refusing", "hanging", "throttling", "erring")
+"""Groups with a trouble of their own for as long as messages come: see the catalogue."""
+
+TROUBLED_LANE, CALM_LANE = "many", "calm"
+"""Two lanes with the same healthy groups. Only the first one has sick groups too, so the second one shows how
+long messages take without them, under the same faults."""
 
 PROVIDERS = {
     Kind.PLAIN: ("hook", "limited", "pusher", "changing"),
@@ -74,6 +87,8 @@ PROVIDERS = {
     Kind.CROWDED: ("crowded",),
     Kind.MALFORMED: ("hook",),
     Kind.RECEIPT_REFUSED: ("hook",),
+    Kind.GROUPED: (TROUBLED_LANE, CALM_LANE),
+    Kind.TROUBLED: (TROUBLED_LANE,),
 }
 
 ENDS: dict[Kind, frozenset[str]] = {
@@ -98,6 +113,8 @@ ENDS: dict[Kind, frozenset[str]] = {
         Kind.CROWDED: "delivered dropped",
         Kind.MALFORMED: "malformed",
         Kind.RECEIPT_REFUSED: "delivered",
+        Kind.GROUPED: "delivered",
+        Kind.TROUBLED: "delivered",
     }.items()
 }
 
@@ -147,6 +164,7 @@ class Push:
     delay: float = 0.0
     targets: int = 0
     malformation: str = ""
+    group: str = ""
 
     @property
     def ends(self) -> frozenset[str]:
@@ -198,14 +216,18 @@ def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
                 fields["targets"] = rng.choice((1, 2, 5, 30))
             case Kind.RECEIPT_REFUSED:
                 fields["reply_to"] = rng.choice((FORBIDDEN_LIST, WRONG_TYPE_KEY))
+            case Kind.GROUPED:
+                fields["group"] = rng.choice(HEALTHY_GROUPS)
+            case Kind.TROUBLED:
+                fields["group"] = rng.choice(SICK_GROUPS)
             case Kind.MALFORMED:
                 fields["malformation"] = rng.choice(MALFORMATIONS)
         pushes.append(Push(number, at, kind, provider, **fields))  # type: ignore[arg-type]
     return pushes
 
 
-def element(push: Push, receiver: str) -> bytes:
-    """Return the bytes that an application pushes. Targets are below the URL `receiver`."""
+def element(push: Push, urls: Mapping[str, str]) -> bytes:
+    """Return the bytes that an application pushes. `urls` are those of fan-outs and groups by name."""
     if push.kind is Kind.MALFORMED:
         return _malformed(push)
     facts: dict[str, object] = {"n": push.number}
@@ -217,9 +239,11 @@ def element(push: Push, receiver: str) -> bytes:
     if push.provider == "pusher":
         payload = {"channel": f"site-{push.number % 50}", "event": "chaos", "data": facts}
     if push.kind is Kind.GONE:
-        payload["url"] = f"{receiver}/target/gone"
+        payload["url"] = f"{urls['fan']}/target/gone"
+    if push.group:
+        payload["url"] = f"{urls[push.group]}/{push.provider}"
     if push.targets:
-        payload["targets"] = [f"{receiver}/target/{index}" for index in range(push.targets)]
+        payload["targets"] = [f"{urls['fan']}/target/{index}" for index in range(push.targets)]
     document: dict[str, object] = {"provider": push.provider}
     for name in ("id", "reply_to", "priority", "ordering_key", "collapse_key", "ttl", "delay"):
         if value := getattr(push, name):

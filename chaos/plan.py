@@ -47,9 +47,15 @@ def make_plan(seed: int, seconds: float, messages: int, topology: str, faults: i
     rng = random.Random(f"{seed}/{seconds}/{messages}/{topology}")
     producing = seconds * PRODUCING
     number = faults if faults is not None else round(min(producing / 1.2, 20 + producing / 6))
-    return Plan(
-        seed, seconds, topology, generate(rng, messages, producing), _schedule(rng, topology, seconds, number)
-    )
+    pushes = generate(rng, messages, producing)
+    planned = [*_sick_groups(producing), *_schedule(rng, topology, seconds, number)]
+    return Plan(seed, seconds, topology, pushes, planned)
+
+
+def _sick_groups(producing: float) -> list[Planned]:
+    """The troubles of groups, each from the start until nothing is pushed any more."""
+    kinds = [kind for kind in KINDS.values() if kind.on == "group"]
+    return [Planned(0.0, producing, kind.name, target, 1.0) for kind in kinds for target in kind.targets]
 
 
 def _schedule(rng: random.Random, topology: str, seconds: float, number: int) -> list[Planned]:

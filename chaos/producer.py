@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from redis.asyncio import Redis
@@ -30,9 +30,9 @@ class Producer:
     not, and are pushed again.
     """
 
-    def __init__(self, topology: Topology, receiver: str) -> None:
+    def __init__(self, topology: Topology, urls: Mapping[str, str]) -> None:
         self._topology = topology
-        self._receiver = receiver
+        self._urls = urls
         self._clients: dict[int, Redis] = {}
         self.pushed: dict[int, Pushed] = {}
         self.refusals = 0
@@ -59,7 +59,7 @@ class Producer:
                 await client.aclose()
 
     async def _push(self, queue: str, batch: Sequence[Push]) -> None:
-        elements = [element(push, self._receiver) for push in batch]
+        elements = [element(push, self._urls) for push in batch]
         while True:
             client = await self._ready(queue)
             started = time.time()

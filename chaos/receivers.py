@@ -14,6 +14,7 @@ from aiohttp import web
 
 from chaos.configuration import WEBHOOKS
 from chaos.evidence import OK, Arrival
+from chaos.messages import HEALTHY_GROUPS, SICK_GROUPS
 from testing.ports import free_port
 
 FLOOD_BUFFER = 1 << 20
@@ -72,7 +73,11 @@ class Receiver:
         at = time.time()
         host, target, facts = self._read(request, await request.read())
         message_id = request.headers.get("webhook-id", "")
-        arrivals = [Arrival(fact["n"], self.name, host, at, target, message_id=message_id) for fact in facts]
+        provider, group = self._lane(request)
+        arrivals = [
+            Arrival(fact["n"], provider, host, at, target, message_id=message_id, group=group)
+            for fact in facts
+        ]
         self.arrivals += arrivals
         answer, response = await self._answer(
             request, max((fact.get("want", 0) for fact in facts), default=0)
@@ -80,8 +85,12 @@ class Receiver:
         if request.transport is None or request.transport.is_closing():
             answer = answer if answer != OK else "aborted"
         for arrival in arrivals:
-            arrival.answer = answer
+            arrival.answer, arrival.ended = answer, time.time()
         return response
+
+    def _lane(self, request: web.Request) -> tuple[str, str]:
+        """The provider that sent the request, and the group that it was for."""
+        return self.name, ""
 
     def _read(self, request: web.Request, body: bytes) -> tuple[str, str, list[dict[str, int]]]:
         """Return the worker's host, the target, and the facts in the messages."""
@@ -155,12 +164,24 @@ class Receiver:
         return web.Response()
 
 
+class GroupReceiver(Receiver):
+    """The server of one group, for all providers: the path names the provider."""
+
+    def _lane(self, request: web.Request) -> tuple[str, str]:
+        return request.path.removeprefix("/"), self.name
+
+
 class Receivers:
-    """All receivers by provider."""
+    """All receivers, by provider or group."""
 
     def __init__(self, seed: int) -> None:
         self.by_name = {
-            name: Receiver(name, random.Random(f"{seed}/{name}")) for name in (*WEBHOOKS, "fan", "pusher")
+            name: kind(name, random.Random(f"{seed}/{name}"))
+            for kind, names in (
+                (Receiver, (*WEBHOOKS, "fan", "pusher")),
+                (GroupReceiver, (*HEALTHY_GROUPS, *SICK_GROUPS)),
+            )
+            for name in names
         }
 
     @property

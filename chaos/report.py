@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Any
 
 from chaos.evidence import OK
 from chaos.ledger import Violation
+from chaos.ledger.groups import delays
+from chaos.messages import CALM_LANE, HEALTHY_GROUPS, SICK_GROUPS, TROUBLED_LANE
 from chaos.run import Result
 
 MOST_EXPLAINED = 8
@@ -32,6 +35,7 @@ def markdown(result: Result) -> str:
     for kind, ends in sorted(result.verdict.table().items()):
         outcomes = ", ".join(f"{number:,} {end}" for end, number in ends.most_common())
         lines.append(f"| {kind} | {outcomes} |")
+    lines += ["", *groups(result)]
     again, explained = duplicates(result)
     lines += [
         "",
@@ -46,6 +50,23 @@ def markdown(result: Result) -> str:
     if result.skipped:
         lines += ["", f"Skipped: {'; '.join(sorted(set(result.skipped)))}."]
     return "\n".join(lines)
+
+
+def groups(result: Result) -> Iterator[str]:
+    """A table of groups: how long their messages took, and how long they took without sick groups."""
+    found = delays(result.verdict.index)
+    yield "| group | messages | delay p50, p99, s | messages | without sick groups: p50, p99, s |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for group in (*HEALTHY_GROUPS, *SICK_GROUPS):
+        cells = [_delays(found[lane].get(group, ())) for lane in (TROUBLED_LANE, CALM_LANE)]
+        yield f"| {group} | {' | '.join(cells)} |"
+
+
+def _delays(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return "0 | "
+    cuts = sorted(seconds)
+    return f"{len(cuts)} | {median(cuts):.2f}, {cuts[int(len(cuts) * 0.99)]:.2f}"
 
 
 def duplicates(result: Result) -> tuple[int, Counter[str]]:
@@ -124,6 +145,7 @@ def as_data(result: Result) -> dict[str, Any]:
         "ends": {kind: dict(ends) for kind, ends in result.verdict.table().items()},
         "faults": dict(Counter(window.kind for window in result.evidence.windows)),
         "skipped": result.skipped,
+        "delays": {lane: dict(groups) for lane, groups in delays(result.verdict.index).items()},
         "duplicates": {"total": again, "explained by": dict(explained)},
         "violations": [
             {"rule": one.rule, "what": one.what, "number": one.number} for one in result.verdict.violations

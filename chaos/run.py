@@ -45,7 +45,7 @@ async def run(plan: Plan, folder: Path, say: Say = lambda line: None) -> Result:
     """Execute a plan. Logs and Redis's files stay in `folder`."""
     async with running(plan, folder) as harness:
         started = time.monotonic()
-        producer = Producer(harness.topology, harness.receivers.by_name["fan"].url)
+        producer = Producer(harness.topology, harness.receivers.urls)
         pushed = asyncio.Event()
         keepers = [asyncio.create_task(harness.hosts[name].keep()) for name in HOSTS]
         async with asyncio.TaskGroup() as group:

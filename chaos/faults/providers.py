@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from chaos.faults.base import Fault
 from chaos.receivers import Receiver
 
@@ -32,6 +34,19 @@ class RefuseConnections(ReceiverFault):
         await self.receiver.listen()
 
 
+class SickGroup(ReceiverFault):
+    """The receiver of one group answers all of its requests like this."""
+
+    MODES: ClassVar = {
+        "group hangs": "hang",
+        "group throttles": "throttle",
+        "group answers with errors": "server errors",
+    }
+
+    async def start(self) -> None:
+        self.receiver.mode = self.MODES[self.planned.name]
+
+
 MODES = (
     *("server errors", "throttle", "slow answers", "hang", "garbage", "reset"),
     *("endless early hints", "endless headers", "dripping answer"),
@@ -40,4 +55,6 @@ MODES = (
 PROVIDERS: dict[str, type[Fault]] = {
     **dict.fromkeys(MODES, ReceiverFault),
     "refuse connections": RefuseConnections,
+    "group refuses connections": RefuseConnections,
+    **dict.fromkeys(SickGroup.MODES, SickGroup),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chaos.configuration import Configuration
 from chaos.evidence import Evidence
 from chaos.ledger.counters import check_counters
+from chaos.ledger.groups import check_groups
 from chaos.ledger.index import EvidenceIndex
 from chaos.ledger.leftovers import check_leftovers
 from chaos.ledger.order import check_order
@@ -22,6 +23,7 @@ def judge(evidence: Evidence, configuration: Configuration) -> Verdict:
         *check_outcomes(index),
         *check_order(index),
         *check_rates(index, configuration),
+        *check_groups(index),
         *check_counters(index),
         *check_leftovers(evidence),
     ]

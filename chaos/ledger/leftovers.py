@@ -9,8 +9,8 @@ from chaos.evidence import Evidence
 from chaos.ledger.verdict import Violation
 from relay.store.keys import LANE_PARTS
 
-STAYS = frozenset({"control", "dead", "seen"})
-"""Parts of a lane that outlive its messages. All others belong to pending messages."""
+STAYS = frozenset({"control", "dead", "seen", "groups:tried"})
+"""Parts of a lane that outlive its messages; `groups:tried` expires. The others belong to messages."""
 
 PASSING = frozenset(LANE_PARTS) - STAYS
 BESIDE = frozenset({"forwarded", "replicated", "rejected", "last_sequence"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from chaos.configuration import Configuration, Limit
@@ -21,6 +22,12 @@ def check_rates(index: EvidenceIndex, configuration: Configuration) -> Iterator[
             key=lambda arrival: arrival.at,
         )
         yield from _check(index, provider, limit, arrivals)
+    by_group: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
+    for arrival in sorted(index.evidence.arrivals, key=lambda arrival: arrival.at):
+        if arrival.group:
+            by_group[arrival.provider, arrival.group].append(arrival)
+    for (provider, group), arrivals in by_group.items():
+        yield from _check(index, f"{provider}, group {group}", configuration.group, arrivals)
 
 
 def _check(index: EvidenceIndex, provider: str, limit: Limit, arrivals: list[Arrival]) -> Iterator[Violation]:

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.catalogue import KINDS, resource
-from chaos.messages import MALFORMATIONS, MAX_SIZE, Kind, Push, element
+from chaos.messages import HEALTHY_GROUPS, MALFORMATIONS, MAX_SIZE, SICK_GROUPS, Kind, Push, element
 from chaos.plan import Plan, make_plan
 from relay.errors import MessageError
 from relay.message import parse_bare, parse_envelope
 
+URLS = dict.fromkeys(("fan", *HEALTHY_GROUPS, *SICK_GROUPS), "http://127.0.0.1:1")
 TOPOLOGIES = ("single", "sentinel", "cluster")
 
 plans = st.builds(
@@ -76,7 +77,7 @@ def test_the_long_run_has_every_kind_of_message_and_of_fault_that_its_redis_can_
 def test_each_kind_of_message_is_one(kind: Kind) -> None:
     plan = make_plan(1, 60, 2000, "single")
     for push in [push for push in plan.pushes if push.kind is kind]:
-        pushed = element(push, "http://127.0.0.1:1")
+        pushed = element(push, URLS)
         if kind is Kind.BARE:
             assert json.loads(parse_bare(pushed, "hits", 1.0).payload_json)["n"] == push.number
             continue
@@ -88,7 +89,7 @@ def test_each_kind_of_message_is_one(kind: Kind) -> None:
 
 @pytest.mark.parametrize("malformation", MALFORMATIONS)
 def test_each_malformed_message_is_refused_and_carries_its_mark(malformation: str) -> None:
-    raw = element(Push(17, 0.0, Kind.MALFORMED, "hook", malformation=malformation), "")
+    raw = element(Push(17, 0.0, Kind.MALFORMED, "hook", malformation=malformation), URLS)
     assert b'"#17#"' in raw
     if malformation == "oversized":
         assert len(raw) > MAX_SIZE
