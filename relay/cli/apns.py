@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Broadcast channels of APNs: create, list and delete them.",
     epilog="Example: `relay apns channels create apns --storage latest`",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     callback=common.remember_config,
 )
 channels = typer.Typer(

@@ -17,6 +17,7 @@ app = typer.Typer(
     help="List, retry and delete dead letters.",
     epilog="Example: `relay dead list pusher --reason 413`",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     callback=common.remember_config,
 )
 
@@ -85,7 +86,7 @@ def retry(
 
     A malformed element is parsed again, and succeeds if the configuration now allows it.
 
-    Ctrl-C stops after the current page. `--limit` counts the letters that go back.
+    Ctrl-C stops after the current page. `--limit` counts only retried letters.
 
     Example: `relay dead retry pusher --reason "gave up"`
     """

@@ -37,8 +37,8 @@ def push(
 ) -> None:
     """Push one message, or one per line of standard input.
 
-    Each message is validated as a worker and the provider's adapter do it. A wrong one ends the command
-    with exit code 2.
+    Each message is validated like in a worker, and by the provider's adapter. An invalid message ends the
+    command with exit code 2.
 
     Example: `relay push notifications '{"payload": {"channel": "site-1", "event": "hit", "data": {}}}'`
     """

@@ -72,7 +72,7 @@ def run(
     signal.pthread_sigmask(signal.SIG_BLOCK, HANGUP)
     end = inherited()
     if end is not None:
-        common.run(_work_for_supervisor(end, until_empty=until_empty), common.fastest_loop())
+        common.run(_run_under_supervisor(end, until_empty=until_empty), common.fastest_loop())
         return
     file = ConfigurationFile(common.config_path(context, config))
     loaded = file.load()
@@ -83,7 +83,7 @@ def run(
         return len(os.sched_getaffinity(0)) if wanted == "auto" else wanted
 
     if number_of(loaded.settings) == 1:
-        common.run(_work_alone(file, loaded, until_empty=until_empty), common.fastest_loop())
+        common.run(_run_alone(file, loaded, until_empty=until_empty), common.fastest_loop())
     else:
         command = [sys.executable, "-m", "relay", "run", "-c", str(file.path)]
         command += ["--until-empty"] if until_empty else []
@@ -108,7 +108,7 @@ class _Change:
     deployment: Deployment
 
 
-class _Work:
+class _Runner:
     """A worker that is replaced whenever its settings change."""
 
     def __init__(self, settings: Settings, deployment: Deployment) -> None:
@@ -217,15 +217,15 @@ class _Work:
             logs.hide([*secrets_in(before), *secrets_in(self._settings)])
 
 
-def _handle_stops(work: _Work) -> None:
+def _handle_stops(runner: _Runner) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.on_signal, number)
+        loop.add_signal_handler(number, runner.on_signal, number)
 
 
-async def _work_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bool) -> None:
+async def _run_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bool) -> None:
     """Run one worker without a supervisor. SIGHUP reloads the file."""
-    work = _Work(loaded.settings, Deployment())
+    runner = _Runner(loaded.settings, Deployment())
 
     async def changes() -> AsyncIterator[_Change]:
         async for change in file.reloads():
@@ -236,17 +236,17 @@ async def _work_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: b
                     logger.warning("a change of processes needs a restart")
                 yield _Change(change.settings, Deployment())
 
-    _handle_stops(work)
+    _handle_stops(runner)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, file.notify)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
-    following = asyncio.create_task(work.follow(changes()))
+    following = asyncio.create_task(runner.follow(changes()))
     try:
-        await work.run(until_empty=until_empty)
+        await runner.run(until_empty=until_empty)
     finally:
         following.cancel()
 
 
-async def _work_for_supervisor(end: socket.socket, *, until_empty: bool) -> None:
+async def _run_under_supervisor(end: socket.socket, *, until_empty: bool) -> None:
     """Run one worker that gets its configuration from the supervisor at the other end of the socket."""
     # The supervisor reads the file for all of its workers.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -257,20 +257,20 @@ async def _work_for_supervisor(end: socket.socket, *, until_empty: bool) -> None
         return
     settings = restore(orders.snapshot, adapters())
     _configure_logs(settings)
-    work = _Work(settings, orders.deployment)
-    _handle_stops(work)
+    runner = _Runner(settings, orders.deployment)
+    _handle_stops(runner)
     link = await Link.open(end, Orders)
 
     async def follow() -> None:
-        await work.follow(_ordered(link, orders.snapshot))
+        await runner.follow(_ordered(link, orders.snapshot))
         logger.error("the supervisor is gone: stopping")
-        work.stop()
+        runner.stop()
 
     async def report() -> None:
         has_joined = False
         while True:
-            if work.worker is not None:
-                health = work.worker.health()
+            if runner.worker is not None:
+                health = runner.worker.health()
                 link.send(health)
                 has_joined = bool(health.worker)
             await asyncio.sleep(REPORT_INTERVAL if has_joined else FIRST_REPORT_INTERVAL)
@@ -278,7 +278,7 @@ async def _work_for_supervisor(end: socket.socket, *, until_empty: bool) -> None
     async with AsyncExitStack() as stack:
         for loop in (follow(), report()):
             stack.callback(asyncio.create_task(loop).cancel)
-        await work.run(until_empty=until_empty)
+        await runner.run(until_empty=until_empty)
 
 
 async def _ordered(link: Link[Orders], snapshot: Snapshot) -> AsyncIterator[_Change]:

@@ -81,8 +81,8 @@ def sandbox(
     """Run local emulators of the providers, with fault injection.
 
     They are as strict as the real services.
-    A web page shows the messages that came in. Change the faults while it runs: POST /_sandbox/faults.
-    The URL of a webhook can ask for faults as well: /webhook/x?status=503&retry_after=2&times=3
+    A web page shows received messages. Change the faults while it runs: POST /_sandbox/faults.
+    The URL of a webhook can request faults, too: /webhook/x?status=503&retry_after=2&times=3
 
     Example: `relay sandbox --fail 5% --latency 10ms-200ms --rate-limit 100/s`
     """

@@ -59,7 +59,7 @@ class Forwarder:
         self._wakeup.set()
 
     def notify(self, provider: str) -> None:
-        """The outbox of this lane has entries."""
+        """Forward the outbox of this lane soon."""
         self._notified.add(provider)
         self._wakeup.set()
 
@@ -74,7 +74,7 @@ class Forwarder:
             self._wakeup.clear()
             providers, self._notified = self._notified, set()
             while providers:
-                # In turns, so that an outbox that fills as fast as it is emptied delays no other.
+                # Alternate, so that an outbox that is never empty delays no other.
                 for provider in sorted(providers):
                     if not await self._parts.attempt(
                         f"outbox {provider}", partial(self._forward_or_log, provider)

@@ -113,16 +113,16 @@ class ApnsEmulator:
             return Verdict(_refusal(error.status, str(error), request_id), messages)
         return Verdict(replace(answer, headers={**answer.headers, **request_id}), messages)
 
-    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+    def failed(self, injected: Answer, right: Answer, reason: str) -> Answer:
         """Return an injected failure with one of Apple's reasons."""
-        why = reason or REASONS.get(ordered.status, "")
+        why = reason or REASONS.get(injected.status, "")
         if not why:
-            return ordered
+            return injected
         ids = {name: right.headers[name] for name in ("apns-id", "apns-request-id") if name in right.headers}
-        if "apns-request-id" in ids and ordered.status == 410:
+        if "apns-request-id" in ids and injected.status == 410:
             return _refusal(400, "ChannelNotRegistered", ids)
-        gone = self._clock() if ordered.status == 410 else None
-        return _refusal(ordered.status, why, {**ordered.headers, **ids}, gone)
+        gone = self._clock() if injected.status == 410 else None
+        return _refusal(injected.status, why, {**injected.headers, **ids}, gone)
 
     def settings(self, url: str) -> Mapping[str, object]:
         """Return the options of relay's APNs adapter that point here."""

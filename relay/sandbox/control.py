@@ -70,7 +70,7 @@ class Control:
             web.get("/_sandbox/received", self._received),
             web.delete("/_sandbox/received", self._clear),
             web.get("/_sandbox/faults", self._faults),
-            web.post("/_sandbox/faults", self._order),
+            web.post("/_sandbox/faults", self._set_faults),
             web.get("/_sandbox/relay.yaml", self._yaml),
             web.get("/_sandbox/files/{name}", self._file),
             web.get("/_sandbox/subscriptions", self._subscribe),
@@ -123,7 +123,7 @@ class Control:
         self._subscriptions.end(name)
         return _json({})
 
-    async def _order(self, request: web.Request) -> web.Response:
+    async def _set_faults(self, request: web.Request) -> web.Response:
         try:
             faults = Faults.model_validate(_decode(await request.read()))
         except ValidationError as error:
@@ -132,12 +132,12 @@ class Control:
             return _wrong(f"the body is not a JSON object: {error}")
         if faults.provider is not None and faults.provider not in self._providers:
             return _wrong(f"provider: there are {', '.join(self._providers)}")
-        self._fault_injector.order(faults)
+        self._fault_injector.replace(faults)
         return _json(_document(faults))
 
 
 def _document(faults: Faults) -> object:
-    """Return the ordered faults only, in a form that can be posted again."""
+    """Return only the faults that are set, in a form that can be posted again."""
     return faults.model_dump(mode="json", exclude_unset=True)
 
 

@@ -61,12 +61,12 @@ class Answer:
 class Verdict:
     """An emulator's answer to a request, unless a fault replaces it.
 
-    `order` holds the faults that the request itself asks for.
+    `requested` holds the faults that the request itself asks for.
     """
 
     answer: Answer
     messages: Sequence[Received] = ()
-    order: RequestFaults | None = None
+    requested: RequestFaults | None = None
 
 
 class Refused(Exception):
@@ -99,7 +99,7 @@ class Emulator(Protocol):
     def judge(self, call: Call) -> Verdict:
         """Check a request as the real provider does."""
 
-    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+    def failed(self, injected: Answer, right: Answer, reason: str) -> Answer:
         """Return an injected failure in the provider's form. `right` is the answer that it replaces."""
 
     def settings(self, url: str) -> Mapping[str, object]:

@@ -31,7 +31,7 @@ class Ending(Enum):
 class Injection:
     """The fault of one request: wait `delay` seconds, then end it, or replace its answer.
 
-    `reason` is the provider's word for the failure, if the order has one.
+    `reason` is the provider's code for the failure, if one was chosen.
     """
 
     delay: float = 0.0
@@ -68,16 +68,16 @@ class Bucket:
 
 
 class FaultInjector:
-    """Applies the faults in force. Each order restarts the seeded sequence of choices."""
+    """Applies the active faults. Replacing them restarts the seeded sequence of choices."""
 
     def __init__(
         self, faults: Faults, seed: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._seed, self._clock = seed, clock
-        self.order(faults)
+        self.replace(faults)
 
-    def order(self, faults: Faults) -> None:
-        """Replace the faults that are in force."""
+    def replace(self, faults: Faults) -> None:
+        """Replace the active faults."""
         self.faults = faults
         self._none = not faults.model_fields_set
         self._random = random.Random(self._seed)  # noqa: S311 - faults, not secrets
@@ -120,21 +120,21 @@ class RequestFaultInjector:
     def __init__(self) -> None:
         self._served: OrderedDict[str, int] = OrderedDict()
 
-    def decide(self, order: RequestFaults, message: str) -> Injection:
+    def decide(self, requested: RequestFaults, message: str) -> Injection:
         """Decide about one request. `message` identifies the attempts that belong together."""
-        ending = Ending.HANG if order.hang else Ending.RESET if order.reset else None
-        if ending is None and order.status is None:
-            return Injection(order.delay)
-        if order.times is not None:
+        ending = Ending.HANG if requested.hang else Ending.RESET if requested.reset else None
+        if ending is None and requested.status is None:
+            return Injection(requested.delay)
+        if requested.times is not None:
             served = self._served.pop(message, 0)
             self._served[message] = served + 1
             if len(self._served) > REMEMBERED:
                 self._served.popitem(last=False)
-            if served >= order.times:
-                return Injection(order.delay)
-        if ending is not None or order.status is None:
-            return Injection(order.delay, ending=ending)
-        return Injection(order.delay, failure(order.status, order.retry_after))
+            if served >= requested.times:
+                return Injection(requested.delay)
+        if ending is not None or requested.status is None:
+            return Injection(requested.delay, ending=ending)
+        return Injection(requested.delay, failure(requested.status, requested.retry_after))
 
 
 def failure(status: int, retry_after: int | None) -> Answer:

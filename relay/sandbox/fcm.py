@@ -108,12 +108,12 @@ class FcmEmulator:
         name = {"name": f"projects/{project}/messages/{identity}"}
         return Verdict(Answer(200, msgspec.json.encode(name), "application/json"), messages)
 
-    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+    def failed(self, injected: Answer, right: Answer, reason: str) -> Answer:
         """Return an injected failure in FCM's form, or HTML if FCM does not use the status."""
-        status = ordered.status
+        status = injected.status
         if status not in STATUSES:
             body = f"<!DOCTYPE html><title>Error {status}</title><p>injected fault\n".encode()
-            return Answer(status, body, "text/html", ordered.headers)
+            return Answer(status, body, "text/html", injected.headers)
         code = reason or REASONS.get(status, "")
         # Google's general codes, such as PERMISSION_DENIED, come without a code of FCM.
         code = "" if code == STATUSES[status] and code not in REASONS.values() else code
@@ -121,7 +121,7 @@ class FcmEmulator:
             status,
             WORDS.get(code or reason or STATUSES[status], "injected fault"),
             code,
-            headers=ordered.headers,
+            headers=injected.headers,
         )
 
     def settings(self, url: str) -> Mapping[str, object]:

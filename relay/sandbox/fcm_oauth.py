@@ -67,10 +67,10 @@ class OAuthEmulator:
         }
         return Verdict(Answer(200, msgspec.json.encode(document), "application/json"))
 
-    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+    def failed(self, injected: Answer, right: Answer, reason: str) -> Answer:
         """Return an injected failure in the form of OAuth 2.0."""
-        code = reason or ("server_error" if ordered.status >= 500 else "invalid_grant")
-        return _refusal(ordered.status, code, "injected fault", ordered.headers)
+        code = reason or ("server_error" if injected.status >= 500 else "invalid_grant")
+        return _refusal(injected.status, code, "injected fault", injected.headers)
 
     def settings(self, url: str) -> Mapping[str, object]:
         """Return nothing: the options of FCM name this endpoint."""

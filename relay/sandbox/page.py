@@ -124,7 +124,7 @@ async function refresh() {
     const paths = ["stats", "faults", "received?limit=50&provider=" + encodeURIComponent(provider)];
     const [stats, faults, received] = await Promise.all(
       paths.map(path => fetch("/_sandbox/" + path).then(response => response.json())));
-    const names = Object.keys(stats).sort(), ordered = Object.keys(faults).length > 0;
+    const names = Object.keys(stats).sort(), active = Object.keys(faults).length > 0;
     const busy = names.filter(name => stats[name].messages), quiet = names.filter(name => !stats[name].messages);
     $("cards").replaceChildren(...busy.map(name => card(name, stats[name])));
     $("quiet").replaceChildren(...quiet.map(name => {
@@ -132,7 +132,7 @@ async function refresh() {
       line.prepend(make("b", name + " "));
       return line;
     }));
-    $("faults").hidden = !ordered;
+    $("faults").hidden = !active;
     $("faults").textContent = "Faults in force: " + JSON.stringify(faults);
     choices(busy);
     $("none").hidden = received.length > 0;

@@ -64,9 +64,9 @@ class PusherEmulator:
             [Received(", ".join(event.channels)[:CUT], event.name, "", event.data[:CUT]) for event in events],
         )
 
-    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+    def failed(self, injected: Answer, right: Answer, reason: str) -> Answer:
         """Return the failure unchanged: its body is plain text."""
-        return ordered
+        return injected
 
     def settings(self, url: str) -> Mapping[str, object]:
         """Return the options of relay's Pusher adapter that point here."""

@@ -45,9 +45,9 @@ class Reception:
 
     def _fault(self, emulator: Emulator, call: Call, verdict: Verdict) -> Injection:
         delay = 0.0
-        if verdict.order is not None:
+        if verdict.requested is not None:
             message = verdict.messages[0].message_id if verdict.messages else ""
-            own = self._request_faults.decide(verdict.order, message or call.path)
+            own = self._request_faults.decide(verdict.requested, message or call.path)
             if own.answer or own.ending:
                 return own
             delay = own.delay

@@ -33,14 +33,14 @@ class WebhookEmulator:
             if self._keys is not None:
                 check_signature(call.headers, call.body, self._keys, self._clock())
             query = tuple(call.query.items())
-            order = _order(query) if query else None
+            requested = _requested_faults(query) if query else None
         except Refused as error:
             return error.verdict(messages)
-        return Verdict(Answer(200, b"{}", "application/json"), messages, order)
+        return Verdict(Answer(200, b"{}", "application/json"), messages, requested)
 
-    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+    def failed(self, injected: Answer, right: Answer, reason: str) -> Answer:
         """Return the failure unchanged: its body is plain text."""
-        return ordered
+        return injected
 
     def settings(self, url: str) -> Mapping[str, object]:
         """Return the options of relay's webhook adapter that point here."""
@@ -49,7 +49,7 @@ class WebhookEmulator:
 
 
 @lru_cache(maxsize=256)
-def _order(query: tuple[tuple[str, str], ...]) -> RequestFaults:
+def _requested_faults(query: tuple[tuple[str, str], ...]) -> RequestFaults:
     try:
         return RequestFaults.model_validate(dict(query))
     except ValidationError as error:

@@ -99,10 +99,10 @@ class WebPushEmulator:
         answer = {"Location": f"{origin}/messages/{uuid4()}", "TTL": str(min(ttl, LONGEST_LIFE))}
         return Verdict(Answer(201, headers=answer), [shown._replace(body=excerpt(text))])
 
-    def failed(self, ordered: Answer, right: Answer, reason: str) -> Answer:
+    def failed(self, injected: Answer, right: Answer, reason: str) -> Answer:
         """Return an injected failure in Mozilla's form."""
-        number = NUMBERS.get(ordered.status, 999)
-        return _refusal(ordered.status, number, reason or "injected fault", ordered.headers)
+        number = NUMBERS.get(injected.status, 999)
+        return _refusal(injected.status, number, reason or "injected fault", injected.headers)
 
     def settings(self, url: str) -> Mapping[str, object]:
         """Return the options of relay's Web Push adapter. The endpoint comes with each message."""

@@ -1,4 +1,4 @@
--- Lets the oldest element that waits for a lane be taken again like a new one.
+-- Moves the oldest element that waits for a lane to the staged list, so that it is fetched like a new one.
 --
 -- @key DEFERRED  list: elements that wait for the lane
 -- @key STAGED    list: elements that blocking waits have moved off the queue

@@ -217,12 +217,12 @@ async def test_a_ttl_reaches_only_channels_that_store_pushes(calls: list[Call], 
 async def test_devices_that_are_gone_do_not_disturb_the_management_of_channels(
     sandbox: Sandbox, sender: Sender[Apns]
 ) -> None:
-    sandbox.fault_injector.order(Faults(unregistered=1.0))
+    sandbox.fault_injector.replace(Faults(unregistered=1.0))
     assert await sender.adapter.channels().list() == []
 
 
 async def test_a_refused_management_request_names_the_remedy(sandbox: Sandbox, sender: Sender[Apns]) -> None:
-    sandbox.fault_injector.order(Faults(status=400, reason="FeatureNotEnabled"))
+    sandbox.fault_injector.replace(Faults(status=400, reason="FeatureNotEnabled"))
     with pytest.raises(UsageError, match="400 FeatureNotEnabled: enable Broadcast Capability"):
         await sender.adapter.channels().create(Storage.NONE)
 

@@ -81,7 +81,7 @@ async def test_the_sandbox_serves_the_files_that_clients_need(user: Any) -> None
 
 
 async def test_a_share_of_the_devices_is_gone_since_now(sandbox: Sandbox, user: Any) -> None:
-    sandbox.fault_injector.order(Faults(unregistered=1.0))
+    sandbox.fault_injector.replace(Faults(unregistered=1.0))
     async with apns(sandbox) as sender:
         began = time.time()
         found = await sender.push()
@@ -99,10 +99,10 @@ async def test_providers_without_devices_have_none_that_are_gone(user: Any) -> N
 async def test_a_push_that_hangs_fails_alone_and_ends_with_the_sandbox(sandbox: Sandbox) -> None:
     async with apns(sandbox, timeout=5) as sender:
         await sender.push(id="first")
-        sandbox.fault_injector.order(Faults(hang=1.0))
+        sandbox.fault_injector.replace(Faults(hang=1.0))
         hanging = asyncio.create_task(sender.push(id="a"))
         await until(lambda: len(sandbox.request_log.entries) == 2)
-        sandbox.fault_injector.order(Faults())
+        sandbox.fault_injector.replace(Faults())
         assert isinstance(await sender.push(id="b"), Delivered)
         with pytest.raises(TransportError, match="no answer within"):
             await hanging
@@ -113,10 +113,10 @@ async def test_a_connection_breaks_in_the_middle_of_an_answer_and_the_next_one_i
     sandbox: Sandbox,
 ) -> None:
     async with apns(sandbox) as sender:
-        sandbox.fault_injector.order(Faults(reset=1.0))
+        sandbox.fault_injector.replace(Faults(reset=1.0))
         with pytest.raises(TransportError):
             await sender.push()
-        sandbox.fault_injector.order(Faults())
+        sandbox.fault_injector.replace(Faults())
         assert isinstance(await sender.push(), Delivered)
 
 
@@ -143,7 +143,7 @@ async def test_an_injected_shutdown_costs_a_connection_and_no_message(
     async with apns(sandbox) as sender:
         assert isinstance(await sender.push(id="first"), Delivered)
         order = {"status": 503, "reason": "Shutdown", "times": 1, "latency": "5ms-20ms"}
-        sandbox.fault_injector.order(Faults.model_validate(order))
+        sandbox.fault_injector.replace(Faults.model_validate(order))
         outcomes = await asyncio.gather(*(sender.push(id=str(number)) for number in range(40)))
         (refused,) = [found for found in outcomes if not isinstance(found, Delivered)]
         assert isinstance(refused, Retry)
@@ -268,7 +268,7 @@ async def test_an_independent_client_understands_the_sandbox_s_refusals(
 ) -> None:
     bad = await foreign.send_notification(aioapns.NotificationRequest("00", {"aps": {}}))
     assert (bad.status, bad.description) == ("400", "BadDeviceToken")
-    sandbox.fault_injector.order(Faults(unregistered=1.0))
+    sandbox.fault_injector.replace(Faults(unregistered=1.0))
     gone = await foreign.send_notification(aioapns.NotificationRequest(DEVICE, {"aps": {}}))
     assert (gone.status, gone.description) == ("410", "Unregistered")
     assert gone.timestamp is not None

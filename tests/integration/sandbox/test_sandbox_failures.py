@@ -82,7 +82,7 @@ async def test_an_injected_failure_has_the_words_of_its_provider(
             subscription = Subscriptions(sandbox.identity.ca_key).make().document(sandbox.url)
             sender.payload["subscription"], target = subscription, subscription["endpoint"]
         assert isinstance(await sender.push(), Delivered)
-        sandbox.fault_injector.order(Faults.model_validate({**faults, "provider": provider}))
+        sandbox.fault_injector.replace(Faults.model_validate({**faults, "provider": provider}))
         if "rate_limit" in faults:
             assert isinstance(await sender.push(id="b"), Delivered)
         found = await sender.push(id="c")

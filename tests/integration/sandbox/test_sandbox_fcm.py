@@ -385,12 +385,12 @@ async def test_the_token_endpoint_has_faults_of_its_own(sandbox: Sandbox) -> Non
     down = OAuthEmulator(sandbox.identity).failed(failure(503, 9), Answer(200), "")
     assert (json.loads(down.body)["error"], down.headers) == ("server_error", {"Retry-After": "9"})
     async with fcm(sandbox) as sender:
-        sandbox.fault_injector.order(Faults(provider="oauth", status=400))
+        sandbox.fault_injector.replace(Faults(provider="oauth", status=400))
         found = await sender.push()
         assert isinstance(found, Unauthorised)
         assert "invalid_grant" in found.reason
     # A token request carries no message, so no device can be gone.
-    sandbox.fault_injector.order(Faults(provider="oauth", unregistered=1.0))
+    sandbox.fault_injector.replace(Faults(provider="oauth", unregistered=1.0))
     async with fcm(sandbox) as sender:
         assert isinstance(await sender.push(), Delivered)
 
