@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.cli.tables import status_table
-from relay.settings.durations import format_duration
+from relay.settings.durations import rough_duration
 from relay.store.groups import LONGEST_NAME, Groups, GroupStatus
 from relay.store.states import GroupState
 from relay.text import printable, shortened
@@ -70,7 +70,7 @@ def _table(title: str, groups: Iterable[GroupStatus]) -> Table:
             _state(group),
             f"{group.waiting:,}",
             f"{group.in_flight:,}",
-            "" if group.oldest is None else format_duration(round(group.oldest)),
+            "" if group.oldest is None else rough_duration(group.oldest),
             Text(f"{group.failures:,}", style="red" if group.failures else ""),
         )
     return table
@@ -79,7 +79,7 @@ def _table(title: str, groups: Iterable[GroupStatus]) -> Table:
 def _state(group: GroupStatus) -> Text:
     text = str(group.state)
     if group.hold:
-        text += f" {format_duration(round(group.hold))}"
+        text += f" {rough_duration(group.hold)}"
     if group.why:
         text += f": {printable(group.why[:LONGEST_WHY])}"
     return Text(text, style=_COLOURS[group.state])

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.cli.tables import status_table
-from relay.settings.durations import format_duration
+from relay.settings.durations import rough_duration
 from relay.settings.models import Settings
 from relay.store.overview import LaneStatus, Overview
 from relay.store.pause import Pause
@@ -35,11 +35,14 @@ _COLOURS: Final[Mapping[str, str]] = {
 
 
 def rate_text(settings: Settings, provider: str) -> str:
-    """Return the configured rate, nearly as the operator wrote it."""
+    """Return the configured rates of a provider and of its groups, nearly as the operator wrote them."""
     if provider not in settings.providers:
         return ""
-    rates = settings.providers[provider].rate
-    return ", ".join(str(rate) for rate in rates) or "unlimited"
+    options = settings.providers[provider]
+    rates = [str(rate) for rate in options.lane_rate]
+    if options.group_rules is not None:
+        rates += [f"{rate} a group" for rate in options.group_rules.rate]
+    return ", ".join(rates) or "unlimited"
 
 
 def lane_data(settings: Settings, lane: LaneStatus) -> dict[str, Any]:
@@ -100,7 +103,7 @@ def _state(lane: LaneStatus) -> Text:
         return Text("not in the file", style="bold red")
     text = lane.state
     if lane.hold:
-        text += f" {format_duration(round(lane.hold))}"
+        text += f" {rough_duration(lane.hold)}"
     if lane.why:
         longest = LONGEST_WHY if lane.pause is None else LONGEST_PAUSE
         text += f": {printable(lane.why[:longest])}"

@@ -65,6 +65,14 @@ def format_duration(seconds: float) -> str:
     return "".join(parts)
 
 
+def rough_duration(seconds: float) -> str:
+    """A duration for people: in seconds below an hour, in minutes below a day, otherwise in hours."""
+    for longer_than, unit in ((86400.0, 3600.0), (3600.0, 60.0)):
+        if seconds >= longer_than:
+            return format_duration(round(seconds / unit) * unit)
+    return format_duration(round(seconds))
+
+
 def as_float(number: int | float | Decimal) -> float:
     try:
         return float(number)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from relay.store.lane import Lane
 from testing.builders import a_lane, a_message, options
 from testing.commands import failure, output, run_command
 from testing.redis_server import RedisServer
-from testing.relay_process import write_config
+from testing.relay_process import RELAY, write_config
 from tests.e2e.conftest import WEBHOOK_SECRET
 
 GROUPS: dict[str, Any] = {"by": "message", "concurrency": 2, "breaker": {"cooldown": 3600}}
@@ -26,7 +28,11 @@ GROUPS: dict[str, Any] = {"by": "message", "concurrency": 2, "breaker": {"cooldo
 @pytest.fixture
 def config(tmp_path: Path, redis: Redis, redis_server: RedisServer) -> str:
     hook = {"type": "webhook", "url": "http://127.0.0.1:1/", "secret": WEBHOOK_SECRET}
-    providers = {"hook": {**hook, "groups": GROUPS}, "plain": {**hook, "groups": False}}
+    providers = {
+        "hook": {**hook, "groups": GROUPS},
+        "plain": {**hook, "groups": False, "rate": "5/s"},
+        "paced": {**hook, "rate": "50/s", "groups": {"rate": "2/s"}},
+    }
     return str(write_config(tmp_path, redis_server.url, providers))
 
 
@@ -82,6 +88,7 @@ async def test_status_of_a_provider_lists_its_groups(config: str, lane: Lane) ->
     assert {row["provider"]: row["groups"] for row in (await status(config))["lanes"]} == {
         "hook": 3,
         "plain": 0,
+        "paced": 0,
     }
     table = await output("status", "hook", "-c", config)
     assert "Groups by backlog (3 of 3)" in table
@@ -189,3 +196,26 @@ async def test_a_provider_that_left_the_file_still_has_a_status(config: str, red
     await redis.hset("relay:{fleet}:lanes", "gone", "")
     shown = await status(config, "gone")
     assert (shown["configured"], shown["groups"][0]["group"]) == (False, "a")
+
+
+async def test_the_rates_of_a_provider_and_of_its_groups_are_told_apart(config: str) -> None:
+    rates = {row["provider"]: row["rate"] for row in (await status(config))["lanes"]}
+    assert rates == {"hook": "unlimited", "plain": "5/s", "paced": "50/s, 2/s a group"}
+
+
+async def test_status_of_a_provider_can_be_watched(config: str, lane: Lane) -> None:
+    """The backlog of a group that grows is seen without another command."""
+    await put(lane, "a")
+    watching = await asyncio.create_subprocess_exec(
+        RELAY, "status", "hook", "--watch", "--json", "-c", config, stdout=asyncio.subprocess.PIPE
+    )
+    assert watching.stdout is not None
+    try:
+        async with asyncio.timeout(120):
+            assert json.loads(await watching.stdout.readline())["groups"][0]["waiting"] == 1
+            await put(lane, "a")
+            while json.loads(await watching.stdout.readline())["groups"][0]["waiting"] != 2:
+                pass
+    finally:
+        watching.send_signal(signal.SIGINT)
+        await watching.wait()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from relay.settings.durations import format_duration, parse_duration
+from relay.settings.durations import format_duration, parse_duration, rough_duration
 from relay.settings.options import ProviderOptions
 from relay.settings.values import Rate, Secret, parse_rate, parse_size
 
@@ -93,6 +93,22 @@ def test_the_error_for_a_wrong_size_shows_the_syntax(written: object) -> None:
 @given(st.floats(min_value=0, allow_infinity=False, allow_nan=False))
 def test_a_duration_survives_being_written(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0s"),
+        (59.6, "1m"),
+        (3599, "59m59s"),
+        (5397, "1h30m"),
+        (86399, "1d"),
+        (259205, "3d"),
+        (93600, "1d2h"),
+    ],
+)
+def test_a_duration_for_people_is_only_as_exact_as_they_need(seconds: float, text: str) -> None:
+    assert rough_duration(seconds) == text
 
 
 @given(st.floats(min_value=1e-6, max_value=1e9), st.floats(min_value=1e-3, max_value=1e9))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from relay.store.deployment import Deployment, ReloadFailure
 from relay.store.fleet import Member, WorkerInfo
 from relay.store.fleet_findings import findings
+from relay.store.groups import Groups, GroupStatus
 from relay.store.neighbours import Rival
-from relay.store.overview import Overview
+from relay.store.overview import LaneStatus, Overview
+from relay.store.states import GroupState
 
 ALONE = Deployment()
 
@@ -52,3 +54,18 @@ def test_another_fleet_on_the_same_queue_is_found() -> None:
     (line,) = findings(overview(member("a")), "new", [Rival("other", member("x").info, ("q",))])
     assert "`redis.prefix: other`" in line
     assert "takes from q" in line
+
+
+def test_of_a_sample_at_least_so_many_groups_are_disabled() -> None:
+    disabled = [
+        GroupStatus(f"g{number}\x1b", GroupState.DISABLED, "", 0.0, 0, 0, None, 9) for number in range(1200)
+    ]
+    numbers = dict.fromkeys(("waiting", "delayed", "in_flight", "dead", "outbox", "outbox_lost"), 0)
+    lane = LaneStatus(
+        "hook", "running", "", 0.0, **numbers, totals={}, groups=Groups(5000, disabled, complete=False)
+    )
+    (line,) = findings(Overview(0.0, [], [lane], []), "new")
+    assert line == (
+        "hook: at least 1,200 groups are disabled, and their messages become dead letters (g0\\x1b, g1\\x1b, "
+        "g2\\x1b and 1,197 more): `relay resume hook --group NAME` enables one"
+    )
