@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from relay.errors import TransportError
 from relay.provider import Request, Response
@@ -93,6 +92,14 @@ class Tokens:
             await asyncio.wait([self._flight])
 
     async def _renew(self) -> Token:
+        # Not at the top: short commands import adapters, and fetch no token.
+        from tenacity import (
+            AsyncRetrying,
+            retry_if_exception_type,
+            stop_after_attempt,
+            wait_random_exponential,
+        )
+
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TransportError),
             wait=wait_random_exponential(multiplier=0.5, max=4),
