@@ -91,19 +91,17 @@ local tickets = {}
 for index, entry in ipairs(outcomes) do tickets[index] = entry[TICKET] end
 local tokens = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
 
+-- Redis's Lua looks at every byte of a record, so only those are read that may be gone or have a header.
+local wanted, place = {}, {}
 -- The group of each message that is still this worker's, if it has one.
 local group_of, some_group = {}, false
 for index, entry in ipairs(outcomes) do
-  local token, wanted_token = tokens[index], entry[FENCING_TOKEN]
-  if token and token ~= wanted_token and string.sub(token, 1, #wanted_token + 1) == wanted_token .. ' ' then
-    tokens[index], group_of[index], some_group = wanted_token, string.sub(token, #wanted_token + 2), true
+  local lease, token = tokens[index], entry[FENCING_TOKEN]
+  if lease ~= token and lease and string.sub(lease, 1, #token + 1) == token .. ' ' then
+    tokens[index], group_of[index], some_group = token, string.sub(lease, #token + 2), true
+    lease = token
   end
-end
-
--- Redis's Lua looks at every byte of a record, so only those are read that may be gone or have a header.
-local wanted, place = {}, {}
-for index, entry in ipairs(outcomes) do
-  if entry[KIND] ~= DELIVERED_PLAIN or tokens[index] ~= entry[FENCING_TOKEN] then
+  if entry[KIND] ~= DELIVERED_PLAIN or lease ~= token then
     wanted[#wanted + 1] = entry[TICKET]
     place[index] = #wanted
   end
