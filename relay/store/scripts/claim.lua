@@ -28,10 +28,9 @@ local SLOWEST = 0.1 -- of the rate, at the start of a warm-up
 local SLOW = 100 -- messages a second
 local EPSILON = 0.000001 -- of a token
 local FIXED_FIELDS = 10
--- The start of a header that names only a group (see relay/store/record.py).
-local ONLY_GROUP = string.char(0x97, 0xc0, 0xc0, 0xc0, 0xc0, 0xc0, 0xc0)
 local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decided, most likely
 
+-- @include only_group
 -- @include lane
 -- @include adaptive
 -- @include ready
@@ -67,11 +66,7 @@ if some_fan_out then
   checked = true
 end
 
--- Groups, in a function as in special.lua.
-local function load_turns(call, NOW, NOW_US, policy, lifo)
-  -- @include turns
-  return turns
-end
+-- @include turns
 local turns = some_group and load_turns(call, NOW, NOW_US, policy, lifo)
 local more_groups_are_due = false
 if turns then
@@ -217,9 +212,9 @@ local function free_collapse_key(ticket, key)
   if newest == ticket then call('HDEL', COLLAPSE, key) end
 end
 
--- Hands out messages that have left their places, as far as they may go. `heads` are those of turns.lua, if the messages
--- came from groups. Returns how many went out.
-local function hand_out(tickets, records, level, heads)
+-- Hands out messages that have left their places, as far as they may go. `owners` are the groups that the messages
+-- came from, if they came from some. Returns how many went out.
+local function hand_out(tickets, records, level, owners)
   local tries = some_tried and call('HMGET', TRIES, unpack(tickets)) or {}
   local ended, before = {}, total
   for index, ticket in ipairs(tickets) do
@@ -228,7 +223,7 @@ local function hand_out(tickets, records, level, heads)
       local place = 'out'
       local high, low = string.byte(record, 1, 2)
       if low ~= 0 or high ~= 0 then
-        if not heads or string.sub(record, 3, 9) ~= ONLY_GROUP then
+        if not owners or string.sub(record, 3, 9) ~= ONLY_GROUP then
           local header = cmsgpack.unpack(string.sub(record, 3, 2 + high * 256 + low))
           place = route(ticket, header, level, tries[index])
           if header.collapse_key and (place == 'out' or place == 'fan-out') then
@@ -238,9 +233,10 @@ local function hand_out(tickets, records, level, heads)
       end
       if place == 'out' then
         local field, lease = 2 * total, token
-        if heads then
-          heads[index].sent = heads[index].sent + 1
-          lease = token .. ' ' .. heads[index].group.name
+        if owners then
+          local owner = owners[index]
+          owner.sent = owner.sent + 1
+          lease = token .. ' ' .. owner.name
         end
         leases[field + 1], leases[field + 2] = ticket, lease
         field = 6 + 3 * total

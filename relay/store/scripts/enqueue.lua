@@ -9,6 +9,7 @@
 -- Atomic because an id must not become pending twice, and a batch must not be enqueued twice.
 
 local FIRST = 4 -- the argument with the first message
+-- @include only_group
 
 -- @include lane
 -- @include numbers
@@ -50,6 +51,37 @@ if is_headerless() then
   if ARGV[2] ~= '' then call('HSET', CONTROL, ARGV[2], ARGV[3]) end
   count('accepted', total)
   return {total, 0, 0, 0, 0, ready + total, 0}
+end
+
+-- Only messages whose header names just their group, and no limit.
+local function names_only_groups()
+  if not policy.groups or policy.max_backlog > 0 or policy.group_backlog > 0 then return false end
+  for index = FIRST, #ARGV, 2 do
+    local kind = ARGV[index]
+    if kind ~= '1' and kind ~= '0' and kind ~= '2' then return false end
+    if string.sub(ARGV[index + 1], 3, 9) ~= ONLY_GROUP then return false end
+  end
+  return true
+end
+
+if names_only_groups() then
+  -- @include check_types
+  -- @include group_waiting
+  local total = (#ARGV - FIRST + 1) / 2
+  local sequence = total > 0 and reserve_numbers('sequence', total)
+  local bodies, waiting = {}, {}
+  for index = 1, total do
+    local level, record = ARGV[FIRST - 2 + 2 * index] + 1, ARGV[FIRST - 1 + 2 * index]
+    local ticket = whole((sequence + index) * 4 + level - 1)
+    bodies[2 * index - 1], bodies[2 * index] = ticket, record
+    local high, low = string.byte(record, 1, 2)
+    add_waiting(waiting, level, cmsgpack.unpack(string.sub(record, 10, 2 + high * 256 + low)), ticket)
+  end
+  if total > 0 then call('HSET', BODIES, unpack(bodies)) end
+  save_waiting(waiting)
+  if ARGV[2] ~= '' then call('HSET', CONTROL, ARGV[2], ARGV[3]) end
+  count('accepted', total)
+  return {total, 0, 0, 0, 0, count_ready(true), 0}
 end
 
 -- @include check_types

@@ -13,7 +13,7 @@ local policy = cmsgpack.unpack(ARGV[1])
 -- @include group_states
 open_groups({ARGV[2]})
 local group = groups[ARGV[2]]
-group.state.paused = {till = tonumber(ARGV[3]), by = ARGV[4], at = NOW, reason = ARGV[5]}
+change(group).paused = {till = tonumber(ARGV[3]), by = ARGV[4], at = NOW, reason = ARGV[5]}
 leave_rotation(group)
 save_groups()
 return 1

@@ -13,7 +13,7 @@ local policy = cmsgpack.unpack(ARGV[1])
 -- @include group_states
 open_groups({ARGV[2]})
 local group = groups[ARGV[2]]
-local state = group.state
+local state = change(group)
 local was_held = state.out or state.disabled or state.paused
 for _, field in ipairs({'paused', 'disabled', 'hold', 'state', 'reason', 'waves', 'failures', 'failed_at', 'since', 'window',
                         'failed', 'answered'}) do

@@ -21,7 +21,10 @@ local EPSILON = 0.000001 -- of a token
 
 local NO_RULES = {rates = {}, concurrency = 0, failures = 0, share = 0, window = 0, cooldown = 0, disable_after = 0, probe = 0}
 local rules = policy.groups or NO_RULES
-local groups = {}
+local groups, leaving = {}, {}
+
+-- The state of a group of which there is nothing to remember: it is shared, and must not be changed.
+local NEUTRAL = {}
 
 -- Reads groups that are not yet known here: {name, state, in_flight}.
 local function open_groups(names)
@@ -36,11 +39,18 @@ local function open_groups(names)
   local in_flight, states = call('HMGET', GROUPS_IN_FLIGHT, unpack(new)), call('HMGET', GROUPS, unpack(new))
   for index, name in ipairs(new) do
     local group = groups[name]
-    group.state = states[index] and cmsgpack.unpack(states[index]) or {}
+    group.state = states[index] and cmsgpack.unpack(states[index]) or NEUTRAL
     group.is_stored = states[index]
     group.in_flight = tonumber(in_flight[index] or 0)
     group.was_in_flight = group.in_flight
   end
+end
+
+-- The state of a group, to be changed and saved.
+local function change(group)
+  if group.state == NEUTRAL then group.state = {} end
+  group.changed = true
+  return group.state
 end
 
 local function refill(state)
@@ -66,6 +76,10 @@ end
 -- How many messages the group may send now, at most `most`.
 local function allowance(group, most)
   local state = group.state
+  if rules.concurrency > 0 and most > rules.concurrency - group.in_flight then
+    most = rules.concurrency - group.in_flight
+  end
+  if state == NEUTRAL and #rules.rates == 0 then return most end
   if state.disabled then return most end
   if state.paused then
     if state.paused.till == 0 or state.paused.till > NOW then return 0 end
@@ -80,10 +94,9 @@ local function allowance(group, most)
       state.hold, state.state, state.reason = nil, nil, nil
     end
   end
-  if rules.concurrency > 0 then most = math.min(most, rules.concurrency - group.in_flight) end
   if #rules.rates > 0 then
+    state = change(group)
     refill(state)
-    group.changed = true
     for _, tokens in ipairs(state.tokens) do most = math.min(most, math.floor(tokens + EPSILON)) end
   end
   return most
@@ -91,8 +104,8 @@ end
 
 -- So many messages of the group go out.
 local function spend(group, number)
-  local state = group.state
   group.in_flight = group.in_flight + number
+  local state = group.state
   for index in ipairs(rules.rates) do
     state.tokens[index] = state.tokens[index] - number
   end
@@ -100,9 +113,19 @@ local function spend(group, number)
 end
 
 local function leave_rotation(group)
-  group.state.out, group.changed = true, true
-  group.state.full = rules.concurrency > 0 and group.in_flight >= rules.concurrency or nil
-  for level = 1, 3 do call('ZREM', ROTATION[level], group.name) end
+  local state = change(group)
+  state.out = true
+  state.full = rules.concurrency > 0 and group.in_flight >= rules.concurrency or nil
+  leaving[#leaving + 1] = group.name
+end
+
+local function take_out_of_rotations()
+  local names = {}
+  for _, name in ipairs(leaving) do
+    if groups[name].state.out then names[#names + 1] = name end
+  end
+  leaving = {}
+  for level = 1, #names > 0 and 3 or 0 do call('ZREM', ROTATION[level], unpack(names)) end
 end
 
 local function first_waiting(level, name)
@@ -111,7 +134,8 @@ local function first_waiting(level, name)
 end
 
 local function enter_rotation(group)
-  group.state.out, group.state.full, group.changed = nil, nil, true
+  local state = change(group)
+  state.out, state.full = nil, nil
   for level = 1, 3 do
     if first_waiting(level, group.name) then call('ZADD', ROTATION[level], 0, group.name) end
   end
@@ -139,6 +163,7 @@ local function forget_at(state)
 end
 
 local function save_groups()
+  take_out_of_rotations()
   local counts, idle = {}, {}
   for name, group in pairs(groups) do
     if group.in_flight ~= group.was_in_flight then

@@ -114,7 +114,7 @@ local function judge_groups(by_group)
     local state = group.state
     group.in_flight = math.max(0, group.in_flight - sums.freed)
     if group.is_stored or sums.broken > 0 or sums.wait then
-      group.changed = true
+      state = change(group)
       if sums.answered > 0 then state.waves = nil end
       count_failures(state, sums)
       if sums.wait then throttle(state, sums) end

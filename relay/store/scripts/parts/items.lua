@@ -13,13 +13,13 @@
 -- @include records
 -- @include ready
 -- @include due_at
--- @include group_member
+-- @include group_waiting
 -- @include receipt
 
 local lifo = policy.lifo
 local accepted, duplicates, collapsed, dropped, malformed, refused = 0, 0, 0, 0, 0, 0
 local lists, bodies, sequence = {{}, {}, {}}, {}, nil
--- Messages with a group, by priority: {{score, member, …}, {group, …}}.
+-- Messages with a group: see group_waiting.lua.
 local of_groups = {}
 local capacity = math.huge
 
@@ -37,17 +37,7 @@ local function flush()
   end
   lists, bodies = {{}, {}, {}}, {}
   if next(of_groups) then
-    for level, waiting in pairs(of_groups) do
-      call('ZADD', WAITING[level], unpack(waiting.members))
-      local states, entering = call('HMGET', GROUPS, unpack(waiting.names)), {}
-      for index, name in ipairs(waiting.names) do
-        if not (states[index] and cmsgpack.unpack(states[index]).out) then
-          entering[#entering + 1] = 0
-          entering[#entering + 1] = name
-        end
-      end
-      if #entering > 0 then call('ZADD', ROTATION[level], unpack(entering)) end
-    end
+    save_waiting(of_groups)
     of_groups = {}
   end
 end
@@ -86,14 +76,7 @@ local function add(ticket, level, record, header)
     end
   end
   if header and header.group then
-    local waiting = of_groups[level] or {members = {}, names = {}, known = {}}
-    of_groups[level] = waiting
-    waiting.members[#waiting.members + 1] = 0
-    waiting.members[#waiting.members + 1] = group_member(header.group, ticket)
-    if not waiting.known[header.group] then
-      waiting.known[header.group] = true
-      waiting.names[#waiting.names + 1] = header.group
-    end
+    add_waiting(of_groups, level, header.group, ticket)
   else
     lists[level][#lists[level] + 1] = ticket
   end

@@ -6,5 +6,6 @@ local function oldest_members(key, group, most)
 end
 
 local function ticket_of(member)
-  return whole(string.sub(member, -16))
+  local digits = string.sub(member, -16)
+  return string.byte(digits) == 48 and whole(digits) or digits
 end
