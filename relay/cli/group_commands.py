@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relay.cli import common
-from relay.cli.operator import a_pause
+from relay.cli.pauses import a_pause
 from relay.errors import UsageError
 from relay.redis_client.client import Client
 from relay.settings.formatting import near_miss, quote

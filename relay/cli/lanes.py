@@ -8,7 +8,7 @@ import typer
 
 from relay.cli import common
 from relay.cli.group_commands import lane_of, pause_group, resume_group
-from relay.cli.operator import a_pause, pause_seconds
+from relay.cli.pauses import a_pause, pause_seconds
 from relay.settings.durations import format_duration
 from relay.settings.models import Settings
 from relay.store.fleet import Fleet

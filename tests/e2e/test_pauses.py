@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import re
@@ -22,7 +23,9 @@ from tests.e2e.conftest import webhook
 
 @pytest.fixture
 def config(tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver) -> str:
-    return str(write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}))
+    return str(
+        write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, groups={"by": "message"})})
+    )
 
 
 async def lane(config: str) -> dict[str, Any]:
@@ -58,19 +61,35 @@ async def test_status_shows_who_paused_a_lane_and_why_and_until_when(config: str
     assert (found["state"], found["why"], found["pause"]) == ("running", "", None)
 
 
-async def test_a_worker_goes_on_when_a_pause_ends_on_its_own(
-    config: str, redis: Redis, receiver: Receiver
-) -> None:
-    """The second pause ends earlier than the first, so the worker must hear of it."""
+async def test_a_worker_goes_on_when_a_pause_ends_on_its_own(config: str, receiver: Receiver) -> None:
+    """Each second pause ends earlier than the first, so the worker must be notified of it."""
+
+    async def push(group: str) -> None:
+        message = json.dumps({"group": group, "payload": {"body": group}})
+        await output("push", "notifications", message, "-c", config)
+
+    async def until_waiting(messages: int) -> None:
+        async with asyncio.timeout(120):
+            while (await lane(config))["waiting"] != messages:
+                pass
+
     await output("pause", "hook", "--for", "2h", "-c", config)
     async with worker(Path(config)):
-        await output("push", "notifications", '{"payload": {"body": 1}}', "-c", config)
-        while (await lane(config))["waiting"] == 0:
-            pass
+        await push("a")
+        await until_waiting(1)
         assert receiver.requests == []
         await output("pause", "hook", "--for", "100ms", "-c", config)
         await receiver.until(1)
-    assert (await lane(config))["state"] == "running"
+        assert (await lane(config))["state"] == "running"
+
+        await output("pause", "hook", "--group", "b", "--for", "2h", "-c", config)
+        await push("b")
+        await until_waiting(1)
+        await push("a")
+        await receiver.until(2)
+        await output("pause", "hook", "--group", "b", "--for", "100ms", "-c", config)
+        await receiver.until(3)
+    assert [request.body for request in receiver.requests] == [b"a", b"a", b"b"]
 
 
 @pytest.mark.parametrize("text", ["soon", "0s", "-1s", "4000d"])

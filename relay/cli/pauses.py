@@ -1,4 +1,4 @@
-"""The person at the command line: who pauses something, for how long, and why."""
+"""A pause as an operator types it: who makes it, for how long, and why."""
 
 from __future__ import annotations
 
