@@ -64,8 +64,8 @@ def create(
     storage: Annotated[
         Storage,
         typer.Option(
-            help="What the channel stores for devices that are offline: nothing (allows more pushes), or the "
-            "latest push for 8 hours. It cannot be changed later."
+            help="Pushes that the channel stores for devices that are offline: none (allows more pushes), or "
+            "the latest one for 8 hours. It cannot be changed later."
         ),
     ] = Storage.NONE,
     as_json: common.JsonOption = False,

@@ -49,7 +49,7 @@ COMMANDS = {
     "vapid": Entry(
         "vapid",
         "vapid",
-        "Create a key pair for Web Push: writes the private key to a file, prints the public key.",
+        "Create a key pair for Web Push: write the private key to a file, print the public key.",
     ),
 }
 
@@ -72,12 +72,13 @@ def load(name: str) -> TyperCommand | TyperGroup:
     """Import and return the command of that name."""
     entry = COMMANDS[name]
     found = getattr(import_module(f"relay.cli.{entry.module}"), entry.attribute)
-    if not isinstance(found, typer.Typer):
-        alone = _typer()
-        alone.command()(found)
-        found = alone
-    command = typer.main.get_command(found)
-    command.name = name
+    # Options for the completion of shells are those of `relay` alone.
+    parent = _typer(add_completion=False)
+    if isinstance(found, typer.Typer):
+        parent.add_typer(found, name=name)
+    else:
+        parent.command(name)(found)
+    command = typer.main.get_group(parent).commands[name]
     assert isinstance(command, TyperCommand | TyperGroup)
     return command
 

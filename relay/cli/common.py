@@ -43,10 +43,10 @@ DEFAULT_FILE = Path("relay.yaml")
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", help="The configuration file. Default: $RELAY_CONFIG, otherwise ./relay.yaml."
+        "--config", "-c", help="Configuration file. Default: `$RELAY_CONFIG`, otherwise `./relay.yaml`."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 Loader: TypeAlias = "Callable[[], Settings]"
 

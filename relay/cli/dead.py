@@ -23,15 +23,22 @@ app = typer.Typer(
 
 NameArgument = Annotated[
     str,
-    typer.Argument(metavar="PROVIDER", help="A provider, or a queue for its elements without a provider."),
+    typer.Argument(
+        metavar="PROVIDER", help="A provider, or a queue for its elements that belong to no provider."
+    ),
 ]
-IdOption = Annotated[str | None, typer.Option("--id", help="Only the message or entry with this id.")]
+IdOption = Annotated[
+    str | None,
+    typer.Option("--id", help="Only the dead letter with this id, its own or that of its message."),
+]
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", help="Only letters whose reason contains this text.")
+    str | None, typer.Option("--reason", help="Only dead letters whose reason contains this text.")
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without confirmation.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many, oldest first.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Maximum number of dead letters, oldest first.")
+]
 
 
 @app.command("list")
@@ -82,11 +89,11 @@ def retry(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Send dead letters again, with all of their attempts and at the configured rate.
+    """Send dead letters again, with a new set of attempts and at the configured rate.
 
     A malformed element is parsed again, and succeeds if the configuration now allows it.
 
-    Ctrl-C stops after the current page. `--limit` counts only retried letters.
+    Ctrl-C stops after the current page. `--limit` counts dead letters that are sent again.
 
     Example: `relay dead retry pusher --reason "gave up"`
     """
@@ -106,7 +113,7 @@ def purge(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Delete dead letters for good. Asks first on a terminal.
+    """Delete dead letters permanently. Asks for confirmation on a terminal.
 
     Example: `relay dead purge pusher --reason 413 --yes`
     """

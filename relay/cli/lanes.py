@@ -14,7 +14,7 @@ from relay.settings.models import Settings
 from relay.store.fleet import Fleet
 from relay.store.record import scoped
 
-ProviderArgument = Annotated[str, typer.Argument(help="Name of a configured provider.")]
+ProviderArgument = Annotated[str, typer.Argument(metavar="PROVIDER", help="Name of a configured provider.")]
 GroupOption = Annotated[
     str | None,
     typer.Option(
@@ -32,7 +32,7 @@ def pause(
         typer.Option("--for", metavar="DURATION", help="End the pause after this time, for example `2h`."),
     ] = None,
     because: Annotated[
-        str, typer.Option("--because", metavar="TEXT", help="The reason, for `relay status`.")
+        str, typer.Option("--because", metavar="TEXT", help="Reason that `relay status` shows.")
     ] = "",
     config: common.ConfigOption = None,
 ) -> None:
@@ -77,9 +77,7 @@ def resume(
 def cancel(
     context: typer.Context,
     provider: ProviderArgument,
-    message_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The `id` that the application gave the message.")
-    ],
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="`id` of the message.")],
     config: common.ConfigOption = None,
 ) -> None:
     """Cancel a message that is not in flight yet.

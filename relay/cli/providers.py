@@ -16,7 +16,7 @@ from relay.text import printable
 
 
 def providers(
-    name: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="Only this adapter.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="TYPE", help="Only this adapter.")] = None,
     as_json: common.JsonOption = False,
 ) -> None:
     """List the built-in and installed adapters with their options.

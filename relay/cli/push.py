@@ -27,18 +27,20 @@ _TOGETHER = 500
 
 def push(
     context: typer.Context,
-    queue: Annotated[str, typer.Argument(help="The Redis list to push to.")],
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="Redis list to push to.")],
     message: Annotated[
         str | None,
-        typer.Argument(metavar="[JSON | -]", help="The message; `-` reads one per line of standard input."),
+        typer.Argument(
+            metavar="JSON", help="The message. Default: one per line of standard input, as with `-`."
+        ),
     ] = None,
     config: common.ConfigOption = None,
     force: Annotated[bool, typer.Option("--force", help="Push without validating.")] = False,
 ) -> None:
     """Push one message, or one per line of standard input.
 
-    Each message is validated like in a worker, and by the provider's adapter. An invalid message ends the
-    command with exit code 2.
+    Messages are validated as in a worker, with the checks of the provider's adapter. The first invalid
+    message ends the command with exit code 2.
 
     Example: `relay push notifications '{"payload": {"channel": "site-1", "event": "hit", "data": {}}}'`
     """

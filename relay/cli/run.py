@@ -54,7 +54,9 @@ def run(
     config: common.ConfigOption = None,
     processes: Annotated[
         int | None,
-        typer.Option("--processes", "-p", min=1, help="Worker processes. Default: `processes` of the file."),
+        typer.Option(
+            "--processes", "-p", min=1, help="Number of worker processes. Default: `processes` of the file."
+        ),
     ] = None,
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="Exit once every queue and every lane is empty.")
@@ -63,8 +65,8 @@ def run(
     """Run the workers: send messages from the queues to the providers.
 
     SIGTERM or Ctrl-C: claim no more, finish requests in flight within `shutdown_timeout`, release all other
-    messages, exit 0. A second signal ends it at once, and still loses nothing. SIGHUP: reload the file; a bad
-    file keeps the old configuration.
+    messages, exit with code 0. A second signal ends the process at once; no message is lost. SIGHUP: reload
+    the file; if it has mistakes, the old configuration stays.
 
     Example: `relay run -c relay.yaml`
     """

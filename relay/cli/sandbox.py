@@ -21,39 +21,45 @@ from relay.settings.tokens import token_problem
 
 def sandbox(
     listen: Annotated[
-        str, typer.Option(help="host:port to listen on. Port 0: any free port.")
+        str, typer.Option(metavar="HOST:PORT", help="Address to listen on. Port 0: any free port.")
     ] = "127.0.0.1:8089",
     fail: Annotated[
-        str | None, typer.Option(help="Share of requests that fail with 500, such as 5%.")
+        str | None, typer.Option(metavar="SHARE", help="Answer this share of requests with 500, such as 5%.")
     ] = None,
-    latency: Annotated[str | None, typer.Option(help="Delay of answers: 50ms, or 10ms-200ms.")] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Delay responses by this time, such as 50ms or 10ms-200ms."),
+    ] = None,
     rate_limit: Annotated[
-        str | None, typer.Option(help="Rate above which messages are answered with 429, such as 100/s.")
+        str | None,
+        typer.Option(metavar="RATE", help="Answer messages above this rate with 429, such as 100/s."),
     ] = None,
     hang: Annotated[
-        str | None, typer.Option(help="Share of requests that are never answered, such as 1%.")
+        str | None, typer.Option(metavar="SHARE", help="Never answer this share of requests, such as 1%.")
     ] = None,
     reset: Annotated[
         str | None,
-        typer.Option(help="Share of connections that break in the middle of an answer, such as 1%."),
+        typer.Option(
+            metavar="SHARE", help="Break this share of connections in the middle of a response, such as 1%."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed, for repeatable faults.")] = None,
-    app_id: Annotated[str, typer.Option(help="Pusher app id.")] = SandboxOptions.app_id,
-    key: Annotated[str, typer.Option(help="Pusher key.")] = SandboxOptions.key,
-    secret: Annotated[str, typer.Option(help="Pusher secret.")] = SandboxOptions.secret,
+    seed: Annotated[int | None, typer.Option(help="Seed of the faults, which makes them repeatable.")] = None,
+    app_id: Annotated[str, typer.Option(help="App id at Pusher.")] = SandboxOptions.app_id,
+    key: Annotated[str, typer.Option(help="Key at Pusher.")] = SandboxOptions.key,
+    secret: Annotated[str, typer.Option(help="Secret at Pusher.")] = SandboxOptions.secret,
     webhook_secret: Annotated[
         str, typer.Option(help='Secret of the webhook receiver; "" accepts webhooks without a signature.')
     ] = SandboxOptions.webhook_secret,
     unregistered: Annotated[
         str | None,
-        typer.Option(help="Share of messages whose device or endpoint no longer exists, such as 1%."),
+        typer.Option(metavar="SHARE", help="Report this share of devices and endpoints as gone, such as 1%."),
     ] = None,
     apns_port: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=65535,
-            help="Port of the HTTP/2 server (APNs). Default: the one after --listen, if free.",
+            help="Port of the HTTP/2 server (APNs). Default: the one after `--listen`, if it is free.",
         ),
     ] = None,
     apns_topic: Annotated[
@@ -80,9 +86,9 @@ def sandbox(
 ) -> None:
     """Run local emulators of the providers, with fault injection.
 
-    They are as strict as the real services.
-    A web page shows received messages. Change the faults while it runs: POST /_sandbox/faults.
-    The URL of a webhook can request faults, too: /webhook/x?status=503&retry_after=2&times=3
+    The emulators are as strict as the real services. A web page shows the messages that arrived. To change
+    the faults of a running sandbox, POST to `/_sandbox/faults`. The URL of a webhook can contain faults, too:
+    `/webhook/x?status=503&retry_after=2&times=3`
 
     Example: `relay sandbox --fail 5% --latency 10ms-200ms --rate-limit 100/s`
     """

@@ -22,7 +22,10 @@ class Which(StrEnum):
 
 
 def schema(
-    which: Annotated[Which, typer.Argument(help="The configuration file, or a queue element.")],
+    which: Annotated[
+        Which,
+        typer.Argument(metavar="config|message", help="Schema of the configuration file, or of a message."),
+    ],
 ) -> None:
     """Print a JSON Schema.
 

@@ -37,7 +37,8 @@ OUTBOX_BACKLOG = 1000
 def status(
     context: typer.Context,
     provider: Annotated[
-        str | None, typer.Argument(help="Show only this provider, with its groups of messages.")
+        str | None,
+        typer.Argument(metavar="PROVIDER", help="Show only this provider, with its groups of messages."),
     ] = None,
     config: common.ConfigOption = None,
     watch: Annotated[

@@ -14,13 +14,13 @@ from relay.errors import UsageError
 
 
 def vapid(
-    out: Annotated[Path, typer.Option("--out", help="File for the private key. Never overwritten.")] = Path(
-        "vapid.pem"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="File for the private key. An existing file is never overwritten.")
+    ] = Path("vapid.pem"),
 ) -> None:
-    """Create a key pair for Web Push: writes the private key to a file, prints the public key.
+    """Create a key pair for Web Push: write the private key to a file, print the public key.
 
-    Example: relay vapid --out vapid.pem
+    Example: `relay vapid --out vapid.pem`
     """
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import (

@@ -9,11 +9,11 @@ END = "<!-- end of the generated part -->"
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(map(_cell, line))} |\n".replace("|  |", "| |") for line in lines)
+    return "".join(f"|{'|'.join(map(_cell, line))}|\n" for line in lines)
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    return f" {text} ".replace("|", r"\|") if text else " "
 
 
 def code(text: str) -> str:

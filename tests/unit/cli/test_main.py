@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from typer.testing import CliRunner
 
 from relay.__main__ import _buffered
-from relay.cli.app import COMMANDS, load
+from relay.cli.app import COMMANDS, app, load
 
 
 class Pipe(io.RawIOBase):
@@ -83,6 +84,14 @@ def test_the_readme_lists_the_commands_that_there_are() -> None:
     )
     for command in [*commands.values(), *several["dead"].values()]:
         assert "Example: " in f"{command.help} {command.epilog}", command.name
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "dead list", "dead retry", "apns channels create"])
+def test_the_help_of_a_command_has_only_its_own_options_and_no_markup(command: str) -> None:
+    shown = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert shown.exit_code == 0
+    assert "completion" not in shown.output
+    assert "`" not in shown.output
 
 
 @pytest.mark.parametrize("name", COMMANDS)
