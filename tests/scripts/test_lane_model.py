@@ -736,7 +736,8 @@ class LaneMachine(RuleBasedStateMachine):
         assert self.run(lane.size()) == 0, "messages are starved"
         assert self.pending() == [], "messages are lost"
         left = {key.decode().rpartition("}:")[2] for key in self.run(self.redis.keys("relay:*"))}
-        assert left <= {"control", "dead", "outbox", "seen"}, "something was left behind"
+        # Redis ends the hash of groups that failed, by a clock that the test does not set.
+        assert left <= {"control", "dead", "outbox", "seen", "groups:tried"}, "something was left behind"
 
 
 def test_the_scripts_do_as_the_model(server_url: str) -> None:
