@@ -14,7 +14,7 @@ from relay.redis_client.client import Client
 from relay.settings.exposure import exposed
 from relay.settings.models import Settings
 from relay.store.findings import Finding, Level
-from relay.store.preflight import Asking, examine, tidy
+from relay.store.preflight import Permitted, delete_unused_names, examine
 
 TIMEOUT = 15.0
 """Timeout of the examination of Redis by `relay run`, in seconds."""
@@ -47,8 +47,8 @@ async def log_findings(client: Client, settings: Settings) -> None:
     findings = list(local_findings(settings))
     try:
         async with asyncio.timeout(TIMEOUT):
-            findings += await examine(client, settings, Asking.LEAST_RIGHTS)
-            await tidy(client, settings)
+            findings += await examine(client, settings, Permitted.LEAST_RIGHTS)
+            await delete_unused_names(client, settings)
     except StoreError as error:
         logger.warning("cannot examine Redis", error=str(error))
     except TimeoutError:

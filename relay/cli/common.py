@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 import typer
 
 from relay.cli import terminal
-from relay.cli.terminal import as_json, redis_at, run, say
+from relay.cli.terminal import as_json, note, redis_at, run
 from relay.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     notes: Console
     """Standard error: text for people."""
 
-__all__ = ["as_json", "redis_at", "run", "say"]
+__all__ = ["as_json", "note", "redis_at", "run"]
 
 ENVIRONMENT = "RELAY_CONFIG"
 
@@ -100,11 +100,11 @@ def load_outline(context: typer.Context, config: Path | None) -> Outline:
 def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
     """Return the configured providers by name, not started."""
     from relay.provider import discover
-    from relay.provider.redis import keep_out
+    from relay.provider.redis import forbid_names
 
     adapters = discover()
     found = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
-    keep_out(found.values(), settings.own_names)
+    forbid_names(found.values(), settings.own_names)
     return found
 
 

@@ -173,12 +173,12 @@ def _report(as_json: bool, work: Work, result: Result, *, dry: bool = False) -> 
         print(json.dumps({**document, work.done: result.done}), flush=True)
         return
     if dry:
-        terminal.say(f"{result.matched} dead letter{_s(result.matched)} would be {work.done}")
+        terminal.note(f"{result.matched} dead letter{_s(result.matched)} would be {work.done}")
         return
     rest = "".join(f"; {number} left: {WHY[why]}" for why, number in result.left.items())
-    terminal.say(f"{work.done} {result.done} dead letter{_s(result.done)}{rest}")
+    terminal.note(f"{work.done} {result.done} dead letter{_s(result.done)}{rest}")
     if result.interrupted:
-        terminal.say("stopped; the remaining letters are unchanged")
+        terminal.note("stopped; the remaining letters are unchanged")
 
 
 WHY = {
@@ -206,7 +206,7 @@ async def _print(outline: Outline, selection: Selection, output: _JsonList | _Ta
 async def _read_whole(outline: Outline, selection: Selection) -> list[DeadLetter]:
     async with _redis(outline) as client:
         shown = [letter async for letter in DeadLetters(client, outline, selection).first()]
-        return [letter for one in shown if (letter := await dead.whole(client, one))]
+        return [letter for one in shown if (letter := await dead.read_complete(client, one))]
 
 
 async def _count(outline: Outline, selection: Selection) -> int:

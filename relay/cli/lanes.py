@@ -46,11 +46,11 @@ def pause(
     ends = "" if seconds is None else f" for {format_duration(seconds)}"
     if group is None:
         common.run(_pause(settings, provider, seconds, because))
-        common.say(f"{provider} is paused{ends}; new messages wait")
+        common.note(f"{provider} is paused{ends}; new messages wait")
     else:
         waiting = common.run(pause_group(settings, provider, group, seconds, because))
         now = f"{waiting:,} messages wait" if waiting else "it has no messages now, new ones wait"
-        common.say(f"group {group} of {provider} is paused{ends}; {now}")
+        common.note(f"group {group} of {provider} is paused{ends}; {now}")
 
 
 def resume(
@@ -67,11 +67,11 @@ def resume(
     common.require_provider(settings, provider)
     if group is None:
         common.run(_resume(settings, provider))
-        common.say(f"{provider} is served again")
+        common.note(f"{provider} is served again")
     elif common.run(resume_group(settings, provider, group)):
-        common.say(f"group {group} of {provider} is served again")
+        common.note(f"group {group} of {provider} is served again")
     else:
-        common.say(f"group {group} of {provider} was not held")
+        common.note(f"group {group} of {provider} was not held")
 
 
 def cancel(
@@ -88,9 +88,9 @@ def cancel(
     common.require_provider(settings, provider)
     result = common.run(_cancel(settings, provider, message_id))
     if result != "cancelled":
-        common.say(f"not cancelled: {message_id} is {result} at {provider}")
+        common.note(f"not cancelled: {message_id} is {result} at {provider}")
         raise typer.Exit(1)
-    common.say(f"cancelled {message_id}")
+    common.note(f"cancelled {message_id}")
 
 
 async def _pause(settings: Settings, provider: str, seconds: float | None, because: str) -> None:

@@ -37,7 +37,7 @@ def schema(
         adapters = discover()
         broken = adapters.broken()
         for error in broken.values():
-            common.say(f"left out: {error}")
+            common.note(f"skipped: {error}")
         options = AdapterOptions(adapters)
         document = config_schema({name: options[name] for name in options if name not in broken})
     typer.echo(json.dumps(document, indent=2))

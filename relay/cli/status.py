@@ -23,7 +23,7 @@ from relay.redis_client.client import Client
 from relay.settings.digest import digest
 from relay.settings.models import Settings
 from relay.store.fleet_findings import findings, group_findings, has_other_settings
-from relay.store.neighbours import Rival, rivals
+from relay.store.neighbours import ForeignWorker, foreign_workers
 from relay.store.overview import Overview, read_overview, read_provider
 from relay.text import printable
 
@@ -98,14 +98,14 @@ class FleetView:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._others: Sequence[Rival] | None = None
+        self._others: Sequence[ForeignWorker] | None = None
 
     async def read(self, client: Client) -> Overview:
         """Read everything; workers of other fleets are looked for only the first time."""
         overview = await read_overview(client, self._settings)
         if self._others is None:
             queues = (queue.name for queue in self._settings.queues)
-            self._others = await rivals(client, self._settings.redis.prefix, queues)
+            self._others = await foreign_workers(client, self._settings.redis.prefix, queues)
         return overview
 
     def document(self, overview: Overview) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class ProviderView:
         return Group(*parts, *_notes(overview))
 
 
-def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()) -> dict[str, Any]:
+def as_data(settings: Settings, overview: Overview, others: Sequence[ForeignWorker] = ()) -> dict[str, Any]:
     """Return the document of `--json`."""
     return {
         "at": overview.at,
@@ -187,7 +187,7 @@ def as_data(settings: Settings, overview: Overview, others: Sequence[Rival] = ()
 
 
 def tables(
-    settings: Settings, overview: Overview, before: Overview | None, others: Sequence[Rival] = ()
+    settings: Settings, overview: Overview, before: Overview | None, others: Sequence[ForeignWorker] = ()
 ) -> RenderableType:
     """Return the tables for people. With an earlier overview, they include rates."""
     parts: list[RenderableType] = [

@@ -44,7 +44,7 @@ def __getattr__(name: str) -> object:
     return console
 
 
-def say(text: str) -> None:
+def note(text: str) -> None:
     """Write a line for people to standard error without importing rich, which `notes` needs."""
     from relay.text import hide_signing_secrets, printable
 

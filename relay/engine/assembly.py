@@ -31,7 +31,7 @@ from relay.engine.router import Router, limits
 from relay.engine.watchdog import Watchdog
 from relay.errors import UsageError
 from relay.provider import Provider
-from relay.provider.redis import keep_out
+from relay.provider.redis import forbid_names
 from relay.redis_client.client import Client
 from relay.redis_client.replication import Replicas
 from relay.settings.digest import digest
@@ -153,7 +153,7 @@ def build_adapters(settings: Settings, types: AdapterTypes) -> Adapters:
         name: _build_adapter(types[options.type], name, options)
         for name, options in settings.providers.items()
     }
-    keep_out(adapters.values(), settings.own_names)
+    forbid_names(adapters.values(), settings.own_names)
     return adapters
 
 

@@ -16,7 +16,7 @@ from relay.errors import StoreError
 from relay.redis_client.client import AUTH_ERRORS, Client
 from relay.store import registry
 from relay.store.fleet import LEASE, Fleet, WorkerInfo
-from relay.store.neighbours import rivals
+from relay.store.neighbours import foreign_workers
 
 JOIN_INTERVAL = 1.0
 """Seconds between two attempts to join the fleet."""
@@ -83,8 +83,8 @@ class Membership:
     async def _warn_of_other_settings(self) -> None:
         """Log once if other workers process messages of our queues with another configuration."""
         info = self._info
-        for rival in await rivals(self._client, self._prefix, info.queues):
-            logger.warning("another fleet reads the same queues", fleet=str(rival))
+        for foreign in await foreign_workers(self._client, self._prefix, info.queues):
+            logger.warning("another fleet reads the same queues", fleet=str(foreign))
         try:
             members = await self._fleet.members()
         except StoreError:

@@ -194,7 +194,7 @@ class DeadLetters:
         """Malformed elements go through the intake once more; the lanes take those that are right by now."""
         taken: dict[str, list[tuple[DeadLetter, Item]]] = {}
         for shown in letters:
-            letter = await dead.whole(self._client, shown)
+            letter = await dead.read_complete(self._client, shown)
             if letter is None:
                 result.left["gone"] += 1
                 continue

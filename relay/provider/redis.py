@@ -107,7 +107,7 @@ class RedisProvider(Provider[OptionsT]):
         """Return the outcome of the message, given the answer. Pure."""
 
 
-def keep_out(providers: Iterable[Provider[Any]], own: OwnNames) -> None:
+def forbid_names(providers: Iterable[Provider[Any]], own: OwnNames) -> None:
     """Make all providers that write to a Redis refuse these names."""
     for provider in providers:
         if isinstance(provider, RedisProvider):

@@ -20,7 +20,7 @@ PAGE_BYTES = 128 * 1024
 """Bytes after which a page is full. Redis serves no other client while it reads a page."""
 
 RAW_BYTES = 64 * 1024
-"""Bytes of a malformed element that a page holds; `whole` reads the rest."""
+"""Bytes of a malformed element that a page holds; `read_complete` reads the rest."""
 
 TRIM_STEP = 1000
 """Maximum number of letters that one command deletes, for the same reason."""
@@ -86,7 +86,7 @@ async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:
             yield letter
 
 
-async def whole(client: Client, letter: DeadLetter) -> DeadLetter | None:
+async def read_complete(client: Client, letter: DeadLetter) -> DeadLetter | None:
     """Return the letter with its complete raw element; None if it is gone. Raises StoreError."""
     if len(letter.raw) == letter.raw_size:
         return letter

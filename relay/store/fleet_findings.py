@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 from relay.store.fleet import Member, WorkerInfo
 from relay.store.groups import LONGEST_NAME, Groups, GroupStatus
-from relay.store.neighbours import Rival
+from relay.store.neighbours import ForeignWorker
 from relay.store.overview import LaneStatus, Overview
 from relay.store.states import GroupState
 from relay.text import shortened
 
 
-def findings(overview: Overview, settings: str, others: Sequence[Rival] = ()) -> list[str]:
+def findings(overview: Overview, settings: str, others: Sequence[ForeignWorker] = ()) -> list[str]:
     """Return one line for each finding.
 
     `settings` is the digest of the reader's configuration; `others` are workers of other fleets on the same

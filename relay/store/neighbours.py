@@ -14,7 +14,7 @@ from relay.store.keys import FleetKeys
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class ForeignWorker:
     """A worker of another fleet, and the queues that it shares with ours."""
 
     prefix: str
@@ -28,7 +28,7 @@ class Rival:
         )
 
 
-async def rivals(client: Client, prefix: str, queues: Iterable[str]) -> list[Rival]:
+async def foreign_workers(client: Client, prefix: str, queues: Iterable[str]) -> list[ForeignWorker]:
     """Return the living workers with another prefix that read one of these queues.
 
     Their fleets are found by their pub/sub channels, because Redis has no other list of prefixes except all
@@ -42,13 +42,17 @@ async def rivals(client: Client, prefix: str, queues: Iterable[str]) -> list[Riv
     others = {channel.decode("utf-8", "replace").removesuffix(suffix) for channel in channels} - {prefix}
     ours = frozenset(queues)
     found = await asyncio.gather(*(_members(client, other, ours) for other in sorted(others)))
-    return [rival for fleet in found for rival in fleet]
+    return [worker for fleet in found for worker in fleet]
 
 
-async def _members(client: Client, prefix: str, queues: frozenset[str]) -> list[Rival]:
+async def _members(client: Client, prefix: str, queues: frozenset[str]) -> list[ForeignWorker]:
     try:
         members = await Fleet(client, prefix).members()
     except StoreError:
         return []
     shared = ((member, tuple(sorted(queues.intersection(member.info.queues)))) for member in members)
-    return [Rival(prefix, member.info, names) for member, names in shared if names and member.silent <= LEASE]
+    return [
+        ForeignWorker(prefix, member.info, names)
+        for member, names in shared
+        if names and member.silent <= LEASE
+    ]

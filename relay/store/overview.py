@@ -126,10 +126,10 @@ async def read_overview(client: Client, settings: Settings) -> Overview:
     prefix = settings.redis.prefix
     fleet = Fleet(client, prefix)
     errors: list[str] = []
-    members: list[Member] = await _tolerant(fleet.members(), [], errors)
-    now = await _tolerant(fleet.now(), time.time(), errors)
-    gone: list[Member] = await _tolerant(fleet.gone(), [], errors)
-    known = await _tolerant(registry.known(client, prefix), NO_NAMES, errors)
+    members: list[Member] = await _or_default(fleet.members(), [], errors)
+    now = await _or_default(fleet.now(), time.time(), errors)
+    gone: list[Member] = await _or_default(fleet.gone(), [], errors)
+    known = await _or_default(registry.known(client, prefix), NO_NAMES, errors)
     # Versions that do not publish a digest do not publish that they left normally either.
     lost = [member for member in gone if member.info.settings and not member.info.left]
     workers = [member.info.worker for member in members]
@@ -181,9 +181,9 @@ async def read_provider(client: Client, settings: Settings, provider: str) -> Ov
     prefix = settings.redis.prefix
     fleet = Fleet(client, prefix)
     errors: list[str] = []
-    members: list[Member] = await _tolerant(fleet.members(), [], errors)
-    now = await _tolerant(fleet.now(), time.time(), errors)
-    known = await _tolerant(registry.known(client, prefix), NO_NAMES, errors)
+    members: list[Member] = await _or_default(fleet.members(), [], errors)
+    now = await _or_default(fleet.now(), time.time(), errors)
+    known = await _or_default(registry.known(client, prefix), NO_NAMES, errors)
     configured = provider in settings.providers
     lanes = []
     if configured or provider in known.lanes:
@@ -265,7 +265,7 @@ async def _queue(client: Client, prefix: str, name: str, workers: Sequence[str])
     )
 
 
-async def _tolerant(reading: Awaitable[ResultT], default: ResultT, errors: list[str]) -> ResultT:
+async def _or_default(reading: Awaitable[ResultT], default: ResultT, errors: list[str]) -> ResultT:
     """Return the result. If Redis refuses the command, return the default and add the reason to `errors`."""
     try:
         return await reading

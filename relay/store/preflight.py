@@ -26,17 +26,17 @@ SCANS, SCANNED = 50, 1000
 """Number of SCAN calls for other prefixes, and of keys per call: 50,000 keys at most."""
 
 
-class Asking(Enum):
+class Permitted(Enum):
     """The commands that may be tried. A refused one leaves a line in Redis's ACL LOG."""
 
     LEAST_RIGHTS = "only those that the documentation lists under least rights"
-    EVERYTHING = "also CONFIG GET and SCAN"
+    ALL = "also CONFIG GET and SCAN"
 
 
-async def examine(client: Client, settings: Settings, asking: Asking = Asking.EVERYTHING) -> list[Finding]:
+async def examine(client: Client, settings: Settings, permitted: Permitted = Permitted.ALL) -> list[Finding]:
     """Return all findings about the Redis of these settings. Raises StoreError."""
     prefix = settings.redis.prefix
-    servers = await _servers(client, asking)
+    servers = await _servers(client, permitted)
     if any(finding.subject in ("cluster", "loading") for finding in servers):
         # Keys may be on other nodes, or not loaded yet, so further findings could be wrong.
         return servers
@@ -52,21 +52,21 @@ async def examine(client: Client, settings: Settings, asking: Asking = Asking.EV
             urlsplit(settings.redis.url.get_secret_value()).username or "default",
         ),
         *await _types(client, settings),
-        *strangers(overview),
-        *(await _other_prefixes(client, prefix) if asking is Asking.EVERYTHING else ()),
+        *unconfigured(overview),
+        *(await _other_prefixes(client, prefix) if permitted is Permitted.ALL else ()),
     ]
 
 
-async def tidy(client: Client, settings: Settings) -> None:
+async def delete_unused_names(client: Client, settings: Settings) -> None:
     """Delete the names of lanes and queues that are empty and that no worker serves. Raises StoreError."""
     abandoned = (await read_overview(client, settings)).abandoned
     if abandoned.lanes or abandoned.queues:
         await unregister(client, settings.redis.prefix, abandoned)
 
 
-async def _servers(client: Client, asking: Asking) -> list[Finding]:
+async def _servers(client: Client, permitted: Permitted) -> list[Finding]:
     if not is_cluster(client):
-        config = await _config(client) if asking is Asking.EVERYTHING else None
+        config = await _config(client) if permitted is Permitted.ALL else None
         return judge(Facts(await _info(client), config, await _clock(client)))
     clock = await _clock(client)
     try:
@@ -167,7 +167,7 @@ async def _types_of(client: Client, keys: Iterable[str]) -> list[str | None]:
     return [None if isinstance(reply, Exception) else _text(reply) for reply in replies]
 
 
-def strangers(overview: Overview) -> list[Finding]:
+def unconfigured(overview: Overview) -> list[Finding]:
     """Find lanes and queues with messages that the file does not name."""
     return [
         *(_strange_lane(lane) for lane in overview.lanes if not lane.configured),

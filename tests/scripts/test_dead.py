@@ -38,8 +38,8 @@ async def test_a_page_is_bounded_by_number_and_by_bytes(redis: Redis) -> None:
         assert sum(len(letter.raw) for letter in page) <= dead.PAGE_BYTES + dead.RAW_BYTES
     cut = pages[-1][-1]
     assert (len(cut.raw), cut.raw_size) == (dead.RAW_BYTES, 2 * dead.RAW_BYTES)
-    complete = await dead.whole(redis, cut)
+    complete = await dead.read_complete(redis, cut)
     assert complete is not None
     assert len(complete.raw) == 2 * dead.RAW_BYTES
     assert await dead.forget(redis, STREAM, [cut.entry]) == 1
-    assert await dead.whole(redis, cut) is None
+    assert await dead.read_complete(redis, cut) is None

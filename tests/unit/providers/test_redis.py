@@ -25,7 +25,7 @@ from relay.errors import ConfigError, MessageError, UsageError
 from relay.message import Message, parse_bare, parse_envelope
 from relay.names import OwnNames
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
-from relay.provider.redis import Answer, Refused, Replied, Unanswered, keep_out
+from relay.provider.redis import Answer, Refused, Replied, Unanswered, forbid_names
 from relay.redis_client.pipelines import linked
 from relay.settings.load import loads
 from relay.settings.models import QueueSettings, Settings
@@ -156,7 +156,7 @@ RELAY_S_OWN = OwnNames("relay", frozenset({"hits", "{tagged}"}))
 
 def a_confined_publisher(**fields: Any) -> RedisPublisher:
     publisher = a_publisher(**fields)
-    keep_out([publisher], RELAY_S_OWN)
+    forbid_names([publisher], RELAY_S_OWN)
     return publisher
 
 
@@ -185,7 +185,7 @@ def test_a_list_for_receipts_becomes_no_stream_unless_configured() -> None:
         queues=[QueueSettings(name="q", reply_to=["receipts:*", "*"])], providers={"p": OPTIONS}
     ).own_names
     default, narrow = a_publisher(), a_publisher(streams=["*", "receipts:log"])
-    keep_out([default, narrow], own)
+    forbid_names([default, narrow], own)
     assert refusal(default, {"stream": "receipts:1"}) == (
         "stream: 'receipts:1' may be a list for receipts; allow it with the option `streams`"
     )
@@ -201,7 +201,7 @@ def test_names_that_only_resemble_own_ones_are_free(name: str) -> None:
 
 def test_own_names_are_out_of_reach_of_a_socketio_message() -> None:
     publisher = a_confined_publisher(socketio=True, event="e")
-    keep_out([publisher], OwnNames("socket.io#/#a"))
+    forbid_names([publisher], OwnNames("socket.io#/#a"))
     assert "relay's own" in refusal(publisher, {"room": "a:wake"})
     assert publisher.check(a_message({"room": "b:wake"})) is None
 

@@ -6,7 +6,7 @@ from relay.store.deployment import Deployment, ReloadFailure
 from relay.store.fleet import Member, WorkerInfo
 from relay.store.fleet_findings import findings
 from relay.store.groups import Groups, GroupStatus
-from relay.store.neighbours import Rival
+from relay.store.neighbours import ForeignWorker
 from relay.store.overview import LaneStatus, Overview
 from relay.store.states import GroupState
 
@@ -51,7 +51,7 @@ def test_a_missing_worker_is_found_whether_it_is_silent_or_dead() -> None:
 
 
 def test_another_fleet_on_the_same_queue_is_found() -> None:
-    (line,) = findings(overview(member("a")), "new", [Rival("other", member("x").info, ("q",))])
+    (line,) = findings(overview(member("a")), "new", [ForeignWorker("other", member("x").info, ("q",))])
     assert "`redis.prefix: other`" in line
     assert "takes from q" in line
 
