@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
+from testing.receiver import Receiver, receiving
 from testing.redis_server import BLOCKING_TIMEOUT, RedisServer, binaries
+from testing.site import Site
 
 BINARIES = binaries()
 
@@ -74,3 +76,14 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
     async with Redis.from_url(url, protocol=2, socket_timeout=wait) as client:
         await client.flushall()
         yield client
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as running:
+        yield running
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_server: RedisServer, redis: Redis, receiver: Receiver) -> Site:
+    return Site(tmp_path, redis_server, redis, receiver)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from aiohttp import ClientSession
-from redis.asyncio import Redis
 
 from testing.ports import free_port
-from testing.receiver import Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import worker, write_config
-from tests.e2e.conftest import webhook
+from testing.site import Site
 
 
 async def get(url: str, **headers: str) -> tuple[int, str]:
@@ -19,20 +13,18 @@ async def get(url: str, **headers: str) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
-async def test_health_and_metrics_are_served_with_the_token(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_health_and_metrics_are_served_with_the_token(site: Site) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     admin = {"listen": url.removeprefix("http://"), "token": "open-sesame"}
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}, admin=admin)
+    site.configure({"hook": site.webhook()}, admin=admin)
     bearer = {"Authorization": "Bearer open-sesame"}
-    async with worker(config, "--processes", "2") as running:
+    async with site.worker("--processes", "2") as running:
         await running.says("ready", times=2)
         assert (await get(f"{url}/metrics"))[0] == 401
         assert (await get(f"{url}/healthz", Authorization="Bearer wrong"))[0] == 401
         assert (await get(f"{url}/healthz", **bearer))[0] == 200
-        await redis.rpush("notifications", '{"payload": {"body": 1}}')
-        await receiver.until(1)
+        await site.redis.rpush("notifications", '{"payload": {"body": 1}}')
+        await site.receiver.until(1)
         while True:
             status, text = await get(f"{url}/metrics", **bearer)
             assert status == 200

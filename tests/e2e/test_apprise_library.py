@@ -5,41 +5,31 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-from redis.asyncio import Redis
-
-from testing.receiver import Answer, Received, Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
+from testing.receiver import Answer, Received
+from testing.relay_process import relay, worker
+from testing.site import Site
 
 
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
-
-async def test_messages_are_sent_and_a_refused_one_carries_the_reason(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_messages_are_sent_and_a_refused_one_carries_the_reason(site: Site) -> None:
     def answer(request: Received) -> Answer:
         return Answer(400 if json.loads(request.body)["message"] == "bad" else 200)
 
-    receiver.answer = answer
-    url = f"{receiver.url.replace('http', 'json')}/s3cret?:token=s3cret"
-    path = write_config(tmp_path, redis_server.url, {"ops": {"type": "apprise", "url": url}})
+    site.receiver.answer = answer
+    url = f"{site.receiver.url.replace('http', 'json')}/s3cret?:token=s3cret"
+    path = site.configure({"ops": {"type": "apprise", "url": url}})
     checked = await relay("check", "--connect", "-c", str(path))
     assert checked.code == 0
     assert "Apprise knows the url as one of JSON" in checked.out
     for number in range(50):
         message = {"id": str(number), "reply_to": "receipts:1", "payload": {"body": str(number)}}
-        await redis.rpush("notifications", json.dumps(message))
+        await site.redis.rpush("notifications", json.dumps(message))
     bad = {"id": "bad", "reply_to": "receipts:1", "payload": {"body": "bad"}}
-    await redis.rpush("notifications", json.dumps(bad))
+    await site.redis.rpush("notifications", json.dumps(bad))
     async with worker(path) as running:
-        await receiver.until(51)
+        await site.receiver.until(51)
     assert running.process.returncode == 0
     receipts = {
-        receipt["id"]: receipt for receipt in map(json.loads, await redis.lrange("receipts:1", 0, -1))
+        receipt["id"]: receipt for receipt in map(json.loads, await site.redis.lrange("receipts:1", 0, -1))
     }
     assert "error=400" in receipts.pop("bad")["reason"]
     assert {receipt["outcome"] for receipt in receipts.values()} == {"delivered"}
@@ -48,32 +38,30 @@ async def test_messages_are_sent_and_a_refused_one_carries_the_reason(
 
 
 async def test_a_message_that_hangs_apprise_holds_neither_others_nor_the_end_of_the_worker(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+    site: Site,
 ) -> None:
     """Apprise takes many minutes to make HTML of such Markdown."""
-    url = f"{receiver.url.replace('http', 'json')}/hook?format=html"
+    url = f"{site.receiver.url.replace('http', 'json')}/hook?format=html"
     ops = {"type": "apprise", "url": url, "timeout": 600}
-    path = write_config(tmp_path, redis_server.url, {"ops": ops}, shutdown_timeout=1)
+    path = site.configure({"ops": ops}, shutdown_timeout=1)
     async with worker(path) as running:
         hanging = {"id": "bad", "payload": {"body": "[" * 90_000, "format": "markdown"}}
-        await redis.rpush("notifications", json.dumps(hanging))
-        await redis.rpush("notifications", json.dumps({"id": "good", "payload": {"body": "a"}}))
-        await receiver.until(1)
+        await site.redis.rpush("notifications", json.dumps(hanging))
+        await site.redis.rpush("notifications", json.dumps({"id": "good", "payload": {"body": "a"}}))
+        await site.receiver.until(1)
         children = (
             Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
         )
         assert children
     assert running.process.returncode == 0
     assert not any(Path(f"/proc/{child}").exists() for child in children)
-    assert [json.loads(request.body)["message"] for request in receiver.requests] == ["a"]
+    assert [json.loads(request.body)["message"] for request in site.receiver.requests] == ["a"]
 
 
-async def test_a_file_in_the_current_folder_replaces_no_module_of_the_apprise_process(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    url = f"{receiver.url.replace('http', 'json')}/hook"
-    path = write_config(tmp_path, redis_server.url, {"ops": {"type": "apprise", "url": url}})
-    (tmp_path / "apprise.py").write_text("raise SystemExit('a file of the user')")
-    await redis.rpush("notifications", json.dumps({"payload": {"body": "a"}}))
-    done = await relay("run", "--until-empty", "-c", str(path), cwd=tmp_path)
-    assert (done.code, len(receiver.requests)) == (0, 1), done.err
+async def test_a_file_in_the_current_folder_replaces_no_module_of_the_apprise_process(site: Site) -> None:
+    url = f"{site.receiver.url.replace('http', 'json')}/hook"
+    path = site.configure({"ops": {"type": "apprise", "url": url}})
+    (site.folder / "apprise.py").write_text("raise SystemExit('a file of the user')")
+    await site.redis.rpush("notifications", json.dumps({"payload": {"body": "a"}}))
+    done = await relay("run", "--until-empty", "-c", str(path), cwd=site.folder)
+    assert (done.code, len(site.receiver.requests)) == (0, 1), done.err

@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from testing.adapter import install
 from testing.receiver import Answer, Received, Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
+from testing.relay_process import relay
+from testing.site import Site
 
 BACKLOG = 200
 COOLDOWN = {"cooldown": "300ms"}
@@ -69,9 +69,7 @@ def bearer(receiver: Receiver, path: str, token: str) -> dict[str, Any]:
     }
 
 
-async def test_a_wrong_key_and_a_revoked_one_spend_no_message_and_few_requests(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_wrong_key_and_a_revoked_one_spend_no_message_and_few_requests(site: Site) -> None:
     accepted = {"/wrong": 0, "/revoked": 0}
 
     def answer(request: Received) -> Answer:
@@ -81,41 +79,39 @@ async def test_a_wrong_key_and_a_revoked_one_spend_no_message_and_few_requests(
             return Answer()
         return Answer(401, b'{"error":"invalid_token"}')
 
-    receiver.answer = answer
+    site.receiver.answer = answer
     names = ("wrong", "revoked")
 
     def configure(token: str) -> Path:
-        providers = {name: bearer(receiver, name, token) for name in names}
-        return write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
+        providers = {name: bearer(site.receiver, name, token) for name in names}
+        return site.configure(providers, [{"name": "notifications"}])
 
     config = configure("old-secret-token")
     for name in names:
-        await push(redis, name, [{"n": n} for n in range(BACKLOG)])
-    async with worker(config) as running:
+        await push(site.redis, name, [{"n": n} for n in range(BACKLOG)])
+    async with site.worker() as running:
         for name in names:
             await running.says("REFUSES OUR CREDENTIALS", provider=name)
-        requests = sum(request.path == "/wrong" for request in receiver.requests)
+        requests = sum(request.path == "/wrong" for request in site.receiver.requests)
         assert requests <= 64 + 10
         held = {name: await lane(config, name) for name in names}
         configure("new-secret-token")
         running.signal(signal.SIGHUP)
         for name in names:
-            ended = await outcomes(redis, name, BACKLOG)
+            ended = await outcomes(site.redis, name, BACKLOG)
             assert set(ended.values()) == {"delivered"}
     assert {row["state"] for row in held.values()} == {"unauthorised"}
     assert all(row["suspects"] > 0 and row["dead"] == 0 for row in held.values())
     assert accepted == dict.fromkeys(accepted, BACKLOG)
     for name in names:
-        assert await redis.xlen(f"relay:{{{name}}}:dead") == 0
-    assert await redis.xlen("relay:feedback") == 0
+        assert await site.redis.xlen(f"relay:{{{name}}}:dead") == 0
+    assert await site.redis.xlen("relay:feedback") == 0
 
 
 GONE = 30
 
 
-async def test_mass_death_holds_the_lane_and_a_resume_tries_each_target_once_more(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_mass_death_holds_the_lane_and_a_resume_tries_each_target_once_more(site: Site) -> None:
     asked: dict[str, int] = {}
     fixed: set[str] = set()
 
@@ -124,84 +120,82 @@ async def test_mass_death_holds_the_lane_and_a_resume_tries_each_target_once_mor
         asked[request.path] = asked.get(request.path, 0) + 1
         return Answer() if name in fixed else Answer(404, b'{"reason":"DeviceTokenNotForTopic"}')
 
-    receiver.answer = answer
+    site.receiver.answer = answer
     names = ("gone", "living")
     providers = {
         name: {
             "type": "http",
-            "url": f"{receiver.url}/{name}/${{payload.token}}",
+            "url": f"{site.receiver.url}/{name}/${{payload.token}}",
             "target_field": "token",
             "statuses": {"unregistered": [404]},
             "breaker": {"cooldown": "1h"},
         }
         for name in names
     }
-    config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
+    config = site.configure(providers, [{"name": "notifications"}])
     for name in names:
-        await push(redis, name, [{"token": f"t{n}"} for n in range(GONE)])
-    async with worker(config) as running:
+        await push(site.redis, name, [{"token": f"t{n}"} for n in range(GONE)])
+    async with site.worker() as running:
         for name in names:
             await running.says("TOO MANY TARGETS ARE UNREGISTERED", provider=name)
             row = await lane(config, name)
             assert (row["state"], row["dead"], row["unregistered"]) == ("unregistered", 0, 0)
             assert "targets are unregistered" in row["why"]
             assert row["suspects"] >= 20
-        assert await redis.xlen("relay:feedback") == 0
+        assert await site.redis.xlen("relay:feedback") == 0
         fixed.add("living")
         for name in names:
-            assert (await relay("resume", name, "-c", str(config))).code == 0
+            assert (await site.relay("resume", name)).code == 0
             expected = "delivered" if name in fixed else "unregistered"
-            assert set((await outcomes(redis, name, GONE)).values()) == {expected}
+            assert set((await outcomes(site.redis, name, GONE)).values()) == {expected}
         async with asyncio.timeout(120):
-            while await redis.xlen("relay:feedback") < GONE:
+            while await site.redis.xlen("relay:feedback") < GONE:
                 await asyncio.sleep(0.05)
-    feedback = [entry for _, entry in await redis.xrange("relay:feedback")]
+    feedback = [entry for _, entry in await site.redis.xrange("relay:feedback")]
     assert {entry[b"provider"] for entry in feedback} == {b"gone"}
     assert sorted(entry[b"target"].decode() for entry in feedback) == sorted(f"t{n}" for n in range(GONE))
     assert max(asked.values()) <= 2
 
 
 async def test_a_bug_of_an_adapter_holds_the_lane_and_ends_only_the_message_that_it_is_about(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
+    site: Site,
 ) -> None:
-    env = install(tmp_path, FAULTY)
+    env = install(site.folder, FAULTY)
     trouble = {"type": "trouble", "breaker": COOLDOWN, "concurrency": 4}
-    config = write_config(tmp_path, redis_server.url, {"bad": trouble}, [{"name": "notifications"}])
-    await push(redis, "bad", [{"n": n, "raise": n == 12} for n in range(30)])
-    async with worker(config, **env) as running:
+    config = site.configure({"bad": trouble}, [{"name": "notifications"}])
+    await push(site.redis, "bad", [{"n": n, "raise": n == 12} for n in range(30)])
+    async with site.worker(**env) as running:
         await running.says("THE ADAPTER FAILS")
         row = await lane(config, "bad", **env)
         assert (row["state"], row["dead"], row["delivered"]) == ("faulty", 0, 0)
         traces = [line for line in running.lines if "KeyError" in str(line.get("exception"))]
         assert len(traces) == 1
         Path(env["BROKEN"]).unlink()
-        await redis.rpush(
+        await site.redis.rpush(
             "notifications",
             json.dumps({"id": "bad-last", "provider": "bad", "reply_to": "receipts:bad", "payload": {}}),
         )
-        ended = await outcomes(redis, "bad", 31)
+        ended = await outcomes(site.redis, "bad", 31)
     wrong = {name: outcome for name, outcome in ended.items() if outcome != "delivered"}
     assert wrong == {"12": "rejected"}
-    receipts = [json.loads(text) for text in await redis.lrange("receipts:bad", 0, -1)]
+    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:bad", 0, -1)]
     assert {receipt["attempts"] for receipt in receipts} == {1}
 
 
-async def test_a_suspect_that_is_cancelled_or_expires_is_never_sent_again(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    receiver.answer = lambda request: Answer(401)
-    providers = {name: bearer(receiver, name, "a-secret-token") for name in ("cancels", "expires")}
-    config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
-    await push(redis, "cancels", [{"n": 1}])
+async def test_a_suspect_that_is_cancelled_or_expires_is_never_sent_again(site: Site) -> None:
+    site.receiver.answer = lambda request: Answer(401)
+    providers = {name: bearer(site.receiver, name, "a-secret-token") for name in ("cancels", "expires")}
+    config = site.configure(providers, [{"name": "notifications"}])
+    await push(site.redis, "cancels", [{"n": 1}])
     element = {"id": "e", "provider": "expires", "reply_to": "receipts:expires", "ttl": "1s", "payload": {}}
-    await redis.rpush("notifications", json.dumps(element))
-    async with worker(config) as running:
+    await site.redis.rpush("notifications", json.dumps(element))
+    async with site.worker() as running:
         for name in providers:
             await running.says("REFUSES OUR CREDENTIALS", provider=name)
-        assert await outcomes(redis, "expires", 1) == {"e": "expired"}
+        assert await outcomes(site.redis, "expires", 1) == {"e": "expired"}
         async with asyncio.timeout(120):
-            while (await relay("cancel", "cancels", "cancels-0", "-c", str(config))).code != 0:
+            while (await site.relay("cancel", "cancels", "cancels-0")).code != 0:
                 pass
-        assert await outcomes(redis, "cancels", 1) == {"0": "cancelled"}
+        assert await outcomes(site.redis, "cancels", 1) == {"0": "cancelled"}
     rows = [await lane(config, name) for name in providers]
     assert [row["waiting"] + row["in_flight"] + row["suspects"] + row["dead"] for row in rows] == [0, 0]

@@ -9,17 +9,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
-from testing.receiver import Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import RELAY, environment, write_config
-from tests.e2e.conftest import webhook
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
+from testing.relay_process import RELAY, environment
+from testing.site import Site
 
 
 def no_reader() -> int:
@@ -44,29 +36,29 @@ def nobody_reads() -> int:
     ("broken", "processes"), [("full disk", "2"), ("no reader", "2"), ("nobody reads", "2"), ("closed", "1")]
 )
 async def test_logs_without_a_reader_stop_nothing_and_change_no_exit_code(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, broken: str, processes: str
+    site: Site, broken: str, processes: str
 ) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}, processes=int(processes))
+    site.configure({"hook": site.webhook()}, processes=int(processes))
     descriptor: int = {
         "full disk": lambda: os.open("/dev/full", os.O_WRONLY),
         "no reader": no_reader,
         "nobody reads": nobody_reads,
         "closed": lambda: os.open(os.devnull, os.O_WRONLY),
     }[broken]()
-    command = f"exec {RELAY} run -c {config}" + (" >&- 2>&-" if broken == "closed" else "")
+    command = f"exec {RELAY} run -c {site.config}" + (" >&- 2>&-" if broken == "closed" else "")
     process = await asyncio.create_subprocess_shell(
         command, stdout=descriptor, stderr=descriptor, env=environment()
     )
     os.close(descriptor)
     for number in range(20):
         # Each malformed element has something to say.
-        await redis.rpush("notifications", "{", json.dumps({"payload": {"body": {"n": number}}}))
-    await receiver.until(20)
+        await site.redis.rpush("notifications", "{", json.dumps({"payload": {"body": {"n": number}}}))
+    await site.receiver.until(20)
     assert process.returncode is None
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(120):
         assert await process.wait() == 0
-    assert await redis.keys("relay:*:inflight:*") == []
+    assert await site.redis.keys("relay:*:inflight:*") == []
 
 
 @pytest.mark.parametrize("words", [["run", "-c", "nothing.yaml"], ["check", "-c", "nothing.yaml"]])

@@ -15,8 +15,8 @@ from testing.receiver import Answer, Receiver
 from testing.redis_cluster import RedisCluster
 from testing.redis_server import BLOCKING_TIMEOUT
 from testing.relay_process import limit_memory, relay, worker, write_config
+from testing.site import Site
 from tests.conftest import BINARIES
-from tests.e2e.conftest import pusher, webhook
 
 HUGE = 64 << 20
 ROOM = 40 << 20
@@ -45,51 +45,51 @@ def triggered(receiver: Receiver) -> int:
     return sum(len(body.get("batch", [body])) for body in bodies)
 
 
-async def test_the_whole_job_on_a_cluster(
-    tmp_path: Path, cluster: RedisCluster, redis: ClusterClient, receiver: Receiver
-) -> None:
-    receiver.answer = lambda request: Answer({"/gone": 410, "/bad": 400}.get(request.path, 200))
+async def test_the_whole_job_on_a_cluster(site: Site, cluster: RedisCluster) -> None:
+    site.receiver.answer = lambda request: Answer({"/gone": 410, "/bad": 400}.get(request.path, 200))
     providers = {
-        "hook": webhook(receiver, url=None, allow_private=True, dedup_window="1m"),
-        "pusher": pusher(receiver),
-        "wedged": webhook(receiver, url=f"{receiver.url}/wedged", concurrency=1),
+        "hook": site.webhook(url=None, allow_private=True, dedup_window="1m"),
+        "pusher": site.pusher(),
+        "wedged": site.webhook(url=f"{site.receiver.url}/wedged", concurrency=1),
     }
     queues = [
         {"name": "notifications", "provider": "hook", "providers": "*"},
         {"name": "hits", "provider": "pusher", "format": "bare"},
     ]
     providers["pusher"]["event"] = "hit"
-    config = str(write_config(tmp_path, cluster.url, providers, queues))
-    await redis.set("relay:{wedged}:bodies", "somebody else's")
+    config = str(write_config(site.folder, cluster.url, providers, queues))
+    await site.redis.set("relay:{wedged}:bodies", "somebody else's")
     for number in range(3):
         element = {"provider": "wedged", "payload": {"body": number}}
-        await redis.rpush("notifications", json.dumps(element))
+        await site.redis.rpush("notifications", json.dumps(element))
     for number in range(200):
         message = {
             "id": f"m{number}",
             "reply_to": f"receipts:{number % 7}",
             "ordering_key": f"k{number % 20}",
-            "payload": {"url": f"{receiver.url}/m{number}", "body": {}},
+            "payload": {"url": f"{site.receiver.url}/m{number}", "body": {}},
         }
-        await redis.rpush("notifications", json.dumps(message))
-        await redis.rpush("hits", json.dumps({"channel": "site-1", "hits": number}))
-    targets = [f"{receiver.url}/t{number}" for number in range(300)]
+        await site.redis.rpush("notifications", json.dumps(message))
+        await site.redis.rpush("hits", json.dumps({"channel": "site-1", "hits": number}))
+    targets = [f"{site.receiver.url}/t{number}" for number in range(300)]
     fan_out = {
         "id": "all",
         "reply_to": "receipts:fan",
-        "payload": {"targets": [*targets, f"{receiver.url}/gone"]},
+        "payload": {"targets": [*targets, f"{site.receiver.url}/gone"]},
     }
-    bad = {"id": "bad", "payload": {"url": f"{receiver.url}/bad"}}
-    later = {"id": "later", "delay": "1h", "payload": {"url": f"{receiver.url}/later"}}
-    again = {"id": "m1", "reply_to": "receipts:again", "payload": {"url": f"{receiver.url}/again"}}
-    await redis.rpush("notifications", *(json.dumps(message) for message in (fan_out, bad, later, again)))
+    bad = {"id": "bad", "payload": {"url": f"{site.receiver.url}/bad"}}
+    later = {"id": "later", "delay": "1h", "payload": {"url": f"{site.receiver.url}/later"}}
+    again = {"id": "m1", "reply_to": "receipts:again", "payload": {"url": f"{site.receiver.url}/again"}}
+    await site.redis.rpush(
+        "notifications", *(json.dumps(message) for message in (fan_out, bad, later, again))
+    )
     async with worker(Path(config)):
-        fan_receipt = json.loads((await redis.blpop(["receipts:fan"], 120))[1])
-        assert json.loads((await redis.blpop(["receipts:again"], 120))[1])["outcome"] == "duplicate"
-        while sum([await redis.llen(f"receipts:{place}") for place in range(7)]) < 200:
+        fan_receipt = json.loads((await site.redis.blpop(["receipts:fan"], 120))[1])
+        assert json.loads((await site.redis.blpop(["receipts:again"], 120))[1])["outcome"] == "duplicate"
+        while sum([await site.redis.llen(f"receipts:{place}") for place in range(7)]) < 200:
             await asyncio.sleep(0.02)
         while (
-            sum(len(json.loads(r.body).get("batch", [1])) for r in receiver.requests if "apps" in r.path)
+            sum(len(json.loads(r.body).get("batch", [1])) for r in site.receiver.requests if "apps" in r.path)
             < 200
         ):
             await asyncio.sleep(0.02)
@@ -104,9 +104,9 @@ async def test_the_whole_job_on_a_cluster(
             200,
         )
         assert (await relay("resume", "hook", "-c", config)).code == 0
-        assert await redis.llen("relay:{notifications}:deferred:wedged") == 3
-        await redis.delete("relay:{wedged}:bodies")
-        while [request.body for request in receiver.requests if request.path == "/wedged"] != [
+        assert await site.redis.llen("relay:{notifications}:deferred:wedged") == 3
+        await site.redis.delete("relay:{wedged}:bodies")
+        while [request.body for request in site.receiver.requests if request.path == "/wedged"] != [
             *(b"0", b"1", b"2")
         ]:
             await asyncio.sleep(0.02)
@@ -114,12 +114,12 @@ async def test_the_whole_job_on_a_cluster(
         "partial",
         {"delivered": 300, "unregistered": 1},
     )
-    assert [fields[b"target"] for _, fields in await redis.xrange("relay:feedback")] == [
-        f"{receiver.url}/gone".encode()
+    assert [fields[b"target"] for _, fields in await site.redis.xrange("relay:feedback")] == [
+        f"{site.receiver.url}/gone".encode()
     ]
     paths = Counter(
         request.path
-        for request in receiver.requests
+        for request in site.receiver.requests
         if "apps" not in request.path and request.path != "/wedged"
     )
     assert paths == Counter(
@@ -128,7 +128,7 @@ async def test_the_whole_job_on_a_cluster(
     receipts = [
         json.loads(text)["id"]
         for place in range(7)
-        for text in await redis.lrange(f"receipts:{place}", 0, -1)
+        for text in await site.redis.lrange(f"receipts:{place}", 0, -1)
     ]
     assert sorted(receipts) == sorted(f"m{number}" for number in range(200))
     (letter,) = (await relay("dead", "list", "hook", "--json", "-c", config)).json
@@ -138,30 +138,30 @@ async def test_the_whole_job_on_a_cluster(
 
 
 async def test_a_huge_element_on_a_cluster_becomes_a_dead_letter_without_reaching_the_worker(
-    tmp_path: Path, cluster: RedisCluster, redis: ClusterClient, receiver: Receiver
+    site: Site, cluster: RedisCluster
 ) -> None:
     """Also after the queue has moved to another node: the wait for the next element moves with it."""
-    config = write_config(tmp_path, cluster.url, {"hook": webhook(receiver)})
+    config = write_config(site.folder, cluster.url, {"hook": site.webhook()})
     huge = b"x" * HUGE
     async with worker(config) as running:
-        await redis.rpush("notifications", json.dumps({"payload": {"body": "warm"}}))
-        await receiver.until(1)
+        await site.redis.rpush("notifications", json.dumps({"payload": {"body": "warm"}}))
+        await site.receiver.until(1)
         limit_memory(running.process.pid, ROOM)
-        await redis.rpush("notifications", huge)  # it waits for one element
+        await site.redis.rpush("notifications", huge)  # it waits for one element
         await running.says("dead letter")
         old = cluster.master_of("notifications")
         new = next(node for node in cluster.nodes if node is not old)
         await asyncio.to_thread(cluster.move_slot, "notifications", old, new)
-        await redis.rpush("notifications", json.dumps({"payload": {"body": "moved"}}))
-        await receiver.until(2)
-        await redis.rpush("notifications", huge)
+        await site.redis.rpush("notifications", json.dumps({"payload": {"body": "moved"}}))
+        await site.receiver.until(2)
+        await site.redis.rpush("notifications", huge)
         async with asyncio.timeout(120):
-            while await redis.xlen("relay:{notifications}:rejected") < 2:
+            while await site.redis.xlen("relay:{notifications}:rejected") < 2:
                 await asyncio.sleep(0.02)
-        await redis.rpush("notifications", json.dumps({"payload": {"body": "after"}}))
-        await receiver.until(3)
+        await site.redis.rpush("notifications", json.dumps({"payload": {"body": "after"}}))
+        await site.receiver.until(3)
     troubles = [line for line in running.lines if line.get("level") in ("warning", "error")]
     assert not [line for line in troubles if "memory" in str(line) or "exception" in line]
-    letters = await redis.xrange("relay:{notifications}:rejected")
+    letters = await site.redis.xrange("relay:{notifications}:rejected")
     assert [(fields[b"raw"] == huge, int(fields[b"size"])) for _, fields in letters] == [(True, HUGE)] * 2
-    await redis.flushall(target_nodes="primaries")
+    await site.redis.flushall(target_nodes="primaries")

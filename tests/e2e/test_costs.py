@@ -33,8 +33,8 @@ from relay.settings.options import ProviderOptions
 from relay.store.scripting import script
 from testing.redis_server import RedisServer
 from testing.relay_process import write_config
+from testing.site import PUSHER, WEBHOOK_SECRET, Site
 from testing.virtual_time import VirtualTimeLoop
-from tests.e2e.conftest import PUSHER, WEBHOOK_SECRET
 
 BACKLOG = 3_000
 AT_REST = 200
@@ -59,11 +59,6 @@ ANSWER_AFTER = 0.0107
 """Seconds until the provider answers a request."""
 
 Adapters = Mapping[str, type[Provider[ProviderOptions]]]
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 class PendingAnswer:
@@ -361,11 +356,11 @@ def test_outcomes_that_come_one_by_one_do_not_cost_a_script_each(measured: Calla
 
 
 async def test_requests_over_the_real_transport_need_no_task_each(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = await asyncio.get_running_loop().create_server(AnswersAtOnce, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     provider = {**WEBHOOK, "url": f"http://127.0.0.1:{port}/"}
-    async with server, running(tmp_path, redis_server.url, provider, discover(), monkeypatch) as counts:
-        found = await cost(redis, counts, [elements(1_000)])
+    async with server, running(site.folder, site.server.url, provider, discover(), monkeypatch) as counts:
+        found = await cost(site.redis, counts, [elements(1_000)])
     assert found.tasks < 200, counts.tasks

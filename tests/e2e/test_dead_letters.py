@@ -18,17 +18,11 @@ from relay.settings.credentials import text_without_credentials
 from relay.store import dead
 from relay.store.record import pack
 from testing.builders import a_message
-from testing.receiver import Receiver
 from testing.redis_server import RedisServer
-from testing.relay_process import RELAY, environment, relay, worker, write_config
-from tests.e2e.conftest import webhook
+from testing.relay_process import RELAY, environment, relay, write_config
+from testing.site import Site
 
 STREAM = "relay:{hook}:dead"
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 @pytest.fixture
@@ -50,28 +44,26 @@ async def file(redis: Redis, number: int, *, reason: str = "413 too large", size
         await pipe.execute()
 
 
-async def test_dead_letters_beyond_the_limits_are_deleted_and_counted(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_dead_letters_beyond_the_limits_are_deleted_and_counted(site: Site) -> None:
     bounds = {
-        "few": webhook(receiver, dead={"most": 1000}),
-        "young": webhook(receiver, dead={"keep": "1h"}),
-        "all": webhook(receiver, dead={"keep": 0, "most": 0}),
+        "few": site.webhook(dead={"most": 1000}),
+        "young": site.webhook(dead={"keep": "1h"}),
+        "all": site.webhook(dead={"keep": 0, "most": 0}),
     }
-    config = write_config(tmp_path, redis_server.url, bounds)
+    site.configure(bounds)
     old = int(time.time() * 1000) - 2 * 3_600_000
-    async with redis.pipeline(transaction=False) as pipe:
+    async with site.redis.pipeline(transaction=False) as pipe:
         for name in bounds:
             for index in range(2500):
                 pipe.xadd(f"relay:{{{name}}}:dead", {"raw": "{", "reason": "r"}, id=f"{old + index}-0")
             pipe.xadd(f"relay:{{{name}}}:dead", {"raw": "{", "reason": "r"})
         await pipe.execute()
-    async with worker(config) as running:
+    async with site.worker() as running:
         await running.says("deleted dead letters", times=2)
-        status = (await relay("status", "--json", "-c", str(config))).json
+        status = await site.json("status")
     lanes = {lane["provider"]: (lane["dead"], lane["dead_trimmed"]) for lane in status["lanes"]}
     assert lanes == {"few": (1000, 1501), "young": (1, 2500), "all": (2501, 0)}
-    (newest,) = await redis.xrevrange("relay:{few}:dead", count=1)
+    (newest,) = await site.redis.xrevrange("relay:{few}:dead", count=1)
     assert int(newest[0].partition(b"-")[0]) > old + 3_600_000
 
 

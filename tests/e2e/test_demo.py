@@ -8,11 +8,10 @@ from pathlib import Path
 
 import yaml
 from aiohttp import ClientSession
-from redis.asyncio import Redis
 
 from testing.ports import free_port
-from testing.redis_server import RedisServer
-from testing.relay_process import RELAY, environment, relay, worker, write_config
+from testing.relay_process import RELAY, environment, relay
+from testing.site import Site
 
 
 async def test_the_demo_shows_a_backlog_leave_at_the_rate_and_ends_by_itself(tmp_path: Path) -> None:
@@ -35,9 +34,7 @@ async def test_the_demo_shows_a_backlog_leave_at_the_rate_and_ends_by_itself(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_sandbox_s_own_block_of_yaml_works_as_it_is(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_the_sandbox_s_own_block_of_yaml_works_as_it_is(site: Site) -> None:
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         RELAY,
@@ -56,10 +53,10 @@ async def test_the_sandbox_s_own_block_of_yaml_works_as_it_is(
             lines.append(await process.stderr.readline())
     block = b"".join(lines).decode()
     providers = yaml.safe_load(block[block.index("providers:") :])["providers"]
-    config = write_config(tmp_path, redis_server.url, providers, [{"name": "mixed"}])
-    assert (await relay("check", "--connect", "-c", str(config))).code == 0
-    async with worker(config):
-        await redis.rpush(
+    site.configure(providers, [{"name": "mixed"}])
+    assert (await site.relay("check", "--connect")).code == 0
+    async with site.worker():
+        await site.redis.rpush(
             "mixed",
             '{"provider": "pusher", "payload": {"channel": "site-1", "event": "hit", "data": {"hits": 3}}}',
             '{"provider": "webhook", "id": "order-17", "payload": {"body": {"type": "order.paid"}}}',

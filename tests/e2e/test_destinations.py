@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from testing.receiver import Answer, Receiver, receiving
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
+from testing.site import Site
 
 
 def push(receiver: Receiver, numbers: range) -> list[str]:
@@ -27,14 +27,12 @@ def config_of(folder: Path, server: RedisServer, **fields: Any) -> Path:
     return write_config(folder, server.url, {"hook": hook})
 
 
-async def test_a_throttling_destination_holds_its_own_messages_only(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_a_throttling_destination_holds_its_own_messages_only(site: Site) -> None:
     async with AsyncExitStack() as stack:
         busy, idle = [await stack.enter_async_context(receiving()) for _ in range(2)]
         busy.answer = lambda request: Answer(429, headers={"retry-after": "1"})
-        config = config_of(tmp_path, redis_server)
-        await redis.rpush("notifications", *push(busy, range(300)), *push(idle, range(300)))
+        config = config_of(site.folder, site.server)
+        await site.redis.rpush("notifications", *push(busy, range(300)), *push(idle, range(300)))
         async with worker(config):
             await idle.until(300)
             (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
@@ -50,18 +48,16 @@ async def test_a_throttling_destination_holds_its_own_messages_only(
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_the_rate_is_each_one_s_own_over_the_fleet(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, workers: int
-) -> None:
+async def test_the_rate_is_each_one_s_own_over_the_fleet(site: Site, workers: int) -> None:
     rate, burst, each = 50, 5, 60
     async with AsyncExitStack() as stack:
         receivers = [await stack.enter_async_context(receiving()) for _ in range(4)]
-        config = config_of(tmp_path, redis_server, rate=f"{rate}/s", burst=burst)
+        config = config_of(site.folder, site.server, rate=f"{rate}/s", burst=burst)
         elements = [element for receiver in receivers for element in push(receiver, range(each))]
         for _ in range(workers):
             await stack.enter_async_context(worker(config))
         started = time.monotonic()
-        await redis.rpush("notifications", *elements)
+        await site.redis.rpush("notifications", *elements)
         for receiver in receivers:
             await receiver.until(each)
     for receiver in receivers:

@@ -20,7 +20,7 @@ from testing.builders import a_lane, a_message, options
 from testing.commands import failure, output, run_command
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, write_config
-from tests.e2e.conftest import WEBHOOK_SECRET
+from testing.site import WEBHOOK_SECRET
 
 GROUPS: dict[str, Any] = {"by": "message", "concurrency": 2, "breaker": {"cooldown": 3600}}
 

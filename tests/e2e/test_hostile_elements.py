@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from testing.receiver import Receiver
 from testing.redis_server import RedisServer
-from testing.relay_process import limit_memory, relay, worker, write_config
-from tests.e2e.conftest import webhook
+from testing.relay_process import limit_memory, worker, write_config
+from testing.site import Site
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 HUGE = 64 << 20
@@ -44,37 +43,33 @@ async def until_receipts(redis: Redis, number: int) -> dict[str, tuple[str, str]
     return found
 
 
-async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(site: Site) -> None:
+    site.configure({"hook": site.webhook()})
     huge = b"x" * HUGE
-    async with worker(config) as running:
-        await redis.rpush("notifications", message("warm"))
-        await until_receipts(redis, 1)
+    async with site.worker() as running:
+        await site.redis.rpush("notifications", message("warm"))
+        await until_receipts(site.redis, 1)
         limit_memory(running.process.pid, ROOM)
-        await redis.rpush("notifications", huge)  # it waits for one element
-        await redis.rpush("notifications", message("a"))
-        await until_receipts(redis, 2)
-        await redis.rpush("notifications", message("b"), huge, message("c"))  # a batch
-        await until_receipts(redis, 4)
+        await site.redis.rpush("notifications", huge)  # it waits for one element
+        await site.redis.rpush("notifications", message("a"))
+        await until_receipts(site.redis, 2)
+        await site.redis.rpush("notifications", message("b"), huge, message("c"))  # a batch
+        await until_receipts(site.redis, 4)
     troubles = {line["event"] for line in running.lines if line.get("level") in ("warning", "error")}
     assert troubles == {"dead letter"}, "no connection broke, and nothing ran out of memory"
-    letters = await redis.xrange("relay:{hook}:dead")
+    letters = await site.redis.xrange("relay:{hook}:dead")
     assert [(fields[b"raw"] == huge, int(fields[b"size"])) for _, fields in letters] == [(True, HUGE)] * 2
     assert {fields[b"reason"] for _, fields in letters} == {
         b"%d bytes; the queue 'notifications' takes at most 1048576" % HUGE
     }
-    await redis.flushall()
+    await site.redis.flushall()
 
 
-async def test_a_malformed_element_stops_no_other_and_gets_a_receipt_if_possible(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_malformed_element_stops_no_other_and_gets_a_receipt_if_possible(site: Site) -> None:
     """Long names, wrong fields, providers, lists and times that the queue does not allow."""
-    providers = {"hook": webhook(receiver), "other": webhook(receiver), "hidden": webhook(receiver)}
+    providers = {"hook": site.webhook(), "other": site.webhook(), "hidden": site.webhook()}
     queue = {"name": "q", "provider": "hook", "providers": ["other"]}
-    config = write_config(tmp_path, redis_server.url, providers, [queue])
+    site.configure(providers, [queue])
     long_name = "x" * (2 << 20)
     elements = [
         json.dumps({"payload": {}, long_name: {"targets": 1}}),
@@ -89,9 +84,9 @@ async def test_a_malformed_element_stops_no_other_and_gets_a_receipt_if_possible
         '{"id": "broken", "reply_to": "receipts:1", "payload": {',
         message("good"),
     ]
-    await redis.rpush("q", *elements)
-    async with worker(config):
-        found = await until_receipts(redis, 6)
+    await site.redis.rpush("q", *elements)
+    async with site.worker():
+        found = await until_receipts(site.redis, 6)
     assert found == {
         "unknown field": ("hook", "rejected"),
         "nobody": ("nobody", "rejected"),
@@ -100,8 +95,8 @@ async def test_a_malformed_element_stops_no_other_and_gets_a_receipt_if_possible
         "forever": ("hook", "rejected"),
         "good": ("hook", "delivered"),
     }
-    assert not await redis.exists("celery")
-    letters = (await relay("dead", "list", "q", "--json", "-c", str(config))).json
+    assert not await site.redis.exists("celery")
+    letters = await site.json("dead", "list", "q")
     reasons = sorted(letter["reason"] for letter in letters)
     expected = [
         f"{len(elements[0])} bytes; the queue 'q' takes at most",
@@ -118,58 +113,54 @@ async def test_a_malformed_element_stops_no_other_and_gets_a_receipt_if_possible
     for reason, begin in zip(reasons, sorted(expected), strict=True):
         assert reason.startswith(begin)
         assert len(reason) < 600
-    refused = await relay("push", "q", message("x", provider="hidden"), "-c", str(config))
+    refused = await site.relay("push", "q", message("x", provider="hidden"))
     assert refused.code == 2
     assert "does not admit 'hidden'" in refused.err
 
 
-async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(site: Site) -> None:
     """Nor does it take more rights than the page about operations says."""
     (rights,) = re.findall(r"ACL SETUSER relay on >PASSWORD ((?:.*\\\n)*.*)", OPERATIONS.read_text())
     words = rights.replace("\\\n", " ").replace("~notifications", "~q").split()
-    await redis.execute_command("ACL", "SETUSER", "relay", "reset", "on", ">word", *words)
-    url = redis_server.url.replace("redis://", "redis://relay:word@")
-    providers = {"broken": webhook(receiver, concurrency=1), "good": webhook(receiver)}
-    config = write_config(tmp_path, url, providers, [{"name": "q"}])
-    await redis.set("relay:{broken}:bodies", "text")
+    await site.redis.execute_command("ACL", "SETUSER", "relay", "reset", "on", ">word", *words)
+    url = site.server.url.replace("redis://", "redis://relay:word@")
+    providers = {"broken": site.webhook(concurrency=1), "good": site.webhook()}
+    config = write_config(site.folder, url, providers, [{"name": "q"}])
+    await site.redis.set("relay:{broken}:bodies", "text")
     first = [message(f"b{number}", provider="broken") for number in range(3)]
-    await redis.rpush("q", *first, *(message(f"g{number}", provider="good") for number in range(3)))
+    await site.redis.rpush("q", *first, *(message(f"g{number}", provider="good") for number in range(3)))
     async with worker(config) as running:
-        assert set(await until_receipts(redis, 3)) == {"g0", "g1", "g2"}
+        assert set(await until_receipts(site.redis, 3)) == {"g0", "g1", "g2"}
         line = await running.says("lane refuses messages")
         assert line["provider"] == "broken"
         assert "WRONGTYPE" in line["reason"]
-        await redis.rpush("q", message("b3", provider="broken"))
-        await redis.rpush("q", message("g3", provider="good"))
-        await until_receipts(redis, 4)
+        await site.redis.rpush("q", message("b3", provider="broken"))
+        await site.redis.rpush("q", message("g3", provider="good"))
+        await until_receipts(site.redis, 4)
         async with asyncio.timeout(120):
-            while await redis.llen("relay:{q}:deferred:broken") != 4:
+            while await site.redis.llen("relay:{q}:deferred:broken") != 4:
                 await asyncio.sleep(0.05)
-        await redis.delete("relay:{broken}:bodies")
-        assert len(await until_receipts(redis, 8)) == 8
-    await redis.execute_command("ACL", "DELUSER", "relay")
-    sent = [json.loads(request.body)["n"] for request in receiver.requests]
+        await site.redis.delete("relay:{broken}:bodies")
+        assert len(await until_receipts(site.redis, 8)) == 8
+    await site.redis.execute_command("ACL", "DELUSER", "relay")
+    sent = [json.loads(request.body)["n"] for request in site.receiver.requests]
     assert [text for text in sent if text.startswith("b")] == ["b0", "b1", "b2", "b3"]
 
 
-async def test_an_id_of_a_scoped_queue_is_found_by_cancel(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_an_id_of_a_scoped_queue_is_found_by_cancel(site: Site) -> None:
     queues = [{"name": name, "provider": "hook", "scope": "queue"} for name in ("one", "two")]
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}, queues)
-    await redis.hset("relay:{hook}:control", "paused", "1")
-    async with worker(config):
+    site.configure({"hook": site.webhook()}, queues)
+    await site.redis.hset("relay:{hook}:control", "paused", "1")
+    async with site.worker():
         for name in ("one", "two"):
-            await redis.rpush(name, message("same", reply_to=f"receipts:{name}"))
+            await site.redis.rpush(name, message("same", reply_to=f"receipts:{name}"))
         async with asyncio.timeout(120):
-            while await redis.hlen("relay:{hook}:bodies") < 2:
+            while await site.redis.hlen("relay:{hook}:bodies") < 2:
                 await asyncio.sleep(0.02)
-        cancelled = await relay("cancel", "hook", "same", "-c", str(config))
-        assert (cancelled.code, await redis.hlen("relay:{hook}:bodies")) == (0, 0)
+        cancelled = await site.relay("cancel", "hook", "same")
+        assert (cancelled.code, await site.redis.hlen("relay:{hook}:bodies")) == (0, 0)
     # A worker that ends forwards receipts at once; otherwise it polls for them every 15 s.
     for name in ("one", "two"):
-        (receipt,) = await redis.lrange(f"receipts:{name}", 0, -1)
+        (receipt,) = await site.redis.lrange(f"receipts:{name}", 0, -1)
         found = json.loads(receipt)
         assert (found["id"], found["outcome"]) == ("same", "cancelled")

@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from redis.asyncio import Redis
 
 from testing.receiver import Answer, Received, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, write_config
+from testing.site import Site
 
 PAGE = (Path(__file__).parents[2] / "docs/providers/http.md").read_text()
 EXAMPLES: dict[str, Any] = {
@@ -25,11 +25,6 @@ EXAMPLES: dict[str, Any] = {
 """As YAML reads them, each reference with brackets that are nothing to it."""
 
 ENVIRONMENT = {"SLACK_BOT_TOKEN": "xoxb-1", "TELEGRAM_TOKEN": "123:AAE-x_y", "NTFY_TOKEN": "tk_1"}
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 def config(folder: Path, server: RedisServer, receiver: Receiver, *names: str) -> str:
@@ -62,25 +57,23 @@ def slack_hook(request: Received) -> Answer:
     return Answer(400, b"invalid_payload") if "nowhere" in text else Answer(200, b"ok")
 
 
-async def test_slack_incoming_webhook(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    receiver.answer = slack_hook
-    path = config(tmp_path, redis_server, receiver, "slack")
+async def test_slack_incoming_webhook(site: Site) -> None:
+    site.receiver.answer = slack_hook
+    path = config(site.folder, site.server, site.receiver, "slack")
     outcomes = await run(
         path,
-        redis,
+        site.redis,
         ("slack", {"title": 'A "quoted" title', "text": "<b>&"}),
         ("slack", {"title": "nowhere"}),
         ("slack", {"text": "no title"}),
-        SLACK_WEBHOOK_URL=f"{receiver.url}/services/T0/B0/XXXX",
+        SLACK_WEBHOOK_URL=f"{site.receiver.url}/services/T0/B0/XXXX",
     )
     assert outcomes == {
         "0": "delivered",
         "1": "rejected 400 invalid_payload",
         "2": "rejected payload.title: missing",
     }
-    assert [(request.path, json.loads(request.body)) for request in receiver.requests] == [
+    assert [(request.path, json.loads(request.body)) for request in site.receiver.requests] == [
         ("/services/T0/B0/XXXX", {"text": '*A "quoted" title* <b>&'}),
         ("/services/T0/B0/XXXX", {"text": "*nowhere* "}),
     ]
@@ -130,16 +123,14 @@ def ntfy(request: Received) -> Answer:
     return Answer(200, b'{"id":"1"}')
 
 
-async def test_slack_bot_telegram_with_a_fan_out_and_ntfy(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_slack_bot_telegram_with_a_fan_out_and_ntfy(site: Site) -> None:
     bot = telegram(throttled={17, 18})
     routes = {"/api/chat.postMessage": slack_api, "/": ntfy}
-    receiver.answer = lambda request: routes.get(request.path, bot)(request)
-    path = config(tmp_path, redis_server, receiver, "slack-bot", "telegram", "ntfy")
+    site.receiver.answer = lambda request: routes.get(request.path, bot)(request)
+    path = config(site.folder, site.server, site.receiver, "slack-bot", "telegram", "ntfy")
     outcomes = await run(
         path,
-        redis,
+        site.redis,
         ("slack-bot", {"channel": "C1", "text": "Hello"}),
         ("slack-bot", {"channel": "C2", "text": "Hello", "unfurl": True}),
         ("telegram", {"targets": [17, 18, 7], "text": "Hello"}),
@@ -155,44 +146,40 @@ async def test_slack_bot_telegram_with_a_fan_out_and_ntfy(
         "4": "delivered",
         "5": 'rejected 400 {"code":40024,"http":400,"error":"invalid request: ..."}',
     }
-    sent = {request.body for request in receiver.requests}
+    sent = {request.body for request in site.receiver.requests}
     assert {"topic": "alerts", "title": "Größe ☃", "message": "a\nb", "priority": 5} in map(json.loads, sent)
-    ((_, gone),) = await redis.xrange("relay:feedback")
+    ((_, gone),) = await site.redis.xrange("relay:feedback")
     assert (gone[b"provider"], gone[b"target"]) == (b"telegram", b"7")
 
 
-async def test_the_payloads_of_the_page_are_delivered(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_the_payloads_of_the_page_are_delivered(site: Site) -> None:
     bot = telegram(throttled={17, 18})
     routes = {"/api/chat.postMessage": slack_api, "/": ntfy, "/services/T0/B0/XXXX": slack_hook}
-    receiver.answer = lambda request: routes.get(request.path, bot)(request)
+    site.receiver.answer = lambda request: routes.get(request.path, bot)(request)
     blocks = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     elements = [json.loads(block) for block in blocks]
-    path = config(tmp_path, redis_server, receiver, *EXAMPLES)
+    path = config(site.folder, site.server, site.receiver, *EXAMPLES)
     outcomes = await run(
         path,
-        redis,
+        site.redis,
         *((element["provider"], element["payload"]) for element in elements),
-        SLACK_WEBHOOK_URL=f"{receiver.url}/services/T0/B0/XXXX",
+        SLACK_WEBHOOK_URL=f"{site.receiver.url}/services/T0/B0/XXXX",
     )
     assert {element["provider"] for element in elements} == set(EXAMPLES)
     assert {outcome.partition(" ")[0] for outcome in outcomes.values()} == {"delivered"}
 
 
-async def test_the_wait_in_the_body_of_telegram_is_kept(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    receiver.answer = telegram(throttled=set())
-    path = config(tmp_path, redis_server, receiver, "telegram")
-    assert await run(path, redis, ("telegram", {"chat_id": 17, "text": "a"})) == {"0": "delivered"}
-    first, second = receiver.requests
+async def test_the_wait_in_the_body_of_telegram_is_kept(site: Site) -> None:
+    site.receiver.answer = telegram(throttled=set())
+    path = config(site.folder, site.server, site.receiver, "telegram")
+    assert await run(path, site.redis, ("telegram", {"chat_id": 17, "text": "a"})) == {"0": "delivered"}
+    first, second = site.receiver.requests
     assert 0.9 < second.at - first.at < 10
 
 
-async def test_check_names_the_mistakes_of_a_template(tmp_path: Path, redis_server: RedisServer) -> None:
+async def test_check_names_the_mistakes_of_a_template(site: Site) -> None:
     provider = {"type": "http", "url": "https://api.example.com/s3cret", "body": {"text": "${paylaod.text}"}}
-    path = write_config(tmp_path, redis_server.url, {"api": provider})
+    path = site.configure({"api": provider})
     checked = await relay("check", "-c", str(path))
     assert checked.code == 2
     assert (

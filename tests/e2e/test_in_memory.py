@@ -13,20 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-from redis.asyncio import Redis
-
-from testing.receiver import Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import Worker, environment, write_config
+from testing.relay_process import Worker, environment
+from testing.site import Site
 from tests.e2e.test_sandbox import Running, sandbox
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 AUDITED = """
@@ -115,40 +106,38 @@ async def messages(running: Running) -> list[dict[str, Any]]:
     ]
 
 
-async def test_a_worker_goes_on_with_its_own_code_when_the_package_is_replaced(
-    tmp_path: Path, redis_server: RedisServer, redis: Redis, receiver: Receiver
-) -> None:
+async def test_a_worker_goes_on_with_its_own_code_when_the_package_is_replaced(site: Site) -> None:
     """All kinds of messages go out, and those of a killed worker are recovered, after every file of the
     package was overwritten. Nothing is opened or imported meanwhile."""
-    receiver.gate.clear()
-    async with sandbox(tmp_path / "keys") as running:
+    site.receiver.gate.clear()
+    async with sandbox(site.folder / "keys") as running:
         providers = {
             **running.providers,
             "redis": {"type": "redis"},
             "own": {"type": "webhook"},
             "refused": {"type": "webhook", "url": "http://127.0.0.1:9/", "retry": {"attempts": 1}},
-            "held": {"type": "webhook", "url": f"{receiver.url}/", "concurrency": 1},
+            "held": {"type": "webhook", "url": f"{site.receiver.url}/", "concurrency": 1},
         }
-        config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
-        package, audit = copy_of_the_package(tmp_path), tmp_path / "audit.txt"
-        async with audited_worker(config, package, tmp_path / "other.txt") as killed:
-            await redis.rpush("notifications", '{"provider":"held","payload":{"body":{}}}')
-            await receiver.until(1)
+        config = site.configure(providers, [{"name": "notifications"}])
+        package, audit = copy_of_the_package(site.folder), site.folder / "audit.txt"
+        async with audited_worker(config, package, site.folder / "other.txt") as killed:
+            await site.redis.rpush("notifications", '{"provider":"held","payload":{"body":{}}}')
+            await site.receiver.until(1)
             async with audited_worker(config, package, audit) as worker:
                 replace(package)
                 killed.process.kill()
                 sent = await messages(running)
-                await redis.rpush("notifications", "nonsense", *map(json.dumps, sent))
+                await site.redis.rpush("notifications", "nonsense", *map(json.dumps, sent))
                 expected = {"webhook": 1, "pusher": 1, "fcm": 3, "webpush": 2, "apns": 1, "redis": 1}
-                receiver.gate.set()
+                site.receiver.gate.set()
                 expected["held"] = 1
                 async with asyncio.timeout(120):
                     while True:
                         totals = {
-                            name: int(await redis.hget(f"relay:{{{name}}}:control", "delivered") or 0)
+                            name: int(await site.redis.hget(f"relay:{{{name}}}:control", "delivered") or 0)
                             for name in expected
                         }
-                        if totals == expected and await redis.xlen("relay:{refused}:dead"):
+                        if totals == expected and await site.redis.xlen("relay:{refused}:dead"):
                             break
                         await asyncio.sleep(0.02)
                 worker.signal(signal.SIGHUP)

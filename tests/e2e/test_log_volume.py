@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from testing.receiver import Answer, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import Worker, worker, write_config
+from testing.site import webhook
 from tests.conftest import BINARIES
-from tests.e2e.conftest import webhook
 
 TROUBLES = ("cannot fetch from the queue", "cannot claim", "no heartbeat", "cannot check for dead workers")
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pusher.signature import sign
-from redis.asyncio import Redis
 from standardwebhooks import Webhook
 
-from testing.receiver import Received, Receiver
+from testing.receiver import Received
 from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
-from tests.e2e.conftest import PUSHER, WEBHOOK_SECRET, pusher, webhook
+from testing.site import PUSHER, WEBHOOK_SECRET, Site
 
 
 @pytest.fixture(scope="session")
@@ -47,94 +44,79 @@ def events(request: Received) -> list[dict[str, Any]]:
     ]
 
 
-async def test_a_bare_element_becomes_a_signed_pusher_event(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_bare_element_becomes_a_signed_pusher_event(site: Site) -> None:
     queues = [{"name": "notifications", "provider": "pusher", "format": "bare"}]
-    config = write_config(tmp_path, redis_server.url, {"pusher": pusher(receiver, event="hit")}, queues)
-    async with worker(config):
-        await redis.rpush("notifications", '{"channel": "site-1", "hits": 3, "path": "/"}')
-        (request,) = await receiver.until(1)
+    site.configure({"pusher": site.pusher(event="hit")}, queues)
+    async with site.worker():
+        await site.redis.rpush("notifications", '{"channel": "site-1", "hits": 3, "path": "/"}')
+        (request,) = await site.receiver.until(1)
     check_pusher_signature(request)
     assert request.path == "/apps/3/events"
     assert events(request) == [{"channel": "site-1", "name": "hit", "data": {"hits": 3, "path": "/"}}]
 
 
-async def test_an_enveloped_element_becomes_a_signed_pusher_event(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"pusher": pusher(receiver)})
+async def test_an_enveloped_element_becomes_a_signed_pusher_event(site: Site) -> None:
+    site.configure({"pusher": site.pusher()})
     payload = {"channel": "private-é", "event": "new", "data": {"text": "☃"}}
     payload["channel"] = "private-1"
-    async with worker(config):
-        await redis.rpush("notifications", json.dumps({"payload": payload}, ensure_ascii=False))
-        (request,) = await receiver.until(1)
+    async with site.worker():
+        await site.redis.rpush("notifications", json.dumps({"payload": payload}, ensure_ascii=False))
+        (request,) = await site.receiver.until(1)
     check_pusher_signature(request)
     assert events(request) == [{"channel": "private-1", "name": "new", "data": {"text": "☃"}}]
 
 
-async def test_waiting_events_are_sent_in_batches_of_ten(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"pusher": pusher(receiver, concurrency=1)})
+async def test_waiting_events_are_sent_in_batches_of_ten(site: Site) -> None:
+    site.configure({"pusher": site.pusher(concurrency=1)})
     elements = [
         json.dumps({"payload": {"channel": "c", "event": "e", "data": number}}) for number in range(95)
     ]
-    await redis.rpush("notifications", *elements)
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    assert all(len(events(request)) <= 10 for request in receiver.requests)
-    assert len(receiver.requests) < 30
-    assert sorted(event["data"] for request in receiver.requests for event in events(request)) == list(
+    await site.redis.rpush("notifications", *elements)
+    await site.drain()
+    assert all(len(events(request)) <= 10 for request in site.receiver.requests)
+    assert len(site.receiver.requests) < 30
+    assert sorted(event["data"] for request in site.receiver.requests for event in events(request)) == list(
         range(95)
     )
-    for request in receiver.requests:
+    for request in site.receiver.requests:
         check_pusher_signature(request)
 
 
-async def test_a_webhook_is_signed_over_the_bytes_that_the_application_wrote(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
-    async with worker(config):
-        await redis.rpush(
+async def test_a_webhook_is_signed_over_the_bytes_that_the_application_wrote(site: Site) -> None:
+    site.configure({"hook": site.webhook()})
+    async with site.worker():
+        await site.redis.rpush(
             "notifications", b'{"id": "order-17", "payload": {"body": {"b": 1.10,  "a": "\\u00e9"}}}'
         )
-        (request,) = await receiver.until(1)
+        (request,) = await site.receiver.until(1)
     assert request.body == b'{"b": 1.10,  "a": "\\u00e9"}'
     assert request.headers["webhook-id"] == "order-17"
     assert request.headers["content-type"] == "application/json"
     assert Webhook(WEBHOOK_SECRET).verify(request.body, request.headers) == {"b": 1.1, "a": "é"}
 
 
-async def test_a_mixed_queue_routes_by_provider(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    providers = {"pusher": pusher(receiver), "hook": webhook(receiver)}
-    config = write_config(tmp_path, redis_server.url, providers, [{"name": "mixed"}])
-    await redis.rpush(
+async def test_a_mixed_queue_routes_by_provider(site: Site) -> None:
+    providers = {"pusher": site.pusher(), "hook": site.webhook()}
+    site.configure(providers, [{"name": "mixed"}])
+    await site.redis.rpush(
         "mixed",
         '{"provider": "hook", "payload": {"body": {"n": 1}}}',
         '{"provider": "pusher", "payload": {"channel": "c", "event": "e", "data": 2}}',
         '{"payload": {}}',
         '{"provider": "pushr", "payload": {}}',
     )
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    assert sorted(request.path for request in receiver.requests) == ["/apps/3/events", "/hook"]
-    letters = (await relay("dead", "list", "mixed", "--json", "-c", str(config))).json
+    await site.drain()
+    assert sorted(request.path for request in site.receiver.requests) == ["/apps/3/events", "/hook"]
+    letters = await site.json("dead", "list", "mixed")
     assert [letter["reason"] for letter in letters] == [
         "provider: missing, and the queue 'mixed' names none",
         "provider: 'pushr' is not configured; there are pusher, hook",
     ]
 
 
-async def test_bad_elements_stop_nothing_and_keep_their_raw_bytes(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(
-        tmp_path,
-        redis_server.url,
-        {"hook": webhook(receiver)},
-        [{"name": "notifications", "provider": "hook", "max_size": "1KiB"}],
+async def test_bad_elements_stop_nothing_and_keep_their_raw_bytes(site: Site) -> None:
+    site.configure(
+        {"hook": site.webhook()}, [{"name": "notifications", "provider": "hook", "max_size": "1KiB"}]
     )
     bad = [
         b"",
@@ -148,12 +130,12 @@ async def test_bad_elements_stop_nothing_and_keep_their_raw_bytes(
         b'{"payload": {}, "tll": 5}',
     ]
     for element in bad:
-        await redis.rpush("notifications", element)
-    await redis.rpush("notifications", b'{"payload": {"body": {"fine": true}}}')
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    assert [request.body for request in receiver.requests] == [b'{"fine": true}']
+        await site.redis.rpush("notifications", element)
+    await site.redis.rpush("notifications", b'{"payload": {"body": {"fine": true}}}')
+    await site.drain()
+    assert [request.body for request in site.receiver.requests] == [b'{"fine": true}']
     for name in ("hook", "notifications"):
-        letters = (await relay("dead", "list", name, "--json", "-c", str(config))).json
+        letters = await site.json("dead", "list", name)
         assert [letter["raw"] for letter in letters] == [
             element.decode("utf-8", "backslashreplace") for element in bad
         ]

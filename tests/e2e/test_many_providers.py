@@ -23,14 +23,9 @@ from relay.redis_client.connect import connect
 from relay.settings.load import load
 from relay.settings.models import Settings
 from relay.store.scripting import script
-from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
+from testing.redis_server import BLOCKING_TIMEOUT
 from testing.relay_process import write_config
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
+from testing.site import Site
 
 KINDS: list[dict[str, Any]] = [
     {"type": "pusher", "app_id": "1", "key": "k", "secret": "s", "url": "http://127.0.0.1:9"},
@@ -113,14 +108,12 @@ def open_files() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
-async def test_each_provider_costs_little_at_the_start_and_at_rest(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
-    url = redis_server.url
-    await cost(read(tmp_path, url, 2), url, redis)  # loads the scripts
+async def test_each_provider_costs_little_at_the_start_and_at_rest(site: Site) -> None:
+    url = site.server.url
+    await cost(read(site.folder, url, 2), url, site.redis)  # loads the scripts
     few, many = 14, 84
-    less = await cost(read(tmp_path, url, few), url, redis)
-    more = await cost(read(tmp_path, url, many), url, redis)
+    less = await cost(read(site.folder, url, few), url, site.redis)
+    more = await cost(read(site.folder, url, many), url, site.redis)
 
     def each(name: str) -> float:
         return (getattr(more, name) - getattr(less, name)) / (many - few)

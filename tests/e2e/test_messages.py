@@ -13,9 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from testing.receiver import Answer, Received, Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
-from tests.e2e.conftest import webhook
+from testing.site import Site
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 EMPTY = "--until-empty"
@@ -47,163 +45,150 @@ def numbers(receiver: Receiver) -> list[int]:
     return [json.loads(request.body)["n"] for request in receiver.requests]
 
 
-async def test_the_page_shows_how_each_message_ends(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_the_page_shows_how_each_message_ends(site: Site) -> None:
     """All rows at once, each with a queue, a provider and a list of receipts of its own."""
-    receiver.answer = lambda request: Answer(400 if b"400" in request.body else 200)
+    site.receiver.answer = lambda request: Answer(400 if b"400" in request.body else 200)
     queues, providers, expected = [], {}, {}
     for number, (what, pushed, sent, receipt) in enumerate(rows()):
         name = f"row{number}"
-        base = f"{receiver.url}/{name}"
+        base = f"{site.receiver.url}/{name}"
         fields: dict[str, Any] = {"url": base, "concurrency": 1, "dedup_window": "10m"}
         if "{hook}" in pushed:
             fields |= {"url": None, "allow_private": True}
-        providers[name] = webhook(receiver, **fields)
+        providers[name] = site.webhook(**fields)
         queues.append({"name": f"queue{number}", "provider": name})
         messages = re.findall(
             r"`([^`]*)`", pushed.replace("{hook}", base).replace("receipts:app", f"receipts:{number}")
         )
         assert messages
-        await redis.rpush(f"queue{number}", *messages)
+        await site.redis.rpush(f"queue{number}", *messages)
         if "delay" not in pushed:
-            await redis.hset(f"relay:{{{name}}}:control", "paused", "1")
+            await site.redis.hset(f"relay:{{{name}}}:control", "paused", "1")
         expected[what] = {"sent": sent, "receipts": receipt}
-    config = write_config(tmp_path, redis_server.url, providers, queues)
-    async with worker(config):
-        while await redis.exists(*(queue["name"] for queue in queues)) or [
-            key async for key in redis.scan_iter("*processing*")
+    site.configure(providers, queues)
+    async with site.worker():
+        while await site.redis.exists(*(queue["name"] for queue in queues)) or [
+            key async for key in site.redis.scan_iter("*processing*")
         ]:
             await asyncio.sleep(0.01)
     for name in providers:
-        await redis.hdel(f"relay:{{{name}}}:control", "paused")
-    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
+        await site.redis.hdel(f"relay:{{{name}}}:control", "paused")
+    assert (await site.relay("run", EMPTY)).code == 0
     found = {}
     for number, (what, *_) in enumerate(rows()):
-        mine = [request for request in receiver.requests if request.path.split("/")[1] == f"row{number}"]
+        mine = [request for request in site.receiver.requests if request.path.split("/")[1] == f"row{number}"]
         found[what] = {
             "sent": ", ".join(str(json.loads(request.body)["n"]) for request in mine),
-            "receipts": ", ".join(told(receipt) for receipt in await receipts(redis, f"receipts:{number}")),
+            "receipts": ", ".join(
+                told(receipt) for receipt in await receipts(site.redis, f"receipts:{number}")
+            ),
         }
     assert found == expected
 
 
-async def test_a_message_that_expires_between_two_attempts_is_not_tried_again(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    receiver.answer = lambda request: Answer(503)
+async def test_a_message_that_expires_between_two_attempts_is_not_tried_again(site: Site) -> None:
+    site.receiver.answer = lambda request: Answer(503)
     fields = {"retry": {"base": "30s"}, "ttl": "1s"}
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
-    await redis.rpush("notifications", '{"id": "a", "reply_to": "receipts:1", "payload": {"body": {"n": 1}}}')
-    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
-    (receipt,) = await receipts(redis)
-    assert (receipt["outcome"], receipt["attempts"]) == ("expired", len(receiver.requests))
+    site.configure({"hook": site.webhook(**fields)})
+    await site.redis.rpush(
+        "notifications", '{"id": "a", "reply_to": "receipts:1", "payload": {"body": {"n": 1}}}'
+    )
+    assert (await site.relay("run", EMPTY)).code == 0
+    (receipt,) = await receipts(site.redis)
+    assert (receipt["outcome"], receipt["attempts"]) == ("expired", len(site.receiver.requests))
 
 
 @pytest.mark.parametrize(("overflow", "kept"), [("drop_oldest", [3, 4, 5]), ("drop_newest", [1, 2, 3])])
-async def test_a_full_backlog_is_counted_and_receipted(
-    tmp_path: Path,
-    redis: Redis,
-    redis_server: RedisServer,
-    receiver: Receiver,
-    overflow: str,
-    kept: list[int],
-) -> None:
+async def test_a_full_backlog_is_counted_and_receipted(site: Site, overflow: str, kept: list[int]) -> None:
     fields = {"max_backlog": 3, "overflow": overflow, "concurrency": 1}
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
-    assert (await relay("pause", "hook", "-c", str(config))).code == 0
+    site.configure({"hook": site.webhook(**fields)})
+    assert (await site.relay("pause", "hook")).code == 0
     for number in range(1, 6):
         message = {"id": f"m{number}", "reply_to": "receipts:1", "payload": {"body": {"n": number}}}
-        await redis.rpush("notifications", json.dumps(message))
-    async with worker(config):
-        while len(await receipts(redis)) < 2:
+        await site.redis.rpush("notifications", json.dumps(message))
+    async with site.worker():
+        while len(await receipts(site.redis)) < 2:
             await asyncio.sleep(0.02)
-        assert (await relay("resume", "hook", "-c", str(config))).code == 0
-        await receiver.until(3)
-    assert numbers(receiver) == kept
-    dropped = [receipt["id"] for receipt in await receipts(redis) if receipt["outcome"] == "dropped"]
+        assert (await site.relay("resume", "hook")).code == 0
+        await site.receiver.until(3)
+    assert numbers(site.receiver) == kept
+    dropped = [receipt["id"] for receipt in await receipts(site.redis) if receipt["outcome"] == "dropped"]
     assert dropped == [f"m{number}" for number in range(1, 6) if number not in kept]
-    status = (await relay("status", "--json", "-c", str(config))).json
+    status = await site.json("status")
     assert status["lanes"][0]["dropped"] == 2
 
 
-async def test_an_impossible_reply_to_costs_no_other_message_a_receipt(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    await redis.set("receipts:taken", "something else")
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
+async def test_an_impossible_reply_to_costs_no_other_message_a_receipt(site: Site) -> None:
+    await site.redis.set("receipts:taken", "something else")
+    site.configure({"hook": site.webhook()})
     targets = ["receipts:taken", "receipts:1", "notifications", "relay:{hook}:ready:high"]
     for number, target in enumerate(targets):
         message = {"id": f"m{number}", "reply_to": target, "payload": {"body": {"n": number}}}
-        await redis.rpush("notifications", json.dumps(message))
-    finished = await relay("run", "-c", str(config), EMPTY)
+        await site.redis.rpush("notifications", json.dumps(message))
+    finished = await site.relay("run", EMPTY)
     assert finished.code == 0
-    assert [receipt["id"] for receipt in await receipts(redis)] == ["m1"]
+    assert [receipt["id"] for receipt in await receipts(site.redis)] == ["m1"]
     assert "holds something else" in finished.err
-    letters = (await relay("dead", "list", "hook", "--json", "-c", str(config))).json
+    letters = await site.json("dead", "list", "hook")
     assert [letter["reason"] for letter in letters] == [
         "reply_to: 'notifications' is a queue; its receipts would be taken for messages",
         "reply_to: keys that start with 'relay:' are relay's own",
     ]
 
 
-async def test_a_fan_out_survives_its_workers_and_lets_others_pass(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_fan_out_survives_its_workers_and_lets_others_pass(site: Site) -> None:
     """600 targets, one gone and one refusing; two workers are killed on the way."""
-    gone, refusing = f"{receiver.url}/17", f"{receiver.url}/99"
+    gone, refusing = f"{site.receiver.url}/17", f"{site.receiver.url}/99"
 
     def answer(request: Received) -> Answer:
         return Answer({"/17": 410, "/99": 400}.get(request.path, 200))
 
-    receiver.answer = answer
+    site.receiver.answer = answer
     fields = {"url": None, "allow_private": True, "rate": "300/s", "burst": 20, "breaker": {"failures": 1000}}
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
+    site.configure({"hook": site.webhook(**fields)})
     fan_out = {
         "id": "news",
         "reply_to": "receipts:1",
         "ordering_key": "k",
-        "payload": {"targets": [f"{receiver.url}/{number}" for number in range(600)], "body": {"n": 1}},
+        "payload": {"targets": [f"{site.receiver.url}/{number}" for number in range(600)], "body": {"n": 1}},
     }
-    after = {"id": "after", "ordering_key": "k", "payload": {"url": f"{receiver.url}/after", "body": {}}}
-    single = {"id": "single", "payload": {"url": f"{receiver.url}/single", "body": {}}}
-    await redis.rpush("notifications", *(json.dumps(message) for message in (fan_out, after, single)))
+    after = {"id": "after", "ordering_key": "k", "payload": {"url": f"{site.receiver.url}/after", "body": {}}}
+    single = {"id": "single", "payload": {"url": f"{site.receiver.url}/single", "body": {}}}
+    await site.redis.rpush("notifications", *(json.dumps(message) for message in (fan_out, after, single)))
     for seen in (60, 300):
-        async with worker(config) as running:
-            await receiver.until(seen)
+        async with site.worker() as running:
+            await site.receiver.until(seen)
             running.process.kill()
             await running.ended()
-    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
-    counts = Counter(request.path for request in receiver.requests)
+    assert (await site.relay("run", EMPTY)).code == 0
+    counts = Counter(request.path for request in site.receiver.requests)
     assert set(counts) == {f"/{number}" for number in range(600)} | {"/after", "/single"}
     # What was in flight at a kill may come twice, and nothing else.
     assert sum(counts.values()) <= 602 + 2 * 64
-    (receipt,) = await receipts(redis)
+    (receipt,) = await receipts(site.redis)
     assert receipt["targets"] == {"delivered": 598, "unregistered": 1, "rejected": 1}
     assert (receipt["id"], receipt["outcome"]) == ("news", "partial")
-    order = [request.path for request in receiver.requests]
+    order = [request.path for request in site.receiver.requests]
     assert order[-1] == "/after", "the next of the ordering key waits for the last target"
     assert order.index("/single") < 300, "others wait for a chunk only"
-    (letter,) = (await relay("dead", "list", "hook", "--json", "-c", str(config))).json
+    (letter,) = await site.json("dead", "list", "hook")
     assert (letter["id"], letter["payload"]["url"]) == ("news#99", refusing)
-    ((_, entry),) = await redis.xrange("relay:feedback")
+    ((_, entry),) = await site.redis.xrange("relay:feedback")
     assert (entry[b"id"].decode(), entry[b"target"].decode()) == ("news#17", gone)
 
 
-async def test_a_fan_out_is_taken_back(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_fan_out_is_taken_back(site: Site) -> None:
     fields = {"url": None, "allow_private": True, "rate": "50/s", "burst": 5}
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
-    targets = [f"{receiver.url}/{number}" for number in range(1000)]
+    site.configure({"hook": site.webhook(**fields)})
+    targets = [f"{site.receiver.url}/{number}" for number in range(1000)]
     message = {"id": "news", "reply_to": "receipts:1", "payload": {"targets": targets, "body": {}}}
-    await redis.rpush("notifications", json.dumps(message))
-    async with worker(config):
-        await receiver.until(20)
-        assert "cancelled" in (await relay("cancel", "hook", "news", "-c", str(config))).err
-        receipt = json.loads((await redis.blpop(["receipts:1"], 120))[1])
+    await site.redis.rpush("notifications", json.dumps(message))
+    async with site.worker():
+        await site.receiver.until(20)
+        assert "cancelled" in (await site.relay("cancel", "hook", "news")).err
+        receipt = json.loads((await site.redis.blpop(["receipts:1"], 120))[1])
     assert receipt["outcome"] == "partial"
-    assert receipt["targets"]["delivered"] == len(receiver.requests)
+    assert receipt["targets"]["delivered"] == len(site.receiver.requests)
     assert sum(receipt["targets"].values()) == 1000
 
 
@@ -217,16 +202,11 @@ async def test_a_fan_out_is_taken_back(
     ],
 )
 async def test_a_fan_out_that_makes_no_sense_is_a_dead_letter(
-    tmp_path: Path,
-    redis: Redis,
-    redis_server: RedisServer,
-    receiver: Receiver,
-    payload: dict[str, Any],
-    reason: str,
+    site: Site, payload: dict[str, Any], reason: str
 ) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, url=None)})
-    await redis.rpush("notifications", json.dumps({"payload": payload}))
-    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
-    (letter,) = (await relay("dead", "list", "hook", "--json", "-c", str(config))).json
+    site.configure({"hook": site.webhook(url=None)})
+    await site.redis.rpush("notifications", json.dumps({"payload": payload}))
+    assert (await site.relay("run", EMPTY)).code == 0
+    (letter,) = await site.json("dead", "list", "hook")
     assert letter["reason"].startswith(reason)
-    assert receiver.requests == []
+    assert site.receiver.requests == []

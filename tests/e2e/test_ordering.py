@@ -6,23 +6,18 @@ import json
 import random
 from collections import defaultdict
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
-from testing.receiver import Answer, Received, Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import Worker, relay, worker, write_config
-from tests.e2e.conftest import webhook
+from testing.receiver import Answer, Received
+from testing.relay_process import Worker
+from testing.site import Site
 
 KEYS, EACH, WORKERS, KILLS = 200, 8, 5, 6
 
 
 @pytest.mark.parametrize("seed", [7])
-async def test_no_inversion_over_five_workers_with_faults_and_kills(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, seed: int
-) -> None:
+async def test_no_inversion_over_five_workers_with_faults_and_kills(site: Site, seed: int) -> None:
     rng = random.Random(seed)
     refused = {(rng.randrange(KEYS), rng.randrange(EACH)) for _ in range(40)}
 
@@ -32,10 +27,10 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(
             return Answer(400)
         return Answer(rng.choices([200, 500, 503], [94, 3, 3])[0])
 
-    receiver.answer = answer
+    site.receiver.answer = answer
     # So slow that the run lasts beyond the kills.
     fields = {"rate": "250/s", "retry": {"base": "100ms", "attempts": 50}, "breaker": {"failures": 10_000}}
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, **fields)})
+    site.configure({"hook": site.webhook(**fields)})
     messages = [
         {
             "id": f"{key}.{n}",
@@ -46,20 +41,20 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(
         for n in range(EACH)
         for key in range(KEYS)
     ]
-    await redis.rpush("notifications", *(json.dumps(message) for message in messages))
+    await site.redis.rpush("notifications", *(json.dumps(message) for message in messages))
     async with AsyncExitStack() as stack:
-        fleet: list[Worker] = [await stack.enter_async_context(worker(config)) for _ in range(WORKERS)]
+        fleet: list[Worker] = [await stack.enter_async_context(site.worker()) for _ in range(WORKERS)]
         for kill in range(KILLS):
-            await receiver.until((kill + 1) * KEYS * EACH // (KILLS + 2))
+            await site.receiver.until((kill + 1) * KEYS * EACH // (KILLS + 2))
             victim = fleet.pop(rng.randrange(len(fleet)))
             victim.process.kill()
             await victim.ended()
             if kill % 2:
-                fleet.append(await stack.enter_async_context(worker(config)))
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
+                fleet.append(await stack.enter_async_context(site.worker()))
+    await site.drain()
 
     attempts: dict[int, list[int]] = defaultdict(list)
-    for request in receiver.requests:
+    for request in site.receiver.requests:
         body = json.loads(request.body)
         attempts[body["key"]].append(body["n"])
     assert {key: sorted(set(numbers)) for key, numbers in attempts.items()} == {
@@ -68,7 +63,7 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(
     inverted = {key: numbers for key, numbers in attempts.items() if numbers != sorted(numbers)}
     assert inverted == {}, "a later message of a key went before an earlier one"
 
-    ends = [json.loads(text) for text in await redis.lrange("receipts:ends", 0, -1)]
+    ends = [json.loads(text) for text in await site.redis.lrange("receipts:ends", 0, -1)]
     assert sorted(str(end["id"]) for end in ends) == sorted(str(message["id"]) for message in messages)
     rejected = {end["id"]: end["reason"] for end in ends if end["outcome"] == "rejected"}
     assert set(rejected) == {f"{key}.{n}" for key, n in refused}

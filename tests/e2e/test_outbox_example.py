@@ -20,6 +20,7 @@ from testing.postgres import Postgres, binaries, running_postgres
 from testing.receiver import Receiver, receiving
 from testing.redis_server import RedisServer
 from testing.relay_process import worker
+from testing.site import Site
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "outbox"
 POSTGRES = binaries()
@@ -27,11 +28,6 @@ BLOCKED = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 INSERT = "INSERT INTO relay_outbox (message) VALUES (%s)"
 NEVER = '{"payload":{"body":{"text":"never"}}}'
 pytestmark = pytest.mark.skipif(POSTGRES is None, reason="no PostgreSQL server on this machine")
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 @pytest.fixture(scope="module")
@@ -126,47 +122,47 @@ async def warned(process: asyncio.subprocess.Process) -> None:
 
 @pytest.mark.usefixtures("relaying")
 async def test_a_committed_message_is_sent_once_and_a_rolled_back_one_never(
-    db: psycopg.Connection, database_url: str, redis_server: RedisServer, receiver: Receiver
+    site: Site, db: psycopg.Connection, database_url: str
 ) -> None:
-    async with forwarder(database_url, redis_server.url) as process:
+    async with forwarder(database_url, site.server.url) as process:
         with db.transaction(force_rollback=True):
             db.execute("INSERT INTO posts (author, body) VALUES ('ada', 'never')")
             db.execute("INSERT INTO relay_outbox (message) VALUES (%s)", (NEVER,))
         post(database_url, "ada", "one")
         command = ["psql", database_url, "-v", "author=ada", "-v", "body=two", "-f", EXAMPLE / "post.sql"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        await receiver.until(2)
+        await site.receiver.until(2)
         await emptied(db)
         process.terminate()
         assert await process.wait() == 0
-    assert texts(receiver) == ["one", "two"]
+    assert texts(site.receiver) == ["one", "two"]
 
 
 @pytest.mark.usefixtures("relaying")
 async def test_a_kill_between_the_push_and_the_delete_is_one_delivery(
-    db: psycopg.Connection, database_url: str, redis: Redis, redis_server: RedisServer, receiver: Receiver
+    site: Site, db: psycopg.Connection, database_url: str
 ) -> None:
     post(database_url, "ada", "one")
     with psycopg.connect(database_url) as blocking:
         # Whoever deletes has to wait; whoever reads does not.
         blocking.execute("LOCK TABLE relay_outbox IN SHARE MODE")
-        async with forwarder(database_url, redis_server.url) as process:
-            await receiver.until(1)
+        async with forwarder(database_url, site.server.url) as process:
+            await site.receiver.until(1)
             process.kill()
             await process.wait()
         blocking.rollback()
     assert db.execute("SELECT count(*) FROM relay_outbox").fetchone() == (1,), "the row is still there"
-    async with forwarder(database_url, redis_server.url):
+    async with forwarder(database_url, site.server.url):
         await emptied(db)
         post(database_url, "ada", "two")
-        await receiver.until(2)
-    assert texts(receiver) == ["one", "two"]
-    assert await redis.hget("relay:{feed}:control", "duplicate") == b"1"
+        await site.receiver.until(2)
+    assert texts(site.receiver) == ["one", "two"]
+    assert await site.redis.hget("relay:{feed}:control", "duplicate") == b"1"
 
 
 @pytest.mark.usefixtures("relaying")
 async def test_an_application_that_dies_before_its_commit_sends_nothing(
-    db: psycopg.Connection, database_url: str, redis_server: RedisServer, receiver: Receiver
+    site: Site, db: psycopg.Connection, database_url: str
 ) -> None:
     dying = (
         "import os, signal, psycopg\n"
@@ -175,36 +171,36 @@ async def test_an_application_that_dies_before_its_commit_sends_nothing(
         f"db.execute('INSERT INTO relay_outbox (message) VALUES (%s)', ({NEVER!r},))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    async with forwarder(database_url, redis_server.url):
+    async with forwarder(database_url, site.server.url):
         environment = {**os.environ, "DATABASE_URL": database_url}
         assert subprocess.run([sys.executable, "-c", dying], env=environment, check=False).returncode == -9
         post(database_url, "ada", "after")
-        await receiver.until(1)
-    assert texts(receiver) == ["after"]
+        await site.receiver.until(1)
+    assert texts(site.receiver) == ["after"]
     assert db.execute("SELECT body FROM posts").fetchall() == [("after",)]
 
 
 @pytest.mark.usefixtures("relaying")
 async def test_two_forwarders_keep_the_order_and_one_takes_over(
-    db: psycopg.Connection, database_url: str, redis_server: RedisServer, receiver: Receiver
+    site: Site, db: psycopg.Connection, database_url: str
 ) -> None:
-    async with forwarder(database_url, redis_server.url) as one, forwarder(database_url, redis_server.url):
+    async with forwarder(database_url, site.server.url) as one, forwarder(database_url, site.server.url):
         for number in range(300):
             with db.transaction():
                 message = {"ordering_key": "feed-ada", "payload": {"body": {"text": str(number)}}}
                 db.execute("INSERT INTO relay_outbox (message) VALUES (%s)", (json.dumps(message),))
             if number == 150:
-                await receiver.until(1)
+                await site.receiver.until(1)
                 one.kill()
-        await receiver.until(300)
+        await site.receiver.until(300)
         await emptied(db)
-    assert texts(receiver) == [str(number) for number in range(300)]
+    assert texts(site.receiver) == [str(number) for number in range(300)]
 
 
 async def test_redis_that_is_away_for_a_while_costs_nothing(
-    tmp_path: Path, db: psycopg.Connection, database_url: str, redis_server: RedisServer
+    site: Site, db: psycopg.Connection, database_url: str
 ) -> None:
-    server = RedisServer(redis_server.binary, tmp_path / "redis")
+    server = RedisServer(site.server.binary, site.folder / "redis")
     async with forwarder(database_url, server.url) as process:
         post(database_url, "ada", "one")
         await warned(process)
@@ -221,48 +217,48 @@ async def test_redis_that_is_away_for_a_while_costs_nothing(
 
 @pytest.mark.usefixtures("relaying")
 async def test_transactions_of_one_key_go_out_as_they_wrote_though_they_ran_at_the_same_time(
-    db: psycopg.Connection, database_url: str, redis_server: RedisServer, receiver: Receiver
+    site: Site, db: psycopg.Connection, database_url: str
 ) -> None:
-    async with forwarder(database_url, redis_server.url):
+    async with forwarder(database_url, site.server.url):
         with psycopg.connect(database_url) as first, psycopg.connect(database_url) as second:
             first.execute(INSERT, keyed("feed-ada", "one"))
             waiting = asyncio.create_task(asyncio.to_thread(second.execute, INSERT, keyed("feed-ada", "two")))
             await found(db, BLOCKED)
             # Nobody else waits for them.
             db.execute(INSERT, keyed("feed-bob", "other"))
-            await receiver.until(1)
+            await site.receiver.until(1)
             first.commit()
             await waiting
             second.commit()
-        await receiver.until(3)
-    assert texts(receiver) == ["other", "one", "two"]
+        await site.receiver.until(3)
+    assert texts(site.receiver) == ["other", "one", "two"]
 
 
 @pytest.mark.usefixtures("relaying")
 async def test_rows_whose_numbers_come_again_are_other_messages(
-    db: psycopg.Connection, database_url: str, redis_server: RedisServer, receiver: Receiver
+    site: Site, db: psycopg.Connection, database_url: str
 ) -> None:
-    async with forwarder(database_url, redis_server.url):
+    async with forwarder(database_url, site.server.url):
         post(database_url, "ada", "one")
-        await receiver.until(1)
+        await site.receiver.until(1)
         await emptied(db)
         db.execute("TRUNCATE relay_outbox RESTART IDENTITY")  # as a restored backup would
         post(database_url, "ada", "two")
-        await receiver.until(2)
-    assert texts(receiver) == ["one", "two"]
+        await site.receiver.until(2)
+    assert texts(site.receiver) == ["one", "two"]
 
 
 async def test_messages_are_forwarded_as_they_were_written(
-    db: psycopg.Connection, database_url: str, redis: Redis, redis_server: RedisServer
+    site: Site, db: psycopg.Connection, database_url: str
 ) -> None:
     precise = "12345678901234567890.123456789"
     values = ["1.10", precise, "1e400", "1" * 4400, "[" * 2000 + "]" * 2000, '"\\u00e9 é"']
     written = [f'{{ "payload" : {{"body": {value}}}}}' for value in values]
     for message in written:
         db.execute("INSERT INTO relay_outbox (message_id, message) VALUES ('order \"7\"', %s)", (message,))
-    async with forwarder(database_url, redis_server.url):
+    async with forwarder(database_url, site.server.url):
         await emptied(db)
-    carried = [element.decode() for element in await redis.lrange("notifications", 0, -1)]
+    carried = [element.decode() for element in await site.redis.lrange("notifications", 0, -1)]
     assert carried == [f'{{"id": "order \\"7\\"", {message[1:]}' for message in written]
 
 
@@ -286,21 +282,19 @@ def test_a_message_that_cannot_be_forwarded_is_refused_on_insert(
 
 
 @pytest.mark.usefixtures("relaying", "db")
-async def test_a_postgresql_that_crashes_and_comes_back_costs_nothing(
-    postgres: Postgres, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    async with forwarder(postgres.url, redis_server.url) as process:
+async def test_a_postgresql_that_crashes_and_comes_back_costs_nothing(site: Site, postgres: Postgres) -> None:
+    async with forwarder(postgres.url, site.server.url) as process:
         post(postgres.url, "ada", "one")
-        await receiver.until(1)
+        await site.receiver.until(1)
         postgres.crash()
         try:
             await warned(process)
         finally:
             postgres.start()
         post(postgres.url, "ada", "two")
-        await receiver.until(2)
+        await site.receiver.until(2)
         assert process.returncode is None
-    assert texts(receiver) == ["one", "two"]
+    assert texts(site.receiver) == ["one", "two"]
 
 
 async def test_a_forwarder_that_waits_for_its_turn_stops_on_a_signal(

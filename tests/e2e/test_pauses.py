@@ -18,7 +18,7 @@ from testing.commands import failure, output, run_command
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import worker, write_config
-from tests.e2e.conftest import webhook
+from testing.site import webhook
 
 
 @pytest.fixture

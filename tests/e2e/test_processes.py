@@ -17,8 +17,8 @@ from relay.redis_client.binaries import installed
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, Worker, environment, relay, worker, write_config
+from testing.site import Site, webhook
 from tests.conftest import BINARIES
-from tests.e2e.conftest import webhook
 
 
 def hooks(numbers: range) -> list[str]:
@@ -31,97 +31,87 @@ def delivered(receiver: Receiver) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stop_finishes_messages_in_flight_and_releases_the_rest(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, number: signal.Signals
+    site: Site, number: signal.Signals
 ) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, concurrency=3)})
-    receiver.gate.clear()
-    await redis.rpush("notifications", *hooks(range(20)))
-    async with worker(config) as running:
-        await receiver.until(3)
+    site.configure({"hook": site.webhook(concurrency=3)})
+    site.receiver.gate.clear()
+    await site.redis.rpush("notifications", *hooks(range(20)))
+    async with site.worker() as running:
+        await site.receiver.until(3)
         running.signal(number)
         await running.says("stopping")
-        receiver.gate.set()
+        site.receiver.gate.set()
         assert await running.ended() == 0
-    assert len(delivered(receiver)) == 3
-    status = (await relay("status", "--json", "-c", str(config))).json
+    assert len(delivered(site.receiver)) == 3
+    status = await site.json("status")
     assert (status["lanes"][0]["waiting"] + status["queues"][0]["waiting"], status["workers"]) == (17, [])
     assert status["queues"][0]["taken"] == 0
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    assert sorted(delivered(receiver)) == list(range(20))
+    await site.drain()
+    assert sorted(delivered(site.receiver)) == list(range(20))
 
 
-async def test_a_message_without_an_answer_in_time_is_released(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}, shutdown_timeout="200ms")
-    receiver.gate.clear()
-    await redis.rpush("notifications", *hooks(range(2)))
-    async with worker(config) as running:
-        await receiver.until(2)
+async def test_a_message_without_an_answer_in_time_is_released(site: Site) -> None:
+    site.configure({"hook": site.webhook()}, shutdown_timeout="200ms")
+    site.receiver.gate.clear()
+    await site.redis.rpush("notifications", *hooks(range(2)))
+    async with site.worker() as running:
+        await site.receiver.until(2)
         running.signal(signal.SIGTERM)
         assert await running.ended() == 0
-    (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
+    (lane,) = (await site.json("status"))["lanes"]
     assert (lane["waiting"], lane["in_flight"]) == (2, 0)
 
 
-async def test_a_killed_worker_loses_nothing(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, concurrency=5)})
-    receiver.gate.clear()
-    await redis.rpush("notifications", *hooks(range(400)))
-    async with worker(config) as running:
-        await receiver.until(5)
+async def test_a_killed_worker_loses_nothing(site: Site) -> None:
+    site.configure({"hook": site.webhook(concurrency=5)})
+    site.receiver.gate.clear()
+    await site.redis.rpush("notifications", *hooks(range(400)))
+    async with site.worker() as running:
+        await site.receiver.until(5)
         running.process.kill()
         await running.ended()
-    receiver.gate.set()
-    receiver.requests.clear()
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    assert sorted(delivered(receiver)) == list(range(400))
-    assert await redis.keys("relay:*processing*") == []
+    site.receiver.gate.set()
+    site.receiver.requests.clear()
+    await site.drain()
+    assert sorted(delivered(site.receiver)) == list(range(400))
+    assert await site.redis.keys("relay:*processing*") == []
 
 
-async def test_a_second_signal_ends_it_at_once_and_loses_nothing(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
-    receiver.gate.clear()
-    await redis.rpush("notifications", *hooks(range(3)))
-    async with worker(config) as running:
-        await receiver.until(3)
+async def test_a_second_signal_ends_it_at_once_and_loses_nothing(site: Site) -> None:
+    site.configure({"hook": site.webhook()})
+    site.receiver.gate.clear()
+    await site.redis.rpush("notifications", *hooks(range(3)))
+    async with site.worker() as running:
+        await site.receiver.until(3)
         running.signal(signal.SIGINT)
         await running.says("stopping")
         running.signal(signal.SIGINT)
         assert await running.ended() == 128 + signal.SIGINT
-    receiver.gate.set()
-    receiver.requests.clear()
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    assert sorted(delivered(receiver)) == [0, 1, 2]
+    site.receiver.gate.set()
+    site.receiver.requests.clear()
+    await site.drain()
+    assert sorted(delivered(site.receiver)) == [0, 1, 2]
 
 
-async def test_a_supervisor_keeps_its_workers_alive(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
-    async with worker(config, "--processes", "2") as running:
+async def test_a_supervisor_keeps_its_workers_alive(site: Site) -> None:
+    site.configure({"hook": site.webhook()})
+    async with site.worker("--processes", "2") as running:
         await running.says("ready", times=2)
-        members = (await relay("status", "--json", "-c", str(config))).json["workers"]
+        members = (await site.json("status"))["workers"]
         assert len(members) == 2
         os.kill(members[0]["pid"], signal.SIGKILL)
         await running.says("a worker died")
         await running.says("ready", times=3)
-        await redis.rpush("notifications", *hooks(range(50)))
-        await receiver.until(50)
+        await site.redis.rpush("notifications", *hooks(range(50)))
+        await site.receiver.until(50)
         running.signal(signal.SIGTERM)
         assert await running.ended() == 0
-    assert sorted(delivered(receiver)) == list(range(50))
+    assert sorted(delivered(site.receiver)) == list(range(50))
 
 
-async def test_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
-    async with worker(config) as running:
+async def test_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(site: Site) -> None:
+    config = site.configure({"hook": site.webhook()})
+    async with site.worker() as running:
         good = config.read_text()
         config.write_text(good.replace("type: webhook", "type: webhok"))
         running.signal(signal.SIGHUP)
@@ -132,8 +122,8 @@ async def test_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(
         await running.says("ready", times=2)
         # The bad file has stopped nothing.
         assert [line["event"] for line in running.lines].count("stopping") == 1
-        await redis.rpush("notifications", *hooks(range(1)))
-        (request,) = await receiver.until(1)
+        await site.redis.rpush("notifications", *hooks(range(1)))
+        (request,) = await site.receiver.until(1)
     assert request.path == "/other"
 
 
@@ -151,12 +141,10 @@ async def write_once_asked(pipe: Path, text: str, then: Callable[[], None]) -> N
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-async def test_a_hangup_before_the_worker_is_there_waits_for_it(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver, processes: str
-) -> None:
+async def test_a_hangup_before_the_worker_is_there_waits_for_it(site: Site, processes: str) -> None:
     """The file is a pipe: the signal comes while the process waits for its text."""
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
-    later = config.rename(tmp_path / "later.yaml")
+    config = site.configure({"hook": site.webhook()})
+    later = config.rename(site.folder / "later.yaml")
     os.mkfifo(config)
     process = await asyncio.create_subprocess_exec(
         *(RELAY, "run", "-c", str(config), "--processes", processes),
@@ -174,8 +162,8 @@ async def test_a_hangup_before_the_worker_is_there_waits_for_it(
     await running.says("ready", times=int(processes))
     if processes == "1":
         await running.says("the file was read again")
-    await redis.rpush("notifications", *hooks(range(1)))
-    (request,) = await receiver.until(1)
+    await site.redis.rpush("notifications", *hooks(range(1)))
+    (request,) = await site.receiver.until(1)
     running.signal(signal.SIGTERM)
     assert await running.ended() == 0
     assert request.path == "/hook"
@@ -220,13 +208,11 @@ async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path,
     assert not (tmp_path / "data" / "redis.sock").exists()
 
 
-async def test_until_empty_waits_for_delayed_messages_too(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)})
-    await redis.rpush("notifications", '{"delay": "700ms", "payload": {"body": {"n": 1}}}')
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    assert delivered(receiver) == [1]
+async def test_until_empty_waits_for_delayed_messages_too(site: Site) -> None:
+    site.configure({"hook": site.webhook()})
+    await site.redis.rpush("notifications", '{"delay": "700ms", "payload": {"body": {"n": 1}}}')
+    await site.drain()
+    assert delivered(site.receiver) == [1]
 
 
 async def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:

@@ -23,15 +23,9 @@ from redis.asyncio import Redis
 
 from providers._shared.webpush_crypto import unpadded
 from testing.http2_server import Http2Server, http2_serving
-from testing.receiver import Answer, Received, Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
+from testing.receiver import Answer, Received
+from testing.relay_process import relay
+from testing.site import Site
 
 EMPTY = "--until-empty"
 
@@ -65,9 +59,7 @@ async def receipt_of(redis: Redis) -> dict[str, Any]:
     return json.loads(text)
 
 
-async def test_apns_over_http2_with_a_fan_out(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, server: Http2Server
-) -> None:
+async def test_apns_over_http2_with_a_fan_out(site: Site, server: Http2Server) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
 
     def answer(request: Received) -> Answer:
@@ -77,8 +69,8 @@ async def test_apns_over_http2_with_a_fan_out(
         return Answer(200, b"", {"apns-id": request.headers["apns-id"]})
 
     server.answer = answer
-    config = write_config(tmp_path, redis_server.url, {"apns": apns(tmp_path, server, key)})
-    assert (await relay("check", "--connect", "-c", str(config))).code == 0
+    site.configure({"apns": apns(site.folder, server, key)})
+    assert (await site.relay("check", "--connect")).code == 0
     server.requests.clear()
     devices = [f"{number:064x}" for number in range(250)]
     message = {
@@ -89,8 +81,8 @@ async def test_apns_over_http2_with_a_fan_out(
         "reply_to": "receipts:1",
         "payload": {"targets": [*devices, "aa"], "aps": {"alert": "Hello"}},
     }
-    await redis.rpush("notifications", json.dumps(message))
-    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
+    await site.redis.rpush("notifications", json.dumps(message))
+    assert (await site.relay("run", EMPTY)).code == 0
     assert sorted(request.path for request in server.requests) == sorted(
         f"/3/device/{device}" for device in (*devices, "aa")
     )
@@ -100,31 +92,27 @@ async def test_apns_over_http2_with_a_fan_out(
         assert (headers["apns-collapse-id"], headers["apns-priority"]) == ("news", "10")
         assert abs(int(headers["apns-expiration"]) - time.time() - 3600) < 60
     assert len({request.headers["apns-id"] for request in server.requests}) == 251
-    receipt = await receipt_of(redis)
+    receipt = await receipt_of(site.redis)
     assert (receipt["outcome"], receipt["targets"]) == ("partial", {"delivered": 250, "unregistered": 1})
-    ((_, gone),) = await redis.xrange("relay:feedback")
+    ((_, gone),) = await site.redis.xrange("relay:feedback")
     assert (gone[b"target"], gone[b"since"]) == (b"aa", b"1700000000")
 
 
-async def test_a_goaway_costs_no_message(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, server: Http2Server
-) -> None:
+async def test_a_goaway_costs_no_message(site: Site, server: Http2Server) -> None:
     server.goaway_after = 20
     key = ec.generate_private_key(ec.SECP256R1())
     fields = {"concurrency": 4, "retry": {"base": "50ms"}}
-    config = write_config(tmp_path, redis_server.url, {"apns": apns(tmp_path, server, key, **fields)})
+    site.configure({"apns": apns(site.folder, server, key, **fields)})
     targets = [f"{number:04x}" for number in range(200)]
     message = {"id": "a", "reply_to": "receipts:1", "payload": {"targets": targets, "aps": {}}}
-    await redis.rpush("notifications", json.dumps(message))
-    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
+    await site.redis.rpush("notifications", json.dumps(message))
+    assert (await site.relay("run", EMPTY)).code == 0
     assert {request.path.rpartition("/")[2] for request in server.requests} == set(targets)
-    assert (await receipt_of(redis))["targets"] == {"delivered": 200}
+    assert (await receipt_of(site.redis))["targets"] == {"delivered": 200}
     assert server.connections >= 9
 
 
-async def test_fcm_with_a_token_of_its_own_getting(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, server: Http2Server
-) -> None:
+async def test_fcm_with_a_token_of_its_own_getting(site: Site, server: Http2Server) -> None:
     key = rsa.generate_private_key(65537, 2048)
     account = {
         "project_id": "shop",
@@ -133,7 +121,7 @@ async def test_fcm_with_a_token_of_its_own_getting(
         "client_email": "relay@shop.iam.gserviceaccount.com",
         "token_uri": f"{server.url}/token",
     }
-    (tmp_path / "account.json").write_text(json.dumps(account))
+    (site.folder / "account.json").write_text(json.dumps(account))
     granted: list[str] = []
 
     def answer(request: Received) -> Answer:
@@ -159,7 +147,7 @@ async def test_fcm_with_a_token_of_its_own_getting(
         "url": server.url,
         "ca_file": str(server.ca),
     }
-    config = write_config(tmp_path, redis_server.url, {"fcm": fcm})
+    site.configure({"fcm": fcm})
     targets = [*(f"token-{number}" for number in range(120)), "gone"]
     message = {
         "id": "a",
@@ -168,8 +156,8 @@ async def test_fcm_with_a_token_of_its_own_getting(
         "reply_to": "receipts:1",
         "payload": {"targets": targets, "notification": {"title": "Hello"}},
     }
-    await redis.rpush("notifications", json.dumps(message))
-    assert (await relay("run", "-c", str(config), EMPTY)).code == 0
+    await site.redis.rpush("notifications", json.dumps(message))
+    assert (await site.relay("run", EMPTY)).code == 0
     sends = [
         json.loads(r.body)["message"]
         for r in server.requests
@@ -179,20 +167,18 @@ async def test_fcm_with_a_token_of_its_own_getting(
     assert all(0 < int(send["android"]["ttl"].rstrip("s")) <= 90 for send in sends)
     assert {send["android"]["collapse_key"] for send in sends} == {"score"}
     assert len(granted) == 1
-    assert (await receipt_of(redis))["targets"] == {"delivered": 120, "unregistered": 1}
-    ((_, gone),) = await redis.xrange("relay:feedback")
+    assert (await receipt_of(site.redis))["targets"] == {"delivered": 120, "unregistered": 1}
+    ((_, gone),) = await site.redis.xrange("relay:feedback")
     assert gone[b"target"] == b"gone"
 
 
-async def test_web_push_to_subscriptions_at_several_services(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    key = (await relay("vapid", "--out", str(tmp_path / "vapid.pem"))).out
+async def test_web_push_to_subscriptions_at_several_services(site: Site) -> None:
+    key = (await relay("vapid", "--out", str(site.folder / "vapid.pem"))).out
     assert "applicationServerKey" in key
     browsers = {f"/push/{number}": ec.generate_private_key(ec.SECP256R1()) for number in range(40)}
     subscriptions = [
         {
-            "endpoint": f"{receiver.url}{path}",
+            "endpoint": f"{site.receiver.url}{path}",
             "expirationTime": None,
             "keys": {
                 "p256dh": unpadded(
@@ -203,14 +189,14 @@ async def test_web_push_to_subscriptions_at_several_services(
         }
         for path, browser in browsers.items()
     ]
-    receiver.answer = lambda request: Answer(410 if request.path == "/push/7" else 201)
+    site.receiver.answer = lambda request: Answer(410 if request.path == "/push/7" else 201)
     webpush = {
         "type": "webpush",
         "private_key_file": "vapid.pem",
         "subject": "mailto:ops@example.com",
         "allow_private": True,
     }
-    config = write_config(tmp_path, redis_server.url, {"push": webpush})
+    site.configure({"push": webpush})
     message = {
         "id": "a",
         "ttl": 600,
@@ -218,11 +204,11 @@ async def test_web_push_to_subscriptions_at_several_services(
         "reply_to": "receipts:1",
         "payload": {"targets": subscriptions, "data": {"title": "Hello"}},
     }
-    await redis.rpush("notifications", json.dumps(message))
-    async with worker(config):
-        await receiver.until(40)
-    assert sorted(request.path for request in receiver.requests) == sorted(browsers)
-    for request in receiver.requests:
+    await site.redis.rpush("notifications", json.dumps(message))
+    async with site.worker():
+        await site.receiver.until(40)
+    assert sorted(request.path for request in site.receiver.requests) == sorted(browsers)
+    for request in site.receiver.requests:
         body = http_ece.decrypt(
             request.body,
             private_key=browsers[request.path],
@@ -232,6 +218,6 @@ async def test_web_push_to_subscriptions_at_several_services(
         assert json.loads(body) == {"title": "Hello"}
         assert 0 < int(request.headers["ttl"]) <= 600
         assert len(request.headers["topic"]) == 32
-    assert (await receipt_of(redis))["targets"] == {"delivered": 39, "unregistered": 1}
-    ((_, gone),) = await redis.xrange("relay:feedback")
-    assert gone[b"target"].decode() == f"{receiver.url}/push/7"
+    assert (await receipt_of(site.redis))["targets"] == {"delivered": 39, "unregistered": 1}
+    ((_, gone),) = await site.redis.xrange("relay:feedback")
+    assert gone[b"target"].decode() == f"{site.receiver.url}/push/7"

@@ -16,17 +16,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientError, ClientSession, ClientWebSocketResponse
-from redis.asyncio import Redis
 
 from testing.ports import free_port
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
+from testing.relay_process import relay, worker
+from testing.site import Site
 
 SOCKUDO = os.environ.get("SOCKUDO") or shutil.which("sockudo") or str(Path.home() / ".cargo/bin/sockudo")
 
@@ -84,11 +77,9 @@ async def next_event(socket: ClientWebSocketResponse, name: str) -> dict[str, st
                 return event
 
 
-async def test_events_reach_a_subscriber_of_a_foreign_server(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
-    (tmp_path / "sockudo").mkdir()
-    async with sockudo(tmp_path / "sockudo") as address, ClientSession() as session:
+async def test_events_reach_a_subscriber_of_a_foreign_server(site: Site) -> None:
+    (site.folder / "sockudo").mkdir()
+    async with sockudo(site.folder / "sockudo") as address, ClientSession() as session:
         provider = {
             "type": "pusher",
             "app_id": "1001",
@@ -98,22 +89,22 @@ async def test_events_reach_a_subscriber_of_a_foreign_server(
             "event": "hit",
         }
         queues = [{"name": "hits", "provider": "pusher", "format": "bare"}]
-        config = write_config(tmp_path, redis_server.url, {"pusher": provider}, queues)
+        site.configure({"pusher": provider}, queues)
         async with session.ws_connect(f"ws://{address}/app/{KEY}?protocol=7&client=t&version=1") as socket:
             await next_event(socket, "pusher:connection_established")
             await socket.send_json({"event": "pusher:subscribe", "data": {"channel": "site-1"}})
             await next_event(socket, "pusher_internal:subscription_succeeded")
-            async with worker(config):
-                await redis.rpush("hits", '{"channel": "site-1", "hits": 3, "path": "/"}')
+            async with site.worker():
+                await site.redis.rpush("hits", '{"channel": "site-1", "hits": 3, "path": "/"}')
                 event = await next_event(socket, "hit")
                 assert event["channel"] == "site-1"
                 assert json.loads(event["data"]) == {"hits": 3, "path": "/"}
                 batch = [json.dumps({"channel": "site-1", "data": {"n": number}}) for number in range(25)]
-                await redis.rpush("hits", *batch)
+                await site.redis.rpush("hits", *batch)
                 numbers = [json.loads((await next_event(socket, "hit"))["data"])["n"] for _ in batch]
         assert sorted(numbers) == list(range(25))
-        wrong = write_config(tmp_path, redis_server.url, {"pusher": {**provider, "secret": "wrong"}}, queues)
-        await redis.rpush("hits", '{"channel": "site-1"}')
+        wrong = site.configure({"pusher": {**provider, "secret": "wrong"}}, queues)
+        await site.redis.rpush("hits", '{"channel": "site-1"}')
         async with worker(wrong) as running:
             await running.says("REFUSES OUR CREDENTIALS")
         (lane,) = (await relay("status", "--json", "-c", str(wrong))).json["lanes"]

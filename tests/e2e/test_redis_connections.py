@@ -18,8 +18,8 @@ from testing.ports import free_port
 from testing.receiver import Answer, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
+from testing.site import webhook
 from tests.conftest import BINARIES
-from tests.e2e.conftest import webhook
 
 BINARY = BINARIES[max(BINARIES)]
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,80 +10,76 @@ from redis.asyncio import Redis
 
 from testing.ports import free_port
 from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
+from testing.relay_process import relay, write_config
+from testing.site import Site
 
 
 async def push(redis: Redis, payload: object, **envelope: object) -> None:
     await redis.rpush("notifications", json.dumps({"payload": payload, **envelope}))
 
 
-async def test_a_reader_that_was_away_finds_the_messages_in_the_stream(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis", "stream": "news"}})
-    async with redis.pubsub() as subscriber, worker(config):
+async def test_a_reader_that_was_away_finds_the_messages_in_the_stream(site: Site) -> None:
+    site.configure({"live": {"type": "redis", "stream": "news"}})
+    async with site.redis.pubsub() as subscriber, site.worker():
         await subscriber.subscribe("news")
         assert (await subscriber.get_message(timeout=120))["type"] == "subscribe"
 
         async def hears() -> bytes:
             return (await subscriber.get_message(timeout=120))["data"]
 
-        await push(redis, {"channel": "news", "data": "one"}, id="m-1", reply_to="receipts:ends")
+        await push(site.redis, {"channel": "news", "data": "one"}, id="m-1", reply_to="receipts:ends")
         assert await hears() == b"one"
-        _, receipt = await redis.blpop(["receipts:ends"], 120)
-        entries: Any = await redis.xrange("news")
+        _, receipt = await site.redis.blpop(["receipts:ends"], 120)
+        entries: Any = await site.redis.xrange("news")
         ((last_seen, _),) = entries
         assert json.loads(receipt)["outcome"] == "delivered"
         await subscriber.unsubscribe("news")
         assert (await subscriber.get_message(timeout=120))["type"] == "unsubscribe"
         for number, word in enumerate(("two", "three"), start=2):
-            await push(redis, {"channel": "news", "data": word}, id=f"m-{number}", reply_to="receipts:ends")
-            await redis.blpop(["receipts:ends"], 120)
-        missed = [fields for _, fields in await redis.xrange("news", min=b"(" + last_seen)]
+            await push(
+                site.redis, {"channel": "news", "data": word}, id=f"m-{number}", reply_to="receipts:ends"
+            )
+            await site.redis.blpop(["receipts:ends"], 120)
+        missed = [fields for _, fields in await site.redis.xrange("news", min=b"(" + last_seen)]
         assert [(fields[b"id"], fields[b"data"]) for fields in missed] == [
             (b"m-2", b"two"),
             (b"m-3", b"three"),
         ]
 
 
-async def test_a_fan_out_is_a_message_for_each_channel(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis"}})
+async def test_a_fan_out_is_a_message_for_each_channel(site: Site) -> None:
+    site.configure({"live": {"type": "redis"}})
     channels = [f"user-{number}" for number in range(250)]
-    async with redis.pubsub() as subscriber, worker(config):
+    async with site.redis.pubsub() as subscriber, site.worker():
         await subscriber.psubscribe("user-*")
         await subscriber.get_message(timeout=120)
-        await push(redis, {"targets": channels, "data": "x"}, reply_to="receipts:ends")
+        await push(site.redis, {"targets": channels, "data": "x"}, reply_to="receipts:ends")
         heard = [(await subscriber.get_message(timeout=120))["channel"].decode() for _ in channels]
-        _, receipt = await redis.blpop(["receipts:ends"], 120)
+        _, receipt = await site.redis.blpop(["receipts:ends"], 120)
     assert sorted(heard) == sorted(channels)
     assert json.loads(receipt)["outcome"] == "delivered"
 
 
-async def test_another_redis_that_dies_and_comes_back_gets_everything(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
-    other = RedisServer(redis_server.binary, tmp_path / "other", "--appendfsync", "always").start()
+async def test_another_redis_that_dies_and_comes_back_gets_everything(site: Site) -> None:
+    other = RedisServer(site.server.binary, site.folder / "other", "--appendfsync", "always").start()
     retry = {"attempts": 1000, "base": "20ms", "max": "50ms"}
     provider = {"type": "redis", "url": other.url, "retry": retry, "breaker": {"cooldown": "50ms"}}
-    config = write_config(tmp_path, redis_server.url, {"live": provider})
+    site.configure({"live": provider})
     try:
-        async with worker(config):
+        async with site.worker():
             for number in range(300):
-                await push(redis, {"stream": "s", "data": number}, id=f"m{number}", reply_to="receipts:ends")
+                await push(
+                    site.redis, {"stream": "s", "data": number}, id=f"m{number}", reply_to="receipts:ends"
+                )
                 if number == 100:
-                    await redis.blpop(["receipts:ends"], 120)
+                    await site.redis.blpop(["receipts:ends"], 120)
                     other.kill()
                 if number == 200:
                     other.start()
             for _ in range(299):
-                assert json.loads((await redis.blpop(["receipts:ends"], 120))[1])["outcome"] == "delivered"
+                assert (
+                    json.loads((await site.redis.blpop(["receipts:ends"], 120))[1])["outcome"] == "delivered"
+                )
         async with Redis.from_url(other.url) as client:
             ids = [fields[b"id"].decode() for _, fields in await client.xrange("s")]
     finally:
@@ -92,45 +87,37 @@ async def test_another_redis_that_dies_and_comes_back_gets_everything(
     assert set(ids) == {f"m{number}" for number in range(300)}
 
 
-async def test_a_wrong_message_is_a_dead_letter_with_the_reply_of_redis(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"live": {"type": "redis"}})
-    await redis.set("text", "")
-    async with worker(config):
-        await push(redis, {"stream": "text", "data": 1}, id="m-1", reply_to="receipts:ends")
-        await redis.blpop(["receipts:ends"], 120)
-    (letter,) = (await relay("dead", "list", "live", "--json", "-c", str(config))).json
+async def test_a_wrong_message_is_a_dead_letter_with_the_reply_of_redis(site: Site) -> None:
+    site.configure({"live": {"type": "redis"}})
+    await site.redis.set("text", "")
+    async with site.worker():
+        await push(site.redis, {"stream": "text", "data": 1}, id="m-1", reply_to="receipts:ends")
+        await site.redis.blpop(["receipts:ends"], 120)
+    (letter,) = await site.json("dead", "list", "live")
     assert letter["reason"].startswith("WRONGTYPE Operation against a key")
 
 
 @pytest.mark.usefixtures("redis")
-async def test_check_connect_reports_the_reachability_of_redis(
-    tmp_path: Path, redis_server: RedisServer
-) -> None:
-    wrong = redis_server.url.replace("//", "//app:secret@")
+async def test_check_connect_reports_the_reachability_of_redis(site: Site) -> None:
+    wrong = site.server.url.replace("//", "//app:secret@")
     providers = {"own": {"type": "redis"}, "other": {"type": "redis", "url": wrong}}
-    config = str(write_config(tmp_path, redis_server.url, providers))
+    config = str(site.configure(providers))
     checked = await relay("check", "--connect", "-c", config)
     assert checked.code == 1
     assert "ok own: Redis answers; nothing was published" in checked.out.replace("       ", " ")
     assert "other: cannot use Redis: invalid username-password pair" in checked.out
     assert "secret" not in checked.out + checked.err
     gone = f"redis://127.0.0.1:{free_port()}/0"
-    config = str(write_config(tmp_path, gone, {"own": {"type": "redis"}}))
+    config = str(write_config(site.folder, gone, {"own": {"type": "redis"}}))
     checked = await relay("check", "--connect", "-c", config)
     assert checked.code == 1
     assert "own: relay's own Redis cannot be reached" in checked.out
 
 
-async def test_own_keys_are_out_of_reach_by_any_name_of_the_server(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_own_keys_are_out_of_reach_by_any_name_of_the_server(site: Site) -> None:
     """Another host name and another database lead to relay's own Redis: channels span all databases."""
-    elsewhere = f"redis://localhost:{redis_server.port}/1"
-    config = write_config(
-        tmp_path,
-        redis_server.url,
+    elsewhere = f"redis://localhost:{site.server.port}/1"
+    site.configure(
         {"live": {"type": "redis"}, "elsewhere": {"type": "redis", "url": elsewhere}},
         [
             {"name": "notifications", "provider": "live", "providers": "*"},
@@ -145,37 +132,37 @@ async def test_own_keys_are_out_of_reach_by_any_name_of_the_server(
         "hits",
     ]
     payloads = [{"stream": name, "data": "x", "maxlen": 1} for name in own] + [{"channel": "relay:wake"}]
-    async with worker(config) as running:
+    async with site.worker() as running:
         for provider in ("live", "elsewhere"):
             for payload in payloads:
-                await push(redis, payload, provider=provider, reply_to="receipts:ends")
+                await push(site.redis, payload, provider=provider, reply_to="receipts:ends")
         for _ in payloads * 2:
-            receipt = json.loads((await redis.blpop(["receipts:ends"], 30))[1])
+            receipt = json.loads((await site.redis.blpop(["receipts:ends"], 30))[1])
             assert receipt["outcome"] == "rejected"
             assert "relay's own" in receipt["reason"] or "is a queue" in receipt["reason"]
         # The queue is still a queue, and the lane still delivers.
-        await redis.rpush(
+        await site.redis.rpush(
             "hits", json.dumps({"payload": {"stream": "s", "data": 1}, "reply_to": "receipts:ends"})
         )
-        assert json.loads((await redis.blpop(["receipts:ends"], 30))[1])["outcome"] == "delivered"
+        assert json.loads((await site.redis.blpop(["receipts:ends"], 30))[1])["outcome"] == "delivered"
     assert await running.ended() == 0
-    assert await redis.exists("relay:feedback", "relay:{fleet}:recovery") == 0
+    assert await site.redis.exists("relay:feedback", "relay:{fleet}:recovery") == 0
 
 
-async def test_a_message_cannot_trim_entries_of_other_messages(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_a_message_cannot_trim_entries_of_other_messages(site: Site) -> None:
     live = {"type": "redis", "streams": ["news"], "min_maxlen": 1000}
-    config = write_config(tmp_path, redis_server.url, {"live": live})
-    async with redis.pipeline() as pipe:
+    site.configure({"live": live})
+    async with site.redis.pipeline() as pipe:
         for number in range(500):
             pipe.xadd("news", {"data": number})
         await pipe.execute()
-    async with worker(config):
+    async with site.worker():
         for maxlen, outcome in ((1, "rejected"), (999, "rejected"), (1000, "delivered")):
-            await push(redis, {"stream": "news", "data": "x", "maxlen": maxlen}, reply_to="receipts:ends")
-            receipt = json.loads((await redis.blpop(["receipts:ends"], 120))[1])
+            await push(
+                site.redis, {"stream": "news", "data": "x", "maxlen": maxlen}, reply_to="receipts:ends"
+            )
+            receipt = json.loads((await site.redis.blpop(["receipts:ends"], 120))[1])
             assert receipt["outcome"] == outcome
             if outcome == "rejected":
                 assert receipt["reason"] == "maxlen: must be at least 1000, the option `min_maxlen`"
-    assert await redis.xlen("news") == 501
+    assert await site.redis.xlen("news") == 501

@@ -15,11 +15,11 @@ from redis.asyncio import Redis
 
 from testing.ports import free_port
 from testing.raw_server import keeps_answering, read_request, serving
-from testing.receiver import Answer, Received, Receiver
+from testing.receiver import Answer, Received
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
+from testing.site import Site
 from tests.conftest import BINARIES
-from tests.e2e.conftest import webhook
 
 PASSWORD = "word-of-redis"
 LONG = 300_000
@@ -83,14 +83,12 @@ async def test_a_file_with_several_holes_is_refused_at_once_and_sends_no_passwor
     assert connections == 0
 
 
-async def test_a_secret_that_every_user_can_read_is_warned_of(
-    open_folder: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    hook = webhook(receiver)
+async def test_a_secret_that_every_user_can_read_is_warned_of(site: Site, open_folder: Path) -> None:
+    hook = site.webhook()
     secret = open_folder / "hook-secret"
     secret.write_text(hook.pop("secret"))
     secret.chmod(0o644)
-    config = write_config(open_folder, redis_server.url, {"hook": {**hook, "secret_file": "hook-secret"}})
+    config = write_config(open_folder, site.server.url, {"hook": {**hook, "secret_file": "hook-secret"}})
     checked = await relay("check", "-c", str(config), COLUMNS="500")
     assert (checked.code, f"chmod o-r {secret}" in checked.out) == (0, True), checked
     async with worker(config) as running:
@@ -100,20 +98,20 @@ async def test_a_secret_that_every_user_can_read_is_warned_of(
 
 
 async def test_no_message_leaves_its_place_in_a_path_or_a_body_and_no_line_of_the_log_is_long(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+    site: Site,
 ) -> None:
     def answer(request: Received) -> Answer:
         return Answer(400, b"x" * LONG) if "refuse" in request.path else Answer()
 
-    receiver.answer = answer
+    site.receiver.answer = answer
     api = {
         "type": "http",
-        "url": f"{receiver.url}/rooms/${{payload.p}}/send",
+        "url": f"{site.receiver.url}/rooms/${{payload.p}}/send",
         "body": '{"text": "${payload.text}"}',
     }
-    config = write_config(tmp_path, redis_server.url, {"api": api}, log={"level": "debug"})
+    site.configure({"api": api}, log={"level": "debug"})
     quoted = 'he said "no", "admin": "yes'
-    await redis.rpush(
+    await site.redis.rpush(
         "notifications",
         message(1, payload={"p": "../../admin", "text": "x"}),
         message(2, payload={"p": "..", "text": "x"}),
@@ -123,27 +121,25 @@ async def test_no_message_leaves_its_place_in_a_path_or_a_body_and_no_line_of_th
         message(6, payload={"p": "a"}, **{"z" * LONG: 1}),
         message(7, payload={"headers": {"Authorization": "Bearer marker"}, "kind": "order"}, unknown=1),
     )
-    async with worker(config) as running:
-        found = await receipts(redis, 7)
+    async with site.worker() as running:
+        found = await receipts(site.redis, 7)
     outcomes = {name: outcome for name, (outcome, _) in sorted(found.items())}
     assert outcomes == {f"m{number}": "rejected" for number in range(1, 8)} | {"m3": "delivered"}
     for name in ("m1", "m2"):
         assert "a message cannot put . or .. into the path" in found[name][1]
-    assert {request.path: json.loads(request.body) for request in receiver.requests} == {
+    assert {request.path: json.loads(request.body) for request in site.receiver.requests} == {
         "/rooms/a/send": {"text": quoted},
         "/rooms/refuse/send": {"text": "x"},
     }
     assert max(len(json.dumps(line)) for line in running.lines) < LONGEST_LINE
     assert max(len(reason) for _, reason in found.values()) < LONGEST_LINE
     for command in ("list", "show"):
-        shown = await relay("dead", command, "api", "--json", "--reason", "unknown field", "-c", str(config))
+        shown = await site.relay("dead", command, "api", "--json", "--reason", "unknown field")
         assert "order" in shown.out
         assert "marker" not in shown.out
 
 
-async def test_an_answer_on_an_idle_connection_ends_no_later_message(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_an_answer_on_an_idle_connection_ends_no_later_message(site: Site) -> None:
     """A forged 410 would end a subscription that exists."""
     forged = asyncio.Event()
 
@@ -152,7 +148,7 @@ async def test_an_answer_on_an_idle_connection_ends_no_later_message(
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         await writer.drain()
         async with asyncio.timeout(120):
-            while not await redis.exists("receipts:1"):  # relay has read its answer
+            while not await site.redis.exists("receipts:1"):  # relay has read its answer
                 await asyncio.sleep(0.02)
         writer.write(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
@@ -161,14 +157,14 @@ async def test_an_answer_on_an_idle_connection_ends_no_later_message(
 
     async with serving(forges) as port:
         hook = {"type": "webhook", "url": f"http://127.0.0.1:{port}/hook"}
-        async with worker(write_config(tmp_path, redis_server.url, {"hook": hook})):
-            await redis.rpush("notifications", message(1, payload={"body": 1}))
+        async with worker(site.configure({"hook": hook})):
+            await site.redis.rpush("notifications", message(1, payload={"body": 1}))
             async with asyncio.timeout(120):
                 await forged.wait()
-            await redis.rpush("notifications", message(2, payload={"body": 2}))
-            found = await receipts(redis, 2)
+            await site.redis.rpush("notifications", message(2, payload={"body": 2}))
+            found = await receipts(site.redis, 2)
     assert {name: outcome for name, (outcome, _) in found.items()} == {"m1": "delivered", "m2": "delivered"}
-    assert not await redis.exists("relay:feedback")
+    assert not await site.redis.exists("relay:feedback")
 
 
 SERVER = """\

@@ -13,7 +13,7 @@ from testing.ports import free_port
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import worker, write_config
-from tests.e2e.conftest import webhook
+from testing.site import webhook
 from tests.e2e.test_redis_connections import BINARY, needs_tls
 
 

@@ -12,24 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from aiohttp import ClientSession
-from redis.asyncio import Redis
 
 from relay.sandbox.options import SandboxOptions
 from relay.sandbox.server import Sandbox
 from testing.ports import free_port
-from testing.redis_server import RedisServer
-from testing.relay_process import RELAY, environment, relay, worker, write_config
+from testing.relay_process import RELAY, environment
+from testing.site import Site
 
 EACH = 250
 """Messages for each provider."""
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 @dataclass(frozen=True)
@@ -77,21 +70,19 @@ async def sandbox(folder: Path, *words: str) -> AsyncIterator[Running]:
         await process.communicate()
 
 
-async def test_the_configuration_that_the_sandbox_prints_works_with_it(
-    tmp_path: Path, redis_server: RedisServer
-) -> None:
-    async with sandbox(tmp_path / "keys") as running:
-        config = write_config(tmp_path, redis_server.url, running.providers)
-        checked = await relay("check", "--connect", "-c", str(config))
+async def test_the_configuration_that_the_sandbox_prints_works_with_it(site: Site) -> None:
+    async with sandbox(site.folder / "keys") as running:
+        site.configure(running.providers)
+        checked = await site.relay("check", "--connect")
     assert checked.code == 0, checked.err
     assert set(running.providers) == {"pusher", "webhook", "fcm", "apns", "webpush"}
 
 
 async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_none_is_dead(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
+    site: Site,
 ) -> None:
     words = ("--fail", "5%", "--unregistered", "1%", "--latency", "0ms-5ms", "--seed", "7")
-    async with sandbox(tmp_path / "keys", *words) as running:
+    async with sandbox(site.folder / "keys", *words) as running:
         subscriptions = [await running.get("subscriptions") for _ in range(EACH)]
         payloads = {
             "fcm": [{"token": f"device-{n}", "notification": {"title": "Hi"}} for n in range(EACH)],
@@ -108,21 +99,21 @@ async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_no
             "token_url": f"{url}/token",
             "ca_file": running.providers["apns"]["ca_file"],
         }
-        config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
+        site.configure(providers, [{"name": "notifications"}])
         elements = [
             {"id": f"{name}-{n}", "provider": name, "reply_to": "receipts:1", "ttl": "1h", "payload": payload}
             for name, several in payloads.items()
             for n, payload in enumerate(several)
         ]
-        await redis.rpush("notifications", *map(json.dumps, elements))
-        ran = await relay("run", "-c", str(config), "--until-empty")
+        await site.redis.rpush("notifications", *map(json.dumps, elements))
+        ran = await site.relay("run", "--until-empty")
         assert ran.code == 0, ran.err
         stats = await running.get("stats")
-    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
     assert len(receipts) == len({each["id"] for each in receipts}) == 3 * EACH
     ended = Counter((each["provider"], each["outcome"]) for each in receipts)
     assert {outcome for _, outcome in ended} == {"delivered", "unregistered"}
-    feedback = Counter(entry[b"provider"].decode() for _, entry in await redis.xrange("relay:feedback"))
+    feedback = Counter(entry[b"provider"].decode() for _, entry in await site.redis.xrange("relay:feedback"))
     for name, gone in (("fcm", "404"), ("apns", "410"), ("webpush", "410")):
         statuses = stats[name]["statuses"]
         assert stats[name]["accepted"] == ended[name, "delivered"]
@@ -134,9 +125,7 @@ async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_no
     assert feedback.total() > 0
 
 
-async def test_a_restarted_sandbox_knows_its_earlier_tokens_and_browsers(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_a_restarted_sandbox_knows_its_earlier_tokens_and_browsers(site: Site) -> None:
     words = ("--listen", f"127.0.0.1:{free_port()}", "--apns-port", str(free_port()))
 
     async def push(running: Running, subscription: Any) -> None:
@@ -147,58 +136,54 @@ async def test_a_restarted_sandbox_knows_its_earlier_tokens_and_browsers(
             "webpush": {"subscription": subscription, "data": "Hi"},
         }.items():
             element = {"provider": name, "reply_to": "receipts:1", "payload": payload}
-            await redis.rpush("notifications", json.dumps(element))
+            await site.redis.rpush("notifications", json.dumps(element))
         for _ in range(3):
-            _, text = await redis.blpop(["receipts:1"], timeout=120)
+            _, text = await site.redis.blpop(["receipts:1"], timeout=120)
             assert json.loads(text)["outcome"] == "delivered", text
 
-    async with sandbox(tmp_path / "keys", *words) as first:
+    async with sandbox(site.folder / "keys", *words) as first:
         subscription = await first.get("subscriptions")
         providers = {
             name: {**first.providers[name], "retry": {"base": "10ms"}} for name in ("fcm", "apns", "webpush")
         }
-        config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
-        async with worker(config):
+        site.configure(providers, [{"name": "notifications"}])
+        async with site.worker():
             await push(first, subscription)
             assert (await first.get("stats"))["oauth"]["requests"] == 1
             await first.stop()
-            async with sandbox(tmp_path / "keys", *words) as second:
+            async with sandbox(site.folder / "keys", *words) as second:
                 await push(second, subscription)
                 stats = await second.get("stats")
     assert {name: counts["accepted"] for name, counts in stats.items()} == dict.fromkeys(providers, 1)
 
 
-async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(site: Site) -> None:
     async def push(channel: str) -> str:
         """The outcome of one broadcast."""
         aps = {"timestamp": 1_800_001_000, "event": "update", "content-state": {"home": 1}}
         element = {"reply_to": "receipts:1", "payload": {"channel_id": channel, "aps": aps}}
-        await redis.rpush("notifications", json.dumps(element))
-        _, text = await redis.blpop(["receipts:1"], timeout=120)
+        await site.redis.rpush("notifications", json.dumps(element))
+        _, text = await site.redis.blpop(["receipts:1"], timeout=120)
         return str(json.loads(text)["outcome"])
 
-    async with sandbox(tmp_path / "keys") as running:
+    async with sandbox(site.folder / "keys") as running:
         providers = {"apns": running.providers["apns"]}
         queues = [{"name": "notifications", "provider": "apns"}]
-        config = write_config(tmp_path, redis_server.url, providers, queues)
-        created = await relay("apns", "channels", "create", "apns", "-c", str(config))
+        site.configure(providers, queues)
+        created = await site.relay("apns", "channels", "create", "apns")
         assert created.code == 0, created.err
         channel = created.out.strip()
-        async with worker(config):
+        async with site.worker():
             assert await push(channel) == "delivered"
-            deleted = await relay("apns", "channels", "delete", "apns", channel, "-c", str(config))
+            deleted = await site.relay("apns", "channels", "delete", "apns", channel)
             assert deleted.code == 0, deleted.err
             assert await push(channel) == "unregistered"
-    ((_, feedback),) = await redis.xrange("relay:feedback")
+    ((_, feedback),) = await site.redis.xrange("relay:feedback")
     assert feedback[b"target"].decode() == channel
 
 
-async def test_a_stale_token_and_a_wrong_topic_do_not_affect_the_other_messages(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
-    async with sandbox(tmp_path / "keys") as running:
+async def test_a_stale_token_and_a_wrong_topic_do_not_affect_the_other_messages(site: Site) -> None:
+    async with sandbox(site.folder / "keys") as running:
         # FCM's answer without details, which names neither the token nor its own error code.
         order = {"provider": "fcm", "status": 404, "reason": "NOT_FOUND", "times": 1}
         async with running.session.post(f"{running.url}/_sandbox/faults", json=order) as answer:
@@ -213,14 +198,14 @@ async def test_a_stale_token_and_a_wrong_topic_do_not_affect_the_other_messages(
             ("apns", {"device_token": "0b" * 32, "aps": {}, "headers": {"apns-topic": "com.example.other"}}),
         ]
         providers = {name: running.providers[name] for name in ("fcm", "apns")}
-        config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
+        site.configure(providers, [{"name": "notifications"}])
         elements = [
             {"provider": name, "reply_to": "receipts:1", "payload": payload} for name, payload in payloads
         ]
-        await redis.rpush("notifications", *map(json.dumps, elements))
-        ran = await relay("run", "-c", str(config), "--until-empty")
+        await site.redis.rpush("notifications", *map(json.dumps, elements))
+        ran = await site.relay("run", "--until-empty")
         assert ran.code == 0, ran.err
-    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
     ended = Counter((each["provider"], each["outcome"], each["reason"]) for each in receipts)
     assert ended == {
         ("fcm", "delivered", ""): 19,
@@ -230,9 +215,7 @@ async def test_a_stale_token_and_a_wrong_topic_do_not_affect_the_other_messages(
     }
 
 
-async def test_webhooks_of_each_signature_format_are_verified_and_no_secret_is_received(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_webhooks_of_each_signature_format_are_verified_and_no_secret_is_received(site: Site) -> None:
     async with Sandbox(SandboxOptions()) as receiver:
         secret = receiver.options.webhook_secret
         hook = {"type": "webhook", "url": f"{receiver.url}/webhook/x", "retry": {"attempts": 1}}
@@ -244,14 +227,14 @@ async def test_webhooks_of_each_signature_format_are_verified_and_no_secret_is_r
         }
         providers = {name: {**hook, **options} for name, options in formats.items()}
         queue = {"name": "notifications", "providers": "*"}
-        config = write_config(tmp_path, redis_server.url, providers, [queue])
+        site.configure(providers, [queue])
         for name in providers:
             for kind, secrets in (("right", [secret]), ("wrong", ["whsec_" + "A" * 32])):
                 payload = {"body": {"a": 1}, "secrets": secrets}
-                await redis.rpush(
+                await site.redis.rpush(
                     "notifications", json.dumps({"id": kind, "provider": name, "payload": payload})
                 )
-        async with worker(config, "--until-empty") as running:
+        async with site.worker("--until-empty") as running:
             assert await running.ended() == 0
         received = receiver.request_log.latest()
         ends = Counter((entry["message_id"], entry["status"]) for entry in received)

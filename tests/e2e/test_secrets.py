@@ -18,7 +18,6 @@ import yaml
 from aiohttp import ClientSession
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from redis.asyncio import Redis
 
 from relay.errors import ConfigError
 from relay.provider import discover
@@ -27,12 +26,7 @@ from testing.ports import free_port
 from testing.receiver import Answer, Received, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, environment, relay, worker, write_config
-from tests.e2e.conftest import PUSHER
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
+from testing.site import PUSHER, Site
 
 
 def pem(key: Any) -> str:
@@ -172,23 +166,21 @@ def malformed() -> list[str]:
     ]
 
 
-async def test_no_output_contains_a_secret(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = configuration(tmp_path, redis_server, receiver)
+async def test_no_output_contains_a_secret(site: Site) -> None:
+    config = configuration(site.folder, site.server, site.receiver)
     admin = json_of(config)["admin"]["listen"]
-    receiver.answer = echo
+    site.receiver.answer = echo
     said: list[str] = []
     for name, payload in PAYLOADS.items():
         message = {"provider": name, "id": name, "payload": payload, "reply_to": "receipts:all"}
-        await redis.rpush("notifications", json.dumps(message))
-    await redis.rpush("notifications", json.dumps({"payload": MISSPELT}), *malformed())
+        await site.redis.rpush("notifications", json.dumps(message))
+    await site.redis.rpush("notifications", json.dumps({"payload": MISSPELT}), *malformed())
     async with worker(config) as running:
-        await receiver.until(3)
+        await site.receiver.until(3)
         letters = {"hook": 2 + len(malformed()), "proxied": 1, "api": 1}
-        while [await redis.xlen(f"relay:{{{name}}}:dead") for name in letters] != [*letters.values()]:
+        while [await site.redis.xlen(f"relay:{{{name}}}:dead") for name in letters] != [*letters.values()]:
             await asyncio.sleep(0.02)
-        while await redis.llen("receipts:all") < 3:
+        while await site.redis.llen("receipts:all") < 3:
             await asyncio.sleep(0.02)
         bearer = {"Authorization": f"Bearer {MARKERS['token']}"}
         async with ClientSession() as session:
@@ -196,7 +188,7 @@ async def test_no_output_contains_a_secret(
                 async with session.get(f"http://{admin}/{path}", headers=bearer) as answer:
                     said += [await answer.text(), str(answer.headers)]
     said += [json.dumps(line) for line in running.lines]
-    said += [receipt.decode() for receipt in await redis.lrange("receipts:all", 0, -1)]
+    said += [receipt.decode() for receipt in await site.redis.lrange("receipts:all", 0, -1)]
     commands = [
         ["check", "--connect"],
         ["status", "--json"],
@@ -214,7 +206,7 @@ async def test_no_output_contains_a_secret(
     for ended in await asyncio.gather(*(relay(*command, "-c", str(config)) for command in commands)):
         assert ended.out or ended.err
         said += [ended.out, ended.err]
-    echoed = [request.headers.get("authorization", "") for request in receiver.requests]
+    echoed = [request.headers.get("authorization", "") for request in site.receiver.requests]
     tokens = {token.split()[-1] for token in echoed if token}
     assert MARKERS["header"] in tokens
     # Tokens that were made from keys are secrets too.
@@ -222,7 +214,7 @@ async def test_no_output_contains_a_secret(
     assert not leaks(said, {*tokens, *endpoint, "marker-of-message"})
     assert "not signed by ***" in "".join(said)
     assert '"[redacted]",' in "".join(said)
-    letters_in_redis = [fields for _, fields in await redis.xrange("relay:{hook}:dead")]
+    letters_in_redis = [fields for _, fields in await site.redis.xrange("relay:{hook}:dead")]
     assert not leaks(fields[b"reason"].decode() for fields in letters_in_redis)
     assert not [fields for fields in letters_in_redis if OF_ENDPOINT["v1"].encode() in fields[b"reason"]]
     # Redis holds the message as it was pushed, so that a retry can sign again.
@@ -268,10 +260,8 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("old", "new"), BROKEN)
-async def test_no_error_about_a_file_contains_a_secret(
-    tmp_path: Path, redis_server: RedisServer, receiver: Receiver, old: str, new: str
-) -> None:
-    config = configuration(tmp_path, redis_server, receiver)
+async def test_no_error_about_a_file_contains_a_secret(site: Site, old: str, new: str) -> None:
+    config = configuration(site.folder, site.server, site.receiver)
     text = config.read_text()
     assert old in text
     config.write_text(text.replace(old, new))
@@ -316,11 +306,9 @@ async def on_a_terminal(*words: str) -> bytes:
     return written
 
 
-async def test_no_message_commands_a_terminal(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    receiver.answer = lambda request: Answer(400, f"no {HOSTILE}".encode())
-    config = write_config(tmp_path, redis_server.url, {"hook": {"type": "webhook", "url": receiver.url}})
+async def test_no_message_commands_a_terminal(site: Site) -> None:
+    site.receiver.answer = lambda request: Answer(400, f"no {HOSTILE}".encode())
+    config = site.configure({"hook": {"type": "webhook", "url": site.receiver.url}})
     elements = [
         {"id": f"a{HOSTILE}", "payload": {"body": f"b{HOSTILE}"}},
         {"id": "b[red]markup[/red]", "payload": {"body": 1}},
@@ -330,8 +318,8 @@ async def test_no_message_commands_a_terminal(
         {"payload": {"body": 1}, "reply_to": f"relay:{HOSTILE}"},
     ]
     texts = [json.dumps(element, ensure_ascii=False) for element in elements]
-    await redis.rpush("notifications", *texts, b"\xff" + HOSTILE.encode())
-    async with worker(config, "--until-empty") as running:
+    await site.redis.rpush("notifications", *texts, b"\xff" + HOSTILE.encode())
+    async with site.worker("--until-empty") as running:
         assert await running.ended() == 0
     shown = b""
     for command in (["dead", "list", "hook"], ["dead", "show", "hook", "--limit", "9"], ["status"]):
@@ -339,22 +327,17 @@ async def test_no_message_commands_a_terminal(
     assert not [sequence for sequence in OBEYED if sequence in shown]
     assert rb"\x1b[2J" in shown, f"it is shown as what it is: {shown.decode()}"
     assert b"[red]markup" in shown
-    found = await relay("dead", "show", "hook", "--limit", "9", "--json", "-c", str(config))
+    found = await site.relay("dead", "show", "hook", "--limit", "9", "--json")
     assert f"a{HOSTILE}" in {letter.get("id") for letter in found.json}, "and data stay what they are"
     assert not [sequence for sequence in OBEYED if sequence in found.out.encode()]
 
 
-async def test_a_log_on_a_terminal_obeys_no_message(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(
-        tmp_path,
-        redis_server.url,
-        {"hook": {"type": "webhook", "url": receiver.url}},
-        log={"format": "console"},
+async def test_a_log_on_a_terminal_obeys_no_message(site: Site) -> None:
+    config = site.configure(
+        {"hook": {"type": "webhook", "url": site.receiver.url}}, log={"format": "console"}
     )
     element = {"payload": {}, f"unknown{HOSTILE}\n2026-11-21T08:00:00Z [info] forged": 1}
-    await redis.rpush("notifications", json.dumps(element))
+    await site.redis.rpush("notifications", json.dumps(element))
     written = await on_a_terminal("run", "-c", str(config), "--until-empty")
     assert b"dead letter" in written
     assert not [sequence for sequence in OBEYED if sequence in written]

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from testing.node_packages import EXAMPLE, node_packages
 from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
 from testing.relay_process import worker
+from testing.site import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -63,11 +64,6 @@ def shell() -> list[str]:
 
 
 PRODUCERS = {"python": lambda: [sys.executable, "-c", PYTHON], "php": php, "shell": shell}
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 @asynccontextmanager
@@ -136,14 +132,14 @@ async def push(redis: Redis, **payload: Any) -> None:
 
 @pytest.mark.parametrize("producer", PRODUCERS)
 async def test_a_message_pushed_from_any_language_reaches_its_room_only(
-    servers: list[str], redis: Redis, redis_server: RedisServer, producer: str
+    site: Site, servers: list[str], producer: str
 ) -> None:
     words = PRODUCERS[producer]()
     async with browsers(servers, "site-1") as one, browsers(servers, "site-2") as other:
         assert await events(one) == await events(other) == [["joined", []]] * PER_CLIENT
-        subprocess.run([*words, str(redis_server.port), ELEMENT], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*words, str(site.server.port), ELEMENT], check=True, stdout=subprocess.DEVNULL)
         assert await events(one) == [["hit", {"id": "a", "path": "/é"}]] * PER_CLIENT
-        await push(redis, event="all", data=1)
+        await push(site.redis, event="all", data=1)
         assert await events(one) == await events(other) == [["all", 1]] * PER_CLIENT
 
 

@@ -7,18 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
-from redis.asyncio import Redis
-
 from testing.ports import free_port
-from testing.redis_server import RedisServer
-from testing.relay_process import environment, relay, worker, write_config
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
+from testing.relay_process import environment, relay
+from testing.site import Site
 
 LISTING = """
 import atexit, sys
@@ -79,12 +70,10 @@ async def test_the_list_of_commands_imports_none_of_them() -> None:
     }
 
 
-async def test_a_pause_imports_neither_engine_nor_tables_nor_unused_adapters(
-    tmp_path: Path, redis_server: RedisServer, redis: Redis
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": {"type": "webhook"}})
+async def test_a_pause_imports_neither_engine_nor_tables_nor_unused_adapters(site: Site) -> None:
+    config = site.configure({"hook": {"type": "webhook"}})
     modules = await imports_of("pause", "hook", "-c", str(config))
-    assert await redis.hget("relay:{hook}:control", "paused")
+    assert await site.redis.hget("relay:{hook}:control", "paused")
     assert not loaded(modules, *ENGINE, *CRYPTO, "rich")
     adapters = {module for module in loaded(modules, "providers") if "._" not in module}
     assert adapters == {"providers", "providers.webhook"}
@@ -104,14 +93,12 @@ def broken_adapter(folder: Path) -> str:
     return str(site)
 
 
-async def test_an_unused_adapter_that_cannot_be_imported_stops_nothing(
-    tmp_path: Path, redis_server: RedisServer, redis: Redis
-) -> None:
-    path = broken_adapter(tmp_path)
+async def test_an_unused_adapter_that_cannot_be_imported_stops_nothing(site: Site) -> None:
+    path = broken_adapter(site.folder)
     url = f"http://127.0.0.1:{free_port()}/"
-    config = write_config(tmp_path, redis_server.url, {"hook": {"type": "webhook", "url": url}})
+    site.configure({"hook": {"type": "webhook", "url": url}})
     checked, listed, schema = await asyncio.gather(
-        relay("check", "-c", str(config), PYTHONPATH=path),
+        site.relay("check", PYTHONPATH=path),
         relay("providers", "--json", PYTHONPATH=path),
         relay("schema", "config", PYTHONPATH=path),
     )
@@ -123,7 +110,7 @@ async def test_an_unused_adapter_that_cannot_be_imported_stops_nothing(
     assert json.loads(schema.out)["properties"]["providers"]
     table = await relay("providers", "broken", PYTHONPATH=path)
     assert (table.code, "relay_missing_dependency" in table.out) == (0, True)
-    async with worker(config, PYTHONPATH=path):
+    async with site.worker(PYTHONPATH=path):
         pass
 
 

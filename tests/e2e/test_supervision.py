@@ -19,7 +19,7 @@ from testing.ports import free_port
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, Worker, environment, relay, worker, write_config
-from tests.e2e.conftest import webhook
+from testing.site import webhook
 
 LAUNCHER = """
 import sys

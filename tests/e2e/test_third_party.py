@@ -6,18 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from redis.asyncio import Redis
-
-from testing.receiver import Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, write_config
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
+from testing.relay_process import relay
+from testing.site import Site
 
 PYPROJECT = """
 [build-system]
@@ -81,26 +71,24 @@ def install(folder: Path) -> Path:
     return target
 
 
-async def test_an_installed_adapter_is_listed_validated_and_used(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    path = {"PYTHONPATH": str(install(tmp_path))}
+async def test_an_installed_adapter_is_listed_validated_and_used(site: Site) -> None:
+    path = {"PYTHONPATH": str(install(site.folder))}
     listed = (await relay("providers", "--json", **path)).json
     assert listed["shout"]["package"] == "relay-shout 4.2"
     assert listed["shout"]["summary"] == "Posts in capital letters."
     assert set(listed["shout"]["options"]) == {"url", "token"}
     assert "shout" in (await relay("schema", "config", **path)).out
 
-    (tmp_path / "token").write_text("s3cret\n")
-    options = {"type": "shout", "url": receiver.url, "token_file": "token"}
-    config = str(write_config(tmp_path, redis_server.url, {"loud": options}))
-    await redis.rpush("notifications", '{"payload": {"text": "hello"}}', '{"payload": {"txt": "hello"}}')
-    assert (await relay("run", "-c", config, "--until-empty", **path)).code == 0
-    (request,) = receiver.requests
+    (site.folder / "token").write_text("s3cret\n")
+    options = {"type": "shout", "url": site.receiver.url, "token_file": "token"}
+    str(site.configure({"loud": options}))
+    await site.redis.rpush("notifications", '{"payload": {"text": "hello"}}', '{"payload": {"txt": "hello"}}')
+    assert (await site.relay("run", "--until-empty", **path)).code == 0
+    (request,) = site.receiver.requests
     assert (request.body, request.headers["authorization"]) == (b"HELLO", "Bearer s3cret")
-    letters = (await relay("dead", "list", "loud", "--json", "-c", config, **path)).json
+    letters = await site.json("dead", "list", "loud", **path)
     assert [letter["reason"] for letter in letters] == ["text: missing"]
 
-    missing = await relay("check", "-c", config)
+    missing = await site.relay("check")
     assert missing.code == 2
     assert "shout" in missing.err

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from testing.ports import free_port
-from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
-from tests.e2e.conftest import webhook
+from testing.site import Site
 from tests.e2e.test_admin import get
 
 
@@ -22,22 +20,20 @@ def redis_server(newest_redis_server: RedisServer) -> RedisServer:
     return newest_redis_server
 
 
-async def test_a_key_of_a_wrong_type_spoils_one_row_and_the_rest_goes_on(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_key_of_a_wrong_type_spoils_one_row_and_the_rest_goes_on(site: Site) -> None:
     address = f"127.0.0.1:{free_port()}"
     queues = [{"name": name, "provider": "hook"} for name in ("good", "text", "forbidden")]
-    providers = {"hook": webhook(receiver), "broken": webhook(receiver)}
-    await redis.set("text", "not a list")
-    await redis.set("relay:{broken}:due", "not a sorted set")
+    providers = {"hook": site.webhook(), "broken": site.webhook()}
+    await site.redis.set("text", "not a list")
+    await site.redis.set("relay:{broken}:due", "not a sorted set")
     rules = ("on", "nopass", "resetkeys", "~relay:*", "~good", "~text", "resetchannels", "&relay:*", "+@all")
-    await redis.execute_command("ACL SETUSER", "narrow", *rules)
-    url = redis_server.url.replace("redis://", "redis://narrow:any@")
-    config = write_config(tmp_path, url, providers, queues, admin={"listen": address})
+    await site.redis.execute_command("ACL SETUSER", "narrow", *rules)
+    url = site.server.url.replace("redis://", "redis://narrow:any@")
+    config = write_config(site.folder, url, providers, queues, admin={"listen": address})
     try:
         async with worker(config):
-            await redis.rpush("good", '{"payload": {"body": 1}}')
-            await receiver.until(1)
+            await site.redis.rpush("good", '{"payload": {"body": 1}}')
+            await site.receiver.until(1)
             status = await relay("status", "--json", "-c", str(config))
             assert status.code == 0, status.err
             rows = {row["name"]: row for row in status.json["queues"]}
@@ -61,16 +57,14 @@ async def test_a_key_of_a_wrong_type_spoils_one_row_and_the_rest_goes_on(
             health = (await get(f"http://{address}/healthz"))[1]
             assert "queue text: Redis refuses it" in health or "queue forbidden: Redis refuses it" in health
     finally:
-        await redis.execute_command("ACL DELUSER", "narrow")
+        await site.redis.execute_command("ACL DELUSER", "narrow")
 
 
-async def test_keys_of_the_fleet_that_cannot_be_read_leave_the_rest_to_be_seen(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    await redis.set("relay:{fleet}:workers", "not a sorted set")
-    await redis.rpush("notifications", "one")
-    config = str(write_config(tmp_path, redis_server.url, {"hook": webhook(receiver)}))
-    status = await relay("status", "--json", "-c", config)
+async def test_keys_of_the_fleet_that_cannot_be_read_leave_the_rest_to_be_seen(site: Site) -> None:
+    await site.redis.set("relay:{fleet}:workers", "not a sorted set")
+    await site.redis.rpush("notifications", "one")
+    site.configure({"hook": site.webhook()})
+    status = await site.relay("status", "--json")
     assert status.code == 0, status.err
     assert "WRONGTYPE" in status.json["errors"][0]
     assert status.json["queues"][0]["waiting"] == 1
@@ -85,27 +79,23 @@ async def evicting(redis: Redis) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("evicting")
-async def test_a_redis_that_evicts_and_names_that_left_the_file_are_warned_of(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_redis_that_evicts_and_names_that_left_the_file_are_warned_of(site: Site) -> None:
     """The names stay visible as long as they hold something."""
-    old = tmp_path / "old"
+    old = site.folder / "old"
     old.mkdir()
     queues = [{"name": "left", "provider": "gone"}, {"name": "kept", "provider": "hook"}]
-    providers = {"gone": webhook(receiver), "hook": webhook(receiver), "empty": webhook(receiver)}
-    before = write_config(old, redis_server.url, providers, queues)
-    await redis.rpush("left", '{"payload": {"body": 1}, "delay": 3600}')
+    providers = {"gone": site.webhook(), "hook": site.webhook(), "empty": site.webhook()}
+    before = write_config(old, site.server.url, providers, queues)
+    await site.redis.rpush("left", '{"payload": {"body": 1}, "delay": 3600}')
     async with worker(before):
         async with asyncio.timeout(120):
-            while not await redis.zcard("relay:{gone}:due"):
+            while not await site.redis.zcard("relay:{gone}:due"):
                 await asyncio.sleep(0.02)
-    await redis.rpush("left", '{"payload": {"body": 2}}')
-    await redis.xadd("relay:{gone}:outbox", {"letter": "that nobody carries"})
+    await site.redis.rpush("left", '{"payload": {"body": 2}}')
+    await site.redis.xadd("relay:{gone}:outbox", {"letter": "that nobody carries"})
 
     address = f"127.0.0.1:{free_port()}"
-    config = write_config(
-        tmp_path, redis_server.url, {"hook": webhook(receiver)}, queues[1:], admin={"listen": address}
-    )
+    config = site.configure({"hook": site.webhook()}, queues[1:], admin={"listen": address})
     async with worker(config) as running:
         for finding in (
             "allkeys-lru deletes queues and lanes",
@@ -127,6 +117,6 @@ async def test_a_redis_that_evicts_and_names_that_left_the_file_are_warned_of(
             ("left", False, 1),
         ]
         assert "not in the file" in (await relay("status", "-c", str(config))).out
-        assert b"empty" not in await redis.hkeys("relay:{fleet}:lanes"), (
+        assert b"empty" not in await site.redis.hkeys("relay:{fleet}:lanes"), (
             "a lane that holds nothing is forgotten"
         )

@@ -9,23 +9,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
-from testing.receiver import Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, write_config
-from tests.e2e.conftest import webhook
+from testing.relay_process import relay
+from testing.site import Site
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which the wheel of this checkout is installed."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
@@ -36,26 +28,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_a_wheel_holds_one_package(site: Path) -> None:
-    assert [path.name for path in site.iterdir() if not path.name.endswith(".dist-info")] == ["relay"]
+def test_a_wheel_holds_one_package(unpacked: Path) -> None:
+    assert [path.name for path in unpacked.iterdir() if not path.name.endswith(".dist-info")] == ["relay"]
 
 
-async def test_a_wheel_delivers_beside_another_package_called_providers(
-    site: Path, tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    others = tmp_path / "others"
+async def test_a_wheel_delivers_beside_another_package_called_providers(unpacked: Path, site: Site) -> None:
+    others = site.folder / "others"
     others.mkdir()
     (others / "providers.py").write_text("raise ImportError('this module belongs to another package')")
-    env = {"PYTHONPATH": f"{others}:{site}"}
+    env = {"PYTHONPATH": f"{others}:{unpacked}"}
     listed = (await relay("providers", "--json", **env)).json
     assert {"apns", "apprise", "fcm", "http", "pusher", "redis", "webhook", "webpush"} <= set(listed)
 
     # Apprise has a process of its own, which imports its adapter by name.
-    chat = {"type": "apprise", "url": f"{receiver.url.replace('http', 'json')}/chat"}
-    queues = [{"name": "notifications"}]
-    path = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver), "chat": chat}, queues)
+    chat = {"type": "apprise", "url": f"{site.receiver.url.replace('http', 'json')}/chat"}
+    site.configure({"hook": site.webhook(), "chat": chat}, [{"name": "notifications"}])
     for provider in ("hook", "chat"):
-        await redis.rpush("notifications", json.dumps({"provider": provider, "payload": {"body": "hi"}}))
-    done = await relay("run", "--until-empty", "-c", str(path), **env)
+        await site.redis.rpush("notifications", json.dumps({"provider": provider, "payload": {"body": "hi"}}))
+    done = await site.relay("run", "--until-empty", **env)
     assert done.code == 0, done.err
-    assert len(receiver.requests) == 2
+    assert len(site.receiver.requests) == 2

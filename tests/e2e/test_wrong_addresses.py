@@ -7,12 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
-
 from testing.raw_server import serving
-from testing.receiver import Answer, Received, Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
+from testing.receiver import Answer, Received
+from testing.site import Site
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/push.json").read_text())
 VAPID_KEY = next(v["inputs"]["private_raw_b64url"] for v in VECTORS if v["id"] == "vapid-deterministic-own")
@@ -36,51 +33,45 @@ def fixed(kind: str, url: str) -> dict[str, Any]:
     return {"type": kind, "url": url, "breaker": COOLDOWN}
 
 
-async def test_a_wrong_address_costs_no_message_and_no_attempt(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_wrong_address_costs_no_message_and_no_attempt(site: Site) -> None:
     deployed = asyncio.Event()
-    receiver.answer = lambda request: Answer() if deployed.is_set() else REFUSALS[request.path]
+    site.receiver.answer = lambda request: Answer() if deployed.is_set() else REFUSALS[request.path]
     kinds = {"ingress": "webhook", "gone": "webhook", "method": "webhook", "slack": "http", "discord": "http"}
-    providers = {name: fixed(kind, f"{receiver.url}/{name}") for name, kind in kinds.items()}
-    config = write_config(tmp_path, redis_server.url, providers, [{"name": "notifications"}])
+    providers = {name: fixed(kind, f"{site.receiver.url}/{name}") for name, kind in kinds.items()}
+    site.configure(providers, [{"name": "notifications"}])
     for name in providers:
         for number in range(MESSAGES):
             envelope = {"id": f"{name}-{number}", "provider": name, "reply_to": "receipts:1"}
-            await redis.rpush("notifications", json.dumps({**envelope, "payload": {"n": number}}))
-    async with worker(config, "--until-empty") as running:
+            await site.redis.rpush("notifications", json.dumps({**envelope, "payload": {"n": number}}))
+    async with site.worker("--until-empty") as running:
         await running.says("REFUSES OUR CREDENTIALS", times=len(providers))
         deployed.set()
         assert await running.ended() == 0
-    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
     assert len(receipts) == MESSAGES * len(providers)
     assert {(receipt["outcome"], receipt["attempts"]) for receipt in receipts} == {("delivered", 1)}
-    assert await redis.xlen("relay:feedback") == 0
+    assert await site.redis.xlen("relay:feedback") == 0
 
 
-async def test_a_refusal_is_about_the_message_that_brought_url_and_credentials(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_refusal_is_about_the_message_that_brought_url_and_credentials(site: Site) -> None:
     def answer(request: Received) -> Answer:
         return Answer(401, b"Invalid Webhook Token") if request.path.endswith("stale") else Answer()
 
-    receiver.answer = answer
-    discord = {"type": "http", "url": f"{receiver.url}/webhooks/${{payload.id}}/${{payload.token}}"}
-    config = write_config(tmp_path, redis_server.url, {"discord": discord})
+    site.receiver.answer = answer
+    discord = {"type": "http", "url": f"{site.receiver.url}/webhooks/${{payload.id}}/${{payload.token}}"}
+    site.configure({"discord": discord})
     tokens = ["a", "stale", "b", "c"]
     for number, token in enumerate(tokens):
         payload = {"id": number, "token": token}
         element = {"id": token, "reply_to": "receipts:1", "payload": payload}
-        await redis.rpush("notifications", json.dumps(element))
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+        await site.redis.rpush("notifications", json.dumps(element))
+    await site.drain()
+    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
     outcomes = {receipt["id"]: receipt["outcome"] for receipt in receipts}
     assert outcomes == {"a": "delivered", "stale": "rejected", "b": "delivered", "c": "delivered"}
 
 
-async def test_a_proxy_that_refuses_us_costs_no_attempt(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_a_proxy_that_refuses_us_costs_no_attempt(site: Site) -> None:
     asked = asyncio.Semaphore(0)
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -93,29 +84,27 @@ async def test_a_proxy_that_refuses_us_costs_no_attempt(
             **fixed("webhook", "https://far.example/hook"),
             "proxy": f"http://relay:word@127.0.0.1:{port}",
         }
-        config = write_config(tmp_path, redis_server.url, {"hook": hook})
-        await redis.rpush("notifications", '{"payload": {"n": 1}}')
-        async with worker(config) as running:
+        site.configure({"hook": hook})
+        await site.redis.rpush("notifications", '{"payload": {"n": 1}}')
+        async with site.worker() as running:
             line = await running.says("REFUSES OUR CREDENTIALS")
             async with asyncio.timeout(120):
                 for _ in range(3):
                     await asked.acquire()
-            (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
+            (lane,) = (await site.json("status"))["lanes"]
     assert "407 (it requires credentials)" in line["reason"]
     assert (lane["waiting"] + lane["in_flight"] + lane["delayed"], lane["dead"]) == (1, 0)
     assert "word" not in json.dumps([line, lane])
 
 
-async def test_a_404_during_a_deploy_costs_nothing(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    receiver.answers.append(REFUSALS["/ingress"])
-    config = write_config(tmp_path, redis_server.url, {"hook": fixed("webhook", f"{receiver.url}/hook")})
+async def test_a_404_during_a_deploy_costs_nothing(site: Site) -> None:
+    site.receiver.answers.append(REFUSALS["/ingress"])
+    site.configure({"hook": fixed("webhook", f"{site.receiver.url}/hook")})
     for number in range(10):
         element = {"id": f"m{number}", "reply_to": "receipts:1", "payload": {"n": number}}
-        await redis.rpush("notifications", json.dumps(element))
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+        await site.redis.rpush("notifications", json.dumps(element))
+    await site.drain()
+    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
     assert len(receipts) == 10
     assert {(receipt["outcome"], receipt["attempts"]) for receipt in receipts} == {("delivered", 1)}
 
@@ -131,10 +120,8 @@ STALE = {
 """Answers for subscriptions by the last part of their endpoints."""
 
 
-async def test_stale_subscriptions_end_and_the_others_get_their_pushes(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    receiver.answer = lambda request: STALE.get(request.path.rpartition("/")[2], Answer(201))
+async def test_stale_subscriptions_end_and_the_others_get_their_pushes(site: Site) -> None:
+    site.receiver.answer = lambda request: STALE.get(request.path.rpartition("/")[2], Answer(201))
     webpush = {
         "type": "webpush",
         "private_key": VAPID_KEY,
@@ -142,17 +129,17 @@ async def test_stale_subscriptions_end_and_the_others_get_their_pushes(
         "allow_private": True,
         "breaker": COOLDOWN,
     }
-    config = write_config(tmp_path, redis_server.url, {"push": webpush})
+    site.configure({"push": webpush})
     names = [*(str(number) for number in range(20)), *STALE, *(str(number) for number in range(20, 40))]
     for name in names:
-        subscription = {"endpoint": f"{receiver.url}/{name}", "keys": BROWSER}
+        subscription = {"endpoint": f"{site.receiver.url}/{name}", "keys": BROWSER}
         element = {"id": name, "reply_to": "receipts:1", "payload": {"subscription": subscription, "data": 1}}
-        await redis.rpush("notifications", json.dumps(element))
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    receipts = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+        await site.redis.rpush("notifications", json.dumps(element))
+    await site.drain()
+    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
     outcomes = {receipt["id"]: receipt["outcome"] for receipt in receipts}
     assert outcomes == dict.fromkeys(names, "delivered") | dict.fromkeys(STALE, "unregistered") | {
         "jwt": "rejected"
     }
-    feedback = [entry[b"target"].decode() for _, entry in await redis.xrange("relay:feedback")]
-    assert sorted(feedback) == sorted(f"{receiver.url}/{name}" for name in ("400", "401", "403"))
+    feedback = [entry[b"target"].decode() for _, entry in await site.redis.xrange("relay:feedback")]
+    assert sorted(feedback) == sorted(f"{site.receiver.url}/{name}" for name in ("400", "401", "403"))

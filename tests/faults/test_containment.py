@@ -13,13 +13,11 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from redis.asyncio import Redis
 
 from testing import adapter
 from testing.ports import free_port
-from testing.receiver import Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import Worker, environment, relay, worker, write_config
+from testing.relay_process import Worker, environment, write_config
+from testing.site import Site
 
 QUEUES = [
     {"name": "notifications", "provider": "hook"},
@@ -49,19 +47,15 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_part_that_fails_stops_nothing_else_and_starts_again(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    installed = adapter.install(tmp_path, adapter.SABOTAGE)
+async def test_a_part_that_fails_stops_nothing_else_and_starts_again(site: Site) -> None:
+    installed = adapter.install(site.folder, adapter.SABOTAGE)
     url = f"http://127.0.0.1:{free_port()}"
     providers = {
-        "hook": {"type": "webhook", "url": f"{receiver.url}/hook"},
+        "hook": {"type": "webhook", "url": f"{site.receiver.url}/hook"},
         "bad": {"type": "trouble"},
         "unready": {"type": "trouble", "start": "fails"},
     }
-    config = write_config(
-        tmp_path, redis_server.url, providers, QUEUES, admin={"listen": url.removeprefix("http://")}
-    )
+    site.configure(providers, QUEUES, admin={"listen": url.removeprefix("http://")})
 
     async def health() -> tuple[int, dict[str, Any]]:
         async with ClientSession() as session, session.get(f"{url}/healthz") as answer:
@@ -73,11 +67,11 @@ async def test_a_part_that_fails_stops_nothing_else_and_starts_again(
     async def all_are_well() -> bool:
         return (await health())[0] == 200
 
-    await redis.rpush("bad", '{"payload": {}, "reply_to": "receipts:bad"}')
-    await redis.rpush("poison", element(99))
-    async with worker(config, **installed) as running:
-        await redis.rpush("notifications", *map(element, range(20)))
-        await receiver.until(20)
+    await site.redis.rpush("bad", '{"payload": {}, "reply_to": "receipts:bad"}')
+    await site.redis.rpush("poison", element(99))
+    async with site.worker(**installed) as running:
+        await site.redis.rpush("notifications", *map(element, range(20)))
+        await site.receiver.until(20)
         await until(all_have_failed)
         status, document = await health()
         assert status == 503
@@ -89,13 +83,13 @@ async def test_a_part_that_fails_stops_nothing_else_and_starts_again(
         failed = await running.says("a part of this worker failed")
         assert "ZeroDivisionError" in failed["exception"] or "KeyError" in failed["exception"]
 
-        adapter.broken(tmp_path).unlink()
-        await receiver.until(21)
-        await redis.blpop(["receipts:bad"], 60)
+        adapter.broken(site.folder).unlink()
+        await site.receiver.until(21)
+        await site.redis.blpop(["receipts:bad"], 60)
         await until(all_are_well)
         running.signal(signal.SIGTERM)
         assert await running.ended() == 0
-    status = (await relay("status", "--json", "-c", str(config), **installed)).json
+    status = await site.json("status", **installed)
     assert [lane["waiting"] + lane["in_flight"] for lane in status["lanes"]] == [0, 0, 0]
 
 
@@ -107,50 +101,46 @@ async def test_a_part_that_fails_stops_nothing_else_and_starts_again(
     ],
 )
 async def test_a_start_that_fails_for_good_ends_the_process(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, start: str, code: int, words: str
+    site: Site, start: str, code: int, words: str
 ) -> None:
-    installed = adapter.install(tmp_path)
-    config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble", "start": start}})
-    ended = await relay("run", "-c", str(config), **installed)
+    installed = adapter.install(site.folder)
+    site.configure({"bad": {"type": "trouble", "start": start}})
+    ended = await site.relay("run", **installed)
     assert ended.code == code
     assert words in ended.err
 
 
-async def test_an_adapter_that_hangs_at_its_start_holds_up_no_lane_and_no_stop(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_an_adapter_that_hangs_at_its_start_holds_up_no_lane_and_no_stop(site: Site) -> None:
     """And does not even end when it is cancelled."""
-    installed = adapter.install(tmp_path)
+    installed = adapter.install(site.folder)
     providers = {
-        "hook": {"type": "webhook", "url": f"{receiver.url}/hook"},
+        "hook": {"type": "webhook", "url": f"{site.receiver.url}/hook"},
         "bad": {"type": "trouble", "start": "hangs"},
     }
-    config = write_config(tmp_path, redis_server.url, providers)
-    await redis.rpush("notifications", element(1))
+    config = site.configure(providers)
+    await site.redis.rpush("notifications", element(1))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "relay", "run", "-c", str(config)),
         stderr=asyncio.subprocess.PIPE,
         env=environment(**installed),
     )
     running = Worker(process)
-    await receiver.until(1)
+    await site.receiver.until(1)
     running.signal(signal.SIGTERM)
     assert await running.ended() == 0
     assert "stopped" in [line["event"] for line in running.lines]
 
 
-async def test_a_reload_that_an_adapter_refuses_keeps_the_old_configuration(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
-    installed = adapter.install(tmp_path)
-    config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
-    async with worker(config, **installed) as running:
-        write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble", "start": "is wrong"}})
+async def test_a_reload_that_an_adapter_refuses_keeps_the_old_configuration(site: Site) -> None:
+    installed = adapter.install(site.folder)
+    site.configure({"bad": {"type": "trouble"}})
+    async with site.worker(**installed) as running:
+        site.configure({"bad": {"type": "trouble", "start": "is wrong"}})
         running.signal(signal.SIGHUP)
         said = await running.says("the new configuration cannot be used")
         assert "write another option" in said["error"]
-        await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
-        assert await redis.blpop(["receipts:a"], 60)
+        await site.redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
+        assert await site.redis.blpop(["receipts:a"], 60)
 
 
 async def test_a_stop_while_redis_does_not_answer_ends_the_process(tmp_path: Path) -> None:
@@ -198,29 +188,27 @@ async def a_worker_with(config: Path, cpu: float, installed: dict[str, str]) -> 
 
 
 async def test_a_process_whose_event_loop_is_blocked_ends_itself_and_a_frozen_one_does_not(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
+    site: Site,
 ) -> None:
-    installed = adapter.install(tmp_path)
-    config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
+    installed = adapter.install(site.folder)
+    config = site.configure({"bad": {"type": "trouble"}})
     running = await a_worker_with(config, 600, installed)
     running.signal(signal.SIGSTOP)
     await asyncio.sleep(6)  # longer than a running process may make no progress
     running.signal(signal.SIGCONT)
-    await redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
-    assert await redis.blpop(["receipts:a"], 120)
-    await redis.rpush("notifications", '{"payload": {"do": "block"}}')
+    await site.redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
+    assert await site.redis.blpop(["receipts:a"], 120)
+    await site.redis.rpush("notifications", '{"payload": {"do": "block"}}')
     assert await running.ended() == 70
     (said,) = [line for line in running.lines if "no progress" in str(line["event"])]
     assert any("relay_trouble.py" in place for place in said["stack"])
 
 
-async def test_a_process_that_computes_forever_is_ended_by_the_kernel(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer
-) -> None:
+async def test_a_process_that_computes_forever_is_ended_by_the_kernel(site: Site) -> None:
     """No thread of its own runs meanwhile."""
-    installed = adapter.install(tmp_path)
-    config = write_config(tmp_path, redis_server.url, {"bad": {"type": "trouble"}})
+    installed = adapter.install(site.folder)
+    config = site.configure({"bad": {"type": "trouble"}})
     running = await a_worker_with(config, 3, installed)
-    await redis.rpush("notifications", '{"payload": {"do": "compute"}}')
+    await site.redis.rpush("notifications", '{"payload": {"do": "compute"}}')
     assert await running.ended() == -signal.SIGPROF
     assert any("relay_trouble.py" in str(line["event"]) for line in running.lines)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
+from testing.site import Site
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
 ALLOWED, FORBIDDEN, TAKEN = "receipts:allowed", "receipts:forbidden", "receipts:taken"
@@ -35,22 +35,22 @@ async def confined_url(redis: Redis, redis_server: RedisServer) -> str:
 
 
 async def test_receipts_that_cannot_be_delivered_and_garbage_hold_up_nothing_else(
-    tmp_path: Path, redis: Redis, confined_url: str, receiver: Receiver
+    site: Site, confined_url: str
 ) -> None:
-    hook = {"type": "webhook", "url": receiver.url, "secret": "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"}
-    config = write_config(tmp_path, confined_url, {"hook": hook})
-    await redis.set(TAKEN, "another program's")
+    hook = {"type": "webhook", "url": site.receiver.url, "secret": "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"}
+    config = write_config(site.folder, confined_url, {"hook": hook})
+    await site.redis.set(TAKEN, "another program's")
     for fields in GARBAGE:
-        await redis.xadd("relay:{hook}:outbox", fields)
+        await site.redis.xadd("relay:{hook}:outbox", fields)
     async with worker(config) as running:
         for data in (b"\xff\xfe", b"nobody", b"x" * 100_000, *[b"hook"] * 5000):
-            await redis.publish("relay:wake", data)
+            await site.redis.publish("relay:wake", data)
         for number in range(30):
             reply_to = (ALLOWED, FORBIDDEN, TAKEN)[number % 3]
             message = {"id": f"m{number}", "payload": {"body": number}, "reply_to": reply_to}
-            await redis.rpush("notifications", json.dumps(message))
+            await site.redis.rpush("notifications", json.dumps(message))
         async with asyncio.timeout(120):
-            receipts = [json.loads((await redis.blpop([ALLOWED], 30))[1]) for _ in range(10)]
+            receipts = [json.loads((await site.redis.blpop([ALLOWED], 30))[1]) for _ in range(10)]
         assert [receipt["id"] for receipt in receipts] == [f"m{number}" for number in range(0, 30, 3)]
         first = await running.says("receipts or feedback are lost", 3)
         assert first["provider"] == "hook"
@@ -63,8 +63,8 @@ async def test_receipts_that_cannot_be_delivered_and_garbage_hold_up_nothing_els
     losses = [line for line in running.lines if "are lost" in line["event"]]
     assert {line.get("key") for line in losses} == {FORBIDDEN, TAKEN, None}
     assert len(losses) < 20, "one line stands for many"
-    assert await redis.get(TAKEN) == b"another program's"
-    assert await redis.xlen("relay:{hook}:outbox:unreadable") == len(GARBAGE)
+    assert await site.redis.get(TAKEN) == b"another program's"
+    assert await site.redis.xlen("relay:{hook}:outbox:unreadable") == len(GARBAGE)
     assert not [line for line in running.lines if "exception" in line]
 
 

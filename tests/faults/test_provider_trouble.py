@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from testing.http2_server import certificates
 from testing.raw_server import Handler, hang, linger_zero, read_request, says, serving, was_read
 from testing.receiver import Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import relay, worker, write_config
+from testing.relay_process import relay
+from testing.site import Site
 
 MESSAGES = 6
 TROUBLES = 4
@@ -131,9 +131,7 @@ def peak(pid: int) -> int:
     raise AssertionError("no VmHWM")
 
 
-async def test_trouble_with_one_provider_is_that_provider_s_alone(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_trouble_with_one_provider_is_that_provider_s_alone(site: Site) -> None:
     options: dict[str, Any] = {
         "type": "webhook",
         "timeout": "500ms",
@@ -149,7 +147,7 @@ async def test_trouble_with_one_provider_is_that_provider_s_alone(
         refuses.bind(("127.0.0.1", 0))
         troubles["refuses"].port = refuses.getsockname()[1]
         troubles["refuses"].met.set()  # nobody can count what is refused
-        context, authorities = expired_at_first(troubles["expired"], tmp_path)
+        context, authorities = expired_at_first(troubles["expired"], site.folder)
         answers = troubles["expired"].handler(hang)
         troubles["expired"].port = await stack.enter_async_context(serving(answers, context))
         providers = {
@@ -157,17 +155,17 @@ async def test_trouble_with_one_provider_is_that_provider_s_alone(
             for name, trouble in troubles.items()
         }
         providers["expired"] |= {"url": f"https://127.0.0.1:{troubles['expired'].port}/", "ca": authorities}
-        providers["good"] = {"type": "webhook", "url": receiver.url}
+        providers["good"] = {"type": "webhook", "url": site.receiver.url}
         queues = [{"name": "notifications"}]
-        config = write_config(tmp_path, redis_server.url, providers, queues)
+        config = site.configure(providers, queues)
 
-        running = await stack.enter_async_context(worker(config))
-        waits_before = await waits_for(redis, receiver, range(10))
+        running = await stack.enter_async_context(site.worker())
+        waits_before = await waits_for(site.redis, site.receiver, range(10))
         before = peak(running.process.pid)
         for number in range(MESSAGES):
             for name in troubles:
-                await push(redis, name, number)
-        waits = await waits_for(redis, receiver, range(10, 20))
+                await push(site.redis, name, number)
+        waits = await waits_for(site.redis, site.receiver, range(10, 20))
         async with asyncio.timeout(120):
             for trouble in troubles.values():
                 await trouble.met.wait()
@@ -176,7 +174,7 @@ async def test_trouble_with_one_provider_is_that_provider_s_alone(
             trouble.over = True
         answers = troubles["refuses"].handler(hang)
         await stack.enter_async_context(serving(answers, bound=refuses))
-        receipts = await ends(redis, len(troubles) * MESSAGES + 20)
+        receipts = await ends(site.redis, len(troubles) * MESSAGES + 20)
 
         assert median(waits) < 0.5 + 5 * median(waits_before), "others do not wait for its timeouts"
         for name, trouble in troubles.items():

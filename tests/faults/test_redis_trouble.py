@@ -21,6 +21,7 @@ from relay.store.overview import read_lane
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import worker, write_config
+from testing.site import Site
 from testing.tcp_proxy import TcpProxy, proxying
 from tests.conftest import BINARIES
 
@@ -186,40 +187,34 @@ async def test_a_drain_goes_on_after_trouble_with_redis(
     assert (lane.waiting, lane.in_flight, lane.totals["delivered"]) == (0, 0, TOTAL)
 
 
-async def test_queued_messages_are_delivered_while_redis_is_out_of_memory(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_queued_messages_are_delivered_while_redis_is_out_of_memory(site: Site) -> None:
     """The application gets an error on a push; everything else goes on, from start to end."""
-    provider = {"type": "webhook", "url": f"{receiver.url}/hook", "rate": "200/s", "dedup_window": "1m"}
-    config = write_config(tmp_path, redis_server.url, {"hook": provider})
-    await redis.rpush("notifications", *(message(number) for number in range(TOTAL)))
-    await redis.config_set("maxmemory", 1)
+    provider = {"type": "webhook", "url": f"{site.receiver.url}/hook", "rate": "200/s", "dedup_window": "1m"}
+    site.configure({"hook": provider})
+    await site.redis.rpush("notifications", *(message(number) for number in range(TOTAL)))
+    await site.redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(RedisError, match="maxmemory"):
-            await redis.rpush("notifications", message(TOTAL))
-        async with worker(config):
-            await receiver.until(TOTAL)
-            assert await _receipts(redis) == {f"m{number}": 1 for number in range(TOTAL)}
-        assert await redis.keys("*inflight*") == []
+            await site.redis.rpush("notifications", message(TOTAL))
+        async with site.worker():
+            await site.receiver.until(TOTAL)
+            assert await _receipts(site.redis) == {f"m{number}": 1 for number in range(TOTAL)}
+        assert await site.redis.keys("*inflight*") == []
     finally:
-        await redis.config_set("maxmemory", 0)
+        await site.redis.config_set("maxmemory", 0)
 
 
-async def test_a_worker_that_starts_while_redis_takes_nothing_waits_for_it(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(
-        tmp_path, redis_server.url, {"hook": {"type": "webhook", "url": f"{receiver.url}/hook"}}
-    )
-    await redis.rpush("notifications", message(1))
-    await redis.execute_command("REPLICAOF 127.0.0.1 1")
+async def test_a_worker_that_starts_while_redis_takes_nothing_waits_for_it(site: Site) -> None:
+    site.configure({"hook": {"type": "webhook", "url": f"{site.receiver.url}/hook"}})
+    await site.redis.rpush("notifications", message(1))
+    await site.redis.execute_command("REPLICAOF 127.0.0.1 1")
     try:
-        async with worker(config, ready="waiting for Redis") as running:
-            await redis.execute_command("REPLICAOF NO ONE")
+        async with site.worker(ready="waiting for Redis") as running:
+            await site.redis.execute_command("REPLICAOF NO ONE")
             await running.says("ready")
-            await receiver.until(1)
+            await site.receiver.until(1)
     finally:
-        await redis.execute_command("REPLICAOF NO ONE")
+        await site.redis.execute_command("REPLICAOF NO ONE")
 
 
 async def _receipts(redis: Redis) -> dict[str, int]:

@@ -7,15 +7,14 @@ import json
 import signal
 from collections import Counter
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 
 from testing import adapter
 from testing.receiver import Answer, Receiver
-from testing.redis_server import RedisServer
-from testing.relay_process import Worker, relay, worker, write_config
+from testing.relay_process import Worker
+from testing.site import Site
 
 
 def webhook(receiver: Receiver, **fields: Any) -> dict[str, Any]:
@@ -35,64 +34,60 @@ async def ends(redis: Redis) -> Counter[tuple[str, str]]:
     return Counter((text["id"], text["outcome"]) for text in texts)
 
 
-async def test_a_frozen_worker_that_wakes_settles_nothing_that_was_handed_on(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
+async def test_a_frozen_worker_that_wakes_settles_nothing_that_was_handed_on(site: Site) -> None:
     """It freezes while its requests are under way, for longer than its lease; others finish its work."""
     gate = asyncio.Event()
 
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, timeout="60s")})
-    await redis.rpush("notifications", *(message(number) for number in range(20)))
-    receiver.gate = gate
-    async with worker(config) as frozen:
-        await receiver.until(20)
+    site.configure({"hook": site.webhook(timeout="60s")})
+    await site.redis.rpush("notifications", *(message(number) for number in range(20)))
+    site.receiver.gate = gate
+    async with site.worker() as frozen:
+        await site.receiver.until(20)
         frozen.signal(signal.SIGSTOP)
-        async with worker(config) as living:
+        async with site.worker() as living:
             recovered = await living.says("recovered the messages of a dead worker")
             assert recovered["messages"] == {"hook": 20}
-            await receiver.until(40)
+            await site.receiver.until(40)
             # The second ones are answered for good, the first ones would never be taken again.
-            receiver.answer = lambda request: Answer(400)
+            site.receiver.answer = lambda request: Answer(400)
             gate.set()
-            while sum((await ends(redis)).values()) < 20:
+            while sum((await ends(site.redis)).values()) < 20:
                 await asyncio.sleep(0.01)
             frozen.signal(signal.SIGCONT)
             await frozen.says("too late")
-    assert set(await ends(redis)) == {(f"m{number}", "rejected") for number in range(20)}
-    assert set((await ends(redis)).values()) == {1}, "one receipt each"
-    assert len((await relay("dead", "list", "hook", "--json", "-c", str(config))).json) == 20
-    status = (await relay("status", "--json", "-c", str(config))).json
+    assert set(await ends(site.redis)) == {(f"m{number}", "rejected") for number in range(20)}
+    assert set((await ends(site.redis)).values()) == {1}, "one receipt each"
+    assert len(await site.json("dead", "list", "hook")) == 20
+    status = await site.json("status")
     assert (status["lanes"][0]["waiting"], status["lanes"][0]["in_flight"]) == (0, 0)
 
 
-async def test_rolling_restarts_under_load_lose_and_double_nothing(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    config = write_config(tmp_path, redis_server.url, {"hook": webhook(receiver, rate="400/s")})
+async def test_rolling_restarts_under_load_lose_and_double_nothing(site: Site) -> None:
+    site.configure({"hook": site.webhook(rate="400/s")})
     total, pushed = 2400, 0
 
     async def produce() -> None:
         nonlocal pushed
         while pushed < total:
-            await redis.rpush("notifications", *(message(pushed + number) for number in range(20)))
+            await site.redis.rpush("notifications", *(message(pushed + number) for number in range(20)))
             pushed += 20
             await asyncio.sleep(0.04)
 
     async with AsyncExitStack() as stack:
         producing = asyncio.create_task(produce())
-        fleet: list[Worker] = [await stack.enter_async_context(worker(config)) for _ in range(3)]
+        fleet: list[Worker] = [await stack.enter_async_context(site.worker()) for _ in range(3)]
         for _ in range(5):
-            await receiver.until(min(total - 200, len(receiver.requests) + 150))
+            await site.receiver.until(min(total - 200, len(site.receiver.requests) + 150))
             # One more comes before one goes, as a deployment does it.
-            fleet.append(await stack.enter_async_context(worker(config)))
+            fleet.append(await stack.enter_async_context(site.worker()))
             oldest = fleet.pop(0)
             oldest.signal(signal.SIGTERM)
             assert await oldest.ended() == 0
         await producing
-        await receiver.until(total)
-    assert (await relay("run", "-c", str(config), "--until-empty")).code == 0
-    assert numbers(receiver) == Counter(range(total)), "each exactly once"
-    assert await ends(redis) == Counter({(f"m{number}", "delivered"): 1 for number in range(total)})
+        await site.receiver.until(total)
+    await site.drain()
+    assert numbers(site.receiver) == Counter(range(total)), "each exactly once"
+    assert await ends(site.redis) == Counter({(f"m{number}", "delivered"): 1 for number in range(total)})
 
 
 DEADLY = """
@@ -111,22 +106,20 @@ Router.route = deadly
 """The kernel ends a worker while it reads a certain element, as it does when memory is short."""
 
 
-async def test_an_element_that_kills_three_workers_is_a_dead_letter_and_the_others_arrive(
-    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
-) -> None:
-    installed = adapter.install(tmp_path, DEADLY)
-    providers = {"hook": webhook(receiver), "trouble": {"type": "trouble"}}
-    config = write_config(tmp_path, redis_server.url, providers)
+async def test_an_element_that_kills_three_workers_is_a_dead_letter_and_the_others_arrive(site: Site) -> None:
+    installed = adapter.install(site.folder, DEADLY)
+    providers = {"hook": site.webhook(), "trouble": {"type": "trouble"}}
+    site.configure(providers)
     deadly = json.dumps({"id": "deadly", "payload": {}})
-    await redis.rpush("notifications", message(0), deadly, message(1), message(2))
+    await site.redis.rpush("notifications", message(0), deadly, message(1), message(2))
     codes: list[int] = []
     while -signal.SIGKILL in codes[-1:] or len(codes) == 0:
         assert len(codes) < 6, "the element kills each worker"
-        codes.append((await relay("run", "-c", str(config), "--until-empty", **installed)).code)
+        codes.append((await site.relay("run", "--until-empty", **installed)).code)
     assert codes == [-signal.SIGKILL] * 3 + [0]
-    assert numbers(receiver) == Counter(range(3)), "each exactly once"
-    (letter,) = (await relay("dead", "list", "notifications", "--json", "-c", str(config), **installed)).json
+    assert numbers(site.receiver) == Counter(range(3)), "each exactly once"
+    (letter,) = await site.json("dead", "list", "notifications", **installed)
     assert letter["raw"] == deadly
     assert letter["reason"] == "poison: 3 workers died while they took it from the queue"
-    status = (await relay("status", "--json", "-c", str(config), **installed)).json
+    status = await site.json("status", **installed)
     assert [queue["waiting"] for queue in status["queues"]] == [0]

@@ -1,0 +1,69 @@
+"""The place of one test: a folder with a file, a Redis, a receiver, and relay's commands on that file."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from testing.receiver import Receiver
+from testing.redis_server import RedisServer
+from testing.relay_process import Finished, Worker, relay, worker, write_config
+
+PUSHER = {"type": "pusher", "app_id": "3", "key": "278d425bdf160c739803", "secret": "7ad3773142a6692b25b8"}
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def webhook(receiver: Receiver, **fields: Any) -> dict[str, Any]:
+    """A webhook provider that posts to the receiver."""
+    return {"type": "webhook", "url": f"{receiver.url}/hook", "secret": WEBHOOK_SECRET, **fields}
+
+
+def pusher(receiver: Receiver, **fields: Any) -> dict[str, Any]:
+    """A Pusher provider whose server is the receiver."""
+    return {**PUSHER, "url": receiver.url, **fields}
+
+
+@dataclass
+class Site:
+    """`config` is the path of the file that `configure` writes."""
+
+    folder: Path
+    server: RedisServer
+    redis: Redis
+    receiver: Receiver
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "relay.yaml"
+
+    def configure(self, providers: dict[str, Any], queues: list[Any] | None = None, **rest: Any) -> Path:
+        return write_config(self.folder, self.server.url, providers, queues, **rest)
+
+    def webhook(self, **fields: Any) -> dict[str, Any]:
+        return webhook(self.receiver, **fields)
+
+    def pusher(self, **fields: Any) -> dict[str, Any]:
+        return pusher(self.receiver, **fields)
+
+    async def relay(
+        self, *words: str, stdin: bytes | None = None, cwd: Path | None = None, **env: str
+    ) -> Finished:
+        """Run a command to its end."""
+        return await relay(*words, "-c", str(self.config), stdin=stdin, cwd=cwd, **env)
+
+    async def json(self, *words: str, **options: Any) -> Any:
+        """The output of a command, as data."""
+        return (await self.relay(*words, "--json", **options)).json
+
+    async def drain(self, **options: Any) -> Finished:
+        """Run a worker until nothing is left."""
+        finished = await self.relay("run", "--until-empty", **options)
+        assert finished.code == 0, finished.err
+        return finished
+
+    def worker(self, *words: str, **options: Any) -> AbstractAsyncContextManager[Worker]:
+        return worker(self.config, *words, **options)
