@@ -81,6 +81,7 @@ def standing(entry: Entry, now: float, in_flight: int) -> Standing:
         return Standing(GroupState.THROTTLED, entry.reason, left)
     if entry.full:
         return Standing(GroupState.FULL, f"{in_flight:,} in flight")
-    if entry.out:
+    # After a pause or hold, it stays out of the rotation until the next claim.
+    if entry.out and not (entry.paused or entry.hold):
         return Standing(GroupState.LIMITED, "its rate")
     return Standing(GroupState.RUNNING, "" if entry.state else entry.reason)
