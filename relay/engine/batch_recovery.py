@@ -1,4 +1,4 @@
-"""Enqueues the elements that a dead worker had fetched. Any worker does it, and may repeat it."""
+"""Enqueues the elements that a dead worker had fetched. Any worker may do it, and may repeat it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ _ONE_BY_ONE = "one by one"
 
 @dataclass(frozen=True, slots=True)
 class BatchRecovery:
-    """Recovers one queue of one dead worker. `queue` is that worker's view. Every method raises
-    StoreError."""
+    """Recovers one queue of one dead worker, as that worker sees it. Every method raises StoreError."""
 
     queue: Queue
     router: Router
     lanes: Mapping[str, Lane]
     replicas: Replicas
     recoverer: str = ""
-    """The worker that recovers; empty if its death need not be counted."""
+    """The worker that recovers. Empty: its death would not count."""
 
     async def recover(self, living: Collection[str] = ()) -> bool:
-        """Enqueue all elements. Returns False if earlier fetches have to be recovered before.
+        """Enqueue all elements. Returns False if earlier fetches must be recovered first.
 
-        A fetch has a number, so a lane that already has its part of it accepts nothing twice. `living` are
-        the workers with a heartbeat. If other recoverers have died, the elements are handled one by one.
+        A fetch has a number, so a lane that already has its elements ignores them. `living` are the workers
+        with a heartbeat. If other recoverers have died, the elements are enqueued one by one.
         """
         deaths = 1
         if self.recoverer:
-            begun = await self.queue.begin_recovery(self.recoverer)
-            deaths += len(begun.difference(living, [self.recoverer]))
+            started = await self.queue.begin_recovery(self.recoverer)
+            deaths += len(started.difference(living, [self.recoverer]))
         fetch = await self.queue.fetch(most=0)
         if deaths > 1 and fetch.elements:
             if fetch.preceding:
@@ -67,14 +66,14 @@ class BatchRecovery:
         return True
 
     async def _enqueue_one_by_one(self, fetch: Fetch, deaths: int) -> None:
-        """Handle a fetch that has killed several workers, to find the element that did it."""
+        """Enqueue a fetch that has killed several workers, to find the element that causes it."""
         for index, element in enumerate(fetch.elements):
             reason, waits_for = "", ""
             if deaths >= POISON:
                 reason = f"poison: {deaths} workers died while they took it from the queue"
                 thinned.log("warning", "dead letter", self.queue.name, reason, filed_under=self.queue.name)
             else:
-                # A lane has either the whole fetch, or elements of it that were handled one by one.
+                # A lane has either the whole fetch, or some of its elements, one by one.
                 part = f"{fetch.sequence}/{len(fetch.elements) - index}"
                 reason, waits_for = await self._enqueue_one(element, fetch.sequence, part)
             recoverers = (self.recoverer, _ONE_BY_ONE)
@@ -83,8 +82,7 @@ class BatchRecovery:
             deaths = 2
 
     async def _enqueue_one(self, element: bytes, sequence: str, part: str) -> tuple[str, str]:
-        """Return the reason for which the element belongs to no lane, and the provider for whose lane it
-        waits."""
+        """Return why the element belongs to no lane, and the provider for whose lane it waits."""
         by_lane, rejected = self.router.sort([element])
         waits_for = ""
         for provider, items in by_lane.items():
@@ -94,7 +92,7 @@ class BatchRecovery:
         return rejected[0][0] if rejected else "", waits_for
 
     async def _lane_accepts(self, provider: str, items: Sequence[Item], sequence: str) -> bool:
-        """Enqueue items. Returns False if this lane refuses them, while others may accept theirs."""
+        """Enqueue items. Returns False if only this lane refuses them."""
         try:
             await self.lanes[provider].enqueue(items, self.queue.batch_id, sequence)
         except StoreError as error:

@@ -1,4 +1,4 @@
-"""Decides how many elements to fetch, and when senders need the time more than intake does."""
+"""Decides how many elements to fetch, and how much time the intake leaves to the senders."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ class BatchSizer:
         """Elements to fetch next."""
 
     def adapt(self, fetched: int, lanes: int, ready: float) -> None:
-        """Learn from a fetch that went into `lanes`, of which the emptiest now has `ready` messages."""
+        """Adapt to a fetch for so many `lanes`, the emptiest of which now has `ready` messages."""
         tuning = self._tuning
         self._lanes_are_full = fetched >= self.size and ready > tuning.high_watermark
         self.size = min(max(tuning.fetch_size, tuning.fetch_per_lane * lanes), tuning.max_fetch_size)
 
     def pause(self, busy: float) -> float:
-        """Return the seconds to leave to the senders after a fetch that kept the intake busy for `busy`
-        seconds."""
+        """Return how many seconds to pause after a fetch that took `busy` seconds."""
         return self._tuning.yield_ratio * busy if self._lanes_are_full else 0.0

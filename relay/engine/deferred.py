@@ -1,4 +1,4 @@
-"""Elements whose lane refuses messages: they wait in a list of their own and are retried in their order."""
+"""Elements whose lane refuses messages. They wait in a list of their own, and are retried in order."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class DeferredElements:
         self._retry_at = 0.0
 
     def longest_wait(self) -> float:
-        """Return the seconds for which the intake may wait for new elements."""
+        """Return how many seconds the intake may wait for new elements."""
         if not self.providers:
             return self._tuning.wait
         due = self._retry_at - time.monotonic()
         return max(self._tuning.max_poll_interval, min(self._tuning.deferred_interval, due))
 
     async def retry(self) -> None:
-        """Enqueue some deferred elements if it is time and their lanes accept messages again."""
+        """Enqueue some deferred elements if a retry is due and their lanes accept messages again."""
         if not self.providers or time.monotonic() < self._retry_at:
             return
         pause = self._tuning.deferred_interval
@@ -51,7 +51,7 @@ class DeferredElements:
         self._retry_at = time.monotonic() + pause
 
     async def _retry_lane(self, provider: str) -> int:
-        """Return how many elements have moved."""
+        """Return the number of elements that have moved."""
         if not self._queue.is_beside_lanes:
             return await self._requeue(provider)
         elements = await self._queue.deferred(provider)
@@ -67,7 +67,7 @@ class DeferredElements:
             await self._queue.undefer(waits_for)
 
     async def _requeue(self, provider: str) -> int:
-        """Queue some elements like new ones: no script of a cluster reaches both queue and lane."""
+        """Queue some elements like new ones, because in a cluster no script reaches both queue and lane."""
         await self._writer.check_lane(provider)
         number = 0
         while number < MAX_RETRIED and await self._queue.undefer(provider):

@@ -1,4 +1,4 @@
-"""File descriptors: how many this process may open, and how many connections that leaves to providers."""
+"""File descriptors: the limit of this process, and the number of requests that it allows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ logger = structlog.get_logger()
 
 
 ENOUGH = 65_536
-"""The highest soft limit that relay sets: some systems have a hard limit of a billion."""
+"""The highest soft limit that relay sets, because some systems have a hard limit of a billion."""
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of open files as far as the hard one allows; returns the limit."""
+    """Raise the soft limit of open files as far as the hard limit allows. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -32,7 +32,7 @@ def raise_limit() -> int:
 
 
 def within(settings: Settings, limit: int) -> Settings:
-    """The settings with no more requests in flight than `limit` descriptors allow, and a warning if fewer."""
+    """Reduce `concurrency` to what `limit` descriptors allow, with a warning."""
     providers = settings.providers
     wanted = sum(options.concurrency for options in providers.values())
     room = max(limit - RESERVE - len(settings.queues), len(providers))

@@ -1,5 +1,7 @@
-"""The fast path: a single element moves from its queue into its lane by one script instead of a fetch, an
-enqueue and an acknowledgement."""
+"""The fast path: one script moves a single element from its queue into its lane.
+
+It replaces a fetch, an enqueue and an acknowledgement: one round trip instead of three.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,9 @@ class FastPath:
         self._max_queue_length = max_queue_length
 
     async def enqueue_direct(self, element: bytes) -> bool:
-        """Enqueue a single element directly. Returns False if a fetch has to follow.
+        """Enqueue a single element directly. Returns False if a fetch must follow.
 
-        A fetch follows if the element cannot go directly, or if more elements wait behind it. Raises
+        A fetch follows if the element cannot take this path, or if more elements wait behind it. Raises
         StoreError.
         """
         if not self._queue.is_beside_lanes or element == TOO_LONG:

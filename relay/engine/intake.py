@@ -57,8 +57,8 @@ class Intake:
         self._ack = NO_ACK
 
     async def run(self) -> None:
-        """Move elements until cancelled. Elements that were fetched and not enqueued stay on the processing
-        list."""
+        """Move elements until cancelled. Fetched elements stay on the processing list until they are
+        enqueued."""
         until_redis_answers = AsyncRetrying(
             retry=retry_if_exception_type(StoreError),
             wait=wait_random_exponential(multiplier=0.1, max=2),
@@ -83,7 +83,7 @@ class Intake:
         await self._enqueue(fetch)
         self.progress.refused = None
         pause = self._sizer.pause(time.monotonic() - began)
-        # During the pause this worker must hold nothing, because others may wait for it.
+        # During the pause this worker must hold no fetch, because others may wait for it.
         if pause and not (await self._fetch(0)).elements:
             await asyncio.sleep(pause)
 
@@ -96,7 +96,7 @@ class Intake:
             await self.queue.fetch(self._ack, most=0)
 
     async def _wait(self) -> None:
-        """Enqueue single elements as they come. Returns when a fetch has to follow."""
+        """Enqueue single elements as they arrive. Returns when a fetch must follow."""
         polls = 1 if self._deferred.providers else self._tuning.empty_polls
         while polls:
             element = await self._poll()
@@ -136,7 +136,7 @@ class Intake:
         by_lane, rejected = self.router.sort(fetch.elements)
         if fetch.preceding and is_any_ordered(by_lane):
             await self._wait_for_preceding(fetch)
-        # The elements of a lane keep their order: behind those that are deferred.
+        # The elements of a lane keep their order, so they follow its deferred ones.
         blocked = self._deferred.providers & by_lane.keys() if self.queue.is_beside_lanes else frozenset()
         free = {provider: items for provider, items in by_lane.items() if provider not in blocked}
         written = await self._writer.enqueue_all(free, fetch.sequence)

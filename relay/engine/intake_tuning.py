@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """All times are in seconds."""
+    """Durations are in seconds."""
 
     wait: float = 5.0
     """One blocking wait for an element."""
@@ -25,7 +25,7 @@ class Tuning:
     """The most elements of any fetch, which bounds a worker's memory."""
 
     high_watermark: int = 10_000
-    """Ready messages in each lane of a full fetch from which on the intake yields to the senders."""
+    """The intake yields to the senders if each lane of a full fetch has more ready messages than this."""
     yield_ratio: float = 2.0
     """Yield for this many times as long as the fetch took. Without it a long backlog takes half of the
     senders' time."""
@@ -35,7 +35,7 @@ class Tuning:
     stall_threshold: float = 1.0
     """After this long without an answer, a failover may have undone what Redis has acknowledged."""
     preceding_timeout: float = 30.0
-    """How long to wait for earlier fetches. Other workers recover those of a dead worker long before that."""
+    """Wait for earlier fetches for this long. Those of a dead worker are recovered long before."""
     max_poll_interval: float = 0.05
     """The longest pause between two checks for earlier fetches or deferred elements."""
     deferred_interval: float = 1.0

@@ -1,4 +1,4 @@
-"""Keeps dead letters within the bounds of `dead`: the loop and its step."""
+"""Deletes dead letters beyond the limits of `dead`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from relay.store import dead
 from relay.store.fleet import Fleet
 
 INTERVAL = 60.0
-"""Seconds between two rounds."""
+"""Seconds between two trims."""
 
 FIRST_PAUSE = 3.0
-"""Seconds before the first round: a worker that starts serves messages first."""
+"""Seconds before the first trim, because a worker that starts serves messages first."""
 
 logger = structlog.get_logger()
 
 
 class Janitor:
-    """Every worker runs one; a letter that another one has deleted costs nothing."""
+    """The loop; `trim` is its step. Each worker runs one: dead letters that another one has deleted cost
+    nothing."""
 
     def __init__(
         self, client: Client, settings: Settings, fleet: Fleet, *, first_pause: float = FIRST_PAUSE
@@ -50,7 +51,7 @@ class Janitor:
             await asyncio.sleep(INTERVAL)
 
     async def trim(self) -> int:
-        """Delete letters that are too old or too many; returns how many. Raises StoreError."""
+        """Delete dead letters that are too old or too many. Returns their number. Raises StoreError."""
         now, total = await self._fleet.now(), 0
         for name, bounds in self._lanes.items():
             number = await self._trim(dead.lane_stream(self._prefix, name), bounds, now)

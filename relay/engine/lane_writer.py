@@ -1,4 +1,4 @@
-"""Enqueues the elements of one queue into its lanes, and notifies those that wait for them."""
+"""Enqueues the elements of one queue into their lanes, and notifies listeners."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Listeners:
     """Callbacks for events in a lane; each gets the name of the provider."""
 
     on_arrival: Callable[[str], None]
-    """Messages are on their way into the lane: a claim that is asked for now finds them."""
+    """Messages are on their way into the lane: a claim that is sent now finds them."""
     on_ready: Callable[[str, int], None]
-    """Messages were enqueued; the number is that of all messages of the lane that may go now."""
+    """Messages were enqueued; the number is that of all ready messages of the lane."""
     on_outbox: Callable[[str], None]
     """The outbox of the lane has entries."""
 
@@ -33,13 +33,13 @@ class Written:
     """The effect of a fetch on its lanes."""
 
     refused: frozenset[str]
-    """Providers whose lanes refuse messages, while others accept them."""
+    """Providers whose lanes alone refuse messages."""
     ready: float
-    """The messages that may go now, in the lane that has the fewest."""
+    """The ready messages of the lane that has the fewest."""
 
 
 class LaneWriter:
-    """The way from one queue into its lanes. Every method raises StoreError."""
+    """Writes from one queue into its lanes. Every method raises StoreError."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class LaneWriter:
         """Enqueue the elements of a fetch."""
         ready: list[int | None]
         if len(by_lane) == 1:
-            # A task of its own would cost each message of a backlog its share.
+            # Without a task, which would cost each message of a backlog its share.
             ((provider, items),) = by_lane.items()
             ready = [await self._attempt(provider, items, sequence)]
         else:
-            # All of them end before an error is raised, so that none goes on in the background.
+            # All end before an error is raised, so that none continues in the background.
             results = await asyncio.gather(
                 *(self._attempt(provider, items, sequence) for provider, items in by_lane.items()),
                 return_exceptions=True,
@@ -75,7 +75,7 @@ class LaneWriter:
         return Written(refused, min((number for number in ready if number is not None), default=math.inf))
 
     async def _attempt(self, provider: str, items: Sequence[Item], sequence: str) -> int | None:
-        """Return the messages of the lane that may go now, or None if the lane refuses messages."""
+        """Return the number of ready messages, or None if the lane refuses messages."""
         try:
             return await self._enqueue(provider, items, sequence)
         except StoreError as error:
@@ -87,7 +87,7 @@ class LaneWriter:
     async def _enqueue(self, provider: str, items: Sequence[Item], sequence: str) -> int:
         lane = self._lanes[provider]
         if self._queue.is_beside_lanes:
-            # A claim goes over the same connection, so it runs right after the enqueue.
+            # A claim uses the same connection, so it runs right after the enqueue.
             self._listeners.on_arrival(provider)
         enqueued = await lane.enqueue(items, self._queue.batch_id, sequence)
         await lane.wait_for_replica(self._replicas)
@@ -95,7 +95,7 @@ class LaneWriter:
         return enqueued.ready
 
     async def enqueue_direct(self, provider: str, item: Item, element: bytes) -> Enqueued | None:
-        """Move an element that a wait has staged into its lane. Returns None if it must be fetched."""
+        """Move a staged element into its lane. Returns None if it must be fetched."""
         self._listeners.on_arrival(provider)
         try:
             enqueued = await self._lanes[provider].enqueue_direct(item, self._queue, element)
@@ -108,7 +108,7 @@ class LaneWriter:
         return enqueued
 
     async def enqueue_deferred(self, provider: str, item: Item, element: bytes) -> None:
-        """Move the first of the elements that wait for a lane into it."""
+        """Move the first deferred element of a lane into it."""
         enqueued = await self._lanes[provider].enqueue_deferred(item, self._queue, element)
         if enqueued is not None:
             self._notify(provider, enqueued)
@@ -128,11 +128,10 @@ class LaneWriter:
 
 
 def is_lane_refusal(queue: Queue, error: StoreError) -> bool:
-    """Whether elements should wait for the lane that raised this error, while other lanes go on.
+    """Whether the elements of one lane should wait after this error, while other lanes continue.
 
     If Redis refuses everything, the fetch stays on the processing list, because the next fetch fails as well.
-    In a cluster only the node of the lane may be in trouble, which passes: there elements wait for wrong keys
-    only.
+    In a cluster the error may be a passing one of the lane's node, so elements wait only if a key is wrong.
     """
     return is_refusal(error) if queue.is_beside_lanes else is_about_keys(error)
 

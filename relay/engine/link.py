@@ -2,8 +2,8 @@
 
 The supervisor sends `Orders`, at the start and whenever they change; the worker sends a `Health` every
 second. Each is a frame: four bytes for the length, then MessagePack. The socket is inherited and has no name
-in the file system, so that secrets in a configuration reach nobody else. If one end is gone the other one
-reads the end of the stream.
+in the file system, so no other process can read the secrets of a configuration. If one end is closed, the
+other end reads the end of the stream.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DESCRIPTOR = "RELAY_SUPERVISED"
 """The environment variable that holds the number of a worker's inherited socket."""
 
 LARGEST_BACKLOG = 64 * 1024
-"""Bytes that may wait for a supervisor that reads nothing; beyond them reports are dropped."""
+"""Drop reports if the supervisor has not read this many bytes."""
 
 _LENGTH = 4
 
@@ -32,7 +32,7 @@ ReceivedT = TypeVar("ReceivedT")
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """The state that a supervisor wants a worker to be in."""
+    """The configuration and deployment that a supervisor assigns to its workers."""
 
     snapshot: Snapshot
     deployment: Deployment
@@ -50,12 +50,13 @@ class Link(Generic[ReceivedT]):
 
     @classmethod
     async def open(cls, end: socket.socket, kind: type[ReceivedT]) -> Self:
-        """The link over a connected socket, which it closes; `kind` is what the other end sends."""
+        """Open the link over a connected socket, which it closes. `kind` is the type that the other end
+        sends."""
         end.setblocking(False)
         return cls(*await asyncio.open_unix_connection(sock=end), kind)
 
     def send(self, frame: Orders | Health) -> None:
-        """Send a frame without waiting. It may be lost if the other end is gone or reads nothing."""
+        """Send a frame without waiting. It is lost if the other end is closed or does not read."""
         waiting = self._writer.transport.get_write_buffer_size()
         if self._writer.is_closing() or (isinstance(frame, Health) and waiting > LARGEST_BACKLOG):
             return
@@ -63,7 +64,7 @@ class Link(Generic[ReceivedT]):
         self._writer.write(len(body).to_bytes(_LENGTH) + body)
 
     async def frames(self) -> AsyncIterator[ReceivedT]:
-        """The frames of the other end, until it is gone."""
+        """Yield the frames of the other end until it is closed."""
         try:
             while True:
                 length = int.from_bytes(await self._reader.readexactly(_LENGTH))
@@ -76,19 +77,19 @@ class Link(Generic[ReceivedT]):
 
 
 def inherited() -> socket.socket | None:
-    """The socket to the supervisor that started this process; None without one."""
+    """Return the socket to the supervisor that started this process, or None without one."""
     number = os.environ.pop(DESCRIPTOR, None)
     if number is None:
         return None
     end = socket.socket(fileno=int(number))
-    # No child of this process has any use for it.
+    # Not for children of this process.
     end.set_inheritable(False)
     end.setblocking(True)
     return end
 
 
 def first_orders(end: socket.socket) -> Orders:
-    """Wait for the first orders of the supervisor. Raises EOFError if it is gone."""
+    """Wait for the first orders of the supervisor. Raises EOFError if it has ended."""
     length = int.from_bytes(_exactly(end, _LENGTH))
     return msgspec.msgpack.decode(_exactly(end, length), type=Orders)
 

@@ -1,4 +1,4 @@
-"""Spreads what was claimed evenly in time, so that a receiver sees a stream and not a comb."""
+"""Spreads claimed messages evenly in time, so that a provider receives no bursts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from aiolimiter import AsyncLimiter
 from relay.settings.values import Rate
 
 GRAIN = 0.01
-"""Seconds: what may leave together. Below it, timers cost more than evenness is worth."""
+"""Messages within this many seconds may be sent together, because finer timers cost more than they gain."""
 
 HEADROOM = 1.1
-"""How much faster than the rate a claimed batch may leave: makes up for the claim's own time."""
+"""Claimed messages are sent faster than the rate by this factor, to make up for the time of the claim."""
 
 LATENESS = 0.005
-"""Seconds by which a timer may fire late at no cost: what could have left meanwhile still may. Without it a
-loop whose timers tick in milliseconds is slower than the rate, where batches are some 10 ms apart."""
+"""A timer may fire this many seconds late at no loss, because the messages of that time may be sent with the
+next ones. Otherwise timers with a resolution of milliseconds lower the rate if batches are 10 ms apart."""
 
 
 class Pace:
-    """The pace of one lane in one process. The fleet-wide limit is kept by the claim, not here."""
+    """The pace of one lane in one process. Claims enforce the limit of the whole fleet."""
 
     def __init__(self, rates: Sequence[Rate], batch_size: int) -> None:
-        """`batch_size` messages travel in one request and so leave together."""
+        """`batch_size` messages are sent together in one request."""
         self._limiter: AsyncLimiter | None = None
         if rates:
             per_second = min(rate.per_second for rate in rates)
@@ -32,6 +32,6 @@ class Pace:
             self._limiter = AsyncLimiter(together, together / (per_second * HEADROOM))
 
     async def wait(self, messages: int) -> None:
-        """Return when so many messages (at most a batch) may leave."""
+        """Return when so many messages (at most a batch) may be sent."""
         if self._limiter is not None:
             await self._limiter.acquire(messages)

@@ -1,7 +1,7 @@
-"""Keeps each loop of a worker running: if one fails, it is logged, counted and restarted without the others.
+"""Keeps each loop of a worker running: one that fails is logged, counted and restarted; the others continue.
 
-A part is one loop, or one loop of one lane or queue. Errors of Redis are no failures: the loops handle them
-themselves. Exceptions that arrive here are bugs of relay or of an adapter.
+A part is a loop, or a loop of one lane or queue. Loops handle errors of Redis themselves. Exceptions that
+reach this module are bugs of relay or of an adapter.
 """
 
 from __future__ import annotations
@@ -26,40 +26,41 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """All in seconds."""
+    """Durations are in seconds."""
 
     first: float = 0.5
-    """The wait before the first restart; each further one doubles it."""
+    """Wait before the first restart. It doubles with each further one."""
     longest: float = 30.0
+    """The longest wait before a restart."""
     healthy: float = 60.0
-    """A part that has run for this long has recovered: its next failure counts as the first one again."""
+    """After running for this long, the next failure of a part counts as its first one."""
 
 
 class Parts:
-    """The parts of one process, and which of them keep failing."""
+    """The parts of one process, and their failures."""
 
     def __init__(self, tuning: Tuning = Tuning(), clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives monotonic seconds."""
+        """`clock` returns monotonic seconds."""
         self._tuning = tuning
         self._clock = clock
         self._failures: Counter[str] = Counter()
         self._failing: dict[str, tuple[str, float]] = {}
-        """By name: the last error, and when the part may count as recovered."""
+        """By part: its last error, and the time until which it counts as failing."""
         self._skipped: dict[str, tuple[int, float]] = {}
-        """By name of a step: how often it has failed in a row, and when it may be tried again."""
+        """By step: its number of failures in a row, and the time of the next attempt."""
 
     @property
     def failures(self) -> Mapping[str, int]:
-        """How often each part has failed."""
+        """The number of failures of each part."""
         return self._failures
 
     def troubles(self) -> list[str]:
-        """One line for each part that fails now, or failed a moment ago."""
+        """Return one line for each part that is failing."""
         now = self._clock()
         return [f"{name}: {error}" for name, (error, until) in self._failing.items() if now < until]
 
     async def keep(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
-        """Run it until it returns or this task is cancelled; after an exception, wait and run it again."""
+        """Run a part until it returns or this task is cancelled. After an exception, wait and restart it."""
         failures = 0
         while True:
             started = self._clock()
@@ -68,7 +69,7 @@ class Parts:
             except asyncio.CancelledError as error:
                 if _is_cancelled():
                     raise
-                # Not a request to cancel: it leaked from a library, and would end the loop silently.
+                # Not a request to cancel: it comes from a library, and would end the loop silently.
                 failure: BaseException = error
             except (Exception, SystemExit) as error:
                 failure = error
@@ -83,9 +84,9 @@ class Parts:
             await asyncio.sleep(wait)
 
     async def attempt(self, name: str, step: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
-        """The result of one step of a loop that serves many; None if it failed, or did so a moment ago.
+        """Return the result of a step. None: it failed now, or recently and is not tried again yet.
 
-        Raises StoreError: trouble with Redis is for the loop to deal with.
+        Raises StoreError, because loops handle errors of Redis themselves.
         """
         failures, until = self._skipped.get(name, (0, 0.0))
         if failures and self._clock() < until:
@@ -108,7 +109,7 @@ class Parts:
         return wait * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
     def failed(self, name: str, failure: BaseException, wait: float) -> None:
-        """Note a failure of a part that starts again after `wait` seconds."""
+        """Log and count a failure of a part that is restarted after `wait` seconds."""
         self._failures[name] += 1
         error = one_line(repr(failure), 300)
         self._failing[name] = (error, self._clock() + wait + self._tuning.first)

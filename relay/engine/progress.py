@@ -1,4 +1,4 @@
-"""The state of an intake as the watchdog sees it."""
+"""The progress of an intake, for the watchdog."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The error by which Redis refuses a queue, and its first time in monotonic seconds."""
+    """An error reply of Redis about a queue, and its first time in monotonic seconds."""
 
     since: float
     text: str
@@ -19,23 +19,23 @@ class Progress:
 
     def __init__(self) -> None:
         self.answered_at = time.monotonic()
-        """When Redis last answered, also by a refusal, in monotonic seconds."""
+        """When Redis last replied, also with an error, in monotonic seconds."""
         self.refused: Refused | None = None
-        """Set from the first refusal by Redis until elements move or a wait for them ends again."""
+        """Set from the first error reply until elements move or a wait for them ends."""
         self.fetched = 0
-        """Elements that came from the queue so far."""
+        """The number of elements fetched from the queue."""
         self.waiting = False
-        """Whether the intake is blocked until the next element comes."""
+        """Whether the intake waits for the next element."""
 
     def note_answer(self) -> None:
-        """Redis has answered."""
+        """Redis has replied."""
         self.answered_at = time.monotonic()
 
     def note_refusal(self, error: Exception) -> None:
-        """Redis has answered by a refusal."""
+        """Redis has replied with an error."""
         self.note_answer()
         self.refused = Refused(self.refused.since if self.refused else self.answered_at, str(error))
 
     def is_silent_for(self, seconds: float) -> bool:
-        """Whether Redis has not answered for longer than this."""
+        """Whether Redis has not replied for longer than this."""
         return time.monotonic() - self.answered_at > seconds

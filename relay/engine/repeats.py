@@ -1,11 +1,12 @@
 """Thins out repeated log lines: logs the first at once, and the others of a window as one line with a count.
 
-There is one of each kind for the whole process, because there is one log.
+There is one instance of each kind for the whole process, because there is one log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from relay.errors import StoreError
 from relay.redis_client.client import is_refusal
 
 MOST = 20
-"""The most different lines of one kind (reasons of one provider) in a window. Others are counted together."""
+"""The most different lines of one kind (event and provider) in a window. Further ones are counted
+together."""
 
 _VARIES = re.compile(r"""https?://\S+ | "[^"]*" | '[^']*' | \b\w*\d[\w.:-]* | \b[\w-]{24,}""", re.VERBOSE)
 _COMPARED = 200
@@ -32,9 +34,9 @@ logger = structlog.get_logger()
 
 
 def alike(reason: str) -> str:
-    """A key that is equal for reasons that differ only in numbers, ids, URLs and quoted words.
+    """Return a key that is equal for reasons that differ only in numbers, ids, URLs and quoted words.
 
-    A status at the start of the reason is kept.
+    It keeps a status at the start of the reason.
     """
     status = reason[:3] if reason[:3].isdecimal() and not reason[3:4].isalnum() else ""
     return status + _VARIES.sub("#", reason[len(status) : _COMPARED])
@@ -42,7 +44,7 @@ def alike(reason: str) -> str:
 
 @dataclass(slots=True)
 class _Line:
-    """One line of a window, and how often it happened since it was logged last."""
+    """One line of a window. `count` is the number of repetitions since it was logged."""
 
     level: str
     event: str
@@ -52,7 +54,7 @@ class _Line:
 
 
 class Repeats:
-    """Log lines by kind. Call `flush` periodically."""
+    """Recent log lines by kind. Call `flush` periodically."""
 
     def __init__(self, window: float, clock: Callable[[], float] = time.monotonic, most: int = MOST) -> None:
         """`window` is in seconds, `clock` returns monotonic seconds."""
@@ -83,11 +85,18 @@ class Repeats:
         fields.pop("exc_info", None)
         self._lines[key] = _Line(level, event, fields, self._clock() + self._window)
 
-    def flush(self, *, every: bool = False) -> None:
-        """Log the counts of all windows that have ended, or with `every` of all windows."""
+    def flush(self) -> None:
+        """Log the counts of all windows that have ended."""
+        self._flush_until(self._clock())
+
+    def flush_all(self) -> None:
+        """Log the counts of all windows."""
+        self._flush_until(math.inf)
+
+    def _flush_until(self, end: float) -> None:
         now = self._clock()
         for key, line in [*self._lines.items()]:
-            if now < line.until and not every:
+            if line.until > end:
                 continue
             if line.count:
                 getattr(logger, line.level)(line.event, count=line.count, **line.fields)
@@ -101,7 +110,7 @@ class Repeats:
 
 
 class RedisTrouble:
-    """Trouble with Redis, from all loops: one line for each event and 30 s, and one when it is over."""
+    """Failures of Redis in all loops: one line for each event and 30 s, and one when Redis replies again."""
 
     def __init__(self, repeats: Repeats, clock: Callable[[], float] = time.monotonic) -> None:
         self._repeats = repeats
@@ -110,9 +119,9 @@ class RedisTrouble:
         self._last = 0.0
 
     def log(self, event: str, error: BaseException | str | None, *, of: str = "", **fields: Any) -> None:
-        """Log that a loop could not do its work. `of` is the lane or queue that is concerned."""
+        """Log that a step of a loop failed. `of` is the lane or queue, if it concerns one."""
         now = self._clock()
-        # An outage has many error texts and concerns everything. A refusal may concern a single key.
+        # An outage has many error texts, and concerns all lanes. An error reply may concern a single key.
         refused = isinstance(error, StoreError) and is_refusal(error)
         if not refused:
             self._first = self._first or now
@@ -129,27 +138,28 @@ class RedisTrouble:
         )
 
     def answered(self, since: float) -> None:
-        """Note that Redis accepted a heartbeat that was sent at `since` (monotonic seconds)."""
+        """Redis accepted a heartbeat that was sent at `since` (in monotonic seconds)."""
         if self._first and self._last < since:
             logger.info("Redis answers again", after=f"{self._clock() - self._first:.0f}s")
             self._first = 0.0
 
 
 thinned = Repeats(10.0)
-"""Undelivered messages, failing adapters, lanes that hold."""
+"""Lines about undelivered messages, failing adapters and lanes that hold."""
 
 _redis = Repeats(30.0)
 redis_trouble = RedisTrouble(_redis)
 
 
-def flush(*, every: bool = False) -> None:
-    """Flush all repeats of this process (see `Repeats.flush`)."""
-    thinned.flush(every=every)
-    _redis.flush(every=every)
+def flush_all() -> None:
+    """Log all counts of this process."""
+    thinned.flush_all()
+    _redis.flush_all()
 
 
 async def flush_forever() -> None:
     """Flush periodically until cancelled."""
     while True:
         await asyncio.sleep(FLUSH_INTERVAL)
-        flush()
+        thinned.flush()
+        _redis.flush()

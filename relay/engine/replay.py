@@ -1,7 +1,7 @@
-"""Select dead letters, send them again or delete them, page by page.
+"""Selects dead letters, retries or deletes them, page by page.
 
-Only a malformed letter needs the router, the lanes and the providers, which need much memory. They are built
-when the first such letter is read. For every other letter, the outline of the configuration is enough.
+Only a malformed letter needs the router, the lanes and the providers, which take much memory. They are built
+when the first such letter is read. For all others, the outline of the configuration is enough.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from relay.store.lane import Item, Lane
 
 ELEMENTS_BYTES = 1024 * 1024
-"""Bytes of malformed elements that are read again together."""
+"""The most bytes of malformed elements that are parsed again together."""
 
-Progress = Callable[[int], None]
-"""Is called with the number of letters that were dealt with."""
+OnProgress = Callable[[int], None]
+"""Is called with the number of letters that were processed."""
 
 
 class Intake(Protocol):
     """Parses and enqueues elements as a worker does."""
 
     def route(self, queue: str, element: bytes) -> tuple[str, Item] | None:
-        """The provider and the item of an element of this queue. None: the element is malformed."""
+        """Return the provider and the item of an element, or None if it is malformed."""
 
     def lane(self, provider: str) -> Lane:
-        """The lane of a provider."""
+        """Return the lane of a provider."""
 
 
 BuildIntake: TypeAlias = Callable[[], Intake]
@@ -46,7 +46,7 @@ BuildIntake: TypeAlias = Callable[[], Intake]
 
 @dataclass(frozen=True)
 class Selection:
-    """The letters that a command is about. `limit`: at most so many, the oldest first."""
+    """The letters of a command. `limit`: at most so many, the oldest first."""
 
     name: str
     message_id: str | None = None
@@ -55,7 +55,7 @@ class Selection:
 
     @property
     def is_all(self) -> bool:
-        """Whether no filter leaves any letter of the name out."""
+        """Whether no filter excludes a letter."""
         return self.message_id is None and self.reason is None
 
     def matches(self, letter: DeadLetter) -> bool:
@@ -67,7 +67,8 @@ class Selection:
 
 @dataclass
 class Result:
-    """Counts of the letters that matched. `left` counts those that stay, by reason."""
+    """The number of letters that matched, and that were processed. `left` counts those that stay, by
+    reason."""
 
     matched: int = 0
     done: int = 0
@@ -85,7 +86,7 @@ class DeadLetters:
         self._selection = selection
 
     async def pages(self) -> AsyncIterator[list[DeadLetter]]:
-        """The selected letters, without regard to the limit. Raises UsageError for an unknown name."""
+        """Yield the selected letters, without the limit. Raises UsageError for an unknown name."""
         for stream, queue in await self._streams():
             async for page in dead.pages(self._client, stream):
                 yield [
@@ -95,17 +96,17 @@ class DeadLetters:
                 ]
 
     async def first(self) -> AsyncIterator[DeadLetter]:
-        """The oldest letters, up to the limit, read page by page."""
+        """Yield the oldest letters, up to the limit."""
         number = 0
         async for page in self.pages():
-            for letter in page[: self._room(number)]:
+            for letter in page[: self._capacity(number)]:
                 yield letter
                 number += 1
-            if self._room(number) == 0:
+            if self._capacity(number) == 0:
                 break
 
     async def count(self) -> int:
-        """How many letters are selected."""
+        """Return the number of selected letters."""
         streams, limit = await self._streams(), self._selection.limit
         if self._selection.is_all and all(queue is None for _, queue in streams):
             number = sum([await dead.count(self._client, stream) for stream, _ in streams])
@@ -117,15 +118,15 @@ class DeadLetters:
                     break
         return number if limit is None else min(number, limit)
 
-    async def purge(self, progress: Progress) -> Result:
-        """Delete the letters. Ends early, with what was done, if it is cancelled."""
+    async def purge(self, progress: OnProgress) -> Result:
+        """Delete the letters. If it is cancelled, it returns the result so far."""
         result = Result()
         try:
             async for page in self.pages():
-                letters = page[: self._room(result.matched)]
+                letters = page[: self._capacity(result.matched)]
                 await tasks.run_to_end(self._purge_page(letters, result))
                 progress(len(letters))
-                if self._room(result.matched) == 0:
+                if self._capacity(result.matched) == 0:
                     break
         except asyncio.CancelledError:
             result.interrupted = True
@@ -137,21 +138,24 @@ class DeadLetters:
             entries = [letter.entry for letter in letters if letter.stream == stream]
             result.done += await dead.forget(self._client, stream, entries)
 
-    async def retry(self, build_intake: BuildIntake, progress: Progress) -> Result:
-        """Put the letters back into their lanes. The limit counts those that went back.
+    async def retry(self, build_intake: BuildIntake, progress: OnProgress) -> Result:
+        """Return the letters to their lanes. The limit counts those that returned.
 
-        `build_intake` is called once, when the first malformed letter comes. Ends early, with what was done,
-        if it is cancelled.
+        `build_intake` is called once, for the first malformed letter. If the retry is cancelled, it returns
+        the result so far.
         """
         result, touched, intake = Result(), set[str](), cache(build_intake)
         try:
             async for page in self.pages():
                 letters = page
-                while letters and (room := self._room(result.done)) != 0:
-                    batch, letters = letters[:room], letters[len(letters) if room is None else room :]
+                while letters and (capacity := self._capacity(result.done)) != 0:
+                    batch, letters = (
+                        letters[:capacity],
+                        letters[len(letters) if capacity is None else capacity :],
+                    )
                     await tasks.run_to_end(self._retry_page(batch, intake, result, touched))
                     progress(len(batch))
-                if self._room(result.done) == 0:
+                if self._capacity(result.done) == 0:
                     break
         except asyncio.CancelledError:
             result.interrupted = True
@@ -182,17 +186,17 @@ class DeadLetters:
             while malformed and (not batch or size + malformed[0].raw_size <= ELEMENTS_BYTES):
                 batch.append(malformed.pop(0))
                 size += batch[-1].raw_size
-            await self._read_again(batch, intake, result, touched)
+            await self._retry_malformed(batch, intake, result, touched)
 
-    async def _read_again(
+    async def _retry_malformed(
         self,
         letters: Sequence[DeadLetter],
         intake: BuildIntake,
         result: Result,
         touched: set[str],
     ) -> None:
-        """Malformed elements go through the intake once more; the lanes take those that are right by now."""
-        taken: dict[str, list[tuple[DeadLetter, Item]]] = {}
+        """Parse malformed elements again, and enqueue those that are valid by now."""
+        accepted: dict[str, list[tuple[DeadLetter, Item]]] = {}
         for shown in letters:
             letter = await dead.read_complete(self._client, shown)
             if letter is None:
@@ -203,15 +207,15 @@ class DeadLetters:
                 result.left["still_malformed"] += 1
             else:
                 provider, item = routed
-                taken.setdefault(provider, []).append((letter, item))
-        for provider, pairs in taken.items():
+                accepted.setdefault(provider, []).append((letter, item))
+        for provider, pairs in accepted.items():
             await intake().lane(provider).enqueue([item for _, item in pairs])
             for stream in dict.fromkeys(letter.stream for letter, _ in pairs):
                 entries = [letter.entry for letter, _ in pairs if letter.stream == stream]
                 result.done += await dead.forget(self._client, stream, entries)
             touched.add(provider)
 
-    def _room(self, number: int) -> int | None:
+    def _capacity(self, number: int) -> int | None:
         limit = self._selection.limit
         return None if limit is None else max(0, limit - number)
 
@@ -220,7 +224,7 @@ class DeadLetters:
         return next(name for name in names if dead.lane_stream(self._prefix, name) == stream)
 
     async def _streams(self) -> list[tuple[str, str | None]]:
-        """Streams to read, each with the queue to which it is narrowed."""
+        """Return the streams to read, each with the only queue that is selected, if any."""
         outline, name = self._outline, self._selection.name
         streams: list[tuple[str, str | None]] = []
         if name in outline.providers:

@@ -1,4 +1,4 @@
-"""Decides which lane an element of a queue goes into, and as what."""
+"""Decides which lane an element of a queue belongs to, and makes a message of it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def limits(queue: QueueSettings) -> Limits:
 
 
 class Router:
-    """Decides where an element goes. Pure, except for the clock."""
+    """Routes the elements of one queue. Pure, except for the clock."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Router:
         self._queues = frozenset(queue.name for queue in settings.queues)
         self._allowed = frozenset(name for name in settings.providers if queue.admits(name))
         self._is_reply_list = re.compile("|".join(map(translate, queue.reply_to)) or "(?!)").match
-        # A receipt for an element without a provider needs an outbox, and any lane's will do.
+        # A receipt for an element without a provider needs an outbox, of any lane.
         self._any_provider = next(iter(settings.providers))
         self._clock = clock
 
@@ -76,7 +76,7 @@ class Router:
             return self._message(element)
         except MessageError as error:
             return self._malformed(element, str(error))
-        except Exception as error:  # one element must not hold up the elements behind it
+        except Exception as error:  # one element must not block the elements behind it
             name = self._queue.name
             thinned.log(
                 "error",
@@ -232,7 +232,7 @@ class Router:
 
 
 class _Rules:
-    """The requirements of a provider's options and its adapter for messages."""
+    """Rules for the messages of one provider, from its options and its adapter."""
 
     __slots__ = ("chunk_size", "group", "target_field", "ttl")
 
@@ -252,5 +252,5 @@ def _with_expiry(message: Message, ttl: float) -> Message:
 
 
 def is_any_ordered(by_lane: Mapping[str, Sequence[Item]]) -> bool:
-    """Whether any of these items must not be overtaken by one that was pushed later."""
+    """Whether any of these items must stay ahead of those pushed later."""
     return any(is_ordered(item) for items in by_lane.values() for item in items)

@@ -1,8 +1,8 @@
 """Ends a process that makes no progress, so that its supervisor or the orchestrator starts another one.
 
-The event loop and the heartbeat have to turn; Redis need not be there. Two watchers, since neither sees all:
-a thread, for a loop that waits outside of Python (a blocking call), and the CPU timer of the kernel, for one
-that computes without ever letting another thread run (a regular expression).
+Progress is a turn of the event loop and the heartbeat; Redis does not matter. Two watchers are necessary: a
+thread detects a loop that is blocked outside of Python (a blocking call), and the CPU timer of the kernel
+detects one that computes without letting other threads run (a regular expression).
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """All in seconds."""
+    """Durations are in seconds."""
 
     threshold: float = 3 * LEASE
-    """Without a turn for so long, the process ends."""
+    """End the process after this long without a turn."""
     cpu: float = 6 * LEASE
-    """CPU time without a turn after which the kernel ends it. All threads spend it, so it is longer."""
+    """The kernel ends the process after this CPU time without a turn. All threads use it, so it is longer."""
     tick: float = 1.0
+    """Wait between two checks."""
     jump: float = 5.0
-    """A tick that comes so late means that the process or the whole machine was suspended: it counts
-    nothing."""
+    """A check that is late by this much does not count: the process or the host was suspended."""
 
 
 TUNING = Tuning()
@@ -53,28 +53,29 @@ class StallWatch:
         self._tuning = tuning
         self._end = end
         self._main = threading.get_ident()
-        # Each is written by one thread only.
+        # Each is written by only one thread.
         self._turns = 0
         self._tick = threading.Event()
-        """Never set. `time.sleep` fails under tools that set the clock of one process."""
+        """Never set: only its timeout is used, because `time.sleep` fails under tools that change the
+        clock."""
         self._ending: tuple[float, int] | None = None
-        """The seconds that the process has to end on its own, and the exit code if it does not."""
+        """Seconds for the process to end on its own, and the exit code if it does not."""
 
     def start(self) -> None:
-        """Watch from now on; call it in the main thread."""
-        # It writes the stacks to standard error, in C, and then lets the signal end the process.
-        # Of all threads: the kernel gives the signal to any that used the CPU just then.
+        """Start to watch. Call it in the main thread."""
+        # Writes the stacks to standard error, in C, and then lets the signal end the process. The stacks are
+        # those of all threads, because the kernel delivers the signal to any thread that uses the CPU.
         faulthandler.register(signal.SIGPROF, file=2, all_threads=True, chain=True)
         self.turned()
         threading.Thread(target=self._watch, name="stall watch", daemon=True).start()
 
     def turned(self) -> None:
-        """The event loop and the heartbeat are at work."""
+        """The event loop and the heartbeat have turned."""
         self._turns += 1
         signal.setitimer(signal.ITIMER_PROF, self._tuning.cpu)
 
     def expect_exit(self, seconds: float, code: int) -> None:
-        """From now on there are no turns: the process ends on its own within so many seconds."""
+        """Expect no more turns: the process ends on its own within so many seconds."""
         self._ending = (seconds, code)
 
     def _watch(self) -> None:

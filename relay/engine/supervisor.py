@@ -1,7 +1,7 @@
-"""Several worker processes on one host: starts them, hands them their configuration, replaces them.
+"""Starts several worker processes on one host, sends them their configuration, and replaces them.
 
-Each worker has a link to the supervisor, over which it gets its orders and sends a report every second. A
-worker that dies or falls silent is replaced.
+Each worker has a link to the supervisor, over which it receives orders and sends a report every second. A
+worker that dies or becomes silent is replaced.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Tuning:
-    """The supervisor's times, in seconds."""
+    """Durations are in seconds."""
 
     check: float = 1.0
-    """Between two checks for silent workers."""
+    """Wait between two checks for silent workers."""
     silence: float = 30.0
-    """Without a report after which a worker is replaced: three leases."""
+    """Replace a worker after this long without a report: three leases."""
     start: float = 120.0
-    """The longest that a new process may take until its first report."""
+    """Wait for the first report of a new process."""
     grace: float = 10.0
-    """Beyond `shutdown_timeout` until a worker that does not end is killed."""
+    """Kill a worker that has not ended this long after `shutdown_timeout`."""
     first_wait: float = 0.5
-    """Until a dead worker is replaced; doubles with each further death."""
+    """Wait before the first replacement of a worker. It doubles with each further one."""
     longest_wait: float = 30.0
-    """Between two starts of a worker that keeps dying."""
+    """The longest wait before a replacement."""
     healthy: float = 60.0
-    """Of life after which a death counts as the first one again."""
+    """After running for this long, the next end of a worker counts as its first one."""
 
 
 class _Slot:
-    """The place of one worker: a process after the other runs in it."""
+    """The place of one worker, in which one process runs after another."""
 
     def __init__(self) -> None:
         self.leaving = asyncio.Event()
-        """Set when no further process is wanted."""
+        """Set when no further process is needed."""
         self.process: Process | None = None
         self.link: Link[Health] | None = None
         self.health: Health | None = None
@@ -80,14 +80,14 @@ class _Slot:
                 os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """End the process and all that it has started: each worker leads a group of its own."""
+        """Kill the process and its children: each worker leads a process group of its own."""
         if self.process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Supervisor:
-    """Keeps the ordered number of copies of `command` running."""
+    """Keeps as many copies of `command` running as the orders say."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Supervisor:
         until_empty: bool = False,
         tuning: Tuning | None = None,
     ) -> None:
-        """`until_empty`: a worker that ends with exit code 0 has nothing left to do, and is not replaced."""
+        """`until_empty`: do not replace a worker that ends with exit code 0."""
         self._command = tuple(command)
         self._orders = orders
         self._shutdown_timeout = shutdown_timeout
@@ -121,7 +121,7 @@ class Supervisor:
         return [slot.report() for slot in self._slots if not slot.leaving.is_set()]
 
     async def run(self) -> int:
-        """Supervise until all workers have ended; returns the highest of their last exit codes."""
+        """Supervise until all workers have ended. Returns the highest of their last exit codes."""
         code = 0
         watcher = asyncio.create_task(Parts().keep("watch", self._watch))
         try:
@@ -135,7 +135,7 @@ class Supervisor:
         return code
 
     def update(self, orders: Orders, shutdown_timeout: float) -> None:
-        """Hand new orders to all workers; start further workers, or stop some, if their number changed."""
+        """Send new orders to all workers. Starts or stops workers if their number has changed."""
         if orders.snapshot != self._orders.snapshot:
             self._previous = self._orders
         self._orders = orders
@@ -147,7 +147,7 @@ class Supervisor:
             self._resize()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Pass a signal that ends the work on to all workers, and start no further ones."""
+        """Forward a signal to all workers, and start no further ones."""
         self._stopping = True
         for slot in self._slots:
             slot.leaving.set()
@@ -167,7 +167,7 @@ class Supervisor:
             self._keepers.add(asyncio.create_task(self._keep(slot)))
 
     async def _keep(self, slot: _Slot) -> int:
-        """Run one process after the other until the slot is no longer needed; returns the last exit code."""
+        """Run one process after another until the slot is no longer needed. Returns the last exit code."""
         deaths = 0
         try:
             while not slot.leaving.is_set():
@@ -181,7 +181,7 @@ class Supervisor:
                 if code == WRONG_USAGE:
                     self._fall_back()
                 if code == -signal.SIGHUP:
-                    continue  # it came before the process had its handler
+                    continue  # it arrived before the process had its handler
                 deaths = 1 if time.monotonic() - started > self._tuning.healthy else deaths + 1
                 wait = min(self._tuning.longest_wait, self._tuning.first_wait * 2 ** (deaths - 1))
                 if code == 0:
@@ -196,7 +196,7 @@ class Supervisor:
             self._slots.remove(slot)
 
     def _fall_back(self) -> None:
-        """Return to the previous configuration, because a worker cannot start with the present one."""
+        """Return to the previous configuration, because a worker cannot start with the new one."""
         previous, self._previous = self._previous, None
         if previous is None:
             return
@@ -209,7 +209,7 @@ class Supervisor:
         self._previous = None
 
     async def _run_process(self, slot: _Slot) -> int | None:
-        """Start a process and wait for its end; returns its exit code, or None if it could not be started."""
+        """Start a process and wait for its end. Returns its exit code, or None if the start failed."""
         try:
             process, end = await self._start()
         except OSError as error:
@@ -227,14 +227,14 @@ class Supervisor:
             await asyncio.wait({listening})
 
     async def _start(self) -> tuple[Process, socket.socket]:
-        """A process and our end of its link. Raises OSError."""
+        """Start a process. Returns it with our end of its link. Raises OSError."""
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 env={**os.environ, DESCRIPTOR: str(theirs.fileno())},
                 pass_fds=(theirs.fileno(),),
-                # Ctrl-C reaches the supervisor alone, which passes it on once.
+                # Ctrl-C reaches only the supervisor, which forwards it once.
                 start_new_session=True,
             )
         except BaseException:
@@ -245,10 +245,10 @@ class Supervisor:
         return process, ours
 
     async def _listen(self, slot: _Slot, end: socket.socket) -> None:
-        """Give the process its orders and take its reports until it is gone."""
+        """Send the process its orders, and receive its reports until it ends."""
         try:
             link = slot.link = await Link.open(end, Health)
-        except OSError as error:  # it falls silent, and is replaced
+        except OSError as error:  # the worker becomes silent, and is replaced
             logger.error("cannot open the link to a worker", error=str(error))
             end.close()
             return
@@ -262,7 +262,7 @@ class Supervisor:
             link.close()
 
     async def _ended(self, slot: _Slot, process: Process) -> int:
-        """The exit code, once there is one; a process that does not end when it should is killed."""
+        """Wait for the exit code. Kills a process that does not end in time."""
         ended = asyncio.ensure_future(process.wait())
         leaving = asyncio.ensure_future(slot.leaving.wait())
         await asyncio.wait({ended, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -275,10 +275,10 @@ class Supervisor:
         return await ended
 
     async def _watch(self) -> None:
-        """Kill workers that have fallen silent, so that they are replaced.
+        """Kill silent workers, so that they are replaced.
 
-        Only time in which this process itself ran counts: after the host or the supervisor was suspended,
-        the reports of healthy workers are still unread.
+        Only time in which this process itself ran counts, because after a suspension of the host or the
+        supervisor the reports of healthy workers are still unread.
         """
         longest = 2 * self._tuning.check
         checked = time.monotonic()

@@ -109,7 +109,7 @@ class Worker:
             # A heartbeat after it has left would make it a member again.
             await _cancel(background)
             await self._leave()
-            repeats.flush(every=True)
+            repeats.flush_all()
         log.info("stopped")
 
     def _start_background(self) -> list[asyncio.Task[None]]:

@@ -85,7 +85,7 @@ def test_the_kinds_of_reasons_are_bounded_and_the_others_are_counted_together(
     with capture_logs() as lines:
         for word in ("one", "two", "three", "four", "five", "six", "one"):
             repeats.log("warning", "dead letter", "fcm", word)
-        repeats.flush(every=True)
+        repeats.flush_all()
         assert [(line["reason"], line["count"]) for line in lines] == [
             *(("one", 1), ("two", 1), ("three", 1), (OTHERS, 1)),
             *(("one", 1), (OTHERS, 2)),
@@ -101,7 +101,7 @@ def test_a_traceback_is_shown_once(repeats: Repeats) -> None:
     with capture_logs() as lines:
         for _ in range(2):
             repeats.log("error", "the adapter failed", "fcm", "x", exc_info=KeyError("x"))
-        repeats.flush(every=True)
+        repeats.flush_all()
     assert ["exc_info" in line for line in lines] == [True, False]
 
 
