@@ -7,7 +7,7 @@ import random
 import signal
 from contextlib import suppress
 
-from chaos.faults.base import Fault
+from chaos.faults.base import Fault, Skipped
 from chaos.fleet import Host
 
 
@@ -100,8 +100,6 @@ class StepClock(HostFault):
 
 def step_clock(fault: Fault, name: str) -> None:
     """Step a clock by up to 8 s, forwards or backwards."""
-    from chaos.faults.base import Skipped
-
     clock = fault.harness.clocks.get(name)
     if clock is None:
         raise Skipped("libfaketime is not installed")

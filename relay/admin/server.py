@@ -18,8 +18,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from relay.admin.acceptor import Acceptor, listen
 from relay.admin.access import refusal
-from relay.admin.door import Door, listen
 from relay.admin.group_metrics import group_metrics
 from relay.admin.host import Host
 from relay.errors import StoreError
@@ -120,7 +120,7 @@ class Admin:
             await runner.setup()
             try:
                 assert runner.server is not None
-                await Door(listeners, runner.server).run()
+                await Acceptor(listeners, runner.server).run()
             finally:
                 await runner.cleanup()
 

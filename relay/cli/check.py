@@ -54,16 +54,16 @@ def check(
 
 async def _reach(settings: Settings) -> bool:
     """Try everything and print each result. Returns True if all succeeded."""
-    well = True
+    all_ok = True
     async with AsyncExitStack() as stack:
         client = None
         try:
             client = await stack.enter_async_context(common.redis(settings))
             print_finding(Finding(Level.OK, "redis", f"{settings.redis.safe_url} answers"))
             for finding in await examine(client, settings):
-                well = print_finding(finding) and well
+                all_ok = print_finding(finding) and all_ok
         except RelayError as error:
-            well = print_finding(Finding(Level.FAILED, "redis", str(error)))
+            all_ok = print_finding(Finding(Level.FAILED, "redis", str(error)))
         adapters = discover()
         at_once = asyncio.Semaphore(AT_ONCE)
 
@@ -80,8 +80,8 @@ async def _reach(settings: Settings) -> bool:
             for name, task in tasks.items():
                 result = await task
                 level = Level.FAILED if isinstance(result, RelayError) else Level.OK
-                well = print_finding(Finding(level, name, str(result))) and well
-    return well
+                all_ok = print_finding(Finding(level, name, str(result))) and all_ok
+    return all_ok
 
 
 async def _verify(adapter: Provider[ProviderOptions], client: Client | None) -> str:

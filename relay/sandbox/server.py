@@ -166,7 +166,7 @@ class Sandbox:
         for emulator in self._emulators:
             for method, path in emulator.routes:
                 app.router.add_route(method, path, self._handler(emulator))
-        app.router.add_route("*", "/{path:.*}", self._nothing_here)
+        app.router.add_route("*", "/{path:.*}", self._not_found)
         return app
 
     def _handler(self, emulator: Emulator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -217,10 +217,10 @@ class Sandbox:
             request.transport.abort()
         return response
 
-    async def _nothing_here(self, request: web.Request) -> web.Response:
+    async def _not_found(self, request: web.Request) -> web.Response:
         """Refuse a wrong URL, visibly: it is usually a mistake in a configuration."""
         call = Call(request.method, request.path, request.query, request.headers, b"")
-        self._reception.notify("nobody", call, 404, ())
+        self._reception.notify("unknown", call, 404, ())
         return web.Response(status=404, text="No emulator has this URL; see / for the requests so far")
 
 

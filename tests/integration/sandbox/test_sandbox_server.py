@@ -66,7 +66,7 @@ async def test_bodies_are_cut(user: Any) -> None:
 
 async def test_a_wrong_url_is_reported(user: Any, lines: list[str]) -> None:
     assert (await user.ask("POST", "/app/1/events", data="x"))[0] == 404
-    assert lines == ["404 nobody POST /app/1/events"]
+    assert lines == ["404 unknown POST /app/1/events"]
     assert user.sandbox.request_log.stats() == {}
 
 

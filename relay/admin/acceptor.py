@@ -64,7 +64,7 @@ def _listener(
     return listener
 
 
-class Door:
+class Acceptor:
     """Accepts connections, and creates a protocol for each with the factory."""
 
     def __init__(self, listeners: Sequence[socket.socket], factory: Callable[[], asyncio.Protocol]) -> None:
