@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from relay.engine.batch_sizer import BatchSizer
 from relay.engine.deferred import DeferredElements
 from relay.engine.fast_path import FastPath
+from relay.engine.fetch_sizer import FetchSizer
 from relay.engine.intake_tuning import DEFAULTS, Tuning
 from relay.engine.lane_writer import LaneWriter, Listeners
 from relay.engine.progress import Progress
@@ -49,7 +49,7 @@ class Intake:
         self._tuning = tuning
         self._writer = LaneWriter(queue, lanes, replicas, listeners, self.progress)
         self._deferred = DeferredElements(queue, router, self._writer, self.progress, tuning)
-        self._sizer = BatchSizer(tuning)
+        self._sizer = FetchSizer(tuning)
         self._fast_path = FastPath(
             *(queue, router, self._writer, self._deferred, self.progress),
             max_queue_length=tuning.max_queue_length,
@@ -154,7 +154,7 @@ class Intake:
             self.progress.note_answer()
         if preceding:
             log = logger.bind(queue=self.queue.name)
-            log.warning("stopped waiting for an earlier batch that no worker finishes", batches=preceding)
+            log.warning("stopped waiting for an earlier fetch that no worker finishes", fetches=preceding)
 
     def _is_stalled(self) -> bool:
         return self.progress.is_silent_for(self._tuning.stall_threshold)

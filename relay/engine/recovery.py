@@ -10,9 +10,9 @@ from functools import partial
 import msgspec
 import structlog
 
-from relay.engine.batch_recovery import BatchRecovery
 from relay.engine.containment import Containment
 from relay.engine.failure_detector import FailureDetector
+from relay.engine.fetch_recovery import FetchRecovery
 from relay.engine.holdings import Holdings
 from relay.engine.parts import Parts
 from relay.engine.repeats import redis_trouble
@@ -179,7 +179,7 @@ class Recovery:
         dead = self._detector.check(members, time.monotonic())
         # A recoverer that died on this host counts at once: its successor may start before its lease ends.
         living = {member.info.worker for member in members} - dead
-        recovery = BatchRecovery(queue, router, holdings.lanes, self._replicas, self._info.worker)
+        recovery = FetchRecovery(queue, router, holdings.lanes, self._replicas, self._info.worker)
         return await recovery.recover(living)
 
     async def _forget(self, info: WorkerInfo) -> None:

@@ -201,7 +201,7 @@ class Supervisor:
         if previous is None:
             return
         logger.error("a worker cannot use the new configuration: the old configuration stays")
-        problem = f"{self._orders.snapshot.path}: a worker cannot use it; its log says why"
+        problem = f"{self._orders.snapshot.path}: a worker cannot use it; see its log"
         failed = msgspec.structs.replace(
             previous.deployment, reload_failure=ReloadFailure(problem, 0, time.time())
         )

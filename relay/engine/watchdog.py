@@ -100,7 +100,7 @@ class Watchdog:
             if (silent := now - intake.progress.answered_at) > self._stall_threshold:
                 found.append(f"queue {name}: no answer for {silent:.0f} s")
             elif now - since > self._stall_threshold:
-                found.append(f"queue {name}: elements wait for {now - since:.0f} s, and none comes")
+                found.append(f"queue {name}: elements wait for {now - since:.0f} s, and none is fetched")
         return found
 
     def _note(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.engine.batch_recovery import BatchRecovery
+from relay.engine.fetch_recovery import FetchRecovery
 from relay.engine.router import Router
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
@@ -207,7 +207,7 @@ async def test_the_elements_of_a_dead_worker_are_recovered_exactly_once(redis: R
     for name in {"before": [], "between": ["one"], "after": ["one", "two"]}[died]:
         await lanes[name].enqueue(by_lane[name], queue.batch_id, batch.sequence)
     for _ in range(2):  # the worker that recovers may die, too
-        assert await BatchRecovery(Queue(redis, "relay", "q", "w1"), router, lanes, Replicas(redis)).recover()
+        assert await FetchRecovery(Queue(redis, "relay", "q", "w1"), router, lanes, Replicas(redis)).recover()
     assert {name: texts((await lane.claim(10)).claims) for name, lane in lanes.items()} == {
         "one": ["one"],
         "two": ["two"],
@@ -232,7 +232,7 @@ async def test_ordered_elements_of_a_dead_worker_wait_for_earlier_fetches(redis:
         await queue.fetch(most=1)
 
     async def finish(worker: str) -> bool:
-        return await BatchRecovery(queues[worker], router, lanes, Replicas(redis)).recover()
+        return await FetchRecovery(queues[worker], router, lanes, Replicas(redis)).recover()
 
     assert not await finish("w2")
     assert await finish("w3"), "it may be overtaken"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.batch_recovery import BatchRecovery
+from relay.engine.fetch_recovery import FetchRecovery
 from relay.engine.intake import Intake
 from relay.engine.intake_tuning import Tuning
 from relay.engine.lane_writer import Listeners
@@ -103,7 +103,7 @@ async def test_an_ordered_element_waits_for_an_earlier_one_that_another_worker_h
         for _ in range(20):  # it looks again and again
             await intake.queue.depth()
             assert await lane.size() == 0
-        assert await BatchRecovery(slow, a_router(), {"test": lane}, Replicas(redis)).recover()
+        assert await FetchRecovery(slow, a_router(), {"test": lane}, Replicas(redis)).recover()
         await eventually(lambda: intake.queue.depth(["w2"]), (0, 0))
     newest = {"ordering_key": ["0"], "collapse_key": ["1"]}
     assert texts((await lane.claim(10)).claims) == newest[key], (

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.batch_recovery import BatchRecovery
 from relay.engine.failure_detector import GAP, FailureDetector, host_id
+from relay.engine.fetch_recovery import FetchRecovery
 from relay.engine.recovery import REMEMBERED, Recovery
 from relay.engine.router import Router
 from relay.errors import StoreError
@@ -337,7 +337,7 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
     deaths = 1  # the worker that had taken it
 
     async def finish(recoverer: str) -> bool:
-        return await BatchRecovery(queue, router, lanes, Replicas(redis), recoverer).recover(["alive"])
+        return await FetchRecovery(queue, router, lanes, Replicas(redis), recoverer).recover(["alive"])
 
     for number in range(10):
         try:
@@ -364,5 +364,5 @@ async def test_a_recoverer_that_lives_does_not_count_as_a_death(redis: Redis) ->
     settings_of_queue = QueueSettings(name="q", provider="test")
     router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
     lanes = {"test": a_lane(redis)}
-    await BatchRecovery(queue, router, lanes, Replicas(redis), "r4").recover(["r1", "r2", "r3"])
+    await FetchRecovery(queue, router, lanes, Replicas(redis), "r4").recover(["r1", "r2", "r3"])
     assert texts((await lanes["test"].claim(10)).claims) == ["a"]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from relay.engine.batch_sizer import BatchSizer
+from relay.engine.fetch_sizer import FetchSizer
 from relay.engine.intake_tuning import Tuning
 
 TUNING = Tuning(fetch_size=200, fetch_per_lane=10, max_fetch_size=400, high_watermark=1000, yield_ratio=2.0)
@@ -14,7 +14,7 @@ TUNING = Tuning(fetch_size=200, fetch_per_lane=10, max_fetch_size=400, high_wate
 
 @pytest.mark.parametrize(("lanes", "size"), [(0, 200), (1, 200), (20, 200), (30, 300), (100, 400)])
 def test_a_fetch_is_larger_if_the_previous_one_went_into_many_lanes(lanes: int, size: int) -> None:
-    sizer = BatchSizer(TUNING)
+    sizer = FetchSizer(TUNING)
     sizer.adapt(200, lanes, 0)
     assert sizer.size == size
 
@@ -32,13 +32,13 @@ def test_a_fetch_is_larger_if_the_previous_one_went_into_many_lanes(lanes: int, 
 def test_an_intake_yields_after_a_full_fetch_into_full_lanes(
     fetched: int, ready: float, pause: float
 ) -> None:
-    sizer = BatchSizer(TUNING)
+    sizer = FetchSizer(TUNING)
     sizer.adapt(fetched, 1, ready)
     assert sizer.pause(3.0) == pause
 
 
 def test_an_intake_stops_yielding_if_a_lane_has_room_again() -> None:
-    sizer = BatchSizer(TUNING)
+    sizer = FetchSizer(TUNING)
     sizer.adapt(200, 1, 5000)
     sizer.adapt(200, 1, 10)
     assert sizer.pause(3.0) == 0.0

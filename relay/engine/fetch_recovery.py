@@ -17,7 +17,7 @@ _ONE_BY_ONE = "one by one"
 
 
 @dataclass(frozen=True, slots=True)
-class BatchRecovery:
+class FetchRecovery:
     """Recovers one queue of one dead worker, as that worker sees it. Every method raises StoreError."""
 
     queue: Queue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from relay.engine.intake_tuning import Tuning
 
 
-class BatchSizer:
+class FetchSizer:
     """The size of the next fetch, and backpressure while lanes are full."""
 
     def __init__(self, tuning: Tuning) -> None:
