@@ -126,7 +126,7 @@ def _kinds() -> list[FaultKind]:
         FaultKind("bad reload, then a kill", "host", instant, targets=(SUPERVISED,), doubles=True, late=True),
         FaultKind("pause and resume", "provider", short, targets=_RECEIVERS),
         FaultKind("dead retry", "fleet", instant),
-        # Groups: each is sick for as long as messages come, and never drawn
+        # Groups: each fails for the whole run, and none is chosen at random
         FaultKind("group refuses connections", "group", instant, targets=("refusing",), weight=0),
         FaultKind("group hangs", "group", instant, targets=("hanging",), weight=0),
         FaultKind("group throttles", "group", instant, targets=("throttling",), weight=0),

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.messages import CALM_LANE, HEALTHY_GROUPS, MAX_SIZE, TROUBLED_LANE
+from chaos.messages import HEALTHY_GROUPS, HEALTHY_LANE, MAX_SIZE, MIXED_LANE
 from chaos.plan import Plan
 
 PREFIX = "relay"
 QUEUES = ("notifications", "orders", "hits")
 WEBHOOKS = ("hook", "limited", "changing", "remembering", "crowded", "failing", "recovering")
-GROUPED = (TROUBLED_LANE, CALM_LANE)
+GROUPED = (MIXED_LANE, HEALTHY_LANE)
 """Providers that serve groups, one for each receiver that a message's URL names."""
 
 PROVIDERS = (*WEBHOOKS, *GROUPED, "fan", "pusher")

@@ -32,7 +32,7 @@ class Kind(StrEnum):
     MALFORMED = "malformed"
     RECEIPT_REFUSED = "receipt refused"
     GROUPED = "to a healthy group"
-    TROUBLED = "to a sick group"
+    FAILING_GROUP = "to a failing group"
 
 
 WEIGHTS = {
@@ -56,16 +56,16 @@ WEIGHTS = {
     Kind.MALFORMED: 3,
     Kind.RECEIPT_REFUSED: 1,
     Kind.GROUPED: 14,
-    Kind.TROUBLED: 5,
+    Kind.FAILING_GROUP: 5,
 }
 
 HEALTHY_GROUPS = tuple(f"healthy-{number}" for number in range(6))
-SICK_GROUPS = ("refusing", "hanging", "throttling", "erring")
-"""Groups with a trouble of their own for as long as messages come: see the catalogue."""
+FAILING_GROUPS = ("refusing", "hanging", "throttling", "erring")
+"""Groups that fail for the whole run: see the catalogue."""
 
-TROUBLED_LANE, CALM_LANE = "many", "calm"
-"""Two lanes with the same healthy groups. Only the first one has sick groups too, so the second one shows how
-long messages take without them, under the same faults."""
+MIXED_LANE, HEALTHY_LANE = "many", "calm"
+"""Two lanes with the same healthy groups. Only the first one has failing groups too, so the second one shows
+the delays without them, under the same faults."""
 
 PROVIDERS = {
     Kind.PLAIN: ("hook", "limited", "pusher", "changing"),
@@ -87,8 +87,8 @@ PROVIDERS = {
     Kind.CROWDED: ("crowded",),
     Kind.MALFORMED: ("hook",),
     Kind.RECEIPT_REFUSED: ("hook",),
-    Kind.GROUPED: (TROUBLED_LANE, CALM_LANE),
-    Kind.TROUBLED: (TROUBLED_LANE,),
+    Kind.GROUPED: (MIXED_LANE, HEALTHY_LANE),
+    Kind.FAILING_GROUP: (MIXED_LANE,),
 }
 
 ENDS: dict[Kind, frozenset[str]] = {
@@ -114,7 +114,7 @@ ENDS: dict[Kind, frozenset[str]] = {
         Kind.MALFORMED: "malformed",
         Kind.RECEIPT_REFUSED: "delivered",
         Kind.GROUPED: "delivered",
-        Kind.TROUBLED: "delivered",
+        Kind.FAILING_GROUP: "delivered",
     }.items()
 }
 
@@ -218,8 +218,8 @@ def generate(rng: random.Random, total: int, seconds: float) -> list[Push]:
                 fields["reply_to"] = rng.choice((FORBIDDEN_LIST, WRONG_TYPE_KEY))
             case Kind.GROUPED:
                 fields["group"] = rng.choice(HEALTHY_GROUPS)
-            case Kind.TROUBLED:
-                fields["group"] = rng.choice(SICK_GROUPS)
+            case Kind.FAILING_GROUP:
+                fields["group"] = rng.choice(FAILING_GROUPS)
             case Kind.MALFORMED:
                 fields["malformation"] = rng.choice(MALFORMATIONS)
         pushes.append(Push(number, at, kind, provider, **fields))  # type: ignore[arg-type]

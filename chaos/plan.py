@@ -48,12 +48,12 @@ def make_plan(seed: int, seconds: float, messages: int, topology: str, faults: i
     producing = seconds * PRODUCING
     number = faults if faults is not None else round(min(producing / 1.2, 20 + producing / 6))
     pushes = generate(rng, messages, producing)
-    planned = [*_sick_groups(producing), *_schedule(rng, topology, seconds, number)]
+    planned = [*_failing_groups(producing), *_schedule(rng, topology, seconds, number)]
     return Plan(seed, seconds, topology, pushes, planned)
 
 
-def _sick_groups(producing: float) -> list[Planned]:
-    """The troubles of groups, each from the start until nothing is pushed any more."""
+def _failing_groups(producing: float) -> list[Planned]:
+    """Return the faults of groups, each from the start until the last push."""
     kinds = [kind for kind in KINDS.values() if kind.on == "group"]
     return [Planned(0.0, producing, kind.name, target, 1.0) for kind in kinds for target in kind.targets]
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from chaos.configuration import WEBHOOKS
 from chaos.evidence import OK, Arrival
-from chaos.messages import HEALTHY_GROUPS, SICK_GROUPS
+from chaos.messages import FAILING_GROUPS, HEALTHY_GROUPS
 from testing.ports import free_port
 
 FLOOD_BUFFER = 1 << 20
@@ -179,7 +179,7 @@ class Receivers:
             name: kind(name, random.Random(f"{seed}/{name}"))
             for kind, names in (
                 (Receiver, (*WEBHOOKS, "fan", "pusher")),
-                (GroupReceiver, (*HEALTHY_GROUPS, *SICK_GROUPS)),
+                (GroupReceiver, (*HEALTHY_GROUPS, *FAILING_GROUPS)),
             )
             for name in names
         }

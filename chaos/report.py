@@ -10,7 +10,7 @@ from typing import Any
 from chaos.evidence import OK
 from chaos.ledger import Violation
 from chaos.ledger.groups import delays
-from chaos.messages import CALM_LANE, HEALTHY_GROUPS, SICK_GROUPS, TROUBLED_LANE
+from chaos.messages import FAILING_GROUPS, HEALTHY_GROUPS, HEALTHY_LANE, MIXED_LANE
 from chaos.run import Result
 
 MOST_EXPLAINED = 8
@@ -53,12 +53,12 @@ def markdown(result: Result) -> str:
 
 
 def groups(result: Result) -> Iterator[str]:
-    """A table of groups: how long their messages took, and how long they took without sick groups."""
+    """A table of groups: how long their messages took, and how long they took without failing groups."""
     found = delays(result.verdict.index)
-    yield "| group | messages | delay p50, p99, s | messages | without sick groups: p50, p99, s |"
+    yield "| group | messages | delay p50, p99, s | messages | without failing groups: p50, p99, s |"
     yield "| --- | ---: | ---: | ---: | ---: |"
-    for group in (*HEALTHY_GROUPS, *SICK_GROUPS):
-        cells = [_delays(found[lane].get(group, ())) for lane in (TROUBLED_LANE, CALM_LANE)]
+    for group in (*HEALTHY_GROUPS, *FAILING_GROUPS):
+        cells = [_delays(found[lane].get(group, ())) for lane in (MIXED_LANE, HEALTHY_LANE)]
         yield f"| {group} | {' | '.join(cells)} |"
 
 

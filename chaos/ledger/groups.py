@@ -1,4 +1,4 @@
-"""No group pays for another one's trouble: neither with its limits nor with its delays."""
+"""Failing groups neither slow down other groups nor use their limits."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from chaos.configuration import GROUP_CONCURRENCY
 from chaos.evidence import Arrival
 from chaos.ledger.index import EvidenceIndex
 from chaos.ledger.verdict import Violation
-from chaos.messages import CALM_LANE, HEALTHY_GROUPS, TROUBLED_LANE
+from chaos.messages import HEALTHY_GROUPS, HEALTHY_LANE, MIXED_LANE
 
 RATIO, SLACK = 3.0, 1.0
-"""The median delay of a healthy group may be so many times that of the lane without sick groups, and so many
-seconds more."""
+"""Maximum ratio of a healthy group's median delay to that of the lane without failing groups, and a tolerance
+in seconds."""
 
 LONGEST = 30.0
-"""Seconds by which one message may be later than the latest of the lane without sick groups: the worker that
-had claimed it may have died, and its lease has to end."""
+"""Tolerance in seconds for the slowest message, compared with the lane without failing groups: its worker may
+have died, and the lease has to expire."""
 
 FEWEST = 5
-"""Messages of a group below which a median means nothing."""
+"""Minimum number of messages of a group for a meaningful median."""
 
 CLOSED = 0.1
 """Seconds after which a receiver notes, at the latest, that the other side gave up a request."""
 
 
 def delays(index: EvidenceIndex) -> Mapping[str, Mapping[str, Sequence[float]]]:
-    """Seconds from push to first acceptance, by lane and group."""
+    """Return seconds from push to first acceptance, by lane and group."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for number, push in index.evidence.pushes.items():
         accepted = index.accepted(number)
@@ -39,7 +39,8 @@ def delays(index: EvidenceIndex) -> Mapping[str, Mapping[str, Sequence[float]]]:
 
 
 def check_groups(index: EvidenceIndex) -> Iterator[Violation]:
-    """Healthy groups are as fast as in the lane without sick ones, and no group has too many requests."""
+    """Compare healthy groups with the lane without failing groups, and check the concurrency of all
+    groups."""
     yield from _check_delays(index)
     by_group: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
     for arrival in index.evidence.arrivals:
@@ -51,24 +52,27 @@ def check_groups(index: EvidenceIndex) -> Iterator[Violation]:
 
 def _check_delays(index: EvidenceIndex) -> Iterator[Violation]:
     found = delays(index)
-    calm = [delay for group in found[CALM_LANE].values() for delay in group]
-    if len(calm) < FEWEST:
+    healthy = [delay for group in found[HEALTHY_LANE].values() for delay in group]
+    if len(healthy) < FEWEST:
         return
-    allowed, latest = RATIO * median(calm) + SLACK, max(calm) + LONGEST
+    allowed, latest = RATIO * median(healthy) + SLACK, max(healthy) + LONGEST
     for group in HEALTHY_GROUPS:
-        own = found[TROUBLED_LANE].get(group, ())
+        own = found[MIXED_LANE].get(group, ())
         if len(own) >= FEWEST and median(own) > allowed:
             yield Violation(
                 "starved",
-                f"group {group}: median delay {median(own):.2f} s, {median(calm):.2f} s without sick groups",
+                f"group {group}: median delay {median(own):.2f} s, "
+                f"{median(healthy):.2f} s without failing groups",
             )
         for late in (delay for delay in own if delay > latest):
             yield Violation("starved", f"group {group}: a message took {late:.1f} s")
 
 
 def _check_concurrency(index: EvidenceIndex, name: str, arrivals: Sequence[Arrival]) -> Iterator[Violation]:
-    """Never more requests at once than the group's concurrency, over the fleet. A request of a worker that
-    died or was frozen may last beyond its recovery."""
+    """Check that a group never has more requests in flight than its concurrency, over the fleet.
+
+    A request of a worker that died or was frozen may last beyond the worker's recovery.
+    """
     moments = sorted(
         moment
         for arrival in arrivals

@@ -10,7 +10,7 @@ import pytest
 from chaos.configuration import GROUP_CONCURRENCY, Configuration, Limit
 from chaos.evidence import Arrival, DeadLetter, Evidence, Pushed, Receipt, Window
 from chaos.ledger import judge
-from chaos.messages import CALM_LANE, TROUBLED_LANE, Kind, Push
+from chaos.messages import HEALTHY_LANE, MIXED_LANE, Kind, Push
 
 NOW = 1_800_000_000.0
 CONFIGURATION = Configuration(
@@ -433,7 +433,7 @@ def test_remaining_workers_log_errors_and_unfinished_faults_are_findings(story: 
 def send_to_groups(story: Story, *, delay: float) -> None:
     """Messages for a healthy group: they take so long in the lane with sick groups, 0.1 s in the other."""
     for number in range(6):
-        for lane, after in ((TROUBLED_LANE, delay), (CALM_LANE, 0.1)):
+        for lane, after in ((MIXED_LANE, delay), (HEALTHY_LANE, 0.1)):
             push = story.push(Kind.GROUPED, at=5.0 * number, provider=lane, group="healthy-0")
             story.arrive(push, after=after, group=push.group)
             story.end(push)
@@ -451,14 +451,14 @@ def test_a_healthy_group_that_waits_for_sick_ones_is_starved(story: Story) -> No
 
 def test_a_message_of_a_healthy_group_that_comes_much_too_late_is_starved(story: Story) -> None:
     send_to_groups(story, delay=0.1)
-    push = story.push(Kind.GROUPED, provider=TROUBLED_LANE, group="healthy-0")
+    push = story.push(Kind.GROUPED, provider=MIXED_LANE, group="healthy-0")
     story.arrive(push, after=31, group=push.group)
     story.end(push)
     assert story.rules == ["starved"]
 
 
 def test_a_group_faster_than_its_rate(story: Story) -> None:
-    pushes = [story.push(Kind.TROUBLED, provider=TROUBLED_LANE, group="hanging") for _ in range(40)]
+    pushes = [story.push(Kind.FAILING_GROUP, provider=MIXED_LANE, group="hanging") for _ in range(40)]
     for push in pushes:
         story.arrive(push, group=push.group)
         story.end(push)
@@ -467,7 +467,7 @@ def test_a_group_faster_than_its_rate(story: Story) -> None:
 
 def test_a_group_beyond_its_concurrency(story: Story) -> None:
     for number in range(GROUP_CONCURRENCY + 1):
-        push = story.push(Kind.TROUBLED, provider=TROUBLED_LANE, group="hanging")
+        push = story.push(Kind.FAILING_GROUP, provider=MIXED_LANE, group="hanging")
         story.arrive(push, after=0.1 * number, answer="hung", group=push.group, ended=NOW + 2)
         story.arrive(push, after=10 + number, group=push.group)
         story.end(push, at=NOW + 20)

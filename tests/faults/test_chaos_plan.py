@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.catalogue import KINDS, resource
-from chaos.messages import HEALTHY_GROUPS, MALFORMATIONS, MAX_SIZE, SICK_GROUPS, Kind, Push, element
+from chaos.messages import FAILING_GROUPS, HEALTHY_GROUPS, MALFORMATIONS, MAX_SIZE, Kind, Push, element
 from chaos.plan import Plan, make_plan
 from relay.errors import MessageError
 from relay.message import parse_bare, parse_envelope
 
-URLS = dict.fromkeys(("fan", *HEALTHY_GROUPS, *SICK_GROUPS), "http://127.0.0.1:1")
+URLS = dict.fromkeys(("fan", *HEALTHY_GROUPS, *FAILING_GROUPS), "http://127.0.0.1:1")
 TOPOLOGIES = ("single", "sentinel", "cluster")
 
 plans = st.builds(
