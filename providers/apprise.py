@@ -18,6 +18,7 @@ from relay.outcome import Delivered, Outcome, Rejected, Retry
 from relay.provider import Provider, Response, statuses
 from relay.settings.options import ProviderOptions
 from relay.settings.values import Secret
+from relay.text import one_line
 
 from ._shared.apprise_child import Answer, Call, Start
 from ._shared.apprise_process import AppriseProcess
@@ -110,9 +111,8 @@ def outcome(answer: Answer) -> Outcome:
     """
     if answer.delivered:
         return Delivered()
-    lines = [" ".join(line.split()) for line in answer.lines]
-    why = "; ".join(dict.fromkeys(lines))[:_LONGEST] or "Apprise gave no reason"
-    why = "".join(character if character.isprintable() else "?" for character in why)
+    lines = [one_line(line) for line in answer.lines]
+    why = one_line("; ".join(dict.fromkeys(lines)), _LONGEST) or "Apprise gave no reason"
     status = next((int(found[1]) for line in reversed(lines) if (found := _STATUS.search(line))), 0)
     if not status:
         return Retry(why)

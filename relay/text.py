@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 HIDDEN = "***"
 
 LONGEST_REASON = 500
 """Characters of a reason. Longer ones, which providers and messages can send, are cut."""
+
+LONGEST_EXCERPT = 200
+"""Characters of foreign text, such as an answer of a provider, within a reason."""
+
+LONGEST_QUOTE = 60
+"""Characters of a value or a name in an error."""
 
 SHORTEST = 4
 """Characters. Shorter secrets are not hidden, because they would hide ordinary words too."""
@@ -19,7 +26,10 @@ _SIGNING_SECRET = re.compile(
 )
 _SIGNING_SECRET_BYTES = re.compile(_SIGNING_SECRET.pattern.encode())
 
-_PASSWORD_IN_QUERY = re.compile(r"(?i)((?:password|passwd|secret|token)=)[^&#\s]*")
+HIDDEN_PARAMETERS = r"(?i:password|passwd|secret|token)"
+"""The names of parameters in URLs whose values are secret."""
+
+_PASSWORD_IN_QUERY = re.compile(rf"({HIDDEN_PARAMETERS}=)[^&#\s]*")
 
 
 def one_line(text: str, longest: int = LONGEST_REASON) -> str:
@@ -27,23 +37,52 @@ def one_line(text: str, longest: int = LONGEST_REASON) -> str:
     return printable(" ".join(text[: 2 * longest].split()))[:longest]
 
 
+def excerpt(text: str) -> str:
+    """Return the beginning of foreign text, such as a provider's answer, as one line for a reason."""
+    return one_line(text, LONGEST_EXCERPT)
+
+
 def printable(text: str, keep: str = "") -> str:
-    """Return the text with escapes (`\x1b`, `\u202e`) for characters that control a terminal, except those in
-    `keep`."""
+    """Return the text with escapes (`\\x1b`, `\\u202e`) for characters that control a terminal.
+
+    Characters in `keep` stay.
+    """
+    return _escaped(text, keep, _python_escape)
+
+
+def printable_json(text: str, keep: str = "") -> str:
+    """Return the JSON text with JSON's own escapes for such characters: it stays the same document."""
+    return _escaped(text, keep, _json_escape)
+
+
+def _escaped(text: str, keep: str, escape: Callable[[str], str]) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character
-        if character.isprintable() or character in keep
-        else character.encode("unicode_escape", "backslashreplace").decode()
-        for character in text
+        character if character.isprintable() or character in keep else escape(character) for character in text
     )
+
+
+def _python_escape(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode()
+
+
+def _json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1]
 
 
 def shortened(text: str, longest: int) -> str:
     """The text with escapes for unprintable characters, cut with `…` if it is long."""
     shown = printable(text[: longest + 1])
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+def quote(text: str) -> str:
+    """Return the text in double quotes on one printable line, shortened, without passwords of URLs."""
+    shown = mask_url(text)
+    if len(shown) > LONGEST_QUOTE:
+        shown = shown[:LONGEST_QUOTE] + "…"
+    return printable_json(json.dumps(shown, ensure_ascii=False))
 
 
 def mask_url(text: str) -> str:
@@ -54,6 +93,13 @@ def mask_url(text: str) -> str:
         user, colon, _ = credentials.partition(":")
         text = f"{scheme}{separator}{user + colon if colon else ''}***@{host}"
     return _PASSWORD_IN_QUERY.sub(r"\1***", text)
+
+
+def without_userinfo(url: str) -> str:
+    """Return the URL without the user and the password before its host."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def hide_signing_secrets(text: str) -> str:

@@ -7,9 +7,7 @@ from typing import Any
 import msgspec
 
 from relay.provider import Response
-
-LONGEST = 200
-"""Characters of a provider's text in a reason."""
+from relay.text import LONGEST_EXCERPT, excerpt
 
 _UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 
@@ -17,12 +15,10 @@ _UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 def reason(response: Response) -> str:
     """The status and the beginning of the text, on one line and fit for a terminal."""
     # UTF-8 takes at most four bytes for a character, so the rest of a long body is not needed.
-    words = response.body[: 8 * LONGEST].decode("utf-8", "replace").split()
-    line = " ".join(words)[:LONGEST]
+    line = excerpt(response.body[: 8 * LONGEST_EXCERPT].decode("utf-8", "replace"))
     if line.count(_UNDECODABLE) * 10 > len(line):
         return f"status {response.status} ({response.incomplete or _unreadable(response)})"
-    text = "".join(character if character.isprintable() else "?" for character in line)
-    return f"{response.status} {text}" if text else f"status {response.status}"
+    return f"{response.status} {line}" if line else f"status {response.status}"
 
 
 def _unreadable(response: Response) -> str:

@@ -10,9 +10,7 @@ from typing import assert_never
 
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.provider.redis import Answer, Refused, Replied, Unanswered
-
-LONGEST = 200
-"""Characters of an error of Redis in a reason."""
+from relay.text import excerpt
 
 FULL = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 """Codes of a Redis that accepts no writes now. No message is to blame, so none spends an attempt."""
@@ -29,14 +27,14 @@ def outcome(answer: Answer) -> Outcome:
         case Replied(replies):
             return Delivered(_entry_id(replies))
         case Unanswered(reason):
-            return Retry(reason[:LONGEST])
+            return Retry(excerpt(reason))
         case Refused():
             return _refusal(answer)
     assert_never(answer)
 
 
 def _refusal(refused: Refused) -> Outcome:
-    reason, body = refused.text[:LONGEST], refused.text.encode()
+    reason, body = excerpt(refused.text), refused.text.encode()
     if refused.code in WRONG:
         return Rejected(reason, body=body)
     if refused.code in CREDENTIALS:

@@ -6,12 +6,13 @@ from relay.cli import common
 from relay.cli.pauses import a_pause
 from relay.errors import UsageError
 from relay.redis_client.client import Client
-from relay.settings.formatting import near_miss, quote
+from relay.settings.formatting import near_miss
 from relay.settings.models import Settings
 from relay.store.fleet import Fleet
 from relay.store.groups import read_group, read_groups
 from relay.store.keys import LaneKeys
 from relay.store.lane import Lane
+from relay.text import quote
 
 LONGEST_GROUP = 300
 """Characters of a group's name: hosts may be longer than the names that applications choose."""

@@ -55,13 +55,10 @@ def as_json(document: object, indent: int | None = 2) -> str:
     """Readable JSON without signing secrets and control characters, so that it cannot control a terminal."""
     import json
 
-    from relay.text import hide_signing_secrets
+    from relay.text import hide_signing_secrets, printable_json
 
-    text = hide_signing_secrets(json.dumps(document, indent=indent, ensure_ascii=False))
-    return "".join(
-        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
-        for character in text
-    )
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return printable_json(hide_signing_secrets(text), keep="\n")
 
 
 @asynccontextmanager

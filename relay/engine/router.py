@@ -32,7 +32,7 @@ from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
 from relay.store.lane import Item, Malformed, Refusal, is_ordered
 from relay.store.queue import FETCH_BYTES, Ack, Fetch, Limits
-from relay.text import LONGEST_REASON, hide_signing_secrets
+from relay.text import LONGEST_QUOTE, LONGEST_REASON, hide_signing_secrets, shortened
 
 
 def limits(queue: QueueSettings) -> Limits:
@@ -126,9 +126,7 @@ class Router:
         return [(provider, element) for provider, element in routed if provider and provider in providers]
 
     def _malformed(self, element: bytes, reason: str) -> tuple[str | None, Malformed]:
-        reason = hide_signing_secrets(reason)
-        if len(reason) > LONGEST_REASON:
-            reason = f"{reason[: LONGEST_REASON - 1]}…"
+        reason = shortened(hide_signing_secrets(reason), LONGEST_REASON)
         readable = Hints()
         if len(element) <= self._queue.max_size and not self._is_bare:
             readable = hints(element)
@@ -244,7 +242,7 @@ class _Rules:
 
 
 def _short(name: str) -> str:
-    return repr(name if len(name) <= 60 else f"{name[:60]}…")
+    return f"'{shortened(name, LONGEST_QUOTE)}'"
 
 
 def _with_expiry(message: Message, ttl: float) -> Message:

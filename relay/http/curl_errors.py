@@ -11,8 +11,9 @@ from typing import Self
 import pycurl
 
 from relay.errors import Exhausted, TransportError
-from relay.http.reasons import EXHAUSTED, cut, host_of, text_of
+from relay.http.reasons import EXHAUSTED, host_of, text_of
 from relay.http.transport import ProxyCredentialsRequired, Unsendable
+from relay.text import excerpt
 
 
 class Code(IntEnum):
@@ -81,7 +82,7 @@ class Failure:
 
 def explain(failure: Failure, url: str, *, timeout: float, proxied: bool) -> TransportError:
     """Return the exception for a request to `url`. `proxied`: through a proxy."""
-    words = cut(failure.words)
+    words = excerpt(failure.words)
     if failure.code in (Code.URL_MALFORMAT, Code.BAD_FUNCTION_ARGUMENT):
         return Unsendable(f"the request cannot be sent: {words}")
     host = host_of(url)

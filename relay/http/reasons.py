@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-_LONGEST = 200
-"""Characters of foreign text in one message."""
+from relay.text import excerpt
 
 
 def host_of(url: str) -> str:
@@ -14,7 +13,7 @@ def host_of(url: str) -> str:
     rest = url.partition("://")[2]
     for end in "/?#":
         rest = rest.partition(end)[0]
-    return cut(rest.rpartition("@")[2])
+    return excerpt(rest.rpartition("@")[2])
 
 
 def text_of(number: int) -> str:
@@ -59,9 +58,3 @@ def has_no_descriptor() -> bool:
     except OSError as error:
         return is_exhaustion(error)
     return False
-
-
-def cut(text: str) -> str:
-    """Return the text as one printable line."""
-    line = " ".join(text[: 2 * _LONGEST].split())
-    return "".join(character if character.isprintable() else "?" for character in line)[:_LONGEST]

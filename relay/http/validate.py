@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from relay.http.reasons import cut
 from relay.http.transport import Unsendable
+from relay.text import excerpt
 
 FRAMING_HEADERS = frozenset(
     {
@@ -43,14 +43,14 @@ def check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not _VALUE.fullmatch(value):
             what = "leading or trailing space" if value != value.strip(" \t") else "control characters"
-            raise Unsendable(f"the request cannot be sent: the header {cut(name)} has {what}")
+            raise Unsendable(f"the request cannot be sent: the header {excerpt(name)} has {what}")
 
 
 @lru_cache(maxsize=1024)
 def _refused_names(names: tuple[str, ...]) -> str | None:
     for name in names:
         if not _NAME.fullmatch(name):
-            return f"{cut(name)!r} is not a valid header name"
+            return f"{excerpt(name)!r} is not a valid header name"
         if name.lower() in FRAMING_HEADERS:
             return f"the header {name} belongs to the connection"
     return None
@@ -75,11 +75,11 @@ def _refused_origin(origin: str) -> str | None:
         parts = urlsplit(origin)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        return f"not a URL: {cut(_SECRET.sub('//', origin))}: {cut(str(error))}"
+        return f"not a URL: {excerpt(_SECRET.sub('//', origin))}: {excerpt(str(error))}"
     if parts.scheme not in ("http", "https") or not host:
-        return f"not a URL: {cut(_SECRET.sub('//', origin))}"
+        return f"not a URL: {excerpt(_SECRET.sub('//', origin))}"
     try:
         host.encode("idna")
     except UnicodeError:
-        return f"not a host name: {cut(host)}"
+        return f"not a host name: {excerpt(host)}"
     return None

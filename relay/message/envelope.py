@@ -21,7 +21,7 @@ import msgspec
 from relay.errors import MessageError
 from relay.message.fields import FIELDS, MAX_TIME, PRIORITIES, Envelope, Id, Key, Moment, Span
 from relay.settings.durations import parse_duration
-from relay.text import printable
+from relay.text import quote
 
 MAX_DEPTH = 64
 """Levels of nesting that an element may have."""
@@ -285,7 +285,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
     seen = set()
     for key, _ in pairs:
         if key in seen:
-            raise MessageError(f"duplicate key {_quote(key)}")
+            raise MessageError(f"duplicate key {quote(key)}")
         seen.add(key)
 
 
@@ -296,7 +296,7 @@ def _explain(error: msgspec.ValidationError, tree: dict[str, Any]) -> NoReturn:
             close = difflib.get_close_matches(name[:_LONGEST_NAME], FIELDS, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(FIELDS)}"
             bare = "" if "payload" in tree else " (a queue with `format: bare` takes any object as payload)"
-            raise MessageError(f"unknown field {_quote(name)}: {hint}{bare}") from None
+            raise MessageError(f"unknown field {quote(name)}: {hint}{bare}") from None
     if "payload" not in tree:
         raise MessageError("payload: missing") from None
     text, _, path = str(error).partition(" - at `$")
@@ -320,10 +320,10 @@ def _moment(value: Moment, name: str) -> float:
             moment = datetime.fromisoformat(value)
         except ValueError:
             raise MessageError(
-                f"{name}: {_quote(value)} is neither Unix seconds nor an RFC 3339 time"
+                f"{name}: {quote(value)} is neither Unix seconds nor an RFC 3339 time"
             ) from None
         if moment.tzinfo is None:
-            raise MessageError(f"{name}: {_quote(value)} needs a time zone (Z or +02:00)")
+            raise MessageError(f"{name}: {quote(value)} needs a time zone (Z or +02:00)")
         value = moment.timestamp()
     if not math.isfinite(value) or value < 0:
         raise MessageError(f"{name}: {value} is not a Unix time")
@@ -347,10 +347,6 @@ def _after(base: float, value: Span, name: str) -> float:
 
 def _earliest(one: float, other: float) -> float:
     return min(one, other) if one and other else one or other
-
-
-def _quote(text: str) -> str:
-    return printable(json.dumps(text if len(text) <= 60 else text[:57] + "...", ensure_ascii=False))
 
 
 def _kind(value: Any) -> str:

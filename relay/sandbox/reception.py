@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from relay.sandbox.exchange import Answer, Call, Emulator, Received, Verdict, succeeds
 from relay.sandbox.faults import NO_FAULT, Ending, FaultInjector, Injection, RequestFaultInjector
 from relay.sandbox.request_log import RequestLog
+from relay.text import printable
 
 _SHOWN = 100
 """Characters of a body in the line of a request."""
@@ -74,10 +75,5 @@ def _line(provider: str, call: Call, status: int, messages: Sequence[Received]) 
         line = f"{status or '---'} {provider} {target} {event} {body[:_SHOWN]}{more}"
     else:
         line = f"{status or '---'} {provider} {call.method} {call.path}"
-    if line.isprintable():
-        return line
     # Input from strangers must neither move the cursor of a terminal nor add lines to a log.
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in line
-    )
+    return printable(line)

@@ -8,9 +8,10 @@ from collections.abc import Mapping as AnyMapping
 
 from relay.names import OwnNames, hashed_part, is_reserved, key_beside
 from relay.settings._reader.nodes import Location, Mapping, Node, Problems, Scalar, Sequence, child
-from relay.settings.formatting import listing, near_miss, quote
+from relay.settings.formatting import listing, near_miss
 from relay.settings.models import DEFAULT_PREFIX, is_loopback
 from relay.settings.options import ProviderOptions
+from relay.text import quote
 
 
 def check(root: Mapping, options: AnyMapping[str, ProviderOptions], problems: Problems) -> None:

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable
 
-from relay.text import mask_url
-
-_LONGEST = 60  # characters of a value that are shown
-
-
-def quote(text: str) -> str:
-    """The text in double quotes on one line, shortened, safe to print, passwords in URLs masked."""
-    shown = mask_url(text)
-    if len(shown) > _LONGEST:
-        shown = shown[:_LONGEST] + "…"
-    return "".join(
-        char if char.isprintable() else json.dumps(char)[1:-1]
-        for char in json.dumps(shown, ensure_ascii=False)
-    )
+from relay.text import quote
 
 
 def describe(value: object) -> str:

@@ -19,7 +19,7 @@ from relay.settings.options import Options, ProviderOptions
 from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url, read_url_file
 from relay.settings.tokens import token_problem
 from relay.settings.values import Count, Duration, Secret, Size
-from relay.text import mask_url
+from relay.text import mask_url, without_userinfo
 
 PROVIDER_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 PREFIX_PATTERN = r"^[^\s{}]+$"
@@ -91,12 +91,6 @@ def _check_token(token: Secret | None) -> Secret | None:
     return token
 
 
-def _without_credentials(url: Secret) -> str:
-    scheme, separator, rest = url.get_secret_value().partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-
-
 RedisUrl = Annotated[Secret, AfterValidator(check_redis_url)]
 
 
@@ -123,10 +117,8 @@ class RedisSettings(Options):
 
     def is_same_server(self, other: RedisSettings) -> bool:
         """Return True if only user and password differ, which a running worker rereads."""
-        return (_without_credentials(self.url), self.prefix) == (
-            _without_credentials(other.url),
-            other.prefix,
-        )
+        ours, theirs = (without_userinfo(one.url.get_secret_value()) for one in (self, other))
+        return (ours, self.prefix) == (theirs, other.prefix)
 
     @property
     def url_file_path(self) -> Path | None:

@@ -16,11 +16,12 @@ from pydantic import BaseModel, SecretStr
 from relay.settings.credentials import AUTH_SCHEME, names_a_secret
 from relay.settings.redis_url import FORMS as REDIS_SCHEMES
 from relay.settings.template import Template
+from relay.text import HIDDEN_PARAMETERS
 
 _PART = 8  # characters of a part of a URL from which on it is a secret on its own
 _LINE = 16  # the same of a line of PEM, and of a URL that is no secret as a whole
 _PASSWORD = re.compile(r"//[^/?#]*?:([^/?#]+)@")
-_IN_QUERY = re.compile(r"(?i)(?:password|passwd|secret|token)=([^&#\s]+)")
+_IN_QUERY = re.compile(rf"{HIDDEN_PARAMETERS}=([^&#\s]+)")
 _IN_PATH, _QUERY = "~!$&'()*+,;=:@", "~:@/"  # what stands there as it is
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relay.settings.formatting import quote
 from relay.settings.snapshot import SecretFiles
+from relay.text import quote
 
 MAX_SECRET = 64 * 1024
 """Bytes of a file that holds a secret."""

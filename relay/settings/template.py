@@ -20,8 +20,9 @@ from pydantic_core import CoreSchema, core_schema
 from relay.settings._reader.model_info import fields
 from relay.settings._reader.nodes import Location, Node, Problems, Scalar, Sequence
 from relay.settings._reader.nodes import Mapping as TreeMapping
-from relay.settings.formatting import listing, near_miss, quote
+from relay.settings.formatting import listing, near_miss
 from relay.settings.values import Secret
+from relay.text import quote
 
 KNOWN: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
     {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from relay.settings.formatting import quote
+from relay.text import quote
 
 Location = tuple[str | int, ...]
 """The keys and indices that lead from the root to a node."""

@@ -20,7 +20,7 @@ from relay.settings._reader.yaml_loader import (
     position_of,
     too_deep,
 )
-from relay.settings.formatting import quote
+from relay.text import quote
 
 MAX_SOURCE = 1024 * 1024
 """Bytes of a file."""

@@ -13,7 +13,7 @@ from yaml.reader import ReaderError
 
 from relay.settings._reader.environment import hide
 from relay.settings._reader.nodes import Position
-from relay.settings.formatting import quote
+from relay.text import quote
 
 MAX_DEPTH = 50
 """Levels of nesting, those that aliases add included."""

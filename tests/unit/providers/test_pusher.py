@@ -668,7 +668,7 @@ def test_a_reason_is_one_short_line_that_a_terminal_can_show() -> None:
     body = b"\x1b[2J\x00 a\r\n\tb \xff" + b"x" * 70_000
     (outcome,) = a_pusher().outcomes([an_event()], Response(500, {}, body))
     assert isinstance(outcome, Retry)
-    assert outcome.reason.startswith("500 ?[2J? a b \N{REPLACEMENT CHARACTER}xxx")
+    assert outcome.reason.startswith("500 \\x1b[2J\\x00 a b \N{REPLACEMENT CHARACTER}xxx")
     assert len(outcome.reason) <= 204
     assert outcome.body == body
 

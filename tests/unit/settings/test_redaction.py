@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +14,7 @@ from relay.settings.models import RedisSettings
 from relay.settings.redaction import secrets_in
 from relay.settings.template import Template
 from relay.settings.values import Secret
-from relay.text import Redactor, hide_signing_secrets, one_line, printable
+from relay.text import Redactor, hide_signing_secrets
 
 PEM = """-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEG
@@ -120,21 +118,6 @@ def test_headers_with_credentials_are_secret(name: str) -> None:
 @pytest.mark.parametrize("name", ["content-type", "retry-after", "webhook-id", "apns-topic", "ttl"])
 def test_headers_without_credentials_are_no_secret(name: str) -> None:
     assert not names_a_secret(name)
-
-
-@given(st.text(st.characters(codec=None, exclude_categories=())))
-def test_any_text_becomes_one_printable_line(text: str) -> None:
-    for line in (one_line(text), printable(text)):
-        assert line.isprintable()
-    assert len(one_line(text * 50)) <= 500
-    if text.isprintable():
-        assert printable(text) == text
-
-
-def test_a_terminal_shows_control_characters_escaped() -> None:
-    shown: Any = printable("\x1b[31m\n\u202ex\U000e0041")
-    assert shown == "\\x1b[31m\\n\\u202ex\\U000e0041"
-    assert printable("a\nb\x07", keep="\n") == "a\nb\\x07"
 
 
 def test_a_payload_is_shown_without_its_credentials_and_secrets() -> None:
