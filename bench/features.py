@@ -1,8 +1,8 @@
 """The cost of a feature for messages that do not use it, and the speed of skipping an expired backlog.
 
 `python -m bench.features [--messages N] [--expired N] [--repeat N]`. Only the lane, without HTTP: messages
-are enqueued, claimed and settled in batches, and Redis reports its own CPU time. "Beside" means that one
-message in a hundred uses the feature.
+are enqueued, claimed and settled in batches, and Redis reports its own CPU time. One message in a
+hundred uses the feature; the others are measured.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ async def drain(lane: Lane) -> int:
             return total
 
 
-async def beside(redis: Redis, feature: str, messages: int) -> tuple[float, float]:
+async def measure(redis: Redis, feature: str, messages: int) -> tuple[float, float]:
     """Return messages per second, and Redis's CPU in microseconds per message."""
     await redis.flushall()
     options = ProviderOptions(type="bench", dedup_window=60.0)
@@ -125,13 +125,13 @@ async def main() -> None:
             # Alternate, so that a slow phase of the machine affects all of them.
             for _ in range(arguments.repeat):
                 for feature in FEATURES:
-                    found[feature].append(await beside(redis, feature, arguments.messages))
+                    found[feature].append(await measure(redis, feature, arguments.messages))
             speed, cpu = (
                 {feature: median(run[part] for run in runs) for feature, runs in found.items()}
                 for part in (0, 1)
             )
             print(f"Redis {version}; medians of {arguments.repeat}; {arguments.messages} messages each\n")
-            print("| beside messages with | messages/s | ratio | Redis CPU µs | ratio |")
+            print("| with some messages with | messages/s | ratio | Redis CPU µs | ratio |")
             print("| --- | ---: | ---: | ---: | ---: |")
             for feature in FEATURES:
                 print(

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a message requests, or its defect."""
+    """The request of a message, or its defect."""
 
     PLAIN = "plain"
     NAMED = "with id"

@@ -13,7 +13,7 @@ STAYS = frozenset({"control", "dead", "seen", "groups:tried"})
 """Parts of a lane that outlive its messages; `groups:tried` expires. The others belong to messages."""
 
 PASSING = frozenset(LANE_PARTS) - STAYS
-BESIDE = frozenset({"forwarded", "replicated", "rejected", "last_sequence"})
+SHARED = frozenset({"forwarded", "replicated", "rejected", "last_sequence"})
 FLEET = frozenset({"gone", "lanes", "profiles", "queues", "recovery"})
 
 
@@ -42,4 +42,4 @@ def _may_stay(key: str, evidence: Evidence) -> bool:
     part = key.partition("}:")[2]
     if key.startswith(f"{PREFIX}:{{fleet}}:"):
         return part in FLEET
-    return part in STAYS or part in BESIDE
+    return part in STAYS or part in SHARED

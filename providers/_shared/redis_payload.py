@@ -82,7 +82,7 @@ def data(message: Message, payload: Payload, *, socketio: bool) -> bytes:
             name = next(iter(rest))
             hint = " without `socketio: true`" if name in SOCKETIO_FIELDS else ""
             # Sending the rest would silently lose the value of this field.
-            raise ValueError(f"{name[:60]!r}: not a field{hint} beside `data`")
+            raise ValueError(f"{name[:60]!r}: not a field{hint} next to `data`")
         return bytes(payload.data)
     return _encode(rest) if rest else b""
 

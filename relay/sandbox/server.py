@@ -106,7 +106,7 @@ class Sandbox:
         self.url = f"http://{host}:{runner.addresses[0][1]}"
         self.apns_url = f"https://{host}:{self._http2.port}"
 
-    async def _start_http2(self, beside: int) -> None:
+    async def _start_http2(self, http_port: int) -> None:
         options = self.options
         context = self.identity.context(options.host)
         if options.apns_port is not None:
@@ -114,7 +114,7 @@ class Sandbox:
             return
         try:
             await self._http2.start(
-                options.host, beside + 1 if options.port and beside < 65535 else 0, context
+                options.host, http_port + 1 if options.port and http_port < 65535 else 0, context
             )
         except OSError as error:
             if error.errno != errno.EADDRINUSE:

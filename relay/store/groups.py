@@ -51,7 +51,7 @@ class GroupTuning:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """What an operator sees of one group. Durations are in seconds."""
+    """One group, as operators see it. Durations are in seconds."""
 
     group: str
     """As the application wrote it: show it only after `printable`."""

@@ -139,10 +139,10 @@ def test_the_configuration_supplies_missing_fields_of_a_message() -> None:
         ({"stream": "s", "maxlen": 2**99}, "maxlen: must be a whole number of at least 1"),
         ({"stream": "s", "maxlen": "5"}, "maxlen: must be a whole number of at least 1"),
         ({"channel": "c", "socketio": 1}, "socketio: must be true or false"),
-        ({"channel": "c", "data": 1, "x": 2}, "'x': not a field beside `data`"),
+        ({"channel": "c", "data": 1, "x": 2}, "'x': not a field next to `data`"),
         (
             {"channel": "c", "data": 1, "room": "r"},
-            "'room': not a field without `socketio: true` beside `data`",
+            "'room': not a field without `socketio: true` next to `data`",
         ),
     ],
 )
@@ -358,7 +358,7 @@ def test_an_event_for_a_stream_too_can_be_replayed() -> None:
         ({"flags": {"local": True}}, "flags: 'local' is not a flag; use volatile or compress"),
         ({"flags": {"volatile": 1}}, "flags: must be an object with volatile or compress, true or false"),
         ({"data": 1, "args": [1]}, "data, args: give one of the two"),
-        ({"args": [1], "x": 2}, "'x': not a field beside `data`"),
+        ({"args": [1], "x": 2}, "'x': not a field next to `data`"),
     ],
 )
 def test_an_event_that_no_socketio_server_takes_is_refused(fields: Any, reason: str) -> None:
