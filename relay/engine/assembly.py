@@ -13,22 +13,22 @@ from functools import partial
 import structlog
 
 from relay import __version__
-from relay.engine import forwarder, janitor
 from relay.engine.claimer import ClaimTuning
 from relay.engine.dispatcher import Dispatcher
 from relay.engine.failure_detector import host_id
-from relay.engine.forwarder import Forwarder
-from relay.engine.heartbeat import Heartbeat
+from relay.engine.forwarder import Forwarder, ForwardTuning
+from relay.engine.heartbeat import Heartbeat, HeartbeatTuning
 from relay.engine.intake import Intake
-from relay.engine.janitor import Janitor
+from relay.engine.janitor import Janitor, JanitorTuning
 from relay.engine.lane_service import LaneService
 from relay.engine.lane_writer import Listeners
 from relay.engine.membership import Membership
 from relay.engine.parts import Parts
 from relay.engine.peers import Peers
-from relay.engine.recovery import Recovery
+from relay.engine.recovery import Recovery, RecoveryTuning
 from relay.engine.router import Router, limits
-from relay.engine.watchdog import Watchdog
+from relay.engine.settler import SettleTuning
+from relay.engine.watchdog import Watchdog, WatchdogTuning
 from relay.errors import UsageError
 from relay.provider import Provider
 from relay.provider.redis import forbid_names
@@ -52,11 +52,15 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True)
 class WorkerTuning:
-    """The intervals of a worker's loops, in seconds."""
+    """The intervals, thresholds and limits of a worker's loops."""
 
     claiming: ClaimTuning = field(default_factory=ClaimTuning)
-    outbox_interval: float = forwarder.INTERVAL
-    first_trim: float = janitor.FIRST_PAUSE
+    settling: SettleTuning = field(default_factory=SettleTuning)
+    forwarding: ForwardTuning = field(default_factory=ForwardTuning)
+    heartbeat: HeartbeatTuning = field(default_factory=HeartbeatTuning)
+    recovery: RecoveryTuning = field(default_factory=RecoveryTuning)
+    watchdog: WatchdogTuning = field(default_factory=WatchdogTuning)
+    janitor: JanitorTuning = field(default_factory=JanitorTuning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,9 @@ def build(
     prefix, name = settings.redis.prefix, info.worker
     parts, replicas = Parts(), Replicas(client)
     fleet = Fleet(client, prefix)
-    heartbeat = Heartbeat(fleet, info, on_turn)
+    heartbeat = Heartbeat(fleet, info, on_turn, tuning=tuning.heartbeat)
     outboxes = Outboxes(client, prefix, settings.providers)
-    forwarding = Forwarder(outboxes, replicas, parts, interval=tuning.outbox_interval)
+    forwarder = Forwarder(outboxes, replicas, parts, tuning=tuning.forwarding)
     lanes = {
         provider: Lane(client, prefix, provider, options, name)
         for provider, options in settings.providers.items()
@@ -106,10 +110,11 @@ def build(
         provider: Dispatcher(
             lanes[provider],
             adapter,
-            on_outbox=partial(forwarding.notify, provider),
+            on_outbox=partial(forwarder.notify, provider),
             lease_valid_since=heartbeat.lease_valid_since,
             parts=parts,
             claiming=tuning.claiming,
+            settling=tuning.settling,
         )
         for provider, adapter in adapters.items()
     }
@@ -117,7 +122,7 @@ def build(
     listeners = Listeners(
         on_arrival=lambda provider: dispatchers[provider].notify(),
         on_ready=peers.on_ready,
-        on_outbox=forwarding.notify,
+        on_outbox=forwarder.notify,
     )
     intakes = [
         Intake(
@@ -134,15 +139,15 @@ def build(
         fleet=fleet,
         membership=Membership(client, prefix, fleet, heartbeat, on_turn),
         heartbeat=heartbeat,
-        recovery=Recovery(client, prefix, fleet, info, lanes, routers, parts),
+        recovery=Recovery(client, prefix, fleet, info, lanes, routers, parts, tuning=tuning.recovery),
         peers=peers,
         intakes=intakes,
         lanes=lanes,
         dispatchers=dispatchers,
         lane_service=LaneService(client, adapters, dispatchers),
-        forwarder=forwarding,
-        watchdog=Watchdog(client, intakes, lambda: heartbeat.last),
-        janitor=Janitor(client, settings, fleet, first_pause=tuning.first_trim),
+        forwarder=forwarder,
+        watchdog=Watchdog(client, intakes, lambda: heartbeat.last, tuning=tuning.watchdog),
+        janitor=Janitor(client, settings, fleet, tuning=tuning.janitor),
         parts=parts,
     )
 

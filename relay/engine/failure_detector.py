@@ -9,10 +9,6 @@ from pathlib import Path
 
 from relay.store.fleet import LEASE, Member, WorkerInfo
 
-GAP = 5.0
-"""After more seconds than this between two checks, earlier heartbeats prove nothing: Redis was unreachable,
-or this worker was suspended."""
-
 
 class FailureDetector:
     """Measures the silence of each worker by our own clock, as long as Redis answers.
@@ -20,16 +16,18 @@ class FailureDetector:
     Redis's clock may be changed, and after an outage every heartbeat is old: neither makes a worker dead.
     """
 
-    def __init__(self, own: WorkerInfo) -> None:
-        """`own` is the worker that checks the others."""
+    def __init__(self, own: WorkerInfo, gap: float) -> None:
+        """`own` is the worker that checks the others. After more than `gap` seconds between two checks,
+        earlier heartbeats prove nothing: Redis was unreachable, or this worker was suspended."""
         self._own = own
+        self._gap = gap
         self._since: dict[str, tuple[float, float]] = {}
         """By worker: its last heartbeat, and when that was first seen, in monotonic seconds."""
         self._checked = 0.0
 
     def check(self, members: Iterable[Member], now: float) -> set[str]:
         """Return the names of the dead workers. `now` is in monotonic seconds."""
-        if now - self._checked > GAP:
+        if now - self._checked > self._gap:
             self._since.clear()
         self._checked = now
         since, dead = {}, set[str]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -17,9 +18,6 @@ from relay.redis_client.replication import Replicas
 from relay.store import outbox_entries
 from relay.store.outbox import Forwarded, Kind, Outbox, Outboxes
 from relay.store.outbox_entries import FeedbackEntry, ReceiptEntry
-
-INTERVAL = 15.0
-"""Seconds between two polls of all outboxes, for entries that a dead worker has written."""
 
 LOST: Final[Mapping[Forwarded, str]] = {
     "wrong type": "the key holds something else",
@@ -39,6 +37,14 @@ logger = structlog.get_logger()
 _pack = msgspec.msgpack.Encoder().encode
 
 
+@dataclass(frozen=True, slots=True)
+class ForwardTuning:
+    """Durations are in seconds."""
+
+    poll: float = 15.0
+    """Wait between two polls of all outboxes, for entries that a dead worker has written."""
+
+
 class Forwarder:
     """The loop of one process over all lanes; `forward` is its step."""
 
@@ -48,12 +54,12 @@ class Forwarder:
         replicas: Replicas,
         parts: Parts | None = None,
         *,
-        interval: float = INTERVAL,
+        tuning: ForwardTuning = ForwardTuning(),
     ) -> None:
         self._outboxes = outboxes
         self._replicas = replicas
         self._parts = parts or Parts()
-        self._interval = interval
+        self._tuning = tuning
         self._notified: set[str] = set(outboxes)
         self._wakeup = asyncio.Event()
         self._wakeup.set()
@@ -67,7 +73,7 @@ class Forwarder:
         """Forward until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(self._interval):
+                async with asyncio.timeout(self._tuning.poll):
                     await self._wakeup.wait()
             except TimeoutError:
                 await self._poll()

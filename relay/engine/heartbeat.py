@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -14,10 +15,17 @@ from relay.errors import StoreError
 from relay.store.deployment import Deployment
 from relay.store.fleet import LEASE, Fleet, WorkerInfo
 
-INTERVAL = 2.0
-"""Seconds between two heartbeats: several fit into a lease."""
-
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatTuning:
+    """Durations are in seconds."""
+
+    interval: float = 2.0
+    """Wait between two heartbeats: several fit into a lease."""
+    lease: float = LEASE
+    """Without a heartbeat for this long, other workers may recover the messages of this one."""
 
 
 class Heartbeat:
@@ -29,11 +37,11 @@ class Heartbeat:
         info: WorkerInfo,
         on_turn: Callable[[], None] = lambda: None,
         *,
-        lease: float = LEASE,
+        tuning: HeartbeatTuning = HeartbeatTuning(),
     ) -> None:
-        """`on_turn` is called before each heartbeat, even if Redis is unreachable. `lease`: see `LEASE`."""
+        """`on_turn` is called before each heartbeat, even if Redis is unreachable."""
         self._on_turn = on_turn
-        self._lease = lease
+        self._interval, self._lease = tuning.interval, tuning.lease
         self._fleet = fleet
         self.last = time.monotonic()
         """When the last heartbeat that Redis accepted was sent, in monotonic seconds."""
@@ -52,7 +60,7 @@ class Heartbeat:
     async def run(self) -> None:
         """Beat until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(self._interval)
             self._on_turn()
             try:
                 # A later reply would prove nothing.

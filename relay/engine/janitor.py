@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import structlog
 
@@ -14,13 +15,17 @@ from relay.settings.options import DeadOptions
 from relay.store import dead
 from relay.store.fleet import Fleet
 
-INTERVAL = 60.0
-"""Seconds between two trims."""
-
-FIRST_PAUSE = 3.0
-"""Seconds before the first trim, because a worker that starts serves messages first."""
-
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class JanitorTuning:
+    """Durations are in seconds."""
+
+    first_pause: float = 3.0
+    """Wait before the first trim, because a worker that starts serves messages first."""
+    interval: float = 60.0
+    """Wait between two trims."""
 
 
 class Janitor:
@@ -28,9 +33,9 @@ class Janitor:
     nothing."""
 
     def __init__(
-        self, client: Client, settings: Settings, fleet: Fleet, *, first_pause: float = FIRST_PAUSE
+        self, client: Client, settings: Settings, fleet: Fleet, *, tuning: JanitorTuning = JanitorTuning()
     ) -> None:
-        self._first_pause = first_pause
+        self._tuning = tuning
         self._client = client
         self._prefix = settings.redis.prefix
         self._fleet = fleet
@@ -42,13 +47,13 @@ class Janitor:
 
     async def run(self) -> None:
         """Trim until cancelled."""
-        await asyncio.sleep(self._first_pause)
+        await asyncio.sleep(self._tuning.first_pause)
         while True:
             try:
                 await self.trim()
             except StoreError as error:
                 logger.warning("cannot trim dead letters", error=str(error))
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(self._tuning.interval)
 
     async def trim(self) -> int:
         """Delete dead letters that are too old or too many. Returns their number. Raises StoreError."""

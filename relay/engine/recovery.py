@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -23,16 +24,21 @@ from relay.redis_client.replication import Replicas
 from relay.store.fleet import Fleet, Member, WorkerInfo
 from relay.store.lane import Lane
 
-INTERVAL = 2.0
-"""Seconds between two checks of the heartbeats."""
-
-SWEEP_INTERVAL = 10.0
-"""Seconds between two sweeps for messages of workers that are gone."""
-
-REMEMBERED = 600.0
-"""Seconds for which a worker that is gone is remembered."""
-
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryTuning:
+    """Durations are in seconds."""
+
+    interval: float = 2.0
+    """Wait between two checks of the heartbeats."""
+    gap: float = 5.0
+    """See `FailureDetector`."""
+    sweep_interval: float = 10.0
+    """Wait between two sweeps for messages of workers that are gone."""
+    remembered: float = 600.0
+    """Remember a worker that is gone for this long."""
 
 
 class Recovery:
@@ -47,6 +53,8 @@ class Recovery:
         lanes: Mapping[str, Lane],
         routers: Mapping[str, Router],
         parts: Parts | None = None,
+        *,
+        tuning: RecoveryTuning = RecoveryTuning(),
     ) -> None:
         """`lanes` by provider and `routers` by queue are those of this worker's configuration."""
         self._fleet = fleet
@@ -54,7 +62,8 @@ class Recovery:
         self._holdings = Holdings(client, prefix, info.worker, lanes, routers)
         self._replicas = Replicas(client)
         self._containment = Containment(parts or Parts())
-        self._detector = FailureDetector(info)
+        self._detector = FailureDetector(info, tuning.gap)
+        self._tuning = tuning
 
         # Private state of the loop.
         self._swept = time.monotonic()
@@ -70,21 +79,21 @@ class Recovery:
         while True:
             try:
                 await self.recover_dead()
-                if time.monotonic() - self._swept > SWEEP_INTERVAL:
+                if time.monotonic() - self._swept > self._tuning.sweep_interval:
                     self._swept = time.monotonic()
                     await self.sweep()
             except StoreError as error:
                 self._detector.clear()
                 self._containment.note("fleet", error)
                 redis_trouble.log("cannot check for dead workers", error)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(self._tuning.interval)
 
     async def recover_dead(self) -> int:
         """Recover the messages of dead workers. Returns the number of workers. Raises StoreError."""
         members = await self._fleet.members()
         names = self._detector.check(members, time.monotonic())
         dead = [member.info for member in members if member.info.worker in names]
-        if not dead or not await self._fleet.lock_recovery(self._info.worker, INTERVAL):
+        if not dead or not await self._fleet.lock_recovery(self._info.worker, self._tuning.interval):
             return 0
         left = dead
         # A worker may have to wait for earlier fetches of another one, dead or alive.
@@ -98,7 +107,7 @@ class Recovery:
         A worker that was frozen may fetch and claim before it learns that it was recovered. A worker that
         died while a failover undid its first heartbeat is unregistered. Raises StoreError.
         """
-        if not await self._fleet.lock_recovery(self._info.worker, INTERVAL):
+        if not await self._fleet.lock_recovery(self._info.worker, self._tuning.interval):
             return 0
         gone = [*await self._fleet.gone(), *await self._find_unregistered()]
         found, infos = 0, [member.info for member in gone]
@@ -111,7 +120,7 @@ class Recovery:
         if found:
             logger.warning("recovered messages that reached dead workers late", number=found)
         for member in gone:
-            if member.silent > REMEMBERED:
+            if member.silent > self._tuning.remembered:
                 await self._forget(member.info)
         return found
 

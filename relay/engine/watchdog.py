@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -20,13 +21,19 @@ from relay.redis_client.client import Client
 from relay.redis_client.connect import drop_connections, follow_master
 from relay.store.fleet import LEASE
 
-INTERVAL = 2.0
-"""Seconds between two checks."""
-
-CHECKS_PER_SCAN = 5
-"""Scan the queues for waiting elements at one check of this many."""
-
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogTuning:
+    """Durations are in seconds."""
+
+    interval: float = 2.0
+    """Wait between two checks."""
+    checks_per_scan: int = 5
+    """Scan the queues for waiting elements at one check of this many."""
+    stall_threshold: float = LEASE
+    """Without progress for this long, the connections are stalled."""
 
 
 class Watchdog:
@@ -38,16 +45,16 @@ class Watchdog:
         intakes: Sequence[Intake],
         last_beat: Callable[[], float],
         *,
-        stall_threshold: float = LEASE,
+        tuning: WatchdogTuning = WatchdogTuning(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`last_beat` and `clock` return monotonic seconds: of the last heartbeat that Redis accepted, and
-        now. Without progress for `stall_threshold` seconds, the connections are stalled."""
+        now."""
         self._clock = clock
         self._client = client
         self._intakes = intakes
         self._last_beat = last_beat
-        self._stall_threshold = stall_threshold
+        self._tuning = tuning
         self._starving: dict[str, tuple[int, float]] = {}
         self._dropped = self._clock()
         self._checks = 0
@@ -57,7 +64,7 @@ class Watchdog:
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(self._tuning.interval)
             await self.check()
 
     async def check(self) -> None:
@@ -66,11 +73,11 @@ class Watchdog:
             logger.warning("the Redis master moved; opening new connections")
             self._note()
             return
-        if self._checks % CHECKS_PER_SCAN == 0:
+        if self._checks % self._tuning.checks_per_scan == 0:
             await self._scan_queues()
         self._checks += 1
         troubles = self._stalls()
-        if troubles and self._clock() - self._dropped > self._stall_threshold:
+        if troubles and self._clock() - self._dropped > self._tuning.stall_threshold:
             redis_trouble.log("Redis connections are stalled; opening new ones", "; ".join(troubles))
             await drop_connections(self._client)
             self._note()
@@ -84,7 +91,7 @@ class Watchdog:
             *(
                 f"queue {name}: Redis refuses it for {now - refusal.since:.0f} s: {refusal.text}"
                 for name, refusal in refused
-                if refusal and now - refusal.since > self._stall_threshold
+                if refusal and now - refusal.since > self._tuning.stall_threshold
             ),
         ]
 
@@ -92,14 +99,14 @@ class Watchdog:
         """Return one line for each lack of progress that new connections may end."""
         now = self._clock()
         found = []
-        if (silent := now - self._last_beat()) > self._stall_threshold:
+        if (silent := now - self._last_beat()) > self._tuning.stall_threshold:
             found.append(f"no heartbeat for {silent:.0f} s")
         for intake in self._intakes:
             name = intake.queue.name
             since = self._starving[name][1] if name in self._starving else now
-            if (silent := now - intake.progress.answered_at) > self._stall_threshold:
+            if (silent := now - intake.progress.answered_at) > self._tuning.stall_threshold:
                 found.append(f"queue {name}: no answer for {silent:.0f} s")
-            elif now - since > self._stall_threshold:
+            elif now - since > self._tuning.stall_threshold:
                 found.append(f"queue {name}: elements wait for {now - since:.0f} s, and none is fetched")
         return found
 

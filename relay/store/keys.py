@@ -57,8 +57,7 @@ def control_key(prefix: str, provider: str) -> str:
 
 
 def batch_id_of(worker: str, queue: str) -> str:
-    """Return the field of a control hash that holds the sequence number of a worker's last batch from a
-    queue."""
+    """Return the field of a control hash with the sequence number of a worker's last fetch from a queue."""
     return f"batch:{worker}:{queue}"
 
 
@@ -129,7 +128,7 @@ class QueueKeys:
 
     @property
     def outstanding(self) -> str:
-        """Sorted set: worker by the number of the batch that it has fetched and not yet enqueued."""
+        """Sorted set: worker by the number of the fetch that it has not yet enqueued."""
         return self.base + "outstanding"
 
     @property
@@ -142,12 +141,12 @@ class QueueKeys:
         return f"{self.base}deferred:{provider}"
 
     def recoverers(self, worker: str) -> str:
-        """Hash: its fields are the workers that have started to finish the batch of this dead worker."""
+        """Hash: its fields are the workers that have started to recover the fetch of this dead worker."""
         return f"{self.base}recoverers:{worker}"
 
     @property
     def last_sequence(self) -> str:
-        """String: the number of the newest batch of the queue."""
+        """String: the number of the newest fetch of the queue."""
         return self.base + "last_sequence"
 
     @property
@@ -163,7 +162,7 @@ class QueueKeys:
         }
 
     def sequence(self, worker: str) -> str:
-        """String: the number of the batch on this worker's processing list."""
+        """String: the number of the fetch on this worker's processing list."""
         return f"{self.base}sequence:{worker}"
 
 

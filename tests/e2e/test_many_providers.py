@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from redis.asyncio import Redis
 
 from relay.engine.claimer import ClaimTuning
+from relay.engine.forwarder import ForwardTuning
+from relay.engine.janitor import JanitorTuning
 from relay.engine.worker import Worker, WorkerTuning
 from relay.provider import discover
 from relay.redis_client.connect import connect
@@ -49,7 +51,9 @@ def read(folder: Path, url: str, number: int) -> Settings:
 
 
 ONLY_THE_START = WorkerTuning(
-    claiming=ClaimTuning(idle_poll=3600.0), outbox_interval=3600.0, first_trim=3600.0
+    claiming=ClaimTuning(idle_poll=3600),
+    forwarding=ForwardTuning(poll=3600),
+    janitor=JanitorTuning(first_pause=3600),
 )
 """No loop has a second turn, however long the first one takes on a slow machine."""
 

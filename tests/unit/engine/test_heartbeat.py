@@ -7,7 +7,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.heartbeat import Heartbeat
+from relay.engine.heartbeat import Heartbeat, HeartbeatTuning
 from relay.store.fleet import Fleet, WorkerInfo
 
 WORKER = WorkerInfo("w1", "host", "", 1, "1.0", 0.0)
@@ -36,7 +36,7 @@ async def test_a_beat_that_was_answered_too_late_holds_nothing(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answer waited somewhere, and the lease ran out meanwhile."""
-    beating = Heartbeat(Fleet(redis, "relay"), WORKER, lease=0.05)
+    beating = Heartbeat(Fleet(redis, "relay"), WORKER, tuning=HeartbeatTuning(lease=0.05))
     await beating.beat()
     await redis.client_pause(150)
     await beating.beat()

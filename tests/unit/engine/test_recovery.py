@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from relay.engine.failure_detector import GAP, FailureDetector, host_id
+from relay.engine.failure_detector import FailureDetector, host_id
 from relay.engine.fetch_recovery import FetchRecovery
-from relay.engine.recovery import REMEMBERED, Recovery
+from relay.engine.recovery import Recovery, RecoveryTuning
 from relay.engine.router import Router
 from relay.errors import StoreError
 from relay.redis_client.replication import Replicas
@@ -23,6 +23,7 @@ from testing.builders import a_lane, options, plain_message, texts
 
 DEAD_PID = 2**22 + 1
 OURS = host_id()
+TUNING = RecoveryTuning()
 
 
 def a_worker(worker: str, **fields: object) -> WorkerInfo:
@@ -36,7 +37,7 @@ def a_member(worker: str, beat: float) -> Member:
 
 def dead_after(checks: list[tuple[float, list[Member]]], detector: FailureDetector | None = None) -> set[str]:
     """The workers that are dead at the last of several checks, each at its time."""
-    detector = detector or FailureDetector(a_worker("own"))
+    detector = detector or FailureDetector(a_worker("own"), TUNING.gap)
     return [detector.check(members, now) for now, members in checks][-1]
 
 
@@ -65,12 +66,12 @@ def test_a_changed_clock_declares_no_worker_dead() -> None:
 
 def test_an_outage_declares_no_worker_dead() -> None:
     """No worker could beat while Redis was unreachable, and one of them is the first to check afterwards."""
-    checks = [(100.0, [a_member("w", 1)]), (100.0 + GAP + 60, [a_member("w", 1)])]
+    checks = [(100.0, [a_member("w", 1)]), (100.0 + TUNING.gap + 60, [a_member("w", 1)])]
     assert dead_after(checks) == set()
 
 
 def test_an_outage_of_redis_restarts_the_failure_detector() -> None:
-    detector = FailureDetector(a_worker("own"))
+    detector = FailureDetector(a_worker("own"), TUNING.gap)
     silent = [(100 + 2 * number, [a_member("w", 1)]) for number in range(10)]
     assert dead_after(silent, detector) == {"w"}
     detector.clear()
@@ -83,7 +84,7 @@ def recovery(redis: Redis, worker: str = "w2") -> Recovery:
     lanes = {"test": a_lane(redis, worker=worker)}
     info = a_worker(worker, host_id=OURS)
     fleet = Fleet(redis, "relay")
-    return Recovery(redis, "relay", fleet, info, lanes, {"q": Router(queue, settings)})
+    return Recovery(redis, "relay", fleet, info, lanes, {"q": Router(queue, settings)}, tuning=TUNING)
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis:
     await fleet.leave("w1")
     await recovery(redis).sweep()
     assert [member.info.worker for member in await fleet.gone()] == ["w1"], "not yet"
-    await redis.zadd(fleet.keys.gone, {"w1": (await fleet.now() - REMEMBERED - 1) * 1000})
+    await redis.zadd(fleet.keys.gone, {"w1": (await fleet.now() - TUNING.remembered - 1) * 1000})
     await redis.delete(fleet.keys.recovery_lock)
     await recovery(redis).sweep()
     assert await fleet.gone() == []

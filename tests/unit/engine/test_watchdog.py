@@ -13,10 +13,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from relay.engine.progress import Progress, Refused
-from relay.engine.watchdog import CHECKS_PER_SCAN, Watchdog
+from relay.engine.watchdog import Watchdog, WatchdogTuning
 from relay.store.queue import Queue
 from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
 from testing.tcp_proxy import proxying
+
+CHECKS_PER_SCAN = 3
 
 
 @dataclass
@@ -51,7 +53,8 @@ def a_watchdog(
     clock: Callable[[], float] = time.monotonic,
 ) -> Watchdog:
     """`beat`: how many seconds ago the last one was."""
-    return Watchdog(redis, intakes, lambda: clock() - beat, stall_threshold=stall_threshold, clock=clock)
+    tuning = WatchdogTuning(checks_per_scan=CHECKS_PER_SCAN, stall_threshold=stall_threshold)
+    return Watchdog(redis, intakes, lambda: clock() - beat, tuning=tuning, clock=clock)
 
 
 async def test_progress_is_no_trouble(redis: Redis) -> None:
