@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis.asyncio import Redis
-
 from relay.message import PRIORITIES, Message, uuid7
+from relay.redis_client.client import Client
 from relay.settings.options import ProviderOptions
 from relay.settings.values import parse_rate
 from relay.store.lane import Lane
@@ -41,7 +40,7 @@ def options(rate: str | None = None, **fields: Any) -> ProviderOptions:
     return ProviderOptions(type="test", rate=(parse_rate(rate),) if rate else (), **fields)
 
 
-def a_lane(redis: Redis, *, worker: str = "w1", name: str = "test", **fields: Any) -> Lane:
+def a_lane(redis: Client, *, worker: str = "w1", name: str = "test", **fields: Any) -> Lane:
     """A lane; the keywords are provider options."""
     return Lane(redis, "relay", name, options(**fields), worker)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from redis.asyncio import Redis
-
+from relay.redis_client.client import Client
 from testing.script_text import changed_script
 
 KEY = "test:clock:{test}"
@@ -35,7 +34,7 @@ def settable_clock() -> Iterator[None]:
         yield
 
 
-async def set_clock(redis: Redis, seconds: int, micros: int = 0) -> None:
+async def set_clock(redis: Client, seconds: int, micros: int = 0) -> None:
     """Set the clock."""
     await redis.delete(KEY)
     await redis.rpush(KEY, seconds, micros)

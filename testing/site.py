@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,12 @@ class Site:
         finished = await self.relay("run", "--until-empty", **options)
         assert finished.code == 0, finished.err
         return finished
+
+    async def receipt(self, key: str) -> dict[str, Any]:
+        """The next receipt of a list, once there is one."""
+        popped: Any = await self.redis.blpop([key], 120)
+        receipt: dict[str, Any] = json.loads(popped[1])
+        return receipt
 
     def worker(self, *words: str, **options: Any) -> AbstractAsyncContextManager[Worker]:
         return worker(self.config, *words, **options)

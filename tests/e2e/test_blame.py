@@ -14,6 +14,7 @@ from testing.adapter import install
 from testing.receiver import Answer, Received, Receiver
 from testing.relay_process import relay
 from testing.site import Site
+from testing.streams import entries_of
 
 BACKLOG = 200
 COOLDOWN = {"cooldown": "300ms"}
@@ -151,7 +152,7 @@ async def test_mass_death_holds_the_lane_and_a_resume_tries_each_target_once_mor
         async with asyncio.timeout(120):
             while await site.redis.xlen("relay:feedback") < GONE:
                 await asyncio.sleep(0.05)
-    feedback = [entry for _, entry in await site.redis.xrange("relay:feedback")]
+    feedback = [entry for _, entry in await entries_of(site.redis, "relay:feedback")]
     assert {entry[b"provider"] for entry in feedback} == {b"gone"}
     assert sorted(entry[b"target"].decode() for entry in feedback) == sorted(f"t{n}" for n in range(GONE))
     assert max(asked.values()) <= 2

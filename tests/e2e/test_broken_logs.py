@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,13 @@ async def test_logs_without_a_reader_stop_nothing_and_change_no_exit_code(
     site: Site, broken: str, processes: str
 ) -> None:
     site.configure({"hook": site.webhook()}, processes=int(processes))
-    descriptor: int = {
+    outputs: dict[str, Callable[[], int]] = {
         "full disk": lambda: os.open("/dev/full", os.O_WRONLY),
         "no reader": no_reader,
         "nobody reads": nobody_reads,
         "closed": lambda: os.open(os.devnull, os.O_WRONLY),
-    }[broken]()
+    }
+    descriptor = outputs[broken]()
     command = f"exec {RELAY} run -c {site.config}" + (" >&- 2>&-" if broken == "closed" else "")
     process = await asyncio.create_subprocess_shell(
         command, stdout=descriptor, stderr=descriptor, env=environment()

@@ -16,6 +16,7 @@ from testing.redis_cluster import RedisCluster
 from testing.redis_server import BLOCKING_TIMEOUT
 from testing.relay_process import limit_memory, relay, worker, write_config
 from testing.site import Site
+from testing.streams import entries_of
 from tests.conftest import BINARIES
 
 HUGE = 64 << 20
@@ -84,8 +85,8 @@ async def test_the_whole_job_on_a_cluster(site: Site, cluster: RedisCluster) -> 
         "notifications", *(json.dumps(message) for message in (fan_out, bad, later, again))
     )
     async with worker(Path(config)):
-        fan_receipt = json.loads((await site.redis.blpop(["receipts:fan"], 120))[1])
-        assert json.loads((await site.redis.blpop(["receipts:again"], 120))[1])["outcome"] == "duplicate"
+        fan_receipt = await site.receipt("receipts:fan")
+        assert (await site.receipt("receipts:again"))["outcome"] == "duplicate"
         while sum([await site.redis.llen(f"receipts:{place}") for place in range(7)]) < 200:
             await asyncio.sleep(0.02)
         while (
@@ -114,7 +115,7 @@ async def test_the_whole_job_on_a_cluster(site: Site, cluster: RedisCluster) -> 
         "partial",
         {"delivered": 300, "unregistered": 1},
     )
-    assert [fields[b"target"] for _, fields in await site.redis.xrange("relay:feedback")] == [
+    assert [fields[b"target"] for _, fields in await entries_of(site.redis, "relay:feedback")] == [
         f"{site.receiver.url}/gone".encode()
     ]
     paths = Counter(
@@ -162,6 +163,6 @@ async def test_a_huge_element_on_a_cluster_becomes_a_dead_letter_without_reachin
         await site.receiver.until(3)
     troubles = [line for line in running.lines if line.get("level") in ("warning", "error")]
     assert not [line for line in troubles if "memory" in str(line) or "exception" in line]
-    letters = await site.redis.xrange("relay:{notifications}:rejected")
+    letters = await entries_of(site.redis, "relay:{notifications}:rejected")
     assert [(fields[b"raw"] == huge, int(fields[b"size"])) for _, fields in letters] == [(True, HUGE)] * 2
     await site.redis.flushall(target_nodes="primaries")

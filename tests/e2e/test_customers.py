@@ -12,6 +12,7 @@ from standardwebhooks import Webhook as Verifier
 from testing.receiver import Answer, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
+from testing.streams import entries_of
 
 
 async def test_a_disabled_customer_is_reported_once_and_gets_everything_after_it_is_enabled(
@@ -34,7 +35,7 @@ async def test_a_disabled_customer_is_reported_once_and_gets_everything_after_it
         async with asyncio.timeout(120):
             while await redis.xlen("relay:{customers}:dead") < 3 or not await redis.xlen("relay:feedback"):
                 await asyncio.sleep(0.02)
-        ((_, entry),) = await redis.xrange("relay:feedback")
+        ((_, entry),) = await entries_of(redis, "relay:feedback")
         assert (entry[b"group"], entry[b"reason"]) == (b"customer-17", b"group disabled")
         listed = await relay("dead", "list", "customers", "--json", "-c", config)
         assert {letter["reason"] for letter in listed.json} == {"group disabled"}

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -21,6 +22,7 @@ from testing.builders import a_message
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, environment, relay, write_config
 from testing.site import Site
+from testing.streams import entries_of
 
 STREAM = "relay:{hook}:dead"
 
@@ -37,7 +39,7 @@ async def file(redis: Redis, number: int, *, reason: str = "413 too large", size
     async with redis.pipeline(transaction=False) as pipe:
         for index in range(number):
             record = pack(a_message(payload_json=b'{"body":"%s"}' % (b"x" * size)))
-            letter = {"ticket": 4 * index, "record": record, "reason": reason, "attempts": 1}
+            letter: Any = {"ticket": 4 * index, "record": record, "reason": reason, "attempts": 1}
             pipe.xadd(STREAM, letter)
             if len(pipe) == 5000:
                 await pipe.execute()
@@ -63,8 +65,8 @@ async def test_dead_letters_beyond_the_limits_are_deleted_and_counted(site: Site
         status = await site.json("status")
     lanes = {lane["provider"]: (lane["dead"], lane["dead_trimmed"]) for lane in status["lanes"]}
     assert lanes == {"few": (1000, 1501), "young": (1, 2500), "all": (2501, 0)}
-    (newest,) = await site.redis.xrevrange("relay:{few}:dead", count=1)
-    assert int(newest[0].partition(b"-")[0]) > old + 3_600_000
+    newest, _ = (await entries_of(site.redis, "relay:{few}:dead"))[-1]
+    assert int(newest.partition(b"-")[0]) > old + 3_600_000
 
 
 MEASURED = """
@@ -248,7 +250,7 @@ async def test_credentials_of_a_malformed_element_are_hidden(config: str, redis:
         done = await relay("dead", command, "hook", "--json", "-c", config)
         assert SECRET not in done.out
         assert "order" in done.json[0]["raw"]
-    ((_, fields),) = await redis.xrange(STREAM)
+    ((_, fields),) = await entries_of(redis, STREAM)
     assert fields[b"raw"] == raw.encode()
 
 

@@ -10,6 +10,7 @@ from email.utils import format_datetime
 
 from testing.receiver import Answer, Received
 from testing.site import Site
+from testing.streams import entries_of
 
 QUICK = {"attempts": 3, "base": "10ms", "max": "20ms"}
 
@@ -217,7 +218,7 @@ async def test_a_gone_endpoint_is_feedback_and_no_dead_letter(site: Site) -> Non
         "notifications", json.dumps({"id": "a", "reply_to": "receipts:1", "payload": payload})
     )
     await site.drain()
-    ((_, entry),) = await site.redis.xrange("relay:feedback")
+    ((_, entry),) = await entries_of(site.redis, "relay:feedback")
     assert entry[b"target"].decode() == f"{site.receiver.url}/hook"
     assert entry[b"provider"] == b"hook"
     receipt = json.loads(await site.redis.lpop("receipts:1"))

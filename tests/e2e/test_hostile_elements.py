@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from testing.redis_server import RedisServer
 from testing.relay_process import limit_memory, worker, write_config
 from testing.site import Site
+from testing.streams import entries_of
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 HUGE = 64 << 20
@@ -57,7 +58,7 @@ async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(
         await until_receipts(site.redis, 4)
     troubles = {line["event"] for line in running.lines if line.get("level") in ("warning", "error")}
     assert troubles == {"dead letter"}, "no connection broke, and nothing ran out of memory"
-    letters = await site.redis.xrange("relay:{hook}:dead")
+    letters = await entries_of(site.redis, "relay:{hook}:dead")
     assert [(fields[b"raw"] == huge, int(fields[b"size"])) for _, fields in letters] == [(True, HUGE)] * 2
     assert {fields[b"reason"] for _, fields in letters} == {
         b"%d bytes; the queue 'notifications' takes at most 1048576" % HUGE

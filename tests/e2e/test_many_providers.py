@@ -120,7 +120,7 @@ async def test_each_provider_costs_little_at_the_start_and_at_rest(site: Site) -
     more = await cost(read(site.folder, url, many), url, site.redis)
 
     def each(name: str) -> float:
-        return (getattr(more, name) - getattr(less, name)) / (many - few)
+        return float(getattr(more, name) - getattr(less, name)) / (many - few)
 
     # A tenth: the background loops may be in the midst of their work.
     assert each("tasks") <= 3.1, "the dispatcher, its claimer and its settler"

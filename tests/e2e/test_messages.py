@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from testing.receiver import Answer, Received, Receiver
 from testing.site import Site
+from testing.streams import entries_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 EMPTY = "--until-empty"
@@ -173,7 +174,7 @@ async def test_a_fan_out_survives_its_workers_and_lets_others_pass(site: Site) -
     assert order.index("/single") < 300, "others wait for a chunk only"
     (letter,) = await site.json("dead", "list", "hook")
     assert (letter["id"], letter["payload"]["url"]) == ("news#99", refusing)
-    ((_, entry),) = await site.redis.xrange("relay:feedback")
+    ((_, entry),) = await entries_of(site.redis, "relay:feedback")
     assert (entry[b"id"].decode(), entry[b"target"].decode()) == ("news#17", gone)
 
 
@@ -186,7 +187,7 @@ async def test_a_fan_out_is_taken_back(site: Site) -> None:
     async with site.worker():
         await site.receiver.until(20)
         assert "cancelled" in (await site.relay("cancel", "hook", "news")).err
-        receipt = json.loads((await site.redis.blpop(["receipts:1"], 120))[1])
+        receipt = await site.receipt("receipts:1")
     assert receipt["outcome"] == "partial"
     assert receipt["targets"]["delivered"] == len(site.receiver.requests)
     assert sum(receipt["targets"].values()) == 1000

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -129,7 +130,8 @@ async def test_a_committed_message_is_sent_once_and_a_rolled_back_one_never(
             db.execute("INSERT INTO posts (author, body) VALUES ('ada', 'never')")
             db.execute("INSERT INTO relay_outbox (message) VALUES (%s)", (NEVER,))
         post(database_url, "ada", "one")
-        command = ["psql", database_url, "-v", "author=ada", "-v", "body=two", "-f", EXAMPLE / "post.sql"]
+        file = str(EXAMPLE / "post.sql")
+        command = ["psql", database_url, "-v", "author=ada", "-v", "body=two", "-f", file]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         await site.receiver.until(2)
         await emptied(db)
@@ -258,7 +260,8 @@ async def test_messages_are_forwarded_as_they_were_written(
         db.execute("INSERT INTO relay_outbox (message_id, message) VALUES ('order \"7\"', %s)", (message,))
     async with forwarder(database_url, site.server.url):
         await emptied(db)
-    carried = [element.decode() for element in await site.redis.lrange("notifications", 0, -1)]
+    elements: Any = await site.redis.lrange("notifications", 0, -1)
+    carried = [element.decode() for element in elements]
     assert carried == [f'{{"id": "order \\"7\\"", {message[1:]}' for message in written]
 
 

@@ -26,6 +26,7 @@ from testing.http2_server import Http2Server, http2_serving
 from testing.receiver import Answer, Received
 from testing.relay_process import relay
 from testing.site import Site
+from testing.streams import entries_of
 
 EMPTY = "--until-empty"
 
@@ -37,7 +38,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Http2Server]:
 
 
 def pem(key: Any) -> str:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())).decode()
 
 
 def apns(folder: Path, server: Http2Server, key: Any, **fields: Any) -> dict[str, Any]:
@@ -56,7 +57,8 @@ def apns(folder: Path, server: Http2Server, key: Any, **fields: Any) -> dict[str
 
 async def receipt_of(redis: Redis) -> dict[str, Any]:
     (text,) = await redis.lrange("receipts:1", 0, -1)
-    return json.loads(text)
+    receipt: dict[str, Any] = json.loads(text)
+    return receipt
 
 
 async def test_apns_over_http2_with_a_fan_out(site: Site, server: Http2Server) -> None:
@@ -94,7 +96,7 @@ async def test_apns_over_http2_with_a_fan_out(site: Site, server: Http2Server) -
     assert len({request.headers["apns-id"] for request in server.requests}) == 251
     receipt = await receipt_of(site.redis)
     assert (receipt["outcome"], receipt["targets"]) == ("partial", {"delivered": 250, "unregistered": 1})
-    ((_, gone),) = await site.redis.xrange("relay:feedback")
+    ((_, gone),) = await entries_of(site.redis, "relay:feedback")
     assert (gone[b"target"], gone[b"since"]) == (b"aa", b"1700000000")
 
 
@@ -168,7 +170,7 @@ async def test_fcm_with_a_token_of_its_own_getting(site: Site, server: Http2Serv
     assert {send["android"]["collapse_key"] for send in sends} == {"score"}
     assert len(granted) == 1
     assert (await receipt_of(site.redis))["targets"] == {"delivered": 120, "unregistered": 1}
-    ((_, gone),) = await site.redis.xrange("relay:feedback")
+    ((_, gone),) = await entries_of(site.redis, "relay:feedback")
     assert gone[b"target"] == b"gone"
 
 
@@ -219,5 +221,5 @@ async def test_web_push_to_subscriptions_at_several_services(site: Site) -> None
         assert 0 < int(request.headers["ttl"]) <= 600
         assert len(request.headers["topic"]) == 32
     assert (await receipt_of(site.redis))["targets"] == {"delivered": 39, "unregistered": 1}
-    ((_, gone),) = await site.redis.xrange("relay:feedback")
+    ((_, gone),) = await entries_of(site.redis, "relay:feedback")
     assert gone[b"target"].decode() == f"{site.receiver.url}/push/7"

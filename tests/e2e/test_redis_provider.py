@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -12,6 +11,7 @@ from testing.ports import free_port
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, write_config
 from testing.site import Site
+from testing.streams import entries_of
 
 
 async def push(redis: Redis, payload: object, **envelope: object) -> None:
@@ -25,14 +25,14 @@ async def test_a_reader_that_was_away_finds_the_messages_in_the_stream(site: Sit
         assert (await subscriber.get_message(timeout=120))["type"] == "subscribe"
 
         async def hears() -> bytes:
-            return (await subscriber.get_message(timeout=120))["data"]
+            message: dict[str, bytes] = await subscriber.get_message(timeout=120)
+            return message["data"]
 
         await push(site.redis, {"channel": "news", "data": "one"}, id="m-1", reply_to="receipts:ends")
         assert await hears() == b"one"
-        _, receipt = await site.redis.blpop(["receipts:ends"], 120)
-        entries: Any = await site.redis.xrange("news")
-        ((last_seen, _),) = entries
-        assert json.loads(receipt)["outcome"] == "delivered"
+        receipt = await site.receipt("receipts:ends")
+        ((last_seen, _),) = await entries_of(site.redis, "news")
+        assert receipt["outcome"] == "delivered"
         await subscriber.unsubscribe("news")
         assert (await subscriber.get_message(timeout=120))["type"] == "unsubscribe"
         for number, word in enumerate(("two", "three"), start=2):
@@ -40,7 +40,7 @@ async def test_a_reader_that_was_away_finds_the_messages_in_the_stream(site: Sit
                 site.redis, {"channel": "news", "data": word}, id=f"m-{number}", reply_to="receipts:ends"
             )
             await site.redis.blpop(["receipts:ends"], 120)
-        missed = [fields for _, fields in await site.redis.xrange("news", min=b"(" + last_seen)]
+        missed = [fields for _, fields in await entries_of(site.redis, "news", min=b"(" + last_seen)]
         assert [(fields[b"id"], fields[b"data"]) for fields in missed] == [
             (b"m-2", b"two"),
             (b"m-3", b"three"),
@@ -55,9 +55,9 @@ async def test_a_fan_out_is_a_message_for_each_channel(site: Site) -> None:
         await subscriber.get_message(timeout=120)
         await push(site.redis, {"targets": channels, "data": "x"}, reply_to="receipts:ends")
         heard = [(await subscriber.get_message(timeout=120))["channel"].decode() for _ in channels]
-        _, receipt = await site.redis.blpop(["receipts:ends"], 120)
+        receipt = await site.receipt("receipts:ends")
     assert sorted(heard) == sorted(channels)
-    assert json.loads(receipt)["outcome"] == "delivered"
+    assert receipt["outcome"] == "delivered"
 
 
 async def test_another_redis_that_dies_and_comes_back_gets_everything(site: Site) -> None:
@@ -77,11 +77,9 @@ async def test_another_redis_that_dies_and_comes_back_gets_everything(site: Site
                 if number == 200:
                     other.start()
             for _ in range(299):
-                assert (
-                    json.loads((await site.redis.blpop(["receipts:ends"], 120))[1])["outcome"] == "delivered"
-                )
+                assert (await site.receipt("receipts:ends"))["outcome"] == "delivered"
         async with Redis.from_url(other.url) as client:
-            ids = [fields[b"id"].decode() for _, fields in await client.xrange("s")]
+            ids = [fields[b"id"].decode() for _, fields in await entries_of(client, "s")]
     finally:
         other.stop()
     assert set(ids) == {f"m{number}" for number in range(300)}
@@ -137,14 +135,14 @@ async def test_own_keys_are_out_of_reach_by_any_name_of_the_server(site: Site) -
             for payload in payloads:
                 await push(site.redis, payload, provider=provider, reply_to="receipts:ends")
         for _ in payloads * 2:
-            receipt = json.loads((await site.redis.blpop(["receipts:ends"], 30))[1])
+            receipt = await site.receipt("receipts:ends")
             assert receipt["outcome"] == "rejected"
             assert "relay's own" in receipt["reason"] or "is a queue" in receipt["reason"]
         # The queue is still a queue, and the lane still delivers.
         await site.redis.rpush(
             "hits", json.dumps({"payload": {"stream": "s", "data": 1}, "reply_to": "receipts:ends"})
         )
-        assert json.loads((await site.redis.blpop(["receipts:ends"], 30))[1])["outcome"] == "delivered"
+        assert (await site.receipt("receipts:ends"))["outcome"] == "delivered"
     assert await running.ended() == 0
     assert await site.redis.exists("relay:feedback", "relay:{fleet}:recovery") == 0
 
@@ -161,7 +159,7 @@ async def test_a_message_cannot_trim_entries_of_other_messages(site: Site) -> No
             await push(
                 site.redis, {"stream": "news", "data": "x", "maxlen": maxlen}, reply_to="receipts:ends"
             )
-            receipt = json.loads((await site.redis.blpop(["receipts:ends"], 120))[1])
+            receipt = await site.receipt("receipts:ends")
             assert receipt["outcome"] == outcome
             if outcome == "rejected":
                 assert receipt["reason"] == "maxlen: must be at least 1000, the option `min_maxlen`"

@@ -20,6 +20,7 @@ from relay.sandbox.server import Sandbox
 from testing.ports import free_port
 from testing.relay_process import RELAY, environment
 from testing.site import Site
+from testing.streams import entries_of
 
 EACH = 250
 """Messages for each provider."""
@@ -113,7 +114,9 @@ async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_no
     assert len(receipts) == len({each["id"] for each in receipts}) == 3 * EACH
     ended = Counter((each["provider"], each["outcome"]) for each in receipts)
     assert {outcome for _, outcome in ended} == {"delivered", "unregistered"}
-    feedback = Counter(entry[b"provider"].decode() for _, entry in await site.redis.xrange("relay:feedback"))
+    feedback = Counter(
+        entry[b"provider"].decode() for _, entry in await entries_of(site.redis, "relay:feedback")
+    )
     for name, gone in (("fcm", "404"), ("apns", "410"), ("webpush", "410")):
         statuses = stats[name]["statuses"]
         assert stats[name]["accepted"] == ended[name, "delivered"]
@@ -138,8 +141,8 @@ async def test_a_restarted_sandbox_knows_its_earlier_tokens_and_browsers(site: S
             element = {"provider": name, "reply_to": "receipts:1", "payload": payload}
             await site.redis.rpush("notifications", json.dumps(element))
         for _ in range(3):
-            _, text = await site.redis.blpop(["receipts:1"], timeout=120)
-            assert json.loads(text)["outcome"] == "delivered", text
+            receipt = await site.receipt("receipts:1")
+            assert receipt["outcome"] == "delivered", receipt
 
     async with sandbox(site.folder / "keys", *words) as first:
         subscription = await first.get("subscriptions")
@@ -163,8 +166,7 @@ async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(site
         aps = {"timestamp": 1_800_001_000, "event": "update", "content-state": {"home": 1}}
         element = {"reply_to": "receipts:1", "payload": {"channel_id": channel, "aps": aps}}
         await site.redis.rpush("notifications", json.dumps(element))
-        _, text = await site.redis.blpop(["receipts:1"], timeout=120)
-        return str(json.loads(text)["outcome"])
+        return str((await site.receipt("receipts:1"))["outcome"])
 
     async with sandbox(site.folder / "keys") as running:
         providers = {"apns": running.providers["apns"]}
@@ -178,7 +180,7 @@ async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(site
             deleted = await site.relay("apns", "channels", "delete", "apns", channel)
             assert deleted.code == 0, deleted.err
             assert await push(channel) == "unregistered"
-    ((_, feedback),) = await site.redis.xrange("relay:feedback")
+    ((_, feedback),) = await entries_of(site.redis, "relay:feedback")
     assert feedback[b"target"].decode() == channel
 
 

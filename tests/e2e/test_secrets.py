@@ -27,6 +27,7 @@ from testing.receiver import Answer, Received, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, environment, relay, worker, write_config
 from testing.site import PUSHER, Site
+from testing.streams import entries_of
 
 
 def pem(key: Any) -> str:
@@ -188,7 +189,8 @@ async def test_no_output_contains_a_secret(site: Site) -> None:
                 async with session.get(f"http://{admin}/{path}", headers=bearer) as answer:
                     said += [await answer.text(), str(answer.headers)]
     said += [json.dumps(line) for line in running.lines]
-    said += [receipt.decode() for receipt in await site.redis.lrange("receipts:all", 0, -1)]
+    receipts: Any = await site.redis.lrange("receipts:all", 0, -1)
+    said += [receipt.decode() for receipt in receipts]
     commands = [
         ["check", "--connect"],
         ["status", "--json"],
@@ -214,7 +216,7 @@ async def test_no_output_contains_a_secret(site: Site) -> None:
     assert not leaks(said, {*tokens, *endpoint, "marker-of-message"})
     assert "not signed by ***" in "".join(said)
     assert '"[redacted]",' in "".join(said)
-    letters_in_redis = [fields for _, fields in await site.redis.xrange("relay:{hook}:dead")]
+    letters_in_redis = [fields for _, fields in await entries_of(site.redis, "relay:{hook}:dead")]
     assert not leaks(fields[b"reason"].decode() for fields in letters_in_redis)
     assert not [fields for fields in letters_in_redis if OF_ENDPOINT["v1"].encode() in fields[b"reason"]]
     # Redis holds the message as it was pushed, so that a retry can sign again.

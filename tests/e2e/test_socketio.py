@@ -22,6 +22,7 @@ from testing.node_packages import EXAMPLE, node_packages
 from testing.redis_server import BLOCKING_TIMEOUT, RedisServer
 from testing.relay_process import worker
 from testing.site import Site
+from testing.streams import entries_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -148,7 +149,7 @@ async def test_a_browser_that_was_away_catches_up_from_the_stream(servers: list[
         assert await events(heard) == [["joined", []]] * PER_CLIENT
         await push(redis, room="site-1", data={"id": "a"})
         assert await events(heard) == [["hit", {"id": "a"}]] * PER_CLIENT
-    entries: Any = await redis.xrange("hits")
+    entries: Any = await entries_of(redis, "hits")
     ((last, _),) = entries
     for name in ("b", "c"):
         await push(redis, room="site-1", data={"id": name})

@@ -10,6 +10,7 @@ from typing import Any
 from testing.raw_server import serving
 from testing.receiver import Answer, Received
 from testing.site import Site
+from testing.streams import entries_of
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/push.json").read_text())
 VAPID_KEY = next(v["inputs"]["private_raw_b64url"] for v in VECTORS if v["id"] == "vapid-deterministic-own")
@@ -141,5 +142,5 @@ async def test_stale_subscriptions_end_and_the_others_get_their_pushes(site: Sit
     assert outcomes == dict.fromkeys(names, "delivered") | dict.fromkeys(STALE, "unregistered") | {
         "jwt": "rejected"
     }
-    feedback = [entry[b"target"].decode() for _, entry in await site.redis.xrange("relay:feedback")]
+    feedback = [entry[b"target"].decode() for _, entry in await entries_of(site.redis, "relay:feedback")]
     assert sorted(feedback) == sorted(f"{site.receiver.url}/{name}" for name in ("400", "401", "403"))

@@ -50,7 +50,7 @@ async def test_receipts_that_cannot_be_delivered_and_garbage_hold_up_nothing_els
             message = {"id": f"m{number}", "payload": {"body": number}, "reply_to": reply_to}
             await site.redis.rpush("notifications", json.dumps(message))
         async with asyncio.timeout(120):
-            receipts = [json.loads((await site.redis.blpop([ALLOWED], 30))[1]) for _ in range(10)]
+            receipts = [await site.receipt(ALLOWED) for _ in range(10)]
         assert [receipt["id"] for receipt in receipts] == [f"m{number}" for number in range(0, 30, 3)]
         first = await running.says("receipts or feedback are lost", 3)
         assert first["provider"] == "hook"

@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.store import dead
+from testing.streams import entries_of
 
 STREAM = "relay:{hook}:dead"
 
@@ -24,7 +25,7 @@ async def test_a_stream_is_trimmed_by_age_and_by_number(
 ) -> None:
     await file(redis, range(1000, 1250))
     assert await dead.trim(redis, STREAM, before=before, most=most) == trimmed
-    left = await redis.xrange(STREAM, count=1)
+    left = await entries_of(redis, STREAM, count=1)
     assert [entry for entry, _ in left] == ([] if first is None else [f"{first}-0".encode()])
 
 

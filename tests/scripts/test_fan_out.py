@@ -19,6 +19,7 @@ from relay.store.lane import Claim, Expansion, Lane
 from relay.store.overview import read_lane
 from relay.store.settlement import DeadLettered, DeliveredOne
 from testing.builders import a_lane, options, plain_message, texts
+from testing.streams import entries_of
 
 SIZE = 2
 
@@ -62,7 +63,7 @@ async def settle(lane: Lane, claims: list[Claim], kind: str = "d") -> None:
 
 
 async def receipts(redis: Client, lane: Lane) -> list[tuple[str, Any]]:
-    entries = await redis.xrange(lane.keys.part("outbox"))
+    entries = await entries_of(redis, lane.keys.part("outbox"))
     letters = [msgspec.msgpack.decode(fields[b"letter"]) for _, fields in entries]
     return [(letter[3], letter[7] if len(letter) > 7 else None) for letter in letters]
 
@@ -185,7 +186,7 @@ async def test_a_dead_target_that_is_revived_stands_for_itself(redis: Client) ->
     await lane.enqueue([a_fan_out(2)])
     claims = await expand_all(lane)
     await settle(lane, claims[:1], "x")
-    ((entry, _),) = await redis.xrange(lane.keys.part("dead"))
+    ((entry, _),) = await entries_of(redis, lane.keys.part("dead"))
     assert await dead.revive(redis, "relay", lane.provider, [entry.decode()]) == (1, 0)
     again = (await lane.claim(10)).claims
     assert targets_of(list(again)) == ["t0"]

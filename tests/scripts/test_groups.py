@@ -19,6 +19,7 @@ from relay.store.lane import Claim, Lane
 from relay.store.overview import read_lane
 from testing.builders import a_lane, a_message, options, texts
 from testing.clock import set_clock, settable_clock
+from testing.streams import entries_of
 
 WAIT = 3600.0
 
@@ -255,11 +256,11 @@ async def test_a_group_without_a_success_for_long_is_disabled(redis: Redis) -> N
         for _ in range(3):
             out += (await lane.claim(10)).claims
         assert texts(out) == ["fine"]
-        dead = [fields[b"reason"] for _, fields in await redis.xrange("relay:{test}:dead")]
+        dead = [fields[b"reason"] for _, fields in await entries_of(redis, "relay:{test}:dead")]
         assert dead == 3 * [b"group disabled"]
         letters = [
             msgspec.msgpack.decode(fields[b"letter"])
-            for _, fields in await redis.xrange("relay:{test}:outbox")
+            for _, fields in await entries_of(redis, "relay:{test}:outbox")
         ]
         assert [letter[1:3] for letter in letters if letter[0] == "feedback"] == [["a", "group disabled"]]
         assert await lane.resume_group("a")

@@ -52,6 +52,7 @@ from testing.builders import plain_message
 from testing.clock import set_clock, settable_clock
 from testing.lane_snapshot import LEVELS, LaneSnapshot, take_snapshot
 from testing.redis_server import RedisServer
+from testing.streams import entries_of
 
 WORKERS = ("w1", "w2", "w3")
 GROUPS = ("a", "b", "c", "größe:1")
@@ -200,7 +201,8 @@ class GroupMachine(RuleBasedStateMachine):
 
     def read_receipts(self) -> None:
         start = self.last_entry if self.last_entry == "-" else f"({self.last_entry}"
-        for entry, fields in self.run(self.redis.xrange(self.lanes["w1"].keys.part("outbox"), start)):
+        outbox = self.lanes["w1"].keys.part("outbox")
+        for entry, fields in self.run(entries_of(self.redis, outbox, min=start)):
             self.last_entry = entry.decode()
             letter = msgspec.msgpack.decode(fields[b"letter"])
             if letter[0] != "receipt":

@@ -34,6 +34,7 @@ from relay.store.settlement import DeliveredOne, RetryLater
 from testing.builders import a_lane, a_message, options, plain_message, texts
 from testing.clock import set_clock, settable_clock
 from testing.script_text import changed_script
+from testing.streams import entries_of
 
 HOUR = 3600.0
 
@@ -602,7 +603,7 @@ async def test_a_scoped_name_counts_within_its_queue_only(redis: Redis) -> None:
     assert {claim.message.id for claim in claims} == {"same"}
     await settle(lane, claims, Delivered())
     assert (await lane.enqueue([named(scope, f"c{scope}") for scope in scopes])).duplicates == 3
-    letters = [fields[b"letter"] for _, fields in await redis.xrange(lane.keys.part("outbox"))]
+    letters = [fields[b"letter"] for _, fields in await entries_of(redis, lane.keys.part("outbox"))]
     assert {msgspec.msgpack.decode(letter)[2] for letter in letters} == {"same"}
     await lane.enqueue(
         [plain_message(f"k{scope}", scope=scope, collapse_key="k", ordering_key="k") for scope in scopes]

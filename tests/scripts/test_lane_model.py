@@ -50,6 +50,7 @@ from relay.store.settlement import (
 )
 from testing.builders import plain_message
 from testing.clock import set_clock, settable_clock
+from testing.streams import entries_of
 
 WORKERS = ("w1", "w2", "w3")
 EPSILON = 1e-3  # messages: what floating point may be off
@@ -221,7 +222,8 @@ class LaneMachine(RuleBasedStateMachine):
     def letters(self) -> Iterator[tuple[str, str, dict[str, int] | None]]:
         """New receipts, as (text of the message, outcome, outcomes of a fan-out's targets)."""
         start = self.last_letter if self.last_letter == "-" else f"({self.last_letter}"
-        for entry, fields in self.run(self.redis.xrange(self.lanes["w1"].keys.part("outbox"), start)):
+        outbox = self.lanes["w1"].keys.part("outbox")
+        for entry, fields in self.run(entries_of(self.redis, outbox, min=start)):
             self.last_letter = entry.decode()
             letter = msgspec.msgpack.decode(fields[b"letter"])
             if letter[0] == "receipt":
@@ -634,13 +636,13 @@ class LaneMachine(RuleBasedStateMachine):
     def revive(self) -> None:
         """All dead letters go back, but for those whose id is pending again."""
         lane = self.lanes["w1"]
-        entries = self.run(self.redis.xrange(lane.keys.part("dead")))
+        entries = self.run(entries_of(self.redis, lane.keys.part("dead")))
         if not entries:
             return
         letters = [entry.decode() for entry, _ in entries]
         revived, passed = self.run(dead.revive(self.redis, "relay", lane.provider, letters))
         assert revived + passed == len(entries)
-        left = {entry for entry, _ in self.run(self.redis.xrange(lane.keys.part("dead")))}
+        left = {entry for entry, _ in self.run(entries_of(self.redis, lane.keys.part("dead")))}
         assert len(left) == passed
         for entry, fields in entries:
             if entry in left:

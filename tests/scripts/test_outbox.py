@@ -24,6 +24,7 @@ from relay.store.outbox_entries import ReceiptEntry, decode, receipt
 from relay.store.overview import read_lane
 from relay.store.settlement import DeliveredOne
 from testing.builders import a_lane, a_message, options
+from testing.streams import entries_of
 
 LISTS = [f"answers:{number}" for number in range(5)]
 
@@ -180,7 +181,7 @@ async def test_an_entry_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(re
     await asyncio.gather(*(forward_all(a_forwarder(redis)) for _ in range(2)))
     assert await arrived(redis) == expected(range(10 * len(UNREADABLE)))
     assert await redis.xlen(outbox.key) == 0
-    entries = [fields for _, fields in await redis.xrange(outbox.unreadable)]
+    entries = [fields for _, fields in await entries_of(redis, outbox.unreadable)]
     assert len(entries) == len(UNREADABLE)
     assert entries[0][b"fields"] == b"x 1 y 2"
     assert max(len(fields[b"fields"]) for fields in entries) == 4096
@@ -325,7 +326,7 @@ async def test_feedback_comes_once(redis: Client) -> None:
         entries = [policy.settle(claim, end) for claim, end in zip(claims, gone, strict=True)]
         await lane.settle(entries)
     await asyncio.gather(*(forward_all(a_forwarder(redis)) for _ in range(3)))
-    feedback = await redis.xrange("relay:feedback")
+    feedback = await entries_of(redis, "relay:feedback")
     assert [fields[b"target"].decode() for _, fields in feedback] == [f"token-m{n}" for n in range(150)]
 
 

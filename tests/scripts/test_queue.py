@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -74,7 +75,7 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
             elif step == "fetch, but the reply is lost":
                 assert batch.elements == [] or await queue.fetch(most=number) == batch
             elif step == "directly in order" or (step == "directly" and not batch.elements):
-                moved = await redis.lrange(queue.keys.staged, 0, -1)
+                moved: Any = await redis.lrange(queue.keys.staged, 0, -1)
                 first = moved[0] if moved else b"none"
                 key = first.decode() if step == "directly in order" else ""
                 item = plain_message(first.decode(), ordering_key=key)

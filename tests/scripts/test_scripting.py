@@ -37,6 +37,7 @@ def test_a_connection_that_closes_while_it_is_opened_is_trouble_on_uvloop_too(
     """uvloop says RuntimeError to a write on it, which would end the worker."""
 
     async def close_first(connection: AbstractConnection) -> None:
+        assert connection._writer is not None  # noqa: SLF001 - no public way
         connection._writer.transport.abort()  # noqa: SLF001 - no public way
         await asyncio.sleep(0.01)
         await connection.on_connect()

@@ -24,6 +24,7 @@ from relay.store.queue import Ack, Limits, Queue
 from relay.store.record import unpack
 from testing.builders import a_lane, a_message, options, plain_message
 from testing.redis_server import RedisServer
+from testing.streams import entries_of
 
 OPTIONS: dict[str, Any] = {"dedup_window": 600.0, "max_backlog": 1000}
 
@@ -90,7 +91,7 @@ class Scene:
         ticket: Any = await self.redis.rpop(lane.keys.part("ready:normal"))
         await self.redis.zadd(lane.keys.part("due"), {ticket: 1})
         self.claimed = await lane.claim(6)
-        self.dead = [entry.decode() for entry, _ in await self.redis.xrange(lane.keys.part("dead"))]
+        self.dead = [entry.decode() for entry, _ in await entries_of(self.redis, lane.keys.part("dead"))]
         await self.redis.rpush("{test}queue", "straight", "behind")
 
     async def end(self) -> tuple[Counter[str], Counter[tuple[str, str]]]:
@@ -112,11 +113,11 @@ class Scene:
             entries = [self.policy.settle(claim, Delivered()) for claim in claimed.claims]
             await self.lane.settle(entries)
         assert await self.lane.size() == 0, "nothing is stuck"
-        for _, fields in await self.redis.xrange(self.lane.keys.part("dead")):
+        for _, fields in await entries_of(self.redis, self.lane.keys.part("dead")):
             record = fields.get(b"record")
             delivered["dead:" + (str(unpack(record).payload) if record else fields[b"raw"].decode())] += 1
         receipts = Counter[tuple[str, str]]()
-        for _, fields in await self.redis.xrange(self.lane.keys.part("outbox")):
+        for _, fields in await entries_of(self.redis, self.lane.keys.part("outbox")):
             letter = msgspec.msgpack.decode(fields[b"letter"])
             receipts[(letter[2], letter[3])] += 1
         return delivered, receipts
@@ -295,7 +296,7 @@ async def _play_queue(redis: Redis, spoiled: str, kind: str) -> list[bytes]:
     found: list[Any] = [*handled, *await redis.lrange("q", 0, -1), *await redis.lrange(keys.staged, 0, -1)]
     found += await redis.lrange(keys.deferred_for("slow"), 0, -1)
     found += await redis.lrange(keys.processing("w1"), 0, -1)
-    return found + [fields[b"raw"] for _, fields in await redis.xrange(keys.rejected)]
+    return found + [fields[b"raw"] for _, fields in await entries_of(redis, keys.rejected)]
 
 
 @pytest.mark.parametrize("key", QUEUE_KEYS)
@@ -307,7 +308,7 @@ async def test_a_queue_key_of_a_wrong_type_loses_and_doubles_nothing(url: str, k
         assert sorted(await _play_queue(redis, key, kind)) == sorted([b"a", b"b", b"c", b"d", b"e", BIG])
 
 
-async def _contents(redis: Redis) -> dict[bytes, bytes | None]:
+async def _contents(redis: Redis) -> dict[bytes | str, bytes | None]:
     return {key: await redis.dump(key) for key in await redis.keys("*")}
 
 
@@ -330,7 +331,7 @@ async def test_a_fetch_that_fails_for_a_wrong_type_changes_nothing(url: str, key
         assert await _contents(redis) == before
         await repair(redis, spoiled)
         assert (await queue.fetch(done)).elements == [b"c", b"d"]
-        assert [fields[b"raw"] for _, fields in await redis.xrange(queue.keys.rejected)] == [b"a"]
+        assert [fields[b"raw"] for _, fields in await entries_of(redis, queue.keys.rejected)] == [b"a"]
         assert await redis.lrange(queue.keys.deferred_for("slow"), 0, -1) == [b"b"]
 
 
@@ -354,7 +355,7 @@ async def test_an_element_that_is_too_large_is_filed_once_though_a_key_of_its_la
         await repair(redis, lane.keys.part(part))
         batch = await queue.fetch(done)
         assert (batch.elements, batch.too_large) == ([b"a"], [len(BIG)])
-        letters = await redis.xrange(lane.keys.part("dead"))
+        letters = await entries_of(redis, lane.keys.part("dead"))
         assert [fields[b"raw"] for _, fields in letters] == [BIG]
         assert await redis.hget(lane.keys.part("control"), "malformed") == b"1"
 

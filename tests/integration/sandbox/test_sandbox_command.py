@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -76,7 +77,8 @@ async def test_a_quiet_sandbox_prints_no_requests_and_needs_no_reader() -> None:
             url, _ = await address(process)
             if not words:
                 # As `| head` does when it has enough.
-                process.stdout._transport.close()  # noqa: SLF001 - no public way
+                output: Any = process.stdout
+                output._transport.close()  # noqa: SLF001 - no public way
             async with ClientSession() as session:
                 for _ in range(3):
                     async with session.post(f"{url}/webhook") as answer:

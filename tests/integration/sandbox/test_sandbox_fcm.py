@@ -403,7 +403,8 @@ def test_a_failure_with_a_status_that_google_does_not_use_is_html(identity: Iden
 async def test_google_s_own_library_gets_a_token(user: Any) -> None:
     """It builds the request and our client sends it, because it does not support asyncio."""
     file = json.loads(user.sandbox.identity.account) | {"token_uri": f"{user.sandbox.url}/token"}
-    credentials = service_account.Credentials.from_service_account_info(file, scopes=[SCOPE])
+    account: Any = service_account.Credentials  # has no types
+    credentials = account.from_service_account_info(file, scopes=[SCOPE])
     assertion = credentials._make_authorization_grant_assertion()  # noqa: SLF001 - no public way
     form = {"grant_type": GRANT, "assertion": assertion.decode()}
     status, _, text = await user.ask("POST", "/token", data=form)

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -100,7 +101,7 @@ class Client:
         """The status, once the answer is whole."""
         await self.until(lambda event: isinstance(event, StreamEnded) and event.stream_id == stream)
         (status,) = [
-            dict(event.headers or ())[":status"]
+            {str(name): value for name, value in event.headers or ()}[":status"]
             for event in self.events
             if isinstance(event, ResponseReceived) and event.stream_id == stream
         ]
@@ -159,7 +160,7 @@ async def test_a_connection_has_one_stream_until_a_request_succeeds_and_then_a_t
 
 async def test_more_streams_than_are_allowed_end_the_connection(identity: Identity) -> None:
     async def never(call: Call) -> Answer:
-        return await asyncio.get_running_loop().create_future()
+        return await asyncio.Future[Answer]()
 
     async with serving(identity, never) as server, connected(identity, server.port) as client:
         await client.until(allows(1))
@@ -240,7 +241,8 @@ async def test_a_large_answer_waits_for_room(identity: Identity) -> None:
         taken = 0
         # 65,535 bytes fit; the rest comes as they are taken.
         while sum(len(event.data or b"") for event in client.parts(stream)) < 300_000:
-            await client.until(lambda event, taken=taken: event in client.parts(stream)[taken:])
+            new = partial(lambda taken, event: event in client.parts(stream)[taken:], taken)
+            await client.until(new)
             for event in client.parts(stream)[taken:]:
                 client.h2.acknowledge_received_data(event.flow_controlled_length or 0, stream)
             taken = len(client.parts(stream))
@@ -255,7 +257,7 @@ async def test_a_stream_that_the_client_resets_is_dropped(identity: Identity) ->
     async def attend(call: Call) -> Answer:
         began.set()
         try:
-            return await asyncio.get_running_loop().create_future()
+            return await asyncio.Future[Answer]()
         finally:
             ended.set()
 

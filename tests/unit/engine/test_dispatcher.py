@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -85,7 +85,7 @@ def note_arrivals(provider: FakeProvider) -> list[float]:
     return arrivals
 
 
-async def eventually(read: Callable[[], object], value: object) -> None:
+async def eventually(read: Callable[[], Awaitable[object]], value: object) -> None:
     async with asyncio.timeout(120):
         while (await read()) != value:
             await asyncio.sleep(0.005)
@@ -254,7 +254,7 @@ async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) ->
     await lane.enqueue([plain_message(str(number)) for number in range(10)])
     async with running(Dispatcher(lane, provider, on_outbox=lambda: None, parts=parts)):
         await provider.until(lambda: provider.in_flight == 10)
-        tickets = await redis.hkeys(lane.keys.inflight("w1"))
+        tickets: Any = await redis.hkeys(lane.keys.inflight("w1"))
         poison = sorted((ticket.decode() for ticket in tickets), key=int)[4]
         provider.gate.set()
         await emptied(lane)

@@ -152,7 +152,9 @@ def test_escapes_do_not_count_against_the_size() -> None:
 
 def test_a_key_may_have_lost_its_line_breaks_in_an_environment_variable() -> None:
     text = KEY.replace("\n", "\\n")
-    assert read_key(an_apns(key=text).options.key.get_secret_value()) is not None
+    secret = an_apns(key=text).options.key
+    assert secret is not None
+    assert read_key(secret.get_secret_value()) is not None
 
 
 def test_the_id_is_a_uuid_and_the_same_at_every_attempt() -> None:

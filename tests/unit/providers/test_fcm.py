@@ -64,7 +64,8 @@ def a_message(payload: dict[str, Any], **envelope: Any) -> Message:
 
 
 def sent(payload: dict[str, Any], **envelope: Any) -> dict[str, Any]:
-    return json.loads(a_fcm().request([a_message(payload, **envelope)]).body)["message"]
+    message: dict[str, Any] = json.loads(a_fcm().request([a_message(payload, **envelope)]).body)["message"]
+    return message
 
 
 # Requests
@@ -211,9 +212,9 @@ def test_the_official_client_makes_the_same_request(fields: dict[str, Any]) -> N
 
 
 def request_of_the_official_client(message: messaging.Message) -> dict[str, Any]:
-    class Anonymous(credentials.Base):
+    class Anonymous(credentials.Base):  # type: ignore[misc]
         def get_credential(self) -> Any:
-            return AnonymousCredentials()
+            return AnonymousCredentials()  # type: ignore[no-untyped-call]
 
     caught: dict[str, Any] = {}
 
@@ -408,7 +409,8 @@ async def test_a_token_is_renewed_early_and_the_old_one_serves_while_google_is_d
         found: Any = answers.pop(0)
         if isinstance(found, Exception):
             raise found
-        return found
+        token: tuple[str, float] = found
+        return token
 
     tokens = Tokens(fetch, lambda: now)
     assert await tokens.get() == "t1"
@@ -482,7 +484,7 @@ def test_the_vector_of_an_assertion_verifies() -> None:
 
 
 def a_pem(key: Any) -> str:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())).decode()
 
 
 @pytest.mark.parametrize(

@@ -511,11 +511,13 @@ def test_a_retry_waits_as_long_as_the_answer_asks() -> None:
     body = b'{"parameters":{"retry_after":31}}'
     found = outcome(Response(429, {}, body), wait_field="parameters.retry_after")
     assert found == Throttled(f"429 {body.decode()}", 31.0, 429, body)
-    assert (
-        outcome(Response(429, {"retry-after": "5"}, body), wait_field="parameters.retry_after").after == 5.0
-    )
+    found = outcome(Response(429, {"retry-after": "5"}, body), wait_field="parameters.retry_after")
+    assert isinstance(found, Throttled)
+    assert found.after == 5.0
     for useless in (b"", b"[]", b'{"parameters":3}', b'{"parameters":{"retry_after":true}}'):
-        assert outcome(Response(429, {}, useless), wait_field="parameters.retry_after").after is None
+        found = outcome(Response(429, {}, useless), wait_field="parameters.retry_after")
+        assert isinstance(found, Throttled)
+        assert found.after is None
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tests.unit.providers.test_webhook import a_message
 CLIENT, SECRET = "relay client", "p@ss/word+%"
 
 
-class Validator(RequestValidator):
+class Validator(RequestValidator):  # type: ignore[misc]
     """One client, which gives its credentials in the header, the body or either."""
 
     def __init__(self, place: str) -> None:

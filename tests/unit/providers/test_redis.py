@@ -30,6 +30,7 @@ from relay.redis_client.pipelines import linked
 from relay.settings.load import loads
 from relay.settings.models import QueueSettings, Settings
 from testing.redis_server import RedisServer
+from testing.streams import entries_of
 
 NOW = 1_790_000_000.0
 
@@ -428,7 +429,7 @@ async def test_subscribers_and_readers_of_the_stream_get_the_message(redis: Redi
         payload = {"channel": "c", "stream": "s", "data": {"n": 1}}
         (result,) = await publisher.deliver([a_message(payload, id="m-1")])
         assert await heard(subscriber, 1) == [(b"c", b'{"n": 1}')]
-    ((entry, fields),) = await redis.xrange("s")
+    ((entry, fields),) = await entries_of(redis, "s")
     assert fields == {b"id": b"m-1", b"channel": b"c", b"data": b'{"n": 1}'}
     assert result == Delivered(entry.decode())
 
@@ -454,7 +455,9 @@ async def test_a_batch_is_one_pipeline_of_transactions(redis: Redis) -> None:
         after = await redis.info("stats")
         sent = await heard(subscriber, 100)
     assert [content for _, content in sent] == [str(n).encode() for n in range(100)]
-    assert [fields[b"data"] for _, fields in await redis.xrange("s")] == [str(n).encode() for n in range(100)]
+    assert [fields[b"data"] for _, fields in await entries_of(redis, "s")] == [
+        str(n).encode() for n in range(100)
+    ]
     assert all(isinstance(result, Delivered) for result in results)
     assert after["total_commands_processed"] - before["total_commands_processed"] == 99 * 4 + 1
     assert after["total_connections_received"] == before["total_connections_received"]

@@ -72,7 +72,9 @@ def test_a_merge_key_cannot_come_from_the_environment(problems: Problems) -> Non
 def test_references_work_inside_flow_mappings_as_in_the_contract(read: Read) -> None:
     text = HEAD + "admin: {listen: 127.0.0.1:9464, token: ${RELAY_ADMIN_TOKEN:-}}\n"
     assert read(text).admin.token is None
-    assert read(text, RELAY_ADMIN_TOKEN="open-sesame").admin.token.get_secret_value() == "open-sesame"
+    token = read(text, RELAY_ADMIN_TOKEN="open-sesame").admin.token
+    assert token is not None
+    assert token.get_secret_value() == "open-sesame"
 
 
 def test_positions_are_those_of_the_file_also_behind_references(problems: Problems) -> None:

@@ -28,4 +28,5 @@ def test_an_empty_token_in_the_file_is_none(read: Read, written: str) -> None:
 
 def test_a_token_from_the_environment_is_taken_as_it_is(read: Read) -> None:
     token = read(ADMIN, RELAY_ADMIN_TOKEN="0f3b9c2e77aa41d8").admin.token
+    assert token is not None
     assert token.get_secret_value() == "0f3b9c2e77aa41d8"
