@@ -64,7 +64,7 @@ def chosen_systems(named: list[str] | None) -> list[System]:
     known = [system.name for system in SYSTEMS]
     unknown = set(named or ()) - set(known)
     if unknown:
-        raise SystemExit(f"--system: no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        raise SystemExit(f"--system: no {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     chosen = []
     for system in SYSTEMS:
         if named and system.name not in {"relay", *named}:

@@ -173,7 +173,7 @@ class Webhook(AuthorisedProvider[WebhookOptions]):
             for name in payload:
                 if name not in _FIELDS:
                     # Sending the rest would silently lose the value of this field.
-                    raise ValueError(f"{name[:60]!r}: not a field; there are {', '.join(_FIELDS)}")
+                    raise ValueError(f"{name[:60]!r}: not a field; fields: {', '.join(_FIELDS)}")
             self._check_target(payload.get("url"))
             method = payload.get("method")
             if method is not None and method not in _METHODS:

@@ -121,7 +121,7 @@ class WebPush(HttpProvider[WebPushOptions]):
 
         for name in payload:
             if name not in _FIELDS:
-                raise ValueError(f"{name[:60]!r}: not a field; there are {', '.join(_FIELDS)}")
+                raise ValueError(f"{name[:60]!r}: not a field; fields: {', '.join(_FIELDS)}")
         _keys(payload.get("subscription"))
         endpoint = payload["subscription"]["endpoint"]
         check_url(endpoint)

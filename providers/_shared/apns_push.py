@@ -146,7 +146,7 @@ def headers_of(payload: dict[str, Any]) -> dict[str, str]:
     found = {}
     for name, value in headers.items():
         if name not in known:
-            raise ValueError(f"headers.{name[:60]}: no such header; there are {', '.join(sorted(known))}")
+            raise ValueError(f"headers.{name[:60]}: no such header; known: {', '.join(sorted(known))}")
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, str | int) or not _VALUE.fullmatch(str(value)):

@@ -45,11 +45,16 @@ def check(
     """
     settings = common.load_settings(context, config)
     queues, providers = len(settings.queues), len(settings.providers)
-    common.data.print(f"{settings.path}: ok ({queues} queues, {providers} providers)", highlight=False)
+    summary = f"{_count(queues, 'queue')}, {_count(providers, 'provider')}"
+    common.data.print(f"{settings.path}: ok ({summary})", highlight=False)
     for finding in local_findings(settings):
         print_finding(finding)
     if connect and not common.run(_reach(settings), common.fastest_loop()):
         raise typer.Exit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 async def _reach(settings: Settings) -> bool:

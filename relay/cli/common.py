@@ -133,6 +133,4 @@ def fastest_loop() -> Callable[[], AbstractEventLoop]:
 def require_provider(settings: Settings, name: str) -> None:
     """Raise UsageError unless the file names this provider."""
     if name not in settings.providers:
-        raise UsageError(
-            f"no provider {name!r} in {settings.path}; there are {', '.join(settings.providers)}"
-        )
+        raise UsageError(f"no provider {name!r} in {settings.path}; known: {', '.join(settings.providers)}")

@@ -67,11 +67,11 @@ def resume(
     common.require_provider(settings, provider)
     if group is None:
         common.run(_resume(settings, provider))
-        common.note(f"{provider} is served again")
+        common.note(f"{provider} is resumed")
     elif common.run(resume_group(settings, provider, group)):
-        common.note(f"group {group} of {provider} is served again")
+        common.note(f"group {group} of {provider} is resumed")
     else:
-        common.note(f"group {group} of {provider} was not held")
+        common.note(f"group {group} of {provider} did not hold")
 
 
 def cancel(

@@ -25,7 +25,7 @@ def providers(
     """
     adapters = discover()
     if name is not None and name not in adapters:
-        raise UsageError(f"no adapter {name!r}; there are {', '.join(adapters)}")
+        raise UsageError(f"no adapter {name!r}; known: {', '.join(adapters)}")
     broken = adapters.broken()
     chosen = [key for key in adapters if name in (None, key)]
     if as_json:

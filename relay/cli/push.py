@@ -61,7 +61,7 @@ def _checked(settings: Settings, queue: str, lines: Iterable[bytes]) -> Iterator
     found = next((entry for entry in settings.queues if entry.name == queue), None)
     if found is None:
         names = ", ".join(entry.name for entry in settings.queues)
-        raise UsageError(f"no queue {queue!r} in {settings.path}; there are {names} (--force pushes anyway)")
+        raise UsageError(f"no queue {queue!r} in {settings.path}; known: {names} (--force pushes anyway)")
     providers = common.providers(settings)
     router = Router(found, settings, providers)
     for number, line in enumerate(lines, 1):
@@ -106,7 +106,9 @@ async def _push(settings: Settings, queue: str, lines: Iterable[bytes], *, force
                     pushed += len(batch)
                     progress.update(task, advance=sum(len(line) + 1 for line in batch))
             except UsageError as error:
-                raise UsageError(f"{error}; {pushed} messages before it were pushed") from None
+                if pushed:
+                    raise UsageError(f"{error}; {pushed} earlier messages were pushed") from None
+                raise
     common.notes.print(f"pushed {pushed} message{'s' if pushed != 1 else ''} to {queue}", highlight=False)
 
 

@@ -242,5 +242,5 @@ class DeadLetters:
             streams = [(stream, None) for stream in both if await dead.count(self._client, stream)]
         if not streams:
             names = ", ".join([*outline.providers, *outline.queues])
-            raise UsageError(f"no provider or queue {name!r} in {outline.path}; there are {names}")
+            raise UsageError(f"no provider or queue {name!r} in {outline.path}; known: {names}")
         return streams

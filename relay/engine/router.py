@@ -156,7 +156,7 @@ class Router:
         rules = self._rules.get(provider)
         if rules is None:
             raise MessageError(
-                f"provider: {_short(provider)} is not configured; there are {', '.join(self._rules)}"
+                f"provider: {_short(provider)} is not configured; known: {', '.join(self._rules)}"
             )
         self._check(provider, message, now)
         if self._is_scoped and (message.named or message.collapse_key or message.ordering_key):

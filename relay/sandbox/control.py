@@ -102,7 +102,9 @@ class Control:
     async def _file(self, request: web.Request) -> web.Response:
         body = self._files.get(request.match_info["name"])
         if body is None:
-            return web.Response(status=404, text=f"there are {', '.join(self._files)}", headers=_HEADERS)
+            return web.Response(
+                status=404, text=f"no such file; files: {', '.join(self._files)}", headers=_HEADERS
+            )
         return web.Response(body=body, content_type="application/octet-stream", headers=_HEADERS)
 
     async def _yaml(self, request: web.Request) -> web.Response:
@@ -131,7 +133,7 @@ class Control:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _wrong(f"the body is not a JSON object: {error}")
         if faults.provider is not None and faults.provider not in self._providers:
-            return _wrong(f"provider: there are {', '.join(self._providers)}")
+            return _wrong(f"provider: must be one of {', '.join(self._providers)}")
         self._fault_injector.replace(faults)
         return _json(_document(faults))
 

@@ -143,7 +143,7 @@ def check_headers(headers: Mapping[str, str]) -> int:
     if not _TTL.fullmatch(ttl):
         raise Wrong(400, 112, "TTL must be whole seconds, 0 or more")
     if headers.get("urgency", "normal") not in _URGENCIES:
-        raise Wrong(400, 999, f"BadUrgency: there are {', '.join(_URGENCIES)}")
+        raise Wrong(400, 999, f"BadUrgency: must be one of {', '.join(_URGENCIES)}")
     topic = headers.get("topic", "none")
     # Apple decodes it as base64url, where a length modulo 4 is never 1.
     if not _TOPIC.fullmatch(topic) or len(topic) % 4 == 1:

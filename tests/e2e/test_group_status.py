@@ -142,7 +142,7 @@ async def test_a_group_is_paused_and_resumed_by_name(config: str, lane: Lane) ->
     assert [claim.message.group for claim in (await lane.claim(9)).claims] == ["b"]
 
     resumed = await run_command("resume", "hook", "--group", "a", "-c", config)
-    assert resumed.stderr == "group a of hook is served again\n"
+    assert resumed.stderr == "group a of hook is resumed\n"
     assert [claim.message.group for claim in (await lane.claim(9)).claims] == ["a", "a"]
     resumed = await run_command("resume", "hook", "--group", "a", "-c", config)
     assert resumed.exit_code == 0

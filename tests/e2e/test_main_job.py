@@ -110,7 +110,7 @@ async def test_a_mixed_queue_routes_by_provider(site: Site) -> None:
     letters = await site.json("dead", "list", "mixed")
     assert [letter["reason"] for letter in letters] == [
         "provider: missing, and the queue 'mixed' names none",
-        "provider: 'pushr' is not configured; there are pusher, hook",
+        "provider: 'pushr' is not configured; known: pusher, hook",
     ]
 
 

@@ -67,7 +67,7 @@ async def test_an_impossible_order_changes_nothing_and_returns_the_reason(user: 
     for body, why in (
         ('{"fial": 1}', "fial: "),
         ('{"fail": 2, "status": 99}', "status: "),
-        ('{"provider": "nobody"}', "there are pusher, webhook"),
+        ('{"provider": "nobody"}', "must be one of pusher, webhook"),
         ("{", "not a JSON object"),
         ("[]", "not a JSON object"),
     ):

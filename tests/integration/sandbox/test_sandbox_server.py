@@ -113,4 +113,7 @@ async def test_the_block_of_yaml_can_be_fetched(user: Any) -> None:
 
 async def test_a_missing_file_is_refused_with_the_list_of_files(user: Any) -> None:
     status, _, text = await user.ask("GET", "/_sandbox/files/ca.key")
-    assert (status, text) == (404, "there are ca.pem, apns.p8, client.pem, client.key, fcm.json, vapid.pem")
+    assert (status, text) == (
+        404,
+        "no such file; files: ca.pem, apns.p8, client.pem, client.key, fcm.json, vapid.pem",
+    )

@@ -71,7 +71,7 @@ def test_the_charts_are_svg(found: Found, tmp_path: Path) -> None:
 
 
 def test_an_unknown_system_is_named() -> None:
-    with pytest.raises(SystemExit, match="no nobody; there are relay, bare lane path"):
+    with pytest.raises(SystemExit, match="no nobody; known: relay, bare lane path"):
         chosen_systems(["nobody"])
 
 

@@ -384,7 +384,7 @@ def test_a_url_of_the_configuration_may_be_private() -> None:
         ),
         (
             {"url": URL, "boddy": {}},
-            "'boddy': not a field; there are url, body, headers, method, secrets",
+            "'boddy': not a field; fields: url, body, headers, method, secrets",
         ),
     ],
 )
