@@ -139,7 +139,7 @@ async def a_scene(redis: Redis, *, workers: int = 1, most: int = 4, seed: int = 
     return scene
 
 
-async def letters(redis: Redis, lane: Lane) -> list[list[Any]]:
+async def outbox_entries(redis: Redis, lane: Lane) -> list[list[Any]]:
     return [
         msgspec.msgpack.decode(fields[b"letter"])
         for _, fields in await entries_of(redis, lane.keys.part("outbox"))
@@ -154,7 +154,7 @@ async def ends(redis: Redis, lane: Lane) -> dict[str, list[str]]:
     ]
     return {
         "dead": dead,
-        "feedback": [letter[1] for letter in await letters(redis, lane) if letter[0] == "feedback"],
+        "feedback": [entry[1] for entry in await outbox_entries(redis, lane) if entry[0] == "feedback"],
     }
 
 
@@ -336,7 +336,7 @@ def test_keys_priorities_and_dead_workers_lose_no_message_and_leave_nothing_behi
                         await scene.push([f"good#last{number}"])
                         await scene.run()
                 receipts = Counter(
-                    letter[3] for letter in await letters(redis, lane) if letter[0] == "receipt"
+                    entry[3] for entry in await outbox_entries(redis, lane) if entry[0] == "receipt"
                 )
                 assert sum(receipts.values()) == len(plan)
                 assert receipts["collapsed"] == collapsed

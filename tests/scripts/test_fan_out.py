@@ -64,8 +64,8 @@ async def settle(lane: Lane, claims: list[Claim], kind: str = "d") -> None:
 
 async def receipts(redis: Client, lane: Lane) -> list[tuple[str, Any]]:
     entries = await entries_of(redis, lane.keys.part("outbox"))
-    letters = [msgspec.msgpack.decode(fields[b"letter"]) for _, fields in entries]
-    return [(letter[3], letter[7] if len(letter) > 7 else None) for letter in letters]
+    found = [msgspec.msgpack.decode(fields[b"letter"]) for _, fields in entries]
+    return [(entry[3], entry[7] if len(entry) > 7 else None) for entry in found]
 
 
 def targets_of(claims: list[Claim]) -> list[str]:

@@ -114,7 +114,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.seen: dict[str, float] = {}
         self.expansions: dict[str, list[tuple[Known, Expansion]]] = {name: [] for name in WORKERS}
         self.lost_claims: list[tuple[str, Known, Claim]] = []
-        self.last_letter = "-"
+        self.last_entry = "-"
         self.micros = 1_000_000_000_000_000
         self.elapsed = 0.0
         self.handed: dict[str, list[tuple[float, int]]] = {}
@@ -219,20 +219,20 @@ class LaneMachine(RuleBasedStateMachine):
         if known.collapse_key:
             self.waits_under.setdefault(known.collapse_key, known)
 
-    def letters(self) -> Iterator[tuple[str, str, dict[str, int] | None]]:
+    def receipts(self) -> Iterator[tuple[str, str, dict[str, int] | None]]:
         """New receipts, as (text of the message, outcome, outcomes of a fan-out's targets)."""
-        start = self.last_letter if self.last_letter == "-" else f"({self.last_letter}"
+        start = self.last_entry if self.last_entry == "-" else f"({self.last_entry}"
         outbox = self.lanes["w1"].keys.part("outbox")
-        for entry, fields in self.run(entries_of(self.redis, outbox, min=start)):
-            self.last_letter = entry.decode()
-            letter = msgspec.msgpack.decode(fields[b"letter"])
-            if letter[0] == "receipt":
-                yield letter[1].removeprefix("r:"), letter[3], letter[7] if len(letter) > 7 else None
+        for entry_id, fields in self.run(entries_of(self.redis, outbox, min=start)):
+            self.last_entry = entry_id.decode()
+            entry = msgspec.msgpack.decode(fields[b"letter"])
+            if entry[0] == "receipt":
+                yield entry[1].removeprefix("r:"), entry[3], entry[7] if len(entry) > 7 else None
 
-    def read_letters(self, *expected: str) -> list[tuple[str, str]]:
+    def read_receipts(self, *expected: str) -> list[tuple[str, str]]:
         """Applies what ended; all but `expected` outcomes must be ends that can come at any time."""
         found = []
-        for text, outcome, targets in self.letters():
+        for text, outcome, targets in self.receipts():
             known = self.known.get(text)
             found.append((text, outcome))
             if known is None:
@@ -337,12 +337,12 @@ class LaneMachine(RuleBasedStateMachine):
         same = [other for other in self.pending() if named and other.message_id == named]
         seen = self.seen.get(named, 0.0) > self.clock
         reply: Enqueued = self.run(self.lanes["w1"].enqueue([item]))
-        letters = self.read_letters()
+        receipts = self.read_receipts()
         if any(self.is_alive(other) for other in same) or seen:
             assert reply.duplicates == 1, "an id became pending twice"
         if reply.duplicates:
             assert same or seen
-            assert (known.text, "duplicate") in letters
+            assert (known.text, "duplicate") in receipts
             return
         older = self.waits_under.get(known.collapse_key) if known.collapse_key else None
         if older is not None and older.ordering_key != known.ordering_key:
@@ -351,16 +351,16 @@ class LaneMachine(RuleBasedStateMachine):
             assert older is not None, "it replaced what does not wait"
             if older.targets:
                 # A fan-out whose turn came unseen freed the key, and a message that waits again took it.
-                texts = {text for text, outcome in letters if outcome == "collapsed"}
+                texts = {text for text, outcome in receipts if outcome == "collapsed"}
                 older = next((other for other in self.pending() if other.text in texts), older)
-            assert (older.text, "collapsed") in letters
+            assert (older.text, "collapsed") in receipts
             known.number = older.number
             known.due = 0.0
             self.end(older, "collapsed")
         elif older is not None:
             # Only of a fan-out we do not see that its turn has come.
             assert older.ended or older.targets, "a newer message stands beside the older of its collapse_key"
-        if reply.dropped and (known.text, "dropped") in letters:
+        if reply.dropped and (known.text, "dropped") in receipts:
             assert reply.accepted == 0
             return
         assert reply.accepted == 1
@@ -386,7 +386,7 @@ class LaneMachine(RuleBasedStateMachine):
             assert reply == ("in flight" if known.holder else "cancelled")
             if not known.holder:
                 self.end(known, "cancelled")
-        self.read_letters("cancelled")
+        self.read_receipts("cancelled")
 
     # Workers
 
@@ -404,7 +404,7 @@ class LaneMachine(RuleBasedStateMachine):
         elif self.held_until:
             # Who finds it over lifts it, whatever the clock says later.
             self.held_until = 0.0
-        self.read_letters()
+        self.read_receipts()
         for claim in reply.claims:
             self.take(worker, claim)
         for expansion in reply.expansions:
@@ -528,7 +528,7 @@ class LaneMachine(RuleBasedStateMachine):
         assert (reply.settled, reply.stale) == (len(chosen), 0)
         if kind in SETTLED:
             asked = {known.text for known in chosen if known.receipted and known.parent is None}
-            told = {text for text, _ in self.read_letters(SETTLED[kind])}
+            told = {text for text, _ in self.read_receipts(SETTLED[kind])}
             assert asked <= told, "an end without its receipt"
         if kind == "d":
             self.seen = {name: until for name, until in self.seen.items() if until > self.clock}
@@ -557,7 +557,7 @@ class LaneMachine(RuleBasedStateMachine):
         entries = self.last_entries[worker]
         reply = self.run(self.lanes[worker].settle(entries))
         assert reply.settled == 0, "a repeated settle was applied twice"
-        assert self.read_letters() == [], "a repeated settle wrote a receipt"
+        assert self.read_receipts() == [], "a repeated settle wrote a receipt"
 
     @rule(worker=st.sampled_from(WORKERS), rescuer=st.sampled_from(WORKERS))
     def crash(self, worker: str, rescuer: str) -> None:
@@ -570,7 +570,7 @@ class LaneMachine(RuleBasedStateMachine):
             if known.crashes >= POISON:
                 self.end(known, "dead")
         self.go_back(worker, ())
-        self.read_letters("dead")
+        self.read_receipts("dead")
 
     @rule(worker=st.sampled_from(WORKERS), data=st.data())
     def hand_back(self, worker: str, data: st.DataObject) -> None:
@@ -608,16 +608,16 @@ class LaneMachine(RuleBasedStateMachine):
         reply = self.run(self.lanes[worker].settle([delivered(claim)]))
         assert (reply.settled, reply.stale) == (0, 1)
         if known.ended:
-            assert self.read_letters() == []
+            assert self.read_receipts() == []
             return
         self.remember(known)
         self.end(known, "delivered")
-        self.read_letters("delivered")
+        self.read_receipts("delivered")
         self.seen = {name: until for name, until in self.seen.items() if until > self.clock}
         if holder and current is not None:
             again = self.run(self.lanes[holder].settle([rejected(current)]))
             assert (again.settled, again.stale) == (1, 0), "the one who holds it now is not told"
-            assert self.read_letters() == []
+            assert self.read_receipts() == []
 
     @precondition(lambda self: any(known.holder for known in self.pending()))
     @rule(data=st.data())
@@ -634,7 +634,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule()
     def revive(self) -> None:
-        """All dead letters go back, but for those whose id is pending again."""
+        """All dead letters return, except those whose id is pending again."""
         lane = self.lanes["w1"]
         entries = self.run(entries_of(self.redis, lane.keys.part("dead")))
         if not entries:

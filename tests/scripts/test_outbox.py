@@ -283,7 +283,7 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
     full, other = a_lane(redis, name="full"), a_lane(redis, name="other")
     outboxes = Outboxes(redis, "relay", ["full", "other"])
     forwarder = Forwarder(outboxes, Replicas(redis))
-    letter = msgspec.msgpack.encode(["receipt", LISTS[0], "m", "delivered", "", 1, 2])
+    entry = msgspec.msgpack.encode(["receipt", LISTS[0], "m", "delivered", "", 1, 2])
 
     arrived = asyncio.Event()
 
@@ -292,7 +292,7 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
         while not arrived.is_set():
             async with redis.pipeline(transaction=False) as pipe:
                 for _ in range(300):
-                    pipe.xadd(outboxes["full"].key, {"letter": letter})
+                    pipe.xadd(outboxes["full"].key, {"letter": entry})
                 await pipe.execute()
             while not arrived.is_set() and await full.outbox_length() > 500:
                 await asyncio.sleep(0)

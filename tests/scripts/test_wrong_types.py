@@ -118,8 +118,8 @@ class Scene:
             delivered["dead:" + (str(unpack(record).payload) if record else fields[b"raw"].decode())] += 1
         receipts = Counter[tuple[str, str]]()
         for _, fields in await entries_of(self.redis, self.lane.keys.part("outbox")):
-            letter = msgspec.msgpack.decode(fields[b"letter"])
-            receipts[(letter[2], letter[3])] += 1
+            entry = msgspec.msgpack.decode(fields[b"letter"])
+            receipts[(entry[2], entry[3])] += 1
         return delivered, receipts
 
 
