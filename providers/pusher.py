@@ -86,7 +86,9 @@ class PusherOptions(HttpOptions):
     @model_validator(mode="after")
     def _is_an_app_of_pusher(self) -> PusherOptions:
         if self.url is None and not (self.app_id.isascii() and self.app_id.isdecimal()):
-            raise ValueError("app_id: Pusher's are digits; a self-hosted server with another id needs `url`")
+            raise ValueError(
+                "app_id: ids at Pusher are digits; a self-hosted server with another id needs `url`"
+            )
         return self
 
 

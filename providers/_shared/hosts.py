@@ -38,9 +38,9 @@ def base_url(url: str) -> str:
 def check_host(parts: SplitResult) -> None:
     """Raise ValueError for credentials, and for a host that no resolver can find."""
     if "@" in parts.netloc:
-        raise ValueError("credentials in it would be logged by others; use a header")
+        raise ValueError("must not contain credentials, which others would log; use a header")
     if not parts.hostname or parts.port == 0:
-        raise ValueError("names no host, or port 0")
+        raise ValueError("has no host, or port 0")
     if not _is_host(parts.hostname, in_brackets="[" in parts.netloc):
         raise ValueError(f"{parts.hostname[:80]!r} is not a valid host")
 

@@ -63,7 +63,7 @@ def check_url(url: object) -> None:
 def check_signature_header(name: str) -> None:
     """Check that a header of this name can hold the signature."""
     if not _TOKEN.fullmatch(name) or len(name) > LONGEST_NAME:
-        raise ValueError(f"{name[:60]!r} is no name of a header")
+        raise ValueError(f"{name[:60]!r} is not a header name")
     if name.lower() in _NEVER_A_SIGNATURE:
         raise ValueError(f"{name} cannot hold the signature; it is set by relay and by the connection")
 

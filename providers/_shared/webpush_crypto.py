@@ -105,9 +105,9 @@ def read_private_key(text: str) -> ec.EllipticCurvePrivateKey:
             bare = text.replace("-", "+").replace("_", "/").rstrip("=")
             key = load_der_private_key(base64.b64decode(bare + "=" * (-len(bare) % 4)), None)
     except Exception:  # the library's own mix
-        raise ValueError("must be a PEM private key or base64url; `relay vapid` makes one") from None
+        raise ValueError("must be a PEM private key or base64url; `relay vapid` creates one") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("must be a P-256 key; `relay vapid` makes one")
+        raise ValueError("must be a P-256 key; `relay vapid` creates one")
     return key
 
 

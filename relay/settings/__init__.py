@@ -1,16 +1,14 @@
-"""The configuration: one YAML file in, typed settings out, or every problem with its line and column.
+"""The configuration: one YAML file becomes typed settings, or a list of all problems with line and column.
 
-words      how a value is shown and a near miss is named
-types      Duration, Rate, Size, Secret: what the values of the file can be
-provider   the options that every provider has
-models     the file as a whole
-tree       parsed YAML with positions        (from `document`)
-document   YAML text → tree                  (substitutes through `environment`)
-secrets    `X_file` → `X`
-template   texts that each message fills: `${payload.…}`
-shape      what a model says of its fields: secrets, nested models
-explain    pydantic's complaints → lines an operator understands
-checks     what fields say about each other
-load       all of it, in order
-schema     the JSON Schema of the file
+load         reads a file, in the order of these modules
+_reader      YAML text, environment, secret files and models: nodes, parser, secret_files, validate, explain
+models       the file as a whole
+options      the options of every provider
+http         the options of providers over HTTP
+values       durations, rates, sizes, secrets
+template     texts that each message fills: `${payload.…}`
+checks       rules between fields
+schema       the JSON Schema of the file
+reference    the keys in words, for the documentation and `relay providers`
+redaction    the secrets of a configuration, for logs and reasons
 """

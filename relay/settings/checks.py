@@ -1,5 +1,4 @@
-"""What the fields of the file say about each other. Works on the tree, so that it finds these
-problems also where other parts of the file are wrong."""
+"""Rules between fields of the file, checked on the tree, which works if other parts are invalid, too."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from relay.text import quote
 
 
 def check(root: Mapping, options: AnyMapping[str, ProviderOptions], problems: Problems) -> None:
-    """Queues against providers, queues against each other, the admin server against the world.
+    """Check queues against providers and other queues, and the admin port against other hosts.
 
     `options` by provider: the names in Redis that they give, against relay's own.
     """
@@ -48,7 +47,7 @@ def _check_queues(root: Mapping, problems: Problems) -> None:
         name = _text(queue, "name")
         if name is not None and name.text in first:
             text = (
-                f"the queue {quote(name.text)} is here twice (first in line {first[name.text]}); remove one"
+                f"the queue {quote(name.text)} appears twice (first in line {first[name.text]}); remove one"
             )
             problems.add(name.position, (*location, "name"), text)
         elif name is not None:
@@ -59,7 +58,7 @@ def _check_queues(root: Mapping, problems: Problems) -> None:
 
 
 class _QueueNames:
-    """Queue names that are refused because of the keys that relay derives from them."""
+    """Check queue names by the keys that relay derives from them."""
 
     def __init__(self, root: Mapping, problems: Problems) -> None:
         redis = child(root, "redis")
@@ -90,8 +89,8 @@ class _QueueNames:
             )
         if self._is_cluster and hashed_part(own) != hashed_part(name.text):
             return (
-                f"{shown} has braces that are no hash tag, so a cluster keeps relay's keys for it on another "
-                "node; write a pair such as {tag}, or no brace"
+                f"{shown} has braces that are not a hash tag, so a cluster keeps relay's keys for it on "
+                "another node; write a pair such as {tag}, or no brace"
             )
         return None
 
@@ -155,7 +154,7 @@ def _queues(root: Mapping) -> Iterator[tuple[Location, Mapping]]:
 
 
 def _text(node: Node, key: str) -> Scalar | None:
-    """The scalar below a key, where there is one and nothing is wrong with it yet."""
+    """Return the scalar below a key if it exists and is valid so far."""
     found = child(node, key)
     return found if isinstance(found, Scalar) and found.value is not None and not found.broken else None
 

@@ -1,4 +1,4 @@
-"""Credentials in headers, payloads and malformed elements, and how these are shown without them. Pure."""
+"""Removal of credentials from headers, payloads and malformed elements before they are shown. Pure."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ AUTH_SCHEME = re.compile(r"(?i)(?:basic|bearer|token|vapid) +")
 
 _NAME = re.compile(r"(?i)auth|cookie|credential|key|passw|secret|session|token")
 _IN_TEXT = re.compile(r"(?i)auth|cookie|credential|api.?key|passw|secret|session|access.?token")
-"""Names of members that are hidden wherever they stand; `token` alone may be a device's."""
+"""Names of members that are always hidden. `token` is not among them, because it may be that of a device."""
 
 REDACTED = "[redacted]"
 """Shown instead of each entry of `secrets`."""
 
 
 def names_a_secret(name: str) -> bool:
-    """Whether a header of this name, or an option, says who somebody is: Authorization, X-Api-Key, Cookie."""
+    """Return True if a header or an option with this name contains credentials, such as X-Api-Key."""
     return _NAME.search(name) is not None
 
 
 def is_credential(name: str, value: str) -> bool:
-    """Whether a header holds credentials, by its name or by a scheme such as `Bearer` in its value."""
+    """Return True if a header contains credentials, by its name or by a scheme such as `Bearer`."""
     return names_a_secret(name) or AUTH_SCHEME.match(value) is not None
 
 
 def without_credentials(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """A message's payload as it can be shown: without credentials in `headers`, and without `secrets`."""
+    """Return the payload of a message without credentials in `headers`, and without `secrets`."""
     shown = dict(payload)
     headers = payload.get("headers")
     if isinstance(headers, Mapping):
@@ -45,7 +45,7 @@ def without_credentials(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_without_credentials(text: str) -> str:
-    """The same for an element that could not be read, so that only its text can be searched.
+    """Return an unreadable element without credentials. Only its text can be searched.
 
     It finds members of JSON, of Python's and JavaScript's notation, and of JSON inside a text. Every other
     character stays as it is.
@@ -57,7 +57,7 @@ def text_without_credentials(text: str) -> str:
 
 
 def _texts_in(quote: str) -> re.Pattern[str]:
-    """A text in these quotes, which may be cut, and a colon if one follows."""
+    """A pattern for a text in these quotes, which may be cut, with a colon if one follows."""
     return re.compile(rf"(?s)({quote}(?:[^{quote}\\]|\\.)*(?:{quote}|\\?$))(\s*:\s*)?")
 
 
@@ -82,7 +82,7 @@ def _without_members(text: str, texts: re.Pattern[str]) -> str:
 
 
 def _without_inner_members(quoted: str) -> str:
-    """A text that holds JSON, because an application encoded it twice, without the credentials in it."""
+    """Return a text without credentials if it contains JSON, because an application encoded it twice."""
     if "\\" not in quoted:
         return quoted
     inner = _unescaped(quoted)
@@ -91,7 +91,7 @@ def _without_inner_members(quoted: str) -> str:
 
 
 def _end_of_value(text: str, start: int) -> int:
-    """The index after the value that starts here: a text, a word, or all between two brackets."""
+    """Return the index after the value that starts here: a text, a word, or a part in brackets."""
     depth, at = 0, start
     if text[start] not in "\"'[{":
         found = _WORD.match(text, start)

@@ -1,4 +1,4 @@
-"""A short name for a configuration, by which workers that use different ones are found."""
+"""A digest of a configuration, which reveals workers with different configurations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZE = 6
 
 
 def digest(settings: Settings) -> str:
-    """The same text for settings that treat messages in the same way, otherwise another one.
+    """Return a text that is the same for settings that treat messages in the same way.
 
     It covers queues and providers with their secrets. `redis.url`, `admin`, `processes`,
     `shutdown_timeout` and `log` may differ between hosts. Keys that are at their default count as absent, so

@@ -21,16 +21,16 @@ SECONDS = {
 }
 
 LONGEST = 800
-"""Characters of a text that is worth parsing; two floats without exponent fit."""
+"""Maximum characters of a duration. Two floats without exponent fit."""
 
 _DURATION = re.compile(DURATION_PATTERN)
 _PART = re.compile(rf"({NUMBER})(ms|s|m|h|d)")
 
 
 def parse_duration(value: object) -> float:
-    """Seconds, from a number of them or a text such as `10s`, `500ms`, `1h30m` or `2d`.
+    """Return seconds, from a number or a text such as `10s`, `500ms`, `1h30m` or `2d`.
 
-    Raises ValueError for anything else, and for what is negative, infinite or not a number.
+    Raises ValueError for anything else, such as negative, infinite and undefined numbers.
     """
     seconds = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -47,7 +47,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads back to the same float."""
+    """Return the shortest text that `parse_duration` reads as the same float."""
     exact = Decimal(repr(float(seconds)))
     if exact == 0:
         return "0s"
@@ -81,6 +81,6 @@ def as_float(number: int | float | Decimal) -> float:
 
 
 def plain(number: Decimal) -> str:
-    """Without exponent and without a trailing `.0`."""
+    """Return a number without exponent and without a trailing `.0`."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

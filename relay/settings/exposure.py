@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def exposed(files: Iterable[Path]) -> list[Path]:
-    """Those of the files that other users can read.
+    """Return the files that other users can read.
 
     Not those on a read-only mount: orchestrators put secrets there with open modes, for one container alone.
     """

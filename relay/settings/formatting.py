@@ -1,4 +1,4 @@
-"""How a problem is worded: values as an operator wrote them, lists, near misses."""
+"""Parts of error messages: values as an operator wrote them, lists, suggestions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relay.text import quote
 
 
 def describe(value: object) -> str:
-    """A value in few words: scalars as they are, structures by kind only."""
+    """Return a value in few words: scalars as they are, structures by kind only."""
     match value:
         case None | True | False:
             words = {None: "nothing", True: "true", False: "false"}[value]
@@ -27,13 +27,13 @@ def describe(value: object) -> str:
 
 
 def listing(words: Iterable[str]) -> str:
-    """`a, b or c`."""
+    """Return `a, b or c`."""
     *most, last = list(words) or ["nothing"]
     return f"{', '.join(most)} or {last}" if most else last
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """`did you mean …?` where a known word is close, else the empty string."""
+    """Return `did you mean …?` if a known word is similar, otherwise an empty string."""
     folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(word.casefold().replace("-", "_"), folded, n=1)
     return f"did you mean `{folded[close[0]]}`?" if close else ""

@@ -15,7 +15,7 @@ _PROXY = "must be the URL of an HTTP proxy, such as http://127.0.0.1:3128, witho
 
 
 class HttpOptions(ProviderOptions):
-    """How the provider is reached. Each secret may be in a file instead: `ca_file` for `ca`."""
+    """Options of TLS, proxy and connections. Each secret may be in a file, such as `ca_file` for `ca`."""
 
     ca: Secret | None = None
     """PEM certificates of authorities to trust in addition to the system's."""
@@ -64,7 +64,7 @@ class HttpOptions(ProviderOptions):
     @model_validator(mode="after")
     def _certificate_and_key(self) -> Self:
         if (self.client_cert is None) != (self.client_key is None):
-            raise ValueError("client_cert and client_key go together")
+            raise ValueError("`client_cert` and `client_key` must be set together")
         if (
             self.client_cert is not None
             and self.client_key is not None
@@ -75,23 +75,23 @@ class HttpOptions(ProviderOptions):
 
 
 def pem_text(text: str) -> str:
-    """A PEM with real line breaks. Environment variables often hold `\\n` instead."""
+    """Return a PEM with real line breaks. Environment variables often contain `\\n` instead."""
     return text.replace("\\n", "\n") if "-----BEGIN" in text else text
 
 
 def _certificates(pem: Secret) -> list[bytes]:
-    """The public keys of PEM certificates, in DER. Raises ValueError."""
+    """Return the public keys of PEM certificates in DER. Raises ValueError."""
     from cryptography import x509  # slow to import, and seldom needed
 
     try:
         found = x509.load_pem_x509_certificates(pem.get_secret_value().encode())
     except ValueError:
-        raise ValueError("no PEM certificates: -----BEGIN CERTIFICATE----- and so on") from None
+        raise ValueError("must be PEM certificates (-----BEGIN CERTIFICATE-----)") from None
     return [_der(certificate.public_key()) for certificate in found]
 
 
 def _public_part(pem: Secret) -> bytes:
-    """The public key of a PEM private key, in DER. Raises ValueError."""
+    """Return the public key of a PEM private key in DER. Raises ValueError."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -100,7 +100,7 @@ def _public_part(pem: Secret) -> bytes:
     except TypeError:
         raise ValueError("the key is encrypted; decrypt it with `openssl pkey`") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("no PEM private key: -----BEGIN PRIVATE KEY----- and so on") from None
+        raise ValueError("must be a PEM private key (-----BEGIN PRIVATE KEY-----)") from None
 
 
 def _der(key: object) -> bytes:

@@ -25,14 +25,13 @@ from relay.settings.template import read_templates, refuse_templates
 from relay.text import SHORTEST
 
 Adapters = AnyMapping[str, type[ProviderOptions]]
-"""The options of each adapter, by the name that `type` gives it. A look-up raises UsageError if the adapter
-cannot be used."""
+"""The options of each adapter by its `type`. A look-up raises UsageError if the adapter cannot be used."""
 
 _STAND_IN = ProviderOptions.model_construct(type="")
 
 
 def load(path: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.environ) -> Settings:
-    """The settings in the file at `path`; what `${NAME}` means comes from `env`.
+    """Return the settings in the file at `path`, with `${NAME}` from `env`.
 
     Raises ConfigError with all that is wrong.
     """
@@ -43,7 +42,7 @@ def load(path: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.en
 def load_with_snapshot(
     path: str | Path, adapters: Adapters, env: AnyMapping[str, str] = os.environ
 ) -> tuple[Settings, Snapshot]:
-    """The settings in the file at `path`, and everything that was read for them.
+    """Return the settings in the file at `path`, and a snapshot of all files that were read.
 
     Raises ConfigError with all that is wrong.
     """
@@ -54,15 +53,15 @@ def load_with_snapshot(
 
 
 def restore(snapshot: Snapshot, adapters: Adapters, env: AnyMapping[str, str] = os.environ) -> Settings:
-    """The settings of a snapshot; no file is read. Raises ConfigError with all that is wrong."""
+    """Return the settings of a snapshot without reading files. Raises ConfigError with all problems."""
     return loads(snapshot.text, snapshot.path, adapters, env, SecretFiles(snapshot.secrets))
 
 
 def _read_text(path: Path) -> str:
-    """The text of a configuration file. Raises ConfigError."""
+    """Return the text of a configuration file. Raises ConfigError."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_SOURCE + 1)  # one more than `parse` takes
+            content = file.read(MAX_SOURCE + 1)  # one more than `parse` accepts
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         before = content[: error.start]
@@ -89,7 +88,7 @@ def loads(
     env: AnyMapping[str, str] = os.environ,
     files: SecretFiles | None = None,
 ) -> Settings:
-    """The settings in a text. `filename` is named in errors, and relative paths begin at its folder.
+    """Return the settings in a text. Errors contain `filename`, and relative paths begin at its folder.
 
     Raises ConfigError with all that is wrong.
     """
@@ -139,7 +138,7 @@ def _provider(
     problems: Problems,
     files: SecretFiles,
 ) -> ProviderOptions:
-    """The options of one provider; where they are wrong, a stand-in, so that the rest can be looked at."""
+    """Return the options of one provider, or a stand-in for invalid options, so that the rest is checked."""
     node = entry.node
     if not isinstance(node, Mapping):
         if not (isinstance(node, Scalar) and node.broken):

@@ -32,16 +32,15 @@ _LISTEN = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.*-]+):([0-9]{1,5})$")
 def _check_provider_name(name: str) -> str:
     if not re.fullmatch(PROVIDER_NAME_PATTERN[1:-1], name):
         raise ValueError(
-            "is not a name for a provider; 1 to 64 of A-Z a-z 0-9 _ . - that begin with a letter or digit"
+            "is not a valid name of a provider; use 1 to 64 of A-Z a-z 0-9 _ . - and begin with a letter or "
+            "digit"
         )
     return name
 
 
 def _check_prefix(prefix: str) -> str:
     if not re.fullmatch(PREFIX_PATTERN[1:-1], prefix):
-        raise ValueError(
-            f"{describe(prefix)} must be at least one character, and none of them a space or a brace"
-        )
+        raise ValueError(f"{describe(prefix)} must not be empty, and must not contain spaces or braces")
     return prefix
 
 

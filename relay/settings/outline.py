@@ -1,4 +1,7 @@
-"""The facts of a configuration with which a command finds lanes and queues in Redis. No pydantic, no YAML."""
+"""The parts of a configuration that short commands need to find lanes and queues in Redis.
+
+Without pydantic and YAML, which are slow to import.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """Names and addresses. The options of queues and adapters are not among them; `snapshot` has them all."""
+    """Names and addresses, without the options of queues and adapters. `snapshot` has all of them."""
 
     snapshot: Snapshot
     redis_url: str

@@ -1,4 +1,4 @@
-"""The import path by which adapters of others know `relay.settings.options`."""
+"""The import path of `relay.settings.options` for adapters in other packages."""
 
 from relay.settings.options import ProviderOptions
 

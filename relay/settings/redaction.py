@@ -1,7 +1,7 @@
-"""The secrets of a configuration, in all the forms in which a text of others may contain them. Pure.
+"""The secrets of a configuration, in all forms in which foreign text may contain them. Pure.
 
-Relay's own texts name no secret. Texts of others may: the answer of a receiver that echoes the request, an
-exception of a library or of an adapter.
+relay's own texts contain no secrets. Foreign text may: the answer of a receiver that echoes the request, or
+an exception of a library or an adapter.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from relay.settings.redis_url import FORMS as REDIS_SCHEMES
 from relay.settings.template import Template
 from relay.text import HIDDEN_PARAMETERS
 
-_PART = 8  # characters of a part of a URL from which on it is a secret on its own
-_LINE = 16  # the same of a line of PEM, and of a URL that is no secret as a whole
+_PART = 8  # fewest characters of a part of a URL that is a secret on its own
+_LINE = 16  # the same for a line of PEM, and for a URL that is not a secret as a whole
 _PASSWORD = re.compile(r"//[^/?#]*?:([^/?#]+)@")
 _IN_QUERY = re.compile(rf"{HIDDEN_PARAMETERS}=([^&#\s]+)")
-_IN_PATH, _QUERY = "~!$&'()*+,;=:@", "~:@/"  # what stands there as it is
+_IN_PATH, _QUERY = "~!$&'()*+,;=:@", "~:@/"  # characters that are not escaped there
 
 
 def secrets_in(value: object, name: str = "") -> Iterator[str]:
-    """The secrets below a model: its `Secret`s, and texts in mappings under a name that says so."""
+    """Yield the secrets below a model: `Secret` fields, and texts in mappings whose key names a secret."""
     match value:
         case Template():
             yield from _in_template(value, name)
@@ -46,7 +46,7 @@ def secrets_in(value: object, name: str = "") -> Iterator[str]:
 
 
 def _in_template(template: Template, name: str) -> Iterator[str]:
-    """What of a template is no word of its own: all of a secret header, and tokens in a URL's path."""
+    """Yield the secret parts of a template: all of a secret header, and tokens in the path of a URL."""
     literals = [part for part in template.parts if isinstance(part, str)]
     if names_a_secret(name):
         yield from (form for text in literals for form in secrets_in(text, name))
@@ -57,10 +57,10 @@ def _in_template(template: Template, name: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The ways in which a secret is written: as it is, in URLs, in forms, in JSON; a key by its lines."""
+    """Yield the spellings of a secret: plain, in URLs, in forms, in JSON. A key is split into its lines."""
     scheme, separator, rest = secret.partition("://")
     if separator and (scheme in REDIS_SCHEMES or "/" not in rest.strip("/")):
-        # A server's address, of which only the passwords are secret.
+        # The address of a server: only its passwords are secret.
         whole = [*_PASSWORD.findall(secret), *_IN_QUERY.findall(secret)]
     elif separator:
         whole = [secret, *(part for part in re.split(r"[/?&=:@#]", rest) if len(part) >= _PART)]

@@ -1,4 +1,4 @@
-"""The URL of Redis: its schemes, what each one must have, and its options."""
+"""The URL of Redis: its schemes, their required parts, and its options."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ _OPTION = re.compile(r"[a-z_]{1,30}")
 
 
 def check_redis_url(value: Secret) -> Secret:
-    """The same URL. Raises ValueError as `check_url` does."""
+    """Return the same URL. Raises ValueError like `check_url`."""
     check_url(value.get_secret_value())
     return value
 
 
 def read_url_file(path: Path) -> str:
-    """The URL in a file. Raises ValueError if it holds none."""
+    """Return the URL in a file. Raises ValueError if the file contains none."""
     url = read_secret(path, SecretFiles())
     check_url(url)
     return url
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError for a URL that is wrong. The error names its scheme and options only, no secret."""
+    """Raise ValueError for an invalid URL. The error contains only its scheme and options, no secret."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise ValueError(f"is not a URL; write one such as {FORMS['redis']}")
@@ -70,7 +70,7 @@ def check_url(url: str) -> None:
 
 
 def url_options(url: str) -> Mapping[str, Any]:
-    """The options in the query of a URL, typed for the Redis client.
+    """Return the options in the query of a URL, typed for the Redis client.
 
     Raises ValueError for an unknown option, and for one that would leave the server unverified.
     """
@@ -82,7 +82,7 @@ def url_options(url: str) -> Mapping[str, Any]:
         if name in TLS and scheme != "rediss":
             raise ValueError(f"{name} needs TLS: write rediss instead of redis")
         if name not in allowed:
-            # A password with a `?` in it ends here as well: only a name that looks like one is shown.
+            # The end of a password that contains `?` arrives here, too: show only plausible names.
             shown = f" {name}" if _OPTION.fullmatch(name) and "@" not in parts.query else ""
             raise ValueError(f"unknown option{shown}; allowed are {', '.join(allowed)}")
         options[name] = _typed(name, value)
@@ -119,7 +119,7 @@ def _check_ciphers(value: str) -> None:
     try:
         context.set_ciphers(value)
     except (ssl.SSLError, ValueError):
-        raise ValueError("ssl_ciphers: OpenSSL knows no such cipher; see `openssl ciphers`") from None
+        raise ValueError("ssl_ciphers: unknown to OpenSSL; see `openssl ciphers`") from None
     for cipher in context.get_ciphers():
         if cipher.get("auth") == "auth-null" or not cipher["strength_bits"]:
             raise ValueError(

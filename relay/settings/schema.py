@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration file, for editors. It is made of the same models."""
+"""The JSON Schema of the configuration file, for editors, generated from the models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOTES = ("title", "description", "default", "examples")
 
 
 def config_schema(adapters: Mapping[str, type[ProviderOptions]]) -> Schema:
-    """JSON Schema (draft 2020-12) of the whole file, with the options of each adapter under its `type`."""
+    """Return the JSON Schema (draft 2020-12) of the file, with the options of each adapter."""
     models: list[type[Options]] = [Settings, ProviderOptions, *adapters.values()]
     found, generated = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
     definitions: dict[str, Schema] = generated.get("$defs", {})
@@ -51,11 +51,11 @@ def config_schema(adapters: Mapping[str, type[ProviderOptions]]) -> Schema:
 
 
 def _choice(adapters: Mapping[str, type[ProviderOptions]]) -> Schema:
-    """`type` decides which options apply. if/then, so that an editor complains of one adapter only."""
+    """Select the options by `type`. With if/then, an editor reports errors for one adapter only."""
     return {
         "type": "object",
         "required": ["type"],
-        "properties": {"type": {"enum": list(adapters), "description": "The adapter."}},
+        "properties": {"type": {"enum": list(adapters), "description": "Adapter of this provider."}},
         "allOf": [
             {
                 "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
@@ -68,7 +68,7 @@ def _choice(adapters: Mapping[str, type[ProviderOptions]]) -> Schema:
 
 def _of_kind(definition: Schema, kind: str) -> Schema:
     own = copy.deepcopy(definition)
-    own["properties"]["type"] = {"const": kind, "description": "The adapter."}
+    own["properties"]["type"] = {"const": kind, "description": "Adapter of this provider."}
     return own
 
 
@@ -81,7 +81,7 @@ def _add_twins(definition: Schema) -> None:
         if twin in properties or not _holds_secret(schema):
             continue
         lines = ", one in each line" if _is_list(schema) else ""
-        properties[twin] = {"type": "string", "description": f"Path of a file that holds `{name}`{lines}."}
+        properties[twin] = {"type": "string", "description": f"Path of a file that contains `{name}`{lines}."}
         if name in definition.get("required", []):
             definition["required"].remove(name)
             rules.append({"oneOf": [{"required": [name]}, {"required": [twin]}]})
@@ -105,7 +105,7 @@ def _walk(schema: Schema, change: Callable[[Schema], None]) -> None:
     for definition in schema.get("$defs", {}).values():
         _walk(definition, change)
     for name, part in schema.get("properties", {}).items():
-        if name != "type":  # the adapter must not come from the environment
+        if name != "type":  # the adapter cannot come from the environment
             _walk(part, change)
             change(part)
     for part in (schema.get("items"), schema.get("additionalProperties")):
@@ -117,7 +117,7 @@ def _walk(schema: Schema, change: Callable[[Schema], None]) -> None:
 
 
 def _admit_references(schema: Schema) -> None:
-    """Allow `${NAME}` for every value that must have a form."""
+    """Allow `${NAME}` for every value that a schema restricts."""
     if not _is_formed(schema):
         return
     form = {key: schema.pop(key) for key in list(schema) if key not in _NOTES}

@@ -1,4 +1,4 @@
-"""A secret that is read from a file of its own. Without pydantic, because short commands need it too."""
+"""Secrets in files of their own. Without pydantic, because short commands need it too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_SECRET = 64 * 1024
 
 
 def read_secret(path: Path, files: SecretFiles) -> str:
-    """The content without the newline at its end. Raises ValueError, which names the file."""
+    """Return the content without the newline at its end. Raises ValueError with the name of the file."""
     try:
         content = files.read(path, MAX_SECRET + 1)
         text = content.decode("utf-8").rstrip("\r\n")
@@ -27,10 +27,10 @@ def read_secret(path: Path, files: SecretFiles) -> str:
     if not text.strip():
         raise ValueError(f"the file {quote(str(path))} is empty")
     if is_nothing(text):
-        raise ValueError(f"the file {quote(str(path))} holds {quote(text)}, which is no secret")
+        raise ValueError(f"the file {quote(str(path))} holds {quote(text)}, which is not a secret")
     return text
 
 
 def is_nothing(text: str) -> bool:
-    """Whether a text is what programs write for a value that is not there: `jq -r` and others."""
+    """Return True for words that programs such as `jq -r` write for a missing value."""
     return text.strip().lower() in ("null", "none", "nil", "undefined", "~")

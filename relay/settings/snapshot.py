@@ -1,4 +1,4 @@
-"""A configuration as it was when it was read: the text of the file and of the secret files that it names.
+"""A configuration at the time of reading: the text of the file and of its secret files.
 
 A supervisor hands a snapshot to its workers, so that all of them use the same configuration although the
 files have changed since.
@@ -13,10 +13,10 @@ import msgspec
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything that a configuration consists of, apart from the environment."""
+    """All texts of a configuration, without the environment."""
 
     path: str
-    """The file, as errors name it; relative paths in the file begin at its folder."""
+    """The path of the file, for errors. Relative paths in the file begin at its folder."""
     text: str
     secrets: dict[str, bytes] = {}
     """The contents of the secret files by their paths."""
@@ -26,15 +26,15 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class SecretFiles:
-    """Reads secret files and remembers their contents; those that are known already are not read again."""
+    """Reads each secret file once and remembers its content."""
 
     def __init__(self, contents: Mapping[str, bytes] | None = None) -> None:
         self.contents = dict(contents or {})
         self.paths: dict[tuple[str | int, ...], Path] = {}
-        """The file of each field that is filled from one, by the field's location."""
+        """The secret file of each field, by the location of the field."""
 
     def read(self, path: Path, longest: int) -> bytes:
-        """At most `longest` bytes of a file. Raises OSError, or ValueError for an impossible path."""
+        """Return at most `longest` bytes of a file. Raises OSError, or ValueError for an impossible path."""
         name = str(path)
         if name not in self.contents:
             with path.open("rb") as file:

@@ -1,8 +1,8 @@
-"""Texts with gaps that each message fills: `${payload.user.name}`, `${message.id}`, `${provider.name}`.
+"""Texts with references that each message fills: `${payload.user.name}`, `${message.id}`, `${provider.name}`.
 
-An adapter declares a field as `Template` (or holds them in a list, a dict, or a tree of both): the file's
-reader then leaves the references in it, and reports a wrong one with its place. What a value looks like
-where it is put in is the adapter's business.
+An adapter declares a field as `Template`, or as a list, dict or tree of templates. The reader of the file
+then keeps the references in it, and reports an invalid one with its position. The adapter decides how a value
+is written into the text.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ KNOWN: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
         "provider": ("name", "secret"),
     }
 )
-"""What a reference may begin with, and what may follow; of a payload, anything."""
+"""The first parts of references, with their possible second parts. A payload may have any field."""
 
 _PART = re.compile(r"\$\$\{|\$\{([A-Za-z0-9_.-]*)(?::-((?:[^{}\n]|\{\})*))?\}|\$\{")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`${payload.user.name:-default}`: `path` are its steps, `default` is None where it has none."""
+    """`${payload.user.name:-default}`: `path` has its steps, `default` is None without one."""
 
     path: tuple[str, ...]
     default: str | None = None
@@ -62,12 +62,12 @@ Part = str | Reference
 
 
 class Template(Secret):
-    """A text with references to each message; `$${` is a literal `${`. Never shown: it may hold a token."""
+    """A text with references to each message; `$${` is a literal `${`. Never shown, like secrets."""
 
     _inner_schema: ClassVar[CoreSchema] = core_schema.str_schema()
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError where a reference is to nothing that there is."""
+        """Raises ValueError if a reference names an unknown field."""
         super().__init__(text)
         self.parts = parse(text)
 
@@ -76,7 +76,7 @@ class Template(Secret):
 
 
 def parse(text: str) -> tuple[Part, ...]:
-    """Literal texts and references, in their order. Raises ValueError, one line."""
+    """Return literal texts and references in their order. Raises ValueError with one line."""
     parts: list[Part] = []
     literal, end = "", 0
     for match in _PART.finditer(text):
@@ -109,9 +109,9 @@ def _reference(written: str, name: str | None, default: str | None) -> Reference
 
 
 def read_templates(model: type[BaseModel], node: TreeMapping, location: Location, problems: Problems) -> None:
-    """Check the references to messages in a mapping of `model`, and give its templates their text.
+    """Check the references to messages in a mapping of `model`, and set the texts of its templates.
 
-    What is wrong, and each reference where no template belongs, is a problem, and marked as broken.
+    Each invalid reference, and each reference outside a template, becomes a problem and is marked as broken.
     """
     templates = _templates(model)
     for name, entry in node.entries.items():
@@ -121,7 +121,7 @@ def read_templates(model: type[BaseModel], node: TreeMapping, location: Location
 
 @cache
 def _templates(model: type[BaseModel]) -> frozenset[str]:
-    """The keys whose values are templates."""
+    """Return the keys whose values are templates."""
     return frozenset(key for key, info in fields(model).items() if _holds_templates(info.annotation))
 
 
@@ -142,7 +142,7 @@ def _read(node: Node, location: Location, problems: Problems) -> None:
 
 
 def refuse_templates(node: Node, location: Location, problems: Problems) -> None:
-    """Each reference to messages below a node is a problem: no template belongs there."""
+    """Report each reference to messages below a node, because templates are not allowed there."""
     for place, scalar in _scalars(node, location):
         if scalar.references:
             text = (

@@ -1,4 +1,4 @@
-"""Which access tokens are none: placeholders, and texts that are guessed at once."""
+"""Refusal of access tokens that are placeholders or easy to guess."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _ADVICE = "generate one, for example with `openssl rand -hex 16`"
 
 
 def token_problem(token: str) -> str:
-    """A clause about the token if it must not be used; otherwise an empty text. The token is not in it."""
+    """Return a clause about an unacceptable token, without the token. Empty if the token is acceptable."""
     word = token.strip().strip("<>\"'[](){}").lower()
     if word in _PLACEHOLDERS or len(set(word)) == 1:
-        return f"is a placeholder and no token; {_ADVICE}"
+        return f"is a placeholder, not a token; {_ADVICE}"
     if token != token.strip() or not token.isprintable():
         return f"has a control character, or a space at an end, and cannot be sent; {_ADVICE}"
     if len(token) < SHORTEST:

@@ -1,4 +1,4 @@
-"""The import path by which adapters of others know `relay.settings.values`."""
+"""The import path of `relay.settings.values` for adapters in other packages."""
 
 from relay.settings.values import Count, Duration, Patterns, Rate, Rates, Secret, Size, Switch
 

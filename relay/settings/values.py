@@ -1,6 +1,6 @@
-"""What a value in the configuration can be: durations, rates, sizes, secrets.
+"""The values of the configuration: durations, rates, sizes, secrets.
 
-The parsers are plain functions; what they refuse is a ValueError that says what to write instead.
+The parsers are plain functions; they raise ValueError with a text that shows a valid value.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _SIZE = re.compile(rf"^({NUMBER}) ?([kKmMgG][iI]?)?[bB]?$")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many (`count`) in so many seconds (`period`). Both are above 0."""
+    """A rate: `count` messages in `period` seconds. Both are above 0."""
 
     count: float
     period: float = 1.0
 
     @property
     def per_second(self) -> float:
-        """The long-run mean."""
+        """The average rate."""
         return self.count / self.period
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ _RATE_SCHEMA: dict[str, Any] = {
 
 
 def parse_rate(value: object) -> Rate:
-    """A rate from a text such as `100/s`, `600000/m`, `10/h`, `1000/d` or `20/10s`. Raises ValueError."""
+    """Return the rate in a text such as `100/s`, `600000/m`, `10/h` or `20/10s`. Raises ValueError."""
     if isinstance(value, Rate):
         return value
     if isinstance(value, str) and len(value) <= LONGEST and _RATE.match(value.strip()):
@@ -95,7 +95,7 @@ def parse_rate(value: object) -> Rate:
 
 
 def parse_size(value: object) -> int:
-    """Bytes, from a number of them or a text such as `256KiB` or `1MB`. Raises ValueError.
+    """Return bytes, from a number or a text such as `256KiB` or `1MB`. Raises ValueError.
 
     KiB, MiB and GiB are powers of 1024; KB, MB and GB are powers of 1000.
     """
@@ -109,7 +109,7 @@ def parse_size(value: object) -> int:
 
 
 def format_size(size: int) -> str:
-    """The shortest text that `parse_size` reads back to the same number of bytes."""
+    """Return the shortest text that `parse_size` reads as the same number of bytes."""
     for unit in ("GiB", "MiB", "KiB"):
         bytes_each = _BYTES[unit[:2].lower()]
         if size and size % bytes_each == 0:
@@ -144,11 +144,11 @@ class Secret(SecretStr):
 
 
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-"""JSON Schema's names of pydantic's limits, which pydantic leaves as they are behind a validator function."""
+"""The JSON Schema keywords for pydantic's limits, which pydantic does not translate after a validator."""
 
 
 class _OrText:
-    """The JSON Schema of numbers, at least 0, that the file may also have as texts."""
+    """JSON Schema of a number ≥ 0 that may also be a text, such as a duration."""
 
     def __init__(self, pattern: str, examples: list[str]) -> None:
         self._text = {"type": "string", "pattern": pattern}
@@ -181,7 +181,7 @@ Rates = Annotated[
         }
     ),
 ]
-"""One rate or a list of them, all of which hold. None at all is unlimited."""
+"""One rate or a list of rates, all of which apply. An empty list is unlimited."""
 
 Size = Annotated[
     int,
@@ -203,10 +203,10 @@ Patterns = Annotated[
         }
     ),
 ]
-"""Glob patterns of names (see `relay.names.matches`): one, or a list of them. An empty list: no name."""
+"""One glob pattern of names or a list of them (see `relay.names.matches`). An empty list matches nothing."""
 
 Count = Annotated[int, Strict(), Field(ge=1)]
-"""A whole number of at least 1. Strict: `true` and "20" are no numbers."""
+"""A whole number ≥ 1. Strict: `true` and "20" are refused."""
 
 Switch = Annotated[bool, Strict()]
-"""true or false, and no other word for it."""
+"""`true` or `false`. Strict: other words are refused."""

@@ -1,1 +1,1 @@
-"""From YAML text to typed settings, or to every problem with its line and column."""
+"""Conversion of YAML text to typed settings, or to a list of problems with line and column."""

@@ -23,18 +23,18 @@ _OF_MESSAGES = {
     "payload": " (a field of the payload is ${payload.FIELD})",
 }
 _STRUCTURE = "{}[],:?#&*!|>%@ "
-_SHIFT = 0x10FF00  # the end of a plane for private use: nobody's text
+_SHIFT = 0x10FF00  # the end of a plane for private use, which no text contains
 _HIDE = {ord(char): chr(_SHIFT + ord(char)) for char in _STRUCTURE}
 _SHOW = {ord(hidden): chr(char) for char, hidden in _HIDE.items()}
 
 
 class UndefinedVariableError(ValueError):
-    """A reference that cannot be filled; the text says what to do about it."""
+    """A reference that cannot be filled. The text contains the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A text once the environment has been filled in.
+    """A text after substitution.
 
     `template` is the same text as a template of messages: what is literal in it is escaped (`$${`).
     `references` are those to messages, as they were written; they are left in both.
@@ -46,7 +46,7 @@ class Filled:
 
 
 def substitute(text: str, env: Mapping[str, str]) -> Filled:
-    """The text with each reference filled from `env`; what is filled in is not looked at again.
+    """Return the text with each reference filled from `env`. Filled-in text is not substituted again.
 
     The default also stands in for a variable that is set but empty, as in a shell. `$${` is a
     literal `${`. Raises UndefinedVariableError with one line for all references that cannot be filled.
@@ -93,12 +93,12 @@ def substitute(text: str, env: Mapping[str, str]) -> Filled:
 
 
 def escape(text: str) -> str:
-    """The text as a template that says just this."""
+    """Return the text as a template without references."""
     return text.replace("${", "$${")
 
 
 def hide(source: str) -> str:
-    """YAML source in which references hold none of YAML's own characters, at the same length.
+    """Return YAML source in which references contain none of YAML's special characters, at the same length.
 
     Without it `{token: ${TOKEN:-}}` would end at the first brace. Undone by `show`.
     """
@@ -106,5 +106,5 @@ def hide(source: str) -> str:
 
 
 def show(text: str) -> str:
-    """The text as it was before `hide`."""
+    """Return the text before `hide`."""
     return text.translate(_SHOW)

@@ -1,4 +1,4 @@
-"""Pydantic's complaints in the words of an operator. No value of a secret gets into them."""
+"""Errors of pydantic in plain words, without values of secrets."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ _LENGTHS = {
     "string_too_long": "at most",
 }
 _NUMBER_OR_SWITCH = re.compile(r"[-+]?[0-9.]+|true|false")
-_SHORTEST_REDACTED = 4  # a shorter "secret" would blot out ordinary words
+_SHORTEST_REDACTED = 4  # shorter secrets would also hide ordinary words
 
 
 @dataclass(frozen=True, slots=True)
 class _Complaint:
-    """`expectation` is completed by what was found instead, `text` stands alone."""
+    """`text` is complete. `expectation` needs the actual value after it."""
 
     expectation: str = ""
     text: str = ""
 
 
 def explain(errors: Sequence[ErrorDetails], node: Node, *, secret: bool) -> str:
-    """One line for all that pydantic holds against one node: several are the branches of a union."""
+    """Return one line for all errors of one node. Several errors are the branches of a union."""
     complaints = [_complaint(error, node) for error in errors]
     texts = dict.fromkeys(complaint.text for complaint in complaints if complaint.text)
     expectations = dict.fromkeys(complaint.expectation for complaint in complaints if complaint.expectation)

@@ -1,4 +1,4 @@
-"""The shape of a model: which fields hold secrets, which hold further models."""
+"""Facts about a model: its fields, the fields with secrets, and the fields with nested models."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LISTS = (list, tuple, set, frozenset)
 
 @cache
 def fields(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
-    """The fields by the key that stands in the file."""
+    """Return the fields by their key in the file."""
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
 def secret_kind(annotation: Any) -> SecretKind | None:
-    """Whether a type holds one secret, a list of them, or values that are secrets."""
+    """Return the kind of secrets in a type: one, a list of many, or a mapping with secret values."""
     if isinstance(annotation, type) and issubclass(annotation, Secret):
         return "one"
     origin = get_origin(annotation)
@@ -41,7 +41,7 @@ def secret_kind(annotation: Any) -> SecretKind | None:
 
 @cache
 def twins(model: type[BaseModel]) -> Mapping[str, str]:
-    """The `X_file` keys that a model's secrets add to it, each with its X."""
+    """Return the keys `X_file` of a model, each with its secret X."""
     known = fields(model)
     return {
         key + SUFFIX: key
@@ -51,19 +51,19 @@ def twins(model: type[BaseModel]) -> Mapping[str, str]:
 
 
 def keys(model: type[BaseModel]) -> list[str]:
-    """Every key that a mapping of this model may have."""
+    """Return all keys that a mapping of this model may have."""
     return [*fields(model), *twins(model)]
 
 
 @cache
 def nested(model: type[BaseModel]) -> Mapping[str, tuple[tuple[Reach, type[BaseModel]], ...]]:
-    """The fields that hold models, with what they hold."""
+    """Return the fields with nested models, and these models."""
     found = {key: tuple(models_within(info.annotation)) for key, info in fields(model).items()}
     return {key: models for key, models in found.items() if models}
 
 
 def models_within(annotation: Any) -> Iterator[tuple[Reach, type[BaseModel]]]:
-    """The models that a type holds: itself, in each item of a list, in each value of a dict."""
+    """Yield the models in a type: the type itself, each item of a list, each value of a dict."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield "itself", annotation
         return
@@ -80,7 +80,7 @@ def models_within(annotation: Any) -> Iterator[tuple[Reach, type[BaseModel]]]:
 
 
 def models_at(model: type[BaseModel], location: tuple[str | int, ...]) -> Iterator[type[BaseModel]]:
-    """The models that may govern the node at a location below a node of `model`."""
+    """Yield the models that may apply to the node at a location below a node of `model`."""
     if not location:
         yield model
         return
@@ -92,7 +92,7 @@ def models_at(model: type[BaseModel], location: tuple[str | int, ...]) -> Iterat
 
 
 def is_secret(model: type[BaseModel], location: tuple[str | int, ...]) -> bool:
-    """Whether what stands at a location below a node of `model` is, or may hold, a secret."""
+    """Return True if the value at a location below a node of `model` is or may contain a secret."""
     for index, step in enumerate(location):
         for governing in models_at(model, location[:index]):
             info = fields(governing).get(str(step))

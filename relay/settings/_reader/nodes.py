@@ -1,4 +1,4 @@
-"""Parsed YAML that remembers where each part of it stands, and the problems found in it."""
+"""Parsed YAML with the position of each part, and the problems in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Location = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in the file; both count from 1."""
+    """A position in the file. Lines and columns count from 1."""
 
     line: int
     column: int
@@ -22,7 +22,7 @@ class Position:
 
 @dataclass(slots=True)
 class Scalar:
-    """A value. `text` is what stands in the file, after substitution.
+    """A value. `text` is the text in the file after substitution.
 
     `plain` says that it stands there without quotes. `broken` says that a problem with it is known
     already, so that nothing that follows from it is worth reporting. `template` is the text as a template
@@ -68,7 +68,7 @@ Node = Scalar | Mapping | Sequence
 
 
 def to_data(node: Node) -> object:
-    """The node as dict, list and scalars."""
+    """Return the node as dicts, lists and scalars."""
     match node:
         case Scalar():
             return node.value
@@ -79,7 +79,7 @@ def to_data(node: Node) -> object:
 
 
 def child(node: Node, step: str | int) -> Node | None:
-    """The part of a node that a key or an index names, if it is there."""
+    """Return the part of a node at a key or an index, or None."""
     if isinstance(node, Mapping) and step in node.entries:
         return node.entries[str(step)].node
     if isinstance(node, Sequence) and isinstance(step, int) and 0 <= step < len(node.items):
@@ -88,7 +88,7 @@ def child(node: Node, step: str | int) -> Node | None:
 
 
 def locate(root: Node, location: Iterable[str | int]) -> tuple[Location, Node]:
-    """The node that a location of pydantic's means, with its own location.
+    """Return the node of a pydantic location, with its own location.
 
     Pydantic puts steps of its own into a location (branches of a union, `[key]`); they name nothing
     in the file and are passed over.
@@ -104,7 +104,7 @@ def locate(root: Node, location: Iterable[str | int]) -> tuple[Location, Node]:
 
 
 def render(location: Location) -> str:
-    """`providers.pusher.rate[1]`"""
+    """Return a path such as `providers.pusher.rate[1]`."""
     text = ""
     for step in location:
         if isinstance(step, int):
@@ -118,7 +118,7 @@ def render(location: Location) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """What is wrong, and where."""
+    """A problem with its position."""
 
     position: Position
     location: str
@@ -127,17 +127,17 @@ class Problem:
 
 @dataclass(slots=True)
 class Problems:
-    """All that is wrong with one file."""
+    """All problems of one file."""
 
     filename: str
     found: list[Problem] = field(default_factory=list)
 
     def add(self, position: Position, location: Location, text: str) -> None:
-        """Note a problem; `text` is one line without the location."""
+        """Add a problem. `text` is one line without the location."""
         self.found.append(Problem(position, render(location), text))
 
     def lines(self) -> list[str]:
-        """`file:line:column: path: text`, by position. What an alias repeats is said once."""
+        """Return lines `file:line:column: path: text` by position, without repetitions by aliases."""
         said: dict[tuple[Position, str], str] = {}
         for problem in sorted(self.found):
             where = f"{self.filename}:{problem.position.line}:{problem.position.column}: "

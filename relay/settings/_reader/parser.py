@@ -1,4 +1,4 @@
-"""YAML text → tree. Only plain data comes out, of a bounded size, and every problem has its place."""
+"""Conversion of YAML text to a tree of plain data with a bounded size. Every problem has a position."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MAX_SOURCE = 1024 * 1024
 """Bytes of a file."""
 
 MAX_NODES = 100_000
-"""Values in a file, those that aliases repeat included."""
+"""Values in a file, including those that aliases repeat."""
 
 MAX_NUMBER = 2**63 - 1
-"""The largest whole number; a larger one is just text."""
+"""The largest whole number. A larger one is a text."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = _PREFIX + "merge"
@@ -45,7 +45,7 @@ _CONSTRUCT = {
 
 
 def parse(source: str, env: Environment[str, str], problems: Problems) -> Node | None:
-    """The tree of one YAML document, its references filled from `env`.
+    """Return the tree of one YAML document, with references filled from `env`.
 
     None where there is no document to speak of; `problems` then says why.
     """
@@ -64,7 +64,7 @@ def parse(source: str, env: Environment[str, str], problems: Problems) -> Node |
 
 
 class _Builder:
-    """Turns nodes into a tree. An alias becomes a copy, so that each part has one location."""
+    """Converts nodes to a tree. An alias becomes a copy, so that each part has one location."""
 
     def __init__(self, env: Environment[str, str], problems: Problems, tagged: frozenset[YamlNode]) -> None:
         self._env = env
@@ -74,12 +74,12 @@ class _Builder:
         self._depth = 0
 
     def build(self, node: YamlNode, location: Location) -> Node:
-        """The tree below a node. Raises UnreadableError where it grows beyond the limits."""
+        """Return the tree below a node. Raises UnreadableError if it exceeds the limits."""
         position = position_of(node.start_mark)
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise UnreadableError(
-                position, f"more than {MAX_NODES} values, those that aliases repeat included"
+                position, f"more than {MAX_NODES} values, including those that aliases repeat"
             )
         if self._depth >= MAX_DEPTH:
             raise too_deep(position)
@@ -113,7 +113,7 @@ class _Builder:
             value = self.build(value_node, (*location, name))
             if name in own:
                 first = own[name].key_position.line
-                text = f"the key stands here twice (first in line {first}); remove one"
+                text = f"the key appears twice (first in line {first}); remove one"
                 self._problems.add(position, (*location, name), text)
             else:
                 own[name] = Entry(position, value)
@@ -179,7 +179,7 @@ def _implicit_tag(text: str) -> str:
 
 def _value(text: str, tag: str, *, explicit: bool) -> str | int | float | bool | None:
     construct = _CONSTRUCT.get(tag)
-    # 1:30 is no number of seconds, and 2024-01-01 no date, to anybody who writes them here.
+    # In this file 1:30 is not a number of seconds, and 2024-01-01 is not a date.
     if construct is None or (":" in text and not explicit):
         return text
     try:
@@ -198,7 +198,7 @@ def _tag_name(tag: str) -> str:
 
 
 def _tag_problem(tag: str) -> str:
-    # A text such as `!s3cret` is a tag to YAML: name only what is surely none.
+    # A secret such as `!s3cret` is a tag to YAML, so only tags of Python are shown.
     named = (
         f"the tag {quote(_tag_name(tag))[1:-1]}" if tag.startswith(_PREFIX + "python/") else "a tag (`!…`)"
     )

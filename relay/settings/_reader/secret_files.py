@@ -1,4 +1,4 @@
-"""`X_file`: a secret that stands in a file of its own.
+"""`X_file`: a secret in a file of its own.
 
 For every field that holds a `Secret`, in any model at any depth, the file may name a path instead.
 It is read here, before validation, so that no adapter has to know.
@@ -37,7 +37,7 @@ class _Reader:
         self._files = files
 
     def visit(self, model: type[BaseModel], node: Node, location: Location) -> None:
-        """Replace the twins of this mapping and of all that is below it."""
+        """Replace the keys `X_file` of this mapping and of everything below it."""
         if not isinstance(node, Mapping):
             return
         for twin, name in twins(model).items():
@@ -51,7 +51,7 @@ class _Reader:
                         self.visit(inner, part, (*location, name, *step))
 
     def _check_filled(self, node: Mapping, location: Location, name: str) -> None:
-        """Refuse secrets that a template or a script has filled with its word for nothing."""
+        """Refuse secrets such as `null`, which templates and scripts write for a missing value."""
         entry = node.entries.get(name)
         if entry is not None and isinstance(entry.node, Sequence):
             items = [self._filled(item, (*location, at)) for at, item in enumerate(entry.node.items)]
@@ -71,9 +71,9 @@ class _Reader:
     ) -> None:
         entry = node.entries.pop(twin)
         if _is_empty(entry.node):
-            return  # `secret_file: ${SECRET_FILE:-}` with no such variable
+            return  # `secret_file: ${SECRET_FILE:-}` without that variable
         if name in node.entries and not _is_empty(node.entries[name].node):
-            text = f"`{name}` and `{twin}` are both there; keep one"
+            text = f"`{name}` and `{twin}` are both set; keep one"
             self._problems.add(entry.key_position, (*location, twin), text)
             return
         if isinstance(entry.node, Scalar) and not entry.node.broken:
@@ -100,7 +100,7 @@ class _Reader:
 
 
 def _parts(node: Node, reach: Reach) -> Iterator[tuple[Location, Node]]:
-    """The nodes that a field's model reaches, each with the steps that lead to it."""
+    """Yield the nodes of a field's model, each with its path."""
     match node, reach:
         case _, "itself":
             yield (), node

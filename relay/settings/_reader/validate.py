@@ -1,4 +1,4 @@
-"""A tree against a model: the model's instance, or each problem at its place."""
+"""Validation of a tree by a model. Returns the instance, or reports each problem with its position."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def validate(
     problems: Problems,
     data: Callable[[Node], object] = to_data,
 ) -> ModelT | None:
-    """The node as an instance of `model`, or None, and then `problems` says why.
+    """Return the node as an instance of `model`, or None after reporting problems.
 
-    `location` is the node's own. `data` turns it into what pydantic gets to see.
+    `location` is that of the node. `data` converts the node to the input of pydantic.
     """
     while True:
         try:
@@ -43,9 +43,9 @@ def validate(
 
 
 def _take_as_text(node: Node, errors: list[ErrorDetails]) -> bool:
-    """Where text is wanted, `app_id: 1234` is text too, digit by digit as it was written.
+    """Read numbers as texts if the field is a text: `app_id: 0012` is `"0012"`.
 
-    So `app_id: ${APP_ID}` does not depend on whether the value happens to look like a number.
+    So `app_id: ${APP_ID}` works if the value happens to look like a number, too.
     """
     changed = False
     for error in errors:
@@ -61,7 +61,7 @@ def _can_be_text(scalar: Scalar) -> bool:
 
 
 class _Report:
-    """Sorts pydantic's errors by the node that they are about."""
+    """Groups pydantic's errors by node."""
 
     def __init__(self, model: type[BaseModel], root: Node, location: Location, problems: Problems) -> None:
         self._model = model
@@ -86,7 +86,7 @@ class _Report:
             self._refused(members)
 
     def _refused(self, members: list[tuple[Location, ErrorDetails]]) -> None:
-        # Of a union's branches, the one that got furthest is the one that was meant.
+        # For a union, report the branch that was validated furthest.
         deepest = max((found for found, _ in members), key=len)
         _, node = locate(self._root, deepest)
         errors = [error for found, error in members if found == deepest]
@@ -118,7 +118,7 @@ class _Report:
 
 
 def _certain(found: Location, location: tuple[int | str, ...]) -> Location:
-    """The part of a location before pydantic's own steps begin."""
+    """Return the part of a location before pydantic's own steps."""
     count = next(
         (index for index, (a, b) in enumerate(zip(found, location, strict=False)) if a != b), len(found)
     )

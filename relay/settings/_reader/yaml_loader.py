@@ -1,4 +1,4 @@
-"""YAML source → YAML nodes: the safe loader, bounded, with problems in words.
+"""Conversion of YAML source to YAML nodes by the safe loader, with limits and readable errors.
 
 What PyYAML says may quote the source, and so a secret; only its fixed phrases are passed on.
 """
@@ -16,7 +16,7 @@ from relay.settings._reader.nodes import Position
 from relay.text import quote
 
 MAX_DEPTH = 50
-"""Levels of nesting, those that aliases add included."""
+"""Levels of nesting, including those that aliases add."""
 
 START = Position(1, 1)
 
@@ -33,7 +33,7 @@ _HINTS = {
 
 
 class UnreadableError(Exception):
-    """The document cannot be read on from here; the text is one line."""
+    """The document cannot be read beyond this position. The text is one line."""
 
     def __init__(self, position: Position, text: str) -> None:
         super().__init__(text)
@@ -42,7 +42,7 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """The root node, and the nodes of the document that have a tag written before them."""
+    """The root node, and the nodes with an explicit tag."""
 
     root: YamlNode
     tagged: frozenset[YamlNode]
@@ -67,7 +67,7 @@ class _Composer(yaml.SafeLoader):
 
 
 def compose(source: str) -> Composed | None:
-    """The nodes of one document, references hidden (see `environment`); None where it is empty.
+    """Return the nodes of one document with hidden references (see `environment`), or None if it is empty.
 
     Raises UnreadableError.
     """
@@ -84,16 +84,16 @@ def compose(source: str) -> Composed | None:
         ) from None
     except (ValueError, OverflowError):  # the escape "\UFFFFFFFF"
         position = position_of(composer.get_mark()) if composer else START
-        raise UnreadableError(position, "not valid YAML: an escape that means no character") from None
+        raise UnreadableError(position, "not valid YAML: an escape that is not a character") from None
 
 
 def position_of(mark: yaml.Mark | None) -> Position:
-    """PyYAML's mark, counted from 1."""
+    """Return the position of a PyYAML mark, counted from 1."""
     return Position(mark.line + 1, mark.column + 1) if mark else START
 
 
 def too_deep(position: Position) -> UnreadableError:
-    """The problem of a document that is nested too deep, or that holds itself."""
+    """Return the error for a document that is nested too deeply or contains itself."""
     return UnreadableError(
         position, f"nested deeper than {MAX_DEPTH} levels (is an alias inside its own anchor?)"
     )

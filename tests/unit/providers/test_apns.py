@@ -347,7 +347,7 @@ def test_a_push_needs_a_topic_from_somewhere() -> None:
         ({"key": None}, "either key_file"),
         ({"key_id": None}, "key_id and team_id"),
         ({"key": "nonsense"}, "the .p8 file"),
-        ({"client_key": KEY}, "go together"),
+        ({"client_key": KEY}, "must be set together"),
     ],
 )
 def test_options_that_cannot_work_are_refused(fields: dict[str, Any], word: str) -> None:

@@ -181,9 +181,9 @@ def test_secrets_that_a_format_cannot_use_are_refused_without_showing_them(
         ({"signature": {"header": "host"}}, ("signature", "header"), "cannot hold the signature"),
         ({"signature": {"header": "Webhook-Id"}}, ("signature", "header"), "cannot hold the signature"),
         ({"signature": {"header": "content-type"}}, ("signature", "header"), "cannot hold the signature"),
-        ({"signature": {"header": "X Y"}}, ("signature", "header"), "is no name of a header"),
-        ({"signature": {"header": ""}}, ("signature", "header"), "is no name of a header"),
-        ({"signature": {"header": "X\r\nY"}}, ("signature", "header"), "is no name of a header"),
+        ({"signature": {"header": "X Y"}}, ("signature", "header"), "is not a header name"),
+        ({"signature": {"header": ""}}, ("signature", "header"), "is not a header name"),
+        ({"signature": {"header": "X\r\nY"}}, ("signature", "header"), "is not a header name"),
         ({"signature": {"format": "github"}}, ("signature", "format"), "'standard', 'hub' or 'timestamped'"),
         (
             {"signature": {"header": "X-Sig"}, "headers": {"x-sig": "1"}},

@@ -76,7 +76,7 @@ def test_the_value_of_a_template_s_header_is_a_secret() -> None:
 
 def test_tokens_of_a_template_s_url_are_secret_and_its_host_is_not() -> None:
     url = template("https://api.telegram.example/bot4174216298-JHMHI8qBe7/sendMessage?to=${payload.to}")
-    body = template("a sentence of some length about ${payload.to}, which is no secret")
+    body = template("a sentence of some length about ${payload.to}, which is not a secret")
     options = HttpRequestOptions(type="http", url=url, body=body)
     assert set(secrets_in(options)) == {"bot4174216298-JHMHI8qBe7"}
 

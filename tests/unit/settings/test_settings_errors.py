@@ -54,8 +54,8 @@ OPTIONS = {
     "concurency: 5": "10:5: providers.pusher.concurency: unknown key; did you mean `concurrency`?",
     "max-data: 5": "10:5: providers.pusher.max-data: unknown key; did you mean `max_data`?",
     "secret_fil: x": "10:5: providers.pusher.secret_fil: unknown key; did you mean `secret_file`?",
-    "key: again": "10:5: providers.pusher.key: the key stands here twice (first in line 7); remove one",
-    "secret_file: x": "10:5: providers.pusher.secret_file: `secret` and `secret_file` are both there; keep one",
+    "key: again": "10:5: providers.pusher.key: the key appears twice (first in line 7); remove one",
+    "secret_file: x": "10:5: providers.pusher.secret_file: `secret` and `secret_file` are both set; keep one",
     "event: ${NAME}": "10:12: providers.pusher.event: "
     "the environment variable NAME is not set; set it or write ${NAME:-default}",
     "event: '${1}'": "10:12: providers.pusher.event: "
@@ -82,8 +82,8 @@ TOP = {
     "redis: {url: localhost}": "10:14: redis.url: is not a URL; write one such as redis://host:6379/0",
     "redis: {url: 'redis+sentinel://h:1'}": "10:14: redis.url: is not complete or not well-formed; "
     "write it as redis+sentinel://h1:26379,h2:26379/NAME/0",
-    "redis: {prefix: 'a{b}'}": '10:17: redis.prefix: "a{b}" must be at least one character, '
-    "and none of them a space or a brace",
+    "redis: {prefix: 'a{b}'}": '10:17: redis.prefix: "a{b}" must not be empty, '
+    "and must not contain spaces or braces",
     "redis: redis://h": '10:8: redis: expected a mapping of `key: value`, got "redis://h"',
     "admin: {listen: 0.0.0.0:9464}": '10:17: admin.listen: "0.0.0.0:9464" can be reached from other hosts: '
     "set `token` (or `token_file`), or 127.0.0.1",
@@ -112,7 +112,7 @@ QUEUES = {
     "- {name: a, provider: x}": '3:23: queues[0].provider: no provider is named "x"; there is hooks',
     "- {name: a, format: bare}": "3:3: queues[0]: the key `provider` is missing: "
     "a bare message cannot name its provider, so the queue must",
-    "- {name: a}\n- {name: a}": '4:10: queues[1].name: the queue "a" is here twice (first in line 3); remove one',
+    "- {name: a}\n- {name: a}": '4:10: queues[1].name: the queue "a" appears twice (first in line 3); remove one',
     "- {name: ''}": "3:10: queues[0].name: must not be empty",
     "- {}": "3:3: queues[0]: the key `name` is missing: Key of the list in Redis.",
     "- notifications": '3:3: queues[0]: expected a mapping of `key: value`, got "notifications"',
@@ -136,8 +136,8 @@ KINDS = {
     "{hooks: {type: 5}}": '2:27: providers.hooks.type: there is no adapter "5"; available: pusher, webhook',
     "{hooks: {}}": "2:20: providers.hooks: the key `type` is missing; write pusher or webhook",
     "{hooks: }": "2:19: providers.hooks: expected a mapping with `type`, got nothing",
-    "{my hooks: {type: webhook}}": '2:13: providers["my hooks"]: is not a name for a provider; '
-    "1 to 64 of A-Z a-z 0-9 _ . - that begin with a letter or digit",
+    "{my hooks: {type: webhook}}": '2:13: providers["my hooks"]: is not a valid name of a provider; '
+    "use 1 to 64 of A-Z a-z 0-9 _ . - and begin with a letter or digit",
     "{hooks: {type: webhook, allow_private: 5}}": "2:51: providers.hooks.allow_private: "
     "expected true or false, or a list, got 5",
     "{hooks: {type: webhook, allow_private: [10.0.0.0/8, x]}}": "2:64: providers.hooks.allow_private[1]: "
@@ -165,7 +165,7 @@ DOCUMENTS = {
     "a: *b": "1:4: not valid YAML: `*` names an anchor that is not there; quote a text that begins with `*`",
     "a: &x 1\nb: &x 2": "2:4: not valid YAML: the same anchor is set twice; quote a text that begins with `&`",
     "a: !x!y z": "1:4: not valid YAML: tags (`!…`) are not allowed; quote a text that begins with `!`",
-    'a: "\\UFFFFFFFF"': "1:7: not valid YAML: an escape that means no character",
+    'a: "\\UFFFFFFFF"': "1:7: not valid YAML: an escape that is not a character",
     "a: 1\nb: \x07": '2:4: the character "\\u0007" is not allowed in YAML',
     "a: 1\n---\nb: 1": "2:1: not valid YAML: only one document is allowed; remove `---`",
     "[" * 500: "1:51: nested deeper than 50 levels (is an alias inside its own anchor?)",
@@ -182,7 +182,7 @@ def test_a_wrong_document_is_refused_with_its_position(problems: Problems, text:
 def test_a_bomb_of_aliases_is_refused(problems: Problems) -> None:
     levels = ["&a0 [1]"] + [f"&a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)]
     assert problems(f"x: [{', '.join(levels)}]") == [
-        "relay.yaml:1:5: more than 100000 values, those that aliases repeat included"
+        "relay.yaml:1:5: more than 100000 values, including those that aliases repeat"
     ]
 
 

@@ -45,7 +45,7 @@ def test_braces_that_are_no_hash_tag_are_refused_in_a_cluster_alone(
     problems: Problems, read: Read, name: str
 ) -> None:
     (problem,) = problems(config(name, url=CLUSTER))
-    assert problem.startswith(f'relay.yaml:4:12: queues[1].name: "{name}" has braces that are no hash tag')
+    assert problem.startswith(f'relay.yaml:4:12: queues[1].name: "{name}" has braces that are not a hash tag')
     assert read(config(name)).queues[1].name == name
 
 

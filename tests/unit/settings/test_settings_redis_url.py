@@ -27,7 +27,7 @@ REFUSED = {
     "rediss+cluster://h?ssl_check_hostname=False": "ssl_check_hostname=False: the server's certificate is",
     "rediss://h/0?ssl_ciphers=aNULL:@SECLEVEL=0": "leaves the server unverified or the connection in clear",
     "rediss://h/0?ssl_ciphers=eNULL:@SECLEVEL=0": "leaves the server unverified or the connection in clear",
-    "rediss://h/0?ssl_ciphers=nonsense": "ssl_ciphers: OpenSSL knows no such cipher",
+    "rediss://h/0?ssl_ciphers=nonsense": "ssl_ciphers: unknown to OpenSSL",
     "redis://h/0?ssl_ca_certs=/ca.pem": "ssl_ca_certs needs TLS: write rediss instead of redis",
     "redis://h/0?client_nam=x": "unknown option client_nam; allowed are client_name, db",
     "redis://user:12?hunter2@h/0": "",

@@ -69,7 +69,7 @@ WRONG = {
     'secret_file: "\\0"': '5:18: providers.p.secret_file: "\\u0000" is not a path',
     "secret_file: [one]": "5:18: providers.p.secret_file: expected the path of a file that holds the secret",
     "secret_file: ${NONE}": "5:18: providers.p.secret_file: the environment variable NONE is not set; set it or write ${NONE:-default}",
-    "secret: whsec_a\n    secret_file: one": "6:5: providers.p.secret_file: `secret` and `secret_file` are both there; keep one",
+    "secret: whsec_a\n    secret_file: one": "6:5: providers.p.secret_file: `secret` and `secret_file` are both set; keep one",
     "secret: ''": "5:13: providers.p.secret: must not be empty",
 }
 
@@ -189,4 +189,4 @@ def test_a_blank_secret_file_is_refused(tmp_path: Path, problems: Problems) -> N
     (tmp_path / "token").write_text("null\n")
     text = (PUSHER % "x").replace("secret:", "secret_file:").replace("x}", "token}")
     (problem,) = problems(text, str(tmp_path / "relay.yaml"))
-    assert problem.endswith(' holds "null", which is no secret')
+    assert problem.endswith(' holds "null", which is not a secret')
