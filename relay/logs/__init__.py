@@ -1,7 +1,7 @@
 """Logs on standard error: colours on a terminal, one JSON object a line elsewhere.
 
-A line stays one line and holds no escape sequence, whatever text a message or a provider brings. Configured
-secrets are replaced by `***`: in relay's own lines, in tracebacks, and in lines of libraries.
+Foreign text can neither split a line nor add escape sequences. Configured secrets are replaced by `***`:
+in relay's own lines, in tracebacks, and in lines of libraries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 
 EXIT_TIMEOUT = 2.0
-"""Seconds for which the end of the process waits until all lines are written."""
+"""Seconds to wait at the end of the process until all lines are written."""
 
 
 def configure(
@@ -81,7 +81,7 @@ def configure(
 
 
 def background_writer() -> LogWriter:
-    """A writer for `configure`. After it dropped lines, it logs how many."""
+    """A writer for `configure`. After dropping lines, it logs their number."""
     return LogWriter(on_recovery=_report_dropped)
 
 
@@ -92,7 +92,7 @@ def flush() -> None:
 
 
 def dropped() -> int:
-    """How many lines could not be written."""
+    """Return the number of lines that could not be written."""
     return _process.writer.dropped if _process.writer is not None else 0
 
 
@@ -120,7 +120,7 @@ def _report_dropped(lines: int) -> None:
 
 
 def _contained(processors: Sequence[structlog.typing.Processor]) -> structlog.typing.Processor:
-    """All processors as one that never raises: a value without a text must not end the code that logs it."""
+    """Combine all processors into one that never raises: logging a value without text must not fail."""
 
     def render(logger: Any, name: str, event: structlog.typing.EventDict) -> Any:
         done: Any = event
@@ -152,7 +152,7 @@ def fit_for_a_terminal(_: object, __: str, event: structlog.typing.EventDict) ->
 
 
 def _each(value: Any, change: Any) -> Any:
-    """The value with all texts in it changed."""
+    """Return the value with all of its texts changed."""
     match value:
         case str():
             return change(value)

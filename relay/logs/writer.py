@@ -1,4 +1,4 @@
-"""Writes log lines in a thread, so that trouble with standard error never stops a worker.
+"""Writes log lines in a thread, so that a failing standard error never stops a worker.
 
 A line that cannot be written is dropped and counted, for example if the disk is full, the reader of the pipe
 has left, or nobody reads the pipe and the queue is full. Lines stay whole and in order.
@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 MOST = 4000
-"""The most lines that wait to be written. Further lines are dropped."""
+"""Maximum number of lines that wait to be written. Further lines are dropped."""
 
 
 class LogWriter:
@@ -42,7 +42,7 @@ class LogWriter:
 
     @property
     def dropped(self) -> int:
-        """How many lines were lost."""
+        """Return the number of lost lines."""
         return self._overflown + self._failed
 
     def write(self, line: bytes) -> None:

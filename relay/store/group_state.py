@@ -1,4 +1,4 @@
-"""The state of a group by its entry in Redis, which scripts/parts/group_states.lua writes. Pure."""
+"""The state of a group, computed from its entry, which scripts/parts/group_states.lua writes. Pure."""
 
 from __future__ import annotations
 

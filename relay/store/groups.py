@@ -1,8 +1,8 @@
-"""The groups of a lane, for operators: what waits in each, and whether it may send. Read only.
+"""The groups of a lane for operators: backlog and state of each. Read only.
 
-The work is bounded, however many groups there are. Up to `GroupTuning.names` of them are all read. Of more,
-only these are read: the groups of a sample of waiting messages, which finds the large ones; the groups that
-are held for the longest time; and some of those that have messages in flight, a state or used tokens.
+The work is bounded for any number of groups. Up to `GroupTuning.names` groups are all read. If there are
+more, only these are read: the groups of a sample of waiting messages, which finds the large ones; the groups
+with the longest holds; and some of the groups with messages in flight, a state or used tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GROUP_PARTS = ("groups", "groups:in-flight", *(f"rotation:{level}" for level in 
 """The parts of a lane of which at least one exists if groups have messages or a state."""
 
 TICKETS_A_MILLISECOND = 800
-"""Tickets run with the clock: 200 numbers a millisecond (parts/numbers.lua), and four tickets a number."""
+"""Tickets follow the clock: 200 numbers per millisecond (parts/numbers.lua), and four tickets per number."""
 
 LONGEST_NAME = 48
 """Characters of a group's name in a table or a line."""
@@ -35,14 +35,14 @@ FAILING = (GroupState.DISABLED, GroupState.OPEN)
 
 @dataclass(frozen=True, slots=True)
 class GroupTuning:
-    """How much is read of one lane."""
+    """The amount of data that is read of one lane."""
 
     names: int = 1000
-    """The most groups that are all read; of more, the most that are found in each of the places."""
+    """Maximum number of groups that are all read. If there are more, the maximum from each source."""
     sample: int = 500
     """Waiting messages of each priority whose groups are read if there are more groups."""
     held: int = 100
-    """Groups that are held for the longest time."""
+    """Number of groups with the longest holds."""
     chunk: int = 25
     """Groups in one call of the script, so that it keeps Redis for a fraction of a millisecond only."""
     states: int = 500
@@ -54,7 +54,7 @@ class GroupStatus:
     """One group, as operators see it. Durations are in seconds."""
 
     group: str
-    """As the application wrote it: show it only after `printable`."""
+    """The name as the application wrote it: pass it through `printable` before you show it."""
     state: GroupState
     why: str
     hold: float
@@ -90,17 +90,17 @@ class Groups:
     """Groups that have messages; an estimate unless `complete`."""
     found: Sequence[GroupStatus] = ()
     complete: bool = True
-    """Whether `found` holds all groups that there are."""
+    """Whether `found` has all groups."""
     error: str = ""
-    """Why something could not be read."""
+    """The reason if something could not be read."""
 
     def failing(self) -> list[GroupStatus]:
-        """Those that fail: disabled ones first, then by their failures in a row."""
+        """Return the failing groups: disabled ones first, then by their failures in a row."""
         failing = [group for group in self.found if group.failures or group.state in FAILING]
         return sorted(failing, key=lambda group: (group.state != GroupState.DISABLED, -group.failures))
 
     def in_state(self, state: GroupState) -> list[GroupStatus]:
-        """Those that have this state."""
+        """Return the groups in this state."""
         return [group for group in self.found if group.state == state]
 
 
@@ -115,13 +115,13 @@ class _Known:
     entries: Mapping[bytes, Entry]
     in_flight: Mapping[bytes, int]
     scanned: frozenset[bytes] = frozenset()
-    """Of a sample: the names that come from the hash `groups`."""
+    """With a sample: the names from the hash `groups`."""
 
 
 async def read_groups(
     client: Client, keys: LaneKeys, now: float, tuning: GroupTuning = GroupTuning()
 ) -> Groups:
-    """The groups of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
+    """Read the groups of a lane. `now` is Redis's clock in Unix seconds. Raises StoreError."""
     try:
         remembered, in_flight, *turns = await _read(
             client,
@@ -149,14 +149,14 @@ async def read_groups(
 
 
 async def read_group(client: Client, keys: LaneKeys, group: str, now: float) -> GroupStatus:
-    """One group, whether Redis knows it or not. Raises StoreError."""
+    """Read one group, even if Redis has no data about it. Raises StoreError."""
     name = group.encode()
     known = await _look_up(client, keys, [name], 1)
     return (await _statuses(client, keys, known, now, 1))[name]
 
 
 async def _all(client: Client, keys: LaneKeys) -> _Known:
-    """All groups; their number was found to be small."""
+    """Read all groups, if there are few."""
     entries, in_flight, *turns = await _read(
         client,
         ("HGETALL", keys.part("groups")),
@@ -173,7 +173,7 @@ async def _all(client: Client, keys: LaneKeys) -> _Known:
 
 
 async def _sample(client: Client, keys: LaneKeys, tuning: GroupTuning) -> _Known:
-    """Some groups of many: most likely the largest, and those that are held for the longest time."""
+    """Read some of many groups: most likely the largest, and those with the longest holds."""
     (_, entries), (_, in_flight), held, *samples = await _read(
         client,
         ("HSCAN", keys.part("groups"), 0, "COUNT", tuning.names),
@@ -235,18 +235,18 @@ async def _statuses(
 
 
 def age_of(ticket: int, now: float) -> float:
-    """Seconds since a message with this ticket came to its lane."""
+    """Return the seconds since a message with this ticket entered its lane."""
     return max(0.0, now - ticket / TICKETS_A_MILLISECOND / 1000)
 
 
 def _group_of(member: bytes) -> bytes:
-    """The group in a member of `waiting`: `length:group:ticket`."""
+    """Return the group in a member of `waiting`: `length:group:ticket`."""
     length, _, rest = member.partition(b":")
     return rest[: int(length)]
 
 
 def _pairs(reply: object) -> dict[bytes, bytes]:
-    """Fields and values, whichever form the client gives them."""
+    """Return fields and values of a hash, in either form that the client returns."""
     if isinstance(reply, dict):
         return reply
     assert isinstance(reply, list)

@@ -1,4 +1,4 @@
-"""A pause by an operator: who made it, when, why, and when it ends. A lane and a group have the same."""
+"""A pause by an operator: its author, time, reason and end. Lanes and groups use the same form."""
 
 from __future__ import annotations
 

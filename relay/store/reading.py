@@ -1,4 +1,4 @@
-"""Reads many keys in one round trip; a key that cannot be read spoils only its own reply."""
+"""Reads many keys in one round trip. A key that cannot be read affects only its own reply."""
 
 from __future__ import annotations
 
