@@ -20,7 +20,8 @@ from relay.store.keys import LaneKeys, batch_id_of
 from relay.store.pause import ENDLESS, Pause
 from relay.store.queue import Queue
 from relay.store.record import has_header, is_plain, pack, unpack
-from relay.store.scripting import script
+from relay.store.script_text import TWO_FORMS
+from relay.store.scripting import Script, script
 from relay.store.settlement import Settlement
 from relay.store.states import State
 
@@ -162,7 +163,9 @@ class Lane:
         self.keys = LaneKeys.of(prefix, provider)
         self._client = client
         self._inflight = self.keys.inflight(worker)
-        self._keys_by_script: dict[str, tuple[str, ...]] = {}
+        self._scripts: dict[str, tuple[Script, tuple[str, ...]]] = {}
+        """By name: the form of the script for this lane, and its keys of the lane."""
+        self._has_groups = options.group_rules is not None
         self._lifo = options.order == "lifo"
         self._is_limited = bool(options.max_backlog)
         self._policies(options)
@@ -172,10 +175,17 @@ class Lane:
 
         `own_keys` are the keys that it declares besides those of the lane.
         """
-        keys = self._keys_by_script.get(name)
-        if keys is None:
-            keys = self._keys_by_script[name] = self.keys.of_script(script(name).lane_parts)
-        return await script(name).run_in_turn(self._client, (*keys, *own_keys), *arguments)
+        found = self._scripts.get(name)
+        if found is None:
+            form = script(f"{name}:groups" if self._has_groups and name in TWO_FORMS else name)
+            found = self._scripts[name] = form, self.keys.of_script(form.lane_parts)
+        form, keys = found
+        return await form.run_in_turn(self._client, (*keys, *own_keys), *arguments)
+
+    def _serve_left_groups(self) -> None:
+        """Run the scripts for lanes with groups from now on: some are left from other options."""
+        self._has_groups = True
+        self._scripts.clear()
 
     def _policies(self, options: ProviderOptions) -> None:
         dedup_ms = round(options.dedup_window * 1000)
@@ -264,6 +274,9 @@ class Lane:
     async def claim(self, wanted: int) -> Claimed:
         """Take up to `wanted` messages, as far as rate, pause and hold allow."""
         reply, _ = await self._run("claim", (self._inflight,), wanted, self._claim_policy)
+        if reply[0] == b"groups":
+            self._serve_left_groups()
+            reply, _ = await self._run("claim", (self._inflight,), wanted, self._claim_policy)
         fence = str(reply[2])
         claims = [
             _claim(reply[index], fence, reply[index + 1], reply[index + 2])
@@ -306,16 +319,11 @@ class Lane:
             state, reason = State.THROTTLED.value, hold.reason
             milliseconds = 0 if hold.seconds is None else max(1, round(hold.seconds * 1000))
         entries, bodies = codec.encode(settlements)
-        reply, _ = await self._run(
-            "settle",
-            (self._inflight,),
-            self._settle_policy,
-            entries,
-            state,
-            milliseconds,
-            reason,
-            *bodies,
-        )
+        arguments = (self._settle_policy, entries, state, milliseconds, reason, *bodies)
+        reply, _ = await self._run("settle", (self._inflight,), *arguments)
+        if reply == b"groups":
+            self._serve_left_groups()
+            reply, _ = await self._run("settle", (self._inflight,), *arguments)
         return codec.settled(reply)
 
     async def release(self, keep: Iterable[str] = ()) -> int:

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 from relay.errors import StoreError
 from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, execute, raise_if_cancelled
 from relay.redis_client.topology import is_cluster
-from relay.store.script_text import FOLDER, read_script
+from relay.store.script_text import FOLDER, TWO_FORMS, read_script
 
 
 class Script:
@@ -62,3 +62,5 @@ def load_scripts() -> None:
         name, _, suffix = path.name.rpartition(".")
         if suffix == "lua":
             script(name)
+    for name in TWO_FORMS:
+        script(f"{name}:groups")

@@ -9,6 +9,8 @@
 -- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}
 --        reason       'ok', or why it handed out less than was wanted: 'empty', 'rate',
 --                     'paused', 'throttled', 'open', 'trial', 'unauthorised', 'unregistered', 'faulty'
+--                     'groups': nothing, because the lane has groups that its options do not know: the other
+--                     form of this script serves them (see script_text.py)
 --        wait         microseconds until it is worth claiming again; -1: until something new arrives
 --        fencing token  of all messages that are handed out here
 --        fan-outs     {ticket, record, first, targets, …}: messages of which the worker is to make one for
@@ -27,7 +29,7 @@ local PACE_MS = 50
 local SLOWEST = 0.1 -- of the rate, at the start of a warm-up
 local SLOW = 100 -- messages a second
 local EPSILON = 0.000001 -- of a token
-local FIXED_FIELDS = 10
+local FIXED_FIELDS = 11
 local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decided, most likely
 
 -- @include only_group
@@ -39,22 +41,34 @@ local wanted = tonumber(ARGV[1])
 local policy = cmsgpack.unpack(ARGV[2])
 local lifo = policy.lifo
 
-local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed', 'fencing_token', 'doubts'}
+local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed', 'fencing_token', 'doubts',
+                'grouped'}
 for index, rate in ipairs(policy.rates) do fields[FIXED_FIELDS + index] = 'bucket:' .. rate[1] end
 local control = call('HMGET', CONTROL, unpack(fields))
-local paused, state, hold, active, warm_since, factor_saved, factor_at, claimed, fencing_token, doubts =
+local paused, state, hold, active, warm_since, factor_saved, factor_at, claimed, fencing_token, doubts, grouped =
     unpack(control, 1, FIXED_FIELDS)
+-- @if no groups
+if grouped then return {'groups', 0, 0, {}, 0} end
+-- @end
 
 -- Every key that a message without a header goes through is read before anything is moved (see parts/types.lua),
 -- except the records: if they cannot be read, popped tickets go back.
 local lists = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
 local held = call('HLEN', INFLIGHT)
+-- @if groups
 local some_fan_out, some_group = false, policy.groups
 if call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3], ROTATION[1], ROTATION[2], ROTATION[3], GROUPS_DUE) > 0 then
   some_fan_out = call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]) > 0
   -- A lane may have groups left from earlier.
   some_group = some_group or call('EXISTS', ROTATION[1], ROTATION[2], ROTATION[3], GROUPS_DUE) > 0
 end
+if grouped and not some_group
+   and call('EXISTS', WAITING[1], WAITING[2], WAITING[3], GROUPS_IN_FLIGHT) == 0 then
+  call('HDEL', CONTROL, 'grouped')
+end
+-- @else
+local some_fan_out = call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]) > 0
+-- @end
 
 -- @include special
 local special
@@ -66,20 +80,25 @@ if some_fan_out then
   checked = true
 end
 
--- @include turns
-local turns = some_group and load_turns(call, NOW, NOW_US, policy, lifo)
+local turns
 local more_groups_are_due = false
+-- @if groups
+-- @include turns
+turns = some_group and load_turns(call, NOW, NOW_US, policy, lifo)
 if turns then
   checked = true
   more_groups_are_due = turns.admit()
 end
+-- @end
 local lengths
 local function count_waiting()
   lists = {call('LLEN', READY[1]), call('LLEN', READY[2]), call('LLEN', READY[3])}
   lengths = lists
+  -- @if groups
   if turns then
     lengths = {lists[1] + turns.count(1), lists[2] + turns.count(2), lists[3] + turns.count(3)}
   end
+  -- @end
 end
 if turns then count_waiting() else lengths = lists end
 
@@ -92,7 +111,9 @@ local due_is_known = true
 if first_due and first_due <= NOW then
   local due = call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, MOST_PROMOTED)
   call('ZREM', DUE, unpack(due))
+  -- @if groups
   if turns then due = turns.promote(due) end
+  -- @end
   for index = #due, 1, -1 do to_head(due[index], lifo) end
   count_waiting()
   due_is_known = false
@@ -143,7 +164,10 @@ end
 local function next_due()
   local at = first_due
   if not due_is_known then at = first_in(DUE) end
-  local of_group = turns and first_in(GROUPS_DUE)
+  local of_group
+  -- @if groups
+  of_group = turns and first_in(GROUPS_DUE)
+  -- @end
   local report_at = doubt and (doubt.report_at > NOW and doubt.report_at or doubt.waits and NOW + TRIAL_POLL / 1000)
   at = math.min(at or math.huge, of_group or math.huge, report_at or math.huge)
   return at < math.huge and at or nil
@@ -273,6 +297,7 @@ local function take(level, most)
   return false
 end
 
+-- @if groups
 if turns then
   local take_from_list = take
   local function bury(ticket)
@@ -293,6 +318,7 @@ if turns then
     return no_list and no_group
   end
 end
+-- @end
 
 local exhausted = {}
 for level = 1, 3 do exhausted[level] = lengths[level] == 0 or take(level, limits[level]) end
@@ -315,7 +341,9 @@ if #leases > 0 then
   if total > 0 and policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
 end
 save_buckets(total)
+-- @if groups
 if turns then turns.save() end
+-- @end
 if probing and total > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
 reply[5] = passed_over + reported

@@ -53,6 +53,7 @@ if is_headerless() then
   return {total, 0, 0, 0, 0, ready + total, 0}
 end
 
+-- @if groups
 -- Only messages whose header names just their group, and no limit.
 local function names_only_groups()
   if not policy.groups or policy.max_backlog > 0 or policy.group_backlog > 0 then return false end
@@ -83,6 +84,7 @@ if names_only_groups() then
   count('accepted', total)
   return {total, 0, 0, 0, 0, count_ready(true), 0}
 end
+-- @end
 
 -- @include check_types
 if ARGV[2] ~= '' then call('HSET', CONTROL, ARGV[2], ARGV[3]) end

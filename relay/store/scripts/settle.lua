@@ -9,7 +9,8 @@
 --        4 how long to hold (ms); 0 lets the lane double its own wait
 --        5 why it holds, for people
 --        6.. bodies of providers' answers, for dead letters
--- reply  {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready, why it holds}
+-- reply  'groups': nothing is settled, because messages came from groups that the options do not know: the other form of
+--        this script settles them (see script_text.py). Otherwise {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready, why it holds}
 --
 -- Atomic because a message must be in exactly one place, and a receipt must exist if and only if the
 -- message ended. Acts only on messages that this worker still holds under the same fencing token; but a success is
@@ -93,14 +94,20 @@ local tokens = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
 
 -- Redis's Lua looks at every byte of a record, so only those are read that may be gone or have a header.
 local wanted, place = {}, {}
+-- @if groups
 -- The group of each message that is still this worker's, if it has one.
 local group_of, some_group = {}, false
+-- @end
 for index, entry in ipairs(outcomes) do
   local lease, token = tokens[index], entry[FENCING_TOKEN]
+  -- @if no groups
+  if lease ~= token and lease and string.sub(lease, 1, #token + 1) == token .. ' ' then return 'groups' end
+  -- @else
   if lease ~= token and lease and string.sub(lease, 1, #token + 1) == token .. ' ' then
     tokens[index], group_of[index], some_group = token, string.sub(lease, #token + 2), true
     lease = token
   end
+  -- @end
   if entry[KIND] ~= DELIVERED_PLAIN or lease ~= token then
     wanted[#wanted + 1] = entry[TICKET]
     place[index] = #wanted
@@ -110,6 +117,7 @@ end
 local failures, window, state, hold, retry_after_until, throttles, doubts =
     unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'retry_after_until', 'throttles', 'doubts'))
 
+-- @if groups
 -- What a group's messages add to its state: freed, answered, delivered, broken (failed without an answer), row
 -- (failures since its last answer), reason, wait (ms, if it is held).
 local by_group, of_group, settle_groups = {}, nil, nil
@@ -129,6 +137,7 @@ if some_group or policy.groups then
     return judge_groups(by_group)
   end
 end
+-- @end
 
 -- Only successes of messages without a header, and nothing that they could change about the state: the common case.
 -- It comes first, because Lua creates all functions of a script anew at each call, and this path needs none.
@@ -136,6 +145,7 @@ if #wanted == 0 and asked_state == '' and not (state or window or throttles or d
   -- Types are checked before the first write; BODIES is that write.
   local some_tried, letters = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX)
   local ready = count_ready(policy.groups)
+  -- @if groups
   if some_group then
     -- @include check_groups
     for index in ipairs(outcomes) do
@@ -145,16 +155,19 @@ if #wanted == 0 and asked_state == '' and not (state or window or throttles or d
       end
     end
   end
+  -- @end
   if #tickets > 0 then
     call('HDEL', BODIES, unpack(tickets))
     if some_tried then call('HDEL', TRIES, unpack(tickets)) end
     call('HDEL', INFLIGHT, unpack(tickets))
     call('HINCRBY', CONTROL, 'delivered', #tickets)
   end
+  -- @if groups
   if some_group then
     settle_groups()
     ready = count_ready(policy.groups)
   end
+  -- @end
   return {#tickets, 0, '', 0, letters, ready, ''}
 end
 
@@ -250,8 +263,10 @@ for index, entry in ipairs(outcomes) do
   local held, plain = tokens[index] == entry[FENCING_TOKEN], not place[index]
   local record = plain or records[place[index]]
   if kind == DELIVERED_PLAIN then kind = DELIVERED end
+  -- @if groups
   group = group_of[index] and of_group(group_of[index])
   if group then group.freed = group.freed + 1 end
+  -- @end
   if held then
     settled = settled + 1
     released[#released + 1] = ticket
@@ -275,6 +290,7 @@ for index, entry in ipairs(outcomes) do
       wait_until(NOW + entry[RETRY_DELAY], ticket, header, entry[RETRY_TRIES])
     elseif kind == POSTPONED then
       wait_until(NOW + entry[POSTPONED_DELAY], ticket, header, entry[POSTPONED_TRIES])
+    -- @if groups
     elseif kind == GROUP_HELD then
       throttled = throttled + 1
       group = group or of_group(header.group)
@@ -282,6 +298,7 @@ for index, entry in ipairs(outcomes) do
       group.reason = entry[GROUP_REASON]
       back[#back + 1] = {ticket, header}
       wait_again(ticket, header, entry[GROUP_TRIES])
+    -- @end
     elseif kind == RELEASED then
       back[#back + 1] = {ticket, header}
       wait_again(ticket, header, entry[RELEASED_TRIES])
@@ -322,7 +339,9 @@ if #back > 0 then
   for _, message in ipairs(back) do to_head(message[1], lifo, message[2]) end
 end
 local lane_by_groups
+-- @if groups
 if next(by_group) then lane_by_groups = settle_groups() end
+-- @end
 
 count('delivered', delivered)
 count('retried', retried)

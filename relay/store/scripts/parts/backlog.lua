@@ -1,12 +1,18 @@
 -- Limits of the backlog: of the lane, and of each group.
 -- @include close
+-- @if groups
 -- @include oldest_members
+-- @end
 
+-- @if groups
 local SAMPLE = 5 -- messages, to find a large group
+-- @end
 
 if policy.max_backlog > 0 then
   capacity = policy.max_backlog - count_ready() - call('ZCARD', DUE) - call('ZCARD', BLOCKED) - call('HLEN', SUSPECTS)
-             - call('ZCARD', WAITING[1]) - call('ZCARD', WAITING[2]) - call('ZCARD', WAITING[3])
+  -- @if groups
+  capacity = capacity - call('ZCARD', WAITING[1]) - call('ZCARD', WAITING[2]) - call('ZCARD', WAITING[3])
+  -- @end
 end
 
 -- Ends a message that waits no more in its place. Returns false if it had ended before.
@@ -28,6 +34,7 @@ local function drop_from_list(level)
   end
 end
 
+-- @if groups
 local function drop_from_group(level, name)
   while true do
     local member = oldest_members(WAITING[level], name, 1)[1]
@@ -54,20 +61,24 @@ local function large_group(level)
   end
   return largest
 end
+-- @end
 
 -- Ends the oldest waiting message of the lowest priority. With groups, a large group pays. Returns false if none waits.
 local function drop_oldest()
   for level = 3, 1, -1 do
     if drop_from_list(level) then return true end
+    -- @if groups
     local name = policy.groups and large_group(level)
     while name do
       if drop_from_group(level, name) then return true end
       name = large_group(level)
     end
+    -- @end
   end
   return false
 end
 
+-- @if groups
 local function drop_oldest_of(name)
   return drop_from_group(3, name) or drop_from_group(2, name) or drop_from_group(1, name)
 end
@@ -83,15 +94,20 @@ local function has_room_in_group(name)
   end
   return true
 end
+-- @end
 
 local function has_room_within_limits(header)
+  -- @if groups
   local name = policy.group_backlog > 0 and header and header.group
   if name and not has_room_in_group(name) then return false end
+  -- @end
   if capacity <= 0 then
     flush()
     if policy.overflow == 'drop_newest' or not drop_oldest() then return false end
     capacity = capacity + 1
   end
+  -- @if groups
   if name then room[name] = room[name] - 1 end
+  -- @end
   return true
 end

@@ -211,11 +211,15 @@ end
 -- groups that may not send are none.
 local function count_others()
   local waiting = call('HLEN', SUSPECTS) + call('ZCARD', DUE) + call('ZCARD', BLOCKED)
-                  + call('ZCARD', WAITING[1]) + call('ZCARD', WAITING[2]) + call('ZCARD', WAITING[3])
+  local ready = call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])
+  -- @if groups
+  for level = 1, 3 do
+    waiting = waiting + call('ZCARD', WAITING[level])
+    ready = ready + call('ZCARD', ROTATION[level])
+  end
+  -- @end
   local moving = call('HLEN', BODIES) - waiting - call('HLEN', FANS)
-  return math.max(moving, call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3]),
-                  call('ZCARD', ROTATION[1]) + call('ZCARD', ROTATION[2]) + call('ZCARD', ROTATION[3]),
-                  call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]))
+  return math.max(moving, ready, call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]))
 end
 
 -- Decides by the evidence of this call; `enter` and `leave` change the state of the lane. `refusal` is the last

@@ -5,10 +5,12 @@ if call('EXISTS', COLLAPSE, ORDERING, BLOCKED, FANS, TARGETS, FAN_OUTS[1], FAN_O
   for level = 1, 3 do call('LLEN', FAN_OUTS[level]) end
   call('ZCARD', BLOCKED)
 end
+-- @if groups
 if call('EXISTS', WAITING[1], WAITING[2], WAITING[3], ROTATION[1], ROTATION[2], ROTATION[3],
         GROUPS, GROUPS_DUE, GROUPS_IN_FLIGHT, GROUPS_TRIED) > 0 then
   -- @include check_groups
 end
+-- @end
 call('HLEN', IDS)
 call('ZCARD', SEEN)
 call('XLEN', DEAD)

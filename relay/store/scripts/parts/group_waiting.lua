@@ -19,6 +19,7 @@ end
 
 -- Groups that are out stay out.
 local function save_waiting(waiting)
+  if next(waiting) then call('HSET', CONTROL, 'grouped', '1') end -- a lane without groups looks for it
   local some_states = next(waiting) and call('EXISTS', GROUPS) > 0
   for level, found in pairs(waiting) do
     call('ZADD', WAITING[level], unpack(found.members))

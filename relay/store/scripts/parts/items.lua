@@ -13,14 +13,18 @@
 -- @include records
 -- @include ready
 -- @include due_at
+-- @include group_member
+-- @if groups
 -- @include group_waiting
+-- @end
 -- @include receipt
 
 local lifo = policy.lifo
 local accepted, duplicates, collapsed, dropped, malformed, refused = 0, 0, 0, 0, 0, 0
 local lists, bodies, sequence = {{}, {}, {}}, {}, nil
--- Messages with a group: see group_waiting.lua.
-local of_groups = {}
+-- @if groups
+local of_groups = {} -- see group_waiting.lua
+-- @end
 local capacity = math.huge
 
 local function is_duplicate(id)
@@ -36,10 +40,12 @@ local function flush()
     if #lists[level] > 0 then call('RPUSH', READY[level], unpack(lists[level])) end
   end
   lists, bodies = {{}, {}, {}}, {}
+  -- @if groups
   if next(of_groups) then
     save_waiting(of_groups)
     of_groups = {}
   end
+  -- @end
 end
 
 -- `chunks` are the targets of a fan-out, in chunks of `size`.
@@ -75,11 +81,10 @@ local function add(ticket, level, record, header)
       return
     end
   end
-  if header and header.group then
-    add_waiting(of_groups, level, header.group, ticket)
-  else
-    lists[level][#lists[level] + 1] = ticket
-  end
+  -- @if groups
+  if header and header.group then return add_waiting(of_groups, level, header.group, ticket) end
+  -- @end
+  lists[level][#lists[level] + 1] = ticket
 end
 
 -- One step for the whole batch; unused numbers leave a gap, and gaps do no harm.
@@ -125,7 +130,9 @@ local function collapse_into(header, record, size, chunks)
   local group = old_header.group
   local moves = call('HDEL', TRIES, ticket) == 1 or (header.deliver or 0) > NOW or group ~= header.group
   if moves and not blocked then
+    -- @if groups
     if group then call('ZREM', WAITING[ticket % 4 + 1], group_member(group, ticket)) end
+    -- @end
     ticket = replace_ticket(ticket, header)
   end
   call('HSET', BODIES, ticket, record)

@@ -3,6 +3,7 @@
 -- Puts a message among those that wait for the turn of their group, and the group in the rotation unless it is out.
 local function wait_in_group(ticket, group)
   local level = ticket % 4 + 1
+  call('HSET', CONTROL, 'grouped', '1')
   call('ZADD', WAITING[level], 0, group_member(group, ticket))
   local packed = call('HGET', GROUPS, group)
   if not (packed and cmsgpack.unpack(packed).out) then call('ZADD', ROTATION[level], 0, group) end
