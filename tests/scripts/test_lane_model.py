@@ -405,6 +405,10 @@ class LaneMachine(RuleBasedStateMachine):
             # Who finds it over lifts it, whatever the clock says later.
             self.held_until = 0.0
         self.read_receipts()
+        if not self.paused:
+            over = [name for name, until in self.destination_held.items() if until <= self.clock]
+            for name in over:
+                del self.destination_held[name]
         for claim in reply.claims:
             self.take(worker, claim)
         for expansion in reply.expansions:
@@ -432,7 +436,8 @@ class LaneMachine(RuleBasedStateMachine):
         assert round(max(known.due, known.deliver) * 1000) <= self.micros // 1000, "out before its time"
         assert self.is_alive(known), "an expired message went out"
         assert known.parent is None or not known.parent.stopped, "what was taken back went out"
-        held_until = self.destination_held.get(known.destination, 0.0)
+        # As for the lane: a hold that a claim has found over is lifted, whatever the clock says later.
+        held_until = self.destination_held.pop(known.destination, 0.0)
         assert held_until <= self.clock, "it went where nothing may go"
         self.check_turn(known)
         known.holder, known.claim = worker, claim
