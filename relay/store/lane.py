@@ -319,7 +319,14 @@ class Lane:
             state, reason = State.THROTTLED.value, hold.reason
             milliseconds = 0 if hold.seconds is None else max(1, round(hold.seconds * 1000))
         entries, bodies = codec.encode(settlements)
-        arguments = (self._settle_policy, entries, state, milliseconds, reason, *bodies)
+        arguments: tuple[str | bytes | int, ...] = (
+            self._settle_policy,
+            entries,
+            state,
+            milliseconds,
+            reason,
+            *bodies,
+        )
         reply, _ = await self._run("settle", (self._inflight,), *arguments)
         if reply == b"groups":
             self._serve_left_groups()
