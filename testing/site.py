@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import Finished, Worker, relay, worker, write_config
+from testing.streams import entries_of
 
 PUSHER = {"type": "pusher", "app_id": "3", "key": "278d425bdf160c739803", "secret": "7ad3773142a6692b25b8"}
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -65,6 +66,18 @@ class Site:
         finished = await self.relay("run", "--until-empty", **options)
         assert finished.code == 0, finished.err
         return finished
+
+    async def push(self, *elements: object) -> None:
+        """Push messages, or elements that are text or bytes already."""
+        texts = [each if isinstance(each, str | bytes) else json.dumps(each) for each in elements]
+        await self.redis.rpush("notifications", *texts)
+
+    async def receipts(self, key: str = "receipts:1") -> list[dict[str, Any]]:
+        """The receipts so far."""
+        return [json.loads(text) for text in await self.redis.lrange(key, 0, -1)]
+
+    async def feedback(self) -> list[dict[bytes, bytes]]:
+        return [fields for _, fields in await entries_of(self.redis, "relay:feedback")]
 
     async def receipt(self, key: str) -> dict[str, Any]:
         """The next receipt of a list, once there is one."""

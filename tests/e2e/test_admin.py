@@ -23,7 +23,7 @@ async def test_health_and_metrics_are_served_with_the_token(site: Site) -> None:
         assert (await get(f"{url}/metrics"))[0] == 401
         assert (await get(f"{url}/healthz", Authorization="Bearer wrong"))[0] == 401
         assert (await get(f"{url}/healthz", **bearer))[0] == 200
-        await site.redis.rpush("notifications", '{"payload": {"body": 1}}')
+        await site.push('{"payload": {"body": 1}}')
         await site.receiver.until(1)
         while True:
             status, text = await get(f"{url}/metrics", **bearer)

@@ -22,9 +22,9 @@ async def test_messages_are_sent_and_a_refused_one_carries_the_reason(site: Site
     assert "Apprise knows the url as one of JSON" in checked.out
     for number in range(50):
         message = {"id": str(number), "reply_to": "receipts:1", "payload": {"body": str(number)}}
-        await site.redis.rpush("notifications", json.dumps(message))
+        await site.push(message)
     bad = {"id": "bad", "reply_to": "receipts:1", "payload": {"body": "bad"}}
-    await site.redis.rpush("notifications", json.dumps(bad))
+    await site.push(bad)
     async with worker(path) as running:
         await site.receiver.until(51)
     assert running.process.returncode == 0
@@ -46,8 +46,8 @@ async def test_a_message_that_hangs_apprise_holds_neither_others_nor_the_end_of_
     path = site.configure({"ops": ops}, shutdown_timeout=1)
     async with worker(path) as running:
         hanging = {"id": "bad", "payload": {"body": "[" * 90_000, "format": "markdown"}}
-        await site.redis.rpush("notifications", json.dumps(hanging))
-        await site.redis.rpush("notifications", json.dumps({"id": "good", "payload": {"body": "a"}}))
+        await site.push(hanging)
+        await site.push({"id": "good", "payload": {"body": "a"}})
         await site.receiver.until(1)
         children = (
             Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
@@ -62,6 +62,6 @@ async def test_a_file_in_the_current_folder_replaces_no_module_of_the_apprise_pr
     url = f"{site.receiver.url.replace('http', 'json')}/hook"
     path = site.configure({"ops": {"type": "apprise", "url": url}})
     (site.folder / "apprise.py").write_text("raise SystemExit('a file of the user')")
-    await site.redis.rpush("notifications", json.dumps({"payload": {"body": "a"}}))
+    await site.push({"payload": {"body": "a"}})
     done = await relay("run", "--until-empty", "-c", str(path), cwd=site.folder)
     assert (done.code, len(site.receiver.requests)) == (0, 1), done.err

@@ -14,7 +14,6 @@ from testing.adapter import install
 from testing.receiver import Answer, Received, Receiver
 from testing.relay_process import relay
 from testing.site import Site
-from testing.streams import entries_of
 
 BACKLOG = 200
 COOLDOWN = {"cooldown": "300ms"}
@@ -152,7 +151,7 @@ async def test_mass_death_holds_the_lane_and_a_resume_tries_each_target_once_mor
         async with asyncio.timeout(120):
             while await site.redis.xlen("relay:feedback") < GONE:
                 await asyncio.sleep(0.05)
-    feedback = [entry for _, entry in await entries_of(site.redis, "relay:feedback")]
+    feedback = await site.feedback()
     assert {entry[b"provider"] for entry in feedback} == {b"gone"}
     assert sorted(entry[b"target"].decode() for entry in feedback) == sorted(f"t{n}" for n in range(GONE))
     assert max(asked.values()) <= 2
@@ -172,10 +171,7 @@ async def test_a_bug_of_an_adapter_holds_the_lane_and_ends_only_the_message_that
         traces = [line for line in running.lines if "KeyError" in str(line.get("exception"))]
         assert len(traces) == 1
         Path(env["BROKEN"]).unlink()
-        await site.redis.rpush(
-            "notifications",
-            json.dumps({"id": "bad-last", "provider": "bad", "reply_to": "receipts:bad", "payload": {}}),
-        )
+        await site.push({"id": "bad-last", "provider": "bad", "reply_to": "receipts:bad", "payload": {}})
         ended = await outcomes(site.redis, "bad", 31)
     wrong = {name: outcome for name, outcome in ended.items() if outcome != "delivered"}
     assert wrong == {"12": "rejected"}
@@ -189,7 +185,7 @@ async def test_a_suspect_that_is_cancelled_or_expires_is_never_sent_again(site: 
     config = site.configure(providers, [{"name": "notifications"}])
     await push(site.redis, "cancels", [{"n": 1}])
     element = {"id": "e", "provider": "expires", "reply_to": "receipts:expires", "ttl": "1s", "payload": {}}
-    await site.redis.rpush("notifications", json.dumps(element))
+    await site.push(element)
     async with site.worker() as running:
         for name in providers:
             await running.says("REFUSES OUR CREDENTIALS", provider=name)

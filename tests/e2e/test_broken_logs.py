@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -54,7 +53,7 @@ async def test_logs_without_a_reader_stop_nothing_and_change_no_exit_code(
     os.close(descriptor)
     for number in range(20):
         # Each malformed element has something to say.
-        await site.redis.rpush("notifications", "{", json.dumps({"payload": {"body": {"n": number}}}))
+        await site.push("{", {"payload": {"body": {"n": number}}})
     await site.receiver.until(20)
     assert process.returncode is None
     process.send_signal(signal.SIGTERM)

@@ -62,7 +62,7 @@ async def test_the_whole_job_on_a_cluster(site: Site, cluster: RedisCluster) -> 
     await site.redis.set("relay:{wedged}:bodies", "somebody else's")
     for number in range(3):
         element = {"provider": "wedged", "payload": {"body": number}}
-        await site.redis.rpush("notifications", json.dumps(element))
+        await site.push(element)
     for number in range(200):
         message = {
             "id": f"m{number}",
@@ -70,7 +70,7 @@ async def test_the_whole_job_on_a_cluster(site: Site, cluster: RedisCluster) -> 
             "ordering_key": f"k{number % 20}",
             "payload": {"url": f"{site.receiver.url}/m{number}", "body": {}},
         }
-        await site.redis.rpush("notifications", json.dumps(message))
+        await site.push(message)
         await site.redis.rpush("hits", json.dumps({"channel": "site-1", "hits": number}))
     targets = [f"{site.receiver.url}/t{number}" for number in range(300)]
     fan_out = {
@@ -81,9 +81,7 @@ async def test_the_whole_job_on_a_cluster(site: Site, cluster: RedisCluster) -> 
     bad = {"id": "bad", "payload": {"url": f"{site.receiver.url}/bad"}}
     later = {"id": "later", "delay": "1h", "payload": {"url": f"{site.receiver.url}/later"}}
     again = {"id": "m1", "reply_to": "receipts:again", "payload": {"url": f"{site.receiver.url}/again"}}
-    await site.redis.rpush(
-        "notifications", *(json.dumps(message) for message in (fan_out, bad, later, again))
-    )
+    await site.push(*(fan_out, bad, later, again))
     async with worker(Path(config)):
         fan_receipt = await site.receipt("receipts:fan")
         assert (await site.receipt("receipts:again"))["outcome"] == "duplicate"
@@ -115,9 +113,7 @@ async def test_the_whole_job_on_a_cluster(site: Site, cluster: RedisCluster) -> 
         "partial",
         {"delivered": 300, "unregistered": 1},
     )
-    assert [fields[b"target"] for _, fields in await entries_of(site.redis, "relay:feedback")] == [
-        f"{site.receiver.url}/gone".encode()
-    ]
+    assert [fields[b"target"] for fields in await site.feedback()] == [f"{site.receiver.url}/gone".encode()]
     paths = Counter(
         request.path
         for request in site.receiver.requests
@@ -145,21 +141,21 @@ async def test_a_huge_element_on_a_cluster_becomes_a_dead_letter_without_reachin
     config = write_config(site.folder, cluster.url, {"hook": site.webhook()})
     huge = b"x" * HUGE
     async with worker(config) as running:
-        await site.redis.rpush("notifications", json.dumps({"payload": {"body": "warm"}}))
+        await site.push({"payload": {"body": "warm"}})
         await site.receiver.until(1)
         limit_memory(running.process.pid, ROOM)
-        await site.redis.rpush("notifications", huge)  # it waits for one element
+        await site.push(huge)  # it waits for one element
         await running.says("dead letter")
         old = cluster.master_of("notifications")
         new = next(node for node in cluster.nodes if node is not old)
         await asyncio.to_thread(cluster.move_slot, "notifications", old, new)
-        await site.redis.rpush("notifications", json.dumps({"payload": {"body": "moved"}}))
+        await site.push({"payload": {"body": "moved"}})
         await site.receiver.until(2)
-        await site.redis.rpush("notifications", huge)
+        await site.push(huge)
         async with asyncio.timeout(120):
             while await site.redis.xlen("relay:{notifications}:rejected") < 2:
                 await asyncio.sleep(0.02)
-        await site.redis.rpush("notifications", json.dumps({"payload": {"body": "after"}}))
+        await site.push({"payload": {"body": "after"}})
         await site.receiver.until(3)
     troubles = [line for line in running.lines if line.get("level") in ("warning", "error")]
     assert not [line for line in troubles if "memory" in str(line) or "exception" in line]

@@ -182,8 +182,8 @@ async def test_status_shows_lanes_queues_and_workers(site: Site) -> None:
     site.configure({"hook": site.webhook(rate="100/s")})
     site.receiver.answers.append(Answer(400, b"no"))
     async with site.worker() as running:
-        await site.redis.rpush("notifications", '{"payload": {"body": 1}}', '{"payload": {"body": 2}}')
-        await site.redis.rpush("notifications", '{"payload": {"body": 3}, "delay": "1h"}')
+        await site.push('{"payload": {"body": 1}}', '{"payload": {"body": 2}}')
+        await site.push('{"payload": {"body": 3}, "delay": "1h"}')
         await site.receiver.until(2)
         async with asyncio.timeout(120):
             while (status := await site.json("status"))["lanes"][0]["in_flight"] or (
@@ -212,9 +212,8 @@ async def test_status_shows_lanes_queues_and_workers(site: Site) -> None:
 async def test_dead_letters_are_found_by_reason_and_purged(site: Site) -> None:
     site.configure({"hook": site.webhook()})
     site.receiver.answer = lambda request: Answer(413 if b"big" in request.body else 400, b"")
-    await site.redis.rpush(
-        "notifications",
-        *(json.dumps({"id": text, "payload": {"body": text}}) for text in ("big", "bad", "worse")),
+    await site.push(
+        *(json.dumps({"id": text, "payload": {"body": text}}) for text in ("big", "bad", "worse"))
     )
     await site.relay("run", "--until-empty")
     found = await site.json("dead", "list", "hook", "--reason", "413")
@@ -236,7 +235,7 @@ async def test_a_malformed_element_is_read_again_by_retry(site: Site) -> None:
     providers = {"hook": site.webhook()}
     small = [{"name": "notifications", "provider": "hook", "max_size": 30}]
     site.configure(providers, small)
-    await site.redis.rpush("notifications", "{", '{"payload": {"body": {"a": "long enough"}}}')
+    await site.push("{", '{"payload": {"body": {"a": "long enough"}}}')
     await site.relay("run", "--until-empty")
     assert len(await site.json("dead", "list", "hook")) == 2
     site.configure(providers)
@@ -254,7 +253,7 @@ async def test_a_malformed_element_is_read_again_by_retry(site: Site) -> None:
 async def test_cancel_removes_a_waiting_message(site: Site) -> None:
     site.configure({"hook": site.webhook()})
     async with site.worker():
-        await site.redis.rpush("notifications", '{"id": "order-17", "delay": "1h", "payload": {"body": 1}}')
+        await site.push('{"id": "order-17", "delay": "1h", "payload": {"body": 1}}')
         async with asyncio.timeout(120):
             while (await site.relay("cancel", "hook", "order-17")).code != 0:
                 pass

@@ -21,7 +21,7 @@ async def test_a_worker_with_few_descriptors_loses_nothing_and_makes_no_dead_let
     site.configure({name: site.webhook(retry=retry) for name in names}, [{"name": "notifications"}])
     for name in names:
         sent = [json.dumps({"provider": name, "payload": {"body": {"n": n}}}) for n in range(60)]
-        await site.redis.rpush("notifications", *sent)
+        await site.push(*sent)
     site.receiver.gate.clear()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with site.worker(limits={resource.RLIMIT_NOFILE: (limit, limit)}) as running:

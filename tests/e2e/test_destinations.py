@@ -32,7 +32,7 @@ async def test_a_throttling_destination_holds_its_own_messages_only(site: Site) 
         busy, idle = [await stack.enter_async_context(receiving()) for _ in range(2)]
         busy.answer = lambda request: Answer(429, headers={"retry-after": "1"})
         config = config_of(site.folder, site.server)
-        await site.redis.rpush("notifications", *push(busy, range(300)), *push(idle, range(300)))
+        await site.push(*push(busy, range(300)), *push(idle, range(300)))
         async with worker(config):
             await idle.until(300)
             (lane,) = (await relay("status", "--json", "-c", str(config))).json["lanes"]
@@ -57,7 +57,7 @@ async def test_the_rate_is_each_one_s_own_over_the_fleet(site: Site, workers: in
         for _ in range(workers):
             await stack.enter_async_context(worker(config))
         started = time.monotonic()
-        await site.redis.rpush("notifications", *elements)
+        await site.push(*elements)
         for receiver in receivers:
             await receiver.until(each)
     for receiver in receivers:

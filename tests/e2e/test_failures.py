@@ -10,7 +10,6 @@ from email.utils import format_datetime
 
 from testing.receiver import Answer, Received
 from testing.site import Site
-from testing.streams import entries_of
 
 QUICK = {"attempts": 3, "base": "10ms", "max": "20ms"}
 
@@ -22,7 +21,7 @@ def hook(number: int) -> str:
 async def test_exhausted_attempts_become_a_dead_letter_that_one_command_sends_again(site: Site) -> None:
     site.configure({"hook": site.webhook(retry=QUICK)})
     site.receiver.answers.extend([Answer(503, b"out of order")] * 3)
-    await site.redis.rpush("notifications", hook(17))
+    await site.push(hook(17))
     await site.drain()
     assert len(site.receiver.requests) == 3
     assert len({request.headers["webhook-id"] for request in site.receiver.requests}) == 1
@@ -40,7 +39,7 @@ async def test_exhausted_attempts_become_a_dead_letter_that_one_command_sends_ag
 async def test_a_refusal_is_final_and_the_next_message_goes_on(site: Site) -> None:
     site.configure({"hook": site.webhook()})
     site.receiver.answer = lambda request: Answer(422, b"y" * 9000) if b"1" in request.body else Answer()
-    await site.redis.rpush("notifications", hook(1), hook(2))
+    await site.push(hook(1), hook(2))
     await site.drain()
     assert len(site.receiver.requests) == 2
     (letter,) = await site.json("dead", "list", "hook")
@@ -51,7 +50,7 @@ async def test_retry_after_in_seconds_holds_the_lane_and_spends_no_attempt(site:
     retry = {"attempts": 1}
     site.configure({"hook": site.webhook(retry=retry, concurrency=1)})
     site.receiver.answers.append(Answer(429, b"slow down", {"Retry-After": "1"}))
-    await site.redis.rpush("notifications", *(hook(number) for number in range(3)))
+    await site.push(*(hook(number) for number in range(3)))
     await site.drain()
     first, second, *_ = site.receiver.requests
     assert second.at - first.at >= 0.95
@@ -68,7 +67,7 @@ async def test_retry_after_as_a_date_holds_the_lane(site: Site) -> None:
     site.configure({"hook": site.webhook()})
     when = datetime.now(UTC) + timedelta(seconds=900)
     site.receiver.answers.append(Answer(503, b"", {"Retry-After": format_datetime(when, usegmt=True)}))
-    await site.redis.rpush("notifications", hook(1))
+    await site.push(hook(1))
     async with site.worker() as running:
         held = await running.says("the lane holds")
         (lane,) = (await site.json("status"))["lanes"]
@@ -85,7 +84,7 @@ async def test_a_wrong_key_holds_the_lane_loudly_and_kills_no_message(site: Site
         Answer() if key_is_known.is_set() else Answer(401, b"Unknown auth_key")
     )
     event = '{"payload": {"channel": "c", "event": "e", "data": 1}}'
-    await site.redis.rpush("notifications", *[event] * 30)
+    await site.push(*[event] * 30)
     async with site.worker("--until-empty") as running:
         line = await running.says("REFUSES OUR CREDENTIALS")
         assert line["level"] == "error"
@@ -104,9 +103,8 @@ async def test_a_bad_event_does_not_fail_the_nine_good_ones_of_its_batch(site: S
     site.configure({"pusher": site.pusher()})
     site.receiver.answer = strict
     texts = ["a", "b", "poison", "c", "d", "e", "f", "g", "h", "i"]
-    await site.redis.rpush(
-        "notifications",
-        *(json.dumps({"payload": {"channel": "c", "event": "e", "data": text}}) for text in texts),
+    await site.push(
+        *(json.dumps({"payload": {"channel": "c", "event": "e", "data": text}}) for text in texts)
     )
     await site.drain()
     (letter,) = await site.json("dead", "list", "pusher")
@@ -126,7 +124,7 @@ async def test_limits_are_checked_before_anything_is_sent(site: Site) -> None:
         {"channel": "c"},
         {"event": "e"},
     ]
-    await site.redis.rpush("notifications", *(json.dumps({"payload": payload}) for payload in payloads))
+    await site.push(*(json.dumps({"payload": payload}) for payload in payloads))
     await site.drain()
     assert site.receiver.requests == []
     letters = await site.json("dead", "list", "pusher")
@@ -143,7 +141,7 @@ async def test_a_backlog_goes_out_at_the_configured_rate_and_no_faster(site: Sit
     site.configure({"hook": site.webhook(rate="100/s", burst=5)})
     async with site.worker(), site.worker():
         started = time.monotonic()
-        await site.redis.rpush("notifications", *(hook(number) for number in range(150)))
+        await site.push(*(hook(number) for number in range(150)))
         requests = await site.receiver.until(150)
     assert len({request.headers["webhook-id"] for request in requests}) == 150
     for number, request in enumerate(requests, start=1):
@@ -188,9 +186,7 @@ async def test_a_private_address_from_a_message_is_refused_at_connect_time(site:
     port = site.receiver.url.rpartition(":")[2]
     site.configure({"hook": {"type": "webhook", "secret": secret}})
     for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
-        await site.redis.rpush(
-            "notifications", json.dumps({"payload": {"url": f"http://{host}:{port}/", "body": {}}})
-        )
+        await site.push({"payload": {"url": f"http://{host}:{port}/", "body": {}}})
     await site.drain()
     assert site.receiver.requests == []
     letters = await site.json("dead", "list", "hook")
@@ -200,9 +196,7 @@ async def test_a_private_address_from_a_message_is_refused_at_connect_time(site:
 
 async def test_allow_private_opens_the_named_networks(site: Site) -> None:
     site.configure({"hook": {"type": "webhook", "allow_private": ["127.0.0.0/8"]}})
-    await site.redis.rpush(
-        "notifications", json.dumps({"payload": {"url": f"{site.receiver.url}/in", "body": "text"}})
-    )
+    await site.push({"payload": {"url": f"{site.receiver.url}/in", "body": "text"}})
     await site.drain()
     (request,) = site.receiver.requests
     assert (request.body, request.headers["content-type"]) == (b"text", "text/plain; charset=utf-8")
@@ -214,11 +208,9 @@ async def test_a_gone_endpoint_is_feedback_and_no_dead_letter(site: Site) -> Non
     site.configure({"hook": hook})
     site.receiver.answers.append(Answer(410, b"gone"))
     payload = {"url": f"{site.receiver.url}/hook", "body": {}}
-    await site.redis.rpush(
-        "notifications", json.dumps({"id": "a", "reply_to": "receipts:1", "payload": payload})
-    )
+    await site.push({"id": "a", "reply_to": "receipts:1", "payload": payload})
     await site.drain()
-    ((_, entry),) = await entries_of(site.redis, "relay:feedback")
+    (entry,) = await site.feedback()
     assert entry[b"target"].decode() == f"{site.receiver.url}/hook"
     assert entry[b"provider"] == b"hook"
     receipt = json.loads(await site.redis.lpop("receipts:1"))

@@ -48,13 +48,13 @@ async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(
     site.configure({"hook": site.webhook()})
     huge = b"x" * HUGE
     async with site.worker() as running:
-        await site.redis.rpush("notifications", message("warm"))
+        await site.push(message("warm"))
         await until_receipts(site.redis, 1)
         limit_memory(running.process.pid, ROOM)
-        await site.redis.rpush("notifications", huge)  # it waits for one element
-        await site.redis.rpush("notifications", message("a"))
+        await site.push(huge)  # it waits for one element
+        await site.push(message("a"))
         await until_receipts(site.redis, 2)
-        await site.redis.rpush("notifications", message("b"), huge, message("c"))  # a batch
+        await site.push(message("b"), huge, message("c"))  # a batch
         await until_receipts(site.redis, 4)
     troubles = {line["event"] for line in running.lines if line.get("level") in ("warning", "error")}
     assert troubles == {"dead letter"}, "no connection broke, and nothing ran out of memory"

@@ -15,7 +15,6 @@ from testing.receiver import Answer, Received, Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import relay, write_config
 from testing.site import Site
-from testing.streams import entries_of
 
 PAGE = (Path(__file__).parents[2] / "docs/providers/http.md").read_text()
 EXAMPLES: dict[str, Any] = {
@@ -149,7 +148,7 @@ async def test_slack_bot_telegram_with_a_fan_out_and_ntfy(site: Site) -> None:
     }
     sent = {request.body for request in site.receiver.requests}
     assert {"topic": "alerts", "title": "Größe ☃", "message": "a\nb", "priority": 5} in map(json.loads, sent)
-    ((_, gone),) = await entries_of(site.redis, "relay:feedback")
+    (gone,) = await site.feedback()
     assert (gone[b"provider"], gone[b"target"]) == (b"telegram", b"7")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import shutil
 import signal
@@ -121,13 +120,13 @@ async def test_a_worker_goes_on_with_its_own_code_when_the_package_is_replaced(s
         config = site.configure(providers, [{"name": "notifications"}])
         package, audit = copy_of_the_package(site.folder), site.folder / "audit.txt"
         async with audited_worker(config, package, site.folder / "other.txt") as killed:
-            await site.redis.rpush("notifications", '{"provider":"held","payload":{"body":{}}}')
+            await site.push('{"provider":"held","payload":{"body":{}}}')
             await site.receiver.until(1)
             async with audited_worker(config, package, audit) as worker:
                 replace(package)
                 killed.process.kill()
                 sent = await messages(running)
-                await site.redis.rpush("notifications", "nonsense", *map(json.dumps, sent))
+                await site.push("nonsense", *sent)
                 expected = {"webhook": 1, "pusher": 1, "fcm": 3, "webpush": 2, "apns": 1, "redis": 1}
                 site.receiver.gate.set()
                 expected["held"] = 1

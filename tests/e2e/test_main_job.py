@@ -48,7 +48,7 @@ async def test_a_bare_element_becomes_a_signed_pusher_event(site: Site) -> None:
     queues = [{"name": "notifications", "provider": "pusher", "format": "bare"}]
     site.configure({"pusher": site.pusher(event="hit")}, queues)
     async with site.worker():
-        await site.redis.rpush("notifications", '{"channel": "site-1", "hits": 3, "path": "/"}')
+        await site.push('{"channel": "site-1", "hits": 3, "path": "/"}')
         (request,) = await site.receiver.until(1)
     check_pusher_signature(request)
     assert request.path == "/apps/3/events"
@@ -60,7 +60,7 @@ async def test_an_enveloped_element_becomes_a_signed_pusher_event(site: Site) ->
     payload = {"channel": "private-é", "event": "new", "data": {"text": "☃"}}
     payload["channel"] = "private-1"
     async with site.worker():
-        await site.redis.rpush("notifications", json.dumps({"payload": payload}, ensure_ascii=False))
+        await site.push(json.dumps({"payload": payload}, ensure_ascii=False))
         (request,) = await site.receiver.until(1)
     check_pusher_signature(request)
     assert events(request) == [{"channel": "private-1", "name": "new", "data": {"text": "☃"}}]
@@ -71,7 +71,7 @@ async def test_waiting_events_are_sent_in_batches_of_ten(site: Site) -> None:
     elements = [
         json.dumps({"payload": {"channel": "c", "event": "e", "data": number}}) for number in range(95)
     ]
-    await site.redis.rpush("notifications", *elements)
+    await site.push(*elements)
     await site.drain()
     assert all(len(events(request)) <= 10 for request in site.receiver.requests)
     assert len(site.receiver.requests) < 30
@@ -85,9 +85,7 @@ async def test_waiting_events_are_sent_in_batches_of_ten(site: Site) -> None:
 async def test_a_webhook_is_signed_over_the_bytes_that_the_application_wrote(site: Site) -> None:
     site.configure({"hook": site.webhook()})
     async with site.worker():
-        await site.redis.rpush(
-            "notifications", b'{"id": "order-17", "payload": {"body": {"b": 1.10,  "a": "\\u00e9"}}}'
-        )
+        await site.push(b'{"id": "order-17", "payload": {"body": {"b": 1.10,  "a": "\\u00e9"}}}')
         (request,) = await site.receiver.until(1)
     assert request.body == b'{"b": 1.10,  "a": "\\u00e9"}'
     assert request.headers["webhook-id"] == "order-17"
@@ -130,8 +128,8 @@ async def test_bad_elements_stop_nothing_and_keep_their_raw_bytes(site: Site) ->
         b'{"payload": {}, "tll": 5}',
     ]
     for element in bad:
-        await site.redis.rpush("notifications", element)
-    await site.redis.rpush("notifications", b'{"payload": {"body": {"fine": true}}}')
+        await site.push(element)
+    await site.push(b'{"payload": {"body": {"fine": true}}}')
     await site.drain()
     assert [request.body for request in site.receiver.requests] == [b'{"fine": true}']
     for name in ("hook", "notifications"):

@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 
 from testing.receiver import Answer, Received, Receiver
 from testing.site import Site
-from testing.streams import entries_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 EMPTY = "--until-empty"
@@ -91,9 +90,7 @@ async def test_a_message_that_expires_between_two_attempts_is_not_tried_again(si
     site.receiver.answer = lambda request: Answer(503)
     fields = {"retry": {"base": "30s"}, "ttl": "1s"}
     site.configure({"hook": site.webhook(**fields)})
-    await site.redis.rpush(
-        "notifications", '{"id": "a", "reply_to": "receipts:1", "payload": {"body": {"n": 1}}}'
-    )
+    await site.push('{"id": "a", "reply_to": "receipts:1", "payload": {"body": {"n": 1}}}')
     assert (await site.relay("run", EMPTY)).code == 0
     (receipt,) = await receipts(site.redis)
     assert (receipt["outcome"], receipt["attempts"]) == ("expired", len(site.receiver.requests))
@@ -106,7 +103,7 @@ async def test_a_full_backlog_is_counted_and_receipted(site: Site, overflow: str
     assert (await site.relay("pause", "hook")).code == 0
     for number in range(1, 6):
         message = {"id": f"m{number}", "reply_to": "receipts:1", "payload": {"body": {"n": number}}}
-        await site.redis.rpush("notifications", json.dumps(message))
+        await site.push(message)
     async with site.worker():
         while len(await receipts(site.redis)) < 2:
             await asyncio.sleep(0.02)
@@ -125,7 +122,7 @@ async def test_an_impossible_reply_to_costs_no_other_message_a_receipt(site: Sit
     targets = ["receipts:taken", "receipts:1", "notifications", "relay:{hook}:ready:high"]
     for number, target in enumerate(targets):
         message = {"id": f"m{number}", "reply_to": target, "payload": {"body": {"n": number}}}
-        await site.redis.rpush("notifications", json.dumps(message))
+        await site.push(message)
     finished = await site.relay("run", EMPTY)
     assert finished.code == 0
     assert [receipt["id"] for receipt in await receipts(site.redis)] == ["m1"]
@@ -155,7 +152,7 @@ async def test_a_fan_out_survives_its_workers_and_lets_others_pass(site: Site) -
     }
     after = {"id": "after", "ordering_key": "k", "payload": {"url": f"{site.receiver.url}/after", "body": {}}}
     single = {"id": "single", "payload": {"url": f"{site.receiver.url}/single", "body": {}}}
-    await site.redis.rpush("notifications", *(json.dumps(message) for message in (fan_out, after, single)))
+    await site.push(*(fan_out, after, single))
     for seen in (60, 300):
         async with site.worker() as running:
             await site.receiver.until(seen)
@@ -174,7 +171,7 @@ async def test_a_fan_out_survives_its_workers_and_lets_others_pass(site: Site) -
     assert order.index("/single") < 300, "others wait for a chunk only"
     (letter,) = await site.json("dead", "list", "hook")
     assert (letter["id"], letter["payload"]["url"]) == ("news#99", refusing)
-    ((_, entry),) = await entries_of(site.redis, "relay:feedback")
+    (entry,) = await site.feedback()
     assert (entry[b"id"].decode(), entry[b"target"].decode()) == ("news#17", gone)
 
 
@@ -183,7 +180,7 @@ async def test_a_fan_out_is_taken_back(site: Site) -> None:
     site.configure({"hook": site.webhook(**fields)})
     targets = [f"{site.receiver.url}/{number}" for number in range(1000)]
     message = {"id": "news", "reply_to": "receipts:1", "payload": {"targets": targets, "body": {}}}
-    await site.redis.rpush("notifications", json.dumps(message))
+    await site.push(message)
     async with site.worker():
         await site.receiver.until(20)
         assert "cancelled" in (await site.relay("cancel", "hook", "news")).err
@@ -206,7 +203,7 @@ async def test_a_fan_out_that_makes_no_sense_is_a_dead_letter(
     site: Site, payload: dict[str, Any], reason: str
 ) -> None:
     site.configure({"hook": site.webhook(url=None)})
-    await site.redis.rpush("notifications", json.dumps({"payload": payload}))
+    await site.push({"payload": payload})
     assert (await site.relay("run", EMPTY)).code == 0
     (letter,) = await site.json("dead", "list", "hook")
     assert letter["reason"].startswith(reason)

@@ -41,7 +41,7 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(site: Site, 
         for n in range(EACH)
         for key in range(KEYS)
     ]
-    await site.redis.rpush("notifications", *(json.dumps(message) for message in messages))
+    await site.push(*messages)
     async with AsyncExitStack() as stack:
         fleet: list[Worker] = [await stack.enter_async_context(site.worker()) for _ in range(WORKERS)]
         for kill in range(KILLS):

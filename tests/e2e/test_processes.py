@@ -35,7 +35,7 @@ async def test_a_stop_finishes_messages_in_flight_and_releases_the_rest(
 ) -> None:
     site.configure({"hook": site.webhook(concurrency=3)})
     site.receiver.gate.clear()
-    await site.redis.rpush("notifications", *hooks(range(20)))
+    await site.push(*hooks(range(20)))
     async with site.worker() as running:
         await site.receiver.until(3)
         running.signal(number)
@@ -53,7 +53,7 @@ async def test_a_stop_finishes_messages_in_flight_and_releases_the_rest(
 async def test_a_message_without_an_answer_in_time_is_released(site: Site) -> None:
     site.configure({"hook": site.webhook()}, shutdown_timeout="200ms")
     site.receiver.gate.clear()
-    await site.redis.rpush("notifications", *hooks(range(2)))
+    await site.push(*hooks(range(2)))
     async with site.worker() as running:
         await site.receiver.until(2)
         running.signal(signal.SIGTERM)
@@ -65,7 +65,7 @@ async def test_a_message_without_an_answer_in_time_is_released(site: Site) -> No
 async def test_a_killed_worker_loses_nothing(site: Site) -> None:
     site.configure({"hook": site.webhook(concurrency=5)})
     site.receiver.gate.clear()
-    await site.redis.rpush("notifications", *hooks(range(400)))
+    await site.push(*hooks(range(400)))
     async with site.worker() as running:
         await site.receiver.until(5)
         running.process.kill()
@@ -80,7 +80,7 @@ async def test_a_killed_worker_loses_nothing(site: Site) -> None:
 async def test_a_second_signal_ends_it_at_once_and_loses_nothing(site: Site) -> None:
     site.configure({"hook": site.webhook()})
     site.receiver.gate.clear()
-    await site.redis.rpush("notifications", *hooks(range(3)))
+    await site.push(*hooks(range(3)))
     async with site.worker() as running:
         await site.receiver.until(3)
         running.signal(signal.SIGINT)
@@ -102,7 +102,7 @@ async def test_a_supervisor_keeps_its_workers_alive(site: Site) -> None:
         os.kill(members[0]["pid"], signal.SIGKILL)
         await running.says("a worker died")
         await running.says("ready", times=3)
-        await site.redis.rpush("notifications", *hooks(range(50)))
+        await site.push(*hooks(range(50)))
         await site.receiver.until(50)
         running.signal(signal.SIGTERM)
         assert await running.ended() == 0
@@ -122,7 +122,7 @@ async def test_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(site: 
         await running.says("ready", times=2)
         # The bad file has stopped nothing.
         assert [line["event"] for line in running.lines].count("stopping") == 1
-        await site.redis.rpush("notifications", *hooks(range(1)))
+        await site.push(*hooks(range(1)))
         (request,) = await site.receiver.until(1)
     assert request.path == "/other"
 
@@ -162,7 +162,7 @@ async def test_a_hangup_before_the_worker_is_there_waits_for_it(site: Site, proc
     await running.says("ready", times=int(processes))
     if processes == "1":
         await running.says("the file was read again")
-    await site.redis.rpush("notifications", *hooks(range(1)))
+    await site.push(*hooks(range(1)))
     (request,) = await site.receiver.until(1)
     running.signal(signal.SIGTERM)
     assert await running.ended() == 0
@@ -210,7 +210,7 @@ async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path,
 
 async def test_until_empty_waits_for_delayed_messages_too(site: Site) -> None:
     site.configure({"hook": site.webhook()})
-    await site.redis.rpush("notifications", '{"delay": "700ms", "payload": {"body": {"n": 1}}}')
+    await site.push('{"delay": "700ms", "payload": {"body": {"n": 1}}}')
     await site.drain()
     assert delivered(site.receiver) == [1]
 

@@ -26,7 +26,6 @@ from testing.http2_server import Http2Server, http2_serving
 from testing.receiver import Answer, Received
 from testing.relay_process import relay
 from testing.site import Site
-from testing.streams import entries_of
 
 EMPTY = "--until-empty"
 
@@ -83,7 +82,7 @@ async def test_apns_over_http2_with_a_fan_out(site: Site, server: Http2Server) -
         "reply_to": "receipts:1",
         "payload": {"targets": [*devices, "aa"], "aps": {"alert": "Hello"}},
     }
-    await site.redis.rpush("notifications", json.dumps(message))
+    await site.push(message)
     assert (await site.relay("run", EMPTY)).code == 0
     assert sorted(request.path for request in server.requests) == sorted(
         f"/3/device/{device}" for device in (*devices, "aa")
@@ -96,7 +95,7 @@ async def test_apns_over_http2_with_a_fan_out(site: Site, server: Http2Server) -
     assert len({request.headers["apns-id"] for request in server.requests}) == 251
     receipt = await receipt_of(site.redis)
     assert (receipt["outcome"], receipt["targets"]) == ("partial", {"delivered": 250, "unregistered": 1})
-    ((_, gone),) = await entries_of(site.redis, "relay:feedback")
+    (gone,) = await site.feedback()
     assert (gone[b"target"], gone[b"since"]) == (b"aa", b"1700000000")
 
 
@@ -107,7 +106,7 @@ async def test_a_goaway_costs_no_message(site: Site, server: Http2Server) -> Non
     site.configure({"apns": apns(site.folder, server, key, **fields)})
     targets = [f"{number:04x}" for number in range(200)]
     message = {"id": "a", "reply_to": "receipts:1", "payload": {"targets": targets, "aps": {}}}
-    await site.redis.rpush("notifications", json.dumps(message))
+    await site.push(message)
     assert (await site.relay("run", EMPTY)).code == 0
     assert {request.path.rpartition("/")[2] for request in server.requests} == set(targets)
     assert (await receipt_of(site.redis))["targets"] == {"delivered": 200}
@@ -158,7 +157,7 @@ async def test_fcm_with_a_token_of_its_own_getting(site: Site, server: Http2Serv
         "reply_to": "receipts:1",
         "payload": {"targets": targets, "notification": {"title": "Hello"}},
     }
-    await site.redis.rpush("notifications", json.dumps(message))
+    await site.push(message)
     assert (await site.relay("run", EMPTY)).code == 0
     sends = [
         json.loads(r.body)["message"]
@@ -170,7 +169,7 @@ async def test_fcm_with_a_token_of_its_own_getting(site: Site, server: Http2Serv
     assert {send["android"]["collapse_key"] for send in sends} == {"score"}
     assert len(granted) == 1
     assert (await receipt_of(site.redis))["targets"] == {"delivered": 120, "unregistered": 1}
-    ((_, gone),) = await entries_of(site.redis, "relay:feedback")
+    (gone,) = await site.feedback()
     assert gone[b"target"] == b"gone"
 
 
@@ -206,7 +205,7 @@ async def test_web_push_to_subscriptions_at_several_services(site: Site) -> None
         "reply_to": "receipts:1",
         "payload": {"targets": subscriptions, "data": {"title": "Hello"}},
     }
-    await site.redis.rpush("notifications", json.dumps(message))
+    await site.push(message)
     async with site.worker():
         await site.receiver.until(40)
     assert sorted(request.path for request in site.receiver.requests) == sorted(browsers)
@@ -221,5 +220,5 @@ async def test_web_push_to_subscriptions_at_several_services(site: Site) -> None
         assert 0 < int(request.headers["ttl"]) <= 600
         assert len(request.headers["topic"]) == 32
     assert (await receipt_of(site.redis))["targets"] == {"delivered": 39, "unregistered": 1}
-    ((_, gone),) = await entries_of(site.redis, "relay:feedback")
+    (gone,) = await site.feedback()
     assert gone[b"target"].decode() == f"{site.receiver.url}/push/7"

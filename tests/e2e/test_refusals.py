@@ -111,8 +111,7 @@ async def test_no_message_leaves_its_place_in_a_path_or_a_body_and_no_line_of_th
     }
     site.configure({"api": api}, log={"level": "debug"})
     quoted = 'he said "no", "admin": "yes'
-    await site.redis.rpush(
-        "notifications",
+    await site.push(
         message(1, payload={"p": "../../admin", "text": "x"}),
         message(2, payload={"p": "..", "text": "x"}),
         message(3, payload={"p": "a", "text": quoted}),
@@ -158,10 +157,10 @@ async def test_an_answer_on_an_idle_connection_ends_no_later_message(site: Site)
     async with serving(forges) as port:
         hook = {"type": "webhook", "url": f"http://127.0.0.1:{port}/hook"}
         async with worker(site.configure({"hook": hook})):
-            await site.redis.rpush("notifications", message(1, payload={"body": 1}))
+            await site.push(message(1, payload={"body": 1}))
             async with asyncio.timeout(120):
                 await forged.wait()
-            await site.redis.rpush("notifications", message(2, payload={"body": 2}))
+            await site.push(message(2, payload={"body": 2}))
             found = await receipts(site.redis, 2)
     assert {name: outcome for name, (outcome, _) in found.items()} == {"m1": "delivered", "m2": "delivered"}
     assert not await site.redis.exists("relay:feedback")

@@ -20,7 +20,6 @@ from relay.sandbox.server import Sandbox
 from testing.ports import free_port
 from testing.relay_process import RELAY, environment
 from testing.site import Site
-from testing.streams import entries_of
 
 EACH = 250
 """Messages for each provider."""
@@ -106,17 +105,15 @@ async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_no
             for name, several in payloads.items()
             for n, payload in enumerate(several)
         ]
-        await site.redis.rpush("notifications", *map(json.dumps, elements))
+        await site.push(*elements)
         ran = await site.relay("run", "--until-empty")
         assert ran.code == 0, ran.err
         stats = await running.get("stats")
-    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
+    receipts = await site.receipts()
     assert len(receipts) == len({each["id"] for each in receipts}) == 3 * EACH
     ended = Counter((each["provider"], each["outcome"]) for each in receipts)
     assert {outcome for _, outcome in ended} == {"delivered", "unregistered"}
-    feedback = Counter(
-        entry[b"provider"].decode() for _, entry in await entries_of(site.redis, "relay:feedback")
-    )
+    feedback = Counter(entry[b"provider"].decode() for entry in await site.feedback())
     for name, gone in (("fcm", "404"), ("apns", "410"), ("webpush", "410")):
         statuses = stats[name]["statuses"]
         assert stats[name]["accepted"] == ended[name, "delivered"]
@@ -139,7 +136,7 @@ async def test_a_restarted_sandbox_knows_its_earlier_tokens_and_browsers(site: S
             "webpush": {"subscription": subscription, "data": "Hi"},
         }.items():
             element = {"provider": name, "reply_to": "receipts:1", "payload": payload}
-            await site.redis.rpush("notifications", json.dumps(element))
+            await site.push(element)
         for _ in range(3):
             receipt = await site.receipt("receipts:1")
             assert receipt["outcome"] == "delivered", receipt
@@ -165,7 +162,7 @@ async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(site
         """The outcome of one broadcast."""
         aps = {"timestamp": 1_800_001_000, "event": "update", "content-state": {"home": 1}}
         element = {"reply_to": "receipts:1", "payload": {"channel_id": channel, "aps": aps}}
-        await site.redis.rpush("notifications", json.dumps(element))
+        await site.push(element)
         return str((await site.receipt("receipts:1"))["outcome"])
 
     async with sandbox(site.folder / "keys") as running:
@@ -180,7 +177,7 @@ async def test_a_broadcast_reaches_its_channel_until_an_operator_deletes_it(site
             deleted = await site.relay("apns", "channels", "delete", "apns", channel)
             assert deleted.code == 0, deleted.err
             assert await push(channel) == "unregistered"
-    ((_, feedback),) = await entries_of(site.redis, "relay:feedback")
+    (feedback,) = await site.feedback()
     assert feedback[b"target"].decode() == channel
 
 
@@ -204,10 +201,10 @@ async def test_a_stale_token_and_a_wrong_topic_do_not_affect_the_other_messages(
         elements = [
             {"provider": name, "reply_to": "receipts:1", "payload": payload} for name, payload in payloads
         ]
-        await site.redis.rpush("notifications", *map(json.dumps, elements))
+        await site.push(*elements)
         ran = await site.relay("run", "--until-empty")
         assert ran.code == 0, ran.err
-    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
+    receipts = await site.receipts()
     ended = Counter((each["provider"], each["outcome"], each["reason"]) for each in receipts)
     assert ended == {
         ("fcm", "delivered", ""): 19,
@@ -233,9 +230,7 @@ async def test_webhooks_of_each_signature_format_are_verified_and_no_secret_is_r
         for name in providers:
             for kind, secrets in (("right", [secret]), ("wrong", ["whsec_" + "A" * 32])):
                 payload = {"body": {"a": 1}, "secrets": secrets}
-                await site.redis.rpush(
-                    "notifications", json.dumps({"id": kind, "provider": name, "payload": payload})
-                )
+                await site.push({"id": kind, "provider": name, "payload": payload})
         async with site.worker("--until-empty") as running:
             assert await running.ended() == 0
         received = receiver.request_log.latest()

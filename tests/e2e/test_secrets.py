@@ -174,8 +174,8 @@ async def test_no_output_contains_a_secret(site: Site) -> None:
     said: list[str] = []
     for name, payload in PAYLOADS.items():
         message = {"provider": name, "id": name, "payload": payload, "reply_to": "receipts:all"}
-        await site.redis.rpush("notifications", json.dumps(message))
-    await site.redis.rpush("notifications", json.dumps({"payload": MISSPELT}), *malformed())
+        await site.push(message)
+    await site.push({"payload": MISSPELT}, *malformed())
     async with worker(config) as running:
         await site.receiver.until(3)
         letters = {"hook": 2 + len(malformed()), "proxied": 1, "api": 1}
@@ -320,7 +320,7 @@ async def test_no_message_commands_a_terminal(site: Site) -> None:
         {"payload": {"body": 1}, "reply_to": f"relay:{HOSTILE}"},
     ]
     texts = [json.dumps(element, ensure_ascii=False) for element in elements]
-    await site.redis.rpush("notifications", *texts, b"\xff" + HOSTILE.encode())
+    await site.push(*texts, b"\xff" + HOSTILE.encode())
     async with site.worker("--until-empty") as running:
         assert await running.ended() == 0
     shown = b""
@@ -339,7 +339,7 @@ async def test_a_log_on_a_terminal_obeys_no_message(site: Site) -> None:
         {"hook": {"type": "webhook", "url": site.receiver.url}}, log={"format": "console"}
     )
     element = {"payload": {}, f"unknown{HOSTILE}\n2026-11-21T08:00:00Z [info] forged": 1}
-    await site.redis.rpush("notifications", json.dumps(element))
+    await site.push(element)
     written = await on_a_terminal("run", "-c", str(config), "--until-empty")
     assert b"dead letter" in written
     assert not [sequence for sequence in OBEYED if sequence in written]

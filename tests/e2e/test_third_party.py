@@ -82,7 +82,7 @@ async def test_an_installed_adapter_is_listed_validated_and_used(site: Site) -> 
     (site.folder / "token").write_text("s3cret\n")
     options = {"type": "shout", "url": site.receiver.url, "token_file": "token"}
     str(site.configure({"loud": options}))
-    await site.redis.rpush("notifications", '{"payload": {"text": "hello"}}', '{"payload": {"txt": "hello"}}')
+    await site.push('{"payload": {"text": "hello"}}', '{"payload": {"txt": "hello"}}')
     assert (await site.relay("run", "--until-empty", **path)).code == 0
     (request,) = site.receiver.requests
     assert (request.body, request.headers["authorization"]) == (b"HELLO", "Bearer s3cret")

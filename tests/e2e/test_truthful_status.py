@@ -62,7 +62,7 @@ async def test_a_key_of_a_wrong_type_spoils_one_row_and_the_rest_goes_on(site: S
 
 async def test_keys_of_the_fleet_that_cannot_be_read_leave_the_rest_to_be_seen(site: Site) -> None:
     await site.redis.set("relay:{fleet}:workers", "not a sorted set")
-    await site.redis.rpush("notifications", "one")
+    await site.push("one")
     site.configure({"hook": site.webhook()})
     status = await site.relay("status", "--json")
     assert status.code == 0, status.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import zipfile
@@ -44,7 +43,7 @@ async def test_a_wheel_delivers_beside_another_package_called_providers(unpacked
     chat = {"type": "apprise", "url": f"{site.receiver.url.replace('http', 'json')}/chat"}
     site.configure({"hook": site.webhook(), "chat": chat}, [{"name": "notifications"}])
     for provider in ("hook", "chat"):
-        await site.redis.rpush("notifications", json.dumps({"provider": provider, "payload": {"body": "hi"}}))
+        await site.push({"provider": provider, "payload": {"body": "hi"}})
     done = await site.relay("run", "--until-empty", **env)
     assert done.code == 0, done.err
     assert len(site.receiver.requests) == 2

@@ -10,7 +10,6 @@ from typing import Any
 from testing.raw_server import serving
 from testing.receiver import Answer, Received
 from testing.site import Site
-from testing.streams import entries_of
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/push.json").read_text())
 VAPID_KEY = next(v["inputs"]["private_raw_b64url"] for v in VECTORS if v["id"] == "vapid-deterministic-own")
@@ -43,12 +42,12 @@ async def test_a_wrong_address_costs_no_message_and_no_attempt(site: Site) -> No
     for name in providers:
         for number in range(MESSAGES):
             envelope = {"id": f"{name}-{number}", "provider": name, "reply_to": "receipts:1"}
-            await site.redis.rpush("notifications", json.dumps({**envelope, "payload": {"n": number}}))
+            await site.push({**envelope, "payload": {"n": number}})
     async with site.worker("--until-empty") as running:
         await running.says("REFUSES OUR CREDENTIALS", times=len(providers))
         deployed.set()
         assert await running.ended() == 0
-    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
+    receipts = await site.receipts()
     assert len(receipts) == MESSAGES * len(providers)
     assert {(receipt["outcome"], receipt["attempts"]) for receipt in receipts} == {("delivered", 1)}
     assert await site.redis.xlen("relay:feedback") == 0
@@ -65,9 +64,9 @@ async def test_a_refusal_is_about_the_message_that_brought_url_and_credentials(s
     for number, token in enumerate(tokens):
         payload = {"id": number, "token": token}
         element = {"id": token, "reply_to": "receipts:1", "payload": payload}
-        await site.redis.rpush("notifications", json.dumps(element))
+        await site.push(element)
     await site.drain()
-    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
+    receipts = await site.receipts()
     outcomes = {receipt["id"]: receipt["outcome"] for receipt in receipts}
     assert outcomes == {"a": "delivered", "stale": "rejected", "b": "delivered", "c": "delivered"}
 
@@ -86,7 +85,7 @@ async def test_a_proxy_that_refuses_us_costs_no_attempt(site: Site) -> None:
             "proxy": f"http://relay:word@127.0.0.1:{port}",
         }
         site.configure({"hook": hook})
-        await site.redis.rpush("notifications", '{"payload": {"n": 1}}')
+        await site.push('{"payload": {"n": 1}}')
         async with site.worker() as running:
             line = await running.says("REFUSES OUR CREDENTIALS")
             async with asyncio.timeout(120):
@@ -103,9 +102,9 @@ async def test_a_404_during_a_deploy_costs_nothing(site: Site) -> None:
     site.configure({"hook": fixed("webhook", f"{site.receiver.url}/hook")})
     for number in range(10):
         element = {"id": f"m{number}", "reply_to": "receipts:1", "payload": {"n": number}}
-        await site.redis.rpush("notifications", json.dumps(element))
+        await site.push(element)
     await site.drain()
-    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
+    receipts = await site.receipts()
     assert len(receipts) == 10
     assert {(receipt["outcome"], receipt["attempts"]) for receipt in receipts} == {("delivered", 1)}
 
@@ -135,12 +134,12 @@ async def test_stale_subscriptions_end_and_the_others_get_their_pushes(site: Sit
     for name in names:
         subscription = {"endpoint": f"{site.receiver.url}/{name}", "keys": BROWSER}
         element = {"id": name, "reply_to": "receipts:1", "payload": {"subscription": subscription, "data": 1}}
-        await site.redis.rpush("notifications", json.dumps(element))
+        await site.push(element)
     await site.drain()
-    receipts = [json.loads(text) for text in await site.redis.lrange("receipts:1", 0, -1)]
+    receipts = await site.receipts()
     outcomes = {receipt["id"]: receipt["outcome"] for receipt in receipts}
     assert outcomes == dict.fromkeys(names, "delivered") | dict.fromkeys(STALE, "unregistered") | {
         "jwt": "rejected"
     }
-    feedback = [entry[b"target"].decode() for _, entry in await entries_of(site.redis, "relay:feedback")]
+    feedback = [entry[b"target"].decode() for entry in await site.feedback()]
     assert sorted(feedback) == sorted(f"{site.receiver.url}/{name}" for name in ("400", "401", "403"))

@@ -70,7 +70,7 @@ async def test_a_part_that_fails_stops_nothing_else_and_starts_again(site: Site)
     await site.redis.rpush("bad", '{"payload": {}, "reply_to": "receipts:bad"}')
     await site.redis.rpush("poison", element(99))
     async with site.worker(**installed) as running:
-        await site.redis.rpush("notifications", *map(element, range(20)))
+        await site.push(*map(element, range(20)))
         await site.receiver.until(20)
         await until(all_have_failed)
         status, document = await health()
@@ -118,7 +118,7 @@ async def test_an_adapter_that_hangs_at_its_start_holds_up_no_lane_and_no_stop(s
         "bad": {"type": "trouble", "start": "hangs"},
     }
     config = site.configure(providers)
-    await site.redis.rpush("notifications", element(1))
+    await site.push(element(1))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "relay", "run", "-c", str(config)),
         stderr=asyncio.subprocess.PIPE,
@@ -139,7 +139,7 @@ async def test_a_reload_that_an_adapter_refuses_keeps_the_old_configuration(site
         running.signal(signal.SIGHUP)
         said = await running.says("the new configuration cannot be used")
         assert "write another option" in said["error"]
-        await site.redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
+        await site.push('{"payload": {}, "reply_to": "receipts:a"}')
         assert await site.redis.blpop(["receipts:a"], 60)
 
 
@@ -196,9 +196,9 @@ async def test_a_process_whose_event_loop_is_blocked_ends_itself_and_a_frozen_on
     running.signal(signal.SIGSTOP)
     await asyncio.sleep(6)  # longer than a running process may make no progress
     running.signal(signal.SIGCONT)
-    await site.redis.rpush("notifications", '{"payload": {}, "reply_to": "receipts:a"}')
+    await site.push('{"payload": {}, "reply_to": "receipts:a"}')
     assert await site.redis.blpop(["receipts:a"], 120)
-    await site.redis.rpush("notifications", '{"payload": {"do": "block"}}')
+    await site.push('{"payload": {"do": "block"}}')
     assert await running.ended() == 70
     (said,) = [line for line in running.lines if "no progress" in str(line["event"])]
     assert any("relay_trouble.py" in place for place in said["stack"])
@@ -209,6 +209,6 @@ async def test_a_process_that_computes_forever_is_ended_by_the_kernel(site: Site
     installed = adapter.install(site.folder)
     config = site.configure({"bad": {"type": "trouble"}})
     running = await a_worker_with(config, 3, installed)
-    await site.redis.rpush("notifications", '{"payload": {"do": "compute"}}')
+    await site.push('{"payload": {"do": "compute"}}')
     assert await running.ended() == -signal.SIGPROF
     assert any("relay_trouble.py" in str(line["event"]) for line in running.lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from pathlib import Path
 
@@ -48,7 +47,7 @@ async def test_receipts_that_cannot_be_delivered_and_garbage_hold_up_nothing_els
         for number in range(30):
             reply_to = (ALLOWED, FORBIDDEN, TAKEN)[number % 3]
             message = {"id": f"m{number}", "payload": {"body": number}, "reply_to": reply_to}
-            await site.redis.rpush("notifications", json.dumps(message))
+            await site.push(message)
         async with asyncio.timeout(120):
             receipts = [await site.receipt(ALLOWED) for _ in range(10)]
         assert [receipt["id"] for receipt in receipts] == [f"m{number}" for number in range(0, 30, 3)]

@@ -191,11 +191,11 @@ async def test_queued_messages_are_delivered_while_redis_is_out_of_memory(site: 
     """The application gets an error on a push; everything else goes on, from start to end."""
     provider = {"type": "webhook", "url": f"{site.receiver.url}/hook", "rate": "200/s", "dedup_window": "1m"}
     site.configure({"hook": provider})
-    await site.redis.rpush("notifications", *(message(number) for number in range(TOTAL)))
+    await site.push(*(message(number) for number in range(TOTAL)))
     await site.redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(RedisError, match="maxmemory"):
-            await site.redis.rpush("notifications", message(TOTAL))
+            await site.push(message(TOTAL))
         async with site.worker():
             await site.receiver.until(TOTAL)
             assert await _receipts(site.redis) == {f"m{number}": 1 for number in range(TOTAL)}
@@ -206,7 +206,7 @@ async def test_queued_messages_are_delivered_while_redis_is_out_of_memory(site: 
 
 async def test_a_worker_that_starts_while_redis_takes_nothing_waits_for_it(site: Site) -> None:
     site.configure({"hook": {"type": "webhook", "url": f"{site.receiver.url}/hook"}})
-    await site.redis.rpush("notifications", message(1))
+    await site.push(message(1))
     await site.redis.execute_command("REPLICAOF 127.0.0.1 1")
     try:
         async with site.worker(ready="waiting for Redis") as running:

@@ -39,7 +39,7 @@ async def test_a_frozen_worker_that_wakes_settles_nothing_that_was_handed_on(sit
     gate = asyncio.Event()
 
     site.configure({"hook": site.webhook(timeout="60s")})
-    await site.redis.rpush("notifications", *(message(number) for number in range(20)))
+    await site.push(*(message(number) for number in range(20)))
     site.receiver.gate = gate
     async with site.worker() as frozen:
         await site.receiver.until(20)
@@ -69,7 +69,7 @@ async def test_rolling_restarts_under_load_lose_and_double_nothing(site: Site) -
     async def produce() -> None:
         nonlocal pushed
         while pushed < total:
-            await site.redis.rpush("notifications", *(message(pushed + number) for number in range(20)))
+            await site.push(*(message(pushed + number) for number in range(20)))
             pushed += 20
             await asyncio.sleep(0.04)
 
@@ -111,7 +111,7 @@ async def test_an_element_that_kills_three_workers_is_a_dead_letter_and_the_othe
     providers = {"hook": site.webhook(), "trouble": {"type": "trouble"}}
     site.configure(providers)
     deadly = json.dumps({"id": "deadly", "payload": {}})
-    await site.redis.rpush("notifications", message(0), deadly, message(1), message(2))
+    await site.push(message(0), deadly, message(1), message(2))
     codes: list[int] = []
     while -signal.SIGKILL in codes[-1:] or len(codes) == 0:
         assert len(codes) < 6, "the element kills each worker"

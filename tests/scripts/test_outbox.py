@@ -298,6 +298,8 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
                 await asyncio.sleep(0)
 
     filling = asyncio.create_task(fill())
+    while not await full.outbox_length():
+        await asyncio.sleep(0.01)
     forwarding = asyncio.create_task(forwarder.run())
     try:
         async with asyncio.timeout(60):
