@@ -86,6 +86,20 @@ def says(answer: bytes) -> Handler:
     return handler
 
 
+def drips(beginning: bytes, more: bytes) -> Handler:
+    """Answers a request with `beginning`, and then with one byte after the other, and never closes."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(beginning)
+        for byte in more:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+        await asyncio.Event().wait()
+
+    return handler
+
+
 def keeps_answering(seen: list[bytes]) -> Handler:
     """Return a handler that answers and records every request of a connection."""
 

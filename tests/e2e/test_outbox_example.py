@@ -18,7 +18,7 @@ import yaml
 from redis.asyncio import Redis
 
 from testing.postgres import Postgres, binaries, running_postgres
-from testing.receiver import Receiver, receiving
+from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import worker
 from testing.site import Site
@@ -49,12 +49,6 @@ def db(database_url: str) -> Iterator[psycopg.Connection]:
         connection.execute("DROP TABLE IF EXISTS relay_outbox, posts")
         connection.execute((EXAMPLE / "schema.sql").read_text())
         yield connection
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as running:
-        yield running
 
 
 @pytest.fixture

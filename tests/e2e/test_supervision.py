@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
@@ -31,11 +30,6 @@ sys.argv[0] = "relay"
 app.app()
 """
 """The relay command, with a supervisor that replaces silent workers sooner."""
-
-
-@pytest.fixture(scope="module")
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 async def health(port: int) -> tuple[int, dict[str, Any]]:

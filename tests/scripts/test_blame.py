@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -158,6 +158,18 @@ async def ends(redis: Redis, lane: Lane) -> dict[str, list[str]]:
     }
 
 
+def run(server: RedisServer, scenario: Callable[[Redis], Awaitable[None]]) -> None:
+    """Play one example on an empty database, whose clock the scenario moves."""
+
+    async def play() -> None:
+        async with Redis.from_url(server.url, protocol=2) as redis:
+            await redis.flushall()
+            with settable_clock():
+                await scenario(redis)
+
+    asyncio.run(play())
+
+
 KINDS = st.sampled_from(["good", "good", "good", "bad", "old"])
 
 
@@ -179,31 +191,28 @@ def test_good_targets_are_all_served_among_any_bad_ones(
     order: str,
     seed: int,
 ) -> None:
-    async def scenario() -> None:
-        async with Redis.from_url(newest_redis_server.url, protocol=2) as redis:
-            await redis.flushall()
-            with settable_clock():
-                scene = await a_scene(redis, workers=workers, most=most, seed=seed, order=order)
-                await scene.push(f"{kind}{number % shared}#{number}" for number, kind in enumerate(kinds))
-                await scene.run()
-                requests = Counter(scene.provider.requests)
-                good = [text for text in requests if text.startswith("good")]
-                assert len(good) == kinds.count("good")
-                assert all(requests[text] == 1 for text in good), "a good message was sent twice"
-                ended = await ends(redis, scene.lanes[0])
-                assert not any(text.startswith("good") for text in ended["dead"])
-                # One more message is proof enough for all that are left.
-                for number in range(3):
-                    await scene.push([f"good#last{number}"])
-                    await scene.run()
-                ended = await ends(redis, scene.lanes[0])
-                assert sorted(ended["dead"]) == sorted(t for t in requests if t.startswith("bad"))
-                assert len(ended["feedback"]) == kinds.count("old")
-                assert await scene.state() == "running"
-                assert await scene.lanes[0].size() == 0
-                assert not await redis.exists(scene.lanes[0].keys.part("suspects"))
+    async def scenario(redis: Redis) -> None:
+        scene = await a_scene(redis, workers=workers, most=most, seed=seed, order=order)
+        await scene.push(f"{kind}{number % shared}#{number}" for number, kind in enumerate(kinds))
+        await scene.run()
+        requests = Counter(scene.provider.requests)
+        good = [text for text in requests if text.startswith("good")]
+        assert len(good) == kinds.count("good")
+        assert all(requests[text] == 1 for text in good), "a good message was sent twice"
+        ended = await ends(redis, scene.lanes[0])
+        assert not any(text.startswith("good") for text in ended["dead"])
+        # One more message is proof enough for all that are left.
+        for number in range(3):
+            await scene.push([f"good#last{number}"])
+            await scene.run()
+        ended = await ends(redis, scene.lanes[0])
+        assert sorted(ended["dead"]) == sorted(t for t in requests if t.startswith("bad"))
+        assert len(ended["feedback"]) == kinds.count("old")
+        assert await scene.state() == "running"
+        assert await scene.lanes[0].size() == 0
+        assert not await redis.exists(scene.lanes[0].keys.part("suspects"))
 
-    asyncio.run(scenario())
+    run(newest_redis_server, scenario)
 
 
 @settings(max_examples=30)
@@ -217,24 +226,21 @@ def test_good_targets_are_all_served_among_any_bad_ones(
 def test_wrong_credentials_spend_no_message(
     newest_redis_server: RedisServer, number: int, shared: int, workers: int, most: int, seed: int
 ) -> None:
-    async def scenario() -> None:
-        async with Redis.from_url(newest_redis_server.url, protocol=2) as redis:
-            await redis.flushall()
-            with settable_clock():
-                scene = await a_scene(redis, workers=workers, most=most, seed=seed)
-                scene.provider.valid = False
-                await scene.push(f"good{n % shared}#{n}" for n in range(number))
-                await scene.run(10 * COOLDOWN)
-                assert await scene.state() == "unauthorised"
-                assert await scene.lanes[0].size() == number
-                assert len(scene.provider.requests) <= workers * most + 40
-                scene.provider.valid = True
-                await scene.run()
-                assert await scene.lanes[0].size() == 0
-                assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
-                assert await scene.state() == "running"
+    async def scenario(redis: Redis) -> None:
+        scene = await a_scene(redis, workers=workers, most=most, seed=seed)
+        scene.provider.valid = False
+        await scene.push(f"good{n % shared}#{n}" for n in range(number))
+        await scene.run(10 * COOLDOWN)
+        assert await scene.state() == "unauthorised"
+        assert await scene.lanes[0].size() == number
+        assert len(scene.provider.requests) <= workers * most + 40
+        scene.provider.valid = True
+        await scene.run()
+        assert await scene.lanes[0].size() == 0
+        assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+        assert await scene.state() == "running"
 
-    asyncio.run(scenario())
+    run(newest_redis_server, scenario)
 
 
 @settings(max_examples=40)
@@ -248,27 +254,24 @@ def test_wrong_credentials_spend_no_message(
 def test_a_key_that_is_revoked_while_requests_are_under_way_spends_no_message(
     newest_redis_server: RedisServer, number: int, valid_requests: int, workers: int, most: int, seed: int
 ) -> None:
-    async def scenario() -> None:
-        async with Redis.from_url(newest_redis_server.url, protocol=2) as redis:
-            await redis.flushall()
-            with settable_clock():
-                scene = await a_scene(redis, workers=workers, most=most, seed=seed)
-                scene.provider.valid_requests = valid_requests
-                messages = valid_requests + 1 + number
-                await scene.push(f"good{n}#{n}" for n in range(messages))
-                await scene.run(5 * COOLDOWN)
-                assert await scene.state() == "unauthorised"
-                assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
-                assert await scene.lanes[0].size() == messages - valid_requests
-                await scene.lanes[0].resume()
-                await scene.run(5 * COOLDOWN)
-                scene.provider.valid_requests = None
-                await scene.run()
-                assert await scene.lanes[0].size() == 0
-                assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
-                assert await scene.state() == "running"
+    async def scenario(redis: Redis) -> None:
+        scene = await a_scene(redis, workers=workers, most=most, seed=seed)
+        scene.provider.valid_requests = valid_requests
+        messages = valid_requests + 1 + number
+        await scene.push(f"good{n}#{n}" for n in range(messages))
+        await scene.run(5 * COOLDOWN)
+        assert await scene.state() == "unauthorised"
+        assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+        assert await scene.lanes[0].size() == messages - valid_requests
+        await scene.lanes[0].resume()
+        await scene.run(5 * COOLDOWN)
+        scene.provider.valid_requests = None
+        await scene.run()
+        assert await scene.lanes[0].size() == 0
+        assert await ends(redis, scene.lanes[0]) == {"dead": [], "feedback": []}
+        assert await scene.state() == "running"
 
-    asyncio.run(scenario())
+    run(newest_redis_server, scenario)
 
 
 async def test_a_resume_with_a_wrong_key_spends_no_message(scene: Scene) -> None:
@@ -309,43 +312,38 @@ def test_keys_priorities_and_dead_workers_lose_no_message_and_leave_nothing_behi
     order: str,
     seed: int,
 ) -> None:
-    async def scenario() -> None:
-        async with Redis.from_url(newest_redis_server.url, protocol=2) as redis:
-            await redis.flushall()
-            with settable_clock():
-                scene = await a_scene(redis, workers=2, most=most, seed=seed, order=order)
-                lane = scene.lanes[0]
-                collapsed = 0
-                for number, (kind, key, collapse, priority) in enumerate(plan):
-                    message = a_message(
-                        f"{kind}{number}",
-                        priority=priority,
-                        ordering_key=key,
-                        collapse_key=collapse,
-                        reply_to="receipts:1",
-                    )
-                    collapsed += (await lane.enqueue([message])).collapsed
-                for _ in range(deaths):
-                    await scene.claim()
-                    await scene.settle(scene.rng.randint(0, len(scene.in_flight)))
-                    await scene.die(scene.rng.choice(scene.lanes))
+    async def scenario(redis: Redis) -> None:
+        scene = await a_scene(redis, workers=2, most=most, seed=seed, order=order)
+        lane = scene.lanes[0]
+        collapsed = 0
+        for number, (kind, key, collapse, priority) in enumerate(plan):
+            message = a_message(
+                f"{kind}{number}",
+                priority=priority,
+                ordering_key=key,
+                collapse_key=collapse,
+                reply_to="receipts:1",
+            )
+            collapsed += (await lane.enqueue([message])).collapsed
+        for _ in range(deaths):
+            await scene.claim()
+            await scene.settle(scene.rng.randint(0, len(scene.in_flight)))
+            await scene.die(scene.rng.choice(scene.lanes))
+        await scene.run()
+        # Each bad message of a key may need a delivery of its own.
+        for number in range(2 * len(plan)):
+            if await lane.size():
+                await scene.push([f"good#last{number}"])
                 await scene.run()
-                # Each bad message of a key may need a delivery of its own.
-                for number in range(2 * len(plan)):
-                    if await lane.size():
-                        await scene.push([f"good#last{number}"])
-                        await scene.run()
-                receipts = Counter(
-                    entry[3] for entry in await outbox_entries(redis, lane) if entry[0] == "receipt"
-                )
-                assert sum(receipts.values()) == len(plan)
-                assert receipts["collapsed"] == collapsed
-                assert set(receipts) <= {"collapsed", "delivered", "rejected", "unregistered"}
-                keys: Any = await redis.keys("relay:{test}*")
-                left = {key.decode() for key in keys}
-                assert left <= {lane.keys.part(part) for part in ("control", "outbox", "dead")}
+        receipts = Counter(entry[3] for entry in await outbox_entries(redis, lane) if entry[0] == "receipt")
+        assert sum(receipts.values()) == len(plan)
+        assert receipts["collapsed"] == collapsed
+        assert set(receipts) <= {"collapsed", "delivered", "rejected", "unregistered"}
+        keys: Any = await redis.keys("relay:{test}*")
+        left = {key.decode() for key in keys}
+        assert left <= {lane.keys.part(part) for part in ("control", "outbox", "dead")}
 
-    asyncio.run(scenario())
+    run(newest_redis_server, scenario)
 
 
 @pytest.fixture

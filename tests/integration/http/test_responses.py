@@ -8,24 +8,10 @@ from contextlib import suppress
 import pytest
 
 from relay.errors import TransportError
-from testing.raw_server import Handler, keeps_answering, read_request, says, serving
+from testing.raw_server import Handler, drips, keeps_answering, read_request, says, serving
 from tests.integration.http.conftest import OK, Linked, Pems
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
-
-
-def drips(beginning: bytes, more: bytes) -> Handler:
-    """Answers a request with `beginning`, and then with one byte after the other, and never closes."""
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(beginning)
-        for byte in more:
-            writer.write(bytes([byte]))
-            await asyncio.sleep(0.02)
-        await asyncio.Event().wait()
-
-    return handler
 
 
 def first(*answers: bytes) -> Handler:

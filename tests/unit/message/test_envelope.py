@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from relay.errors import MessageError
 from relay.message import MAX_DEPTH, hints, parse_bare, parse_envelope, uuid7
+from testing.json_values import JSON, TEXT
 
 NOW = 1_700_000_000.0
 
@@ -180,23 +181,7 @@ def test_text_that_looks_like_keys_is_not_taken_for_duplicates() -> None:
     assert parse_envelope(json.dumps(payload).encode(), "q", NOW)[1].payload == payload["payload"]
 
 
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda children: (
-        st.lists(children, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children, max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-@given(
-    st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=5), st.booleans()
-)
+@given(st.dictionaries(TEXT, JSON, max_size=5), st.booleans())
 def test_every_json_object_is_a_payload_and_survives_unchanged(
     payload: dict[str, Any], ascii_only: bool
 ) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,8 +20,8 @@ from relay.errors import ConfigError, TransportError
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.settings.load import loads
-from testing.raw_server import read_request, serving
-from testing.receiver import Answer, Receiver, receiving
+from testing.raw_server import closed_port, drips, serving
+from testing.receiver import Answer, Receiver
 from testing.relay_process import relay
 
 FILE = "queues: [{name: q}]\nproviders:\n  ops:\n    type: apprise\n"
@@ -30,12 +29,6 @@ FILE = "queues: [{name: q}]\nproviders:\n  ops:\n    type: apprise\n"
 
 def a_message(payload: Any) -> Message:
     return parse_envelope(json.dumps({"id": "a", "payload": payload}).encode(), "notifications", 0)[1]
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as running:
-        yield running
 
 
 @asynccontextmanager
@@ -101,9 +94,8 @@ async def test_a_status_in_the_library_s_log_decides(receiver: Receiver) -> None
 
 
 async def test_a_refused_connection_is_a_retry_with_that_reason() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        async with an_apprise(f"json://127.0.0.1:{free.getsockname()[1]}/s3cret") as adapter:
+    with closed_port() as port:
+        async with an_apprise(f"json://127.0.0.1:{port}/s3cret") as adapter:
             found = await deliver(adapter, {"body": "a"})
     assert isinstance(found, Retry)
     assert "onnection error" in found.reason
@@ -164,13 +156,7 @@ async def test_a_process_that_ends_by_itself_is_replaced(receiver: Receiver) -> 
 async def test_a_service_that_drips_its_answer_ends_with_the_timeout() -> None:
     """The timeout of the library `requests` is for each read."""
 
-    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        while True:
-            writer.write(b"x")
-            await asyncio.sleep(0.05)
-
+    drip = drips(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x" * 99_999)
     async with serving(drip) as port, an_apprise(f"json://127.0.0.1:{port}/", timeout=1) as adapter:
         assert await failure(adapter, {"body": "a"}) == "no answer within 1 s"
 

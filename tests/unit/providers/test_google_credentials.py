@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from providers._shared.google_token import fetch_by_default_credentials
 from relay.errors import TransportError
-from testing.raw_server import read_request, serving
+from testing.raw_server import drips, serving
 from testing.receiver import Answer, Receiver, receiving
 
 TOKEN = json.dumps({"access_token": "ya29.a", "expires_in": 3600, "token_type": "Bearer"}).encode()
@@ -74,14 +74,7 @@ async def test_a_token_endpoint_that_redirects_is_not_followed(receiver: Receive
 
 
 async def test_a_slow_token_endpoint_ends_with_the_timeout(account: Account) -> None:
-    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        while True:
-            writer.write(b" ")
-            await asyncio.sleep(0.05)
-
-    async with serving(drip) as port:
+    async with serving(drips(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" " * 99_999)) as port:
         account(f"http://127.0.0.1:{port}/token")
         async with asyncio.timeout(120):
             with pytest.raises(TransportError, match=r"no token within 1\.5 s$"):

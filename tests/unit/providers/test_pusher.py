@@ -25,6 +25,7 @@ from relay.errors import TransportError, UsageError
 from relay.message import Message, parse_bare
 from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Unauthorised
 from relay.provider import Request, Response
+from testing.json_values import JSON
 
 NOW = 1353088179.9
 APP = {"app_id": "3", "key": "278d425bdf160c739803", "secret": "7ad3773142a6692b25b8"}
@@ -542,18 +543,6 @@ def test_only_events_that_may_share_a_batch_have_a_group(payload: dict[str, Any]
     assert (a_pusher().group(a_message({"event": "e", **payload})) is not None) is together
 
 
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**25), 10**25)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
 NAMES = st.sampled_from(["c", "private-encrypted-x", "#server-to-user-1", "a b", ""]) | JSON
 PAYLOADS = st.fixed_dictionaries(
     {},

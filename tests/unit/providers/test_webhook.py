@@ -31,6 +31,7 @@ from relay.outcome import (
     Unregistered,
 )
 from relay.provider import Request, Response
+from testing.json_values import JSON
 
 NOW = 1_614_265_330.9
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -483,18 +484,6 @@ def test_the_trace_of_the_message_is_passed_on() -> None:
     assert "traceparent" not in lower(a_webhook().request([a_message({"body": {}})]))
 
 
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**25), 10**25)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
 PAYLOADS = st.fixed_dictionaries(
     {},
     optional={

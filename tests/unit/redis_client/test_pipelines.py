@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis, RedisCluster
 
@@ -25,6 +19,7 @@ from relay.errors import UsageError
 from relay.provider.redis import Answer, Refused, Replied, Transaction, Unanswered
 from relay.redis_client.connect import open_client
 from relay.redis_client.pipelines import Transactions
+from testing.http2_server import certificates
 from testing.ports import free_port
 from testing.redis_cluster import RedisCluster as Cluster
 from testing.redis_sentinel import RedisSentinel
@@ -166,7 +161,7 @@ async def test_over_a_unix_socket(tmp_path: Path) -> None:
 
 
 async def test_over_tls(tmp_path: Path) -> None:
-    certificate, key = write_certificate(tmp_path)
+    authority, certificate, key = certificates(tmp_path)
     port = free_port()
     options = ("--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key)
     server = RedisServer(NEWEST, tmp_path / "redis", *map(str, options), "--tls-auth-clients", "no")
@@ -175,7 +170,7 @@ async def test_over_tls(tmp_path: Path) -> None:
     except ConnectionError:
         pytest.skip("this redis-server is built without TLS")
     try:
-        assert await ran(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
+        assert await ran(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority}")
         assert not await ran(f"rediss://127.0.0.1:{port}/0"), "an unknown authority"
     finally:
         server.stop()
@@ -194,35 +189,6 @@ async def test_through_sentinels_to_the_master_of_the_moment(tmp_path: Path) -> 
                     await asyncio.sleep(0.02)
     finally:
         sentinels.stop()
-
-
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of its own authority for 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    found = folder / "certificate.pem", folder / "key.pem"
-    found[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    found[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return found
 
 
 # On a cluster
