@@ -121,10 +121,7 @@ async def test_push_checks_and_pushes_one_or_many(site: Site) -> None:
 
 
 async def test_push_refuses_a_message_that_the_provider_would_refuse_with_one_line(site: Site) -> None:
-    providers = {
-        "pusher": {**PUSHER, "event": "hit"},
-        "hook": {"type": "webhook"},
-    }
+    providers = {"pusher": {**PUSHER, "event": "hit"}, "hook": {"type": "webhook"}}
     queues = [{"name": "hits", "provider": "pusher", "format": "bare"}, {"name": "mixed"}]
     site.configure(providers, queues)
     targets = ["https://example.com/"] * 150

@@ -207,11 +207,7 @@ def count_tasks(counts: Counts) -> None:
 
 @asynccontextmanager
 async def running(
-    folder: Path,
-    url: str,
-    provider: dict[str, Any],
-    adapters: Adapters,
-    monkeypatch: pytest.MonkeyPatch,
+    folder: Path, url: str, provider: dict[str, Any], adapters: Adapters, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Counts]:
     """An idle worker in this process."""
     queues = [{"name": "notifications", "provider": "p", "format": "bare"}]

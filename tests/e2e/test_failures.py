@@ -151,10 +151,7 @@ async def test_a_backlog_goes_out_at_the_configured_rate_and_no_faster(site: Sit
 
 
 async def test_a_slow_provider_costs_another_nothing(site: Site) -> None:
-    providers = {
-        "slow": site.webhook(url=f"{site.receiver.url}/slow", concurrency=2),
-        "fast": site.webhook(),
-    }
+    providers = {"slow": site.webhook(url=f"{site.receiver.url}/slow", concurrency=2), "fast": site.webhook()}
     site.configure(providers, [{"name": "mixed"}])
     gate = site.receiver.gate
 

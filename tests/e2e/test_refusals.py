@@ -187,9 +187,7 @@ async def test_an_embedded_redis_runs_the_newest_server_and_check_names_it(tmp_p
         server.write_text(text)
         server.chmod(0o755)
     config = write_config(
-        tmp_path,
-        f"embedded://{tmp_path}/data",
-        {"hook": {"type": "webhook", "url": "http://127.0.0.1:9/"}},
+        tmp_path, f"embedded://{tmp_path}/data", {"hook": {"type": "webhook", "url": "http://127.0.0.1:9/"}}
     )
     checked = await relay("check", "-c", str(config), PATH=str(tmp_path / "6.2.0"), COLUMNS="500")
     assert "ok embedded: Redis" in checked.out

@@ -25,15 +25,7 @@ QUEUES = [
     {"name": "poison", "provider": "hook"},
 ]
 
-PARTS = {
-    "lane bad",
-    "lane unready",
-    "outbox bad",
-    "queue poison",
-    "recovery",
-    "wake-up listener",
-    "watchdog",
-}
+PARTS = {"lane bad", "lane unready", "outbox bad", "queue poison", "recovery", "wake-up listener", "watchdog"}
 
 
 def element(number: int) -> str:

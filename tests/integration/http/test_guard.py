@@ -128,9 +128,7 @@ def test_no_embedding_is_laxer_than_the_embedded_address(address: IPv4Address) -
 
 
 @given(st.ip_addresses())
-def test_an_address_that_is_not_global_is_refused(
-    address: IPv4Address | IPv6Address,
-) -> None:
+def test_an_address_that_is_not_global_is_refused(address: IPv4Address | IPv6Address) -> None:
     embedded = isinstance(address, IPv6Address) and (
         address.ipv4_mapped or address.sixtofour or address.teredo
     )

@@ -191,8 +191,7 @@ async def test_an_address_in_short_form_is_judged_by_its_meaning() -> None:
 
 
 @pytest.mark.parametrize(
-    "addresses",
-    ["127.0.0.1", "127.0.0.1,10.0.0.1", "127.0.0.1,[::1]", "[::1],[fe80::1],169.254.169.254"],
+    "addresses", ["127.0.0.1", "127.0.0.1,10.0.0.1", "127.0.0.1,[::1]", "[::1],[fe80::1],169.254.169.254"]
 )
 async def test_a_name_that_leads_to_private_addresses_is_forbidden(addresses: str) -> None:
     async with opened(addresses=[f"evil.example:1:{addresses}"]) as transport:

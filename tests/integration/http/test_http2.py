@@ -104,11 +104,7 @@ async def test_headers_over_http2(tmp_path: Path) -> None:
         request = Request(f"{server.url}/3/device/aa", b'{"aps":{}}', {"Apns-Topic": "com.example"})
         assert await transport.send(request) == Response(410, {"x-a": "1"}, b"gone")
     (asked,) = seen
-    assert (asked[":method"], asked[":path"], asked["apns-topic"]) == (
-        "POST",
-        "/3/device/aa",
-        "com.example",
-    )
+    assert (asked[":method"], asked[":path"], asked["apns-topic"]) == ("POST", "/3/device/aa", "com.example")
     assert (asked["content-length"], bytes(asked.body)) == ("10", b'{"aps":{}}')
 
 

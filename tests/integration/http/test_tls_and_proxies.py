@@ -74,10 +74,7 @@ async def test_tls_on_a_port_for_plain_http(opened: Opener, pems: Pems) -> None:
 async def test_silence_instead_of_a_handshake(opened: Opener) -> None:
     async with serving(hang) as port, opened(0.4) as transport:
         reason = await failure_of(transport, f"https://127.0.0.1:{port}/")
-    assert reason in (
-        "no answer within 0.4 s",
-        f"cannot connect to 127.0.0.1:{port}: no answer within 0.2 s",
-    )
+    assert reason in ("no answer within 0.4 s", f"cannot connect to 127.0.0.1:{port}: no answer within 0.2 s")
 
 
 @pytest.mark.parametrize("end", ["closed", "reset"])

@@ -12,14 +12,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 from pydantic import ValidationError
 
-from relay.sandbox.faults import (
-    NO_FAULT,
-    REMEMBERED,
-    Bucket,
-    Ending,
-    FaultInjector,
-    RequestFaultInjector,
-)
+from relay.sandbox.faults import NO_FAULT, REMEMBERED, Bucket, Ending, FaultInjector, RequestFaultInjector
 from relay.sandbox.options import Faults, RequestFaults, SandboxOptions, parse_latency, parse_share
 from relay.sandbox.server import Sandbox
 from tests.integration.sandbox.conftest import until

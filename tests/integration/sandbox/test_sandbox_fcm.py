@@ -241,10 +241,7 @@ def test_a_wrong_request_is_refused_in_google_s_form(
         ({"apns": {"headers": {"apns-priority": 10}}}, "message.apns.headers.apns-priority"),
         ({"apns": {"payload": "x"}}, "message.apns.payload"),
         ({"webpush": {"headers": {"TTL": 60}}}, "message.webpush.headers.TTL"),
-        (
-            {"webpush": {"fcm_options": {"link": "http://example.com"}}},
-            "message.webpush.fcm_options.link",
-        ),
+        ({"webpush": {"fcm_options": {"link": "http://example.com"}}}, "message.webpush.fcm_options.link"),
         ({"apns": {"live_activity_token": 7}}, "message.apns.live_activity_token"),
         ({"fid": "x"}, "message"),
         ({"fcm_options": {"analytics_label": "a b"}}, "message.fcm_options.analytics_label"),

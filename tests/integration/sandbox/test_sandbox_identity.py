@@ -43,13 +43,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        (ACCOUNT, "{}"),
-        (ACCOUNT, "nonsense"),
-        (VAPID, "nonsense"),
-        (CA_KEY, "nonsense"),
-    ],
+    ("name", "content"), [(ACCOUNT, "{}"), (ACCOUNT, "nonsense"), (VAPID, "nonsense"), (CA_KEY, "nonsense")]
 )
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: str) -> None:
     identify(tmp_path, TOPIC)

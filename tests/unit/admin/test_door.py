@@ -80,8 +80,7 @@ async def ask(port: int, *lines: bytes, method: bytes = b"GET", path: bytes = b"
 
 
 @pytest.mark.parametrize(
-    "host",
-    ["127.0.0.1", "localhost", "LOCALHOST:94", "127.0.0.1:80", "[::1]:9464", "[::1]", "127.8.8.8:80"],
+    "host", ["127.0.0.1", "localhost", "LOCALHOST:94", "127.0.0.1:80", "[::1]:9464", "[::1]", "127.8.8.8:80"]
 )
 async def test_an_interface_without_a_token_answers_to_the_names_of_this_host(
     opened: Opener, host: str

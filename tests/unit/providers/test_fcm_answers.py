@@ -80,12 +80,7 @@ def found(status: int, body: bytes, payload: dict[str, Any] = TOKEN) -> Outcome:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [
-        (404, NOT_FOUND),
-        (404, UNREGISTERED),
-        (400, MALFORMED_TOKEN),
-        (403, SENDER_ID_MISMATCH),
-    ],
+    [(404, NOT_FOUND), (404, UNREGISTERED), (400, MALFORMED_TOKEN), (403, SENDER_ID_MISMATCH)],
 )
 @pytest.mark.parametrize("kind", ["token", "fid"])
 def test_a_device_that_fcm_does_not_know_is_unregistered(status: int, body: bytes, kind: str) -> None:
@@ -134,11 +129,7 @@ def test_a_status_of_success_counts_with_any_body(status: int, body: bytes) -> N
 
 
 def answer(
-    status: int,
-    name: str = "",
-    code: str = "",
-    field: str = "",
-    headers: dict[str, str] | None = None,
+    status: int, name: str = "", code: str = "", field: str = "", headers: dict[str, str] | None = None
 ) -> Response:
     details: list[dict[str, Any]] = []
     if code:

@@ -16,15 +16,7 @@ from providers.http import Http, HttpRequestOptions
 from relay.errors import ConfigError
 from relay.http.response_body import DAMAGED, TOO_LONG
 from relay.message import Message, parse_envelope
-from relay.outcome import (
-    Delivered,
-    Outcome,
-    Rejected,
-    Retry,
-    Throttled,
-    Unauthorised,
-    Unregistered,
-)
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Request, Response
 from relay.settings.load import loads
 

@@ -63,9 +63,7 @@ def verify(request: Request, secret: str = APP["secret"]) -> None:
 
 
 @pytest.mark.parametrize(
-    "vector",
-    [v for v in VECTORS if v["kind"] == "http_api_signature"],
-    ids=lambda vector: vector["id"],
+    "vector", [v for v in VECTORS if v["kind"] == "http_api_signature"], ids=lambda vector: vector["id"]
 )
 def test_signatures_equal_those_of_pusher_and_its_libraries(vector: dict[str, Any]) -> None:
     inputs, expected = vector["inputs"], vector["expected"]
@@ -358,22 +356,10 @@ def test_a_channel_that_pusher_takes(channel: str) -> None:
         ({"channel": "#server-to-user-", "event": "e"}, "channel: is empty"),
         ({"channel": 3, "event": "e"}, "channel: must be a string"),
         ({"channel": ["a"], "event": "e"}, "channel: must be a string"),
-        (
-            {"channel": "a b", "event": "e"},
-            "channel: 'a b' may hold only letters, digits and _-=@,.;",
-        ),
-        (
-            {"channel": "a\n", "event": "e"},
-            "channel: 'a\\n' may hold only letters, digits and _-=@,.;",
-        ),
-        (
-            {"channel": "é", "event": "e"},
-            "channel: 'é' may hold only letters, digits and _-=@,.;",
-        ),
-        (
-            {"channel": "#other", "event": "e"},
-            "channel: '#other' may hold only letters, digits and _-=@,.;",
-        ),
+        ({"channel": "a b", "event": "e"}, "channel: 'a b' may hold only letters, digits and _-=@,.;"),
+        ({"channel": "a\n", "event": "e"}, "channel: 'a\\n' may hold only letters, digits and _-=@,.;"),
+        ({"channel": "é", "event": "e"}, "channel: 'é' may hold only letters, digits and _-=@,.;"),
+        ({"channel": "#other", "event": "e"}, "channel: '#other' may hold only letters, digits and _-=@,.;"),
         ({"channel": "x" * 201, "event": "e"}, "channel: 201 characters; at most 200 are allowed"),
         (
             {"channel": "#server-to-user-" + "x" * 201, "event": "e"},

@@ -11,16 +11,7 @@ import pytest
 
 from providers._shared.apprise_child import Answer
 from providers.apprise import outcome as apprise_outcome
-from relay.outcome import (
-    Delivered,
-    Isolate,
-    Outcome,
-    Rejected,
-    Retry,
-    Throttled,
-    Unauthorised,
-    Unregistered,
-)
+from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.provider import Response
 from relay.provider.statuses import ADDRESS, CREDENTIALS, OURS, PROXY, outcome
 from tests.unit.providers import test_http, test_pusher, test_webhook, test_webpush
@@ -98,10 +89,7 @@ def by_apprise(response: Response) -> Outcome:
 
 
 ADAPTERS: dict[str, tuple[Judge, dict[type[Outcome], list[int]]]] = {
-    "webhook": (
-        by(test_webhook.a_webhook(), test_webhook.a_message({"body": {}})),
-        {Unauthorised: [*OURS]},
-    ),
+    "webhook": (by(test_webhook.a_webhook(), test_webhook.a_message({"body": {}})), {Unauthorised: [*OURS]}),
     "webhook with URLs of messages": (
         by(test_webhook.a_webhook(url=None), test_webhook.a_message({"url": "https://a.example/"})),
         {Unregistered: [410]},
@@ -111,10 +99,7 @@ ADAPTERS: dict[str, tuple[Judge, dict[type[Outcome], list[int]]]] = {
         by(test_http.an_http(url=f"{test_http.URL}/${{payload.id}}"), test_http.a_message({"id": 1})),
         {Unauthorised: [407]},
     ),
-    "pusher": (
-        by(test_pusher.a_pusher(), test_pusher.an_event()),
-        {Unauthorised: [*OURS, *REDIRECTS]},
-    ),
+    "pusher": (by(test_pusher.a_pusher(), test_pusher.an_event()), {Unauthorised: [*OURS, *REDIRECTS]}),
     "webpush": (
         by(test_webpush.a_webpush(), test_webpush.a_message()),
         {Unauthorised: [401, 403], Unregistered: [404, 410], Retry: [406, 429]},

@@ -333,10 +333,7 @@ OTHER_KEY = [
         b"the VAPID credentials in the authorization header do not correspond to the credentials used to "
         b"create the subscriptions.",
     ),
-    (
-        403,
-        b"the key in the authorization header does not correspond to the sender ID used to subscribe",
-    ),
+    (403, b"the key in the authorization header does not correspond to the sender ID used to subscribe"),
     (401, b'{"code":401,"errno":109,"error":"Unauthorized","message":"VAPID public key mismatch"}'),
 ]
 BAD_SENDER = [
