@@ -6,11 +6,10 @@ import asyncio
 import signal
 from pathlib import Path
 
-import yaml
 from aiohttp import ClientSession
 
-from testing.ports import free_port
-from testing.relay_process import RELAY, environment, relay
+from testing.relay_process import relay
+from testing.sandbox_process import command, started
 from testing.site import Site
 
 
@@ -35,45 +34,31 @@ async def test_the_demo_shows_a_backlog_leave_at_the_rate_and_ends_by_itself(tmp
 
 
 async def test_the_sandbox_s_own_block_of_yaml_works_as_it_is(site: Site) -> None:
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        RELAY,
-        "sandbox",
-        "--listen",
-        f"127.0.0.1:{port}",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(),
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    lines: list[bytes] = []
-    async with asyncio.timeout(120):
-        while b"whsec_" not in b"".join(lines):
-            lines.append(await process.stderr.readline())
-    block = b"".join(lines).decode()
-    providers = yaml.safe_load(block[block.index("providers:") :])["providers"]
-    site.configure(providers, [{"name": "mixed"}])
-    assert (await site.relay("check", "--connect")).code == 0
-    async with site.worker():
-        await site.redis.rpush(
-            "mixed",
-            '{"provider": "pusher", "payload": {"channel": "site-1", "event": "hit", "data": {"hits": 3}}}',
-            '{"provider": "webhook", "id": "order-17", "payload": {"body": {"type": "order.paid"}}}',
-        )
-        async with asyncio.timeout(120):
-            said = sorted([(await process.stdout.readline()).decode() for _ in range(2)])
-    assert said[0].startswith('200 pusher site-1 hit {"hits": 3}')
-    assert said[1].startswith("200 webhook /webhook/demo POST")
-    async with ClientSession() as session:
-        async with session.get(f"http://127.0.0.1:{port}/_sandbox/received") as answer:
-            assert {entry["message_id"] for entry in await answer.json()} == {"", "order-17"}
-        async with session.get(f"http://127.0.0.1:{port}/") as answer:
-            assert "<title>relay sandbox</title>" in await answer.text()
-    process.send_signal(signal.SIGTERM)
-    _, err = await process.communicate()
-    assert process.returncode == 0
-    assert b"pusher: 1 accepted, 0 refused" in err
+    async with command("--listen", "127.0.0.1:0") as process:
+        url, found = await started(process)
+        providers = {name: found[name] for name in ("pusher", "webhook")}
+        site.configure(providers, [{"name": "mixed"}])
+        assert (await site.relay("check", "--connect")).code == 0
+        assert process.stdout is not None
+        async with site.worker():
+            await site.redis.rpush(
+                "mixed",
+                '{"provider": "pusher", "payload": {"channel": "site-1", "event": "hit", "data": {"n": 3}}}',
+                '{"provider": "webhook", "id": "order-17", "payload": {"body": {"type": "order.paid"}}}',
+            )
+            async with asyncio.timeout(120):
+                said = sorted([(await process.stdout.readline()).decode() for _ in range(2)])
+        assert said[0].startswith('200 pusher site-1 hit {"n": 3}')
+        assert said[1].startswith("200 webhook /webhook/demo POST")
+        async with ClientSession() as session:
+            async with session.get(f"{url}/_sandbox/received") as answer:
+                assert {entry["message_id"] for entry in await answer.json()} == {"", "order-17"}
+            async with session.get(f"{url}/") as answer:
+                assert "<title>relay sandbox</title>" in await answer.text()
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+        assert process.returncode == 0
+        assert b"pusher: 1 accepted, 0 refused" in err
 
 
 async def test_a_wrong_option_of_the_sandbox_is_explained(tmp_path: Path) -> None:

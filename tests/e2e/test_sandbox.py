@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from aiohttp import ClientSession
 
 from relay.sandbox.options import SandboxOptions
 from relay.sandbox.server import Sandbox
 from testing.ports import free_port
-from testing.relay_process import RELAY, environment
+from testing.sandbox_process import command, started
 from testing.site import Site
 
 EACH = 250
@@ -46,28 +44,13 @@ class Running:
 
 @asynccontextmanager
 async def sandbox(folder: Path, *words: str) -> AsyncIterator[Running]:
-    process = await asyncio.create_subprocess_exec(
-        RELAY,
-        *("sandbox", *(words if "--listen" in words else (*words, "--listen", "127.0.0.1:0"))),
-        *("--dir", str(folder), "--quiet"),
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(NO_COLOR="1"),
-    )
-    assert process.stderr is not None
-    try:
-        said = ""
-        async with asyncio.timeout(120):
-            while "subscription to push to" not in said:
-                said += (await process.stderr.readline()).decode()
-        found = re.search(r"http://[0-9.:]+", said)
-        assert found is not None
-        async with ClientSession() as session:
-            providers = yaml.safe_load(said[said.index("providers:") :])["providers"]
-            yield Running(found[0], providers, session, process)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.communicate()
+    listen = () if "--listen" in words else ("--listen", "127.0.0.1:0")
+    async with (
+        command(*words, *listen, "--dir", str(folder), "--quiet") as process,
+        ClientSession() as session,
+    ):
+        url, providers = await started(process)
+        yield Running(url, providers, session, process)
 
 
 async def test_the_configuration_that_the_sandbox_prints_works_with_it(site: Site) -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import signal
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from aiohttp import ClientSession
 
 from relay.cli.sandbox import kept_keys
 from relay.sandbox.server import Sandbox
+from testing.sandbox_process import command, started
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,39 +25,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@asynccontextmanager
-async def command(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "sandbox", *words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def address(process: asyncio.subprocess.Process) -> tuple[str, str]:
-    """The URL that it prints, and all up to the end of its block of YAML."""
-    assert process.stderr is not None
-    said = ""
-    async with asyncio.timeout(120):
-        while "subscription to push to" not in said:
-            said += (await process.stderr.readline()).decode()
-    found = re.search(r"http://[0-9.:]+", said)
-    assert found is not None
-    return found[0], said
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_the_command_prints_a_block_a_line_for_each_request_and_a_summary(number: int) -> None:
     async with command("--listen", "127.0.0.1:0", "--fail", "100%") as process:
-        url, said = await address(process)
-        assert yaml.safe_load(said[said.index("providers:") :])["providers"]["pusher"]["url"] == url
+        url, providers = await started(process)
+        assert providers["pusher"]["url"] == url
         async with ClientSession() as session, session.post(f"{url}/webhook", data="{}") as answer:
             assert answer.status == 401
         process.send_signal(number)
@@ -74,7 +42,7 @@ async def test_the_command_prints_a_block_a_line_for_each_request_and_a_summary(
 async def test_a_quiet_sandbox_prints_no_requests_and_needs_no_reader() -> None:
     for words in (["--quiet"], []):
         async with command("--listen", "127.0.0.1:0", *words) as process:
-            url, _ = await address(process)
+            url, _ = await started(process)
             if not words:
                 # As `| head` does when it has enough.
                 output: Any = process.stdout
