@@ -7,7 +7,6 @@ worker that dies or becomes silent is replaced.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import time
@@ -20,8 +19,9 @@ import msgspec
 import structlog
 
 from relay.admin.health import Health, WorkerReport
-from relay.engine.link import DESCRIPTOR, Link, Orders
+from relay.engine.link import Link, Orders
 from relay.engine.parts import Parts
+from relay.engine.slot import Slot, start_process
 from relay.store.deployment import ReloadFailure
 
 WRONG_USAGE = 2
@@ -50,42 +50,6 @@ class Tuning:
     """After running for this long, the next end of a worker counts as its first one."""
 
 
-class _Slot:
-    """The place of one worker, in which one process runs after another."""
-
-    def __init__(self) -> None:
-        self.leaving = asyncio.Event()
-        """Set when no further process is needed."""
-        self.process: Process | None = None
-        self.link: Link[Health] | None = None
-        self.health: Health | None = None
-        self.age = 0.0
-        """Seconds since the last report of any process in this slot."""
-        self.silent = 0.0
-        """Seconds since the last report of this process, or since its start."""
-
-    def report(self) -> WorkerReport:
-        pid = self.process.pid if self.process else 0
-        return WorkerReport(pid=pid, age=round(self.age, 1), health=self.health)
-
-    def received(self, health: Health) -> None:
-        self.health = health
-        self.age = self.silent = 0.0
-
-    def signal(self, number: signal.Signals) -> None:
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                # Process.send_signal() polls first. If the process has just ended, that poll takes its exit
-                # code away from asyncio's watcher, which then reports 255.
-                os.kill(self.process.pid, number)
-
-    def kill(self) -> None:
-        """Kill the process and its children: each worker leads a process group of its own."""
-        if self.process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-
-
 class Supervisor:
     """Keeps as many copies of `command` running as the orders say."""
 
@@ -104,7 +68,7 @@ class Supervisor:
         self._shutdown_timeout = shutdown_timeout
         self._until_empty = until_empty
         self._tuning = tuning or Tuning()
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._keepers: set[asyncio.Task[int]] = set()
         self._stopping = False
         self._has_worked = False
@@ -141,8 +105,7 @@ class Supervisor:
         self._orders = orders
         self._shutdown_timeout = shutdown_timeout
         for slot in self._slots:
-            if slot.link is not None:
-                slot.link.send(orders)
+            slot.send(orders)
         if self._keepers:
             self._resize()
 
@@ -162,11 +125,11 @@ class Supervisor:
             slot.leaving.set()
             slot.signal(signal.SIGTERM)
         for _ in range(wanted - len(current)):
-            slot = _Slot()
+            slot = Slot()
             self._slots.append(slot)
             self._keepers.add(asyncio.create_task(self._keep(slot)))
 
-    async def _keep(self, slot: _Slot) -> int:
+    async def _keep(self, slot: Slot) -> int:
         """Run one process after another until the slot is no longer needed. Returns the last exit code."""
         deaths = 0
         try:
@@ -208,60 +171,39 @@ class Supervisor:
         self.update(msgspec.structs.replace(previous, deployment=failed), self._shutdown_timeout)
         self._previous = None
 
-    async def _run_process(self, slot: _Slot) -> int | None:
+    async def _run_process(self, slot: Slot) -> int | None:
         """Start a process and wait for its end. Returns its exit code, or None if the start failed."""
         try:
-            process, end = await self._start()
+            process, end = await start_process(self._command)
         except OSError as error:
             logger.error("cannot start a worker; trying again", error=str(error))
             return None
-        slot.process, slot.health, slot.silent = process, None, 0.0
+        slot.process_started(process)
         if slot.leaving.is_set():  # a stop that came during the start did not reach it
             slot.signal(signal.SIGTERM)
         listening = asyncio.create_task(self._listen(slot, end))
         try:
             return await self._ended(slot, process)
         finally:
-            slot.process, slot.health = None, None
+            slot.process_ended()
             listening.cancel()
             await asyncio.wait({listening})
 
-    async def _start(self) -> tuple[Process, socket.socket]:
-        """Start a process. Returns it with our end of its link. Raises OSError."""
-        ours, theirs = socket.socketpair()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env={**os.environ, DESCRIPTOR: str(theirs.fileno())},
-                pass_fds=(theirs.fileno(),),
-                # Ctrl-C reaches only the supervisor, which forwards it once.
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return process, ours
-
-    async def _listen(self, slot: _Slot, end: socket.socket) -> None:
+    async def _listen(self, slot: Slot, end: socket.socket) -> None:
         """Send the process its orders, and receive its reports until it ends."""
         try:
-            link = slot.link = await Link.open(end, Health)
+            link = await Link.open(end, Health)
         except OSError as error:  # the worker becomes silent, and is replaced
             logger.error("cannot open the link to a worker", error=str(error))
             end.close()
             return
-        try:
-            link.send(self._orders)
+        with slot.linked(link):
+            slot.send(self._orders)
             async for health in link.frames():
                 slot.received(health)
                 self._has_worked |= bool(health.worker)
-        finally:
-            slot.link = None
-            link.close()
 
-    async def _ended(self, slot: _Slot, process: Process) -> int:
+    async def _ended(self, slot: Slot, process: Process) -> int:
         """Wait for the exit code. Kills a process that does not end in time."""
         ended = asyncio.ensure_future(process.wait())
         leaving = asyncio.ensure_future(slot.leaving.wait())
@@ -287,14 +229,8 @@ class Supervisor:
             now = time.monotonic()
             elapsed, checked = min(now - checked, longest), now
             for slot in self._slots:
-                slot.age += elapsed
-                slot.silent += elapsed
-                limit = self._tuning.start if slot.health is None else self._tuning.silence
-                if slot.process is not None and slot.silent > limit:
-                    logger.error(
-                        "a worker is silent; killing it",
-                        pid=slot.process.pid,
-                        seconds=round(slot.silent),
-                    )
+                slot.time_passed(elapsed)
+                limit = self._tuning.silence if slot.has_reported else self._tuning.start
+                if slot.pid and slot.silent > limit:
+                    logger.error("a worker is silent; killing it", pid=slot.pid, seconds=round(slot.silent))
                     slot.kill()
-                    slot.silent = 0.0

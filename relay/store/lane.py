@@ -319,7 +319,7 @@ class Lane:
             state, reason = State.THROTTLED.value, hold.reason
             milliseconds = 0 if hold.seconds is None else max(1, round(hold.seconds * 1000))
         entries, bodies = codec.encode(settlements)
-        arguments: tuple[str | bytes | int, ...] = (
+        arguments: tuple[Argument, ...] = (
             self._settle_policy,
             entries,
             state,
