@@ -13,10 +13,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from relay.engine.lane_state import ARRIVED, OUTCOME, SETTLED, WOKEN, LaneState
 from relay.engine.repeats import redis_trouble, thinned
 from relay.errors import StoreError
-from relay.store.codec import Settled
+from relay.store.codec import GroupChange, Settled
 from relay.store.lane import Lane
 from relay.store.settlement import Refused, RetryLater, Settlement, TargetGone
 from relay.store.states import State
+from relay.text import one_line
 
 logger = structlog.get_logger()
 
@@ -142,6 +143,8 @@ class Settler:
             )
         if settled.state != self._lane_state:
             self._report(settled)
+        for change in settled.groups:
+            self._report_group(change)
         if settled.state or self._lane_state:
             state.wakeups.notify(WOKEN)
         self._lane_state = settled.state
@@ -156,6 +159,19 @@ class Settler:
             self._on_outbox()
         if settled.ready:
             state.wakeups.notify(ARRIVED)
+
+    def _report_group(self, change: GroupChange) -> None:
+        """Log a group. Of many groups with the same trouble, the first is named, the others are counted."""
+        name, group = self._lane.provider, one_line(change.group)
+        match change.state:
+            case "":
+                thinned.log("info", "a group is served again", name, "", provider=name, group=group)
+            case "disabled":
+                event = "A GROUP IS DISABLED: its messages become dead letters until relay resume"
+                thinned.log("error", event, name, change.reason, provider=name, group=group)
+            case state:
+                fields = {"provider": name, "group": group, "state": state, "seconds": change.seconds}
+                thinned.log("warning", "a group is held", name, change.reason, **fields)
 
     def _report(self, settled: Settled) -> None:
         name = self._lane.provider

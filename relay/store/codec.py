@@ -29,6 +29,18 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
+class GroupChange:
+    """A group that is held or disabled now, or is served again."""
+
+    group: str
+    state: str
+    """`throttled`, `open` or `disabled`; empty if it is served again."""
+    reason: str
+    seconds: float
+    """Until the hold ends."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The lane after a settle. `stale` is the number of outcomes that no longer belonged to this worker.
     `hold` is the seconds until the hold ends."""
@@ -42,12 +54,28 @@ class Settled:
     ready: int
     reason: str = ""
     """The reason of the hold, if any."""
+    groups: Sequence[GroupChange] = ()
+    """The groups whose state has changed."""
 
 
 def settled(reply: Any) -> Settled:
     """Decode the reply of `settle.lua`."""
-    number, stale, state, hold, outbox, ready, reason = reply
-    return Settled(number, stale, state.decode(), hold / 1000, outbox, ready, reason.decode())
+    number, stale, state, hold, outbox, ready, reason, *rest = reply
+    changes = rest[0] if rest else ()
+    groups = [
+        GroupChange(
+            _text(changes[index]),
+            _text(changes[index + 1]),
+            _text(changes[index + 2]),
+            changes[index + 3] / 1000,
+        )
+        for index in range(0, len(changes), 4)
+    ]
+    return Settled(number, stale, state.decode(), hold / 1000, outbox, ready, reason.decode(), groups)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def encode(settlements: Sequence[Settlement]) -> tuple[bytes, list[bytes]]:

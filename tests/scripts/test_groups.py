@@ -21,7 +21,7 @@ from testing.builders import a_lane, a_message, options, texts
 from testing.clock import set_clock, settable_clock
 from testing.streams import entries_of
 
-WAIT = 3600.0
+HOUR = 3600.0
 
 
 def messages(plan: str, **fields: Any) -> list[Message]:
@@ -142,20 +142,20 @@ async def test_a_throttled_group_holds_no_other(redis: Redis) -> None:
     lane = a_lane(redis, **limits)
     await lane.enqueue(messages("aaabbb"))
     claims = list((await lane.claim(2)).claims)
-    settled = await settle(lane, claims[:1], Throttled("slow down", WAIT), **limits)
+    settled = await settle(lane, claims[:1], Throttled("slow down", HOUR), **limits)
     assert settled.state == ""
     await settle(lane, claims[1:], Delivered(), **limits)
     assert groups(list((await lane.claim(10)).claims)) == "bb"
     held = await lane.claim(10)
     assert held.why == "empty"
-    assert held.wait == pytest.approx(WAIT, abs=60)
+    assert held.wait == pytest.approx(HOUR, abs=60)
 
 
 async def test_messages_that_come_for_a_held_group_wait_with_it(redis: Redis) -> None:
     limits: dict[str, Any] = {"groups": {}}
     lane = a_lane(redis, **limits)
     await lane.enqueue(messages("a"))
-    await settle(lane, list((await lane.claim(1)).claims), Throttled("slow down", WAIT), **limits)
+    await settle(lane, list((await lane.claim(1)).claims), Throttled("slow down", HOUR), **limits)
     await lane.enqueue(messages("zaa")[1:])
     assert (await lane.claim(10)).claims == []
     assert await lane.resume_group("a")
@@ -376,7 +376,22 @@ async def test_a_rejected_message_counts_as_an_answer_of_its_group(redis: Redis)
     lane = a_lane(redis, **limits)
     await lane.enqueue(messages("aaaa"))
     claims = list((await lane.claim(3)).claims)
-    await settle(lane, claims[:1], Retry("refused"), **limits)
+    await settle(lane, claims[:1], Retry("refused", after=HOUR), **limits)
     await settle(lane, claims[1:2], Rejected("bad"), **limits)
-    await settle(lane, claims[2:], Retry("refused"), **limits)
+    await settle(lane, claims[2:], Retry("refused", after=HOUR), **limits)
     assert texts((await lane.claim(10)).claims) == ["a3"]
+
+
+async def test_a_settle_reports_groups_whose_state_changes(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"breaker": {"failures": 2}}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("aaab"))
+    claims = list((await lane.claim(10)).claims)
+    failing = [claim for claim in claims if claim.message.group == "a"]
+    other = [claim for claim in claims if claim.message.group == "b"]
+    (change,) = (await settle(lane, failing[:2], Retry("refused"), **limits)).groups
+    assert (change.group, change.state, change.reason) == ("a", "open", "2 failures in a row: refused")
+    assert change.seconds > 0
+    assert (await settle(lane, other, Throttled("slow down", HOUR), **limits)).groups[0].state == "throttled"
+    (change,) = (await settle(lane, failing[2:], Delivered(), **limits)).groups
+    assert (change.group, change.state) == ("a", "")

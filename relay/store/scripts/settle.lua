@@ -10,7 +10,8 @@
 --        5 why it holds, for people
 --        6.. bodies of providers' answers, for dead letters
 -- reply  'groups': nothing is settled, because messages came from groups that the options do not know: the other form of
---        this script settles them (see script_text.py). Otherwise {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready, why it holds}
+--        this script settles them (see script_text.py). Otherwise {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready, why it holds,
+--        groups whose state has changed (see group_verdicts.lua), if the lane has groups}
 --
 -- Atomic because a message must be in exactly one place, and a receipt must exist if and only if the
 -- message ended. Acts only on messages that this worker still holds under the same fencing token; but a success is
@@ -164,8 +165,8 @@ if #wanted == 0 and asked_state == '' and not (state or window or throttles or d
   end
   -- @if groups
   if some_group then
-    settle_groups()
-    ready = count_ready(policy.groups)
+    _, changes_of_groups = settle_groups()
+    return {#tickets, 0, '', 0, letters, count_ready(policy.groups), '', changes_of_groups}
   end
   -- @end
   return {#tickets, 0, '', 0, letters, ready, ''}
@@ -338,9 +339,9 @@ if #back > 0 then
   table.sort(back, function(a, b) return tonumber(a[1]) > tonumber(b[1]) end)
   for _, message in ipairs(back) do to_head(message[1], lifo, message[2]) end
 end
-local lane_by_groups
+local lane_by_groups, changes_of_groups
 -- @if groups
-if next(by_group) then lane_by_groups = settle_groups() end
+if next(by_group) then lane_by_groups, changes_of_groups = settle_groups() end
 -- @end
 
 count('delivered', delivered)
@@ -375,4 +376,5 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   held_for = math.max(0, until_ms - NOW)
   reason = state and call('HGET', CONTROL, 'reason') or ''
 end
-return {settled, stale, state or '', held_for, call('XLEN', OUTBOX), count_ready(policy.groups), reason}
+return {settled, stale, state or '', held_for, call('XLEN', OUTBOX), count_ready(policy.groups), reason,
+        changes_of_groups}

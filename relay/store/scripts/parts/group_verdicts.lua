@@ -3,6 +3,16 @@
 -- @include outbox
 -- @include throttling
 
+-- Groups whose state has changed, for the log: name, state ('open', 'throttled', 'disabled', or '' if it is served again),
+-- reason, ms until its hold ends, …
+local changes_of_state = {}
+
+local function report(name, state, reason, hold)
+  for _, value in ipairs({name, state, reason or '', math.max(0, (hold or NOW) - NOW)}) do
+    changes_of_state[#changes_of_state + 1] = value
+  end
+end
+
 local MOST_TRIED = 1000 -- groups that the breaker of the lane looks at
 
 -- A throttled group waits as long as the answer says, or twice as long as after the wave before.
@@ -59,6 +69,7 @@ local function count_days(name, state, sums)
     if rules.disable_after > 0 and NOW - state.since >= rules.disable_after and not state.disabled then
       state.disabled = NOW
       post({'feedback', name, 'group disabled', state.since / 1000, '', name})
+      report(name, 'disabled', sums.reason)
     end
   end
 end
@@ -115,9 +126,15 @@ local function judge_groups(by_group)
     group.in_flight = math.max(0, group.in_flight - sums.freed)
     if group.is_stored or sums.broken > 0 or sums.wait then
       state = change(group)
+      local state_before, held_before = state.state, (state.hold or 0) > NOW
       if sums.answered > 0 then state.waves = nil end
       count_failures(state, sums)
       if sums.wait then throttle(state, sums) end
+      if state.state and (state.state ~= state_before or not held_before and (sums.wait or sums.broken > 0)) then
+        report(name, state.state, state.reason, state.hold)
+      elseif state_before == 'open' and not state.state then
+        report(name, '')
+      end
       count_days(name, state, sums)
       if state.disabled or not ((state.hold or 0) > NOW or state.paused) then
         revise(group)
@@ -127,5 +144,5 @@ local function judge_groups(by_group)
     end
   end
   save_groups()
-  return count_tried(by_group)
+  return count_tried(by_group), changes_of_state
 end
