@@ -80,7 +80,7 @@ class LaneState:
         self.finished = 0
         """The number of messages that have left `held`."""
         self.refusals = 0
-        """The settlements whose failure may be our own: no claims and requests until Redis has them."""
+        """Those settlements whose failure may be our own: no claims and requests until Redis has them."""
         self.hold: Hold | None = None
         """A hold of which Redis, and so the rest of the fleet, does not know yet."""
         self.urgent = False

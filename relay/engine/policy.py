@@ -1,4 +1,4 @@
-"""The meaning of each outcome for a message and its lane, as one pure function of a provider's options."""
+"""Decides what each outcome means for a message and its lane. Pure."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from relay.store.states import State
 from relay.text import Redactor, one_line
 
 LONGEST_HOLD = 3600.0
-"""Seconds for which one answer of a provider can hold its lane."""
+"""The longest hold of a lane, in seconds, for one response of its provider."""
 
 
 class Policy:
-    """The decisions for one provider."""
+    """The decisions for one provider, from its options."""
 
     def __init__(self, options: ProviderOptions) -> None:
         self._attempts = options.retry.attempts
@@ -53,7 +53,7 @@ class Policy:
         self._redactor = Redactor(secrets_in(options))
 
     def settle(self, claim: Claim, outcome: Outcome) -> Settlement:
-        """What becomes of the message."""
+        """Return what happens to the message."""
         if isinstance(outcome, Delivered):
             return self.delivered(claim)
         if isinstance(outcome, Postponed):
@@ -91,7 +91,7 @@ class Policy:
                 )
 
     def hold(self, outcome: Throttled) -> Hold:
-        """The hold of the lane that a provider asks for."""
+        """Return the hold of the lane that a provider asks for."""
         seconds = None if outcome.after is None else min(outcome.after, LONGEST_HOLD)
         return Hold(seconds, self._reason(outcome.reason))
 
@@ -102,7 +102,7 @@ class Policy:
         return DeliveredOne(claim.ticket, claim.fence, claim.message.attempts + 1)
 
     def release(self, claim: Claim) -> Settlement:
-        """The message goes back as it came."""
+        """The message returns to its lane unchanged."""
         return Released(claim.ticket, claim.fence, claim.tries())
 
     def expired(self, claim: Claim) -> Settlement:
@@ -110,7 +110,7 @@ class Policy:
         return Overdue(claim.ticket, claim.fence, claim.message.attempts)
 
     def backoff(self, attempt: int) -> float:
-        """Seconds to wait after the given attempt (1 is the first): exponential, with full jitter."""
+        """Return the wait after an attempt (1 is the first) in seconds: exponential, with full jitter."""
         state = RetryCallState(self._retrying, None, (), {})
         state.attempt_number = attempt
         return self._backoff(state)
@@ -148,7 +148,7 @@ class Policy:
         return RetryLater(claim.ticket, claim.fence, max(1, _milliseconds(delay)), tries, outcome.reason)
 
     def _printable(self, outcome: Failure) -> Failure:
-        """The outcome with a reason of one printable line, without our secrets."""
+        """Return the outcome without our secrets, and with a reason of one printable line."""
         match outcome:
             case Isolate():
                 return outcome
