@@ -66,9 +66,11 @@ async def drain(lane: Lane) -> int:
     while True:
         claimed = await lane.claim(BATCH)
         if claimed.claims:
-            await lane.settle([DeliveredOne(claim.ticket, claim.fence, 1) for claim in claimed.claims])
+            await lane.settle(
+                [DeliveredOne(claim.ticket, claim.fencing_token, 1) for claim in claimed.claims]
+            )
             total += len(claimed.claims)
-        elif claimed.why == "empty":
+        elif claimed.reason == "empty":
             return total
 
 
@@ -102,7 +104,7 @@ async def expired(redis: Redis, messages: int) -> tuple[float, int, float]:
         before = time.perf_counter()
         claimed = await lane.claim(BATCH)
         longest = max(longest, time.perf_counter() - before)
-        if claimed.why == "empty":
+        if claimed.reason == "empty":
             break
     seconds = time.perf_counter() - started
     await lane.enqueue([message(0)])

@@ -13,7 +13,8 @@ from relay.settings.load import restore
 from relay.settings.models import QueueSettings
 from relay.settings.options import ProviderOptions
 from relay.settings.snapshot import Snapshot
-from relay.store.lane import Item, Lane, Malformed
+from relay.store.items import Item, Malformed
+from relay.store.lane import Lane
 
 
 class ConfiguredIntake:

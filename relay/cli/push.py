@@ -19,7 +19,7 @@ from relay.message.fan_out import FanOut, expand
 from relay.provider import Provider
 from relay.settings.models import Settings
 from relay.settings.options import ProviderOptions
-from relay.store.lane import Malformed
+from relay.store.items import Malformed
 from relay.store.queue import push_all
 
 _TOGETHER = 500

@@ -19,7 +19,8 @@ from relay.engine.sender import Sender
 from relay.errors import StoreError
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
-from relay.store.lane import Claim, Claimed, Expansion, Lane
+from relay.store.claims import Claim, Claimed, Expansion
+from relay.store.lane import Lane
 
 logger = structlog.get_logger()
 
@@ -207,17 +208,17 @@ class Claimer:
         tuning = self._tuning
         poll = tuning.idle_poll * random.uniform(0.5, 1)  # noqa: S311 - no secret
         wait = poll if claimed.wait is None else min(claimed.wait, poll)
-        if claimed.why == "rate":
+        if claimed.reason == "rate":
             wait -= min(tuning.timer_slack / 2, wait / 20)
         if (left := answered + wait - time.monotonic()) > 0:
-            await self._state.wakeups.wait(ARRIVED if claimed.why == "empty" else WOKEN, left)
+            await self._state.wakeups.wait(ARRIVED if claimed.reason == "empty" else WOKEN, left)
 
 
 def batches(claims: Iterable[Claim], size: int, group_of: Callable[..., Hashable]) -> Iterator[Batch]:
     """Yield batches of at most `size` messages of one group, in their order."""
     unfilled: dict[object, Batch] = {}
     for claim in claims:
-        group = None if size == 1 or claim.alone else group_of(claim.message)
+        group = None if size == 1 or claim.isolated else group_of(claim.message)
         if group is None:
             yield [claim]
             continue

@@ -9,7 +9,7 @@ from relay.engine.deferred import DeferredElements
 from relay.engine.lane_writer import LaneWriter
 from relay.engine.progress import Progress
 from relay.engine.router import Router
-from relay.store.lane import Malformed
+from relay.store.items import Malformed
 from relay.store.queue import TOO_LONG, Queue
 
 

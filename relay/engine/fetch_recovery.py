@@ -10,7 +10,8 @@ from relay.engine.repeats import thinned
 from relay.engine.router import Router, is_any_ordered
 from relay.errors import StoreError
 from relay.redis_client.replication import Replicas
-from relay.store.lane import POISON, Item, Lane
+from relay.store.items import Item
+from relay.store.lane import POISON, Lane
 from relay.store.queue import Fetch, Queue
 
 _ONE_BY_ONE = "one by one"

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-from relay.store.lane import Claim, Hold
+from relay.store.claims import Claim, Hold
 from relay.store.settlement import Settlement
 
 UNKNOWN_HOLD = 1.0

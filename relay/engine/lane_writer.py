@@ -12,7 +12,8 @@ from relay.engine.repeats import thinned
 from relay.errors import StoreError
 from relay.redis_client.client import is_about_keys, is_refusal
 from relay.redis_client.replication import Replicas
-from relay.store.lane import Enqueued, Item, Lane
+from relay.store.items import Enqueued, Item
+from relay.store.lane import Lane
 from relay.store.queue import Queue
 
 

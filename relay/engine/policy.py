@@ -21,7 +21,7 @@ from relay.outcome import (
 )
 from relay.settings.options import ProviderOptions
 from relay.settings.redaction import secrets_in
-from relay.store.lane import Claim, Hold
+from relay.store.claims import Claim, Hold
 from relay.store.settlement import (
     DeadLettered,
     Delayed,
@@ -57,14 +57,14 @@ class Policy:
         if isinstance(outcome, Delivered):
             return self.delivered(claim)
         if isinstance(outcome, Postponed):
-            return Delayed(claim.ticket, claim.fence, _milliseconds(outcome.after), claim.tries())
+            return Delayed(claim.ticket, claim.fencing_token, _milliseconds(outcome.after), claim.tries())
         failure, attempts = self._printable(outcome), claim.message.attempts + 1
         match failure:
             case Retry():
                 return self._retry(claim, failure, attempts)
             case Throttled(after=after) if self._has_groups and claim.message.group:
                 wait = 0 if after is None else max(1, _milliseconds(min(after, LONGEST_HOLD)))
-                return GroupHeld(claim.ticket, claim.fence, wait, claim.tries(), failure.reason)
+                return GroupHeld(claim.ticket, claim.fencing_token, wait, claim.tries(), failure.reason)
             case Throttled():
                 return self.release(claim)
             case Unauthorised():
@@ -72,11 +72,11 @@ class Policy:
             case Faulty(reason=reason):
                 return self._refused(claim, Unauthorised(reason), attempts, State.FAULTY)
             case Isolate():
-                return Released(claim.ticket, claim.fence, claim.tries(alone=True))
+                return Released(claim.ticket, claim.fencing_token, claim.tries(isolated=True))
             case Unregistered(target=target, reason=reason, since=since):
                 return TargetGone(
                     ticket=claim.ticket,
-                    fencing_token=claim.fence,
+                    fencing_token=claim.fencing_token,
                     reason=reason,
                     target=target,
                     since=since or 0,
@@ -87,7 +87,13 @@ class Policy:
                 )
             case Rejected(reason=reason, status=status, body=body):
                 return DeadLettered(
-                    claim.ticket, claim.fence, reason, status, body[:BODY_LIMIT], attempts, answered=True
+                    claim.ticket,
+                    claim.fencing_token,
+                    reason,
+                    status,
+                    body[:BODY_LIMIT],
+                    attempts,
+                    answered=True,
                 )
 
     def hold(self, outcome: Throttled) -> Hold:
@@ -97,17 +103,17 @@ class Policy:
 
     def delivered(self, claim: Claim) -> Settlement:
         """The provider accepted the message."""
-        if claim.plain:
-            return DeliveredHeaderless(claim.ticket, claim.fence)
-        return DeliveredOne(claim.ticket, claim.fence, claim.message.attempts + 1)
+        if claim.headerless:
+            return DeliveredHeaderless(claim.ticket, claim.fencing_token)
+        return DeliveredOne(claim.ticket, claim.fencing_token, claim.message.attempts + 1)
 
     def release(self, claim: Claim) -> Settlement:
         """The message returns to its lane unchanged."""
-        return Released(claim.ticket, claim.fence, claim.tries())
+        return Released(claim.ticket, claim.fencing_token, claim.tries())
 
     def expired(self, claim: Claim) -> Settlement:
         """The message expired between claim and send."""
-        return Overdue(claim.ticket, claim.fence, claim.message.attempts)
+        return Overdue(claim.ticket, claim.fencing_token, claim.message.attempts)
 
     def backoff(self, attempt: int) -> float:
         """Return the wait after an attempt (1 is the first) in seconds: exponential, with full jitter."""
@@ -118,7 +124,7 @@ class Policy:
     def _refused(self, claim: Claim, outcome: Unauthorised, attempts: int, state: State) -> Settlement:
         return Refused(
             ticket=claim.ticket,
-            fencing_token=claim.fence,
+            fencing_token=claim.fencing_token,
             reason=outcome.reason,
             status=outcome.status,
             body=outcome.body[:BODY_LIMIT],
@@ -136,7 +142,7 @@ class Policy:
             reason = f"gave up after {attempts} attempts: {outcome.reason}"
             return DeadLettered(
                 claim.ticket,
-                claim.fence,
+                claim.fencing_token,
                 reason,
                 outcome.status,
                 outcome.body[:BODY_LIMIT],
@@ -145,7 +151,9 @@ class Policy:
             )
         delay = self.backoff(attempts) if outcome.after is None else min(outcome.after, LONGEST_HOLD)
         tries = claim.tries(attempts=attempts)
-        return RetryLater(claim.ticket, claim.fence, max(1, _milliseconds(delay)), tries, outcome.reason)
+        return RetryLater(
+            claim.ticket, claim.fencing_token, max(1, _milliseconds(delay)), tries, outcome.reason
+        )
 
     def _printable(self, outcome: Failure) -> Failure:
         """Return the outcome without our secrets, and with a reason of one printable line."""

@@ -22,7 +22,8 @@ from relay.store.dead import DeadLetter
 from relay.store.fleet import Fleet
 
 if TYPE_CHECKING:
-    from relay.store.lane import Item, Lane
+    from relay.store.items import Item
+    from relay.store.lane import Lane
 
 ELEMENTS_BYTES = 1024 * 1024
 """The most bytes of malformed elements that are parsed again together."""

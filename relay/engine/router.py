@@ -30,7 +30,7 @@ from relay.provider import Provider
 from relay.settings.durations import format_duration
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
-from relay.store.lane import Item, Malformed, Refusal, is_ordered
+from relay.store.items import Item, Malformed, Refusal, is_ordered
 from relay.store.queue import FETCH_BYTES, Ack, Fetch, Limits
 from relay.text import LONGEST_QUOTE, LONGEST_REASON, hide_signing_secrets, shortened
 

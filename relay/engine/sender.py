@@ -14,7 +14,7 @@ from relay.engine.repeats import thinned
 from relay.outcome import Delivered, Faulty, Isolate, Outcome, Throttled, Unauthorised
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
-from relay.store.lane import Claim
+from relay.store.claims import Claim
 from relay.store.settlement import DeadLettered, Overdue, Settlement, TargetGone
 
 
@@ -125,7 +125,7 @@ class Sender:
     def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         settlements: list[Settlement] = []
         for claim, outcome in zip(batch, outcomes, strict=True):
-            if not claim.plain and claim.message.ordering_key:
+            if not claim.headerless and claim.message.ordering_key:
                 self._state.urgent = True
             if isinstance(outcome, Delivered):
                 settlements.append(self._policy.delivered(claim))

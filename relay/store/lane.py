@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from relay.errors import StoreError
 from relay.message import Message
-from relay.message.fan_out import FanOut, expand
+from relay.message.fan_out import expand
 from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, execute
 from relay.settings.options import ProviderOptions
-from relay.settings.values import Rates
 from relay.store import codec
+from relay.store.claims import Claimed, Expansion, Hold, decode_claimed
 from relay.store.codec import Settled
+from relay.store.items import Enqueued, Item, encode_items, is_ordered
 from relay.store.keys import LaneKeys, batch_id_of
 from relay.store.pause import ENDLESS, Pause
+from relay.store.policies import policies
 from relay.store.queue import Queue
-from relay.store.record import has_header, is_plain, pack, unpack
+from relay.store.record import has_header, pack
 from relay.store.script_text import TWO_FORMS
 from relay.store.scripting import Script, script
 from relay.store.settlement import Settlement
@@ -31,126 +32,6 @@ if TYPE_CHECKING:
 
 POISON = 3
 """A message that so many workers died with is a dead letter."""
-
-PROBE_GRACE = 5.0
-"""Seconds beyond a request's timeout after which a probe of a held lane counts as lost."""
-
-_pack = msgspec.msgpack.Encoder().encode
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """An element that is no message: it is filed as a dead letter with its raw bytes.
-
-    With an `id` and a `reply_to`, a receipt says so. `provider` is the one that the element names or gets.
-    """
-
-    raw: bytes
-    reason: str
-    queue: str
-    id: str = ""
-    reply_to: str = ""
-    provider: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The receipt of an element that belongs to no provider; any lane posts it."""
-
-    id: str
-    reply_to: str
-    reason: str
-    provider: str
-
-
-Item = Message | FanOut | Malformed | Refusal
-"""One element of a queue, as its lane gets it."""
-
-
-def is_ordered(item: Item) -> bool:
-    """Whether no item that was pushed later may overtake this one."""
-    message = item.message if isinstance(item, FanOut) else item
-    return isinstance(message, Message) and bool(message.ordering_key or message.collapse_key)
-
-
-@dataclass(frozen=True, slots=True)
-class Enqueued:
-    """The effect of an enqueue, in numbers of messages."""
-
-    in_turn: bool
-    """Whether a claim that was asked for later has seen the messages."""
-    accepted: int = 0
-    duplicates: int = 0
-    collapsed: int = 0
-    dropped: int = 0
-    malformed: int = 0
-    ready: int = 0
-    """All messages of the lane that may go now, as far as rate and holds allow."""
-    outbox: int = 0
-    """Receipts to forward, if this enqueue wrote some."""
-    left: int = 0
-    """Elements left in the queue, if this one came directly from it."""
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """One message that this worker holds until it settles it.
-
-    `fence` names the claim: after the message was handed on, nothing can be settled under it.
-    """
-
-    ticket: str
-    fence: str
-    message: Message
-    deliveries: int = 0
-    crashes: int = 0
-    alone: bool = False
-    again: int = 0
-    """How often it was tried again after a refusal, because the provider accepted another message."""
-    plain: bool = False
-    """Whether the scripts need to know nothing of it when it was delivered."""
-
-    def tries(self, *, attempts: int | None = None, alone: bool | None = None) -> str:
-        """The counters to store when the message waits again; unchanged ones may be left out."""
-        spent = self.message.attempts if attempts is None else attempts
-        travels_alone = self.alone if alone is None else alone
-        counters = f"{spent}:{self.deliveries + 1}:{self.crashes}:{int(travels_alone)}"
-        return f"{counters}:{self.again}" if self.again else counters
-
-
-@dataclass(frozen=True, slots=True)
-class Expansion:
-    """A chunk of a fan-out's targets (a JSON array) that this worker is to make messages of.
-
-    `first` is the index of its first target among all of the message's.
-    """
-
-    ticket: str
-    fence: str
-    template: Message
-    first: int
-    chunk: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The answer to a claim. `wait` is in seconds; None: until something new arrives."""
-
-    why: str
-    wait: float | None
-    claims: Sequence[Claim]
-    expansions: Sequence[Expansion] = ()
-    passed_over: int = 0
-    """How many had expired or been taken back."""
-    held: int = 0
-    """Messages that this worker has in flight according to Redis; 0 if Redis did not count them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A provider's wish to be left alone. `seconds` None: the lane's own, growing wait."""
-
-    seconds: float | None
-    reason: str
 
 
 class Lane:
@@ -168,7 +49,7 @@ class Lane:
         self._has_groups = options.group_rules is not None
         self._lifo = options.order == "lifo"
         self._is_limited = bool(options.max_backlog)
-        self._policies(options)
+        self._policies = policies(options)
 
     async def _run(self, name: str, own_keys: Sequence[str], *arguments: Argument) -> tuple[Any, bool]:
         """The reply of a script, and whether it ran before all commands that were sent later.
@@ -187,49 +68,10 @@ class Lane:
         self._has_groups = True
         self._scripts.clear()
 
-    def _policies(self, options: ProviderOptions) -> None:
-        dedup_ms = round(options.dedup_window * 1000)
-        self._enqueue_policy = _pack(
-            {
-                "lifo": self._lifo,
-                "max_backlog": options.max_backlog or 0,
-                "overflow": options.overflow,
-                "dedup": dedup_ms,
-                "group_backlog": (options.group_rules and options.group_rules.max_backlog) or 0,
-                "groups": options.group_rules is not None,
-            }
-        )
-        rates = _buckets(options.lane_rate, options.bursts())
-        groups = _group_policy(options)
-        self._claim_policy = _pack(
-            {
-                "lifo": self._lifo,
-                "rates": rates,
-                "groups": groups,
-                "warmup": round(options.warmup * 1000),
-                "adaptive": options.adaptive,
-                "probe": round((options.timeout + PROBE_GRACE) * 1000),
-                "shares": [options.shares.normal, options.shares.low],
-            }
-        )
-        self._settle_policy = _pack(
-            {
-                "lifo": self._lifo,
-                "dedup": dedup_ms,
-                "failures": options.breaker.failures,
-                "cooldown": round(options.breaker.cooldown * 1000),
-                "share": options.breaker.share,
-                "window": round(options.breaker.window * 1000),
-                "groups": groups,
-                "adaptive": options.adaptive,
-                "gone_share": options.unregistered_share,
-            }
-        )
-
     async def enqueue(self, items: Iterable[Item], batch_id: str = "", sequence: str = "") -> Enqueued:
         """Enqueue items in their order. With a `batch_id`, the same `sequence` counts once."""
         reply, in_turn = await self._run(
-            "enqueue", (), self._enqueue_policy, batch_id, sequence, *_arguments(items)
+            "enqueue", (), self._policies.enqueue, batch_id, sequence, *encode_items(items)
         )
         return Enqueued(in_turn, *reply)
 
@@ -260,10 +102,10 @@ class Lane:
         reply, in_turn = await self._run(
             "take_one",
             (source, queue.name, queue.keys.outstanding),
-            self._enqueue_policy,
+            self._policies.enqueue,
             element,
             int(in_order),
-            *_arguments([item]),
+            *encode_items([item]),
         )
         return None if reply is None else Enqueued(in_turn, *reply)
 
@@ -273,26 +115,11 @@ class Lane:
 
     async def claim(self, wanted: int) -> Claimed:
         """Take up to `wanted` messages, as far as rate, pause and hold allow."""
-        reply, _ = await self._run("claim", (self._inflight,), wanted, self._claim_policy)
+        reply, _ = await self._run("claim", (self._inflight,), wanted, self._policies.claim)
         if reply[0] == b"groups":
             self._serve_left_groups()
-            reply, _ = await self._run("claim", (self._inflight,), wanted, self._claim_policy)
-        fence = str(reply[2])
-        claims = [
-            _claim(reply[index], fence, reply[index + 1], reply[index + 2])
-            for index in range(6, len(reply), 3)
-        ]
-        parts = reply[3]
-        expansions = [
-            Expansion(
-                parts[index].decode(), fence, unpack(parts[index + 1]), parts[index + 2], parts[index + 3]
-            )
-            for index in range(0, len(parts), 4)
-        ]
-        wait = None if reply[1] < 0 else reply[1] / 1_000_000
-        return Claimed(
-            reply[0].decode(), wait, claims, expansions, reply[4], reply[5] if len(reply) > 5 else 0
-        )
+            reply, _ = await self._run("claim", (self._inflight,), wanted, self._policies.claim)
+        return decode_claimed(reply)
 
     async def expand(self, expansion: Expansion, group_of: Callable[[Message], str] | None = None) -> bool:
         """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours.
@@ -307,7 +134,7 @@ class Lane:
             (self._inflight,),
             int(self._lifo),
             expansion.ticket,
-            expansion.fence,
+            expansion.fencing_token,
             *(pack(message) for message in messages),
         )
         return bool(reply)
@@ -320,7 +147,7 @@ class Lane:
             milliseconds = 0 if hold.seconds is None else max(1, round(hold.seconds * 1000))
         entries, bodies = codec.encode(settlements)
         arguments: tuple[Argument, ...] = (
-            self._settle_policy,
+            self._policies.settle,
             entries,
             state,
             milliseconds,
@@ -344,7 +171,7 @@ class Lane:
     async def _release(self, inflight: str, mode: str, keep: Iterable[str]) -> int:
         total, left, kept = 0, 1, tuple(keep)
         while left:
-            reply, _ = await self._run("release", (inflight,), self._claim_policy, mode, POISON, 500, *kept)
+            reply, _ = await self._run("release", (inflight,), self._policies.claim, mode, POISON, 500, *kept)
             released, dead, left = reply
             total += released + dead
         return total
@@ -362,11 +189,11 @@ class Lane:
 
     async def pause_group(self, group: str, until: float = 0, by: str = "", reason: str = "") -> None:
         """Hand out no messages of a group, over the fleet, until `resume_group` or Unix time `until`."""
-        await self._run("pause_group", (), self._claim_policy, group, round(until * 1000), by, reason)
+        await self._run("pause_group", (), self._policies.claim, group, round(until * 1000), by, reason)
 
     async def resume_group(self, group: str) -> bool:
         """Lift a pause, a hold, an open breaker or the end of a disabled group; False if there was none."""
-        reply, _ = await self._run("resume_group", (), self._claim_policy, group)
+        reply, _ = await self._run("resume_group", (), self._policies.claim, group)
         return bool(reply)
 
     async def forget_worker(self, worker: str, queues: Iterable[str]) -> None:
@@ -407,52 +234,3 @@ class Lane:
             return await execute(self._client, *words)
         except REDIS_ERRORS as error:
             raise StoreError(f"{words[0]}: {describe(error)}") from error
-
-
-def _buckets(rates: Rates, bursts: Sequence[int]) -> list[list[str | float]]:
-    return [[str(rate), rate.per_second, burst] for rate, burst in zip(rates, bursts, strict=False)]
-
-
-def _group_policy(options: ProviderOptions) -> dict[str, Any] | Literal[False]:
-    """The rules of parts/groups.lua; times are in milliseconds."""
-    rules = options.group_rules
-    if rules is None:
-        return False
-    return {
-        "rates": _buckets(rules.rate, rules.bursts()),
-        "concurrency": rules.concurrency,
-        "failures": rules.breaker.failures,
-        "share": rules.breaker.share,
-        "window": round(rules.breaker.window * 1000),
-        "cooldown": round(rules.breaker.cooldown * 1000),
-        "disable_after": round(rules.disable_after * 1000),
-        "probe": round((options.timeout + PROBE_GRACE) * 1000),
-    }
-
-
-def _arguments(items: Iterable[Item]) -> list[str | bytes | int]:
-    """The arguments of `enqueue.lua` for these items."""
-    arguments: list[str | bytes | int] = []
-    for item in items:
-        if isinstance(item, Message):
-            arguments += (item.priority, pack(item))
-        elif isinstance(item, FanOut):
-            arguments += ("f", pack(item.message), item.message.priority)
-            arguments += (item.size, len(item.chunks), *item.chunks)
-        elif isinstance(item, Refusal):
-            arguments += ("n", item.reason, item.id, item.reply_to, item.provider)
-        else:
-            arguments += ("x", item.reason, item.queue, item.raw, item.id, item.reply_to)
-    return arguments
-
-
-def _claim(ticket: bytes, fence: str, record: bytes, tries: bytes) -> Claim:
-    message, plain = unpack(record), is_plain(record)
-    if not tries:
-        return Claim(ticket.decode(), fence, message, plain=plain)
-    attempts, deliveries, crashes, alone, *again = (int(part) for part in tries.split(b":"))
-    if attempts:
-        message = msgspec.structs.replace(message, attempts=attempts)
-    return Claim(
-        ticket.decode(), fence, message, deliveries, crashes, bool(alone), again[0] if again else 0, plain
-    )

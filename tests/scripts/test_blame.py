@@ -19,8 +19,9 @@ from redis.asyncio import Redis
 from relay.engine.policy import Policy
 from relay.outcome import Delivered, Outcome, Retry, Unauthorised, Unregistered
 from relay.settings.options import ProviderOptions
+from relay.store.claims import Claim
 from relay.store.codec import Settled
-from relay.store.lane import Claim, Lane
+from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from testing.builders import a_lane, a_message, options
 from testing.clock import set_clock, settable_clock

@@ -15,7 +15,8 @@ from relay.message import Message, parse_envelope
 from relay.message.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, split
 from relay.redis_client.client import Client
 from relay.store import dead
-from relay.store.lane import Claim, Expansion, Lane
+from relay.store.claims import Claim, Expansion
+from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from relay.store.settlement import DeadLettered, DeliveredOne
 from testing.builders import a_lane, options, plain_message, texts
@@ -54,9 +55,9 @@ async def expand_all(lane: Lane) -> list[Claim]:
 async def settle(lane: Lane, claims: list[Claim], kind: str = "d") -> None:
     await lane.settle(
         [
-            DeliveredOne(claim.ticket, claim.fence, 1)
+            DeliveredOne(claim.ticket, claim.fencing_token, 1)
             if kind == "d"
-            else DeadLettered(claim.ticket, claim.fence, "400", 400, b"", 1, answered=True)
+            else DeadLettered(claim.ticket, claim.fencing_token, "400", 400, b"", 1, answered=True)
             for claim in claims
         ]
     )

@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 
 from relay.engine.policy import Policy
 from relay.outcome import Delivered, Outcome, Retry, Throttled
+from relay.store.claims import Claim
 from relay.store.groups import Groups, GroupStatus, GroupTuning, read_group, read_groups
-from relay.store.lane import Claim, Lane
+from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from relay.store.pause import Pause
 from relay.store.states import GroupState

@@ -14,8 +14,9 @@ from relay.engine.policy import Policy
 from relay.message import Message
 from relay.message.fan_out import FanOut, split
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled
+from relay.store.claims import Claim
 from relay.store.codec import Settled
-from relay.store.lane import Claim, Lane
+from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from testing.builders import a_lane, a_message, options, texts
 from testing.clock import set_clock, settable_clock
@@ -82,7 +83,7 @@ async def test_a_group_at_its_concurrency_waits_for_a_settle_of_any_worker(redis
     first = (await one.claim(10)).claims
     assert groups(list(first)) == "aba"
     waiting = await two.claim(10)
-    assert (waiting.claims, waiting.why, waiting.wait) == ([], "empty", None)
+    assert (waiting.claims, waiting.reason, waiting.wait) == ([], "empty", None)
     settled = await settle(one, [first[0]], Delivered(), **limits)
     assert settled.ready > 0
     assert texts((await two.claim(10)).claims) == ["a2"]
@@ -119,7 +120,7 @@ async def test_the_rate_of_a_group_holds_over_the_fleet(redis: Redis) -> None:
     await one.enqueue(messages("aaaaabb"))
     assert Counter(groups([*(await one.claim(3)).claims, *(await two.claim(10)).claims])) == {"a": 2, "b": 2}
     waiting = await two.claim(10)
-    assert waiting.why == "empty"
+    assert waiting.reason == "empty"
     assert waiting.wait is not None
     assert 25 < waiting.wait <= 30
     await one.enqueue(messages("c"))
@@ -147,7 +148,7 @@ async def test_a_throttled_group_holds_no_other(redis: Redis) -> None:
     await settle(lane, claims[1:], Delivered(), **limits)
     assert groups(list((await lane.claim(10)).claims)) == "bb"
     held = await lane.claim(10)
-    assert held.why == "empty"
+    assert held.reason == "empty"
     assert held.wait == pytest.approx(HOUR, abs=60)
 
 

@@ -32,7 +32,8 @@ from relay.message.fan_out import FanOut, split
 from relay.redis_client.connect import open_client
 from relay.settings.options import ProviderOptions
 from relay.settings.values import parse_rate
-from relay.store.lane import Claim, Expansion, Lane
+from relay.store.claims import Claim, Expansion
+from relay.store.lane import Lane
 from relay.store.record import has_header, unpack
 from relay.store.settlement import (
     DeadLettered,
@@ -418,8 +419,8 @@ class GroupMachine(RuleBasedStateMachine):
             st.sampled_from([known for known in self.pending() if known.holder and known.group])
         )
         assert known.claim is not None
-        held = known.claim.ticket, known.claim.fence
-        tries = known.claim.tries(attempts=known.claim.message.attempts, alone=False)
+        held = known.claim.ticket, known.claim.fencing_token
+        tries = known.claim.tries(attempts=known.claim.message.attempts, isolated=False)
         entry = GroupHeld(*held, round(seconds * 1000), tries, "429")
         self.apply(known.holder, [known], [entry])
 
@@ -435,9 +436,19 @@ class GroupMachine(RuleBasedStateMachine):
         known = data.draw(st.sampled_from(receipted))
         claim = known.claim
         assert claim is not None
-        tries = claim.tries(attempts=claim.message.attempts + 1, alone=False)
+        tries = claim.tries(attempts=claim.message.attempts + 1, isolated=False)
         entry = Refused(
-            *(claim.ticket, claim.fence, "403", 403, b"no", 1, f"target of {known.text}", False, known.text),
+            *(
+                claim.ticket,
+                claim.fencing_token,
+                "403",
+                403,
+                b"no",
+                1,
+                f"target of {known.text}",
+                False,
+                known.text,
+            ),
             *(tries, claim.again, State.UNAUTHORISED),
         )
         self.apply(known.holder, [known], [entry])
@@ -455,8 +466,8 @@ class GroupMachine(RuleBasedStateMachine):
     def settlement(self, known: Known, kind: str) -> Settlement:
         claim = known.claim
         assert claim is not None
-        tries = claim.tries(attempts=claim.message.attempts + 1, alone=False)
-        held = claim.ticket, claim.fence
+        tries = claim.tries(attempts=claim.message.attempts + 1, isolated=False)
+        held = claim.ticket, claim.fencing_token
         match kind:
             case "delivered" if has_header(claim.message):
                 return DeliveredOne(*held, claim.message.attempts + 1)

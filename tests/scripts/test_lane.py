@@ -25,9 +25,11 @@ from relay.outcome import (
 )
 from relay.settings.values import Rate, parse_rate
 from relay.store import dead
+from relay.store.claims import Claim, Hold
 from relay.store.codec import Settled
 from relay.store.fleet import Fleet
-from relay.store.lane import Claim, Hold, Lane, Malformed
+from relay.store.items import Malformed
+from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from relay.store.pause import Pause
 from relay.store.settlement import DeliveredOne, RetryLater
@@ -54,7 +56,7 @@ async def test_messages_come_out_in_the_order_they_went_in(redis: Redis) -> None
     second = await lane.claim(100)
     assert texts(first.claims) == ["0", "1", "2", "3"]
     assert texts(second.claims) == ["4", "5", "6", "7", "8", "9"]
-    assert (first.why, second.why, second.wait) == ("ok", "empty", None)
+    assert (first.reason, second.reason, second.wait) == ("ok", "empty", None)
 
 
 async def test_a_postponed_message_comes_back_with_all_its_attempts_and_opens_no_breaker(
@@ -131,11 +133,11 @@ async def test_the_rate_allows_the_burst_and_then_returns_the_wait(redis: Redis)
     await lane.enqueue([plain_message(str(number)) for number in range(9)])
     first = await lane.claim(9)
     assert len(first.claims) == 3
-    assert first.why == "rate"
+    assert first.reason == "rate"
     assert first.wait is not None
     assert 0 < first.wait <= 0.1
     again = await lane.claim(9)
-    assert (again.claims, again.why) == ([], "rate")
+    assert (again.claims, again.reason) == ([], "rate")
 
 
 async def test_several_rates_apply_together(redis: Redis) -> None:
@@ -152,7 +154,7 @@ async def test_a_retry_waits_in_redis_and_counts_the_attempt(redis: Redis) -> No
     lane = a_lane(redis)
     await lane.enqueue([plain_message("a")])
     (claim,) = (await lane.claim(1)).claims
-    await lane.settle([RetryLater(claim.ticket, claim.fence, 30, claim.tries(attempts=1), "503")])
+    await lane.settle([RetryLater(claim.ticket, claim.fencing_token, 30, claim.tries(attempts=1), "503")])
     waiting = await lane.claim(1)
     assert waiting.claims == []
     assert waiting.wait is not None
@@ -183,7 +185,7 @@ async def test_a_throttled_provider_holds_the_whole_fleet_and_spends_no_attempt(
     assert settled.state == "throttled"
     assert settled.hold == pytest.approx(HOUR, abs=1)
     held = await other.claim(10)
-    assert (held.claims, held.why) == ([], "throttled")
+    assert (held.claims, held.reason) == ([], "throttled")
     await other.resume()
     claims = (await other.claim(10)).claims
     assert texts(claims) == ["a", "b"]
@@ -225,7 +227,7 @@ async def test_failures_in_a_row_open_the_breaker(redis: Redis) -> None:
     await lane.enqueue([plain_message(str(number)) for number in range(5)])
     settled = await settle(lane, list((await lane.claim(3)).claims), Retry("refused"))
     assert settled.state == "open"
-    assert (await lane.claim(5)).why == "open"
+    assert (await lane.claim(5)).reason == "open"
 
 
 async def test_a_share_of_failures_opens_the_breaker_though_never_many_in_a_row(redis: Redis) -> None:
@@ -271,7 +273,7 @@ async def test_pause_holds_and_resume_lets_go(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([plain_message("a")])
     await lane.pause()
-    assert (await lane.claim(1)).why == "paused"
+    assert (await lane.claim(1)).reason == "paused"
     await lane.resume()
     assert texts((await lane.claim(1)).claims) == ["a"]
 
@@ -282,7 +284,7 @@ async def test_a_pause_with_an_end_ends_on_its_own(redis: Redis) -> None:
     now = await Fleet(redis, "relay").now()
     await lane.pause(Pause(until=now + 3600))
     claimed = await lane.claim(1)
-    assert claimed.why == "paused"
+    assert claimed.reason == "paused"
     assert claimed.wait is not None
     assert 0 < claimed.wait <= 3601
     await lane.pause(Pause(by="ann@ops1"))
@@ -298,7 +300,7 @@ async def test_a_hold_outlasts_a_pause_that_ends_on_its_own(redis: Redis) -> Non
     await lane.enqueue([plain_message("a")])
     await lane.settle([], Hold(3600, "429"))
     await lane.pause(Pause(until=await Fleet(redis, "relay").now() - 1))
-    assert (await lane.claim(1)).why == "throttled"
+    assert (await lane.claim(1)).reason == "throttled"
 
 
 async def test_the_same_batch_number_counts_once(redis: Redis) -> None:
@@ -356,7 +358,7 @@ async def test_a_late_success_of_the_replaced_message_does_not_end_the_newer_one
     (older,) = (await lane.claim(1)).claims
     await a_lane(redis, worker="w2").recover("w1")
     await lane.enqueue([a_message("newer", collapse_key="k")])
-    await lane.settle([DeliveredOne(older.ticket, older.fence, 1)])
+    await lane.settle([DeliveredOne(older.ticket, older.fencing_token, 1)])
     assert texts((await lane.claim(10)).claims) == ["newer"]
 
 
@@ -366,8 +368,8 @@ async def test_a_retry_that_would_come_too_late_comes_at_the_end(redis: Redis) -
         await set_clock(redis, 1000)
         await lane.enqueue([a_message("a", expires_at=1010, reply_to="answers")])
         (claim,) = (await lane.claim(1)).claims
-        tries = claim.tries(attempts=1, alone=False)
-        await lane.settle([RetryLater(claim.ticket, claim.fence, 3_600_000, tries, "")])
+        tries = claim.tries(attempts=1, isolated=False)
+        await lane.settle([RetryLater(claim.ticket, claim.fencing_token, 3_600_000, tries, "")])
         waiting = await lane.claim(1)
         assert waiting.wait is not None
         assert waiting.wait <= 10
@@ -473,7 +475,7 @@ async def test_members_of_a_failed_batch_come_back_to_travel_alone(redis: Redis)
     await settle(lane, list((await lane.claim(2)).claims), Isolate())
     claims = (await lane.claim(2)).claims
     assert texts(claims) == ["a", "b"]
-    assert all(claim.alone and claim.message.attempts == 0 for claim in claims)
+    assert all(claim.isolated and claim.message.attempts == 0 for claim in claims)
 
 
 async def test_a_retried_dead_letter_passes_the_rate_limit(redis: Redis) -> None:

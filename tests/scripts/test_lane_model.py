@@ -35,7 +35,9 @@ from relay.redis_client.connect import open_client
 from relay.settings.options import DestinationOptions
 from relay.settings.values import parse_rate
 from relay.store import dead
-from relay.store.lane import POISON, Claim, Enqueued, Expansion, Hold, Lane
+from relay.store.claims import Claim, Expansion, Hold
+from relay.store.items import Enqueued
+from relay.store.lane import POISON, Lane
 from relay.store.record import has_header
 from relay.store.settlement import (
     DeadLettered,
@@ -87,12 +89,12 @@ class Known:
 
 def delivered(claim: Claim) -> Settlement:
     if has_header(claim.message):
-        return DeliveredOne(claim.ticket, claim.fence, claim.message.attempts + 1)
-    return DeliveredHeaderless(claim.ticket, claim.fence)
+        return DeliveredOne(claim.ticket, claim.fencing_token, claim.message.attempts + 1)
+    return DeliveredHeaderless(claim.ticket, claim.fencing_token)
 
 
 def rejected(claim: Claim) -> Settlement:
-    return DeadLettered(claim.ticket, claim.fence, "400", 400, b"no", 1, answered=True)
+    return DeadLettered(claim.ticket, claim.fencing_token, "400", 400, b"no", 1, answered=True)
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -513,8 +515,8 @@ class LaneMachine(RuleBasedStateMachine):
         for known in chosen:
             claim = known.claim
             assert claim is not None
-            tries = claim.tries(attempts=claim.message.attempts + 1, alone=False)
-            held = claim.ticket, claim.fence
+            tries = claim.tries(attempts=claim.message.attempts + 1, isolated=False)
+            held = claim.ticket, claim.fencing_token
             entries.append(
                 {
                     "d": delivered(claim),
@@ -552,8 +554,8 @@ class LaneMachine(RuleBasedStateMachine):
         known = data.draw(st.sampled_from(held))
         claim, worker = known.claim, known.holder
         assert claim is not None
-        tries = claim.tries(attempts=claim.message.attempts, alone=False)
-        entry = GroupHeld(claim.ticket, claim.fence, round(seconds * 1000), tries, "busy")
+        tries = claim.tries(attempts=claim.message.attempts, isolated=False)
+        entry = GroupHeld(claim.ticket, claim.fencing_token, round(seconds * 1000), tries, "busy")
         reply = self.run(self.lanes[worker].settle([entry]))
         assert reply.settled == 1
         assert self.held_until or reply.state == "", "a destination's hold is not the lane's"
@@ -637,7 +639,7 @@ class LaneMachine(RuleBasedStateMachine):
         known = data.draw(st.sampled_from([known for known in self.pending() if known.holder]))
         claim = known.claim
         assert claim is not None
-        stale = msgspec.structs.replace(rejected(claim), fencing_token=str(int(claim.fence) - 1000))
+        stale = msgspec.structs.replace(rejected(claim), fencing_token=str(int(claim.fencing_token) - 1000))
         reply = self.run(self.lanes[known.holder].settle([stale]))
         assert (reply.settled, reply.stale) == (0, 1)
 

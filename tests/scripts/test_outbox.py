@@ -37,7 +37,7 @@ async def deliver(lane: Lane, numbers: range) -> None:
     """Messages that have ended, with their receipts spread over the lists."""
     await lane.enqueue([a_message(f"m{number}", reply_to=LISTS[number % 5]) for number in numbers])
     while claims := (await lane.claim(100)).claims:
-        await lane.settle([DeliveredOne(claim.ticket, claim.fence, 1) for claim in claims])
+        await lane.settle([DeliveredOne(claim.ticket, claim.fencing_token, 1) for claim in claims])
 
 
 async def arrived(redis: Client) -> dict[str, list[str]]:
@@ -307,7 +307,7 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
                 await asyncio.sleep(0.01)
             await other.enqueue([a_message("m1", reply_to=LISTS[1])])
             (claim,) = (await other.claim(1)).claims
-            await other.settle([DeliveredOne(claim.ticket, claim.fence, 1)])
+            await other.settle([DeliveredOne(claim.ticket, claim.fencing_token, 1)])
             forwarder.notify("other")
             while not await redis.llen(LISTS[1]):
                 await asyncio.sleep(0.01)

@@ -17,9 +17,10 @@ from relay.message import Message
 from relay.message.fan_out import FanOut
 from relay.outcome import Delivered, Rejected, Retry, Unregistered
 from relay.store import dead
+from relay.store.claims import Claimed
 from relay.store.fleet import Fleet, WorkerInfo
+from relay.store.items import Malformed, Refusal
 from relay.store.keys import LANE_PARTS
-from relay.store.lane import Claimed, Malformed, Refusal
 from relay.store.queue import Ack, Limits, Queue
 from relay.store.record import unpack
 from testing.builders import a_lane, a_message, options, plain_message

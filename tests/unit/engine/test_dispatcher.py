@@ -21,8 +21,9 @@ from relay.message import Message
 from relay.message.fan_out import split
 from relay.outcome import Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.store import dead
+from relay.store.claims import Claimed, Hold
 from relay.store.codec import Settled
-from relay.store.lane import Claimed, Hold, Lane
+from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from relay.store.settlement import Settlement
 from testing.builders import a_lane, a_message, options, plain_message

@@ -17,7 +17,8 @@ from relay.engine.lane_writer import Listeners
 from relay.engine.router import Router
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
-from relay.store.lane import Claimed, Malformed
+from relay.store.claims import Claimed
+from relay.store.items import Malformed
 from relay.store.queue import MAX_WAIT_BYTES, Queue, push_all
 from testing.builders import a_lane, options, texts
 from testing.redis_server import RedisServer

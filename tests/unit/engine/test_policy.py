@@ -22,7 +22,7 @@ from relay.outcome import (
     Unregistered,
 )
 from relay.settings.options import RetryOptions
-from relay.store.lane import Claim, Hold
+from relay.store.claims import Claim, Hold
 from relay.store.settlement import (
     DeadLettered,
     Delayed,
@@ -38,7 +38,7 @@ from testing.builders import a_message, options, plain_message
 
 
 def a_claim(*, attempts: int = 0, alone: bool = False) -> Claim:
-    return Claim("8", "3", a_message("order-17", attempts=attempts), deliveries=2, crashes=1, alone=alone)
+    return Claim("8", "3", a_message("order-17", attempts=attempts), deliveries=2, crashes=1, isolated=alone)
 
 
 def policy(**fields: object) -> Policy:
@@ -55,7 +55,7 @@ def test_a_delivery_is_the_end() -> None:
 
 
 def test_the_delivery_of_a_message_without_a_header_needs_no_look_at_its_record() -> None:
-    claim = Claim("8", "3", plain_message("hello"), plain=True)
+    claim = Claim("8", "3", plain_message("hello"), headerless=True)
     assert policy().settle(claim, Delivered()) == DeliveredHeaderless("8", "3")
 
 

@@ -12,7 +12,7 @@ from relay.engine.router import Router
 from relay.message import MAX_CONTAINERS, MAX_VALUES, TARGETS_SIZE, Message
 from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
-from relay.store.lane import Malformed, Refusal
+from relay.store.items import Malformed, Refusal
 from relay.text import LONGEST_REASON
 from testing.builders import options
 from testing.fake_provider import FakeProvider

@@ -1,0 +1,110 @@
+"""What a claim hands out, and how `claim.lua` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from relay.message import Message
+from relay.store.record import is_plain, unpack
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One message that this worker holds until it settles it.
+
+    `fencing_token` names the claim: after the message was handed on, nothing can be settled under it.
+    """
+
+    ticket: str
+    fencing_token: str
+    message: Message
+    deliveries: int = 0
+    crashes: int = 0
+    isolated: bool = False
+    again: int = 0
+    """How often it was tried again after a refusal, because the provider accepted another message."""
+    headerless: bool = False
+    """Whether the scripts need to know nothing of it when it was delivered."""
+
+    def tries(self, *, attempts: int | None = None, isolated: bool | None = None) -> str:
+        """The counters to store when the message waits again; unchanged ones may be left out."""
+        spent = self.message.attempts if attempts is None else attempts
+        is_isolated = self.isolated if isolated is None else isolated
+        counters = f"{spent}:{self.deliveries + 1}:{self.crashes}:{int(is_isolated)}"
+        return f"{counters}:{self.again}" if self.again else counters
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """A chunk of a fan-out's targets (a JSON array) that this worker is to make messages of.
+
+    `first` is the index of its first target among all of the message's.
+    """
+
+    ticket: str
+    fencing_token: str
+    template: Message
+    first: int
+    chunk: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The answer to a claim. `wait` is in seconds; None: until something new arrives."""
+
+    reason: str
+    wait: float | None
+    claims: Sequence[Claim]
+    expansions: Sequence[Expansion] = ()
+    passed_over: int = 0
+    """How many had expired or been taken back."""
+    held: int = 0
+    """Messages that this worker has in flight according to Redis; 0 if Redis did not count them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A provider's wish to be left alone. `seconds` None: the lane's own, growing wait."""
+
+    seconds: float | None
+    reason: str
+
+
+def decode_claimed(reply: Any) -> Claimed:
+    """Decode the reply of `claim.lua`."""
+    fencing_token = str(reply[2])
+    claims = [
+        _claim(reply[index], fencing_token, reply[index + 1], reply[index + 2])
+        for index in range(6, len(reply), 3)
+    ]
+    parts = reply[3]
+    expansions = [
+        Expansion(
+            parts[index].decode(), fencing_token, unpack(parts[index + 1]), parts[index + 2], parts[index + 3]
+        )
+        for index in range(0, len(parts), 4)
+    ]
+    wait = None if reply[1] < 0 else reply[1] / 1_000_000
+    return Claimed(reply[0].decode(), wait, claims, expansions, reply[4], reply[5] if len(reply) > 5 else 0)
+
+
+def _claim(ticket: bytes, fencing_token: str, record: bytes, tries: bytes) -> Claim:
+    message, headerless = unpack(record), is_plain(record)
+    if not tries:
+        return Claim(ticket.decode(), fencing_token, message, headerless=headerless)
+    attempts, deliveries, crashes, isolated, *again = (int(part) for part in tries.split(b":"))
+    if attempts:
+        message = msgspec.structs.replace(message, attempts=attempts)
+    return Claim(
+        ticket.decode(),
+        fencing_token,
+        message,
+        deliveries,
+        crashes,
+        bool(isolated),
+        again[0] if again else 0,
+        headerless,
+    )

@@ -1,0 +1,89 @@
+"""The options of a provider as its lane's scripts read them: MessagePack maps, encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from relay.settings.options import ProviderOptions
+from relay.settings.values import Rates
+
+PROBE_GRACE = 5.0
+"""Seconds beyond a request's timeout after which a probe of a held lane counts as lost."""
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """One policy for each kind of script. The header of the script names the fields."""
+
+    enqueue: bytes
+    claim: bytes
+    settle: bytes
+
+
+def policies(options: ProviderOptions) -> Policies:
+    """Encode the options that scripts need. Durations are in milliseconds."""
+    dedup_ms = round(options.dedup_window * 1000)
+    enqueue = _pack(
+        {
+            "lifo": options.order == "lifo",
+            "max_backlog": options.max_backlog or 0,
+            "overflow": options.overflow,
+            "dedup": dedup_ms,
+            "group_backlog": (options.group_rules and options.group_rules.max_backlog) or 0,
+            "groups": options.group_rules is not None,
+        }
+    )
+    rates = _buckets(options.lane_rate, options.bursts())
+    groups = _group_policy(options)
+    claim = _pack(
+        {
+            "lifo": options.order == "lifo",
+            "rates": rates,
+            "groups": groups,
+            "warmup": round(options.warmup * 1000),
+            "adaptive": options.adaptive,
+            "probe": round((options.timeout + PROBE_GRACE) * 1000),
+            "shares": [options.shares.normal, options.shares.low],
+        }
+    )
+    settle = _pack(
+        {
+            "lifo": options.order == "lifo",
+            "dedup": dedup_ms,
+            "failures": options.breaker.failures,
+            "cooldown": round(options.breaker.cooldown * 1000),
+            "share": options.breaker.share,
+            "window": round(options.breaker.window * 1000),
+            "groups": groups,
+            "adaptive": options.adaptive,
+            "gone_share": options.unregistered_share,
+        }
+    )
+    return Policies(enqueue, claim, settle)
+
+
+def _buckets(rates: Rates, bursts: Sequence[int]) -> list[list[str | float]]:
+    return [[str(rate), rate.per_second, burst] for rate, burst in zip(rates, bursts, strict=False)]
+
+
+def _group_policy(options: ProviderOptions) -> dict[str, Any] | Literal[False]:
+    """The rules of parts/group_states.lua; times are in milliseconds."""
+    rules = options.group_rules
+    if rules is None:
+        return False
+    return {
+        "rates": _buckets(rules.rate, rules.bursts()),
+        "concurrency": rules.concurrency,
+        "failures": rules.breaker.failures,
+        "share": rules.breaker.share,
+        "window": round(rules.breaker.window * 1000),
+        "cooldown": round(rules.breaker.cooldown * 1000),
+        "disable_after": round(rules.disable_after * 1000),
+        "probe": round((options.timeout + PROBE_GRACE) * 1000),
+    }
