@@ -43,7 +43,7 @@ async def test_every_command_helps_with_an_example(command: str) -> None:
     assert "\x1b[" not in helped.out
 
 
-async def test_without_a_file_the_error_names_all_three_places_and_the_demo(tmp_path: Path) -> None:
+async def test_an_error_without_a_file_names_all_three_places_and_the_demo(tmp_path: Path) -> None:
     failed = await relay("run", cwd=tmp_path)
     assert failed.code == 2
     for word in ("-c", "RELAY_CONFIG", "relay.yaml", "relay demo"):
@@ -90,7 +90,7 @@ async def test_check_connect_reaches_redis_and_authenticates(site: Site) -> None
     assert "check key and secret" in bad.out
 
 
-async def test_without_redis_the_error_is_one_line_without_the_password(tmp_path: Path) -> None:
+async def test_an_error_without_redis_is_one_line_without_the_password(tmp_path: Path) -> None:
     url = f"redis://user:hush-hush@127.0.0.1:{free_port()}/0"
     config = write_config(tmp_path, url, {"hook": {"type": "webhook"}})
     push = ["push", "notifications", '{"payload":{}}']

@@ -208,7 +208,7 @@ async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path,
     assert not (tmp_path / "data" / "redis.sock").exists()
 
 
-async def test_until_empty_waits_for_delayed_messages_too(site: Site) -> None:
+async def test_a_run_until_empty_waits_for_delayed_messages_too(site: Site) -> None:
     site.configure({"hook": site.webhook()})
     await site.push('{"delay": "700ms", "payload": {"body": {"n": 1}}}')
     await site.drain()

@@ -61,7 +61,7 @@ async def test_the_configuration_that_the_sandbox_prints_works_with_it(site: Sit
     assert set(running.providers) == {"pusher", "webhook", "fcm", "apns", "webpush"}
 
 
-async def test_with_failures_and_devices_that_are_gone_every_message_ends_and_none_is_dead(
+async def test_every_message_ends_among_failures_and_targets_that_are_gone(
     site: Site,
 ) -> None:
     words = ("--fail", "5%", "--unregistered", "1%", "--latency", "0ms-5ms", "--seed", "7")

@@ -123,7 +123,7 @@ def test_a_message_that_no_receiver_got_was_not_delivered(story: Story) -> None:
     assert story.rules == ["phantom"]
 
 
-def test_a_duplicate_that_nothing_explains(story: Story) -> None:
+def test_a_duplicate_that_nothing_explains_is_found(story: Story) -> None:
     story.arrive(delivered(story), after=0.5)
     assert story.rules == ["duplicate"]
 
@@ -225,7 +225,7 @@ def test_a_malformed_element_that_vanished_is_lost(story: Story) -> None:
     assert story.rules == ["lost"]
 
 
-def test_attempts_that_no_receiver_saw(story: Story) -> None:
+def test_attempts_that_no_receiver_saw_are_found(story: Story) -> None:
     push = story.push(Kind.DOOMED)
     story.arrive(push, answer="failed")
     story.end(push, "dead", attempts=3)
@@ -233,14 +233,14 @@ def test_attempts_that_no_receiver_saw(story: Story) -> None:
     assert story.rules == ["phantom"]
 
 
-def test_a_target_of_a_fan_out_that_got_nothing(story: Story) -> None:
+def test_a_target_of_a_fan_out_that_got_nothing_is_lost(story: Story) -> None:
     push = story.push(Kind.FAN_OUT, targets=2)
     story.arrive(push, target="/target/0")
     story.end(push, targets={"delivered": 2})
     assert story.rules == ["lost"]
 
 
-def test_a_target_of_a_fan_out_that_got_it_twice(story: Story) -> None:
+def test_a_target_of_a_fan_out_that_got_it_twice_is_found(story: Story) -> None:
     push = story.push(Kind.FAN_OUT, targets=1)
     story.arrive(push, target="/target/0")
     story.arrive(push, after=0.5, target="/target/0")
@@ -248,7 +248,7 @@ def test_a_target_of_a_fan_out_that_got_it_twice(story: Story) -> None:
     assert story.rules == ["duplicate"]
 
 
-def test_a_fan_out_that_lost_count(story: Story) -> None:
+def test_a_fan_out_that_lost_count_is_found(story: Story) -> None:
     push = story.push(Kind.FAN_OUT, targets=1)
     story.arrive(push, target="/target/0")
     story.end(push, targets={"delivered": 2})
@@ -319,7 +319,7 @@ def test_a_message_that_was_never_pushed_is_an_invention(story: Story) -> None:
     assert story.rules == ["invented", "invented"]
 
 
-def test_an_inversion(story: Story) -> None:
+def test_an_inversion_is_found(story: Story) -> None:
     first, second = (story.push(Kind.ORDERED, ordering_key="k", at=0.0) for _ in range(2))
     story.arrive(second, after=0.1)
     story.arrive(first, after=0.2)
@@ -360,12 +360,12 @@ def burst(story: Story, total: int, seconds: float) -> None:
         delivered(story, Kind.NAMED, provider="limited", at=number * seconds / total)
 
 
-def test_a_rate_that_is_kept(story: Story) -> None:
+def test_a_rate_that_is_kept_is_no_finding(story: Story) -> None:
     burst(story, 42, 4.0)
     assert story.rules == []
 
 
-def test_a_rate_that_is_exceeded(story: Story) -> None:
+def test_a_rate_that_is_exceeded_is_found(story: Story) -> None:
     burst(story, 60, 4.0)
     assert set(story.rules) == {"too fast"}
 
@@ -379,7 +379,7 @@ def test_a_burst_is_explained_by_a_worker_that_was_held_up_as_far_as_its_bucket_
     assert "too fast" in story.rules
 
 
-def test_counters_that_do_not_add_up(story: Story) -> None:
+def test_counters_that_do_not_add_up_are_found(story: Story) -> None:
     delivered(story)
     story.evidence.counters["hook"] = {"accepted": 1, "delivered": 1}
     assert story.rules == []
@@ -402,14 +402,14 @@ def test_counters_that_do_not_add_up(story: Story) -> None:
         "somebody's",
     ],
 )
-def test_a_key_that_is_left(story: Story, key: str) -> None:
+def test_a_key_that_is_left_is_found(story: Story, key: str) -> None:
     story.evidence.keys = {key: 1}
     assert story.rules == ["leftover"]
     story.evidence.keys = {key: 0}
     assert story.rules == []
 
 
-def test_keys_that_may_stay(story: Story) -> None:
+def test_keys_that_may_stay_are_no_finding(story: Story) -> None:
     kept = ["control", "dead", "seen"]
     story.evidence.keys = {
         **{f"relay:{{hook}}:{part}": 3 for part in kept},
@@ -457,7 +457,7 @@ def test_a_message_of_a_healthy_group_that_comes_much_too_late_is_starved(story:
     assert story.rules == ["starved"]
 
 
-def test_a_group_faster_than_its_rate(story: Story) -> None:
+def test_a_group_that_is_faster_than_its_rate_is_found(story: Story) -> None:
     pushes = [story.push(Kind.FAILING_GROUP, provider=MIXED_LANE, group="hanging") for _ in range(40)]
     for push in pushes:
         story.arrive(push, group=push.group)
@@ -465,7 +465,7 @@ def test_a_group_faster_than_its_rate(story: Story) -> None:
     assert story.rules == ["too fast"]
 
 
-def test_a_group_beyond_its_concurrency(story: Story) -> None:
+def test_a_group_beyond_its_concurrency_is_found(story: Story) -> None:
     for number in range(GROUP_CONCURRENCY + 1):
         push = story.push(Kind.FAILING_GROUP, provider=MIXED_LANE, group="hanging")
         story.arrive(push, after=0.1 * number, answer="hung", group=push.group, ended=NOW + 2)

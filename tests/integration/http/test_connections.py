@@ -51,12 +51,12 @@ async def test_a_closed_port_is_a_transport_error(opened: Opener) -> None:
     assert reason == f"cannot connect to 127.0.0.1:{port}: connection refused"
 
 
-async def test_a_server_that_never_answers(linked: Linked) -> None:
+async def test_a_server_that_never_answers_is_a_timeout(linked: Linked) -> None:
     async with linked(hang, timeout=0.3) as link:
         assert await link.failure() == "no answer within 0.3 s"
 
 
-async def test_a_name_that_does_not_resolve(opened: Opener) -> None:
+async def test_a_name_that_does_not_resolve_is_a_dns_error(opened: Opener) -> None:
     async with opened() as transport:
         reason = await failure_of(transport, "http://relay-test.invalid/")
     assert reason.startswith("DNS: relay-test.invalid cannot be resolved: ")

@@ -65,13 +65,13 @@ async def test_a_handle_serves_many_requests_over_one_connection(multi: Multi) -
     assert connections == 1
 
 
-async def test_many_side_by_side(multi: Multi) -> None:
+async def test_hundreds_of_transfers_run_side_by_side(multi: Multi) -> None:
     async with serving(keeps_answering([])) as port:
         for _ in range(3):
             await asyncio.gather(*(perform(multi, transfer(port)) for _ in range(100)))
 
 
-async def test_numbers_of_sockets_come_back(multi: Multi) -> None:
+async def test_a_socket_number_that_comes_back_is_watched_again(multi: Multi) -> None:
     """A connection that was closed leaves its number to the next one, which has to be watched again."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -87,7 +87,7 @@ async def test_numbers_of_sockets_come_back(multi: Multi) -> None:
             os.close(descriptor)
 
 
-async def test_a_time_out(multi: Multi) -> None:
+async def test_a_timeout_ends_a_transfer(multi: Multi) -> None:
     async with serving(hang) as port:
         with pytest.raises(pycurl.error) as caught:
             await perform(multi, transfer(port, timeout=0.1))
@@ -122,7 +122,7 @@ async def test_a_cancelled_transfer_ends_at_once_and_its_handle_is_reused(multi:
         assert curl.getinfo(pycurl.RESPONSE_CODE) == 200
 
 
-async def test_closing_ends_running_transfers(multi: Multi) -> None:
+async def test_a_close_ends_running_transfers(multi: Multi) -> None:
     async with serving(hang) as port:
         tasks = [asyncio.ensure_future(perform(multi, transfer(port))) for _ in range(3)]
         await asyncio.sleep(0.02)

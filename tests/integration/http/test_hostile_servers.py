@@ -243,7 +243,7 @@ async def test_a_misbehaving_server_does_not_slow_another(linked: Linked) -> Non
         await asyncio.gather(*stuck, return_exceptions=True)
 
 
-async def test_a_receiver_that_does_not_read_a_long_request(linked: Linked) -> None:
+async def test_a_receiver_that_does_not_read_a_long_request_is_a_timeout(linked: Linked) -> None:
     async with linked(hang, timeout=0.5) as link:
         with pytest.raises(TransportError, match=r"^no answer within 0\.5 s$"):
             await link.post(body=bytes(32 << 20))

@@ -90,7 +90,7 @@ async def test_many_requests_share_a_connection_and_keep_their_answers(tmp_path:
         assert server.connections == 1
 
 
-async def test_headers_over_http2(tmp_path: Path) -> None:
+async def test_headers_and_body_go_over_http2(tmp_path: Path) -> None:
     seen: list[Asked] = []
 
     async def behave(peer: Peer) -> None:

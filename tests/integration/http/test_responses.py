@@ -229,7 +229,7 @@ async def test_lengths_that_contradict_do_not_spoil_the_next_answer(linked: Link
         assert (response.status, response.body) == (200, b"{}")
 
 
-async def test_an_answer_before_the_end_of_a_long_request(linked: Linked) -> None:
+async def test_an_answer_before_the_end_of_a_long_request_counts(linked: Linked) -> None:
     """413 from a proxy in front: the answer counts, though the request was not read to its end."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -56,7 +56,7 @@ async def test_tls_is_spoken_from_version_1_2(linked: Linked, pems: Pems, versio
             assert (await link.post()).status == 200
 
 
-async def test_plain_http_on_a_port_for_tls(opened: Opener) -> None:
+async def test_plain_http_on_a_port_for_tls_is_a_tls_error(opened: Opener) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -66,19 +66,19 @@ async def test_plain_http_on_a_port_for_tls(opened: Opener) -> None:
         assert (await failure_of(transport, f"https://127.0.0.1:{port}/")).startswith("TLS: ")
 
 
-async def test_tls_on_a_port_for_plain_http(opened: Opener, pems: Pems) -> None:
+async def test_tls_on_a_port_for_plain_http_is_an_error_with_its_address(opened: Opener, pems: Pems) -> None:
     async with serving(keeps_answering([]), server_tls(pems)) as port, opened() as transport:
         assert f"127.0.0.1:{port}" in await failure_of(transport, f"http://127.0.0.1:{port}/")
 
 
-async def test_silence_instead_of_a_handshake(opened: Opener) -> None:
+async def test_silence_instead_of_a_handshake_is_a_timeout(opened: Opener) -> None:
     async with serving(hang) as port, opened(0.4) as transport:
         reason = await failure_of(transport, f"https://127.0.0.1:{port}/")
     assert reason in ("no answer within 0.4 s", f"cannot connect to 127.0.0.1:{port}: no answer within 0.2 s")
 
 
 @pytest.mark.parametrize("end", ["closed", "reset"])
-async def test_a_handshake_that_is_broken_off(opened: Opener, end: str) -> None:
+async def test_a_handshake_that_is_broken_off_names_its_server(opened: Opener, end: str) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
         if end == "reset":

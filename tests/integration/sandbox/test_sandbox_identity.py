@@ -67,7 +67,7 @@ def test_sandboxes_that_start_at_once_agree(tmp_path: Path) -> None:
     assert all(identity == found[0] for identity in found)
 
 
-def test_without_a_folder_options_are_texts() -> None:
+def test_options_are_texts_without_a_folder() -> None:
     identity = identify(None, TOPIC)
     assert identity.option("key", SIGNING_KEY) == {"key": identity.signing_key.decode()}
     assert CA_KEY not in identity.files()

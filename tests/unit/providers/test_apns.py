@@ -164,7 +164,7 @@ def test_the_id_is_a_uuid_and_the_same_at_every_attempt() -> None:
     assert apns_id(own) == own.lower()
 
 
-def test_the_sandbox_and_another_server() -> None:
+def test_a_push_goes_to_the_server_of_the_options() -> None:
     assert an_apns(environment="sandbox").request([a_message()]).url.startswith("https://api.sandbox.push.")
     assert an_apns(url="https://127.0.0.1:7/").request([a_message()]).url.startswith("https://127.0.0.1:7/3/")
 

@@ -128,7 +128,7 @@ def test_the_payload_is_the_body_if_the_template_has_none() -> None:
 # Other places
 
 
-def test_a_form_and_a_text() -> None:
+def test_a_form_and_a_text_are_filled_in() -> None:
     form = sent(
         an_http(form={"to": "${payload.to}", "text": "a&b ${payload.n}"}), {"to": "x&y=ü +", "n": [1]}
     )
@@ -183,7 +183,7 @@ def test_a_message_cannot_walk_through_the_path(value: str) -> None:
         ("\r\n", "%0D%0A", "%0D%0A"),
     ],
 )
-def test_in_a_url_values_are_percent_encoded(value: Any, path: str, query: str) -> None:
+def test_values_in_a_url_are_percent_encoded(value: Any, path: str, query: str) -> None:
     adapter = an_http(url="https://api.example.com/${payload.x}/send?to=${payload.x}&v=1")
     assert sent(adapter, {"x": value}).url == f"https://api.example.com/{path}/send?to={query}&v=1"
 
@@ -550,7 +550,9 @@ def test_a_success_without_json_is_rejected_because_a_retry_would_be_a_duplicate
         (b"\x1f\x8b", DAMAGED, Rejected),
     ],
 )
-def test_a_success_whose_body_is_incomplete(body: bytes, incomplete: str, expected: type[Outcome]) -> None:
+def test_a_success_whose_body_is_incomplete_is_judged_by_its_beginning(
+    body: bytes, incomplete: str, expected: type[Outcome]
+) -> None:
     response = Response(200, {}, body, incomplete)
     assert outcome(response) == Delivered()
     found = outcome(response, success_if={"ok": True})

@@ -343,7 +343,7 @@ def test_an_empty_socket_id_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("channel", OK_CHANNELS)
-def test_a_channel_that_pusher_takes(channel: str) -> None:
+def test_a_channel_that_pusher_takes_is_accepted(channel: str) -> None:
     assert a_pusher().check(an_event(channel=channel)) is None
 
 

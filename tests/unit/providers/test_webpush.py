@@ -106,7 +106,7 @@ def test_the_token_is_the_vector_s_but_for_its_signature() -> None:
     assert NOW + 6 * 3600 <= claims["exp"] <= NOW + 12 * 3600
 
 
-def test_one_token_for_each_origin_and_a_few_hours() -> None:
+def test_a_token_serves_one_origin_for_a_few_hours() -> None:
     now = NOW - NOW % VAPID_REUSE
     own = {"private_key": VAPID["private_raw_b64url"], "subject": "https://example.com/contact"}
     webpush = WebPush("push", WebPushOptions(type="webpush", **own), clock=lambda: now)
@@ -137,7 +137,7 @@ def test_the_rfc_s_token_verifies_with_its_key() -> None:
     assert claims == vector["expected"]["claims"]
 
 
-def test_keys_in_the_forms_that_people_have() -> None:
+def test_keys_are_read_in_the_forms_that_people_have() -> None:
     key = read_private_key(VAPID["private_raw_b64url"])
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     sec1 = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
@@ -383,7 +383,7 @@ def test_an_endpoint_that_anybody_made_up_cannot_hold_the_lane() -> None:
     assert isinstance(found, Rejected)
 
 
-def test_a_key_pair_of_a_browser_s_own_making() -> None:
+def test_a_browser_s_own_key_pair_decrypts_the_payload() -> None:
     key = ec.generate_private_key(CURVE)
     public = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     body = encrypt(b"hello", public, b"0123456789abcdef")

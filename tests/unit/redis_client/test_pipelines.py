@@ -151,7 +151,7 @@ async def test_a_silent_redis_is_an_outage(redis_server: RedisServer) -> None:
 # Where it is
 
 
-async def test_over_a_unix_socket(tmp_path: Path) -> None:
+async def test_transactions_run_over_a_unix_socket(tmp_path: Path) -> None:
     socket = tmp_path / "redis.sock"
     server = RedisServer(NEWEST, tmp_path / "redis", "--unixsocket", str(socket)).start()
     try:
@@ -160,7 +160,7 @@ async def test_over_a_unix_socket(tmp_path: Path) -> None:
         server.stop()
 
 
-async def test_over_tls(tmp_path: Path) -> None:
+async def test_transactions_run_over_tls(tmp_path: Path) -> None:
     authority, certificate, key = certificates(tmp_path)
     port = free_port()
     options = ("--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key)
@@ -176,7 +176,7 @@ async def test_over_tls(tmp_path: Path) -> None:
         server.stop()
 
 
-async def test_through_sentinels_to_the_master_of_the_moment(tmp_path: Path) -> None:
+async def test_transactions_follow_sentinels_to_the_master_of_the_moment(tmp_path: Path) -> None:
     sentinels = RedisSentinel(NEWEST, tmp_path, replicas=1).start()
     try:
         async with linked(sentinels.url) as link:
@@ -304,14 +304,14 @@ async def on(port: int, *words: str | int) -> Any:
         return await node.execute_command(*words)
 
 
-async def test_a_wrong_password_for_a_cluster(cluster: Cluster, client: RedisCluster) -> None:
+async def test_a_wrong_password_for_a_cluster_is_refused(cluster: Cluster, client: RedisCluster) -> None:
     async with linked(cluster.url.replace("//", "//app:wrong@")) as link:
         (answer,) = await link.run([an_entry("s")])
     assert isinstance(answer, Refused)
     assert answer.code == "NOAUTH"
 
 
-async def test_least_rights_on_a_cluster(cluster: Cluster, client: RedisCluster) -> None:
+async def test_the_least_rights_suffice_on_a_cluster(cluster: Cluster, client: RedisCluster) -> None:
     page = (Path(__file__).parents[3] / "docs/providers/redis.md").read_text()
     (single,) = re.findall(r"ACL SETUSER app on >PASSWORD (.*)", page)
     (more,) = re.findall(r"A cluster also needs `(.*?)`", page)
