@@ -205,7 +205,7 @@ class AdapterCalls:
         return [outcome] * len(messages)
 
     def _postponed(self, error: BaseException) -> Postponed:
-        """A lack of our own resources must not spend attempts or open the provider's breaker."""
+        """This process lacks resources: spend no attempt, and do not count it for the provider's breaker."""
         name, reason = self._provider.name, str(error) or repr(error)
         thinned.log("warning", "this process cannot send; messages wait", name, reason, provider=name)
         return Postponed(str(error), random.uniform(1, 2))  # noqa: S311

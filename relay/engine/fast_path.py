@@ -14,7 +14,7 @@ from relay.store.queue import TOO_LONG, Queue
 
 
 class FastPath:
-    """The fast path of one queue. It is off in a cluster, where no script reaches both queue and lane."""
+    """The fast path of one queue. Off in a cluster, because no script reaches both queue and lane there."""
 
     def __init__(
         self,

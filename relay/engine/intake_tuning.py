@@ -27,7 +27,7 @@ class Tuning:
     high_watermark: int = 10_000
     """The intake yields to the senders if each lane of a full fetch has more ready messages than this."""
     yield_ratio: float = 2.0
-    """Yield for this many times as long as the fetch took. Without it a long backlog takes half of the
+    """Yield for the duration of the fetch times this factor. Without it a long backlog takes half of the
     senders' time."""
 
     refusal_pause: float = 0.5

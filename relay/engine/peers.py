@@ -18,7 +18,7 @@ LISTEN_PAUSE = 1.0
 
 
 class Peers:
-    """The other workers of the fleet, as far as they share lanes with this one. Has two loops."""
+    """The other workers of the fleet that serve the same lanes. Has two loops."""
 
     def __init__(self, fleet: Fleet, dispatchers: Mapping[str, Dispatcher]) -> None:
         """`dispatchers` are those of this worker, by provider."""

@@ -168,7 +168,7 @@ class Sender:
 
 
 def _isolated(outcome: Outcome) -> Outcome:
-    """Return the outcome of a message in a larger batch, where another message may have caused a refusal."""
+    """Return the outcome in a larger batch, because another of its messages may have caused a refusal."""
     match outcome:
         case Unauthorised() | Faulty():
             return Isolate(outcome.reason)

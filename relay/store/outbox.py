@@ -88,8 +88,7 @@ class Outbox:
         await self._run(target, kind, deadline, "done", [last])
 
     def replicated(self, target: str) -> str:
-        """A key of relay's own in the slot of `target`, to wait until a replica has what was forwarded
-        there."""
+        """Return the key in the slot of `target` by which a replica confirms forwarded entries."""
         return key_beside(self._prefix, target, "replicated")
 
     async def forget(self, last: str, forwarded: Mapping[str, str], lost: int = 0) -> bool:
