@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from relay.engine.forwarder import Forwarder
+from relay.engine.forwarder import Forwarder, ForwardTuning
 from relay.engine.policy import Policy
 from relay.errors import StoreError
 from relay.outcome import Unregistered
@@ -315,6 +315,22 @@ async def test_an_outbox_that_never_empties_holds_up_no_other(redis: Client) -> 
         arrived.set()
         await filling
         while not forwarding.done():
+            forwarding.cancel()
+            await asyncio.wait([forwarding], timeout=1)
+
+
+async def test_receipts_that_a_dead_worker_left_are_found_by_a_poll(redis: Client) -> None:
+    lane, outboxes = a_lane(redis, unregistered_share=0.0), Outboxes(redis, "relay", ["test"])
+    forwarder = Forwarder(outboxes, Replicas(redis), tuning=ForwardTuning(poll=0.01))
+    forwarding = asyncio.create_task(forwarder.run())
+    try:
+        async with asyncio.timeout(120):
+            for last in (5, 10):  # the first ones are found at the start
+                await deliver(lane, range(last - 5, last))
+                while await arrived(redis) != expected(range(last)):
+                    await asyncio.sleep(0.01)
+    finally:
+        while not forwarding.done():  # in a cluster the client may swallow a cancellation
             forwarding.cancel()
             await asyncio.wait([forwarding], timeout=1)
 

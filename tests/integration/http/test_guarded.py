@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.errors import TransportError
-from relay.http import ForbiddenAddress, Transport
+from relay.http import ForbiddenAddress, Transport, open_transport
 from relay.http.curl_transport import CurlTransport
 from relay.http.guard import Network
 from relay.provider import Request
+from testing.builders import options
 from testing.raw_server import closed_port, keeps_answering, says, serving
-from tests.integration.http.conftest import LOOPBACK, failure_of, linking, opening, routing
+from tests.integration.http.conftest import LOOPBACK, failure_of, linking, opening
 
 SPELLINGS = [
     "2130706433",
@@ -236,8 +238,10 @@ async def test_an_address_is_checked_again_at_each_new_connection() -> None:
 
 
 async def test_a_connection_that_was_opened_unguarded_serves_no_guarded_request() -> None:
+    """Not even for an adapter whose options know nothing of HTTP."""
     seen: list[bytes] = []
-    async with linking(routing, keeps_answering(seen), concurrency=1) as link:
+    opened = partial(opening, lambda **fields: open_transport(options(**fields)))
+    async with linking(opened, keeps_answering(seen), concurrency=1) as link:
         await link.post()
         with pytest.raises(ForbiddenAddress):
             await link.transport.send(Request(link.url, public_only=True))
