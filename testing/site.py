@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -72,8 +73,11 @@ class Site:
         texts = [each if isinstance(each, str | bytes) else json.dumps(each) for each in elements]
         await self.redis.rpush("notifications", *texts)
 
-    async def receipts(self, key: str = "receipts:1") -> list[dict[str, Any]]:
-        """The receipts so far."""
+    async def receipts(self, number: int = 0, key: str = "receipts:1") -> list[dict[str, Any]]:
+        """The receipts so far, once there are so many."""
+        async with asyncio.timeout(120):
+            while await self.redis.llen(key) < number:
+                await asyncio.sleep(0.02)
         return [json.loads(text) for text in await self.redis.lrange(key, 0, -1)]
 
     async def feedback(self) -> list[dict[bytes, bytes]]:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -87,3 +88,11 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.fixture
 def site(tmp_path: Path, redis_server: RedisServer, redis: Redis, receiver: Receiver) -> Site:
     return Site(tmp_path, redis_server, redis, receiver)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter; those of pytest are closed."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

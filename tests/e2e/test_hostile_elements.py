@@ -8,10 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-from redis.asyncio import Redis
-
-from testing.redis_server import RedisServer
 from testing.relay_process import limit_memory, worker, write_config
 from testing.site import Site
 from testing.streams import entries_of
@@ -22,26 +18,15 @@ ROOM = 40 << 20
 """Bytes by which a worker may grow: less than one copy of a huge element."""
 
 
-@pytest.fixture
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
-
 def message(text: str, **fields: Any) -> str:
     return json.dumps({"id": text, "reply_to": "receipts:1", "payload": {"body": {"n": text}}, **fields})
 
 
-async def receipts(redis: Redis) -> dict[str, tuple[str, str]]:
-    found = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+async def ends(site: Site, number: int) -> dict[str, tuple[str, str]]:
+    """The provider and the outcome of each message, once there are so many receipts."""
+    found = await site.receipts(number)
     assert len({receipt["id"] for receipt in found}) == len(found), "each receipt comes once"
     return {receipt["id"]: (receipt["provider"], receipt["outcome"]) for receipt in found}
-
-
-async def until_receipts(redis: Redis, number: int) -> dict[str, tuple[str, str]]:
-    async with asyncio.timeout(120):
-        while len(found := await receipts(redis)) < number:
-            await asyncio.sleep(0.02)
-    return found
 
 
 async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(site: Site) -> None:
@@ -49,13 +34,13 @@ async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(
     huge = b"x" * HUGE
     async with site.worker() as running:
         await site.push(message("warm"))
-        await until_receipts(site.redis, 1)
+        await ends(site, 1)
         limit_memory(running.process.pid, ROOM)
         await site.push(huge)  # it waits for one element
         await site.push(message("a"))
-        await until_receipts(site.redis, 2)
+        await ends(site, 2)
         await site.push(message("b"), huge, message("c"))  # a batch
-        await until_receipts(site.redis, 4)
+        await ends(site, 4)
     troubles = {line["event"] for line in running.lines if line.get("level") in ("warning", "error")}
     assert troubles == {"dead letter"}, "no connection broke, and nothing ran out of memory"
     letters = await entries_of(site.redis, "relay:{hook}:dead")
@@ -87,7 +72,7 @@ async def test_a_malformed_element_stops_no_other_and_gets_a_receipt_if_possible
     ]
     await site.redis.rpush("q", *elements)
     async with site.worker():
-        found = await until_receipts(site.redis, 6)
+        found = await ends(site, 6)
     assert found == {
         "unknown field": ("hook", "rejected"),
         "nobody": ("nobody", "rejected"),
@@ -131,18 +116,18 @@ async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(site: Si
     first = [message(f"b{number}", provider="broken") for number in range(3)]
     await site.redis.rpush("q", *first, *(message(f"g{number}", provider="good") for number in range(3)))
     async with worker(config) as running:
-        assert set(await until_receipts(site.redis, 3)) == {"g0", "g1", "g2"}
+        assert set(await ends(site, 3)) == {"g0", "g1", "g2"}
         line = await running.says("lane refuses messages")
         assert line["provider"] == "broken"
         assert "WRONGTYPE" in line["reason"]
         await site.redis.rpush("q", message("b3", provider="broken"))
         await site.redis.rpush("q", message("g3", provider="good"))
-        await until_receipts(site.redis, 4)
+        await ends(site, 4)
         async with asyncio.timeout(120):
             while await site.redis.llen("relay:{q}:deferred:broken") != 4:
                 await asyncio.sleep(0.05)
         await site.redis.delete("relay:{broken}:bodies")
-        assert len(await until_receipts(site.redis, 8)) == 8
+        assert len(await ends(site, 8)) == 8
     await site.redis.execute_command("ACL", "DELUSER", "relay")
     sent = [json.loads(request.body)["n"] for request in site.receiver.requests]
     assert [text for text in sent if text.startswith("b")] == ["b0", "b1", "b2", "b3"]

@@ -5,18 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-
-import pytest
-from redis.asyncio import Redis
 
 from testing.ports import free_port
 from testing.raw_server import keeps_answering, read_request, serving
 from testing.receiver import Answer, Received
-from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
 from testing.site import Site
 from tests.conftest import BINARIES
@@ -28,29 +22,13 @@ LONG = 300_000
 LONGEST_LINE = 4096
 
 
-@pytest.fixture
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter; those of pytest are closed."""
-    with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
 def message(number: object, **fields: Any) -> str:
     return json.dumps({"id": f"m{number}", "reply_to": "receipts:1", **fields})
 
 
-async def receipts(redis: Redis, number: int) -> dict[str, tuple[str, str]]:
+async def receipts(site: Site, number: int) -> dict[str, tuple[str, str]]:
     """The outcome and the reason of each message, once there are so many receipts."""
-    async with asyncio.timeout(120):
-        while await redis.llen("receipts:1") < number:
-            await asyncio.sleep(0.02)
-    found = [json.loads(text) for text in await redis.lrange("receipts:1", 0, -1)]
+    found = await site.receipts(number)
     return {receipt["id"]: (receipt["outcome"], receipt["reason"] or "") for receipt in found}
 
 
@@ -121,7 +99,7 @@ async def test_no_message_leaves_its_place_in_a_path_or_a_body_and_no_line_of_th
         message(7, payload={"headers": {"Authorization": "Bearer marker"}, "kind": "order"}, unknown=1),
     )
     async with site.worker() as running:
-        found = await receipts(site.redis, 7)
+        found = await receipts(site, 7)
     outcomes = {name: outcome for name, (outcome, _) in sorted(found.items())}
     assert outcomes == {f"m{number}": "rejected" for number in range(1, 8)} | {"m3": "delivered"}
     for name in ("m1", "m2"):
@@ -161,7 +139,7 @@ async def test_an_answer_on_an_idle_connection_ends_no_later_message(site: Site)
             async with asyncio.timeout(120):
                 await forged.wait()
             await site.push(message(2, payload={"body": 2}))
-            found = await receipts(site.redis, 2)
+            found = await receipts(site, 2)
     assert {name: outcome for name, (outcome, _) in found.items()} == {"m1": "delivered", "m2": "delivered"}
     assert not await site.redis.exists("relay:feedback")
 

@@ -7,9 +7,8 @@ import base64
 import json
 import os
 import pty
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -221,14 +220,6 @@ async def test_no_output_contains_a_secret(site: Site) -> None:
     assert not [fields for fields in letters_in_redis if OF_ENDPOINT["v1"].encode() in fields[b"reason"]]
     # Redis holds the message as it was pushed, so that a retry can sign again.
     assert [fields for fields in letters_in_redis if OF_ENDPOINT["v1"].encode() in fields.get(b"record", b"")]
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter; those of pytest are closed."""
-    with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 async def test_a_file_that_gives_credentials_or_one_secret_to_all_is_checked(open_folder: Path) -> None:

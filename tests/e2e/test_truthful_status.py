@@ -9,15 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from testing.ports import free_port
-from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
 from testing.site import Site
 from tests.e2e.test_admin import get
-
-
-@pytest.fixture
-def redis_server(newest_redis_server: RedisServer) -> RedisServer:
-    return newest_redis_server
 
 
 async def test_a_key_of_a_wrong_type_spoils_one_row_and_the_rest_goes_on(site: Site) -> None:

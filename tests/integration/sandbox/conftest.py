@@ -25,6 +25,7 @@ from relay.provider import HttpProvider
 from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.exchange import Call
 from relay.sandbox.fcm import FcmEmulator
+from relay.sandbox.identity import Identity, identify
 from relay.sandbox.options import SandboxOptions
 from relay.sandbox.server import Sandbox
 from relay.sandbox.subscriptions import Subscriptions
@@ -69,6 +70,11 @@ class User:
         async with self.session.get(self.sandbox.url + path) as answer:
             assert answer.status == 200
             return await answer.json()
+
+
+@pytest.fixture(scope="session")
+def identity() -> Identity:
+    return identify(None, SandboxOptions.apns_topic)
 
 
 @pytest.fixture

@@ -20,11 +20,6 @@ TOPIC = SandboxOptions.apns_topic
 MESSAGE_ID = "0190a000-0000-7000-8000-000000000001"
 
 
-@pytest.fixture(scope="module")
-def identity() -> Identity:
-    return identify(None, TOPIC)
-
-
 def token(identity: Identity, issued: Any = NOW, kid: str = "", iss: str = "", **header: Any) -> str:
     options = SandboxOptions()
     issued = int(issued) if isinstance(issued, float) else issued

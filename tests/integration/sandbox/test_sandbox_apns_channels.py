@@ -23,7 +23,7 @@ from relay.http.transport import OnDone, PendingRequest, Transport
 from relay.outcome import Delivered, Outcome, Unregistered
 from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.exchange import Answer, Call
-from relay.sandbox.identity import Identity, identify
+from relay.sandbox.identity import Identity
 from relay.sandbox.options import Faults, SandboxOptions
 from relay.sandbox.server import Sandbox
 from tests.integration.sandbox.conftest import Sender, apns_options, over_http2
@@ -34,11 +34,6 @@ MANAGEMENT = f"/1/apps/{TOPIC}/channels"
 BROADCAST = f"/4/broadcasts/apps/{TOPIC}"
 REQUEST_ID = "2288cf3f-70d8-46a6-97d7-dd5d00867127"
 UPDATE = b'{"aps":{"timestamp":1800001000,"event":"update","content-state":{"home":2}}}'
-
-
-@pytest.fixture(scope="module")
-def identity() -> Identity:
-    return identify(None, TOPIC)
 
 
 class Judge:

@@ -22,7 +22,7 @@ from relay.sandbox.exchange import Answer, Call
 from relay.sandbox.faults import failure
 from relay.sandbox.fcm import FcmEmulator
 from relay.sandbox.fcm_oauth import GRANT, OAuthEmulator
-from relay.sandbox.identity import Identity, identify
+from relay.sandbox.identity import Identity
 from relay.sandbox.options import Faults
 from relay.sandbox.server import Sandbox
 from tests.integration.sandbox.conftest import fcm
@@ -30,11 +30,6 @@ from tests.integration.sandbox.conftest import fcm
 NOW = 1_800_000_000
 HOST = "127.0.0.1:8089"
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
-
-
-@pytest.fixture(scope="module")
-def identity() -> Identity:
-    return identify(None, "")
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,9 @@ from hyperframe.frame import Frame, GoAwayFrame
 from relay.sandbox.exchange import Answer, Call
 from relay.sandbox.faults import Ending
 from relay.sandbox.http2 import GOAWAY_DATA, Http2Server
-from relay.sandbox.identity import Identity, identify
+from relay.sandbox.identity import Identity
 from relay.sandbox.options import SandboxOptions
 from relay.sandbox.server import Sandbox
-
-
-@pytest.fixture(scope="module")
-def identity() -> Identity:
-    return identify(None, "")
 
 
 class Client:

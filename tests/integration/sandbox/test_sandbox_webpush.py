@@ -17,7 +17,7 @@ from providers.webpush import WebPush
 from relay.outcome import Delivered, Unauthorised, Unregistered
 from relay.sandbox import jws, vapid, webpush
 from relay.sandbox.exchange import Answer, Call, Verdict
-from relay.sandbox.identity import Identity, identify
+from relay.sandbox.identity import Identity
 from relay.sandbox.server import Sandbox
 from relay.sandbox.subscriptions import Subscription, Subscriptions, point, public_key
 from relay.sandbox.webpush import WebPushEmulator
@@ -32,11 +32,6 @@ VECTORS = {
     for vector in json.loads((Path(__file__).parents[2] / "vectors/push.json").read_text())
 }
 KEY = ec.generate_private_key(ec.SECP256R1())
-
-
-@pytest.fixture(scope="module")
-def identity() -> Identity:
-    return identify(None, "")
 
 
 def authorization(key: Any = KEY, k: str = "", **claims: Any) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -46,14 +44,6 @@ def test_an_option_that_cannot_hold_is_refused_with_its_place(problems: Problems
 def test_options_that_keep_the_server_verified_are_accepted(read: Read) -> None:
     url = "rediss://h/0?ssl_cert_reqs=required&ssl_check_hostname=true&ssl_ciphers=ECDHE%2BAESGCM&ssl_ca_certs=/x"
     assert read(CONFIG.format(url=url)).redis.read_url() == url
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter; those of pytest are closed."""
-    with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 def test_files_with_secrets_are_known_and_world_readable_ones_are_named(
