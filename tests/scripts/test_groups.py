@@ -18,7 +18,7 @@ from relay.store.claims import Claim
 from relay.store.codec import Settled
 from relay.store.lane import Lane
 from relay.store.overview import read_lane
-from testing.builders import a_lane, a_message, options, texts
+from testing.builders import a_lane, a_message, options, plain_message, texts
 from testing.clock import set_clock, settable_clock
 from testing.streams import entries_of
 
@@ -370,6 +370,15 @@ async def test_failures_of_groups_are_forgotten_even_if_nothing_follows(redis: R
     await lane.enqueue(messages("ab"))
     await settle(lane, list((await lane.claim(10)).claims), Retry("no network"), **limits)
     assert 0 < await redis.ttl("relay:{test}:groups:tried") <= 31
+
+
+async def test_a_success_of_a_message_with_nothing_but_its_group_frees_its_place(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 1})
+    await lane.enqueue([plain_message("first", group="a"), plain_message("second", group="a")])
+    claims = list((await lane.claim(10)).claims)
+    settled = await settle(lane, claims, Delivered(), groups={"concurrency": 1})
+    assert (settled.settled, settled.ready) == (1, 1)
+    assert texts((await lane.claim(10)).claims) == ["second"]
 
 
 async def test_a_rejected_message_counts_as_an_answer_of_its_group(redis: Redis) -> None:

@@ -165,8 +165,8 @@ if #wanted == 0 and asked_state == '' and not (state or window or throttles or d
   end
   -- @if groups
   if some_group then
-    _, changes_of_groups = settle_groups()
-    return {#tickets, 0, '', 0, letters, count_ready(policy.groups), '', changes_of_groups}
+    local _, changes = settle_groups()
+    return {#tickets, 0, '', 0, letters, count_ready(policy.groups), '', changes}
   end
   -- @end
   return {#tickets, 0, '', 0, letters, ready, ''}
