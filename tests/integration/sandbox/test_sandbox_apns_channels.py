@@ -18,14 +18,14 @@ from providers._shared.apns_channels import Channels, Storage
 from providers.apns import Apns
 from relay.cli.apns import app
 from relay.errors import TransportError, UsageError
-from relay.http.request import Request, Response
-from relay.http.transport import OnDone, PendingRequest, Transport
+from relay.http.request import Response
 from relay.outcome import Delivered, Outcome, Unregistered
 from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.exchange import Answer, Call
 from relay.sandbox.identity import Identity
 from relay.sandbox.options import Faults, SandboxOptions
 from relay.sandbox.server import Sandbox
+from testing.canned import Canned
 from tests.integration.sandbox.conftest import Sender, apns_options, over_http2
 
 NOW = 1_800_001_000.0
@@ -232,18 +232,7 @@ async def test_a_list_that_was_cut_off_is_an_error() -> None:
 
 def channels_of(response: Response) -> Channels:
     """Channels at a server with one answer, which the emulator never gives."""
-
-    class OneAnswer(Transport):
-        def start(self, request: Request, on_done: OnDone) -> PendingRequest:
-            raise AssertionError("a list of channels is read with `send`")
-
-        async def send(self, request: Request) -> Response:
-            return response
-
-        async def close(self) -> None:
-            pass
-
-    return Channels(OneAnswer(), "https://127.0.0.1", TOPIC, dict)
+    return Channels(Canned(response), "https://127.0.0.1", TOPIC, dict)
 
 
 # relay's commands

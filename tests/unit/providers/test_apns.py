@@ -20,6 +20,7 @@ from relay.errors import UsageError
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Rejected, Unauthorised
 from relay.provider import Request, Response
+from testing.canned import Canned
 from testing.http2_server import certificates
 
 NOW = 1_800_001_000.0
@@ -368,21 +369,17 @@ def answer(status: int, why: str) -> Response:
 # Tokens
 
 
-class Apple:
-    """A transport that refuses tokens issued before `valid_from`."""
+class Apple(Canned):
+    """Refuses tokens issued before `valid_from`."""
 
     def __init__(self, valid_from: float) -> None:
+        super().__init__(self._judge)
         self.valid_from = valid_from
-        self.requests: list[Request] = []
 
-    async def send(self, request: Request) -> Response:
-        self.requests.append(request)
+    def _judge(self, request: Request) -> Response:
         token = request.headers["authorization"].removeprefix("bearer ")
         claims = jwt.decode(token, PUBLIC, algorithms=["ES256"], options={"verify_iat": False})
         return Response(200) if claims["iat"] >= self.valid_from else answer(403, "ExpiredProviderToken")
-
-    async def close(self) -> None:
-        pass
 
 
 def test_a_token_is_used_for_forty_minutes_by_all_processes_alike() -> None:
@@ -434,24 +431,11 @@ async def test_messages_in_flight_with_an_expired_token_use_its_replacement() ->
     assert (len(apple.requests), len(tokens)) == (10, 2)
 
 
-class Refuser:
-    """A transport that has one answer."""
-
-    def __init__(self, response: Response) -> None:
-        self.response = response
-
-    async def send(self, request: Request) -> Response:
-        return self.response
-
-    async def close(self) -> None:
-        pass
-
-
 async def test_a_provider_with_a_certificate_replaces_no_token(tmp_path: Path) -> None:
     _, certificate, key = certificates(tmp_path)
     nothing = dict.fromkeys(("key", "key_id", "team_id"))
     apns = an_apns(**nothing, client_cert=certificate.read_text(), client_key=key.read_text())
-    await apns.start(Refuser(answer(403, "ExpiredProviderToken")))
+    await apns.start(Canned(answer(403, "ExpiredProviderToken")))
     assert isinstance((await apns.deliver([a_message()]))[0], Unauthorised)
 
 
@@ -469,7 +453,7 @@ async def test_a_check_reports_whether_apns_accepts_the_credentials(
     topic: str | None, response: Response, words: str | None
 ) -> None:
     apns = an_apns(topic=topic)
-    await apns.start(Refuser(response))
+    await apns.start(Canned(response))
     if words is not None:
         assert words in await apns.verify()
     else:

@@ -27,6 +27,7 @@ from relay.errors import TransportError, UsageError
 from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Rejected, Unauthorised
 from relay.provider import Request, Response
+from testing.canned import Canned
 
 NOW = 1_800_000_000.0
 TOKEN_URI = "https://oauth2.googleapis.com/token"
@@ -293,35 +294,26 @@ def test_options_that_cannot_work_are_refused(fields: dict[str, Any], word: str)
 # Tokens
 
 
-class Endpoint:
-    """A transport that emulates Google's token endpoint and FCM."""
+class Endpoint(Canned):
+    """Google's token endpoint, and FCM."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
+        super().__init__(self._judge)
         self.tokens = 0
         self.refuse = 0
         self.token_answers: list[Response | Exception] = []
 
-    async def send(self, request: Request) -> Response:
-        self.requests.append(request)
-        await asyncio.sleep(0)
+    def _judge(self, request: Request) -> Response | Exception:
         if "token" in request.url:
             if self.token_answers:
-                found = self.token_answers.pop(0)
-                if isinstance(found, Exception):
-                    raise found
-                return found
+                return self.token_answers.pop(0)
             self.tokens += 1
-            return Response(
-                200, {}, json.dumps({"access_token": f"t{self.tokens}", "expires_in": 3600}).encode()
-            )
+            token = {"access_token": f"t{self.tokens}", "expires_in": 3600}
+            return Response(200, {}, json.dumps(token).encode())
         if self.refuse:
             self.refuse -= 1
             return Response(401, {}, b'{"error":{"code":401,"status":"UNAUTHENTICATED"}}')
         return Response(200, {}, b"{}")
-
-    async def close(self) -> None:
-        pass
 
 
 async def started(endpoint: Endpoint) -> Fcm:

@@ -25,6 +25,7 @@ from relay.errors import TransportError, UsageError
 from relay.message import Message, parse_bare
 from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Unauthorised
 from relay.provider import Request, Response
+from testing.canned import Canned
 from testing.json_values import JSON
 
 NOW = 1353088179.9
@@ -651,25 +652,8 @@ def test_a_reason_is_one_short_line_that_a_terminal_can_show() -> None:
 # Verifying
 
 
-class Answering:
-    """A transport that answers or fails as told, and notes what it was asked."""
-
-    def __init__(self, answer: Response | TransportError) -> None:
-        self.answer = answer
-        self.requests: list[Request] = []
-
-    async def send(self, request: Request) -> Response:
-        self.requests.append(request)
-        if isinstance(self.answer, TransportError):
-            raise self.answer
-        return self.answer
-
-    async def close(self) -> None:
-        pass
-
-
 async def test_verifying_signs_a_request_that_sends_nothing() -> None:
-    pusher, transport = a_pusher(cluster="eu"), Answering(Response(200, {}, b'{"channels":{}}'))
+    pusher, transport = a_pusher(cluster="eu"), Canned(Response(200, {}, b'{"channels":{}}'))
     await pusher.start(transport)
     assert await pusher.verify() == "https://api-eu.pusher.com accepts the key and the secret of app 3"
     (request,) = transport.requests
@@ -693,7 +677,7 @@ async def test_a_failed_verification_names_the_server_and_the_reason(
     answer: Response | TransportError, words: str
 ) -> None:
     pusher = a_pusher()
-    await pusher.start(Answering(answer))
+    await pusher.start(Canned(answer))
     with pytest.raises(UsageError) as caught:
         await pusher.verify()
     assert str(caught.value).startswith("https://api-mt1.pusher.com: ")
