@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 MODULE = '''
 import asyncio
@@ -87,7 +88,7 @@ sabotage(Watchdog, "check")
 """
 
 
-def install(folder: Path, more: str = "") -> dict[str, str]:
+def install(folder: Path, more: str = "") -> dict[str, Any]:
     """Return the environment in which `type: trouble` is installed. `more` is additional code for it."""
     site = folder / "site"
     info = site / "relay_trouble-1.0.dist-info"

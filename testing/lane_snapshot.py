@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
+from relay.redis_client.client import Client
 from relay.store.keys import LaneKeys
 
 LEVELS = ("high", "normal", "low")
@@ -92,7 +92,7 @@ class LaneSnapshot:
         return bool(state.get("out")) and (self._has_reason(group) or group in self.groups_due)
 
 
-async def take_snapshot(redis: Redis, keys: LaneKeys, workers: tuple[str, ...], at: int) -> LaneSnapshot:
+async def take_snapshot(redis: Client, keys: LaneKeys, workers: tuple[str, ...], at: int) -> LaneSnapshot:
     """Read the lane, all at once."""
     part = keys.part
     async with redis.pipeline(transaction=True) as pipe:

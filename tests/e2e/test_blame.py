@@ -53,7 +53,7 @@ async def outcomes(redis: Redis, provider: str, number: int) -> dict[str, str]:
     return {receipt["id"].removeprefix(f"{provider}-"): receipt["outcome"] for receipt in receipts}
 
 
-async def lane(config: Path, provider: str, **env: str) -> dict[str, Any]:
+async def lane(config: Path, provider: str, **env: Any) -> dict[str, Any]:
     lanes = (await relay("status", "--json", "-c", str(config), **env)).json["lanes"]
     (found,) = (each for each in lanes if each["provider"] == provider)
     return dict(found)

@@ -215,6 +215,7 @@ async def running(
     settings = load(path, {name: adapter.Options for name, adapter in discover().items()}, {})
     counts = Counts()
     async with connect(url) as client:
+        assert isinstance(client, Redis)
         await client.flushall()
         count_trips(client, counts, monkeypatch)
         stop = asyncio.Event()
@@ -297,6 +298,7 @@ def measured(
     ) -> Cost:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             loop = runner.get_loop()
+            assert isinstance(loop, VirtualTimeLoop)
             monkeypatch.setattr(time, "monotonic", loop.time)
             return runner.run(measure(loop, provider, answering(transport), pushes))
 

@@ -210,7 +210,7 @@ async def test_a_gone_endpoint_is_feedback_and_no_dead_letter(site: Site) -> Non
     (entry,) = await site.feedback()
     assert entry[b"target"].decode() == f"{site.receiver.url}/hook"
     assert entry[b"provider"] == b"hook"
-    receipt = json.loads(await site.redis.lpop("receipts:1"))
+    receipt = await site.receipt("receipts:1")
     assert (receipt["id"], receipt["provider"], receipt["outcome"]) == ("a", "hook", "unregistered")
     assert abs(receipt["at"] - time.time()) < 60
     assert await site.json("dead", "list", "hook") == []

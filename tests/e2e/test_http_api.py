@@ -24,7 +24,11 @@ EXAMPLES: dict[str, Any] = {
 }
 """As YAML reads them, each reference with brackets that are nothing to it."""
 
-ENVIRONMENT = {"SLACK_BOT_TOKEN": "xoxb-1", "TELEGRAM_TOKEN": "123:AAE-x_y", "NTFY_TOKEN": "tk_1"}
+ENVIRONMENT: dict[str, Any] = {
+    "SLACK_BOT_TOKEN": "xoxb-1",
+    "TELEGRAM_TOKEN": "123:AAE-x_y",
+    "NTFY_TOKEN": "tk_1",
+}
 
 
 def config(folder: Path, server: RedisServer, receiver: Receiver, *names: str) -> str:
@@ -36,7 +40,7 @@ def config(folder: Path, server: RedisServer, receiver: Receiver, *names: str) -
     return str(path)
 
 
-async def run(path: str, redis: Redis, *messages: tuple[str, dict[str, Any]], **env: str) -> dict[str, str]:
+async def run(path: str, redis: Redis, *messages: tuple[str, dict[str, Any]], **env: Any) -> dict[str, str]:
     """Push and work until all is empty: the outcome of each message, by its id."""
     for number, (provider, payload) in enumerate(messages):
         envelope = {"id": str(number), "provider": provider, "reply_to": "receipts:1", "payload": payload}

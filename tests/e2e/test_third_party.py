@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from testing.relay_process import relay
 from testing.site import Site
@@ -72,7 +73,7 @@ def install(folder: Path) -> Path:
 
 
 async def test_an_installed_adapter_is_listed_validated_and_used(site: Site) -> None:
-    path = {"PYTHONPATH": str(install(site.folder))}
+    path: dict[str, Any] = {"PYTHONPATH": str(install(site.folder))}
     listed = (await relay("providers", "--json", **path)).json
     assert listed["shout"]["package"] == "relay-shout 4.2"
     assert listed["shout"]["summary"] == "Posts in capital letters."

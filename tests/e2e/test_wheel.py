@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ async def test_a_wheel_delivers_beside_another_package_called_providers(unpacked
     others = site.folder / "others"
     others.mkdir()
     (others / "providers.py").write_text("raise ImportError('this module belongs to another package')")
-    env = {"PYTHONPATH": f"{others}:{unpacked}"}
+    env: dict[str, Any] = {"PYTHONPATH": f"{others}:{unpacked}"}
     listed = (await relay("providers", "--json", **env)).json
     assert {"apns", "apprise", "fcm", "http", "pusher", "redis", "webhook", "webpush"} <= set(listed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -39,6 +40,7 @@ async def test_receipts_that_cannot_be_delivered_and_garbage_hold_up_nothing_els
     hook = {"type": "webhook", "url": site.receiver.url, "secret": "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"}
     config = write_config(site.folder, confined_url, {"hook": hook})
     await site.redis.set(TAKEN, "another program's")
+    fields: Any
     for fields in GARBAGE:
         await site.redis.xadd("relay:{hook}:outbox", fields)
     async with worker(config) as running:

@@ -126,11 +126,11 @@ class Scene:
         return (await read_lane(self.redis, "relay", "test", [], self.now)).state
 
 
-def lane_options(**fields: object) -> ProviderOptions:
+def lane_options(**fields: Any) -> ProviderOptions:
     return options(**{"breaker": {"failures": 20, "cooldown": COOLDOWN}, **fields})
 
 
-async def a_scene(redis: Redis, *, workers: int = 1, most: int = 4, seed: int = 0, **fields: object) -> Scene:
+async def a_scene(redis: Redis, *, workers: int = 1, most: int = 4, seed: int = 0, **fields: Any) -> Scene:
     lanes = [
         a_lane(redis, worker=f"w{number}", breaker={"failures": 20, "cooldown": COOLDOWN}, **fields)
         for number in range(workers)

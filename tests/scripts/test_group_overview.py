@@ -132,7 +132,8 @@ async def test_a_group_that_has_failed_for_days_is_disabled(redis: Redis) -> Non
     failing = [claim for claim in claims if claim.message.group == "a"]
     await settle(lane, failing[:1], Retry("refused"), **limits)
     key = lane.keys.part("groups")
-    entry = msgspec.msgpack.decode(await redis.hget(key, "a"))
+    packed: Any = await redis.hget(key, "a")
+    entry = msgspec.msgpack.decode(packed)
     await redis.hset(key, "a", msgspec.msgpack.encode({**entry, "since": entry["since"] - 6 * DAY * 1000}))
     await settle(lane, failing[1:], Retry("refused"), **limits)
     groups = await groups_of(redis, lane)

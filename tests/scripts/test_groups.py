@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ async def settle(lane: Lane, claims: list[Claim], outcome: Outcome, **fields: An
     return await lane.settle([policy.settle(claim, outcome) for claim in claims])
 
 
-def groups(claims: list[Claim]) -> str:
+def groups(claims: Sequence[Claim]) -> str:
     return "".join(claim.message.group for claim in claims)
 
 
@@ -176,7 +177,8 @@ async def test_a_failing_group_opens_its_own_breaker(redis: Redis) -> None:
     again = (await lane.claim(10)).claims
     assert groups(list(again)) == "bb"
     assert len(rest) == 4
-    state = msgspec.msgpack.decode(await redis.hget("relay:{test}:groups", "a"))
+    packed: Any = await redis.hget("relay:{test}:groups", "a")
+    state = msgspec.msgpack.decode(packed)
     assert (state["state"], state["reason"]) == ("open", "3 failures in a row: refused")
 
 

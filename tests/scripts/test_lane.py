@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ from testing.streams import entries_of
 HOUR = 3600.0
 
 
-async def settle(lane: Lane, claims: list[Claim], outcome: Outcome, **fields: Any) -> Settled:
+async def settle(lane: Lane, claims: Sequence[Claim], outcome: Outcome, **fields: Any) -> Settled:
     """Settle all claims by one outcome, as the dispatcher would."""
     policy = Policy(options(**fields))
     settlements = [policy.settle(claim, outcome) for claim in claims]
@@ -291,7 +292,7 @@ async def test_a_pause_with_an_end_ends_on_its_own(redis: Redis) -> None:
     assert (await lane.claim(1)).wait is None
     await lane.pause(Pause(until=now - 1, at=now - 9, by="ann@ops1", reason="work"))
     assert texts((await lane.claim(1)).claims) == ["a"]
-    control = await redis.hkeys(lane.keys.part("control"))
+    control: Any = await redis.hkeys(lane.keys.part("control"))
     assert [field for field in control if field.startswith(b"paused")] == []
 
 
@@ -306,8 +307,8 @@ async def test_a_hold_outlasts_a_pause_that_ends_on_its_own(redis: Redis) -> Non
 async def test_the_same_batch_number_counts_once(redis: Redis) -> None:
     lane = a_lane(redis)
     for _ in range(2):
-        await lane.enqueue([plain_message("a")], "batch:w1:q", 7)
-    await lane.enqueue([plain_message("b")], "batch:w1:q", 8)
+        await lane.enqueue([plain_message("a")], "batch:w1:q", "7")
+    await lane.enqueue([plain_message("b")], "batch:w1:q", "8")
     assert texts((await lane.claim(10)).claims) == ["a", "b"]
 
 

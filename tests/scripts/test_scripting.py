@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -59,7 +60,7 @@ async def test_a_connection_that_another_task_closes_under_a_call_is_trouble(
     """redis-py looks whether it is open, and writes a step of the loop later."""
 
     class Closing(Connection):
-        async def _send_packed_command(self, command: object) -> None:
+        async def _send_packed_command(self, command: Any) -> None:
             await self.disconnect(nowait=True)
             await super()._send_packed_command(command)
 

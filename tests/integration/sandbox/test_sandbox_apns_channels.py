@@ -95,7 +95,7 @@ def test_a_channel_is_created_read_listed_and_deleted(judge: Judge) -> None:
         ("POST", MANAGEMENT, b"", {}, (400, "BadRequestPayload")),
         ("POST", MANAGEMENT, b"{", {}, (400, "BadRequestPayload")),
         ("POST", MANAGEMENT, b'{"message-storage-policy":1}', {}, (400, "MissingPushType")),
-        ("POST", MANAGEMENT, create(**{"push-type": "alert"}), {}, (400, "InvalidPushType")),
+        ("POST", MANAGEMENT, create(0, **{"push-type": "alert"}), {}, (400, "InvalidPushType")),
         ("POST", MANAGEMENT, create(2), {}, (400, "BadRequestParams")),
         ("POST", MANAGEMENT, create(0, name="finals"), {}, (400, "BadRequestParams")),
         ("POST", MANAGEMENT, create(), {"authorization": None}, (403, "MissingProviderToken")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 from typer.testing import CliRunner
@@ -30,7 +30,8 @@ class Pipe(io.RawIOBase):
 
 def unbuffered(pipe: Pipe, encoding: str = "utf-8", errors: str = "strict") -> io.TextIOWrapper:
     """Standard output as PYTHONUNBUFFERED makes it."""
-    return io.TextIOWrapper(pipe, encoding, errors, write_through=True)
+    buffer: Any = pipe
+    return io.TextIOWrapper(buffer, encoding, errors, write_through=True)
 
 
 TEXT = "".join(f"line {number}: größer\n" for number in range(1000))

@@ -29,7 +29,7 @@ from relay.store.settlement import Settlement
 from testing.builders import a_lane, a_message, options, plain_message
 from testing.fake_provider import FakeProvider
 
-IMPATIENT = {"breaker": {"failures": 20, "cooldown": 0.02}, "timeout": 0.01}
+IMPATIENT: dict[str, Any] = {"breaker": {"failures": 20, "cooldown": 0.02}, "timeout": 0.01}
 """Options of a lane that soon tries again after a refusal."""
 
 
@@ -268,11 +268,11 @@ async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) ->
     [
         None,
         "delivered",
-        Rejected(None),
-        Rejected("400", status="400"),
+        Rejected(None),  # type: ignore[arg-type]
+        Rejected("400", status="400"),  # type: ignore[arg-type]
         Rejected("400", status=10**30),
-        Rejected("400", body="text"),
-        Retry("503", after="30"),
+        Rejected("400", body="text"),  # type: ignore[arg-type]
+        Retry("503", after="30"),  # type: ignore[arg-type]
         Retry("503", after=float("nan")),
         Unregistered("\udcff"),
         Isolate("a batch of one"),
@@ -542,5 +542,5 @@ async def test_a_message_claimed_before_the_lease_was_lost_is_not_sent(redis: Re
     task.cancel()
     await asyncio.wait([task])
     assert provider.messages == ["0", "1"]
-    claimed = int(await redis.hget(lane.keys.part("control"), "claimed"))
-    assert claimed == 3, "the second one was handed back first"
+    claimed: Any = await redis.hget(lane.keys.part("control"), "claimed")
+    assert int(claimed) == 3, "the second one was handed back first"

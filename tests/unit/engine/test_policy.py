@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import mean
+from typing import Any
 
 import msgspec
 import pytest
@@ -41,7 +42,7 @@ def a_claim(*, attempts: int = 0, alone: bool = False) -> Claim:
     return Claim("8", "3", a_message("order-17", attempts=attempts), deliveries=2, crashes=1, isolated=alone)
 
 
-def policy(**fields: object) -> Policy:
+def policy(**fields: Any) -> Policy:
     return Policy(options(**fields))
 
 

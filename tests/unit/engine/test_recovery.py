@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,8 +27,8 @@ OURS = host_id()
 TUNING = RecoveryTuning()
 
 
-def a_worker(worker: str, **fields: object) -> WorkerInfo:
-    known = {"host": "h", "host_id": "", "pid": 1, "version": "1", "started": 0.0}
+def a_worker(worker: str, **fields: Any) -> WorkerInfo:
+    known: dict[str, Any] = {"host": "h", "host_id": "", "pid": 1, "version": "1", "started": 0.0}
     return WorkerInfo(worker, **{**known, "lanes": ("test",), "queues": ("q",), **fields})
 
 
@@ -35,7 +36,9 @@ def a_member(worker: str, beat: float) -> Member:
     return Member(a_worker(worker), 0.0, beat)
 
 
-def dead_after(checks: list[tuple[float, list[Member]]], detector: FailureDetector | None = None) -> set[str]:
+def dead_after(
+    checks: Sequence[tuple[float, list[Member]]], detector: FailureDetector | None = None
+) -> set[str]:
     """The workers that are dead at the last of several checks, each at its time."""
     detector = detector or FailureDetector(a_worker("own"), TUNING.gap)
     return [detector.check(members, now) for now, members in checks][-1]

@@ -172,7 +172,7 @@ def test_a_push_goes_to_the_server_of_the_options() -> None:
 
 def test_a_certificate_needs_no_token_and_no_topic(tmp_path: Path) -> None:
     _, certificate, key = certificates(tmp_path)
-    config = {
+    config: dict[str, Any] = {
         "key": None,
         "key_id": None,
         "team_id": None,
@@ -433,7 +433,7 @@ async def test_messages_in_flight_with_an_expired_token_use_its_replacement() ->
 
 async def test_a_provider_with_a_certificate_replaces_no_token(tmp_path: Path) -> None:
     _, certificate, key = certificates(tmp_path)
-    nothing = dict.fromkeys(("key", "key_id", "team_id"))
+    nothing: dict[str, Any] = dict.fromkeys(("key", "key_id", "team_id"))
     apns = an_apns(**nothing, client_cert=certificate.read_text(), client_key=key.read_text())
     await apns.start(Canned(answer(403, "ExpiredProviderToken")))
     assert isinstance((await apns.deliver([a_message()]))[0], Unauthorised)

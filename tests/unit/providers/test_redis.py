@@ -61,7 +61,8 @@ def refusal(publisher: RedisPublisher, payload: Any) -> str:
 async def bound(own: Redis | None, **fields: Any) -> AsyncIterator[RedisPublisher]:
     """A publisher with its connections, as the engine gives them."""
     publisher = a_publisher(**fields)
-    async with linked(publisher, own) as link:
+    provider: Any = publisher  # its options are a kind of its own
+    async with linked(provider, own) as link:
         publisher.bind(link)
         yield publisher
 

@@ -38,7 +38,7 @@ VALKEY, TOO_OLD = binary("Valkey", 8, 1, 0), binary("Redis", 6, 0, 16)
 def test_the_newest_server_of_the_family_that_wrote_the_data_is_chosen(
     binaries: list[Binary], writer: Binary | None, best: Binary, tmp_path: Path
 ) -> None:
-    assert newest(binaries, writer and writer.version, tmp_path) == best
+    assert newest(binaries, writer.version if writer else None, tmp_path) == best
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_server_that_cannot_read_the_data_is_refused(
     binaries: list[Binary], writer: Binary | None, why: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        newest(binaries, writer and writer.version, tmp_path)
+        newest(binaries, writer.version if writer else None, tmp_path)
     assert why in str(caught.value)
 
 

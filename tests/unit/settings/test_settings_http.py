@@ -17,9 +17,10 @@ from providers.webhook import WebhookOptions
 from relay.errors import ConfigError
 from relay.settings.load import loads
 from relay.settings.models import Settings
+from relay.settings.options import ProviderOptions
 from testing.http2_server import certificates
 
-MODELS = {"webhook": WebhookOptions, "pusher": PusherOptions}
+MODELS: dict[str, type[ProviderOptions]] = {"webhook": WebhookOptions, "pusher": PusherOptions}
 HEAD = "queues: [{name: a}]\nproviders:\n  p:\n    type: webhook\n"
 FIXED = HEAD + "    url: https://example.com/hook\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from relay.store.deployment import Deployment, ReloadFailure
 from relay.store.fleet import Member, WorkerInfo
 from relay.store.fleet_findings import findings
@@ -60,7 +62,9 @@ def test_of_a_sample_at_least_so_many_groups_are_disabled() -> None:
     disabled = [
         GroupStatus(f"g{number}\x1b", GroupState.DISABLED, "", 0.0, 0, 0, None, 9) for number in range(1200)
     ]
-    numbers = dict.fromkeys(("waiting", "delayed", "in_flight", "dead", "outbox", "outbox_lost"), 0)
+    numbers: dict[str, Any] = dict.fromkeys(
+        ("waiting", "delayed", "in_flight", "dead", "outbox", "outbox_lost"), 0
+    )
     lane = LaneStatus(
         "hook", "running", "", 0.0, **numbers, totals={}, groups=Groups(5000, disabled, complete=False)
     )

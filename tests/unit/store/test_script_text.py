@@ -17,6 +17,9 @@ def text_of(source: str, parts: dict[str, str] | None = None) -> str:
     return assemble(source, (parts or {}).__getitem__).text
 
 
+NO_PARTS: dict[str, str] = {}
+
+
 def test_a_part_stands_once_where_it_is_first_included() -> None:
     parts = {"a": "-- @include b\nA\n", "b": "B\n"}
     assert text_of("-- @include a\n-- @include b\nC\n", parts).split() == ["B", "A", "C"]
@@ -29,13 +32,13 @@ def test_a_part_in_a_block_is_known_to_that_block_only() -> None:
 
 
 def test_a_script_gets_the_keys_of_the_lane_that_it_names_and_then_its_own() -> None:
-    assembled = assemble("-- @key MINE\nf(DUE, CONTROL, MINE, READY[level + 1])\n", {}.__getitem__)
+    assembled = assemble("-- @key MINE\nf(DUE, CONTROL, MINE, READY[level + 1])\n", NO_PARTS.__getitem__)
     assert assembled.text.splitlines()[1] == "f(KEYS[5], KEYS[1], KEYS[6], KEYS[1 + level + 1])"
     assert assembled.lane_parts == ("control", "ready:high", "ready:normal", "ready:low", "due")
 
 
 def test_a_key_that_a_script_declares_is_not_the_lanes() -> None:
-    assembled = assemble("-- @key OUTBOX\nf(OUTBOX)\n", {}.__getitem__)
+    assembled = assemble("-- @key OUTBOX\nf(OUTBOX)\n", NO_PARTS.__getitem__)
     assert (assembled.text.splitlines()[1], assembled.lane_parts) == ("f(KEYS[1])", ())
 
 
