@@ -445,7 +445,7 @@ async def test_an_idle_connection_that_got_frames_serves_the_next_request(tmp_pa
         assert server.connections == 1
 
 
-# Time-outs
+# Timeouts
 
 
 async def test_a_late_answer_fails_its_own_request_only(tmp_path: Path) -> None:
