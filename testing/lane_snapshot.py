@@ -124,7 +124,7 @@ async def take_snapshot(redis: Client, keys: LaneKeys, workers: tuple[str, ...],
         rotation=tuple(_scores(level[2]) for level in by_level),
         groups={name.decode(): _decode(state) for name, state in groups.items()},
         groups_due=_scores(groups_due),
-        in_flight={name.decode(): int(number) for name, number in in_flight.items()},
+        in_flight={name.decode(): abs(int(number)) for name, number in in_flight.items()},
         held={
             worker: {ticket.decode(): _group_of(lease) for ticket, lease in tickets.items()}
             for worker, tickets in zip(workers, held, strict=True)

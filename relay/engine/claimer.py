@@ -71,6 +71,8 @@ class Claimer:
         self._on_outbox = on_outbox
         self._tuning = tuning
         self._slots = options.concurrency * provider.batch_size
+        self._shared = max(1, self._slots * 5 // 8)
+        """Slots that groups share. The others stay free if groups hang: more than `_capacity` lingers for."""
         rates = options.lane_rate
         self._pace = Pace(rates, provider.batch_size) if rates else None
 
@@ -145,7 +147,7 @@ class Claimer:
         try:
             if self._state.uncertain:
                 await self._reconcile()
-            return await self._lane.claim(capacity)
+            return await self._lane.claim(capacity, self._shared)
         except StoreError as error:
             self._state.uncertain = True
             redis_trouble.log("cannot claim", error, of=self._provider.name)

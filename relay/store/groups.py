@@ -168,7 +168,7 @@ async def _all(client: Client, keys: LaneKeys) -> _Known:
     return _Known(
         [*names],
         {name: decode(packed) for name, packed in entries.items()},
-        {name: int(number) for name, number in in_flight.items()},
+        {name: abs(int(number)) for name, number in in_flight.items()},
     )
 
 
@@ -205,7 +205,7 @@ async def _look_up(
             ("HMGET", keys.part("groups:in-flight"), *some),
         )
         entries.update(zip(some, map(decode, packed), strict=True))
-        in_flight.update((name, int(number or 0)) for name, number in zip(some, numbers, strict=True))
+        in_flight.update((name, abs(int(number or 0))) for name, number in zip(some, numbers, strict=True))
     return _Known(names, entries, in_flight, scanned)
 
 

@@ -113,12 +113,15 @@ class Lane:
         """In a cluster: return when a replica has what was written to this lane so far."""
         await replicas.wait_for_replica(self.keys.replicated)
 
-    async def claim(self, wanted: int) -> Claimed:
-        """Take up to `wanted` messages, as far as rate, pause and hold allow."""
-        reply, _ = await self._run("claim", (self._inflight,), wanted, self._policies.claim)
+    async def claim(self, wanted: int, shared: int = 0) -> Claimed:
+        """Take up to `wanted` messages, as far as rate, pause and hold allow.
+
+        Groups share so many places of this worker; others are for groups that have nothing in flight. 0: all.
+        """
+        reply, _ = await self._run("claim", (self._inflight,), wanted, self._policies.claim, shared)
         if reply[0] == b"groups":
             self._serve_left_groups()
-            reply, _ = await self._run("claim", (self._inflight,), wanted, self._policies.claim)
+            reply, _ = await self._run("claim", (self._inflight,), wanted, self._policies.claim, shared)
         return decode_claimed(reply)
 
     async def expand(self, expansion: Expansion, group_of: Callable[[Message], str] | None = None) -> bool:

@@ -366,6 +366,55 @@ async def test_an_idle_group_costs_nothing(redis: Redis) -> None:
     assert left == ["relay:{test}:control"]
 
 
+async def test_groups_that_hang_leave_slots_to_others(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 16})
+    await lane.enqueue(messages("ab" * 20))
+    hanging = (await lane.claim(16, shared=12)).claims
+    assert Counter(groups(list(hanging))) == {"a": 6, "b": 6}
+    claimed = await lane.claim(3, shared=12)
+    assert (claimed.claims, claimed.reason) == ([], "empty")
+    assert claimed.wait is not None, "a slot may get free without anything that arrives"
+    await lane.enqueue(messages("ccdd"))
+    assert groups(list((await lane.claim(3, shared=12)).claims)) == "cd"
+
+
+async def test_a_lone_group_uses_most_slots(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    await lane.enqueue(messages("a" * 40))
+    assert len((await lane.claim(16, shared=12)).claims) == 12
+    assert len((await lane.claim(3, shared=12)).claims) == 0
+
+
+async def test_a_group_that_failed_is_served_beside_a_backlog_of_others(redis: Redis) -> None:
+    lane = a_lane(redis, groups={})
+    await lane.enqueue(messages("z"))
+    await settle(lane, list((await lane.claim(1, shared=6)).claims), Retry("no network", after=0), groups={})
+    await lane.enqueue(messages("abcdefghijklmnopqrstuvwxy"))
+    served = ""
+    while "z" not in served:
+        # So many finish at a time that a quarter of the slots is free.
+        claims = list((await lane.claim(4, shared=6)).claims)
+        assert claims, "the group starves"
+        served += groups(claims)
+        await settle(lane, claims, Delivered(), groups={})
+
+
+async def test_a_group_that_was_not_tried_may_send_while_most_groups_fail(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {}, "breaker": {"failures": 6}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("abcdefgh" * 2))
+    claims = list((await lane.claim(8)).claims)
+    settled = await settle(lane, claims, Retry("no network"), **limits)
+    assert settled.state == "open"
+    assert (await lane.claim(10)).claims == [], "those that failed wait"
+    await lane.enqueue(messages("xx"))
+    fresh = list((await lane.claim(10)).claims)
+    assert groups(fresh) == "x"
+    settled = await settle(lane, fresh, Delivered(), **limits)
+    assert settled.state == "", "a success closes the breaker of the lane"
+    assert "x" in groups(list((await lane.claim(20)).claims))
+
+
 async def test_failures_of_groups_are_forgotten_even_if_nothing_follows(redis: Redis) -> None:
     limits: dict[str, Any] = {"groups": {}, "breaker": {"window": 30.0}}
     lane = a_lane(redis, **limits)

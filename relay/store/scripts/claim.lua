@@ -6,6 +6,7 @@
 --          adaptive, probe (ms until a probe that is never settled may be repeated),
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog),
 --          groups (false, or the rules of group_states.lua)
+--        3 how many of the worker's slots groups share (see turns.lua); 0: all
 -- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}
 --        reason       'ok', or why it handed out less than was wanted: 'empty', 'rate',
 --                     'paused', 'throttled', 'open', 'trial', 'unauthorised', 'unregistered', 'faulty'
@@ -30,6 +31,7 @@ local SLOWEST = 0.1 -- of the rate, at the start of a warm-up
 local SLOW = 100 -- messages a second
 local EPSILON = 0.000001 -- of a token
 local FIXED_FIELDS = 11
+local SLOT_POLL = 20000 -- microseconds until groups that left slots free for others may have them
 local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decided, most likely
 
 -- @include only_group
@@ -84,7 +86,7 @@ local turns
 local more_groups_are_due = false
 -- @if groups
 -- @include turns
-turns = some_group and load_turns(call, NOW, NOW_US, policy, lifo)
+turns = some_group and load_turns(call, NOW, NOW_US, policy, lifo, {shared = tonumber(ARGV[3]), wanted = wanted, held = held})
 if turns then
   checked = true
   more_groups_are_due = turns.admit()
@@ -137,16 +139,21 @@ if doubts then
   reported = doubt.report()
 end
 
-local probing = false
+local probing, opens_in = false, math.huge
 if state then
   hold = tonumber(hold or 0)
   local wait = (hold - NOW) * 1000
   local lone = doubt and doubt.lone
-  if wait > 0 and not (lone and (lengths[1] + lengths[2] + lengths[3] > 0 or some_fan_out)) then
+  if wait > 0 and turns and state == 'open' and tonumber(call('HGET', CONTROL, 'retry_after_until') or 0) <= NOW then
+    -- Most groups fail, but that says nothing about one that has not been tried: its first message goes out.
+    opens_in = wait
+    turns.only_fresh = true
+    lists, some_fan_out = {0, 0, 0}, false
+    lengths = {turns.count(1), turns.count(2), turns.count(3)}
+  elseif wait > 0 and not (lone and (lengths[1] + lengths[2] + lengths[3] > 0 or some_fan_out)) then
     if state == 'trial' then wait = math.min(wait, TRIAL_POLL) end
     return {lone and 'empty' or state, wait, 0, {}, reported}
-  end
-  if state == 'throttled' then
+  elseif state == 'throttled' then
     call('HDEL', CONTROL, 'state', 'hold', 'reason', 'retry_after_until')
   else
     probing, wanted = true, 1
@@ -160,7 +167,7 @@ end
 
 -- @include lane_buckets
 
--- When the next message or group is due, in Unix milliseconds; nil if none is.
+-- When the next message or group is due, or the lane lets a probe through, in Unix milliseconds; nil if none is.
 local function next_due()
   local at = first_due
   if not due_is_known then at = first_in(DUE) end
@@ -169,7 +176,7 @@ local function next_due()
   of_group = turns and first_in(GROUPS_DUE)
   -- @end
   local report_at = doubt and (doubt.report_at > NOW and doubt.report_at or doubt.waits and NOW + TRIAL_POLL / 1000)
-  at = math.min(at or math.huge, of_group or math.huge, report_at or math.huge)
+  at = math.min(at or math.huge, of_group or math.huge, report_at or math.huge, NOW + opens_in / 1000)
   return at < math.huge and at or nil
 end
 
@@ -347,14 +354,17 @@ if turns then turns.save() end
 if probing and total > 0 then call('HSET', CONTROL, 'hold', NOW + policy.probe) end
 
 reply[5] = passed_over + reported
-if total < allowed and (scanned >= MOST_SCANNED or passed_over > 0 or more_groups_are_due) then
+local some_passed = turns and turns.some_passed
+if total < allowed and (scanned >= MOST_SCANNED and not some_passed or passed_over > 0 or more_groups_are_due) then
   -- There may be more: behind the scanned ones, or released by those that expired.
   reply[1], reply[2] = 'ok', 0
 elseif probing and total > 0 then
   reply[1], reply[2] = state, state == 'trial' and TRIAL_POLL or policy.probe * 1000
 elseif total < allowed then
   local at = next_due()
-  reply[1], reply[2] = 'empty', at and math.max(1, at - NOW) * 1000 or -1
+  local wait = at and math.max(1, at - NOW) * 1000 or -1
+  if some_passed then wait = wait < 0 and SLOT_POLL or math.min(wait, SLOT_POLL) end
+  reply[1], reply[2] = 'empty', wait
 elseif total < wanted then
   reply[1], reply[2] = 'rate', wait_for_tokens()
 end

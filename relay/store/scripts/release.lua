@@ -85,7 +85,7 @@ if next(freed) then
   for name, number in pairs(freed) do
     local group = groups[name]
     group.in_flight = math.max(0, group.in_flight - number)
-    if group.state.full then enter_rotation(group) end
+    if group.state.full then revise(group) end
   end
   save_groups()
 end

@@ -373,6 +373,8 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   end)
   -- A lane that holds only because nothing else waits tries new messages at once.
   if doubt and doubt.lone and blame.in_doubt(state) then until_ms = NOW end
+  -- So does one whose groups fail: groups that have not been tried may send.
+  if state == 'open' and policy.groups and asked_state == '' and found.retry_after_until <= NOW then until_ms = NOW end
   held_for = math.max(0, until_ms - NOW)
   reason = state and call('HGET', CONTROL, 'reason') or ''
 end

@@ -474,10 +474,10 @@ async def test_a_claim_whose_answer_was_lost_is_released(redis: Redis) -> None:
     await lane.enqueue([plain_message("a"), plain_message("b")])
     claim, calls = lane.claim, 0
 
-    async def lossy(wanted: int) -> Claimed:
+    async def lossy(wanted: int, shared: int = 0) -> Claimed:
         nonlocal calls
         calls += 1
-        claimed = await claim(wanted)
+        claimed = await claim(wanted, shared)
         if calls == 1:
             raise StoreError("the connection broke before the answer came")
         return claimed

@@ -24,6 +24,11 @@ local function update_state(found, seen, asked, policy, judge)
   local function leave()
     call('HDEL', CONTROL, 'state', 'hold', 'reason', 'since', 'warm_since',
          'window', 'window_failed', 'window_answered')
+    if seen.groups then
+      -- Those that fail are held by their own breakers; they do not count again.
+      call('DEL', GROUPS_TRIED)
+      call('HDEL', CONTROL, 'groups_window', 'groups_broken', 'groups_failing', 'groups_tried')
+    end
     window = nil
     state, hold = false, 0
     if retry_after_until > NOW then enter('throttled', retry_after_until, 'the provider asked to wait') end

@@ -12,7 +12,7 @@
 --   window    when the counts of failed and answered deliveries began (ms)
 --   paused    {till (ms, 0: until somebody resumes it), by, at (ms), reason}
 --   disabled  since when (ms); its messages become dead letters
--- GROUPS_IN_FLIGHT  group -> messages in flight, over all workers
+-- GROUPS_IN_FLIGHT  group -> messages in flight, over all workers; negative once one was answered while others were
 -- GROUPS_DUE        group by the time from which to look at it again (ms)
 -- @include group_member
 
@@ -26,7 +26,7 @@ local groups, leaving = {}, {}
 -- The state of a group of which there is nothing to remember: it is shared, and must not be changed.
 local NEUTRAL = {}
 
--- Reads groups that are not yet known here: {name, state, in_flight}.
+-- Reads groups that are not yet known here: {name, state, in_flight, answered}.
 local function open_groups(names)
   local new = {}
   for _, name in ipairs(names) do
@@ -41,8 +41,9 @@ local function open_groups(names)
     local group = groups[name]
     group.state = states[index] and cmsgpack.unpack(states[index]) or NEUTRAL
     group.is_stored = states[index]
-    group.in_flight = tonumber(in_flight[index] or 0)
-    group.was_in_flight = group.in_flight
+    local number = tonumber(in_flight[index] or 0)
+    group.in_flight, group.answered = math.abs(number), number < 0
+    group.was_in_flight = number
   end
 end
 
@@ -166,10 +167,11 @@ local function save_groups()
   take_out_of_rotations()
   local counts, idle = {}, {}
   for name, group in pairs(groups) do
-    if group.in_flight ~= group.was_in_flight then
-      if group.in_flight > 0 then
+    local number = group.answered and -group.in_flight or group.in_flight
+    if number ~= group.was_in_flight then
+      if number ~= 0 then
         counts[#counts + 1] = name
-        counts[#counts + 1] = group.in_flight
+        counts[#counts + 1] = number
       else
         idle[#idle + 1] = name
       end

@@ -124,6 +124,7 @@ local function judge_groups(by_group)
     local group = groups[name]
     local state = group.state
     group.in_flight = math.max(0, group.in_flight - sums.freed)
+    if sums.answered > 0 then group.answered = true end
     if group.is_stored or sums.broken > 0 or sums.wait then
       state = change(group)
       local state_before, held_before = state.state, (state.hold or 0) > NOW

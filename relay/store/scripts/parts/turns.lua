@@ -3,7 +3,7 @@
 --
 -- `hand_out(tickets, records, level, owners)` hands out messages that have left their places; owners[n].sent counts those
 -- that go out. `bury(ticket)` makes a dead letter of a message of a disabled group.
-local function load_turns(call, NOW, NOW_US, policy, lifo)
+local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
   -- @include check_types
   -- @include group_states
   -- @include oldest_members
@@ -12,7 +12,8 @@ local function load_turns(call, NOW, NOW_US, policy, lifo)
   local MOST_DUE_GROUPS = 32
   local MOST_BURIED = 20 -- messages of one disabled group
 
-  local turns = {}
+  -- only_fresh: while most groups fail, only groups without failures and with nothing in flight may send.
+  local turns = {some_passed = false, only_fresh = false}
 
   -- Groups of a priority take turns in the order of their names. The cursor is the one that had the last turn.
   local cursors = call('HMGET', CONTROL, 'cursor:1', 'cursor:2', 'cursor:3')
@@ -77,20 +78,63 @@ local function load_turns(call, NOW, NOW_US, policy, lifo)
     return rest
   end
 
-  -- The groups that may send, each with its first messages, at most `share`, and whether it has more.
-  local function heads(level, names, share)
-    local found = {}
+  -- A group that hangs must not take all slots of a worker from the others. So groups that failed lately, or that have
+  -- messages in flight and no answer yet, share only some of the slots. If many are free, a claim shares one at least.
+  local spare, least = math.huge, 0
+  if worker.shared > 0 then
+    spare = worker.shared - worker.held
+    least = 2 * worker.wanted >= worker.shared and 1 or 0
+  end
+
+  -- Reduces the messages that groups may send, `may` of each, to the slots that are left for them.
+  local function share_slots(names, may)
+    if spare == math.huge and not turns.only_fresh then return end
+    local firsts, sharing = {}, 0
     for _, name in ipairs(names) do
       local group = groups[name]
-      local may = allowance(group, group.state.disabled and MOST_BURIED or share)
-      if may < 1 then
-        leave_rotation(group)
-      else
+      if may[name] > 0 and not group.state.disabled then
+        local first = 0 -- messages that need no shared slot
+        if (group.state.failures or 0) == 0 then
+          if group.answered and not turns.only_fresh then
+            first = may[name]
+          elseif group.in_flight == 0 then
+            first = 1
+          end
+        end
+        firsts[name], spare = first, spare - first
+        if may[name] > first then sharing = sharing + 1 end
+      end
+    end
+    for _, name in ipairs(names) do
+      local first = firsts[name]
+      if first and may[name] > first then
+        local slots = turns.only_fresh and 0 or math.max(spare, least)
+        local number = math.max(0, math.min(may[name] - first, math.ceil(slots / sharing)))
+        if number > 0 then least = 0 end
+        spare, sharing = spare - number, sharing - 1
+        may[name] = first + number
+        if may[name] == 0 then turns.some_passed = true end
+      end
+    end
+  end
+
+  -- The groups that may send, each with its first messages, at most `share`, and whether it has more.
+  local function heads(level, names, share)
+    local found, may = {}, {}
+    for _, name in ipairs(names) do
+      local group = groups[name]
+      may[name] = allowance(group, group.state.disabled and MOST_BURIED or share)
+      if may[name] < 1 then leave_rotation(group) end
+    end
+    share_slots(names, may)
+    for _, name in ipairs(names) do
+      local group, number = groups[name], may[name]
+      if number > 0 then
         local low = '[' .. #name .. ':' .. name .. ':'
-        local members = lifo and call('ZREVRANGEBYLEX', WAITING[level], low .. '\255', low, 'LIMIT', 0, may + 1)
-                        or call('ZRANGEBYLEX', WAITING[level], low, low .. '\255', 'LIMIT', 0, may + 1)
-        group.more, group.members, group.sent = members[may + 1], members, 0
-        members[may + 1] = nil
+        local members = lifo and call('ZREVRANGEBYLEX', WAITING[level], low .. '\255', low, 'LIMIT', 0, number + 1)
+                        or call('ZRANGEBYLEX', WAITING[level], low, low .. '\255', 'LIMIT', 0, number + 1)
+        group.more, group.members, group.sent = members[number + 1], members, 0
+        members[number + 1] = nil
         found[#found + 1] = group
       end
     end
@@ -139,7 +183,8 @@ local function load_turns(call, NOW, NOW_US, policy, lifo)
     end
     if #leaving > 0 then take_out_of_rotations() end
     cursors[level] = names[#names]
-    return false, #names
+    -- If no group may use a slot now, none may in the next round.
+    return #tickets == 0 and turns.some_passed and #names < most, #names
   end
 
   function turns.save()
