@@ -430,20 +430,15 @@ async def test_a_refusal_by_a_provider_that_then_fails_is_decided_when_it_is_bac
     assert await scene.lanes[0].size() == 0
 
 
-async def test_three_refused_targets_hold_the_lane(scene: Scene) -> None:
+@pytest.mark.parametrize(("text", "requests"), [("good{}", 3), ("good1#{}", 10)], ids=["targets", "messages"])
+async def test_three_refused_targets_or_ten_refused_messages_of_one_hold_the_lane(
+    scene: Scene, text: str, requests: int
+) -> None:
     scene.provider.valid = False
-    await scene.push(f"good{number}" for number in range(20))
+    await scene.push(text.format(number) for number in range(20))
     await scene.run(COOLDOWN / 2)
     assert await scene.state() == "unauthorised"
-    assert len(scene.provider.requests) == 3
-
-
-async def test_ten_refused_messages_hold_the_lane_although_they_have_one_target(scene: Scene) -> None:
-    scene.provider.valid = False
-    await scene.push(f"good1#{number}" for number in range(20))
-    await scene.run(COOLDOWN / 2)
-    assert await scene.state() == "unauthorised"
-    assert len(scene.provider.requests) == 10
+    assert len(scene.provider.requests) == requests
 
 
 async def test_a_refused_message_holds_the_lane_if_no_other_one_can_tell_more(scene: Scene) -> None:
