@@ -422,7 +422,7 @@ class LaneMachine(RuleBasedStateMachine):
         for expansion in reply.expansions:
             self.take_expansion(worker, expansion)
         self.count_handed(reply.claims)
-        if reply.why == "rate" and not self.paused:
+        if reply.reason == "rate" and not self.paused:
             assert reply.wait is not None
             assert reply.wait > 0
 
