@@ -432,6 +432,14 @@ async def test_a_success_of_a_message_with_nothing_but_its_group_frees_its_place
     assert texts((await lane.claim(10)).claims) == ["second"]
 
 
+async def test_a_hold_of_a_group_that_the_options_do_not_know_loses_no_message(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("a0", group="a")])
+    await settle(lane, list((await lane.claim(1)).claims), Throttled("429", after=3600.0), groups={})
+    await lane.resume_group("a")
+    assert texts((await lane.claim(1)).claims) == ["a0"]
+
+
 async def test_a_rejected_message_counts_as_an_answer_of_its_group(redis: Redis) -> None:
     limits: dict[str, Any] = {"groups": {"breaker": {"failures": 2}}}
     lane = a_lane(redis, **limits)

@@ -283,12 +283,13 @@ class GroupMachine(RuleBasedStateMachine):
         for claim in reply.claims:
             self.take(worker, claim)
         self.expansions += [(worker, expansion) for expansion in reply.expansions]
-        served = Counter(self.known_of(claim).group for claim in reply.claims)
+        # Messages that came while the lane had no groups, or have none, go out beside the groups.
+        served = Counter(after.held[worker][claim.ticket] for claim in reply.claims)
         self.lane_handed.append((self.elapsed, len(reply.claims)))
         if self.has_groups:
             for group, number in served.items():
                 self.handed[group].append((self.elapsed, number))
-            self.check_concurrency(served)
+            self.check_concurrency(served, after)
         self.check_order(before, after, reply.claims)
         if shared:
             self.owed.clear()  # groups without an answer let others go first
@@ -306,14 +307,13 @@ class GroupMachine(RuleBasedStateMachine):
         assert claim.message.group == known.group
         known.holder, known.claim = worker, claim
 
-    def check_concurrency(self, served: Counter[str]) -> None:
+    def check_concurrency(self, served: Counter[str], after: LaneSnapshot) -> None:
         assert self.options.groups is not None
         most = self.options.groups.concurrency
         if not most:
             return
-        held = Counter(known.group for known in self.pending() if known.holder)
-        for group in served:
-            assert not group or held[group] <= most, f"group {group} has {held[group]} in flight"
+        for group in filter(None, served):
+            assert after.in_flight[group] <= most, f"group {group} has {after.in_flight[group]} in flight"
 
     def check_order(self, before: LaneSnapshot, after: LaneSnapshot, claims: Sequence[Claim]) -> None:
         """Within a group and priority the oldest go first, or with lifo the newest."""
@@ -338,6 +338,7 @@ class GroupMachine(RuleBasedStateMachine):
             self.owed.clear()
             return
         sent = {claim.ticket for claim in claims}
+        leases = {ticket: group for held in after.held.values() for ticket, group in held.items()}
         for level in range(len(LEVELS)):
             candidates = {
                 group
@@ -351,16 +352,16 @@ class GroupMachine(RuleBasedStateMachine):
                 if set(tickets) - set(after.waiting[level].get(group, ())) - sent:
                     self.owed.pop((level, group), None)
             for claim in claims:
-                known = self.known_of(claim)
+                served = leases[claim.ticket]
                 # A message that replaced an older one has that one's priority.
-                if int(claim.ticket) % 4 != level or not known.group:
+                if int(claim.ticket) % 4 != level or not served:
                     continue
-                self.owed.pop((level, known.group), None)
+                self.owed.pop((level, served), None)
                 for (other, group), counts in self.owed.items():
                     if other == level and group in after.rotation[level]:
-                        counts[known.group] += 1
-                        assert counts[known.group] < 2, (
-                            f"{known.group} was served twice while {group} waited ({LEVELS[level]}): "
+                        counts[served] += 1
+                        assert counts[served] < 2, (
+                            f"{served} was served twice while {group} waited ({LEVELS[level]}): "
                             f"{self.served(claims)}; {before}; {after}"
                         )
         self.owed = {

@@ -110,6 +110,9 @@ for index, entry in ipairs(outcomes) do
   end
   -- @end
   if entry[KIND] ~= DELIVERED_PLAIN or lease ~= token then
+    -- @if no groups
+    if entry[KIND] == GROUP_HELD then return 'groups' end
+    -- @end
     wanted[#wanted + 1] = entry[TICKET]
     place[index] = #wanted
   end
@@ -121,22 +124,20 @@ local failures, window, state, hold, retry_after_until, throttles, doubts =
 -- @if groups
 -- What a group's messages add to its state: freed, answered, delivered, broken (failed without an answer), row
 -- (failures since its last answer), reason, wait (ms, if it is held).
-local by_group, of_group, settle_groups = {}, nil, nil
-if some_group or policy.groups then
-  function of_group(name)
-    local sums = by_group[name]
-    if not sums then
-      sums = {freed = 0, answered = 0, delivered = 0, broken = 0, row = 0}
-      by_group[name] = sums
-    end
-    return sums
+local by_group = {}
+local function of_group(name)
+  local sums = by_group[name]
+  if not sums then
+    sums = {freed = 0, answered = 0, delivered = 0, broken = 0, row = 0}
+    by_group[name] = sums
   end
+  return sums
+end
 
-  -- Returns how the lane stands by its groups: see group_verdicts.lua.
-  function settle_groups()
-    -- @include group_verdicts
-    return judge_groups(by_group)
-  end
+-- Returns how the lane stands by its groups: see group_verdicts.lua.
+local function settle_groups()
+  -- @include group_verdicts
+  return judge_groups(by_group)
 end
 -- @end
 
