@@ -158,3 +158,11 @@ def test_every_command_of_the_scripts_is_tried() -> None:
     assert texts
     for name, text in texts.items():
         assert set(called.findall(text)) <= {*COMMANDS, "TIME", "PUBLISH"}, name
+
+
+def test_a_worker_that_joins_tries_every_command_of_the_scripts() -> None:
+    """A script would fail halfway if the right to one of its commands was missing."""
+    tried = set(re.findall(r"\{'([A-Z]+)'", (SCRIPTS / "heartbeat.lua").read_text()))
+    for path in SCRIPTS.rglob("*.lua"):
+        called = set(re.findall(r"(?<!\.)\bcall\(\s*'([A-Z]+)'", path.read_text()))
+        assert called <= {*tried, "TIME", "PUBLISH"}, path.name
