@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from relay.message import Message
 from relay.message.fan_out import FanOut
 from relay.outcome import Delivered, Rejected, Retry, Unregistered
 from relay.store import dead
-from relay.store.claims import Claimed
+from relay.store.claims import Claimed, Expansion
 from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.items import Malformed, Refusal
 from relay.store.keys import LANE_PARTS
@@ -28,6 +28,7 @@ from testing.redis_server import RedisServer
 from testing.streams import entries_of
 
 OPTIONS: dict[str, Any] = {"dedup_window": 600.0, "max_backlog": 1000}
+GROUP_PARTS = tuple(part for part in LANE_PARTS if part.startswith(("waiting", "rotation", "groups")))
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +63,29 @@ def a_fan_out(text: str, targets: int = 3) -> FanOut:
 class Scene:
     """A lane in which every key holds something, and one call of one script."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, group: str = "") -> None:
+        """With a `group`, the lane has groups, and most messages are in this one."""
         self.redis = redis
-        self.lane = a_lane(redis, **OPTIONS)
-        self.policy = Policy(options(**OPTIONS))
+        self.group = group
+        fields = {**OPTIONS, "groups": {"concurrency": 6}} if group else OPTIONS
+        self.lane = a_lane(redis, **fields)
+        self.policy = Policy(options(**fields))
         self.claimed = Claimed("", None, [])
         self.dead: list[str] = []
+
+    def plain(self, text: str, **fields: Any) -> Message:
+        return plain_message(text, group=self.group, **fields)
+
+    def named(self, text: str, **fields: Any) -> Message:
+        return a_message(text, group=self.group, **fields)
+
+    async def expand(self, expansion: Expansion) -> bool:
+        return await self.lane.expand(expansion, (lambda _: self.group) if self.group else None)
 
     async def set(self) -> None:
         await self.redis.flushall()
         lane = self.lane
-        await lane.enqueue([plain_message("first"), plain_message("second", priority="high")])
+        await lane.enqueue([self.plain("first"), self.plain("second", priority="high")])
         rejected = (await lane.claim(1)).claims
         await lane.settle([self.policy.settle(claim, Rejected("no", 400)) for claim in rejected])
         await lane.enqueue([a_fan_out("early")])
@@ -80,16 +93,20 @@ class Scene:
         await lane.release()
         await lane.enqueue(
             [
-                plain_message("plain"),
-                a_message("named", reply_to="receipts:1"),
-                a_message("older", collapse_key="k", reply_to="receipts:1"),
-                a_message("one", ordering_key="o"),
-                a_message("two", ordering_key="o"),
-                plain_message("low", priority="low"),
-                plain_message("due"),
+                self.plain("plain"),
+                self.named("named", reply_to="receipts:1"),
+                self.named("older", collapse_key="k", reply_to="receipts:1"),
+                self.named("one", ordering_key="o"),
+                self.named("two", ordering_key="o"),
+                self.plain("low", priority="low"),
+                self.plain("due"),
             ]
         )
-        ticket: Any = await self.redis.rpop(lane.keys.part("ready:normal"))
+        if self.group:
+            popped: Any = await self.redis.zpopmax(lane.keys.part("waiting:normal"))
+            ticket: Any = popped[0][0][-16:]
+        else:
+            ticket = await self.redis.rpop(lane.keys.part("ready:normal"))
         await self.redis.zadd(lane.keys.part("due"), {ticket: 1})
         self.claimed = await lane.claim(6)
         self.dead = [entry.decode() for entry, _ in await entries_of(self.redis, lane.keys.part("dead"))]
@@ -105,7 +122,7 @@ class Scene:
                 await self.redis.zadd(self.lane.keys.part("due"), {ticket: 1})
             claimed = await self.lane.claim(50)
             for expansion in claimed.expansions:
-                await self.lane.expand(expansion)
+                await self.expand(expansion)
             delivered.update(
                 claim.message.payload.get("to", claim.message.id if claim.message.named else "")
                 or claim.message.payload["text"]
@@ -125,15 +142,15 @@ class Scene:
 
 
 async def enqueue_plain(scene: Scene) -> None:
-    await scene.lane.enqueue([plain_message("new"), plain_message("newer")], "mark", "1")
+    await scene.lane.enqueue([scene.plain("new"), scene.plain("newer")], "mark", "1")
 
 
 async def enqueue_mixed(scene: Scene) -> None:
     items: list[Message | FanOut | Malformed | Refusal] = [
-        plain_message("new"),
-        a_message("named", reply_to="receipts:1"),
-        a_message("newer", collapse_key="k", reply_to="receipts:1"),
-        a_message("three", ordering_key="o", deliver_at=1.0),
+        scene.plain("new"),
+        scene.named("named", reply_to="receipts:1"),
+        scene.named("newer", collapse_key="k", reply_to="receipts:1"),
+        scene.named("three", ordering_key="o", deliver_at=1.0),
         Malformed(b"raw", "no message", "q", "m", "receipts:1"),
         Refusal("r", "receipts:1", "no provider", "nobody"),
         a_fan_out("late"),
@@ -191,7 +208,7 @@ async def cancel(scene: Scene) -> None:
 
 async def expand(scene: Scene) -> None:
     for expansion in scene.claimed.expansions:
-        await scene.lane.expand(expansion)
+        await scene.expand(expansion)
 
 
 STEPS = {
@@ -210,18 +227,30 @@ STEPS = {
 }
 
 
+async def pause_group(scene: Scene) -> None:
+    await scene.lane.pause_group("g")
+    await scene.lane.resume_group("g")
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_a_lane_key_of_a_wrong_type_loses_and_doubles_nothing(url: str, name: str) -> None:
     asyncio.run(_spoil_each_key(url, STEPS[name]))
 
 
-async def _spoil_each_key(url: str, step: Callable[[Scene], Awaitable[None]]) -> None:
+@pytest.mark.parametrize("name", [*STEPS, "pause a group"])
+def test_a_key_of_groups_of_a_wrong_type_loses_and_doubles_nothing(url: str, name: str) -> None:
+    asyncio.run(_spoil_each_key(url, {**STEPS, "pause a group": pause_group}[name], GROUP_PARTS, "g"))
+
+
+async def _spoil_each_key(
+    url: str, step: Callable[[Scene], Awaitable[None]], parts: Iterable[str] = LANE_PARTS, group: str = ""
+) -> None:
     async with Redis.from_url(url, protocol=2) as redis:
-        scene = Scene(redis)
+        scene = Scene(redis, group)
         await scene.set()
         await step(scene)
         expected = await scene.end()
-        keys = [scene.lane.keys.part(part) for part in LANE_PARTS]
+        keys = [scene.lane.keys.part(part) for part in parts]
         failures = 0
         for key in (*keys, scene.lane.keys.inflight("w1")):
             right = await _type_of(scene, key)
@@ -390,7 +419,7 @@ async def test_a_recovery_lock_that_is_no_lock_is_an_error(url: str, kind: str) 
         assert not await fleet.lock_recovery("w2", 2.0)
 
 
-@pytest.mark.parametrize("command", ["xadd", "hset", "zrangebylex", "xtrim"])
+@pytest.mark.parametrize("command", ["xadd", "hset", "zrangebylex", "xtrim", "zlexcount"])
 async def test_a_worker_without_the_right_to_a_command_does_not_join(url: str, command: str) -> None:
     """A script would fail halfway."""
     info = WorkerInfo(worker="w1", host="h", host_id="", pid=1, version="1", started=0.0)

@@ -167,7 +167,7 @@ if #wanted == 0 and asked_state == '' and not (state or window or throttles or d
   -- @if groups
   if some_group then
     local _, changes = settle_groups()
-    return {#tickets, 0, '', 0, letters, count_ready(policy.groups), '', changes}
+    return {#tickets, 0, '', 0, letters, count_ready(true), '', changes}
   end
   -- @end
   return {#tickets, 0, '', 0, letters, ready, ''}
@@ -379,5 +379,9 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   held_for = math.max(0, until_ms - NOW)
   reason = state and call('HGET', CONTROL, 'reason') or ''
 end
-return {settled, stale, state or '', held_for, call('XLEN', OUTBOX), count_ready(policy.groups), reason,
+local serves_groups = policy.groups
+-- @if groups
+serves_groups = serves_groups or some_group
+-- @end
+return {settled, stale, state or '', held_for, call('XLEN', OUTBOX), count_ready(serves_groups), reason,
         changes_of_groups}

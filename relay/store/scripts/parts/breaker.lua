@@ -89,9 +89,12 @@ local function update_state(found, seen, asked, policy, judge)
   if groups and groups.broken_now > 0 and not in_doubt(state) then
     if state == 'open' then
       enter('open', NOW + policy.cooldown, 'the probe failed')
-    elseif policy.failures > 0 and groups.broken >= policy.failures and groups.failing >= LEAST_FAILING
-           and groups.failing > math.max(policy.share, MOST_GROUPS) * groups.tried then
-      enter('open', NOW + policy.cooldown, groups.failing .. ' of ' .. groups.tried .. ' groups fail')
+    elseif policy.failures > 0 and groups.broken >= policy.failures and groups.failing >= LEAST_FAILING then
+      local share, all = math.max(policy.share, MOST_GROUPS), groups.tried
+      if groups.failing > share * all then all = all + groups.count_untried() end -- which is a long list
+      if groups.failing > share * all then
+        enter('open', NOW + policy.cooldown, groups.failing .. ' of ' .. all .. ' groups fail')
+      end
     end
   end
   if policy.failures > 0 and failures >= policy.failures and failures > found.failures and not in_doubt(state) then

@@ -74,6 +74,15 @@ local function count_days(name, state, sums)
   end
 end
 
+-- Groups whose first answer is still to come: they are no failures.
+local function count_untried()
+  local untried, known = call('HLEN', GROUPS_IN_FLIGHT), call('HKEYS', GROUPS_TRIED)
+  for _, number in ipairs(#known > 0 and call('HMGET', GROUPS_IN_FLIGHT, unpack(known)) or {}) do
+    if number then untried = untried - 1 end
+  end
+  return untried
+end
+
 -- Which groups were tried since the first failure of the lane, within its window: how many failed, and how many of
 -- their messages. Nil if no group failed.
 local function count_tried(by_group)
@@ -107,15 +116,14 @@ local function count_tried(by_group)
     call('EXPIRE', GROUPS_TRIED, math.ceil(policy.window / 1000) + 1) -- nothing else ends it if no more settles come
   end
   return {
-    -- Groups whose first answer is still to come are no failures.
-    tried = call('HINCRBY', CONTROL, 'groups_tried', tried) + call('HLEN', GROUPS_IN_FLIGHT),
+    tried = call('HINCRBY', CONTROL, 'groups_tried', tried), count_untried = count_untried,
     failing = call('HINCRBY', CONTROL, 'groups_failing', failing),
     broken = call('HINCRBY', CONTROL, 'groups_broken', failed_now), broken_now = failed_now,
   }
 end
 
 -- Applies the sums of a settle (see settle.lua) to its groups. Returns for the breaker of the lane: tried and failing
--- (groups), broken (their messages that failed within the window), broken_now; nil if no group failed lately.
+-- (groups), count_untried, broken (their messages that failed within the window), broken_now; nil if no group failed lately.
 local function judge_groups(by_group)
   local names = {}
   for name in pairs(by_group) do names[#names + 1] = name end

@@ -10,13 +10,16 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
   -- @include records
 
   local MOST_DUE_GROUPS = 32
-  local MOST_BURIED = 20 -- messages of one disabled group
+  local MOST_REVIEWED = 200 -- groups
+  local MOST_BURIED = 40 -- messages of disabled groups in one claim
 
   -- only_fresh: while most groups fail, only groups without failures and with nothing in flight may send.
   local turns = {some_passed = false, only_fresh = false}
+  local burials = MOST_BURIED -- that are left
 
   -- Groups of a priority take turns in the order of their names. The cursor is the one that had the last turn.
-  local cursors = call('HMGET', CONTROL, 'cursor:1', 'cursor:2', 'cursor:3')
+  local cursors = call('HMGET', CONTROL, 'cursor:1', 'cursor:2', 'cursor:3', 'turned')
+  local turned = tonumber(cursors[4] or 0) -- when the last claim was (ms)
   local function next_names(level, number)
     local cursor = cursors[level] or ''
     local names = call('ZRANGEBYLEX', ROTATION[level], '(' .. cursor, '+', 'LIMIT', 0, number)
@@ -36,18 +39,35 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     return waiting
   end
 
-  -- Lets groups in again whose time has come. Returns whether more of them wait for it.
-  function turns.admit()
-    local due = call('ZRANGEBYSCORE', GROUPS_DUE, '-inf', NOW, 'LIMIT', 0, MOST_DUE_GROUPS)
-    if #due == 0 then return false end
-    open_groups(due)
-    for _, name in ipairs(due) do
+  local function revise_all(names)
+    open_groups(names)
+    for _, name in ipairs(names) do
       change(groups[name])
       revise(groups[name])
     end
     save_groups()
     groups = {}
-    return #due == MOST_DUE_GROUPS
+  end
+
+  -- The clock was set back: groups that wait for a token wait from now on. Returns whether more of them may do so.
+  local function review()
+    local found = call('ZRANGEBYSCORE', GROUPS_DUE, turned, '+inf', 'WITHSCORES', 'LIMIT', 0, MOST_REVIEWED)
+    local names, more = {}, #found == 2 * MOST_REVIEWED
+    for index = 1, #found, 2 do names[#names + 1] = found[index] end
+    revise_all(names)
+    turned = more and math.max(turned + 1, tonumber(found[#found])) or NOW
+    call('HSET', CONTROL, 'turned', turned)
+    return more
+  end
+
+  -- Lets groups in again whose time has come. Returns whether more of them wait for it.
+  function turns.admit()
+    local more = turned > NOW and #rules.rates > 0 and review()
+    local due = call('ZRANGEBYSCORE', GROUPS_DUE, '-inf', NOW, 'LIMIT', 0, MOST_DUE_GROUPS)
+    if #due == 0 then return more end
+    call('ZREM', GROUPS_DUE, unpack(due)) -- also those without a state
+    revise_all(due)
+    return more or #due == MOST_DUE_GROUPS
   end
 
   -- Puts messages that are due among those of their groups. Returns those that have none.
@@ -64,6 +84,7 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
         rest[#rest + 1] = ticket
       end
     end
+    if #rest < #due then call('HSET', CONTROL, 'grouped', '1') end -- as in wait_in_group.lua
     for level = 1, 3 do
       open_groups(names[level])
       for _, name in ipairs(names[level]) do
@@ -125,6 +146,10 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
       local group = groups[name]
       may[name] = allowance(group, group.state.disabled and MOST_BURIED or share)
       if may[name] < 1 then leave_rotation(group) end
+      if group.state.disabled then
+        may[name] = math.min(may[name], burials)
+        burials = burials - math.max(0, may[name])
+      end
     end
     share_slots(names, may)
     for _, name in ipairs(names) do
@@ -135,6 +160,7 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
                         or call('ZRANGEBYLEX', WAITING[level], low, low .. '\255', 'LIMIT', 0, number + 1)
         group.more, group.members, group.sent = members[number + 1], members, 0
         members[number + 1] = nil
+        if group.state.disabled then burials = burials + number - #members end
         found[#found + 1] = group
       end
     end
@@ -183,12 +209,13 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     end
     if #leaving > 0 then take_out_of_rotations() end
     cursors[level] = names[#names]
-    -- If no group may use a slot now, none may in the next round.
-    return #tickets == 0 and turns.some_passed and #names < most, #names
+    -- If no group may use a slot now, or bury, none may in the next round.
+    return #tickets == 0 and (turns.some_passed or burials == 0) and #names < most, #names
   end
 
   function turns.save()
-    call('HSET', CONTROL, 'cursor:1', cursors[1] or '', 'cursor:2', cursors[2] or '', 'cursor:3', cursors[3] or '')
+    call('HSET', CONTROL, 'cursor:1', cursors[1] or '', 'cursor:2', cursors[2] or '', 'cursor:3', cursors[3] or '',
+         'turned', math.max(turned, NOW))
     save_groups()
   end
 

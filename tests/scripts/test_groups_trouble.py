@@ -1,0 +1,169 @@
+"""Groups in trouble: hostile names, options that change, clocks that go back, and storms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.engine.policy import Policy
+from relay.outcome import Delivered, Outcome, Retry, Throttled
+from relay.store.claims import Claim
+from relay.store.codec import Settled
+from relay.store.lane import Lane
+from testing.builders import a_lane, a_message, options, plain_message, texts
+from testing.clock import set_clock, settable_clock
+from testing.streams import entries_of
+
+HOUR = 3600.0
+NOW = 2_000_000_000
+
+HOSTILE = (
+    "a", "a:", ":", "::", "1", "1:a:", "1:a:0000000000000001", "0000000000000001", "9" * 16, " ", "  ",
+    "\0", "\0\0", "a\0", "\n", "a\nb", "%d+", "(", "[", "-", "+", "(none)", "\x7f", "\x80", "ÿ",
+    "\U0010ffff", "é" * 128, "x" * 128, "x" * 127, "0" * 128, "16:aaaaaaaaaaaaaaaa:", "token 1", "'); --", "\\", "\r\n",
+)  # fmt: skip
+
+
+async def settle(lane: Lane, claims: list[Claim], outcome: Outcome, **fields: Any) -> Settled:
+    policy = Policy(options(**fields))
+    return await lane.settle([policy.settle(claim, outcome) for claim in claims])
+
+
+def groups(claims: list[Claim]) -> list[str]:
+    return [claim.message.group for claim in claims]
+
+
+async def claim_all(lane: Lane, most: int = 100) -> list[Claim]:
+    """Everything that may go now."""
+    out: list[Claim] = []
+    for _ in range(1000):
+        claimed = await lane.claim(most)
+        out += claimed.claims
+        if claimed.reason != "ok" and not claimed.claims:
+            return out
+    raise AssertionError("claims do not end")
+
+
+@pytest.mark.parametrize("make", [a_message, plain_message])
+async def test_hostile_names_of_groups_are_groups_like_others(redis: Redis, make: Any) -> None:
+    limits: dict[str, Any] = {"groups": {"concurrency": 2, "max_backlog": 5}}
+    lane, other = a_lane(redis, **limits), a_lane(redis, worker="w2", **limits)
+    for number in range(5):
+        items = [make(f"{place}-{number}", group=name) for place, name in enumerate(HOSTILE)]
+        assert (await lane.enqueue(items)).dropped == 0
+    assert (await lane.enqueue([make("more", group="1:a:")])).dropped == 1
+    delivered: list[Claim] = []
+    while True:
+        first, second = await claim_all(lane), await claim_all(other)
+        if not first and not second:
+            break
+        assert max(Counter(groups([*first, *second])).values()) <= 2
+        await other.recover("w1")
+        again = await claim_all(other)
+        assert Counter(groups(again)) == Counter(groups(first))
+        await settle(other, [*second, *again], Delivered(), **limits)
+        delivered += [*second, *again]
+    assert Counter(groups(delivered)) == dict.fromkeys(HOSTILE, 5)
+    for name in HOSTILE:
+        found = [text for text in texts(delivered) if text.startswith(f"{HOSTILE.index(name)}-")]
+        assert found == sorted(found)
+    assert [key for key in lane.keys.types if await redis.exists(key)] == ["relay:{test}:control"]
+
+
+async def test_hostile_names_of_groups_are_held_and_resumed(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"concurrency": 0}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue([plain_message(f"{place}", group=name) for place, name in enumerate(HOSTILE)])
+    claims = list((await lane.claim(100)).claims)
+    settled = await settle(lane, claims, Throttled("slow", HOUR), **limits)
+    assert sorted(change.group for change in settled.groups) == sorted(HOSTILE)
+    assert await claim_all(lane) == []
+    for name in HOSTILE:
+        assert await lane.resume_group(name)
+        (claim,) = await claim_all(lane)
+        assert claim.message.group == name
+
+
+async def test_delayed_messages_of_groups_go_out_after_groups_are_switched_off(redis: Redis) -> None:
+    with settable_clock():
+        await set_clock(redis, NOW)
+        lane, without = a_lane(redis, groups={"concurrency": 1}), a_lane(redis)
+        await lane.enqueue([a_message(f"a{n}", group="a", deliver_at=NOW + 1.0) for n in range(5)])
+        await set_clock(redis, NOW + 2)
+        first = list((await lane.claim(10)).claims)
+        assert texts(first) == ["a0"]
+        await settle(lane, first, Delivered())
+        assert texts(await claim_all(without)) == ["a1", "a2", "a3", "a4"]
+
+
+async def test_a_disabled_group_with_a_backlog_keeps_no_claim_long(redis: Redis) -> None:
+    """Whatever the number of disabled groups, one claim makes few dead letters."""
+    limits: dict[str, Any] = {
+        "groups": {"disable_after": 10.0, "concurrency": 0},
+        "breaker": {"failures": 1000},
+    }
+    with settable_clock():
+        await set_clock(redis, NOW)
+        lane = a_lane(redis, **limits)
+        names = [f"g{n}" for n in range(60)]
+        await lane.enqueue([plain_message("first", group=name) for name in names])
+        claims = list((await lane.claim(100)).claims)
+        await settle(lane, claims[:60], Retry("refused", after=HOUR), **limits)
+        await set_clock(redis, NOW + 11)
+        await lane.enqueue([plain_message("second", group=name) for name in names])
+        await settle(lane, list((await lane.claim(100)).claims), Retry("refused", after=HOUR), **limits)
+        await lane.enqueue([plain_message("x", group=name) for name in names for _ in range(30)])
+        await lane.enqueue([plain_message("healthy", group="h") for _ in range(30)])
+        most, out = 0, 0
+        for _ in range(200):
+            before = len(await entries_of(redis, "relay:{test}:dead"))
+            claimed = await lane.claim(100)
+            out += len(claimed.claims)
+            most = max(most, len(await entries_of(redis, "relay:{test}:dead")) - before)
+            if claimed.reason != "ok":
+                break
+        assert len(await entries_of(redis, "relay:{test}:dead")) == 60 * 30
+        assert out == 30
+        assert most <= 40
+
+
+async def test_a_group_without_a_token_comes_back_although_the_clock_was_set_back(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"rate": "1/s", "burst": 1, "concurrency": 0}}
+    with settable_clock():
+        await set_clock(redis, NOW)
+        lane = a_lane(redis, **limits)
+        await lane.enqueue([plain_message("x", group=name) for name in "aab"])
+        assert groups(await claim_all(lane)) == ["a", "b"]
+        await set_clock(redis, NOW - 5 * 3600)
+        await lane.claim(10)
+        await set_clock(redis, NOW - 5 * 3600 + 2)
+        assert groups(await claim_all(lane)) == ["a"]
+
+
+async def test_the_lane_opens_if_all_groups_fail_while_more_of_their_messages_are_in_flight(
+    redis: Redis,
+) -> None:
+    limits: dict[str, Any] = {"groups": {"breaker": {"failures": 100}}, "breaker": {"failures": 5}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue([plain_message("x", group=name) for name in "abcdefgh" for _ in range(3)])
+    claims = list((await lane.claim(100)).claims)
+    first = [next(claim for claim in claims if claim.message.group == name) for name in "abcdefgh"]
+    settled = await settle(lane, first, Retry("refused", after=HOUR), **limits)
+    assert settled.state == "open"
+
+
+async def test_ready_messages_of_a_single_group_are_counted(redis: Redis) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    assert (await lane.enqueue([plain_message("x", group="a") for _ in range(500)])).ready == 500
+
+
+async def test_a_settle_says_that_a_group_from_earlier_options_may_go_on(redis: Redis) -> None:
+    lane, without = a_lane(redis, groups={"concurrency": 1}), a_lane(redis)
+    await lane.enqueue([plain_message("x", group="a") for _ in range(3)])
+    claims = list((await lane.claim(10)).claims)
+    assert (await without.claim(10)).claims == []
+    settled = await settle(without, claims, Delivered())
+    assert settled.ready > 0
