@@ -19,7 +19,8 @@ Client = Redis | RedisCluster
 
 def is_cluster(client: Client) -> TypeIs[RedisCluster]:
     """Whether keys are on several nodes."""
-    return isinstance(client, RedisCluster)
+    # Both are protocol classes, for which isinstance() is slow unless the class is exactly the same.
+    return not isinstance(client, Redis)
 
 
 @dataclass(frozen=True, slots=True)
