@@ -172,21 +172,20 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
             multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, max(2, self._max_connections))
             multi.wake()
 
-    def _release(self, transfer: CurlTransfer) -> None:
-        super()._release(transfer)
+    def _release(self, transfer: CurlTransfer, result: Response | Failure | None) -> None:
+        super()._release(transfer, result)
         if transfer in self._connecting:
             self._connecting.discard(transfer)
             self._update_limits()
-
-    def _finished(self, transfer: CurlTransfer, result: Response | Failure) -> None:
-        if isinstance(result, Response):
-            self._responded_at = time.monotonic()
-            if not self._may_grow:
-                self._grow(transfer.multi)
-            if not self._http2 and transfer.spoke_http1:
-                self._http1[origin_of(transfer.url)] = self._responded_at
-        elif result.code == Code.OPERATION_TIMEDOUT and self._responded_at < transfer.started_at:
-            self._retire(transfer.multi)
+        match result:
+            case Response():
+                self._responded_at = time.monotonic()
+                if not self._may_grow:
+                    self._grow(transfer.multi)
+                if not self._http2 and transfer.spoke_http1:
+                    self._http1[origin_of(transfer.url)] = self._responded_at
+            case Failure(code=Code.OPERATION_TIMEDOUT) if self._responded_at < transfer.started_at:
+                self._retire(transfer.multi)
         if self._retired:
             self._close_retired()
 

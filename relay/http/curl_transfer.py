@@ -10,6 +10,7 @@ from typing import Any
 import pycurl
 from yarl import URL
 
+from relay.errors import TransportError
 from relay.http.curl_errors import Code, Failure
 from relay.http.curl_multi import Multi
 from relay.http.request import Request, Response
@@ -149,7 +150,9 @@ class CurlTransfer:
         self.curl.setopt(pycurl.FRESH_CONNECT, 1)
         self.multi.start(self.curl, self.on_end)
 
-    def response(self, error: pycurl.error | None, explain: Callable[[Failure], str]) -> Response | Failure:
+    def response(
+        self, error: pycurl.error | None, explain: Callable[[Failure, CurlTransfer], TransportError]
+    ) -> Response | Failure:
         """Return the response, or the error. `explain` describes a failure."""
         lines = self._lines
         problem: pycurl.error | None = None
@@ -166,7 +169,7 @@ class CurlTransfer:
             failure = self._failure(problem)
             if not self._was_accepted(failure):
                 return failure
-            incomplete = explain(failure)
+            incomplete = str(explain(failure, self))
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         headers = Headers(lines)
         # Hardly any body begins with the first byte of gzip or of a byte order mark.

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +92,13 @@ class CurlTransport(Transport):
         return CurlTransfer(self._options, guard, self._ended, self._cancel)
 
     def _ended(self, transfer: CurlTransfer, error: pycurl.error | None) -> None:
-        result = transfer.response(error, partial(self._words, transfer))
+        result = transfer.response(error, self._error)
         if isinstance(result, Response) and result.status == STALE_CONNECTION and transfer.is_stale():
             transfer.restart()
             return
         on_done = transfer.on_done
         assert on_done is not None
-        self._release(transfer)
-        self._finished(transfer, result)
+        self._release(transfer, result)
         if isinstance(result, Response):
             on_done(transfer, result)
             # Only after the callback, which identifies the request by this object.
@@ -107,22 +106,17 @@ class CurlTransport(Transport):
         else:
             on_done(transfer, self._error(result, transfer))
 
-    def _finished(self, transfer: CurlTransfer, result: Response | Failure) -> None:
-        """Called before the callback of each request, unless the request was cancelled."""
-
     def _cancel(self, transfer: CurlTransfer) -> None:
         if transfer.on_done is not None:
             transfer.multi.stop(transfer.curl)
-            self._release(transfer)
+            self._release(transfer, None)
 
-    def _release(self, transfer: CurlTransfer) -> None:
+    def _release(self, transfer: CurlTransfer, result: Response | Failure | None) -> None:
+        """A request has ended with a `result`, or was cancelled (None)."""
         transfer.on_done = None
         self._in_flight -= 1
         if not self._in_flight:
             self._used_at = time.monotonic()
-
-    def _words(self, transfer: CurlTransfer, failure: Failure) -> str:
-        return str(self._error(failure, transfer))
 
     def _error(self, failure: Failure, transfer: CurlTransfer) -> TransportError:
         guard = transfer.guard
