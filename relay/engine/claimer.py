@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -168,20 +168,27 @@ class Claimer:
             )
 
     async def _send(self, claims: Iterable[Claim]) -> None:
-        """Pass the claims to the sender, spread evenly in time. Releases the rest if the lane begins to
-        hold."""
+        """Pass the claims to the sender. Releases them if the lane has begun to hold."""
         valid = self._sender.reject_invalid(claims)
-        waiting = deque(batches(valid, self._provider.batch_size, self._sender.calls.group))
+        found = batches(valid, self._provider.batch_size, self._sender.calls.group)
+        if self._pace is not None:
+            await self._send_evenly(found, self._pace)
+        elif self._state.hold_left > 0:
+            self._sender.release(found)
+        else:
+            self._sender.send(found)
+
+    async def _send_evenly(self, found: Iterable[Batch], pace: Pace) -> None:
+        """Spread the batches evenly in time. Releases the rest if the lane begins to hold."""
+        waiting = deque(found)
         try:
             while waiting:
-                if self._pace is not None:
-                    await self._pace.wait(len(waiting[0]))
+                await pace.wait(len(waiting[0]))
                 if self._state.hold_left > 0:
                     return
-                self._sender.send(waiting.popleft())
+                self._sender.send([waiting.popleft()])
         finally:
-            for batch in waiting:
-                self._sender.release(batch)
+            self._sender.release(waiting)
 
     async def _expand(self, expansions: Iterable[Expansion]) -> None:
         """Expand chunks of fan-outs into messages. The next claim releases chunks that fail."""
@@ -216,16 +223,17 @@ class Claimer:
             await self._state.wakeups.wait(ARRIVED if claimed.reason == "empty" else WOKEN, left)
 
 
-def batches(claims: Iterable[Claim], size: int, group_of: Callable[..., Hashable]) -> Iterator[Batch]:
-    """Yield batches of at most `size` messages of one group, in their order."""
+def batches(claims: Iterable[Claim], size: int, group_of: Callable[..., Hashable]) -> list[Batch]:
+    """Return batches of at most `size` messages of one group, in their order."""
+    full: list[Batch] = []
     unfilled: dict[object, Batch] = {}
     for claim in claims:
         group = None if size == 1 or claim.isolated else group_of(claim.message)
         if group is None:
-            yield [claim]
+            full.append([claim])
             continue
         batch = unfilled.setdefault(group, [])
         batch.append(claim)
         if len(batch) == size:
-            yield unfilled.pop(group)
-    yield from unfilled.values()
+            full.append(unfilled.pop(group))
+    return [*full, *unfilled.values()]

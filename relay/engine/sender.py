@@ -47,28 +47,34 @@ class Sender:
         """By group that the provider throttles: the end of its wait, in monotonic seconds. None without
         groups."""
 
-    def send(self, batch: Batch) -> None:
-        """Send a batch as soon as a slot is free."""
-        self._ready.append(batch)
+    def send(self, batches: Iterable[Batch]) -> None:
+        """Send batches as soon as slots are free."""
+        self._ready.extend(batches)
         self._send_ready()
 
-    def reject_invalid(self, claims: Iterable[Claim]) -> Iterable[Claim]:
-        """Yield the claims that the adapter can send, and settle the others."""
+    def reject_invalid(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Return the claims that the adapter can send, and settle the others."""
+        valid = []
         for claim in claims:
             refusal = self.calls.refusal(claim.message)
             if refusal is None:
-                yield claim
+                valid.append(claim)
             else:
                 self._state.finish([claim], [self._settle_failure(claim, refusal)])
+        return valid
 
-    def release(self, batch: Batch) -> None:
-        """Release a batch that was not sent."""
-        self._state.finish(batch, [self._policy.release(claim) for claim in batch])
+    def release(self, batches: Iterable[Batch]) -> None:
+        """Release batches that were not sent."""
+        for batch in batches:
+            self._release(batch)
 
     def release_ready(self) -> None:
         """Release all batches that were not sent."""
         while self._ready:
-            self.release(self._ready.popleft())
+            self._release(self._ready.popleft())
+
+    def _release(self, batch: Batch) -> None:
+        self._state.finish(batch, [self._policy.release(claim) for claim in batch])
 
     def tickets(self) -> set[str]:
         """Return the tickets of the messages that wait for a slot or are in flight."""
@@ -93,7 +99,7 @@ class Sender:
         """Return the messages that are not expired and may still be sent by this worker."""
         if not self._lease_valid_since(self._state.held[batch[0].ticket]):
             # Other workers may have recovered them. If not, a release returns them to the lane.
-            self.release(batch)
+            self._release(batch)
             return []
         for claim in batch:
             if claim.message.expires_at or self._held_groups:
@@ -109,7 +115,7 @@ class Sender:
             return False
         if self._held_groups and claim.message.group in self._held_groups:
             if self._held_groups[claim.message.group] > time.monotonic():
-                self.release([claim])
+                self._release([claim])
                 return False
             del self._held_groups[claim.message.group]
         return True
