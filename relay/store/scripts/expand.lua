@@ -13,7 +13,7 @@
 -- @include numbers
 -- @include fan_out
 -- @include records
--- @include ready
+-- @include all_to_head
 
 local lifo, ticket = ARGV[1] == '1', ARGV[2]
 if call('HGET', INFLIGHT, ticket) ~= ARGV[3] then return 0 end
@@ -32,7 +32,7 @@ for index = 1, total do
   children[total + 1 - index] = {child, header_of(ARGV[3 + index])}
 end
 call('HSET', BODIES, unpack(bodies))
-for _, child in ipairs(children) do to_head(child[1], lifo, child[2]) end
+all_to_head(children, lifo)
 
 call('HDEL', TARGETS, ticket .. ':' .. fan.next)
 fan.rest, fan.next = fan.rest - total, fan.next + 1

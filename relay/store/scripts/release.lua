@@ -13,7 +13,7 @@
 -- @include lane
 -- @include count
 -- @include records
--- @include ready
+-- @include all_to_head
 -- @include fan_out
 -- @include close
 -- @include dead
@@ -69,7 +69,7 @@ for index, ticket in ipairs(tickets) do
 end
 local leases = call('HMGET', INFLIGHT, unpack(tickets))
 call('HDEL', INFLIGHT, unpack(tickets))
-for _, message in ipairs(back) do to_head(message[1], lifo, message[2]) end
+all_to_head(back, lifo)
 
 -- Groups get back the places that these messages took.
 local freed = {}

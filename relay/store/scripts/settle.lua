@@ -338,7 +338,8 @@ if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end
 if #back > 0 then
   -- The oldest first in front, whatever the order in which they came back.
   table.sort(back, function(a, b) return tonumber(a[1]) > tonumber(b[1]) end)
-  for _, message in ipairs(back) do to_head(message[1], lifo, message[2]) end
+  -- @include all_to_head
+  all_to_head(back, lifo)
 end
 local lane_by_groups, changes_of_groups
 -- @if groups
