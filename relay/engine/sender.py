@@ -9,13 +9,16 @@ from functools import partial
 
 from relay.engine.adapter_calls import AdapterCalls
 from relay.engine.lane_state import UNKNOWN_HOLD, Batch, LaneState
-from relay.engine.policy import LONGEST_HOLD, Policy
+from relay.engine.policy import Policy
 from relay.engine.repeats import thinned
 from relay.outcome import Delivered, Faulty, Isolate, Outcome, Throttled, Unauthorised
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
 from relay.store.claims import Claim
 from relay.store.settlement import DeadLettered, Overdue, Settlement, TargetGone
+
+MOST_HELD_GROUPS = 1000
+"""Throttled groups that are remembered before the ones are forgotten of which no message is left."""
 
 
 class Sender:
@@ -44,8 +47,8 @@ class Sender:
         self._in_flight: dict[str, Batch] = {}
         """By the ticket of the first message."""
         self._held_groups: dict[str, float] | None = None if options.group_rules is None else {}
-        """By group that the provider throttles: the end of its wait, in monotonic seconds. None without
-        groups."""
+        """By group that was throttled: messages that were claimed until then are released, in monotonic seconds.
+        Redis holds the group for later claims. None without groups."""
 
     def send(self, batches: Iterable[Batch]) -> None:
         """Send batches as soon as slots are free."""
@@ -114,7 +117,7 @@ class Sender:
             self._state.finish([claim], [overdue])
             return False
         if self._held_groups and claim.message.group in self._held_groups:
-            if self._held_groups[claim.message.group] > time.monotonic():
+            if self._held_groups[claim.message.group] > self._state.held[claim.ticket]:
                 self._release([claim])
                 return False
             del self._held_groups[claim.message.group]
@@ -148,9 +151,7 @@ class Sender:
                 self._state.refusals += 1
                 self.release_ready()
             case Throttled(after=after) if self._held_groups is not None and claim.message.group:
-                # The settle holds the group for the rest of the fleet.
-                wait = UNKNOWN_HOLD if after is None else min(after, LONGEST_HOLD)
-                self._held_groups[claim.message.group] = time.monotonic() + wait
+                self._hold_group(claim.message.group, self._held_groups, after)
             case Throttled() if self._state.hold is None:
                 self._state.hold = hold = self._policy.hold(outcome)
                 self._state.hold_for(hold.seconds)
@@ -158,6 +159,14 @@ class Sender:
         settlement = self._policy.settle(claim, outcome)
         self._report(claim, settlement)
         return settlement
+
+    def _hold_group(self, group: str, held: dict[str, float], after: float | None) -> None:
+        """Release the messages of a group that are claimed before Redis has the hold."""
+        if len(held) >= MOST_HELD_GROUPS:
+            oldest = min(self._state.held.values())
+            for name in [name for name, until in held.items() if until <= oldest]:
+                del held[name]
+        held[group] = time.monotonic() + min(UNKNOWN_HOLD, UNKNOWN_HOLD if after is None else after)
 
     def _report(self, claim: Claim, settlement: Settlement) -> None:
         """Log the end of a message that was not delivered."""

@@ -23,9 +23,11 @@ from relay.outcome import Isolate, Outcome, Rejected, Retry, Throttled, Unauthor
 from relay.store import dead
 from relay.store.claims import Claimed, Hold
 from relay.store.codec import Settled
+from relay.store.groups import read_group
 from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from relay.store.settlement import Settlement
+from relay.store.states import GroupState
 from testing.builders import a_lane, a_message, options, plain_message
 from testing.fake_provider import FakeProvider
 
@@ -343,6 +345,24 @@ async def test_a_throttled_provider_gets_nothing_more_until_the_hold_is_over(red
     assert arrivals[1] - arrivals[0] >= 0.45
     assert provider.messages == ["0", "0", "1", "2", "3", "4"]
     assert all(batch[0].attempts == 0 for batch in provider.batches)
+
+
+async def test_a_resumed_group_is_sent_by_the_worker_that_its_endpoint_throttled(redis: Redis) -> None:
+    fields: dict[str, Any] = {"groups": {}, "concurrency": 1}
+    lane, provider = a_lane(redis, **fields), FakeProvider(options(**fields))
+    provider.answers.append(Throttled("429", after=3600))
+    await lane.enqueue([plain_message(str(number), group="a") for number in range(3)])
+
+    async def state() -> GroupState:
+        return (await read_group(redis, lane.keys, "a", time.time())).state
+
+    async with serving(lane, provider) as dispatcher:
+        await eventually(state, GroupState.THROTTLED)
+        assert provider.messages == ["0"]
+        assert await lane.resume_group("a")
+        dispatcher.wake()
+        await emptied(lane)
+    assert provider.messages == ["0", "0", "1", "2"]
 
 
 async def test_a_wake_up_call_lifts_no_hold_that_redis_does_not_know_of_yet(
