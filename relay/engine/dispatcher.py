@@ -87,8 +87,12 @@ class Dispatcher:
             self._state.held_until = 0.0
         self._state.wakeups.notify(WOKEN | ARRIVED)
 
-    async def drain(self) -> None:
-        """Stop claims, release messages that are not sent yet, and return when all others are settled."""
+    async def drain(self, on_settled: Callable[[], None] = lambda: None) -> None:
+        """Stop claims, release messages that are not sent yet, and return when all others are settled.
+
+        `on_settled` is called after each settle: other workers may claim what it released, and more
+        messages of its groups.
+        """
         if self._claiming is not None:
             while not self._claiming.done():
                 self._claiming.cancel()
@@ -97,6 +101,7 @@ class Dispatcher:
         while self._state.held or self._state.settlements:
             self._state.wakeups.clear(SETTLED)
             await self._state.wakeups.wait(SETTLED)
+            on_settled()
 
     def _fail(self, error: Exception) -> None:
         """Report a bug in a callback."""

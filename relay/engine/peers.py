@@ -25,14 +25,18 @@ class Peers:
         self._fleet = fleet
         self._dispatchers = dispatchers
         self._surplus: set[str] = set()
-        """Lanes that have more ready messages than this worker has slots."""
+        """Lanes with messages that other workers should claim."""
         self._has_surplus = asyncio.Event()
 
     def on_ready(self, provider: str, ready: int) -> None:
         """Notify other workers of a lane if it has more ready messages than this worker can send."""
         if ready > self._dispatchers[provider].slots:
-            self._surplus.add(provider)
-            self._has_surplus.set()
+            self.call(provider)
+
+    def call(self, provider: str) -> None:
+        """Wake other workers for a lane."""
+        self._surplus.add(provider)
+        self._has_surplus.set()
 
     async def notify(self) -> None:
         """Wake other workers for lanes with a surplus, until cancelled."""

@@ -47,7 +47,7 @@ class Sender:
         self._in_flight: dict[str, Batch] = {}
         """By the ticket of the first message."""
         self._held_groups: dict[str, float] | None = None if options.group_rules is None else {}
-        """By throttled group: messages that were claimed before this time, in monotonic seconds, are released.
+        """By throttled group: messages that were claimed before this monotonic time are released.
         Redis holds the group for later claims. None without groups."""
 
     def send(self, batches: Iterable[Batch]) -> None:

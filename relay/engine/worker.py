@@ -178,8 +178,10 @@ class Worker:
 
     async def _drain(self) -> None:
         """Finish the messages in flight, within `shutdown_timeout`."""
-        dispatchers = self._components.dispatchers.values()
-        drains = [asyncio.ensure_future(dispatcher.drain()) for dispatcher in dispatchers]
+        drains = [
+            asyncio.ensure_future(dispatcher.drain(partial(self._components.peers.call, provider)))
+            for provider, dispatcher in self._components.dispatchers.items()
+        ]
         if not drains:
             return
         _, late = await asyncio.wait(drains, timeout=self._settings.shutdown_timeout)

@@ -19,7 +19,7 @@ from relay.errors import StoreError, TransportError
 from relay.http.transport import ForbiddenAddress
 from relay.message import Message
 from relay.message.fan_out import split
-from relay.outcome import Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
+from relay.outcome import Delivered, Isolate, Outcome, Rejected, Retry, Throttled, Unauthorised, Unregistered
 from relay.store import dead
 from relay.store.claims import Claimed, Hold
 from relay.store.codec import Settled
@@ -86,6 +86,19 @@ def note_arrivals(provider: FakeProvider) -> list[float]:
 
     provider.deliver = timed  # type: ignore[method-assign]
     return arrivals
+
+
+def note_claims(lane: Lane) -> asyncio.Queue[Claimed]:
+    """The replies to the claims of a lane."""
+    replies, claim = asyncio.Queue[Claimed](), lane.claim
+
+    async def noted(wanted: int, shared: int = 0) -> Claimed:
+        reply = await claim(wanted, shared)
+        replies.put_nowait(reply)
+        return reply
+
+    lane.claim = noted  # type: ignore[method-assign]
+    return replies
 
 
 async def eventually(read: Callable[[], Awaitable[object]], value: object) -> None:
@@ -486,6 +499,31 @@ async def test_draining_finishes_messages_in_flight_and_releases_the_rest(redis:
         assert await redis.hlen(lane.keys.inflight("w1")) == 0
         assert await lane.size() == 8
     assert provider.messages == ["0", "1"]
+
+
+async def test_a_draining_worker_lets_others_have_the_places_of_a_group(redis: Redis) -> None:
+    fields: dict[str, Any] = {"groups": {"concurrency": 1}}
+    one, two = a_lane(redis, **fields), a_lane(redis, worker="w2", **fields)
+    first, second = FakeProvider(options(**fields)), FakeProvider(options(**fields))
+    answered = {"a0": asyncio.Event(), "b0": asyncio.Event()}
+
+    async def deliver(batch: Sequence[Message]) -> Sequence[Outcome]:
+        await answered[batch[0].payload["text"]].wait()
+        return [Delivered()]
+
+    first.deliver = deliver  # type: ignore[method-assign]
+    await one.enqueue([plain_message(text, group=text[0]) for text in ("a0", "b0", "a1")])
+    async with serving(one, first) as leaving:
+        await eventually(lambda: one.in_flight(["w1"]), [2])
+        claims = note_claims(two)
+        async with serving(two, second) as staying:
+            assert (await claims.get()).claims == []
+            draining = asyncio.create_task(leaving.drain(staying.wake))
+            answered["a0"].set()
+            await second.until(lambda: second.messages == ["a1"])
+            assert not draining.done()
+            answered["b0"].set()
+            await draining
 
 
 async def test_a_claim_whose_answer_was_lost_is_released(redis: Redis) -> None:
