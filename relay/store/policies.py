@@ -86,4 +86,5 @@ def _group_policy(options: ProviderOptions) -> dict[str, Any] | Literal[False]:
         "cooldown": round(rules.breaker.cooldown * 1000),
         "disable_after": round(rules.disable_after * 1000),
         "probe": round((options.timeout + PROBE_GRACE) * 1000),
+        "one_upstream": rules.by == "message" and not options.brings_url,
     }

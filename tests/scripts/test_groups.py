@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from providers.webhook import WebhookOptions
 from relay.engine.policy import Policy
 from relay.message import Message
 from relay.message.fan_out import FanOut, split
@@ -151,6 +152,60 @@ async def test_a_throttled_group_holds_no_other(redis: Redis) -> None:
     held = await lane.claim(10)
     assert held.reason == "empty"
     assert held.wait == pytest.approx(HOUR, abs=60)
+
+
+async def test_three_throttled_groups_in_a_row_hold_the_lane_of_a_provider_that_serves_them_all(
+    redis: Redis,
+) -> None:
+    with settable_clock():
+        now = 2_000_000_000
+        await set_clock(redis, now)
+        limits: dict[str, Any] = {"groups": {}}
+        lane = a_lane(redis, **limits)
+        await lane.enqueue(messages("abcdefg"))
+        a, b, c, d, e = (await lane.claim(5)).claims
+        for claim, seconds in [(a, 30.0), (a, 30.0), (b, 90.0)]:
+            assert (await settle(lane, [claim], Throttled("429", seconds), **limits)).state == ""
+        settled = await settle(lane, [c], Throttled("429 too many", 60.0), **limits)
+        assert (settled.state, settled.hold) == ("throttled", 90)
+        assert settled.reason == "3 groups in a row were throttled: 429 too many"
+        status = await read_lane(redis, "relay", "test", ["w1"], now)
+        assert (status.state, status.totals["throttled"]) == ("throttled", 3)
+        assert (await lane.claim(9)).reason == "throttled"
+        await set_clock(redis, now + 90)
+        assert groups(list((await lane.claim(1)).claims)) == "f"
+        # Still with no delivery in between.
+        settled = await settle(lane, [d], Throttled("429", 10.0), **limits)
+        assert (settled.state, settled.hold) == ("throttled", 10)
+        await settle(lane, [e], Delivered(), **limits)
+        await set_clock(redis, now + 100)
+        (claim,) = (await lane.claim(1)).claims
+        assert (await settle(lane, [claim], Throttled("429", 10.0), **limits)).state == ""
+
+
+async def test_a_delivery_between_throttled_groups_keeps_the_lane_going(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue(messages("abcdefg"))
+    a, b, c, d, e, *_ = (await lane.claim(7)).claims
+    busy = Throttled("429", HOUR)
+    outcomes: list[tuple[Claim, Outcome]] = [(a, busy), (b, busy), (c, Delivered()), (d, busy), (e, busy)]
+    for claim, outcome in outcomes:
+        assert (await settle(lane, [claim], outcome, **limits)).state == ""
+    await lane.resume()
+    assert (await lane.claim(7)).reason == "empty"
+
+
+async def test_throttled_groups_of_different_hosts_never_hold_the_lane(redis: Redis) -> None:
+    for fields in ({"groups": {"by": "destination"}}, {"groups": {"by": "message"}}):
+        policy = WebhookOptions(type="webhook", **fields)
+        lane = Lane(redis, "relay", "hosts", policy, "w1")
+        await lane.enqueue(messages("abcde"))
+        claims = (await lane.claim(5)).claims
+        settle_one = Policy(policy).settle
+        settled = await lane.settle([settle_one(claim, Throttled("429", HOUR)) for claim in claims])
+        assert settled.state == ""
+        await redis.flushall()
 
 
 async def test_messages_that_come_for_a_held_group_wait_with_it(redis: Redis) -> None:

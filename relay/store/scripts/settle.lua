@@ -341,9 +341,10 @@ if #back > 0 then
   -- @include all_to_head
   all_to_head(back, lifo)
 end
-local lane_by_groups, changes_of_groups
+local lane_by_groups, changes_of_groups, upstream_hold
 -- @if groups
-if next(by_group) then lane_by_groups, changes_of_groups = settle_groups() end
+if next(by_group) then lane_by_groups, changes_of_groups, upstream_hold = settle_groups() end
+if upstream_hold then throttled = throttled - 1 end -- update_state counts one of them
 -- @end
 
 count('delivered', delivered)
@@ -359,7 +360,7 @@ end
 
 local held_for, reason = 0, ''
 if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0 or seen.failures ~= tonumber(failures or 0)
-   or lane_by_groups then
+   or lane_by_groups or upstream_hold then
   -- @include breaker
   local found = {
     failures = tonumber(failures or 0), window = window and tonumber(window), state = state,
@@ -379,6 +380,9 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   if state == 'open' and policy.groups and asked_state == '' and found.retry_after_until <= NOW then until_ms = NOW end
   held_for = math.max(0, until_ms - NOW)
   reason = state and call('HGET', CONTROL, 'reason') or ''
+  if upstream_hold then
+    asked = {state = 'throttled', wait = math.max(asked.wait, upstream_hold.ends - NOW), reason = upstream_hold.reason}
+  end
 end
 local serves_groups = policy.groups
 -- @if groups

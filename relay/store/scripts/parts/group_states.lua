@@ -1,6 +1,7 @@
 -- The state of groups. `rules` are those of the lane's policy:
 --   rates ([[name, per second, burst], …]), concurrency (0: unlimited), failures (0: no breaker), share (0: none),
---   window, cooldown, disable_after (0: never) and probe, all four in ms
+--   window, cooldown, disable_after (0: never) and probe, all four in ms, and one_upstream (true if one provider
+--   serves all groups, so that they share its quota)
 --
 -- GROUPS  group -> what is not neutral about it:
 --   tokens    of each rate; at: when they were counted (µs)

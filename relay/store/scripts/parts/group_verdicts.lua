@@ -14,6 +14,7 @@ local function report(name, state, reason, hold)
 end
 
 local MOST_TRIED = 1000 -- groups that the breaker of the lane looks at
+local LEAST_THROTTLED = 3 -- groups in a row that show that the provider throttles all of them
 
 -- A throttled group waits as long as the answer says, or twice as long as after the wave before.
 local function throttle(state, sums)
@@ -85,8 +86,7 @@ end
 
 -- Which groups were tried since the first failure of the lane, within its window: how many failed, and how many of
 -- their messages. Nil if no group failed.
-local function count_tried(by_group)
-  local window, broken = unpack(call('HMGET', CONTROL, 'groups_window', 'groups_broken'))
+local function count_tried(by_group, window)
   local failed_now = 0
   for _, sums in pairs(by_group) do failed_now = failed_now + sums.broken end
   if not window and failed_now == 0 then return nil end
@@ -122,8 +122,33 @@ local function count_tried(by_group)
   }
 end
 
+-- If all groups share one upstream, and several of them are throttled with no delivery in between, the quota is the
+-- provider's. `packed` has those so far: {names, ends (ms, of the latest hold)}. Returns the hold that the lane needs as
+-- well: {ends, reason}; nil if only groups wait.
+local function count_throttled(by_group, packed)
+  local delivered, fresh = 0, {}
+  for name, sums in pairs(by_group) do
+    delivered = delivered + sums.delivered
+    if sums.wait then fresh[#fresh + 1] = name end
+  end
+  if delivered > 0 and packed then call('HDEL', CONTROL, 'groups_throttled') end
+  if delivered > 0 or #fresh == 0 or not rules.one_upstream then return nil end
+  local row = packed and cmsgpack.unpack(packed)
+  if not row or row.ends + FORGOTTEN < NOW then row = {names = {}, ends = 0} end
+  local known, reason = {}, nil
+  for _, name in ipairs(row.names) do known[name] = true end
+  for _, name in ipairs(fresh) do
+    if not known[name] and #row.names < LEAST_THROTTLED then row.names[#row.names + 1] = name end
+    row.ends, reason = math.max(row.ends, groups[name].state.hold), by_group[name].reason
+  end
+  call('HSET', CONTROL, 'groups_throttled', cmsgpack.pack(row))
+  if #row.names < LEAST_THROTTLED then return nil end
+  return {ends = row.ends, reason = LEAST_THROTTLED .. ' groups in a row were throttled: ' .. reason}
+end
+
 -- Applies the sums of a settle (see settle.lua) to its groups. Returns for the breaker of the lane: tried and failing
 -- (groups), count_untried, broken (their messages that failed within the window), broken_now; nil if no group failed lately.
+-- Then the changes of states for people, and the hold of count_throttled.
 local function judge_groups(by_group)
   local names = {}
   for name in pairs(by_group) do names[#names + 1] = name end
@@ -153,5 +178,6 @@ local function judge_groups(by_group)
     end
   end
   save_groups()
-  return count_tried(by_group), changes_of_state
+  local window, throttled = unpack(call('HMGET', CONTROL, 'groups_window', 'groups_throttled'))
+  return count_tried(by_group, window), changes_of_state, count_throttled(by_group, throttled)
 end
