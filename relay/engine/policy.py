@@ -28,6 +28,7 @@ from relay.store.settlement import (
     DeliveredHeaderless,
     DeliveredOne,
     GroupHeld,
+    LaneHeld,
     Overdue,
     Refused,
     Released,
@@ -63,10 +64,10 @@ class Policy:
             case Retry():
                 return self._retry(claim, failure, attempts)
             case Throttled(after=after) if self._has_groups and claim.message.group:
-                wait = 0 if after is None else max(1, _milliseconds(min(after, LONGEST_HOLD)))
-                return GroupHeld(claim.ticket, claim.fencing_token, wait, claim.tries(), failure.reason)
+                hold = 0 if after is None else max(1, _milliseconds(min(after, LONGEST_HOLD)))
+                return GroupHeld(claim.ticket, claim.fencing_token, hold, claim.tries(), failure.reason)
             case Throttled():
-                return self.release(claim)
+                return LaneHeld(claim.ticket, claim.fencing_token, claim.tries())
             case Unauthorised():
                 return self._refused(claim, failure, attempts, State.UNAUTHORISED)
             case Faulty(reason=reason):

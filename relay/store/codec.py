@@ -14,6 +14,7 @@ from relay.store.settlement import (
     DeliveredHeaderless,
     DeliveredOne,
     GroupHeld,
+    LaneHeld,
     Overdue,
     Refused,
     Released,
@@ -104,6 +105,8 @@ def _entry(settlement: Settlement, bodies: list[bytes]) -> tuple[object, ...]:
             return ticket, token, "w", settlement.delay, settlement.tries
         case Released():
             return ticket, token, "b", settlement.tries
+        case LaneHeld():
+            return ticket, token, "t", settlement.tries
         case GroupHeld():
             return ticket, token, "h", settlement.wait, settlement.tries, settlement.reason
         case DeadLettered():

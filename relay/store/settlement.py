@@ -48,8 +48,15 @@ class Released(_Settlement, frozen=True, gc=False):
     tries: str
 
 
+class LaneHeld(_Settlement, frozen=True, gc=False):
+    """The provider asks the lane to wait: see `relay.store.lane.Hold`. After the hold, the message goes
+    behind those that wait."""
+
+    tries: str
+
+
 class GroupHeld(_Settlement, frozen=True, gc=False):
-    """The message's group was asked to wait. `wait` 0: the group's own, growing wait."""
+    """The provider asks the message's group to wait. `wait` 0: the group's own, growing wait."""
 
     wait: int
     tries: str
@@ -111,6 +118,7 @@ Settlement = (
     | RetryLater
     | Delayed
     | Released
+    | LaneHeld
     | GroupHeld
     | DeadLettered
     | TargetGone

@@ -56,11 +56,22 @@ async def test_retry_after_in_seconds_holds_the_lane_and_spends_no_attempt(site:
     assert second.at - first.at >= 0.95
     assert [request.headers["webhook-id"] for request in site.receiver.requests] == [
         "order-0",
-        "order-0",
         "order-1",
         "order-2",
+        "order-0",
     ]
     assert await site.json("dead", "list", "hook") == []
+
+
+async def test_one_target_that_always_throttles_lets_a_hundred_others_through(site: Site) -> None:
+    site.configure({"hook": site.webhook(concurrency=1)})
+    busy = Answer(429, b"slow down", {"Retry-After": "1"})
+    site.receiver.answer = lambda request: busy if request.headers["webhook-id"] == "order-0" else Answer()
+    await site.push(*(hook(number) for number in range(101)))
+    async with site.worker():
+        await site.receiver.until(102)
+    ids = [request.headers["webhook-id"] for request in site.receiver.requests]
+    assert ids[:102] == ["order-0", *(f"order-{number}" for number in range(1, 101)), "order-0"]
 
 
 async def test_retry_after_as_a_date_holds_the_lane(site: Site) -> None:

@@ -193,6 +193,69 @@ async def test_a_throttled_provider_holds_the_whole_fleet_and_spends_no_attempt(
     assert claims[0].message.attempts == 0
 
 
+@pytest.mark.parametrize("order", ["fifo", "lifo"])
+async def test_messages_that_the_provider_throttled_go_behind_the_others_after_the_hold(
+    redis: Redis, order: str
+) -> None:
+    with settable_clock():
+        now = 1_000_000
+        await set_clock(redis, now)
+        lane = a_lane(redis, order=order)
+        await lane.enqueue([plain_message("a")])
+        await lane.enqueue([plain_message("b")])
+        throttled = list((await lane.claim(2)).claims)
+        await settle(lane, throttled, Throttled("429", after=1))
+        await lane.enqueue([plain_message("c")])
+        await lane.enqueue([plain_message("d"), plain_message("high", priority="high")])
+        assert (await lane.claim(9)).reason == "throttled"
+        await set_clock(redis, now + 1)
+        others = ["c", "d"] if order == "fifo" else ["d", "c"]
+        claimed = (await lane.claim(9)).claims
+        assert texts(claimed[:3]) == ["high", *others]
+        assert sorted(texts(claimed[3:])) == ["a", "b"]
+        assert [claim.message.attempts for claim in claimed] == [0] * 5
+        # The next throttled message is not confused with them.
+        await settle(lane, list(claimed[:1]), Throttled("429", after=1))
+        await settle(lane, list(claimed[1:]), Delivered())
+        await set_clock(redis, now + 2)
+        assert texts((await lane.claim(9)).claims) == ["high"]
+
+
+async def test_a_message_that_alone_is_throttled_lets_another_go_first_each_time(redis: Redis) -> None:
+    with settable_clock():
+        now = 1_000_000
+        await set_clock(redis, now)
+        lane = a_lane(redis)
+        await lane.enqueue([plain_message(text) for text in ["bad", "a", "b", "c"]])
+        sent = []
+        for second in range(0, 10, 2):
+            await set_clock(redis, now + second)
+            while claims := list((await lane.claim(1)).claims):
+                sent += texts(claims)
+                bad = texts(claims) == ["bad"]
+                await settle(lane, claims, Throttled("429", after=1) if bad else Delivered())
+        assert sent == ["bad", "a", "b", "c", "bad", "bad", "bad", "bad"]
+
+
+async def test_an_ordering_key_waits_for_its_throttled_message(redis: Redis) -> None:
+    with settable_clock():
+        now = 1_000_000
+        await set_clock(redis, now)
+        lane = a_lane(redis)
+        await lane.enqueue(
+            [a_message("k1", ordering_key="k"), a_message("k2", ordering_key="k"), plain_message("a")]
+        )
+        (first, other) = (await lane.claim(9)).claims
+        await settle(lane, [other], Delivered())
+        await settle(lane, [first], Throttled("429", after=1))
+        await lane.enqueue([plain_message("b")])
+        await set_clock(redis, now + 1)
+        claimed = list((await lane.claim(9)).claims)
+        assert texts(claimed) == ["b", "k1"]
+        await settle(lane, claimed, Delivered())
+        assert texts((await lane.claim(9)).claims) == ["k2"]
+
+
 async def test_throttling_without_a_time_doubles_the_wait(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([plain_message("a")])

@@ -44,6 +44,7 @@ from relay.store.settlement import (
     DeliveredHeaderless,
     DeliveredOne,
     GroupHeld,
+    LaneHeld,
     Overdue,
     Released,
     RetryLater,
@@ -501,7 +502,7 @@ class LaneMachine(RuleBasedStateMachine):
             self.known[child.text] = child
 
     @precondition(lambda self: any(known.holder for known in self.pending()))
-    @rule(data=st.data(), kind=st.sampled_from(["d", "d", "r", "b", "x", "u", "e"]))
+    @rule(data=st.data(), kind=st.sampled_from(["d", "d", "r", "b", "t", "x", "u", "e"]))
     def settle(self, data: st.DataObject, kind: str) -> None:
         held = [known for known in self.pending() if known.holder]
         worker = data.draw(st.sampled_from(sorted({known.holder for known in held})))
@@ -522,12 +523,13 @@ class LaneMachine(RuleBasedStateMachine):
                     "d": delivered(claim),
                     "r": RetryLater(*held, 2000, tries, "503"),
                     "b": Released(*held, tries),
+                    "t": LaneHeld(*held, tries),
                     "x": rejected(claim),
                     "u": TargetGone(*held, "410", "token", 0, "id", 1, tries, again=1),
                     "e": Overdue(*held, 0),
                 }[kind]
             )
-            if kind in "rb":
+            if kind in "rbt":
                 if kind == "r":
                     known.due = self.clock + 2.0
                     if known.expires:

@@ -26,6 +26,7 @@
 
 local MOST_PROMOTED = 200
 local MOST_SCANNED = 300
+local MOST_LOOKED_AT = 500 -- messages at the head of a list, for those that were throttled
 local PACE_MS = 50
 local SLOWEST = 0.1 -- of the rate, at the start of a warm-up
 local SLOW = 100 -- messages a second
@@ -153,10 +154,28 @@ if state then
   elseif wait > 0 and not (lone and (lengths[1] + lengths[2] + lengths[3] > 0 or some_fan_out)) then
     if state == 'trial' then wait = math.min(wait, TRIAL_POLL) end
     return {lone and 'empty' or state, wait, 0, {}, reported}
-  elseif state == 'throttled' then
-    call('HDEL', CONTROL, 'state', 'hold', 'reason', 'retry_after_until')
   else
-    probing, wanted = true, 1
+    -- The provider may mean only the messages that it throttled, so others are tried first.
+    local throttled = call('HGET', CONTROL, 'throttled_tickets')
+    if throttled then
+      call('HDEL', CONTROL, 'throttled_tickets')
+      local is_throttled = {}
+      for _, ticket in ipairs(cmsgpack.unpack(throttled)) do is_throttled[ticket] = true end
+      for level = 1, 3 do
+        local first = call(lifo and 'RPOP' or 'LPOP', READY[level], MOST_LOOKED_AT) or {}
+        for index = #first, 1, -1 do
+          if not is_throttled[first[index]] then call(lifo and 'RPUSH' or 'LPUSH', READY[level], first[index]) end
+        end
+        for _, ticket in ipairs(first) do
+          if is_throttled[ticket] then call(lifo and 'LPUSH' or 'RPUSH', READY[level], ticket) end
+        end
+      end
+    end
+    if state == 'throttled' then
+      call('HDEL', CONTROL, 'state', 'hold', 'reason', 'retry_after_until')
+    else
+      probing, wanted = true, 1
+    end
   end
 end
 

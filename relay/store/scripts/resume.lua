@@ -14,6 +14,6 @@
 release_suspects(function() return true end, function() return false end, ARGV[1] == '1',
                  function(fields) return fields.gone and 1 or 0 end)
 call('HDEL', CONTROL, 'paused', 'paused_until', 'paused_at', 'paused_by', 'paused_reason')
-call('HDEL', CONTROL, 'state', 'hold', 'reason', 'since', 'retry_after_until', 'throttles', 'groups_throttled', 'failures',
-     'window', 'window_failed', 'window_answered', 'doubts', unpack(doubt_fields))
+call('HDEL', CONTROL, 'state', 'hold', 'reason', 'since', 'retry_after_until', 'throttles', 'throttled_tickets',
+     'groups_throttled', 'failures', 'window', 'window_failed', 'window_answered', 'doubts', unpack(doubt_fields))
 return count_ready(true)

@@ -18,6 +18,7 @@
 -- final whichever worker reports it.
 
 local MOST_SEEN = 1000000
+local MOST_THROTTLED = 200 -- messages that go behind others when the hold is over
 
 local TICKET = 1
 local FENCING_TOKEN = 2
@@ -42,6 +43,10 @@ local POSTPONED_TRIES = 5
 -- Back to the head of the lane, no attempt spent.
 local RELEASED = 'b'
 local RELEASED_TRIES = 4
+
+-- The provider asks the lane to wait: back to the head, and behind those that wait when the hold is over.
+local LANE_HELD = 't'
+local LANE_TRIES = 4
 
 -- The provider asks its group to wait.
 local GROUP_HELD = 'h'
@@ -184,7 +189,7 @@ local lifo = policy.lifo
 local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
 
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
-local released, ended, back, throttled = {}, {}, {}, 0
+local released, ended, back, throttled, throttled_tickets = {}, {}, {}, 0, {}
 -- What this call adds to the state of the lane.
 local seen = {answered = 0, broken = 0, failures = tonumber(failures or 0), last_reason = ''}
 
@@ -304,6 +309,10 @@ for index, entry in ipairs(outcomes) do
     elseif kind == RELEASED then
       back[#back + 1] = {ticket, header}
       wait_again(ticket, header, entry[RELEASED_TRIES])
+    elseif kind == LANE_HELD then
+      back[#back + 1] = {ticket, header}
+      wait_again(ticket, header, entry[LANE_TRIES])
+      if not (header and header.group) then throttled_tickets[#throttled_tickets + 1] = ticket end
     elseif kind == DEAD_LETTER then
       failed = failed + 1
       local reason, attempts, answered = entry[DEAD_REASON], entry[DEAD_ATTEMPTS], entry[DEAD_ANSWERED] == 1
@@ -341,6 +350,12 @@ if #back > 0 then
   -- @include all_to_head
   all_to_head(back, lifo)
 end
+if #throttled_tickets > 0 then
+  local known = call('HGET', CONTROL, 'throttled_tickets')
+  known = known and cmsgpack.unpack(known) or {}
+  for index = 1, math.min(#throttled_tickets, MOST_THROTTLED - #known) do known[#known + 1] = throttled_tickets[index] end
+  call('HSET', CONTROL, 'throttled_tickets', cmsgpack.pack(known))
+end
 local lane_by_groups, changes_of_groups, upstream_hold
 -- @if groups
 if next(by_group) then lane_by_groups, changes_of_groups, upstream_hold = settle_groups() end
@@ -371,6 +386,9 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   seen.groups = lane_by_groups
   local until_ms
   local asked = {state = asked_state, wait = tonumber(ARGV[4]), reason = ARGV[5]}
+  if upstream_hold then
+    asked = {state = 'throttled', wait = math.max(asked.wait, upstream_hold.ends - NOW), reason = upstream_hold.reason}
+  end
   state, until_ms = update_state(found, seen, asked, policy, doubt and function(state, enter, leave)
     blame.judge(doubt, state, enter, leave, refusal, policy, lifo)
   end)
@@ -380,9 +398,6 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   if state == 'open' and policy.groups and asked_state == '' and found.retry_after_until <= NOW then until_ms = NOW end
   held_for = math.max(0, until_ms - NOW)
   reason = state and call('HGET', CONTROL, 'reason') or ''
-  if upstream_hold then
-    asked = {state = 'throttled', wait = math.max(asked.wait, upstream_hold.ends - NOW), reason = upstream_hold.reason}
-  end
 end
 local serves_groups = policy.groups
 -- @if groups

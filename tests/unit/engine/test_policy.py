@@ -29,6 +29,7 @@ from relay.store.settlement import (
     Delayed,
     DeliveredHeaderless,
     DeliveredOne,
+    LaneHeld,
     Refused,
     Released,
     RetryLater,
@@ -82,7 +83,7 @@ def test_the_last_attempt_is_a_dead_letter_with_the_answer() -> None:
 
 def test_throttling_holds_the_lane_and_spends_nothing() -> None:
     outcome = Throttled("429", after=30)
-    assert policy().settle(a_claim(attempts=2), outcome) == Released("8", "3", "2:3:1:0")
+    assert policy().settle(a_claim(attempts=2), outcome) == LaneHeld("8", "3", "2:3:1:0")
     assert policy().hold(outcome) == Hold(30, "429")
 
 
