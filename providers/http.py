@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from relay.http.response_body import DAMAGED, TOO_LONG
 from relay.message import Message
-from relay.outcome import Delivered, Outcome, Rejected, Retry, Unauthorised
+from relay.outcome import Delivered, Outcome, Rejected, Retry, ThrottleScope, Unauthorised
 from relay.provider import Request, Response, statuses
 from relay.provider.retry_after import LONGEST, retry_after
 from relay.provider.statuses import Meaning
@@ -71,6 +71,9 @@ class HttpRequestOptions(AuthorisedOptions):
     """Treat the answer as 401 if it does not match `success_if` and has one of these fields."""
     wait_field: Annotated[str, Field(pattern=_FIELD)] | None = None
     """Field of a JSON answer with the seconds to wait. Retry-After takes precedence."""
+    throttled: ThrottleScope = "provider"
+    """Scope of a throttled answer: `provider` holds the lane (with groups, the group), `target` delays only
+    the message, for APIs that limit each receiver."""
     target_field: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     """Field of the payload that each entry of `targets` fills. Default: no fan-outs."""
 
@@ -187,7 +190,9 @@ class Http(AuthorisedProvider[HttpRequestOptions]):
         found = self._meanings.get(status) or statuses.meaning(response, self._ours)
         if found is not Meaning.SUCCESS:
             wait, target = self._wait(response), self._target(message)
-            return statuses.outcome_of(found, response, reason(response), wait, target)
+            return statuses.outcome_of(
+                found, response, reason(response), wait, target, scope=self.options.throttled
+            )
         if self.options.success_if:
             return self._of_success(message, response, reason(response))
         return Delivered()

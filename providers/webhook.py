@@ -9,7 +9,7 @@ from urllib.parse import quote
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from relay.message import Message
-from relay.outcome import Delivered, Outcome, Rejected
+from relay.outcome import Delivered, Outcome, Rejected, ThrottleScope
 from relay.provider import Request, Response, statuses
 from relay.provider.retry_after import retry_after
 from relay.provider.statuses import Meaning
@@ -239,7 +239,9 @@ class Webhook(AuthorisedProvider[WebhookOptions]):
         found = self._meanings.get(status) or self._usual(response)
         target = self._target(message, found)
         after = retry_after(response.headers, self.clock())
-        return statuses.outcome_of(found, response, reason(response), after, target)
+        # Without groups, one receiver that asks to wait delays only the messages that it refuses.
+        scope: ThrottleScope = "target" if self.options.url is None and not message.group else "provider"
+        return statuses.outcome_of(found, response, reason(response), after, target, scope=scope)
 
     def _target(self, message: Message, found: Meaning) -> str:
         """The URL, unless it is fixed: messages that are refused there count each on its own."""

@@ -193,15 +193,21 @@ class WebPush(HttpProvider[WebPushOptions]):
         match status:
             case 404 | 410:
                 return Unregistered(_endpoint(message), why, status)
-            case 406 | 429 | 503 if message.group:
-                return Throttled(why, retry_after(response.headers, self.clock()), status, body)
             case 406 | 429 | 503:
-                # Messages to other push services go on.
-                after = retry_after(response.headers, self.clock())
-                return Retry(why, status, body, PAUSE if after is None and status != 503 else after)
+                return self._throttled(message, why, response)
         if status in statuses.CREDENTIALS or (status == 400 and _says(body, _BAD_SENDER)):
             return self._refused(message, why, response)
         return statuses.outcome(response, why, self.clock())
+
+    def _throttled(self, message: Message, why: str, response: Response) -> Outcome:
+        """The push service is busy, or limits this subscription. Messages to other services go on."""
+        status, body = response.status, response.body
+        after = retry_after(response.headers, self.clock())
+        if message.group:
+            return Throttled(why, after, status, body)
+        if after is None and status == 503:
+            return Retry(why, status, body)
+        return Throttled(why, PAUSE if after is None else after, status, body, "target")
 
     def _refused(self, message: Message, why: str, response: Response) -> Outcome:
         """Our key may be wrong, or this subscription belongs to another key.

@@ -5,10 +5,16 @@ Adapters return these; `relay.engine.policy` decides what each one means for the
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 BODY_LIMIT = 4096
 """Bytes of a provider's answer that are kept with a dead letter."""
+
+
+ThrottleScope = Literal["provider", "target"]
+"""To whom a request to slow down applies: to all messages, or to those with the same receiver."""
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
@@ -32,13 +38,17 @@ class Retry(msgspec.Struct, frozen=True, gc=False):
 class Throttled(msgspec.Struct, frozen=True, gc=False):
     """The provider asks to slow down: 429, or 503 with Retry-After. Spends no attempt.
 
-    The whole fleet holds the provider for `after` seconds (None: the lane's own backoff).
+    The whole fleet holds the provider for `after` seconds (None: the lane's own backoff), or the message's
+    group if the lane has groups. With the scope `target`, the provider limits only the receiver of this
+    message (a device, a chat): the message waits `after` seconds (None: the backoff of its retries), and
+    nothing else does.
     """
 
     reason: str
     after: float | None = None
     status: int = 0
     body: bytes = b""
+    scope: ThrottleScope = "provider"
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

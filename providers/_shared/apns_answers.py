@@ -34,7 +34,7 @@ _MAY_BE_OURS = _TOPICS | {
 }
 
 TARGET_PAUSE = 30.0
-"""Seconds after TooManyRequests, which is about one device or channel."""
+"""Seconds for which a message waits after TooManyRequests, which is about one device or channel."""
 
 TOKEN_PAUSE = 60.0
 """Seconds for which the lane holds after TooManyProviderTokenUpdates."""
@@ -62,12 +62,10 @@ def outcome(response: Response, target: str, now: float, *, own_topic: bool) -> 
     if why in _MAY_BE_OURS:
         return Unauthorised(line, status, body, target)
     match why:
-        case "TooManyRequests":
-            return Retry(line, status, body, TARGET_PAUSE)
         case "TooManyProviderTokenUpdates":
             return Throttled(line, TOKEN_PAUSE, status, body)
         case "Shutdown" | "IdleTimeout":
             return Retry(line, status, body, 1.0)
     if status == 429:
-        return Retry(line, status, body)
+        return Throttled(line, TARGET_PAUSE, status, body, "target")
     return statuses.outcome(response, line, now, ours=statuses.CREDENTIALS, target=target)

@@ -27,6 +27,9 @@ _MALFORMED = "registration token is not a valid FCM registration token"
 _NO_SUCH_TARGET = "requested entity was not found"
 """Google's words for a token that it no longer knows. A wrong project is answered with 403."""
 
+_DEVICE = "device:"
+"""Beginning of the subject of a quota (google.rpc.QuotaFailure) that limits the messages to one device."""
+
 _TARGET_FIELDS = frozenset({"message.token", "message.fid"})
 
 
@@ -34,13 +37,15 @@ _TARGET_FIELDS = frozenset({"message.token", "message.fid"})
 class FcmError:
     """The error of an answer; empty if it has none.
 
-    `code` is FCM's own error code, `status` Google's general one. `fields` are the fields that are at fault.
+    `code` is FCM's own error code, `status` Google's general one. `fields` are the fields that are at fault,
+    `quotas` the subjects of the quotas that are used up, such as `device:…`.
     """
 
     code: str = ""
     status: str = ""
     message: str = ""
     fields: frozenset[str] = frozenset()
+    quotas: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -71,11 +76,11 @@ def outcome(response: Response, payload: dict[str, Any], now: float) -> Outcome:
         case "UNAUTHENTICATED" | "PERMISSION_DENIED" | "SENDER_ID_MISMATCH":
             return Unauthorised(why, status, body, address)
         case "QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED":
-            return _throttled(response, why, now)
+            return _throttled(response, error, why, now)
         case "THIRD_PARTY_AUTH_ERROR" | "APNS_AUTH_ERROR":
             return Retry(why, status, body, OTHER_PLATFORM_PAUSE)
     if status == 429:
-        return _throttled(response, why, now)
+        return _throttled(response, error, why, now)
     if status == 404 and not error.name:
         # A 404 in HTML comes from a proxy and is not about the message.
         return Retry(why, status, body)
@@ -87,22 +92,31 @@ def read_error(response: Response) -> FcmError:
     error = json_object(response.body).get("error")
     if not isinstance(error, dict):
         return FcmError()
-    code, fields = "", set()
+    code, fields, quotas = "", set(), set()
     for detail in _objects(error.get("details")):
         if str(detail.get("@type", "")).endswith("FcmError"):
             code = str(detail.get("errorCode", ""))
         fields |= {str(violation.get("field", "")) for violation in _objects(detail.get("fieldViolations"))}
+        quotas |= {str(violation.get("subject", "")) for violation in _objects(detail.get("violations"))}
     return FcmError(
         "" if code == "UNSPECIFIED_ERROR" else code,
         str(error.get("status") or ""),
         " ".join(str(error.get("message") or "").split()),
         frozenset(fields),
+        frozenset(quotas),
     )
 
 
-def _throttled(response: Response, why: str, now: float) -> Throttled:
+def _throttled(response: Response, error: FcmError, why: str, now: float) -> Throttled:
     after = retry_after(response.headers, now)
-    return Throttled(why, QUOTA_PAUSE if after is None else after, response.status, response.body)
+    is_about_device = bool(error.quotas) and all(quota.startswith(_DEVICE) for quota in error.quotas)
+    return Throttled(
+        why,
+        QUOTA_PAUSE if after is None else after,
+        response.status,
+        response.body,
+        "target" if is_about_device else "provider",
+    )
 
 
 def _objects(value: object) -> list[dict[str, object]]:

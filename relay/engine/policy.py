@@ -63,6 +63,9 @@ class Policy:
         match failure:
             case Retry():
                 return self._retry(claim, failure, attempts)
+            case Throttled(after=after, scope="target"):
+                wait = self.backoff(claim.deliveries + 1) if after is None else min(after, LONGEST_HOLD)
+                return Delayed(claim.ticket, claim.fencing_token, max(1, _milliseconds(wait)), claim.tries())
             case Throttled(after=after) if self._has_groups and claim.message.group:
                 hold = 0 if after is None else max(1, _milliseconds(min(after, LONGEST_HOLD)))
                 return GroupHeld(claim.ticket, claim.fencing_token, hold, claim.tries(), failure.reason)

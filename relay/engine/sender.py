@@ -150,6 +150,10 @@ class Sender:
                 # The reply to the settle has the next state of the lane.
                 self._state.refusals += 1
                 self.release_ready()
+            case Throttled(scope="target"):
+                name, reason = self._provider.name, self._policy.hold(outcome).reason
+                event = "the target is throttled; its message waits"
+                thinned.log("info", event, name, reason, provider=name, id=claim.message.id)
             case Throttled(after=after) if self._held_groups is not None and claim.message.group:
                 self._hold_group(claim.message.group, self._held_groups, after)
             case Throttled() if self._state.hold is None:

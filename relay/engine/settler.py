@@ -15,7 +15,7 @@ from relay.engine.repeats import redis_trouble, thinned
 from relay.errors import StoreError
 from relay.store.codec import GroupChange, Settled
 from relay.store.lane import Lane
-from relay.store.settlement import Refused, RetryLater, Settlement, TargetGone
+from relay.store.settlement import Delayed, Refused, RetryLater, Settlement, TargetGone
 from relay.store.states import State
 from relay.text import one_line
 
@@ -36,7 +36,7 @@ class SettleTuning:
     """Wait before sending outcomes again that Redis did not accept."""
 
 
-_DUE_LATER = frozenset({RetryLater, Refused, TargetGone})
+_DUE_LATER = frozenset({RetryLater, Delayed, Refused, TargetGone})
 """These wait in the lane: the next claim returns when they are due."""
 
 

@@ -15,6 +15,7 @@ from relay.outcome import (
     Rejected,
     Retry,
     Throttled,
+    ThrottleScope,
     Unauthorised,
     Unregistered,
 )
@@ -60,11 +61,18 @@ def meaning(response: Response, ours: Collection[int] = ()) -> Meaning:
 
 
 def outcome_of(
-    found: Meaning, response: Response, reason: str, after: float | None, target: str = ""
+    found: Meaning,
+    response: Response,
+    reason: str,
+    after: float | None,
+    target: str = "",
+    *,
+    scope: ThrottleScope = "provider",
 ) -> Outcome:
     """Return the outcome for a response with this meaning.
 
-    `after` is the wait that the provider requests (seconds). `target` is the receiver of the message.
+    `after` is the wait that the provider requests (seconds), `scope` to whom it applies. `target` is the
+    receiver of the message.
     """
     status, body = response.status, response.body
     match found:
@@ -73,7 +81,7 @@ def outcome_of(
         case Meaning.RETRY:
             return Retry(reason, status, body, after)
         case Meaning.THROTTLED:
-            return Throttled(reason, after, status, body)
+            return Throttled(reason, after, status, body, scope)
         case Meaning.UNAUTHORISED:
             return Unauthorised(reason + redirect_note(response), status, body, target)
         case Meaning.UNREGISTERED:

@@ -19,6 +19,7 @@ from relay.sandbox.exchange import Answer, Call, Received, Verdict, excerpt, rea
 from relay.sandbox.identity import ACCOUNT, Identity
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 UNAUTHENTICATED = (
@@ -59,6 +60,10 @@ WORDS = {
     "UNREGISTERED": "Requested entity was not found.",
 }
 """Google's text for a code, in injected failures."""
+
+DEVICE_QUOTA = "DEVICE_QUOTA_EXCEEDED"
+"""Reason of an injected QUOTA_EXCEEDED about one device. FCM has no such code: it names the quota in the
+details."""
 
 _PATH = re.compile(r"/v1/projects/([^/]+)/messages:send")
 _TOKEN = re.compile(r"[A-Za-z0-9_:\-]{1,4096}")
@@ -114,6 +119,10 @@ class FcmEmulator:
         if status not in STATUSES:
             body = f"<!DOCTYPE html><title>Error {status}</title><p>injected fault\n".encode()
             return Answer(status, body, "text/html", injected.headers)
+        if reason == DEVICE_QUOTA:
+            return _refusal(
+                status, "injected fault", "QUOTA_EXCEEDED", quota="device:1", headers=injected.headers
+            )
         code = reason or REASONS.get(status, "")
         # Google's general codes, such as PERMISSION_DENIED, come without a code of FCM.
         code = "" if code == STATUSES[status] and code not in REASONS.values() else code
@@ -181,15 +190,24 @@ def _received(message: Mapping[str, Any], body: bytes) -> Received:
 
 
 def _refusal(
-    status: int, text: str, code: str = "", field: str = "", headers: Mapping[str, str] | None = None
+    status: int,
+    text: str,
+    code: str = "",
+    field: str = "",
+    *,
+    quota: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """`code` is FCM's own error code; without it the answer has no FcmError."""
+    """`code` is FCM's own error code; without it the answer has no FcmError. `quota` names the limited
+    subject."""
     text = readable(text)
     details: list[dict[str, object]] = []
     if code:
         details.append({"@type": FCM_ERROR, "errorCode": code})
     if field:
         details.append({"@type": BAD_REQUEST, "fieldViolations": [{"field": field, "description": text}]})
+    if quota:
+        details.append({"@type": QUOTA_FAILURE, "violations": [{"subject": quota, "description": text}]})
     error: dict[str, object] = {"code": status, "message": text, "status": STATUSES[status]}
     if details:
         error["details"] = details

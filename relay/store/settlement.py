@@ -36,7 +36,7 @@ class RetryLater(_Settlement, frozen=True, gc=False):
 
 
 class Delayed(_Settlement, frozen=True, gc=False):
-    """This process could not send the message; it waits."""
+    """This process could not send the message, or the provider limits its target: only this message waits."""
 
     delay: int
     tries: str

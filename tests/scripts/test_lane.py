@@ -256,6 +256,30 @@ async def test_an_ordering_key_waits_for_its_throttled_message(redis: Redis) -> 
         assert texts((await lane.claim(9)).claims) == ["k2"]
 
 
+@pytest.mark.parametrize("ordering_key", ["", "k"])
+async def test_a_throttled_target_waits_alone(redis: Redis, ordering_key: str) -> None:
+    with settable_clock():
+        now = 1_000_000
+        await set_clock(redis, now)
+        lane = a_lane(redis)
+        await lane.enqueue([a_message("device", ordering_key=ordering_key), plain_message("a")])
+        if ordering_key:
+            await lane.enqueue([a_message("device again", ordering_key=ordering_key)])
+        (device, other) = (await lane.claim(9)).claims
+        settled = await lane.settle(
+            [Policy(options()).settle(device, Throttled("429", after=60, scope="target"))]
+        )
+        assert (settled.state, settled.hold) == ("", 0)
+        await lane.enqueue([plain_message("b")])
+        assert texts((await lane.claim(9)).claims) == ["b"]
+        waiting = await lane.claim(9)
+        assert (waiting.reason, waiting.wait) == ("empty", 60)
+        await set_clock(redis, now + 60)
+        (claim,) = (await lane.claim(9)).claims
+        assert (claim.message.id, claim.message.attempts) == ("device", 0)
+        assert texts([other]) == ["a"]
+
+
 async def test_throttling_without_a_time_doubles_the_wait(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([plain_message("a")])

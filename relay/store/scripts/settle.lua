@@ -35,7 +35,7 @@ local RETRY_DELAY = 4 -- ms
 local RETRY_TRIES = 5
 local RETRY_REASON = 6
 
--- Our own process could not send it.
+-- Our own process could not send it, or only its target was asked to wait.
 local POSTPONED = 'w'
 local POSTPONED_DELAY = 4 -- ms
 local POSTPONED_TRIES = 5

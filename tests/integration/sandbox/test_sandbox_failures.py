@@ -24,13 +24,13 @@ CASES: list[tuple[str, dict[str, Any], type[Outcome], str]] = [
         Throttled,
         "429 TooManyProviderTokenUpdates",
     ),
-    ("apns", {"rate_limit": "1/s", "burst": 1}, Retry, "429 TooManyRequests"),
+    ("apns", {"rate_limit": "1/s", "burst": 1}, Throttled, "429 TooManyRequests"),
     ("apns", {"status": 403}, Unauthorised, "403 InvalidProviderToken"),
     ("apns", {"status": 502}, Retry, "502"),
     ("channel", {"status": 400, "reason": "FeatureNotEnabled"}, Unauthorised, "400 FeatureNotEnabled"),
     ("channel", {"status": 403, "reason": "TopicMismatch"}, Unauthorised, "403 TopicMismatch"),
     ("channel", {"status": 400, "reason": "BadChannelId"}, Rejected, "400 BadChannelId"),
-    ("channel", {"status": 429}, Retry, "429 TooManyRequests"),
+    ("channel", {"status": 429}, Throttled, "429 TooManyRequests"),
     ("channel", {"status": 503}, Retry, "503 ServiceUnavailable"),
     ("channel", {"unregistered": 1}, Unregistered, "400 ChannelNotRegistered"),
     ("fcm", {"fail": 1}, Retry, "500 INTERNAL: Internal error encountered."),
@@ -57,13 +57,24 @@ CASES: list[tuple[str, dict[str, Any], type[Outcome], str]] = [
     ("fcm", {"status": 404, "reason": "NOT_FOUND"}, Unregistered, "404 NOT_FOUND: Requested entity was not"),
     ("fcm", {"unregistered": 1}, Unregistered, "404 UNREGISTERED: Requested entity was not found."),
     ("webpush", {"fail": 1}, Retry, "500"),
-    ("webpush", {"status": 503, "retry_after": 3}, Retry, "503"),
-    ("webpush", {"status": 429}, Retry, "429"),
-    ("webpush", {"rate_limit": "1/s", "burst": 1}, Retry, "429"),
+    ("webpush", {"status": 503, "retry_after": 3}, Throttled, "503"),
+    ("webpush", {"status": 429}, Throttled, "429"),
+    ("webpush", {"rate_limit": "1/s", "burst": 1}, Throttled, "429"),
     ("webpush", {"status": 413}, Rejected, "413"),
     ("webpush", {"status": 404}, Unregistered, "404"),
     ("webpush", {"unregistered": 1}, Unregistered, "410"),
 ]
+
+
+async def test_an_injected_device_quota_of_fcm_is_about_the_device_only(sandbox: Sandbox) -> None:
+    async with fcm(sandbox) as sender:
+        for reason, scope in [("DEVICE_QUOTA_EXCEEDED", "target"), ("QUOTA_EXCEEDED", "provider")]:
+            faults = {"status": 429, "reason": reason, "retry_after": 7, "provider": "fcm"}
+            sandbox.fault_injector.replace(Faults.model_validate(faults))
+            found = await sender.push(id=reason)
+            assert isinstance(found, Throttled)
+            assert (found.scope, found.after) == (scope, 7)
+            assert found.reason == "429 QUOTA_EXCEEDED: injected fault"
 
 
 @pytest.mark.parametrize(("name", "faults", "outcome", "reason"), CASES)

@@ -185,6 +185,6 @@ ORDERS = [
 
 
 async def test_the_orders_on_the_pages_are_accepted(user: Any) -> None:
-    assert len(ORDERS) == 12
+    assert len(ORDERS) == 13
     for order in ORDERS:
         assert (await user.ask("POST", "/_sandbox/faults", data=order))[0] == 200, order

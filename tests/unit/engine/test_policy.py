@@ -87,6 +87,30 @@ def test_throttling_holds_the_lane_and_spends_nothing() -> None:
     assert policy().hold(outcome) == Hold(30, "429")
 
 
+@pytest.mark.parametrize("groups", [None, {"by": "message"}])
+def test_a_throttled_target_delays_only_its_message_and_spends_nothing(groups: object) -> None:
+    claim = a_claim(attempts=2)
+    claim = msgspec.structs.replace(claim, message=msgspec.structs.replace(claim.message, group="a"))
+    outcome = Throttled("429", after=30, scope="target")
+    assert policy(groups=groups).settle(claim, outcome) == Delayed("8", "3", 30_000, "2:3:1:0")
+    endless = Throttled("429", after=10**9, scope="target")
+    assert policy(groups=groups).settle(claim, endless) == Delayed("8", "3", 3_600_000, "2:3:1:0")
+
+
+def test_a_throttled_target_without_a_time_waits_longer_each_time() -> None:
+    def mean_wait(deliveries: int) -> float:
+        claim = msgspec.structs.replace(a_claim(), deliveries=deliveries)
+        found = [policy(retry={"base": 2, "max": 60}).settle(claim, Throttled("429", scope="target"))]
+        found += [
+            policy(retry={"base": 2, "max": 60}).settle(claim, Throttled("429", scope="target"))
+            for _ in range(499)
+        ]
+        assert all(isinstance(each, Delayed) and 1 <= each.delay <= 60_000 for each in found)
+        return mean(each.delay for each in found if isinstance(each, Delayed))
+
+    assert mean_wait(0) < mean_wait(2) < mean_wait(9)
+
+
 def test_no_answer_holds_a_lane_for_more_than_an_hour() -> None:
     assert policy().hold(Throttled("429", after=10**9)) == Hold(LONGEST_HOLD, "429")
 

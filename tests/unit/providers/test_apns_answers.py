@@ -35,7 +35,7 @@ ANSWERS = [
     (403, "SomethingNew", Unauthorised),
     (408, "SomethingNew", Retry),
     (410, "SomethingNew", Unregistered),
-    (429, "SomethingNew", Retry),
+    (429, "SomethingNew", Throttled),
     (500, "", Retry),
     (503, "Service Unavailable", Retry),
 ]

@@ -48,6 +48,30 @@ MALFORMED_TOKEN = b"""{
 }
 """
 
+DEVICE_QUOTA = b"""{
+  "error": {
+    "code": 429,
+    "message": "Message rate limit exceeded for device",
+    "status": "RESOURCE_EXHAUSTED",
+    "details": [
+      {
+        "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError",
+        "errorCode": "QUOTA_EXCEEDED"
+      },
+      {
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        "violations": [
+          {
+            "subject": "device:bk3RNwTe3H0",
+            "description": "Message rate limit exceeded for device"
+          }
+        ]
+      }
+    ]
+  }
+}
+"""
+
 SENDER_ID_MISMATCH = b"""{
   "error": {
     "code": 403,
@@ -176,3 +200,36 @@ def test_a_quota_without_a_time_is_a_minute() -> None:
     ended = outcome(answer(429, "", "QUOTA_EXCEEDED"), TOKEN, NOW)
     assert isinstance(ended, Throttled)
     assert (ended.reason, ended.after) == ("429 QUOTA_EXCEEDED: why", 60.0)
+
+
+def test_the_quota_of_one_device_makes_only_its_message_wait() -> None:
+    reason = "429 QUOTA_EXCEEDED: Message rate limit exceeded for device"
+    found = outcome(Response(429, {"retry-after": "42"}, DEVICE_QUOTA), TOKEN, NOW)
+    assert found == Throttled(reason, 42.0, 429, DEVICE_QUOTA, "target")
+    found = outcome(Response(429, {}, DEVICE_QUOTA), TOKEN, NOW)
+    assert found == Throttled(reason, 60.0, 429, DEVICE_QUOTA, "target")
+
+
+@pytest.mark.parametrize(
+    "violations",
+    [
+        b'[{"subject": "project:123456", "description": "Message rate limit exceeded"}]',
+        b'[{"subject": "topic:news"}]',
+        b'[{"subject": "device:1"}, {"subject": "project:123456"}]',
+        b'[{"description": "Topic quota exceeded."}]',
+        b'[{"subject": ["device:1"]}]',
+        b'["device:1"]',
+        b'{"subject": "device:1"}',
+        b"[]",
+        b"7",
+    ],
+)
+def test_any_other_quota_is_about_all_messages(violations: bytes) -> None:
+    body = (
+        b"""{"error": {"code": 429, "message": "Topic quota exceeded.", "status": "RESOURCE_EXHAUSTED",
+        "details": [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": %s}]}}"""
+        % violations
+    )
+    found = outcome(Response(429, {}, body), TOPIC, NOW)
+    assert isinstance(found, Throttled)
+    assert found.scope == "provider"

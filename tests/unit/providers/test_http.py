@@ -498,6 +498,20 @@ def test_a_refusal_may_be_our_fault_unless_url_or_credentials_come_from_the_mess
         assert type(found) is (Unauthorised if status in ours else Rejected), status
 
 
+def test_a_throttled_receiver_makes_only_its_message_wait_if_the_file_says_so() -> None:
+    body = (
+        b'{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 35",'
+        b'"parameters":{"retry_after":35}}'
+    )
+    reason = f"429 {body.decode()}"
+    telegram: dict[str, Any] = {"wait_field": "parameters.retry_after"}
+    assert outcome(Response(429, {}, body), **telegram) == Throttled(reason, 35.0, 429, body, "provider")
+    found = outcome(Response(429, {}, body), **telegram, throttled="target")
+    assert found == Throttled(reason, 35.0, 429, body, "target")
+    found = outcome(Response(420, {}, b""), throttled="target", statuses={"throttled": 420})
+    assert found == Throttled("status 420", None, 420, b"", "target")
+
+
 def test_a_retry_waits_as_long_as_the_answer_asks() -> None:
     assert outcome(Response(502, {"retry-after": "5"})) == Retry("status 502", 502, b"", 5.0)
     body = b'{"parameters":{"retry_after":31}}'

@@ -102,7 +102,7 @@ ADAPTERS: dict[str, tuple[Judge, dict[type[Outcome], list[int]]]] = {
     "pusher": (by(test_pusher.a_pusher(), test_pusher.an_event()), {Unauthorised: [*OURS, *REDIRECTS]}),
     "webpush": (
         by(test_webpush.a_webpush(), test_webpush.a_message()),
-        {Unauthorised: [401, 403], Unregistered: [404, 410], Retry: [406, 429]},
+        {Unauthorised: [401, 403], Unregistered: [404, 410], Throttled: [406, 429]},
     ),
     "apprise": (by_apprise, {Unauthorised: [*OURS], Delivered: [], Retry: [100, 101, 199]}),
 }

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -623,3 +624,15 @@ async def test_verifying_sends_nothing() -> None:
 def test_messages_travel_alone() -> None:
     assert Webhook.batch_size == 1
     assert a_webhook().group(a_message({"body": {}})) is None
+
+
+def test_a_receiver_without_a_group_that_throttles_delays_no_message_to_others() -> None:
+    busy = Response(429, {"retry-after": "3600"}, b"")
+    message = a_message({"url": "https://a.example/"})
+    (found,) = a_webhook(url=None, groups=False).outcomes([message], busy)
+    assert found == Throttled("status 429", 3600.0, 429, b"", "target")
+    grouped = msgspec.structs.replace(message, group="a.example")
+    (found,) = a_webhook(url=None).outcomes([grouped], busy)
+    assert found == Throttled("status 429", 3600.0, 429)
+    (found,) = a_webhook().outcomes([a_message({"body": {}})], busy)
+    assert found == Throttled("status 429", 3600.0, 429)

@@ -9,6 +9,7 @@ from typing import Any
 
 import http_ece
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -30,7 +31,7 @@ from providers._shared.webpush_crypto import (
 )
 from providers.webpush import WebPush, WebPushOptions
 from relay.message import Message, parse_envelope
-from relay.outcome import Rejected, Retry, Unauthorised
+from relay.outcome import Rejected, Throttled, Unauthorised
 from relay.provider import Response
 
 NOW = 1_800_000_000.0
@@ -370,11 +371,12 @@ def test_a_bad_request_is_about_the_message(reason: str) -> None:
 
 def test_a_throttle_by_one_service_holds_its_own_messages_only() -> None:
     (found,) = a_webpush().outcomes([a_message()], Response(429, {"retry-after": "7"}, b""))
-    assert isinstance(found, Retry)
-    assert found.after == 7.0
+    assert found == Throttled("status 429", 7.0, 429, b"", "target")
     (found,) = a_webpush().outcomes([a_message()], Response(429, {}, b""))
-    assert isinstance(found, Retry)
-    assert found.after == 60.0
+    assert found == Throttled("status 429", 60.0, 429, b"", "target")
+    grouped = msgspec.structs.replace(a_message(), group="push.example")
+    (found,) = a_webpush().outcomes([grouped], Response(429, {}, b""))
+    assert found == Throttled("status 429", None, 429)
 
 
 def test_an_endpoint_that_anybody_made_up_cannot_hold_the_lane() -> None:
