@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -51,7 +51,9 @@ class Lane:
         self._is_limited = bool(options.max_backlog)
         self._policies = policies(options)
 
-    async def _run(self, name: str, own_keys: Sequence[str], *arguments: Argument) -> tuple[Any, bool]:
+    def _run(
+        self, name: str, own_keys: Sequence[str], *arguments: Argument
+    ) -> Coroutine[Any, Any, tuple[Any, bool]]:
         """The reply of a script, and whether it ran before all commands that were sent later.
 
         `own_keys` are the keys that it declares besides those of the lane.
@@ -61,7 +63,7 @@ class Lane:
             form = script(f"{name}:groups" if self._has_groups and name in TWO_FORMS else name)
             found = self._scripts[name] = form, self.keys.of_script(form.lane_parts)
         form, keys = found
-        return await form.run_in_turn(self._client, (*keys, *own_keys), *arguments)
+        return form.run_in_turn(self._client, (*keys, *own_keys), *arguments)
 
     def _serve_left_groups(self) -> None:
         """Run the scripts for lanes with groups from now on: some are left from other options."""
