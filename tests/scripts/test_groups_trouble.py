@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -169,3 +170,83 @@ async def test_a_settle_says_that_a_group_from_earlier_options_may_go_on(redis: 
     assert (await without.claim(10)).claims == []
     settled = await settle(without, claims, Delivered())
     assert settled.ready > 0
+
+
+async def test_a_claim_is_not_repeated_while_groups_that_hang_use_their_share(
+    redis: Redis,
+) -> None:
+    lane = a_lane(redis, groups={"concurrency": 0})
+    await lane.enqueue([plain_message("x", group=name) for name in "abcdefgh" for _ in range(100)])
+    held, claimed = 0, await lane.claim(64, 40)
+    while claimed.claims:
+        held += len(claimed.claims)
+        claimed = await lane.claim(64 - held, 40)
+    assert 40 <= held < 64
+    assert claimed.wait is None, "the next settle frees a slot"
+
+
+async def test_a_claim_is_not_repeated_while_the_lane_is_open(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"breaker": {"failures": 50}}, "breaker": {"failures": 5}}
+    lane = a_lane(redis, **limits)
+    await lane.enqueue([plain_message("x", group=name) for name in "abcdefgh" for _ in range(5)])
+    claims = list((await lane.claim(8)).claims)
+    assert (await settle(lane, claims, Retry("refused", after=HOUR), **limits)).state == "open"
+    claimed = await lane.claim(64, 40)
+    assert claimed.claims == []
+    assert claimed.wait is not None
+    assert claimed.wait > 1
+    await lane.enqueue([plain_message("x", group="fresh")])
+    assert groups(list((await lane.claim(64, 40)).claims)) == ["fresh"]
+
+
+async def test_a_group_is_served_that_waits_beside_others_without_messages(redis: Redis) -> None:
+    """Messages that expired, wait for an ordering key, are delayed or were cancelled keep no turn."""
+    lane = a_lane(redis, groups={"concurrency": 1})
+    await lane.enqueue(
+        [
+            a_message("expired", group="a", expires_at=1.0),
+            a_message("first", group="b", ordering_key="k"),
+            a_message("blocked", group="c", ordering_key="k"),
+            a_message("delayed", group="d", deliver_at=time.time() + HOUR),
+            a_message("cancelled", group="e"),
+            *(a_message(f"f{number}", group="f") for number in range(3)),
+            a_message("low", group="g", priority="low"),
+        ]
+    )
+    assert await lane.cancel("cancelled", ["w1"]) == "cancelled"
+    assert sorted(texts(await claim_all(lane, 5))) == ["f0", "first", "low"]
+
+
+async def test_the_fields_of_groups_that_somebody_deletes_by_hand_stop_nothing(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"rate": "10/s", "burst": 1}}
+    with settable_clock():
+        await set_clock(redis, NOW)
+        lane = a_lane(redis, **limits)
+        await lane.enqueue([plain_message("x", group=f"g{n}") for n in range(90) for _ in range(2)])
+        assert len(await claim_all(lane)) == 90
+        await redis.delete(lane.keys.part("groups"))
+        await lane.enqueue([plain_message("x", group="new")])
+        await set_clock(redis, NOW + 10)
+        await claim_all(lane)
+        assert await redis.zcount(lane.keys.part("groups:due"), "-inf", NOW * 1000) == 0
+
+
+async def test_groups_that_are_held_stay_held_when_groups_are_switched_off_and_on(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"concurrency": 1}}
+    with settable_clock():
+        await set_clock(redis, NOW)
+        lane, without, again = a_lane(redis, **limits), a_lane(redis), a_lane(redis, **limits)
+        await lane.enqueue([plain_message(f"{name}{n}", group=name) for n in range(3) for name in "abc"])
+        first = list((await lane.claim(10)).claims)
+        await settle(lane, first[:1], Throttled("slow", 60.0), **limits)
+        await lane.pause_group("b", NOW + 120.0)
+        assert texts(await claim_all(without)) == []
+        await settle(without, first[1:], Delivered())
+        assert texts(await claim_all(without)) == ["c1", "c2"]
+        await set_clock(redis, NOW + 61)
+        assert texts(await claim_all(again)) == ["a0"]
+        await set_clock(redis, NOW + 121)
+        assert texts(await claim_all(again)) == ["b1"]
+        assert texts(await claim_all(without)) == []
+        await again.release()
+        assert sorted(texts(await claim_all(without))) == ["a0", "a1", "a2", "b1", "b2", "c1", "c2"]

@@ -382,7 +382,7 @@ elseif probing and total > 0 then
 elseif total < allowed then
   local at = next_due()
   local wait = at and math.max(1, at - NOW) * 1000 or -1
-  if some_passed then wait = wait < 0 and SLOT_POLL or math.min(wait, SLOT_POLL) end
+  if some_passed and turns.shares_more(total) then wait = wait < 0 and SLOT_POLL or math.min(wait, SLOT_POLL) end
   reply[1], reply[2] = 'empty', wait
 elseif total < wanted then
   reply[1], reply[2] = 'rate', wait_for_tokens()

@@ -107,6 +107,11 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     least = 2 * worker.wanted >= worker.shared and 1 or 0
   end
 
+  -- Whether the next claim shares a slot, after this one has handed out so many messages. If not, a settle frees one.
+  function turns.shares_more(handed_out)
+    return not turns.only_fresh and 2 * (worker.wanted - handed_out) >= worker.shared
+  end
+
   -- Reduces the messages that groups may send, `may` of each, to the slots that are left for them.
   local function share_slots(names, may)
     if spare == math.huge and not turns.only_fresh then return end
