@@ -250,3 +250,18 @@ async def test_groups_that_are_held_stay_held_when_groups_are_switched_off_and_o
         assert texts(await claim_all(without)) == []
         await again.release()
         assert sorted(texts(await claim_all(without))) == ["a0", "a1", "a2", "b1", "b2", "c1", "c2"]
+
+
+@pytest.mark.parametrize("entry", [b"\xc1garbage", b"\x05"])
+async def test_a_group_whose_state_cannot_be_read_is_served_like_others(redis: Redis, entry: bytes) -> None:
+    lane = a_lane(redis, groups={})
+    await lane.enqueue([plain_message("x", group=name) for name in "abc"])
+    await redis.hset(lane.keys.part("groups"), "b", entry)
+    await lane.enqueue([a_message("y", group="b"), plain_message("z", group="b")])
+    claims = await claim_all(lane)
+    assert sorted(groups(claims)) == ["a", "b", "b", "b", "c"]
+    ours = [claim for claim in claims if claim.message.group == "b"]
+    await settle(lane, ours, Throttled("slow", HOUR), groups={})
+    assert await claim_all(lane) == []
+    assert await lane.resume_group("b")
+    assert texts(await claim_all(lane)) == ["x", "y", "z"]

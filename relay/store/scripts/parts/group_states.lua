@@ -16,6 +16,7 @@
 -- GROUPS_IN_FLIGHT  group -> messages in flight, over all workers; negative once one was answered while others were
 -- GROUPS_DUE        group by the time from which to look at it again (ms)
 -- @include group_member
+-- @include group_state
 
 local FORGOTTEN = 600000 -- ms after which failures and waves count no more
 local EPSILON = 0.000001 -- of a token
@@ -40,7 +41,7 @@ local function open_groups(names)
   local in_flight, states = call('HMGET', GROUPS_IN_FLIGHT, unpack(new)), call('HMGET', GROUPS, unpack(new))
   for index, name in ipairs(new) do
     local group = groups[name]
-    group.state = states[index] and cmsgpack.unpack(states[index]) or NEUTRAL
+    group.state = states[index] and state_of(states[index]) or NEUTRAL
     group.is_stored = states[index]
     local number = tonumber(in_flight[index] or 0)
     group.in_flight, group.answered = math.abs(number), number < 0

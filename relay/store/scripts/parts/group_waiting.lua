@@ -1,6 +1,7 @@
 -- Messages that begin to wait for the turn of their group, collected by priority: members (of WAITING, with scores) and
 -- names (of groups).
 -- @include group_member
+-- @include group_state
 
 local function add_waiting(waiting, level, name, ticket)
   local found = waiting[level]
@@ -25,7 +26,8 @@ local function save_waiting(waiting)
     call('ZADD', WAITING[level], unpack(found.members))
     local states, entering = some_states and call('HMGET', GROUPS, unpack(found.names)) or {}, {}
     for index, name in ipairs(found.names) do
-      if not (states[index] and cmsgpack.unpack(states[index]).out) then
+      local state = states[index] and state_of(states[index])
+      if not (state and state.out) then
         entering[#entering + 1] = 0
         entering[#entering + 1] = name
       end

@@ -1,4 +1,5 @@
 -- @include group_member
+-- @include group_state
 
 -- Puts a message among those that wait for the turn of their group, and the group in the rotation unless it is out.
 local function wait_in_group(ticket, group)
@@ -6,5 +7,6 @@ local function wait_in_group(ticket, group)
   call('HSET', CONTROL, 'grouped', '1')
   call('ZADD', WAITING[level], 0, group_member(group, ticket))
   local packed = call('HGET', GROUPS, group)
-  if not (packed and cmsgpack.unpack(packed).out) then call('ZADD', ROTATION[level], 0, group) end
+  local state = packed and state_of(packed)
+  if not (state and state.out) then call('ZADD', ROTATION[level], 0, group) end
 end
