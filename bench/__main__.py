@@ -31,8 +31,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--growth",
         action="store_true",
-        help="measure only relay, with growing backlogs, providers, processes and payloads",
+        help="measure only relay, with growing backlogs, providers, processes, payloads and groups",
     )
+    parser.add_argument("--kind", action="append", help="only these tables of --growth, such as groups")
     parser.add_argument("--messages", type=int, default=100_000, help="size of a backlog; default 100000")
     parser.add_argument("--most", type=int, default=1_000_000, help="size of the largest backlog of --growth")
     parser.add_argument(
@@ -88,7 +89,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         try:
             results["versions"] |= {"redis": servers.redis_version, "nginx": servers.nginx.version}
             if options.growth:
-                chosen = growth.cases(options.messages, options.most)
+                chosen = growth.cases(options.messages, options.most, options.kind)
                 return results | growth.run(servers, chosen, options.seconds, options.rounds, say)
             plan = suite.Plan(
                 [workload for workload in WORKLOADS if not options.work or workload.name in options.work],

@@ -3,7 +3,8 @@
 `python -m bench.arrivals` prints its port. For each line on standard input it prints one JSON line:
 `arrivals`, a list of [Unix seconds, number, …] for each request since the previous line, and `lag`, the
 longest delay of the receiver itself in seconds. The number of a message is in its payload, as `"n": 17`. With
-`--silent` the receiver never answers.
+`--silent` the receiver never answers. The first segment of a path selects another answer: `hang`, `throttle`
+or `fail`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,17 @@ import re
 import sys
 import time
 
-from bench.receiver import Receiver
+from bench.receiver import ANSWER, Receiver
 
 _NUMBER = re.compile(rb'\\?"n\\?": ?(\d+)')
+_EMPTY = b"\r\nContent-Length: 0\r\n\r\n"
+ANSWERS = {
+    b"hang": b"",
+    b"throttle": b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600" + _EMPTY,
+    b"fail": b"HTTP/1.1 500 Internal Server Error" + _EMPTY,
+}
+"""The answer by the first segment of the path. Default: 200."""
+
 INTERVAL = 0.002
 """Seconds between two checks of the receiver's own delay."""
 
@@ -30,6 +39,9 @@ class ArrivalRecorder(Receiver):
     def data_received(self, data: bytes) -> None:
         if not self.silent:
             super().data_received(data)
+
+    def _answer(self, head: bytes) -> bytes:
+        return ANSWERS.get(head.split(b"/", 2)[1], ANSWER)
 
     def _note(self, body: bytes) -> None:
         ArrivalRecorder.arrivals.append([time.time(), *(int(number) for number in _NUMBER.findall(body))])

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,6 +21,7 @@ from relay.message import Message
 from relay.settings.options import ProviderOptions
 from relay.store.lane import Lane
 
+GROUPS = (0, 10, 100, 10_000)
 WEBHOOK = Workload("webhook", hit, webhook)
 
 
@@ -34,8 +36,13 @@ class Case:
     """Messages in the lane that are due in a day, in addition to the backlog."""
 
 
-def cases(messages: int, most: int) -> Sequence[Case]:
-    """`messages` is the size of a usual backlog, `most` that of the largest."""
+def cases(messages: int, most: int, kinds: Sequence[str] | None = None) -> Sequence[Case]:
+    """`messages` is the size of a usual backlog, `most` that of the largest. `kinds` selects tables."""
+    found = _cases(messages, most)
+    return [case for case in found if case.kind in kinds] if kinds else found
+
+
+def _cases(messages: int, most: int) -> Sequence[Case]:
     fewest = min(messages, 10_000)
     usual = Case("backlog", f"{fewest:,}", WEBHOOK, fewest)
     return (
@@ -47,6 +54,7 @@ def cases(messages: int, most: int) -> Sequence[Case]:
             Case("payload", name, replace(WEBHOOK, element=_sized(size)), min(messages, 30_000))
             for name, size in (("200 B", 140), ("2 KiB", 1988), ("20 KiB", 20_420))
         ),
+        *(Case("groups", f"{count:,}" if count else "none", _groups(count), messages) for count in GROUPS),
         Case("delayed", "0", WEBHOOK, messages),
         Case("delayed", f"{most:,}", WEBHOOK, messages, delayed=most),
     )
@@ -57,6 +65,20 @@ def _providers(count: int) -> Workload:
         return mixed(number, pushed, count)
 
     return Workload("mixed", element, webhooks(count), bare=False)
+
+
+def _groups(count: int) -> Workload:
+    """Envelopes in turn for so many groups."""
+
+    def element(number: int, pushed: float) -> Element:
+        group = {"group": f"customer-{number % count}"} if count else {}
+        return {"provider": "webhook", **group, "payload": hit(number, pushed)}
+
+    def providers(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
+        groups = {"groups": {"by": "message"}} if count else {}
+        return {"webhook": {"type": "webhook", "url": f"{url}/hook", **groups}}
+
+    return Workload("groups", element, providers, bare=False)
 
 
 def _sized(size: int) -> Callable[[int, float], Element]:

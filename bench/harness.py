@@ -99,6 +99,7 @@ def workers(
     *,
     processes: int = 1,
     queues: Mapping[str, str] | None = None,
+    queue_format: str = "bare",
 ) -> Iterator[list[int]]:
     """Run worker processes and yield their pids once all have joined the fleet.
 
@@ -110,11 +111,12 @@ def workers(
     document = {
         "redis": {"url": f"redis://127.0.0.1:{port}/0"},
         "queues": [
-            {"name": name, "provider": provider, "format": "bare"} for name, provider in names.items()
+            {"name": name, "provider": provider, "format": queue_format} for name, provider in names.items()
         ],
         "providers": {name: dict(options) for name, options in providers.items()},
         "processes": 1,
         "admin": {"listen": ""},
+        "shutdown_timeout": "1s",
         "log": {"level": "error"},
     }
     path.write_text(yaml.safe_dump(document))
