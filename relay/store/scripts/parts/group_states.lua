@@ -167,7 +167,7 @@ end
 
 local function save_groups()
   take_out_of_rotations()
-  local counts, idle = {}, {}
+  local counts, idle, stored, forgotten, due, not_due = {}, {}, {}, {}, {}, {}
   for name, group in pairs(groups) do
     local number = group.answered and -group.in_flight or group.in_flight
     if number ~= group.was_in_flight then
@@ -193,14 +193,22 @@ local function save_groups()
       end
       local keeps = state.out or state.paused or state.disabled or at > NOW
       if keeps then
-        call('HSET', GROUPS, name, cmsgpack.pack(state))
-        if at then call('ZADD', GROUPS_DUE, at, name) else call('ZREM', GROUPS_DUE, name) end
+        stored[#stored + 1] = name
+        stored[#stored + 1] = cmsgpack.pack(state)
+        if at then
+          due[#due + 1] = at
+          due[#due + 1] = name
+        end
       elseif group.is_stored then
-        call('HDEL', GROUPS, name)
-        call('ZREM', GROUPS_DUE, name)
+        forgotten[#forgotten + 1] = name
       end
+      if not (keeps and at) then not_due[#not_due + 1] = name end
     end
   end
+  if #stored > 0 then call('HSET', GROUPS, unpack(stored)) end
+  if #forgotten > 0 then call('HDEL', GROUPS, unpack(forgotten)) end
+  if #due > 0 then call('ZADD', GROUPS_DUE, unpack(due)) end
+  if #not_due > 0 then call('ZREM', GROUPS_DUE, unpack(not_due)) end
   if #counts > 0 then call('HSET', GROUPS_IN_FLIGHT, unpack(counts)) end
   if #idle > 0 then call('HDEL', GROUPS_IN_FLIGHT, unpack(idle)) end
 end
