@@ -11,7 +11,7 @@ import msgspec
 from redis.exceptions import ReadOnlyError
 
 from relay.errors import StoreError
-from relay.redis_client.client import REDIS_ERRORS, Client, describe
+from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute
 from relay.redis_client.connect import drop_connections
 from relay.redis_client.topology import is_cluster
 from relay.store.deployment import Deployment
@@ -118,7 +118,9 @@ class Fleet:
             beats: Any = await self._client.zrange(key, 0, -1, withscores=True)
             if not beats:
                 return []
-            profiles: Any = await self._client.hmget(self.keys.profiles, [worker for worker, _ in beats])
+            profiles = await execute(
+                self._client, "HMGET", self.keys.profiles, *(worker for worker, _ in beats)
+            )
             now = await self.now()
         except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
@@ -134,7 +136,7 @@ class Fleet:
             reply = (
                 await self._client.execute_command("TIME", target_nodes="random")
                 if is_cluster(self._client)
-                else await self._client.time()
+                else await execute(self._client, "TIME")
             )
         except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
