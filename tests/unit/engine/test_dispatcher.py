@@ -378,6 +378,34 @@ async def test_a_resumed_group_is_sent_by_the_worker_that_its_endpoint_throttled
     assert sorted(provider.messages) == ["0", "0", "1", "2"], "in any order"
 
 
+async def test_a_throttled_target_delays_its_message_and_no_other(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=1))
+    provider.answers.append(Throttled("429", after=0.5, scope="target"))
+    arrivals = note_arrivals(provider)
+    await lane.enqueue([plain_message(str(number)) for number in range(3)])
+    async with serving(lane, provider):
+        await emptied(lane)
+    assert provider.messages == ["0", "1", "2", "0"]
+    assert arrivals[3] - arrivals[0] >= 0.45
+    assert all(batch[0].attempts == 0 for batch in provider.batches)
+
+
+async def test_a_delayed_message_goes_out_although_nothing_else_arrives(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options())
+    provider.answers.append(Throttled("429", after=0.2, scope="target"))
+    provider.gate.clear()
+    await lane.enqueue([plain_message("a")])
+    async with serving(lane, provider):
+        await provider.until(lambda: len(provider.batches) == 1)
+        for _ in range(20):
+            await lane.size()  # the claimer finds the lane empty meanwhile
+        provider.gate.set()
+        await emptied(lane)
+    assert provider.messages == ["a", "a"]
+
+
 async def test_a_wake_up_call_lifts_no_hold_that_redis_does_not_know_of_yet(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
