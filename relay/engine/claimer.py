@@ -16,6 +16,7 @@ from relay.engine.lane_state import ARRIVED, SETTLED, SLOT_FREED, WOKEN, Batch, 
 from relay.engine.pacing import Pace
 from relay.engine.repeats import redis_trouble
 from relay.engine.sender import Sender
+from relay.engine.slot_reserve import SlotReserve
 from relay.errors import StoreError
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
@@ -71,8 +72,7 @@ class Claimer:
         self._on_outbox = on_outbox
         self._tuning = tuning
         self._slots = options.concurrency * provider.batch_size
-        self._shared = max(1, self._slots * 5 // 8)
-        """Slots that groups share. The others stay free if groups hang: more than `_capacity` lingers for."""
+        self._reserve = SlotReserve(self._slots)
         rates = options.lane_rate
         self._pace = Pace(rates, provider.batch_size) if rates else None
 
@@ -147,7 +147,8 @@ class Claimer:
         try:
             if self._state.uncertain:
                 await self._reconcile()
-            return await self._lane.claim(capacity, self._shared)
+            shared = self._reserve.shared(self._state.held, time.monotonic())
+            return await self._lane.claim(capacity, shared)
         except StoreError as error:
             self._state.uncertain = True
             redis_trouble.log("cannot claim", error, of=self._provider.name)
