@@ -81,7 +81,7 @@ from relay.engine.watchdog import Watchdog
 
 sabotage(Forwarder, "forward", lambda self, provider: provider == "bad")
 sabotage(Fleet, "subscribe")
-sabotage(Lane, "claim", lambda self, wanted: self.provider == "bad")
+sabotage(Lane, "claim", lambda self, *rest: self.provider == "bad")
 sabotage(Queue, "fetch", lambda self, *rest: self.name == "poison")
 sabotage(Recovery, "recover_dead")
 sabotage(Watchdog, "check")
