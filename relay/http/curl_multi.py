@@ -33,7 +33,7 @@ _EVENTS = 256
 
 
 class IdleInput(Enum):
-    """What to do if a server sends data on an idle connection."""
+    """Reaction to data that a server sends on an idle connection."""
 
     END = "HTTP/1.1: end the connection, because the bytes would become the response to the next request"
     KEEP = "HTTP/2: leave it to libcurl, which reads it before the next request"

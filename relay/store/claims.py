@@ -1,4 +1,4 @@
-"""What a claim hands out, and how `claim.lua` writes it."""
+"""The messages that a claim hands out, decoded from the reply of `claim.lua`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lane takes: messages, fan-outs, and elements that are no messages."""
+"""The items of a lane: messages, fan-outs, and elements that are no messages."""
 
 from __future__ import annotations
 
