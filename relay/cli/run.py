@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +17,10 @@ import structlog
 import typer
 
 from relay import logs, tasks
+from relay.admin.health import WorkerReport
 from relay.cli import common
 from relay.cli.configuration import ConfigurationFile, Loaded, adapters
+from relay.cli.service_manager import ServiceManager
 from relay.cli.supervise import HANGUP, supervise
 from relay.engine.link import Link, Orders, first_orders, inherited
 from relay.errors import ConfigError, StoreError, UsageError
@@ -116,11 +118,18 @@ class _Runner:
     def __init__(self, settings: Settings, deployment: Deployment) -> None:
         self.worker: Worker | None = None
         self._settings = settings
-        self._deployment = deployment
+        self.deployment = deployment
         self._next: Settings | None = None
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
         """Set to end the current worker."""
+
+    def reports(self) -> list[WorkerReport]:
+        """The present state of the worker, if there is one."""
+        if self.worker is None:
+            return []
+        health = self.worker.health()
+        return [WorkerReport(pid=health.pid, age=0.0, health=health)]
 
     def stop(self) -> None:
         self._stop.set()
@@ -137,7 +146,7 @@ class _Runner:
     async def follow(self, changes: AsyncIterator[_Change]) -> None:
         """Apply changes until their iterator ends."""
         async for change in changes:
-            self._deployment = change.deployment
+            self.deployment = change.deployment
             if self.worker is not None:
                 self.worker.redeploy(change.deployment)
             if change.settings is not None:
@@ -163,7 +172,7 @@ class _Runner:
             )
             if client is None:
                 return
-            if not self._deployment.supervisor:
+            if not self.deployment.supervisor:
                 findings = asyncio.create_task(log_findings(client, self._settings))
                 stack.callback(findings.cancel)
             watch = stall.StallWatch(stall.TUNING)
@@ -187,7 +196,7 @@ class _Runner:
         while True:
             try:
                 self.worker = Worker(
-                    self._settings, discover(), client, self._deployment, on_turn=watch.turned
+                    self._settings, discover(), client, self.deployment, on_turn=watch.turned
                 )
                 await self.worker.run(self._over, until_empty=until_empty)
             except UsageError as error:
@@ -212,17 +221,21 @@ class _Runner:
             self._over.clear()
             before, self._settings, self._next = self._settings, self._next, None
             if not self._settings.redis.is_same_server(before.redis):
-                if self._deployment.supervisor:
+                if self.deployment.supervisor:
                     return  # the supervisor starts another process, which makes new connections
                 logger.warning("a change of redis needs a restart")
             # Secrets of the old file may still appear in log lines.
             logs.hide([*secrets_in(before), *secrets_in(self._settings)])
 
 
-def _handle_stops(runner: _Runner) -> None:
+def _handle_stops(runner: _Runner, on_stop: Callable[[], None] = lambda: None) -> None:
+    def handle(number: signal.Signals) -> None:
+        on_stop()
+        runner.on_signal(number)
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, runner.on_signal, number)
+        loop.add_signal_handler(number, handle, number)
 
 
 async def _run_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bool) -> None:
@@ -238,14 +251,14 @@ async def _run_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bo
                     logger.warning("a change of processes needs a restart")
                 yield _Change(change.settings, Deployment())
 
-    _handle_stops(runner)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, file.notify)
+    service = ServiceManager(file, lambda: runner.deployment, runner.reports)
+    _handle_stops(runner, service.stopping)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
-    following = asyncio.create_task(runner.follow(changes()))
-    try:
+    async with AsyncExitStack() as stack:
+        for loop in (runner.follow(changes()), service.run()):
+            stack.callback(asyncio.create_task(loop).cancel)
         await runner.run(until_empty=until_empty)
-    finally:
-        following.cancel()
 
 
 async def _run_under_supervisor(end: socket.socket, *, until_empty: bool) -> None:

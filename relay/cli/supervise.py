@@ -18,6 +18,7 @@ from relay import logs
 from relay.cli import common
 from relay.cli.advice import log_findings
 from relay.cli.configuration import ConfigurationFile, Loaded
+from relay.cli.service_manager import ServiceManager
 from relay.engine.link import Orders
 from relay.engine.parts import Parts
 from relay.engine.supervisor import Supervisor, Tuning
@@ -71,16 +72,23 @@ async def supervise(
             apply(await _reachable(change, present))
             await port.serve(present)
 
+    service = ServiceManager(file, lambda: supervisor.orders.deployment, supervisor.reports)
+
+    def stop(number: signal.Signals) -> None:
+        service.stopping()
+        supervisor.stop(number)
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.stop, number)
-    loop.add_signal_handler(signal.SIGHUP, file.notify)
+        loop.add_signal_handler(number, stop, number)
+    loop.add_signal_handler(signal.SIGHUP, service.reload)
     async with embedded(loaded.settings.redis.url.get_secret_value()), AsyncExitStack() as stack:
         # Fail once, with one line, if Redis cannot be reached.
         async with common.redis(loaded.settings) as client:
             await log_findings(client, loaded.settings)
         following = asyncio.create_task(Parts().keep("configuration", follow))
         stack.callback(following.cancel)
+        stack.callback(asyncio.create_task(Parts().keep("service manager", service.run)).cancel)
         if signal.sigtimedwait(HANGUP, 0) is not None:
             file.notify()
             await file.idle()
