@@ -59,9 +59,8 @@ async def test_a_start_a_reload_and_a_stop_are_reported(
     # systemd uses a path, containers and old versions a name in the abstract space.
     address = str(tmp_path / "notify") if processes == "1" else f"@relay-{tmp_path}"
     with a_service_manager(address) as messages:
-        told = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1500000"}
         ready = "ready" if processes == "1" else "supervising"
-        async with worker(config, ready=ready, **told) as running:
+        async with worker(config, ready=ready, NOTIFY_SOCKET=address, WATCHDOG_USEC="1500000") as running:
             at = await messages.wait_for("READY", "1")
             assert await messages.wait_for("STATUS", f"{processes} of {processes} workers are healthy")
             assert await messages.wait_for("WATCHDOG", "1", after=at)
