@@ -14,7 +14,7 @@ from relay.engine.heartbeat import Heartbeat
 from relay.engine.repeats import redis_trouble
 from relay.errors import StoreError
 from relay.redis_client.client import AUTH_ERRORS, Client
-from relay.store import registry
+from relay.store import layout, registry
 from relay.store.fleet import LEASE, Fleet, WorkerInfo
 from relay.store.neighbours import foreign_workers
 
@@ -47,12 +47,13 @@ class Membership:
     async def join(self, stop: asyncio.Event) -> bool:
         """Send the first heartbeat, and wait for Redis if necessary.
 
-        Returns False if `stop` is set before. Raises StoreError if Redis refuses the credentials.
+        Returns False if `stop` is set before. Raises StoreError if Redis refuses the credentials, UsageError
+        if a newer version has written one of our lanes.
         """
         while not stop.is_set():
             self._on_turn()
             try:
-                joined = await tasks.run_until(stop, self._fleet.heartbeat(self._info))
+                joined = await tasks.run_until(stop, self._enter())
             except StoreError as error:
                 if isinstance(error.__cause__, AUTH_ERRORS):
                     raise
@@ -68,6 +69,11 @@ class Membership:
                 await self._register()
                 return True
         return False
+
+    async def _enter(self) -> bool:
+        # The layouts come first, so that a worker with an old version never becomes a member.
+        await layout.mark(self._client, self._prefix, self._info.lanes)
+        return await self._fleet.heartbeat(self._info)
 
     async def leave(self) -> None:
         """End the membership of a worker that has released its messages. Raises StoreError."""
