@@ -10,7 +10,7 @@ from relay.store.keys import LaneKeys
 from relay.store.reading import read_all
 
 LAYOUT = 1
-"""The layout that this version writes. It rises only if the previous minor version could not work with the keys."""
+"""The layout that this version writes. It rises if the previous minor version could not work with it."""
 
 FIELD = "layout"
 """The field of a lane's control hash."""
