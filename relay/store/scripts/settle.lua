@@ -4,14 +4,15 @@
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
 --          share (0: none), window (ms), gone_share (of targets that are gone, which holds the lane; 0: none), adaptive,
 --          groups (false, or the rules of group_states.lua)
---        2 outcomes (MessagePack array of arrays): [ticket, fencing token, kind, …]; the fields follow below
+--        2 outcomes (MessagePack array of arrays): [ticket, fencing token, kind, …], see parts/outcome_fields.lua
 --        3 hold: '' or 'throttled'
 --        4 how long to hold (ms); 0 lets the lane double its own wait
 --        5 why it holds, for people
 --        6.. bodies of providers' answers, for dead letters
 -- reply  'groups': nothing is settled, because messages came from groups that the options do not know: the other form of
---        this script settles them (see script_text.py). Otherwise {settled, stale, state, hold (ms from now), letters in the outbox, tickets that are ready, why it holds,
---        groups whose state has changed (see group_verdicts.lua), if the lane has groups}
+--        this script settles them (see script_text.py). Otherwise {settled, stale, state, hold (ms from now), letters in
+--        the outbox, tickets that are ready, why it holds, groups whose state has changed (see group_verdicts.lua), if
+--        the lane has groups}
 --
 -- Atomic because a message must be in exactly one place, and a receipt must exist if and only if the
 -- message ended. Acts only on messages that this worker still holds under the same fencing token; but a success is
@@ -20,72 +21,7 @@
 local MOST_SEEN = 1000000
 local MOST_THROTTLED = 200 -- messages that go behind others when the hold is over
 
-local TICKET = 1
-local FENCING_TOKEN = 2
-local KIND = 3
-
--- Delivered, and the record of the message has no header.
-local DELIVERED_PLAIN = 'p'
-
-local DELIVERED = 'd'
-local DELIVERED_ATTEMPTS = 4
-
-local RETRY = 'r'
-local RETRY_DELAY = 4 -- ms
-local RETRY_TRIES = 5
-local RETRY_REASON = 6
-
--- Our own process could not send it, or only its target was asked to wait.
-local POSTPONED = 'w'
-local POSTPONED_DELAY = 4 -- ms
-local POSTPONED_TRIES = 5
-
--- Back to the head of the lane, no attempt spent.
-local RELEASED = 'b'
-local RELEASED_TRIES = 4
-
--- The provider asks the lane to wait: back to the head, and behind those that wait when the hold is over.
-local LANE_HELD = 't'
-local LANE_TRIES = 4
-
--- The provider asks its group to wait.
-local GROUP_HELD = 'h'
-local GROUP_WAIT = 4 -- ms; 0: the group's own, growing wait
-local GROUP_TRIES = 5
-local GROUP_REASON = 6
-
-local DEAD_LETTER = 'x'
-local DEAD_REASON = 4
-local DEAD_STATUS = 5
-local DEAD_BODY = 6 -- the argument that holds the body
-local DEAD_ATTEMPTS = 7
-local DEAD_ANSWERED = 8 -- 1 if the provider answered, else 0
-
-local UNREGISTERED = 'u'
-local UNREGISTERED_REASON = 4
-local UNREGISTERED_TARGET = 5
-local UNREGISTERED_SINCE = 6
-local UNREGISTERED_ID = 7
-local UNREGISTERED_ATTEMPTS = 8
-local UNREGISTERED_TRIES = 9
-local UNREGISTERED_AGAIN = 10 -- how often it was tried again because another message was accepted
-
--- Refused, by its own fault or by ours.
-local REFUSED = 's'
-local REFUSED_REASON = 4
-local REFUSED_STATUS = 5
-local REFUSED_BODY = 6 -- the argument that holds the body
-local REFUSED_ATTEMPTS = 7
-local REFUSED_TARGET = 8
-local REFUSED_UNREGISTERED = 9 -- 1 if the target is unregistered, should the message be at fault, else 0
-local REFUSED_TRIES = 10
-local REFUSED_AGAIN = 11 -- how often it was tried again because another message was accepted
-local REFUSED_ID = 12
-local REFUSED_STATE = 13 -- of the lane, should the fault be ours
-
-local EXPIRED = 'e'
-local EXPIRED_ATTEMPTS = 4
-
+-- @include outcome_fields
 -- @include lane
 -- @include count
 -- @include ready_count
@@ -146,37 +82,7 @@ local function settle_groups()
 end
 -- @end
 
--- Only successes of messages without a header, and nothing that they could change about the state: the common case.
--- It comes first, because Lua creates all functions of a script anew at each call, and this path needs none.
-if #wanted == 0 and asked_state == '' and not (state or window or throttles or doubts) and (failures or '0') == '0' then
-  -- Types are checked before the first write; BODIES is that write.
-  local some_tried, letters = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX)
-  local ready = count_ready(policy.groups)
-  -- @if groups
-  if some_group then
-    -- @include check_groups
-    for index in ipairs(outcomes) do
-      if group_of[index] then
-        local sums = of_group(group_of[index])
-        sums.freed, sums.answered, sums.delivered = sums.freed + 1, sums.answered + 1, sums.delivered + 1
-      end
-    end
-  end
-  -- @end
-  if #tickets > 0 then
-    call('HDEL', BODIES, unpack(tickets))
-    if some_tried then call('HDEL', TRIES, unpack(tickets)) end
-    call('HDEL', INFLIGHT, unpack(tickets))
-    call('HINCRBY', CONTROL, 'delivered', #tickets)
-  end
-  -- @if groups
-  if some_group then
-    local _, changes = settle_groups()
-    return {#tickets, 0, '', 0, letters, count_ready(true), '', changes}
-  end
-  -- @end
-  return {#tickets, 0, '', 0, letters, ready, ''}
-end
+-- @include settle_successes
 
 -- @include check_types
 -- @include records
@@ -226,43 +132,7 @@ local function wait_until(at, ticket, header, tries)
   wait_again(ticket, header, tries)
 end
 
--- Refusals and targets that are gone, in a function of its own as above: few settles have any.
-local doubt, blame
-local refusal = {reason = '', state = ''}
-local function load_blame()
-  -- @include blame
-
-  blame = {accept = accept, judge = judge, in_doubt = in_doubt}
-
-  -- The provider refused a message. It waits until the lane knows who is to blame.
-  function blame.refuse(entry, ticket)
-    local fields = {
-      gone = false, unregistered = entry[REFUSED_UNREGISTERED] == 1, reason = entry[REFUSED_REASON],
-      status = entry[REFUSED_STATUS], body = ARGV[entry[REFUSED_BODY]], attempts = entry[REFUSED_ATTEMPTS],
-      target = entry[REFUSED_TARGET], at = 0, id = entry[REFUSED_ID], claim = tonumber(entry[FENCING_TOKEN]),
-    }
-    if is_at_fault(doubt, ticket, fields.target, entry[REFUSED_AGAIN]) then
-      saw_answer()
-      return end_suspect(ticket, fields, lifo)
-    end
-    refusal = {reason = fields.reason, state = entry[REFUSED_STATE]}
-    suspect(doubt, ticket, fields, entry[REFUSED_TRIES])
-    accuse(doubt, tonumber(entry[FENCING_TOKEN]), ticket, fields.target)
-  end
-
-  -- A target is gone. Its message waits until the provider accepts another one, or no more targets are gone.
-  function blame.miss(entry, ticket)
-    local fields = {
-      gone = true, reason = entry[UNREGISTERED_REASON], target = entry[UNREGISTERED_TARGET],
-      at = entry[UNREGISTERED_SINCE], id = entry[UNREGISTERED_ID], attempts = entry[UNREGISTERED_ATTEMPTS],
-    }
-    suspect(doubt, ticket, fields, entry[UNREGISTERED_TRIES])
-    count_missing(doubt, policy.window)
-  end
-
-  doubt = open_doubt()
-  doubt.overlap.count = doubt.overlap.count + delivered
-end
+-- @include refusals
 if doubts then load_blame() end
 
 for index, entry in ipairs(outcomes) do

@@ -1,26 +1,27 @@
 -- Finds out who is to blame when the provider refuses a message: our credentials, or that message.
 --
--- One refusal does not tell. The refused message becomes a suspect and waits aside, and the lane tries other
--- messages, one at a time: a trial. If the provider accepts one of them, the suspects are tried again; a message
--- that is then refused again, and no other with it, ends by itself. If several targets are refused and none is
--- accepted in between, the lane holds, and no message is spent.
+-- A single refusal is no proof. The refused message becomes a suspect, and the lane tries other messages, one at a
+-- time: this is a trial. If the provider accepts one of them, all suspects are tried again. A suspect that is the only
+-- one to be refused again ends as a dead letter. If several targets are refused and none is accepted in between, the
+-- lane holds, and no message ends.
 --
--- A message whose target is gone is a suspect too, until the provider accepts another one or no more targets are
--- gone. If too many are, the lane holds before the application learns of any of them.
+-- A message whose target is unregistered ("gone") is a suspect too, until the provider accepts another message or no
+-- more targets are reported as gone. If too many are gone, the lane holds before any of them is reported to the
+-- application.
 --
 -- SUSPECTS  ticket -> {gone, reason, status, body, target, at (since when it is gone), id, attempts, claim,
---             unregistered (whether the target is, should the message be at fault), since (the last claim when it
---             was refused)}
--- TRIES     the fifth number of a message says how often it was tried again because another one was accepted
+--             unregistered (true if the target counts as unregistered when the message ends), since (the last claim at
+--             the time of the refusal)}
+-- TRIES     the fifth number of a message counts how often it was tried again because another one was accepted
 -- CONTROL   doubts     '1' while there are suspects or counts of refusals; without it none of these fields exist
---           trial      the last claim when the trial or the hold began: only later claims are evidence
+--           trial      the last claim before the trial or the hold; only answers to later claims are evidence
 --           accused    targets that were refused since the last acceptance, at most MOST_ACCUSED
 --           refusals   messages that were refused since the last acceptance
 --           gone       {count (targets that are gone), delivered (messages meanwhile), since (ms)}
---           lone       '1' while the lane holds only because nothing else waits: it tries new messages at once
---           overlap    {count (messages that were accepted, but sent before the trial), claim, ticket (of the one that
---                      was sent last)}
---           report_at  when to report the targets that are gone, unless more of them come (ms)
+--           lone       '1' if the lane holds only because no other message waits: it tries new messages at once
+--           overlap    {count (accepted messages that were sent before the trial), claim, ticket (of the one that was
+--                      sent last)}
+--           report_at  when to report the targets that are gone, unless more of them follow (ms)
 
 -- @include count
 -- @include records
@@ -30,21 +31,22 @@
 -- @include outbox
 -- @include doubt
 
--- Refused targets in a row that convict our credentials; so many messages do, whatever their targets.
+-- The credentials are to blame after refusals of so many targets in a row, or of so many messages.
 local MOST_ACCUSED = 3
 local MOST_REFUSALS = 10
--- Targets that are gone before their share counts.
+-- The share of targets that are gone counts only from this number on.
 local LEAST_GONE = 20
--- A message that was tried again so often ends by itself, whatever other messages are refused.
+-- A message that was tried again so often ends, even if other messages are refused as well.
 local MOST_AGAIN = 3
 local REPORT_AFTER = 2000 -- ms
 
--- Pure. `seen`:
---   state, fault   of the lane: now, and if the refusals are our fault
---   refused        whether there is new evidence against us; with accused and refusals, as in CONTROL
---   others         whether other messages may go
---   accepted       whether a message was accepted, and after a hold, one that was claimed after it began
---   missing        whether another target is gone; with gone, as in CONTROL, and gone_share
+-- Decides about the state of the lane, by `seen` alone:
+--   state       the present state of the lane
+--   fault       its state if the credentials (or the adapter) are to blame
+--   refused     true if a message was refused; with accused and refusals, as in CONTROL
+--   others      true if other messages may be sent
+--   accepted    true if a message was accepted (after a hold: one that was claimed after the hold began)
+--   missing     true if another target is gone; with gone, as in CONTROL, and gone_share
 -- Returns the next state (false: none), and whether the lane waits for its cooldown.
 local function verdict(seen)
   local held = held_states[seen.state] or false
@@ -68,7 +70,7 @@ local function none_gone()
   return {count = 0, delivered = 0, since = NOW}
 end
 
--- What CONTROL says, with the evidence of this call.
+-- Returns the evidence from CONTROL, with empty fields for that of this call.
 local function open_doubt()
   local last_claim, trial, accused, refusals, gone, lone, report_at, overlap =
       unpack(call('HMGET', CONTROL, 'fencing_token', unpack(doubt_fields)))
@@ -97,7 +99,7 @@ local function suspect(doubt, ticket, fields, tries)
   call('HSET', TRIES, ticket, tries)
 end
 
--- The provider refused a message that this claim handed out.
+-- Counts the refusal of a message that was handed out by this claim.
 local function accuse(doubt, claim, ticket, target)
   if doubt.trial > 0 and claim <= doubt.trial then return end -- it was sent before the trial
   doubt.refused, doubt.refusals = true, doubt.refusals + 1
@@ -109,7 +111,7 @@ local function accuse(doubt, claim, ticket, target)
   doubt.accused[#doubt.accused + 1] = name
 end
 
--- Whether a message that is refused again ends by itself: if no other one is refused as well.
+-- Returns whether a message that is refused again is at fault: it is if no other target was refused as well.
 local function is_at_fault(doubt, ticket, target, again)
   local name = target ~= '' and target or ticket
   for _, known in ipairs(doubt.accused) do
@@ -118,7 +120,7 @@ local function is_at_fault(doubt, ticket, target, again)
   return again > 0
 end
 
--- Whether `one` was sent before `other`, as far as their claims and tickets tell.
+-- Returns whether `one` was sent before `other`, by their claims and tickets.
 local function was_sent_before(one, other, lifo)
   if one.claim ~= other.claim then return one.claim < other.claim end
   local level, other_level = one.ticket % 4, other.ticket % 4
@@ -127,8 +129,8 @@ local function was_sent_before(one, other, lifo)
   return tonumber(one.ticket) < tonumber(other.ticket)
 end
 
--- The provider accepted a message that this claim handed out. If it was sent before the trial, it proves little: our
--- credentials may have been revoked since.
+-- Counts the acceptance of a message that was handed out by this claim. If the message was sent before the trial, it
+-- is weak evidence, because the credentials may have been revoked since.
 local function accept(doubt, claim, ticket, gone_share, lifo)
   if claim > (doubt.trial > 0 and doubt.trial or doubt.last_claim) then
     doubt.accepted, doubt.fresh, doubt.overlap = math.max(doubt.accepted, claim), {}, {count = 0}
@@ -145,14 +147,14 @@ local function accept(doubt, claim, ticket, gone_share, lifo)
   if gone_share >= 1 then doubt.gone = none_gone() end
 end
 
--- Another target is gone.
+-- Counts another target that is gone.
 local function count_missing(doubt, window)
   if NOW - doubt.gone.since > window then doubt.gone = none_gone() end
   doubt.gone.count = doubt.gone.count + 1
   doubt.missing, doubt.report_at = true, NOW + REPORT_AFTER
 end
 
--- The message is at fault: it ends as the provider said.
+-- Ends a message that is at fault, with the provider's reason.
 local function end_suspect(ticket, fields, lifo)
   local record = call('HGET', BODIES, ticket)
   if not record then return end
@@ -170,7 +172,7 @@ local function end_suspect(ticket, fields, lifo)
   if header then close(ticket, header, outcome, fields.reason, fields.attempts, lifo) end
 end
 
--- Puts a suspect back to the head of the lane. `more`: 1 if it may end by itself when it is refused again, else 0.
+-- Puts a suspect back to the head of the lane. `more` is 1 if it ends when it is refused again, else 0.
 local function retry_suspect(ticket, more, lifo)
   local record = call('HGET', BODIES, ticket)
   if not record then return end
@@ -184,7 +186,8 @@ local function retry_suspect(ticket, more, lifo)
   to_head(ticket, lifo, header)
 end
 
--- Suspects for which `chosen` (of the fields and the ticket) is true, the newest first, which leaves the oldest at the head of the lane.
+-- Returns the suspects for which `chosen(fields, ticket)` is true. The newest comes first, so that the oldest one is at
+-- the head of the lane after all were put back in this order.
 local function suspects(chosen)
   local found, tickets = {}, call('HKEYS', SUSPECTS)
   for _, ticket in ipairs(tickets) do
@@ -195,7 +198,8 @@ local function suspects(chosen)
   return found
 end
 
--- Ends the chosen suspects for which `ending` is true, and tries the others once more. `more` as above, 1 if absent.
+-- Ends the chosen suspects for which `ending(fields)` is true, and puts the others back to be tried again.
+-- `more(fields)`: see retry_suspect; 1 if absent.
 local function release_suspects(chosen, ending, lifo, more)
   for _, found in ipairs(suspects(chosen)) do
     call('HDEL', SUSPECTS, found.ticket)
@@ -207,8 +211,8 @@ local function release_suspects(chosen, ending, lifo, more)
   end
 end
 
--- Messages of the lane that are ready or in flight, whichever worker has them: their answers will be evidence. Those of
--- groups that may not send are none.
+-- Returns how many messages of the lane are ready, or in flight on any worker: their answers will be evidence. Messages
+-- of groups that may not send do not count.
 local function count_others()
   local waiting = call('HLEN', SUSPECTS) + call('ZCARD', DUE) + call('ZCARD', BLOCKED)
   local ready = call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])
@@ -222,18 +226,19 @@ local function count_others()
   return math.max(moving, ready, call('EXISTS', FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]))
 end
 
--- Decides by the evidence of this call; `enter` and `leave` change the state of the lane. `refusal` is the last
--- one: {reason, state}.
+-- Applies the verdict on the evidence of this call. `enter` and `leave` change the state of the lane. `refusal` is the
+-- last refusal: {reason, state}.
 local function judge(doubt, state, enter, leave, refusal, policy, lifo)
-  -- After a hold, a message that was sent before it is no evidence.
+  -- During a hold, messages that were sent before it are no evidence.
   local held = held_states[state] and not doubt.lone
   local others, accepted, overlap = count_others(), doubt.accepted > 0, doubt.overlap
   local function may_be_at_fault(fields, ticket)
     return (accepted or fields.gone) and not doubt.fresh[ticket]
   end
   if not accepted and not held and overlap.count > 0 and others == 0 then
-    -- Nothing else can tell more. A message may be at fault if it alone was refused, or if most were accepted, and one
-    -- of them that was sent after it; otherwise our credentials may have been revoked between them.
+    -- No other message can give more evidence. A message is at fault if it is the only one that was refused, or if most
+    -- messages were accepted and one of these was sent after it. Otherwise the credentials may have been revoked in
+    -- between.
     local refused = suspects(function(fields) return not fields.gone end)
     local most = overlap.claim and overlap.count >= 2 * #refused
     function may_be_at_fault(fields, ticket)
@@ -248,7 +253,7 @@ local function judge(doubt, state, enter, leave, refusal, policy, lifo)
   end
   if accepted or overlap.count > 0 and not held then
     release_suspects(may_be_at_fault,
-      -- If the lane held because of them, their targets may be back.
+      -- If the lane held because of such targets, they may have been registered again.
       function(fields) return fields.gone and state ~= 'unregistered' end, lifo)
   end
   local next_state, cooling = verdict({
