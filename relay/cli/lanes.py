@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from relay.cli import common
-from relay.cli.group_commands import lane_of, pause_group, resume_group
-from relay.cli.pauses import a_pause, pause_seconds
+from relay.operations import lanes
+from relay.operations.who import operator
 from relay.settings.durations import format_duration
 from relay.settings.models import Settings
-from relay.store.fleet import Fleet
-from relay.store.record import scoped
 
 ProviderArgument = Annotated[str, typer.Argument(metavar="PROVIDER", help="Name of a configured provider.")]
 GroupOption = Annotated[
@@ -40,7 +38,7 @@ def pause(
 
     Example: `relay pause hooks --group api.example.com --for 2h --because "they asked for it"`
     """
-    seconds = pause_seconds(duration)
+    seconds = lanes.pause_seconds(duration)
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
     ends = "" if seconds is None else f" for {format_duration(seconds)}"
@@ -48,7 +46,7 @@ def pause(
         common.run(_pause(settings, provider, seconds, because))
         common.note(f"{provider} is paused{ends}; new messages wait")
     else:
-        waiting = common.run(pause_group(settings, provider, group, seconds, because))
+        waiting = common.run(_pause_group(settings, provider, group, seconds, because))
         now = f"{waiting:,} messages wait" if waiting else "it has no messages now, new ones wait"
         common.note(f"group {group} of {provider} is paused{ends}; {now}")
 
@@ -68,7 +66,7 @@ def resume(
     if group is None:
         common.run(_resume(settings, provider))
         common.note(f"{provider} is resumed")
-    elif common.run(resume_group(settings, provider, group)):
+    elif common.run(_resume_group(settings, provider, group)):
         common.note(f"group {group} of {provider} is resumed")
     else:
         common.note(f"group {group} of {provider} did not hold")
@@ -95,23 +93,28 @@ def cancel(
 
 async def _pause(settings: Settings, provider: str, seconds: float | None, because: str) -> None:
     async with common.redis(settings) as client:
-        fleet = Fleet(client, settings.redis.prefix)
-        pause = a_pause(seconds, because, await fleet.now())
-        await lane_of(client, settings, provider).pause(pause)
-        # A pause that replaces a longer one ends earlier than workers expect.
-        await fleet.wake([provider])
+        await lanes.pause(client, settings, provider, seconds=seconds, because=because, who=operator())
+
+
+async def _pause_group(
+    settings: Settings, provider: str, group: str, seconds: float | None, because: str
+) -> int:
+    async with common.redis(settings) as client:
+        return await lanes.pause_group(
+            client, settings, provider, group, seconds=seconds, because=because, who=operator()
+        )
 
 
 async def _resume(settings: Settings, provider: str) -> None:
     async with common.redis(settings) as client:
-        await lane_of(client, settings, provider).resume()
-        await Fleet(client, settings.redis.prefix).wake([provider])
+        await lanes.resume(client, settings, provider)
+
+
+async def _resume_group(settings: Settings, provider: str, group: str) -> bool:
+    async with common.redis(settings) as client:
+        return await lanes.resume_group(client, settings, provider, group)
 
 
 async def _cancel(settings: Settings, provider: str, message_id: str) -> str:
     async with common.redis(settings) as client:
-        workers = [member.info.worker for member in await Fleet(client, settings.redis.prefix).members()]
-        lane = lane_of(client, settings, provider)
-        scopes = ["", *(queue.name for queue in settings.queues if queue.scope == "queue")]
-        results = [await lane.cancel(scoped(message_id, scope), workers) for scope in scopes]
-    return next((result for result in ("cancelled", "in flight") if result in results), "unknown")
+        return await lanes.cancel(client, settings, provider, message_id)

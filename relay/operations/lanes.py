@@ -1,0 +1,138 @@
+"""Pause and resume a lane or one of its groups, and cancel a message: at once, over the whole fleet.
+
+Every function raises StoreError, and UsageError for an order that cannot be carried out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from relay.errors import UsageError
+from relay.redis_client.client import Client
+from relay.settings.durations import parse_duration
+from relay.settings.formatting import near_miss
+from relay.settings.models import Settings
+from relay.store.fleet import Fleet
+from relay.store.groups import read_group, read_groups
+from relay.store.keys import LaneKeys
+from relay.store.lane import Lane
+from relay.store.pause import Pause
+from relay.store.record import scoped
+from relay.text import one_line, quote
+
+LONGEST_PAUSE = 3650 * 86400.0
+
+LONGEST_GROUP = 300
+"""Characters of a group's name: hosts may be longer than the names that applications choose."""
+
+Cancellation = Literal["cancelled", "in flight", "unknown"]
+
+
+def pause_seconds(text: str | None, option: str = "--for") -> float | None:
+    """Return the length of a pause; None without an end. Raises UsageError if it is not a duration."""
+    if text is None:
+        return None
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+    if not 0 < seconds <= LONGEST_PAUSE:
+        raise UsageError(
+            f"{option}: {text} is out of range: write 1s to 3650d, or leave it out to pause for good"
+        )
+    return seconds
+
+
+def require_provider(settings: Settings, name: str) -> None:
+    """Raise UsageError unless the file names this provider."""
+    if name not in settings.providers:
+        raise UsageError(
+            f"no provider {quote(name)} in {settings.path}; known: {', '.join(settings.providers)}"
+        )
+
+
+def lane_of(client: Client, settings: Settings, provider: str) -> Lane:
+    """Return a lane for an operator's actions, which claims nothing."""
+    return Lane(client, settings.redis.prefix, provider, settings.providers[provider], worker="operator")
+
+
+async def pause(
+    client: Client, settings: Settings, provider: str, *, seconds: float | None, because: str, who: str
+) -> None:
+    """Stop sending to a provider, for so many seconds or until `resume`."""
+    require_provider(settings, provider)
+    fleet = Fleet(client, settings.redis.prefix)
+    order = _pause(seconds, because, who, await fleet.now())
+    await lane_of(client, settings, provider).pause(order)
+    # A pause that replaces a longer one ends earlier than workers expect.
+    await fleet.wake([provider])
+
+
+async def resume(client: Client, settings: Settings, provider: str) -> None:
+    """End the pause or the hold of a provider."""
+    require_provider(settings, provider)
+    await lane_of(client, settings, provider).resume()
+    await Fleet(client, settings.redis.prefix).wake([provider])
+
+
+async def pause_group(
+    client: Client,
+    settings: Settings,
+    provider: str,
+    group: str,
+    *,
+    seconds: float | None,
+    because: str,
+    who: str,
+) -> int:
+    """Pause a group; returns how many of its messages wait. An idle group can be paused in advance."""
+    require_provider(settings, provider)
+    _check_name(group)
+    fleet = Fleet(client, settings.redis.prefix)
+    now = await fleet.now()
+    status = await read_group(client, LaneKeys.of(settings.redis.prefix, provider), group, now)
+    if settings.providers[provider].group_rules is None and not status.is_notable:
+        raise UsageError(
+            f"{provider} has no groups: set `providers.{provider}.groups` in {settings.path} first"
+        )
+    order = _pause(seconds, because, who, now)
+    await lane_of(client, settings, provider).pause_group(group, order.until, order.by, order.reason)
+    await fleet.wake([provider])
+    return status.waiting
+
+
+async def resume_group(client: Client, settings: Settings, provider: str, group: str) -> bool:
+    """Resume or enable a group; returns whether it was held."""
+    require_provider(settings, provider)
+    _check_name(group)
+    fleet = Fleet(client, settings.redis.prefix)
+    now, keys = await fleet.now(), LaneKeys.of(settings.redis.prefix, provider)
+    if not (await read_group(client, keys, group, now)).is_notable:
+        known = [found.group for found in (await read_groups(client, keys, now)).found]
+        hint = near_miss(group, known) or f"`relay status {provider}` lists the groups"
+        raise UsageError(f"group {quote(group)} of {provider} has no messages and is not held; {hint}")
+    was_held = await lane_of(client, settings, provider).resume_group(group)
+    await fleet.wake([provider])
+    return was_held
+
+
+async def cancel(client: Client, settings: Settings, provider: str, message_id: str) -> Cancellation:
+    """Cancel a message that is not in flight yet."""
+    require_provider(settings, provider)
+    workers = [member.info.worker for member in await Fleet(client, settings.redis.prefix).members()]
+    lane = lane_of(client, settings, provider)
+    scopes = ["", *(queue.name for queue in settings.queues if queue.scope == "queue")]
+    results = [await lane.cancel(scoped(message_id, scope), workers) for scope in scopes]
+    if "cancelled" in results:
+        return "cancelled"
+    return "in flight" if "in flight" in results else "unknown"
+
+
+def _pause(seconds: float | None, because: str, who: str, now: float) -> Pause:
+    """Return a pause that begins now by Redis's clock."""
+    return Pause(0.0 if seconds is None else now + seconds, now, who, one_line(because))
+
+
+def _check_name(group: str) -> None:
+    if not 0 < len(group) <= LONGEST_GROUP:
+        raise UsageError(f"--group: a name has 1 to {LONGEST_GROUP} characters, this one has {len(group)}")
