@@ -42,6 +42,8 @@ LANE_PARTS: Mapping[str, str] = {
     "groups:in-flight": "hash",  # group -> its messages in flight, over all workers
     "groups:tried": "hash",  # group -> whether one of its messages was delivered, since a failure in the lane
     "suspects": "hash",  # ticket -> why the provider refused it, until the lane knows who is to blame
+    "journal": "stream",  # messages that have ended, and failed attempts
+    "statistics": "hash",  # what minutes and hours have counted already, and the last flush of each worker
 }
 """The parts of a lane, each with the type of its key. Scripts get those that they name, in this order."""
 
@@ -95,6 +97,10 @@ class LaneKeys:
         """Each key that exists once, with its Redis type."""
         parts = {self.base + part: kind for part, kind in LANE_PARTS.items()}
         return parts | {self.replicated: "string", self.unreadable: "stream"}
+
+    def statistics(self, unit: str, start: int) -> str:
+        """Hash: the statistics of the `minute` or `hour` that starts at this Unix second. It expires."""
+        return f"{self.base}statistics:{unit}:{start}"
 
     def inflight(self, worker: str) -> str:
         """Hash: ticket -> the claim of this worker."""

@@ -63,6 +63,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "XDEL": ("1-1",),
     "XLEN": (),
     "XRANGE": ("-", "+"),
+    "XREVRANGE": ("+", "-"),
     "XTRIM": ("MAXLEN", "1"),
 }
 """Each command with a key of relay, and with arguments that Redis accepts after the key."""

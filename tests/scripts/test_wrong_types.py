@@ -277,7 +277,7 @@ async def _fails(step: Callable[[Scene], Awaitable[None]], scene: Scene) -> bool
 
 
 async def _type_of(scene: Scene, key: str) -> str:
-    return "stream" if key.endswith((":dead", ":outbox")) else ""
+    return "stream" if key.endswith((":dead", ":outbox", ":journal")) else ""
 
 
 QUEUE_KEYS = [

@@ -23,7 +23,7 @@ local COMMANDS = {
   {'ZADD', 1, 'a'}, {'ZCARD'}, {'ZCOUNT', 0, 1}, {'ZSCORE', 'a'}, {'ZRANGE', 0, 0}, {'ZRANGEBYLEX', '-', '+'},
   {'ZREVRANGEBYLEX', '+', '-'}, {'ZLEXCOUNT', '-', '+'}, {'ZRANDMEMBER', 1},
   {'ZRANGEBYSCORE', 0, 1}, {'ZREMRANGEBYSCORE', 0, 0}, {'ZREMRANGEBYRANK', 1, 1}, {'ZREM', 'a'},
-  {'XADD', '*', 'a', 'b'}, {'XLEN'}, {'XRANGE', '-', '+'}, {'XDEL', '0-1'}, {'XTRIM', 'MAXLEN', 1}, {'DEL'},
+  {'XADD', '*', 'a', 'b'}, {'XLEN'}, {'XRANGE', '-', '+'}, {'XREVRANGE', '+', '-'}, {'XDEL', '0-1'}, {'XTRIM', 'MAXLEN', 1}, {'DEL'},
   {'SET', 'a'}, {'GET'}, {'EXPIRE', 1}, {'EXISTS'}, {'TYPE'}, {'DEL'},
 }
 if known == 0 then

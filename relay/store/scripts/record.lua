@@ -1,0 +1,149 @@
+-- Adds to the statistics and the journal of a lane: what one worker counted, and what the lane itself counted.
+--
+-- @key MINUTE  hash: the statistics of the present minute
+-- @key HOUR    hash: those of the present hour
+-- ARGV   1 policy (MessagePack map): worker, rate (messages a second; 0: unlimited), journal (the most entries of the
+--          journal; 0: none)
+--        2 number of this flush: the worker repeats one whose reply was lost, under the same number. '': only take samples
+--        3 counts (MessagePack map: field -> number), reasons excepted
+--        4 reasons (MessagePack map: reason -> number)
+--        5 groups (MessagePack map: group -> {delivered, failed})
+--        6.. entries of the journal
+-- reply  1, or 0 if this flush had been counted before
+--
+-- Fields of MINUTE and HOUR: o:OUTCOME  s:STATUS  r:REASON (and `reasons`, their number)  d:BUCKET, d:sum (push to end, microseconds)
+--   q:BUCKET, q:sum (request)  h:STATE (held, ms)  g:+:GROUP, g:-:GROUP (and `groups`)  sent  allowed (thousandths)
+--   oldest (ms)  backlog
+-- Fields of STATISTICS: total:OUTCOME and `claimed`, as counted last  at (of the last sample, ms)  flush:WORKER
+--
+-- Atomic because each flush, and each event that the lane counts, must be added exactly once.
+
+local KEEP_MINUTE = 86400 -- seconds
+local KEEP_HOUR = 7776000
+local MOST_REASONS = 20
+local MOST_GROUPS = 20
+local SAMPLE_EVERY = 900 -- ms
+local LONGEST_SPAN = 15000 -- ms that one sample stands for
+local SAMPLED_MEMBERS = 20
+
+-- @include clock
+
+local policy = cmsgpack.unpack(ARGV[1])
+local flush_field = 'flush:' .. policy.worker
+local at, last_flush = unpack(call('HMGET', STATISTICS, 'at', flush_field))
+local counts_more = ARGV[2] ~= ''
+if counts_more and last_flush == ARGV[2] then return 0 end
+
+local span = at and NOW - at or 0
+-- Otherwise another worker has just taken a sample.
+local samples = not at or span >= SAMPLE_EVERY or span < 0
+if not samples and not counts_more then return 1 end
+
+-- Each key is read before the first write (see parts/check_types.lua). Under maxmemory that write is refused, and the
+-- worker sends the flush again later.
+local names = {'accepted', 'delivered', 'retried', 'throttled', 'failed', 'unregistered', 'expired', 'duplicate',
+               'collapsed', 'dropped', 'cancelled', 'malformed', 'revived', 'claimed'}
+local fields = {}
+for index, name in ipairs(names) do fields[index] = 'total:' .. name end
+local now, before = call('HMGET', CONTROL, unpack(names)), call('HMGET', STATISTICS, unpack(fields))
+local paused, paused_until, state, hold, unexpanded =
+    unpack(call('HMGET', CONTROL, 'paused', 'paused_until', 'state', 'hold', 'unexpanded'))
+local backlog = call('HLEN', BODIES) - call('ZCARD', DUE) + tonumber(unexpanded or 0)
+-- @include oldest
+local oldest = samples and backlog > 0 and oldest_age() or 0
+call('HLEN', MINUTE)
+call('HLEN', HOUR)
+if #ARGV > 5 then call('XLEN', JOURNAL) end
+
+local windows = {{key = MINUTE, keep = KEEP_MINUTE}, {key = HOUR, keep = KEEP_HOUR}}
+local touched = false
+local function touch()
+  if touched then return end
+  touched = true
+  for _, window in ipairs(windows) do window.is_new = call('EXISTS', window.key) == 0 end
+end
+
+local function add(field, by)
+  touch()
+  for _, window in ipairs(windows) do call('HINCRBY', window.key, field, by) end
+end
+
+-- Adds to a field of those of which a window has only so many, in its field `total`.
+local function add_bounded(window, field, by, total, most, other)
+  if call('HEXISTS', window.key, field) == 0 then
+    if tonumber(call('HGET', window.key, total) or 0) >= most then
+      if not other then return end
+      field = other
+    else
+      call('HINCRBY', window.key, total, 1)
+    end
+  end
+  call('HINCRBY', window.key, field, by)
+end
+
+local function raise(field, value)
+  touch()
+  for _, window in ipairs(windows) do
+    if value > tonumber(call('HGET', window.key, field) or -1) then
+      call('HSET', window.key, field, string.format('%.0f', value))
+    end
+  end
+end
+
+if counts_more then
+  for field, by in pairs(cmsgpack.unpack(ARGV[3])) do add(field, by) end
+  local reasons, groups = cmsgpack.unpack(ARGV[4]), cmsgpack.unpack(ARGV[5])
+  if next(reasons) or next(groups) then touch() end
+  for _, window in ipairs(windows) do
+    for reason, by in pairs(reasons) do
+      add_bounded(window, 'r:' .. reason, by, 'reasons', MOST_REASONS, 'r:other')
+    end
+    for group, sums in pairs(groups) do
+      if sums[1] > 0 then add_bounded(window, 'g:+:' .. group, sums[1], 'groups', 2 * MOST_GROUPS) end
+      if sums[2] > 0 then add_bounded(window, 'g:-:' .. group, sums[2], 'groups', 2 * MOST_GROUPS) end
+    end
+  end
+  for index = 6, #ARGV do
+    call('XADD', JOURNAL, 'MAXLEN', '~', policy.journal, '*', 'entry', ARGV[index])
+  end
+  call('HSET', STATISTICS, flush_field, ARGV[2])
+end
+
+if samples then
+  local news = {}
+  for index, name in ipairs(names) do
+    local grown = tonumber(now[index] or 0) - tonumber(before[index] or 0)
+    if grown ~= 0 then
+      news[#news + 1], news[#news + 2] = fields[index], now[index] or 0
+      if grown > 0 then
+        if name ~= 'claimed' then add('o:' .. name, grown) elseif policy.rate > 0 then add('sent', grown) end
+      end
+    end
+  end
+
+  if paused and tonumber(paused_until or 0) > 0 and tonumber(paused_until) <= NOW then paused = false end
+  if state == 'throttled' and tonumber(hold or 0) <= NOW then state = false end
+  state = paused and 'paused' or state
+  local is_busy = backlog > 0 or #news > 0
+  span = math.min(math.max(span, 0), LONGEST_SPAN)
+  if state and (is_busy or state ~= 'paused') then
+    add('h:' .. state, span)
+    is_busy = true
+  end
+  if is_busy or counts_more then
+    if policy.rate > 0 then add('allowed', math.floor(policy.rate * span)) end
+    if backlog > 0 then
+      raise('backlog', backlog)
+      raise('oldest', oldest)
+    end
+    news[#news + 1], news[#news + 2] = 'at', NOW
+  end
+  if #news > 0 then call('HSET', STATISTICS, unpack(news)) end
+end
+
+if touched then
+  for _, window in ipairs(windows) do
+    if window.is_new then call('EXPIRE', window.key, window.keep) end
+  end
+end
+return 1
