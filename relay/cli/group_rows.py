@@ -1,9 +1,9 @@
-"""The groups of a lane in `relay status PROVIDER`: as JSON, and as two tables."""
+"""The groups of a lane in `relay status PROVIDER`, as two tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from rich.table import Table
 from rich.text import Text
@@ -29,23 +29,6 @@ _COLOURS: Final[Mapping[str, str]] = {
     GroupState.PAUSED: "yellow",
     GroupState.DISABLED: "bold red",
 }
-
-
-def group_data(groups: Groups) -> list[dict[str, Any]]:
-    """Return the groups for the JSON document, the largest first."""
-    return [
-        {
-            "group": group.group,
-            "state": group.state,
-            "why": group.why,
-            "hold_seconds": round(group.hold, 3),
-            "waiting": group.waiting,
-            "in_flight": group.in_flight,
-            "oldest_seconds": None if group.oldest is None else round(group.oldest, 3),
-            "failures": group.failures,
-        }
-        for group in groups.found
-    ]
 
 
 def group_tables(groups: Groups) -> Iterator[Table | Text]:

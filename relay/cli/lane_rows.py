@@ -1,18 +1,16 @@
-"""A lane in `relay status`: as JSON, and as a row of a table."""
+"""A lane in `relay status`, as a row of a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from rich.table import Table
 from rich.text import Text
 
 from relay.cli.tables import status_table
 from relay.settings.durations import rough_duration
-from relay.settings.models import Settings
 from relay.store.overview import LaneStatus, Overview
-from relay.store.pause import Pause
 from relay.store.states import State
 from relay.text import printable
 
@@ -34,47 +32,7 @@ _COLOURS: Final[Mapping[str, str]] = {
 }
 
 
-def rate_text(settings: Settings, provider: str) -> str:
-    """Return the configured rates of a provider and of its groups, nearly as the operator wrote them."""
-    if provider not in settings.providers:
-        return ""
-    options = settings.providers[provider]
-    rates = [str(rate) for rate in options.lane_rate]
-    if options.group_rules is not None:
-        rates += [f"{rate} a group" for rate in options.group_rules.rate]
-    return ", ".join(rates) or "unlimited"
-
-
-def lane_data(settings: Settings, lane: LaneStatus) -> dict[str, Any]:
-    """Return a lane for the JSON document."""
-    return {
-        "provider": lane.provider,
-        "state": lane.state,
-        "why": lane.why,
-        "hold_seconds": round(lane.hold, 3),
-        "pause": _pause(lane.pause),
-        "rate": rate_text(settings, lane.provider),
-        "waiting": lane.waiting,
-        "delayed": lane.delayed,
-        "in_flight": lane.in_flight,
-        "dead": lane.dead,
-        "configured": lane.configured,
-        "groups": lane.groups.total,
-        "error": lane.error or None,
-        "suspects": lane.suspects,
-        "outbox": lane.outbox,
-        "outbox_lost": lane.outbox_lost,
-        **lane.totals,
-    }
-
-
-def _pause(pause: Pause | None) -> dict[str, Any] | None:
-    if pause is None:
-        return None
-    return {"by": pause.by, "at": pause.at or None, "until": pause.until or None, "reason": pause.reason}
-
-
-def lanes_table(settings: Settings, overview: Overview, before: Overview | None) -> Table:
+def lanes_table(overview: Overview, before: Overview | None) -> Table:
     """Return a row for each lane. With an earlier overview, rows include the present rate."""
     rates = ("rate", "now") if before else ("rate",)
     counts = ("waiting", "delayed", "flight", "delivered", "failed", "dead")
@@ -84,7 +42,7 @@ def lanes_table(settings: Settings, overview: Overview, before: Overview | None)
         table.add_row(
             Text(lane.provider),
             _state(lane),
-            rate_text(settings, lane.provider),
+            lane.rate,
             *([_speed(lane, earlier.get(lane.provider), overview.at - before.at)] if before else []),
             *(
                 f"{number:,}"
@@ -99,7 +57,7 @@ def lanes_table(settings: Settings, overview: Overview, before: Overview | None)
 def _state(lane: LaneStatus) -> Text:
     if lane.error:
         return Text(printable(lane.error), style="bold red")
-    if not lane.configured:
+    if not (lane.configured or lane.served):
         return Text("not in the file", style="bold red")
     text = lane.state
     if lane.hold:

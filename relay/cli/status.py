@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Protocol
 
-import msgspec
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -15,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.cli import common
-from relay.cli.group_rows import group_data, group_tables
-from relay.cli.lane_rows import lane_data, lanes_table
+from relay.cli.group_rows import group_tables
+from relay.cli.lane_rows import lanes_table
 from relay.cli.tables import status_table
 from relay.errors import StoreError
+from relay.operations.documents import fleet_document, provider_document
 from relay.redis_client.client import Client
 from relay.settings.digest import digest
 from relay.settings.models import Settings
@@ -109,7 +109,7 @@ class FleetView:
         return overview
 
     def document(self, overview: Overview) -> dict[str, Any]:
-        return as_data(self._settings, overview, self._others or ())
+        return fleet_document(overview, digest(self._settings), self._others or ())
 
     def tables(self, overview: Overview, before: Overview | None) -> RenderableType:
         return tables(self._settings, overview, before, self._others or ())
@@ -130,18 +130,10 @@ class ProviderView:
         return overview
 
     def document(self, overview: Overview) -> dict[str, Any]:
-        (lane,) = overview.lanes
-        return {
-            "at": overview.at,
-            **lane_data(self._settings, lane),
-            "groups": group_data(lane.groups),
-            "group_count": lane.groups.total,
-            "groups_complete": lane.groups.complete,
-            "findings": group_findings(overview.lanes),
-        }
+        return provider_document(overview)
 
     def tables(self, overview: Overview, before: Overview | None) -> RenderableType:
-        parts: list[RenderableType] = [lanes_table(self._settings, overview, before)]
+        parts: list[RenderableType] = [lanes_table(overview, before)]
         for lane in overview.lanes:
             for table in group_tables(lane.groups):
                 parts += ["", table]
@@ -149,49 +141,12 @@ class ProviderView:
         return Group(*parts, *_notes(overview))
 
 
-def as_data(settings: Settings, overview: Overview, others: Sequence[ForeignWorker] = ()) -> dict[str, Any]:
-    """Return the document of `--json`."""
-    return {
-        "at": overview.at,
-        "queues": [
-            {
-                "name": queue.name,
-                "waiting": queue.waiting,
-                "taken": queue.taken,
-                "dead": queue.rejected,
-                "oldest_seconds": None,
-                "error": queue.error or None,
-                "configured": queue.configured,
-            }
-            for queue in overview.queues
-        ],
-        "lanes": [lane_data(settings, lane) for lane in overview.lanes],
-        "workers": [
-            {
-                "worker": member.info.worker,
-                "host": member.info.host,
-                "pid": member.info.pid,
-                "version": member.info.version,
-                "age": round(overview.at - member.info.started, 1),
-                "silent": round(member.silent, 1),
-                "alive": member in overview.alive,
-                "settings": member.info.settings,
-                "supervisor": member.info.deployment.supervisor,
-                "reload_failed": msgspec.to_builtins(member.info.deployment.reload_failure),
-            }
-            for member in (*overview.workers, *overview.lost)
-        ],
-        "findings": findings(overview, digest(settings), others),
-        "errors": list(overview.errors),
-    }
-
-
 def tables(
     settings: Settings, overview: Overview, before: Overview | None, others: Sequence[ForeignWorker] = ()
 ) -> RenderableType:
     """Return the tables for people. With an earlier overview, they include rates."""
     parts: list[RenderableType] = [
-        *(lanes_table(settings, overview, before), ""),
+        *(lanes_table(overview, before), ""),
         *(_queues(overview), ""),
         _workers(overview, digest(settings)),
         *(Text(printable(line), style="yellow") for line in findings(overview, digest(settings), others)),

@@ -40,6 +40,7 @@ from relay.settings.options import ProviderOptions
 from relay.store.deployment import Deployment
 from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.lane import Lane
+from relay.store.lane_settings import Published
 from relay.store.outbox import Outboxes
 from relay.store.queue import Queue
 from relay.store.scripting import load_scripts
@@ -91,10 +92,12 @@ def build(
     client: Client,
     info: WorkerInfo,
     *,
+    published: Published,
     on_turn: Callable[[], None],
     tuning: WorkerTuning,
 ) -> Components:
-    """Build the parts of a worker. `on_turn`: see `Worker`."""
+    """Build the parts of a worker. `published` are its settings, as the fleet sees them. `on_turn`: see
+    `Worker`."""
     load_scripts()
     prefix, name = settings.redis.prefix, info.worker
     parts, replicas = Parts(), Replicas(client)
@@ -137,7 +140,7 @@ def build(
     routers = {intake.queue.name: intake.router for intake in intakes}
     return Components(
         fleet=fleet,
-        membership=Membership(client, prefix, fleet, heartbeat, on_turn),
+        membership=Membership(client, prefix, fleet, heartbeat, on_turn, published=published),
         heartbeat=heartbeat,
         recovery=Recovery(client, prefix, fleet, info, lanes, routers, parts, tuning=tuning.recovery),
         peers=peers,

@@ -14,8 +14,9 @@ from relay.engine.heartbeat import Heartbeat
 from relay.engine.repeats import redis_trouble
 from relay.errors import StoreError
 from relay.redis_client.client import AUTH_ERRORS, Client
-from relay.store import layout, registry
+from relay.store import lane_settings, layout, registry
 from relay.store.fleet import LEASE, Fleet, WorkerInfo
+from relay.store.lane_settings import NOTHING, Published
 from relay.store.neighbours import foreign_workers
 
 JOIN_INTERVAL = 1.0
@@ -34,13 +35,16 @@ class Membership:
         fleet: Fleet,
         heartbeat: Heartbeat,
         on_turn: Callable[[], None] = lambda: None,
+        *,
+        published: Published = NOTHING,
     ) -> None:
-        """`on_turn` is called before each attempt to join."""
+        """`on_turn` is called before each attempt to join. `published` are the settings of our lanes."""
         self._client = client
         self._prefix = prefix
         self._fleet = fleet
         self._heartbeat = heartbeat
         self._on_turn = on_turn
+        self._published = published
         self.joined = False
         """Whether Redis has accepted the first heartbeat."""
 
@@ -67,6 +71,7 @@ class Membership:
                 self.joined = True
                 await self._warn_of_other_settings()
                 await self._register()
+                await self._publish_settings()
                 return True
         return False
 
@@ -116,6 +121,19 @@ class Membership:
             await registry.register(self._client, self._prefix, names)
         except StoreError as error:
             logger.warning("cannot register the names of lanes and queues", error=str(error))
+
+    async def _publish_settings(self) -> None:
+        """Write the settings of our lanes to Redis, and delete those that no worker uses any more."""
+        client, prefix = self._client, self._prefix
+        try:
+            await lane_settings.publish(client, prefix, self._info.settings, self._published)
+            members = [*await self._fleet.members(), *await self._fleet.gone()]
+            used = {member.info.settings for member in members}
+            await lane_settings.forget_unused(
+                client, prefix, used, (await registry.known(client, prefix)).lanes
+            )
+        except StoreError as error:
+            logger.warning("cannot publish the settings of lanes", error=str(error))
 
 
 def _has_other_settings(own: WorkerInfo, other: WorkerInfo) -> bool:

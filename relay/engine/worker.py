@@ -20,6 +20,7 @@ from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store.deployment import Deployment
+from relay.store.lane_settings import Published
 
 __all__ = ["Worker", "WorkerTuning"]
 
@@ -52,13 +53,20 @@ class Worker:
 
         Raises UsageError if an adapter refuses its options.
         """
-        # The digest is that of the file, before limits of this process change the settings.
+        # The fleet sees the settings of the file, before limits of this process change them.
         info = worker_info(settings, deployment or Deployment())
+        published = Published.of(settings)
         self._settings = settings = within(settings, raise_limit())
         self._client = client
         built = build_adapters(settings, adapters)
         self._components = build(
-            settings, built, client, info, on_turn=on_turn, tuning=tuning or WorkerTuning()
+            settings,
+            built,
+            client,
+            info,
+            published=published,
+            on_turn=on_turn,
+            tuning=tuning or WorkerTuning(),
         )
 
     def health(self) -> Health:

@@ -115,10 +115,10 @@ def parse_envelope(element: bytes, queue: str, now: float, priority: int = 1) ->
         raise MessageError(f"payload: must be an object, not {_kind(tree['payload'])}")
     if b"\\u0000" in element:
         _refuse_leading_nul(envelope)
-    created = _moment(envelope.created_at, "created_at")
+    created = unix_time(envelope.created_at, "created_at")
     base = created or now
-    expires = _earliest(_moment(envelope.expires_at, "expires_at"), _after(base, envelope.ttl, "ttl"))
-    deliver = max(_moment(envelope.deliver_at, "deliver_at"), _after(base, envelope.delay, "delay"))
+    expires = _earliest(unix_time(envelope.expires_at, "expires_at"), _after(base, envelope.ttl, "ttl"))
+    deliver = max(unix_time(envelope.deliver_at, "deliver_at"), _after(base, envelope.delay, "delay"))
     trace = envelope.traceparent or ""
     return envelope.provider, Message(
         id=envelope.id or uuid7(),
@@ -312,7 +312,8 @@ def _refuse_leading_nul(envelope: Envelope) -> None:
             raise MessageError(f"{name}: must not begin with a NUL character")
 
 
-def _moment(value: Moment, name: str) -> float:
+def unix_time(value: Moment, name: str) -> float:
+    """Return Unix seconds; 0 if there is no value. Raises MessageError."""
     if value is None:
         return 0.0
     if isinstance(value, str):

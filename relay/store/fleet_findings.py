@@ -23,6 +23,7 @@ def findings(overview: Overview, settings: str, others: Sequence[ForeignWorker] 
     return [
         *_reloads(workers),
         *_other_settings(workers, settings),
+        *_differing(overview.differing),
         *_missing(overview),
         *group_findings(overview.lanes),
         *map(str, others),
@@ -52,6 +53,15 @@ def _other_settings(workers: Iterable[WorkerInfo], settings: str) -> Iterator[st
         yield (
             f"{len(others)} of the workers use other settings than this file ({places}): an older version of "
             "it, which SIGHUP reloads, or another file with the same prefix"
+        )
+
+
+def _differing(providers: Sequence[str], most: int = 5) -> Iterator[str]:
+    if providers:
+        others = f" and {len(providers) - most:,} more" if len(providers) > most else ""
+        yield (
+            f"workers use different settings for {', '.join(providers[:most])}{others}: those of the worker "
+            "that started last are shown; reload the others with SIGHUP"
         )
 
 

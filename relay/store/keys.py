@@ -209,6 +209,11 @@ class FleetKeys:
         return f"{self.prefix}:{{fleet}}:queues"
 
     @property
+    def lane_settings(self) -> str:
+        """Hash: digest of a configuration -> JSON with its lanes and queues, without secrets."""
+        return f"{self.prefix}:{{fleet}}:lane-settings"
+
+    @property
     def recovery_lock(self) -> str:
         """String: held for a few seconds by the process that recovers dead workers."""
         return f"{self.prefix}:{{fleet}}:recovery"
@@ -232,6 +237,7 @@ class FleetKeys:
             self.profiles: "hash",
             self.lanes: "hash",
             self.queues: "hash",
+            self.lane_settings: "hash",
             self.recovery_lock: "string",
             self.feedback: "stream",
         }

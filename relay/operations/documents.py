@@ -1,0 +1,138 @@
+"""The JSON documents about a fleet: `--json` of the command line and the API return the same. Pure.
+
+Times are in Unix seconds, durations in seconds. Later versions may add fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from relay.store.fleet import Member
+from relay.store.fleet_findings import findings, group_findings
+from relay.store.groups import Groups
+from relay.store.neighbours import ForeignWorker
+from relay.store.overview import LaneStatus, Overview, QueueStatus
+from relay.store.pause import Pause
+
+
+def fleet_document(overview: Overview, settings: str, others: Sequence[ForeignWorker] = ()) -> dict[str, Any]:
+    """Return the document of `relay status --json`.
+
+    `settings` is the digest of the reader's configuration; `others` are workers of other fleets on the same
+    queues.
+    """
+    return {
+        "at": overview.at,
+        "queues": [queue_document(queue) for queue in overview.queues],
+        "lanes": [lane_document(lane) for lane in overview.lanes],
+        "workers": worker_documents(overview),
+        "findings": findings(overview, settings, others),
+        "errors": list(overview.errors),
+    }
+
+
+def provider_document(overview: Overview) -> dict[str, Any]:
+    """Return the document of `relay status PROVIDER --json`, from an overview of that lane."""
+    (lane,) = overview.lanes
+    return {
+        "at": overview.at,
+        **lane_document(lane),
+        "groups": group_documents(lane.groups),
+        "group_count": lane.groups.total,
+        "groups_complete": lane.groups.complete,
+        "findings": group_findings(overview.lanes),
+    }
+
+
+def queue_document(queue: QueueStatus) -> dict[str, Any]:
+    """Return one queue."""
+    return {
+        "name": queue.name,
+        "waiting": queue.waiting,
+        "taken": queue.taken,
+        "dead": queue.rejected,
+        "oldest_seconds": _rounded(queue.oldest_seconds),
+        "error": queue.error or None,
+        "configured": queue.configured,
+        "served": queue.served,
+    }
+
+
+def lane_document(lane: LaneStatus) -> dict[str, Any]:
+    """Return one lane."""
+    return {
+        "provider": lane.provider,
+        "state": lane.state,
+        "why": lane.why,
+        "hold_seconds": round(lane.hold, 3),
+        "pause": _pause(lane.pause),
+        "rate": lane.rate,
+        "waiting": lane.waiting,
+        "oldest_seconds": _rounded(lane.oldest_seconds),
+        "delayed": lane.delayed,
+        "in_flight": lane.in_flight,
+        "dead": lane.dead,
+        "configured": lane.configured,
+        "served": lane.served,
+        "groups": lane.groups.total,
+        "error": lane.error or None,
+        "suspects": lane.suspects,
+        "outbox": lane.outbox,
+        "outbox_lost": lane.outbox_lost,
+        **lane.totals,
+    }
+
+
+def group_documents(groups: Groups) -> list[dict[str, Any]]:
+    """Return the groups of a lane, the largest first."""
+    return [
+        {
+            "group": group.group,
+            "state": group.state,
+            "why": group.why,
+            "hold_seconds": round(group.hold, 3),
+            "waiting": group.waiting,
+            "in_flight": group.in_flight,
+            "oldest_seconds": _rounded(group.oldest),
+            "failures": group.failures,
+        }
+        for group in groups.found
+    ]
+
+
+def worker_documents(overview: Overview) -> list[dict[str, Any]]:
+    """Return the workers, including those that died within the last minutes."""
+    alive = {member.info.worker for member in overview.alive}
+    return [
+        _worker(member, overview.at, alive=member.info.worker in alive)
+        for member in (*overview.workers, *overview.lost)
+    ]
+
+
+def _worker(member: Member, now: float, *, alive: bool) -> dict[str, Any]:
+    info = member.info
+    return {
+        "worker": info.worker,
+        "host": info.host,
+        "pid": info.pid,
+        "version": info.version,
+        "age": round(now - info.started, 1),
+        "silent": round(member.silent, 1),
+        "alive": alive,
+        "settings": info.settings,
+        "supervisor": info.deployment.supervisor,
+        "reload_failed": msgspec.to_builtins(info.deployment.reload_failure),
+    }
+
+
+def _pause(pause: Pause | None) -> dict[str, Any] | None:
+    if pause is None:
+        return None
+    return {"by": pause.by, "at": pause.at or None, "until": pause.until or None, "reason": pause.reason}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
