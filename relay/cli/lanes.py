@@ -20,6 +20,10 @@ GroupOption = Annotated[
     ),
 ]
 
+BecauseOption = Annotated[
+    str, typer.Option("--because", metavar="TEXT", help="Reason, for `relay status` and `relay audit`.")
+]
+
 
 def pause(
     context: typer.Context,
@@ -29,9 +33,7 @@ def pause(
         str | None,
         typer.Option("--for", metavar="DURATION", help="End the pause after this time, for example `2h`."),
     ] = None,
-    because: Annotated[
-        str, typer.Option("--because", metavar="TEXT", help="Reason that `relay status` shows.")
-    ] = "",
+    because: BecauseOption = "",
     config: common.ConfigOption = None,
 ) -> None:
     """Stop sending to a provider, or to one group. Messages are still accepted and wait.
@@ -55,18 +57,19 @@ def resume(
     context: typer.Context,
     provider: ProviderArgument,
     group: GroupOption = None,
+    because: BecauseOption = "",
     config: common.ConfigOption = None,
 ) -> None:
     """Resume a paused provider or group, enable a disabled group, or end a hold early.
 
-    Example: `relay resume pusher`
+    Example: `relay resume pusher --because "new key"`
     """
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
     if group is None:
-        common.run(_resume(settings, provider))
+        common.run(_resume(settings, provider, because))
         common.note(f"{provider} is resumed")
-    elif common.run(_resume_group(settings, provider, group)):
+    elif common.run(_resume_group(settings, provider, group, because)):
         common.note(f"group {group} of {provider} is resumed")
     else:
         common.note(f"group {group} of {provider} did not hold")
@@ -76,6 +79,7 @@ def cancel(
     context: typer.Context,
     provider: ProviderArgument,
     message_id: Annotated[str, typer.Argument(metavar="ID", help="`id` of the message.")],
+    because: BecauseOption = "",
     config: common.ConfigOption = None,
 ) -> None:
     """Cancel a message that is not in flight yet.
@@ -84,7 +88,7 @@ def cancel(
     """
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
-    result = common.run(_cancel(settings, provider, message_id))
+    result = common.run(_cancel(settings, provider, message_id, because))
     if result != "cancelled":
         common.note(f"not cancelled: {message_id} is {result} at {provider}")
         raise typer.Exit(1)
@@ -105,16 +109,16 @@ async def _pause_group(
         )
 
 
-async def _resume(settings: Settings, provider: str) -> None:
+async def _resume(settings: Settings, provider: str, because: str) -> None:
     async with common.redis(settings) as client:
-        await lanes.resume(client, settings, provider)
+        await lanes.resume(client, settings, provider, because=because, who=operator())
 
 
-async def _resume_group(settings: Settings, provider: str, group: str) -> bool:
+async def _resume_group(settings: Settings, provider: str, group: str, because: str) -> bool:
     async with common.redis(settings) as client:
-        return await lanes.resume_group(client, settings, provider, group)
+        return await lanes.resume_group(client, settings, provider, group, because=because, who=operator())
 
 
-async def _cancel(settings: Settings, provider: str, message_id: str) -> str:
+async def _cancel(settings: Settings, provider: str, message_id: str, because: str) -> str:
     async with common.redis(settings) as client:
-        return await lanes.cancel(client, settings, provider, message_id)
+        return await lanes.cancel(client, settings, provider, message_id, because=because, who=operator())

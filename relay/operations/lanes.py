@@ -1,5 +1,7 @@
 """Pause and resume a lane or one of its groups, and cancel a message: at once, over the whole fleet.
 
+Each action is in the audit log, with its author and reason.
+
 Every function raises StoreError, and UsageError for an order that cannot be carried out.
 """
 
@@ -12,6 +14,8 @@ from relay.redis_client.client import Client
 from relay.settings.durations import parse_duration
 from relay.settings.formatting import near_miss
 from relay.settings.models import Settings
+from relay.store import audit
+from relay.store.audit import AuditEntry
 from relay.store.fleet import Fleet
 from relay.store.groups import read_group, read_groups
 from relay.store.keys import LaneKeys
@@ -66,13 +70,15 @@ async def pause(
     await lane_of(client, settings, provider).pause(order)
     # A pause that replaces a longer one ends earlier than workers expect.
     await fleet.wake([provider])
+    await _record(client, settings, AuditEntry("pause", who, provider, why=because))
 
 
-async def resume(client: Client, settings: Settings, provider: str) -> None:
+async def resume(client: Client, settings: Settings, provider: str, *, because: str, who: str) -> None:
     """End the pause or the hold of a provider."""
     require_provider(settings, provider)
     await lane_of(client, settings, provider).resume()
     await Fleet(client, settings.redis.prefix).wake([provider])
+    await _record(client, settings, AuditEntry("resume", who, provider, why=because))
 
 
 async def pause_group(
@@ -98,10 +104,13 @@ async def pause_group(
     order = _pause(seconds, because, who, now)
     await lane_of(client, settings, provider).pause_group(group, order.until, order.by, order.reason)
     await fleet.wake([provider])
+    await _record(client, settings, AuditEntry("pause", who, provider, group, why=because))
     return status.waiting
 
 
-async def resume_group(client: Client, settings: Settings, provider: str, group: str) -> bool:
+async def resume_group(
+    client: Client, settings: Settings, provider: str, group: str, *, because: str, who: str
+) -> bool:
     """Resume or enable a group; returns whether it was held."""
     require_provider(settings, provider)
     _check_name(group)
@@ -113,10 +122,13 @@ async def resume_group(client: Client, settings: Settings, provider: str, group:
         raise UsageError(f"group {quote(group)} of {provider} has no messages and is not held; {hint}")
     was_held = await lane_of(client, settings, provider).resume_group(group)
     await fleet.wake([provider])
+    await _record(client, settings, AuditEntry("resume", who, provider, group, why=because))
     return was_held
 
 
-async def cancel(client: Client, settings: Settings, provider: str, message_id: str) -> Cancellation:
+async def cancel(
+    client: Client, settings: Settings, provider: str, message_id: str, *, because: str, who: str
+) -> Cancellation:
     """Cancel a message that is not in flight yet."""
     require_provider(settings, provider)
     workers = [member.info.worker for member in await Fleet(client, settings.redis.prefix).members()]
@@ -124,8 +136,14 @@ async def cancel(client: Client, settings: Settings, provider: str, message_id: 
     scopes = ["", *(queue.name for queue in settings.queues if queue.scope == "queue")]
     results = [await lane.cancel(scoped(message_id, scope), workers) for scope in scopes]
     if "cancelled" in results:
+        why = f"{message_id}: {because}" if because else message_id
+        await _record(client, settings, AuditEntry("cancel", who, provider, why=why))
         return "cancelled"
     return "in flight" if "in flight" in results else "unknown"
+
+
+async def _record(client: Client, settings: Settings, entry: AuditEntry) -> None:
+    await audit.record(client, settings.redis.prefix, entry)
 
 
 def _pause(seconds: float | None, because: str, who: str, now: float) -> Pause:

@@ -214,6 +214,11 @@ class FleetKeys:
         return f"{self.prefix}:{{fleet}}:lane-settings"
 
     @property
+    def audit(self) -> str:
+        """Stream: actions of operators, the newest 10,000."""
+        return f"{self.prefix}:{{fleet}}:audit"
+
+    @property
     def recovery_lock(self) -> str:
         """String: held for a few seconds by the process that recovers dead workers."""
         return f"{self.prefix}:{{fleet}}:recovery"
@@ -239,6 +244,7 @@ class FleetKeys:
             self.queues: "hash",
             self.lane_settings: "hash",
             self.recovery_lock: "string",
+            self.audit: "stream",
             self.feedback: "stream",
         }
 
