@@ -9,7 +9,7 @@ from chaos.evidence import Evidence
 from chaos.ledger.verdict import Violation
 from relay.store.keys import LANE_PARTS
 
-STAYS = frozenset({"control", "dead", "seen", "groups:tried"})
+STAYS = frozenset({"control", "dead", "seen", "groups:tried", "journal", "statistics"})
 """Parts of a lane that outlive its messages; `groups:tried` expires. The others belong to messages."""
 
 PASSING = frozenset(LANE_PARTS) - STAYS
@@ -42,4 +42,4 @@ def _may_stay(key: str, evidence: Evidence) -> bool:
     part = key.partition("}:")[2]
     if key.startswith(f"{PREFIX}:{{fleet}}:"):
         return part in FLEET
-    return part in STAYS or part in SHARED
+    return part in STAYS or part in SHARED or part.startswith("statistics:")

@@ -42,7 +42,9 @@ FAULTS = (Exception, SystemExit, asyncio.CancelledError)
 callbacks are never cancelled."""
 
 
-OnEnd = Callable[[Sequence[Outcome]], None]
+OnEnd = Callable[[Sequence[Outcome], float | None, int], None]
+"""Gets the outcomes, the duration of the request in seconds (None: none was made) and the HTTP status of the
+answer (0: unknown)."""
 
 _Delivery = tuple[Sequence[Message], OnEnd, float]
 """The messages of a delivery, the callback for its end, and its deadline in monotonic seconds. A plain tuple,
@@ -103,7 +105,7 @@ class AdapterCalls:
             else:
                 pending = tasks.start(self._deliver(messages), self._ended)
         except FAULTS as error:
-            asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error))
+            asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error), None, 0)
             return
         # All have the same timeout, so the oldest is due first and one timer is enough.
         deadline = time.monotonic() + self._timeout + self._grace
@@ -136,29 +138,35 @@ class AdapterCalls:
         delivery = self._in_progress.pop(pending, None)
         if delivery is None:
             return
-        messages, on_end, _ = delivery
+        messages, on_end, deadline = delivery
         assert self._http is not None
+        status = 0
         try:
             if isinstance(answer, Exception):
                 raise answer
+            status = answer.status
             outcomes = self._checked(messages, self._http.outcomes(messages, answer))
         except FAULTS as error:
             outcomes = self._failed(messages, error)
-        on_end(outcomes)
+        on_end(outcomes, self._seconds_until_now(deadline), status)
 
     def _ended(self, pending: PendingRequest, ends: Sequence[Outcome] | Exception) -> None:
         """A coroutine of the adapter has ended."""
         delivery = self._in_progress.pop(pending, None)
         if delivery is None:
             return
-        messages, on_end, _ = delivery
+        messages, on_end, deadline = delivery
         try:
             if isinstance(ends, Exception):
                 raise ends
             outcomes = self._checked(messages, ends)
         except Exception as error:
             outcomes = self._failed(messages, error)
-        on_end(outcomes)
+        on_end(outcomes, self._seconds_until_now(deadline), 0)
+
+    def _seconds_until_now(self, deadline: float) -> float:
+        """Return the duration of a delivery with this deadline."""
+        return time.monotonic() - deadline + self._timeout + self._grace
 
     def _checked(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         if len(outcomes) == len(messages):
@@ -222,4 +230,5 @@ class AdapterCalls:
                 return
             if self._in_progress.pop(pending, None) is not None:
                 pending.cancel()
-                on_end([Retry(f"no answer within {self._timeout:g} s")] * len(messages))
+                reason = f"no answer within {self._timeout:g} s"
+                on_end([Retry(reason)] * len(messages), self._seconds_until_now(deadline), 0)

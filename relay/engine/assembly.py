@@ -16,6 +16,7 @@ from relay import __version__
 from relay.engine.claimer import ClaimTuning
 from relay.engine.dispatcher import Dispatcher
 from relay.engine.failure_detector import host_id
+from relay.engine.flusher import Flusher, FlushTuning
 from relay.engine.forwarder import Forwarder, ForwardTuning
 from relay.engine.heartbeat import Heartbeat, HeartbeatTuning
 from relay.engine.intake import Intake
@@ -25,6 +26,7 @@ from relay.engine.lane_writer import Listeners
 from relay.engine.membership import Membership
 from relay.engine.parts import Parts
 from relay.engine.peers import Peers
+from relay.engine.recorder import LaneRecorder, RecorderTuning
 from relay.engine.recovery import Recovery, RecoveryTuning
 from relay.engine.router import Router, limits
 from relay.engine.settler import SettleTuning
@@ -43,6 +45,8 @@ from relay.store.lane import Lane
 from relay.store.lane_settings import Published
 from relay.store.outbox import Outboxes
 from relay.store.queue import Queue
+from relay.store.recording import Policy as RecordPolicy
+from relay.store.recording import Recording
 from relay.store.scripting import load_scripts
 
 AdapterTypes = Mapping[str, type[Provider[ProviderOptions]]]
@@ -62,6 +66,8 @@ class WorkerTuning:
     recovery: RecoveryTuning = field(default_factory=RecoveryTuning)
     watchdog: WatchdogTuning = field(default_factory=WatchdogTuning)
     janitor: JanitorTuning = field(default_factory=JanitorTuning)
+    recording: RecorderTuning = field(default_factory=RecorderTuning)
+    flushing: FlushTuning = field(default_factory=FlushTuning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class Components:
     dispatchers: Mapping[str, Dispatcher]
     lane_service: LaneService
     forwarder: Forwarder
+    recorders: Mapping[str, LaneRecorder]
+    flusher: Flusher
 
     watchdog: Watchdog
     janitor: Janitor
@@ -109,6 +117,10 @@ def build(
         provider: Lane(client, prefix, provider, options, name)
         for provider, options in settings.providers.items()
     }
+    recorders = {
+        provider: LaneRecorder(options, name, tuning=tuning.recording)
+        for provider, options in settings.providers.items()
+    }
     dispatchers = {
         provider: Dispatcher(
             lanes[provider],
@@ -118,6 +130,7 @@ def build(
             parts=parts,
             claiming=tuning.claiming,
             settling=tuning.settling,
+            recorder=recorders[provider],
         )
         for provider, adapter in adapters.items()
     }
@@ -149,10 +162,25 @@ def build(
         dispatchers=dispatchers,
         lane_service=LaneService(client, adapters, dispatchers),
         forwarder=forwarder,
+        recorders=recorders,
+        flusher=Flusher(
+            Recording(client, prefix, _record_policies(settings, name)), recorders, tuning=tuning.flushing
+        ),
         watchdog=Watchdog(client, intakes, lambda: heartbeat.last, tuning=tuning.watchdog),
         janitor=Janitor(client, settings, fleet, tuning=tuning.janitor),
         parts=parts,
     )
+
+
+def _record_policies(settings: Settings, worker: str) -> dict[str, RecordPolicy]:
+    return {
+        provider: RecordPolicy(
+            worker,
+            min((rate.per_second for rate in options.lane_rate), default=0.0),
+            0 if options.journal is None else options.journal.most,
+        )
+        for provider, options in settings.providers.items()
+    }
 
 
 def build_adapters(settings: Settings, types: AdapterTypes) -> Adapters:

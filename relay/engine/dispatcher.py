@@ -16,6 +16,7 @@ from collections.abc import Callable
 from relay.engine.claimer import Claimer, ClaimTuning
 from relay.engine.lane_state import ARRIVED, SETTLED, WOKEN, LaneState
 from relay.engine.parts import Parts
+from relay.engine.recorder import LaneRecorder
 from relay.engine.sender import Sender
 from relay.engine.settler import Settler, SettleTuning
 from relay.provider import Provider
@@ -36,10 +37,11 @@ class Dispatcher:
         parts: Parts | None = None,
         claiming: ClaimTuning | None = None,
         settling: SettleTuning | None = None,
+        recorder: LaneRecorder | None = None,
     ) -> None:
         """`on_outbox` is called when the outbox has entries. `lease_valid_since` returns whether no other
         worker can have declared this one dead since a time (in monotonic seconds). `parts` restarts a loop
-        that fails."""
+        that fails. `recorder` counts the attempts."""
         self.slots = provider.options.concurrency * provider.batch_size
         self._part = f"lane {provider.name}"
         self._parts = parts or Parts()
@@ -49,6 +51,7 @@ class Dispatcher:
             self._state,
             lease_valid_since=lease_valid_since,
             on_fault=self._fail,
+            recorder=recorder or LaneRecorder(provider.options),
         )
         self._claimer = Claimer(
             lane,

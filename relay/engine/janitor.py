@@ -1,4 +1,4 @@
-"""Deletes dead letters beyond the limits of `dead`."""
+"""Deletes dead letters beyond the limits of `dead`, and old entries of journals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from relay.settings.models import Settings
 from relay.settings.options import DeadOptions
 from relay.store import dead
 from relay.store.fleet import Fleet
+from relay.store.journal import journal_stream
 
 logger = structlog.get_logger()
 
@@ -40,6 +41,9 @@ class Janitor:
         self._prefix = settings.redis.prefix
         self._fleet = fleet
         self._lanes = {name: options.dead for name, options in settings.providers.items()}
+        self._journals = {
+            name: options.journal.keep for name, options in settings.providers.items() if options.journal
+        }
         self._queues: Mapping[str, DeadOptions] = {
             queue.name: self._lanes[queue.provider] if queue.provider in self._lanes else DeadOptions()
             for queue in settings.queues
@@ -58,6 +62,9 @@ class Janitor:
     async def trim(self) -> int:
         """Delete dead letters that are too old or too many. Returns their number. Raises StoreError."""
         now, total = await self._fleet.now(), 0
+        for name, keep in self._journals.items():
+            # Entries beyond `most` go when others come.
+            await dead.trim(self._client, journal_stream(self._prefix, name), before=now - keep, most=0)
         for name, bounds in self._lanes.items():
             number = await self._trim(dead.lane_stream(self._prefix, name), bounds, now)
             if number:

@@ -57,10 +57,14 @@ class Policy:
         """Return what happens to the message."""
         if isinstance(outcome, Delivered):
             return self.delivered(claim)
-        if isinstance(outcome, Postponed):
-            return Delayed(claim.ticket, claim.fencing_token, _milliseconds(outcome.after), claim.tries())
-        failure, attempts = self._printable(outcome), claim.message.attempts + 1
+        return self.settle_failure(claim, self.printable(outcome))
+
+    def settle_failure(self, claim: Claim, failure: Postponed | Failure) -> Settlement:
+        """Return what happens to a message that was not delivered. `failure` is `printable`."""
+        attempts = claim.message.attempts + 1
         match failure:
+            case Postponed(after=after):
+                return Delayed(claim.ticket, claim.fencing_token, _milliseconds(after), claim.tries())
             case Retry():
                 return self._retry(claim, failure, attempts)
             case Throttled(after=after, scope="target"):
@@ -159,12 +163,10 @@ class Policy:
             claim.ticket, claim.fencing_token, max(1, _milliseconds(delay)), tries, outcome.reason
         )
 
-    def _printable(self, outcome: Failure) -> Failure:
+    def printable(self, outcome: Postponed | Failure) -> Postponed | Failure:
         """Return the outcome without our secrets, and with a reason of one printable line."""
         match outcome:
-            case Isolate():
-                return outcome
-            case Unregistered() | Faulty():
+            case Isolate() | Postponed() | Unregistered() | Faulty():
                 return replace(outcome, reason=self._reason(outcome.reason))
             case _:
                 body = self._redactor.data(outcome.body)

@@ -10,8 +10,9 @@ from functools import partial
 from relay.engine.adapter_calls import AdapterCalls
 from relay.engine.lane_state import UNKNOWN_HOLD, Batch, LaneState
 from relay.engine.policy import Policy
+from relay.engine.recorder import LaneRecorder
 from relay.engine.repeats import thinned
-from relay.outcome import Delivered, Faulty, Isolate, Outcome, Throttled, Unauthorised
+from relay.outcome import Delivered, Failure, Faulty, Isolate, Outcome, Postponed, Throttled, Unauthorised
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
 from relay.store.claims import Claim
@@ -31,6 +32,7 @@ class Sender:
         *,
         lease_valid_since: Callable[[float], bool],
         on_fault: Callable[[Exception], None],
+        recorder: LaneRecorder,
     ) -> None:
         """`lease_valid_since`: see `Dispatcher`. `on_fault` gets an exception of a callback."""
         options = provider.options
@@ -41,6 +43,7 @@ class Sender:
         self._most = options.concurrency
         self._lease_valid_since = lease_valid_since
         self._on_fault = on_fault
+        self._recorder = recorder
 
         # Private state of the deliveries.
         self._ready: deque[Batch] = deque()
@@ -63,7 +66,7 @@ class Sender:
             if refusal is None:
                 valid.append(claim)
             else:
-                self._state.finish([claim], [self._settle_failure(claim, refusal)])
+                self._state.finish([claim], [self._settle_failure(claim, refusal, None, 0)])
         return valid
 
     def release(self, batches: Iterable[Batch]) -> None:
@@ -113,6 +116,7 @@ class Sender:
     def _may_go(self, claim: Claim, now: float) -> bool:
         if 0 < claim.message.expires_at <= now:
             overdue = self._policy.expired(claim)
+            self._recorder.expired(claim)
             self._report(claim, overdue)
             self._state.finish([claim], [overdue])
             return False
@@ -123,15 +127,16 @@ class Sender:
             del self._held_groups[claim.message.group]
         return True
 
-    def _done(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def _done(self, batch: Batch, outcomes: Sequence[Outcome], seconds: float | None, status: int) -> None:
         del self._in_flight[batch[0].ticket]
         try:
-            self._settle(batch, outcomes)
+            self._recorder.answered(batch, outcomes, seconds, status)
+            self._settle(batch, outcomes, seconds, status)
             self._send_ready()
         except Exception as error:
             self._on_fault(error)
 
-    def _settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def _settle(self, batch: Batch, outcomes: Sequence[Outcome], seconds: float | None, status: int) -> None:
         settlements: list[Settlement] = []
         for claim, outcome in zip(batch, outcomes, strict=True):
             if not claim.headerless and claim.message.ordering_key:
@@ -139,12 +144,14 @@ class Sender:
             if isinstance(outcome, Delivered):
                 settlements.append(self._policy.delivered(claim))
             elif len(batch) == 1:
-                settlements.append(self._settle_failure(claim, outcome))
+                settlements.append(self._settle_failure(claim, outcome, seconds, status))
             else:
-                settlements.append(self._settle_failure(claim, _isolated(outcome)))
+                settlements.append(self._settle_failure(claim, _isolated(outcome), seconds, status))
         self._state.finish(batch, settlements)
 
-    def _settle_failure(self, claim: Claim, outcome: Outcome) -> Settlement:
+    def _settle_failure(
+        self, claim: Claim, outcome: Postponed | Failure, seconds: float | None, status: int
+    ) -> Settlement:
         match outcome:
             case Unauthorised() | Faulty():
                 # The reply to the settle has the next state of the lane.
@@ -160,7 +167,9 @@ class Sender:
                 self._state.hold = hold = self._policy.hold(outcome)
                 self._state.hold_for(hold.seconds)
                 self.release_ready()
-        settlement = self._policy.settle(claim, outcome)
+        printable = self._policy.printable(outcome)
+        settlement = self._policy.settle_failure(claim, printable)
+        self._recorder.failed(claim, printable, settlement, seconds, status)
         self._report(claim, settlement)
         return settlement
 
@@ -186,7 +195,7 @@ class Sender:
                 thinned.log("info", "expired before it was sent", name, "", provider=name, id=message_id)
 
 
-def _isolated(outcome: Outcome) -> Outcome:
+def _isolated(outcome: Postponed | Failure) -> Postponed | Failure:
     """Return the outcome in a larger batch, because another of its messages may have caused a refusal."""
     match outcome:
         case Unauthorised() | Faulty():

@@ -128,6 +128,7 @@ class Worker:
             "outboxes": components.forwarder.run,
             "watchdog": components.watchdog.run,
             "janitor": components.janitor.run,
+            "statistics": components.flusher.run,
             "wake-up listener": components.peers.listen,
             "wake-up calls": components.peers.notify,
             "log": repeats.flush_forever,
@@ -205,6 +206,7 @@ class Worker:
         components = self._components
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
+                await components.flusher.flush()
                 releases = [intake.finish() for intake in components.intakes]
                 failures = await asyncio.gather(*releases, return_exceptions=True)
                 releases = [self._leave_lane(provider) for provider in components.lanes]

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
-from relay.settings.values import Count, Duration, Rates, Switch
+from relay.settings.values import Count, Duration, Rate, Rates, Sample, Switch
 
 Share = Annotated[float, Strict(), Field(ge=0, le=0.5)]
 
@@ -17,6 +27,21 @@ BURST_SECONDS = 0.1
 
 def _none_if_false(value: object) -> object:
     return None if value is False else value
+
+
+def _none_if_off(value: object) -> object:
+    # YAML 1.1 reads `off` as false, and YAML 1.2 as a text.
+    return None if value is False or value == "off" else value
+
+
+class _OrOff:
+    """JSON Schema of a section that may be turned off."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        section = handler(schema)
+        return {"anyOf": [*section.get("anyOf", [section]), {"enum": [False, "off"]}]}
 
 
 class Options(BaseModel):
@@ -107,6 +132,23 @@ class DeadOptions(Options):
     """Keep this many dead letters, and delete older ones. 0: unlimited."""
 
 
+class JournalOptions(Options):
+    """Journal of ended messages and failed attempts, for `relay find` and the console."""
+
+    keep: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
+    """Delete entries that are older than this."""
+    most: Annotated[Count, Field(le=100_000_000)] = 100_000
+    """Keep about this many entries of each provider, and delete older ones."""
+    sample: Sample = Rate(10)
+    """Delivered messages that get an entry, per process: at most so many, or `all`. Failures always get
+    one."""
+
+    @property
+    def sampled_per_second(self) -> float:
+        """The most delivered messages in the journal per second and process; infinite for all."""
+        return math.inf if self.sample == "all" else self.sample.per_second
+
+
 class ShareOptions(Options):
     """Smallest shares of lower priorities while higher ones have a backlog."""
 
@@ -154,6 +196,8 @@ class ProviderOptions(Options):
     """Message that is dropped beyond `max_backlog`: the oldest or the newest."""
     dead: DeadOptions = DeadOptions()
     """Limits of the dead letters that are kept. Deletions are counted and logged."""
+    journal: Annotated[JournalOptions | None, BeforeValidator(_none_if_off), _OrOff()] = JournalOptions()
+    """Journal of ended messages and failed attempts, for `relay find` and the console. off: none."""
     shares: ShareOptions = ShareOptions()
     """Smallest shares of lower priorities. High goes before normal, and normal before low, but each keeps its
     share."""

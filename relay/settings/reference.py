@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from relay.settings._reader.model_info import Reach, fields, nested, twins
 from relay.settings.durations import DURATION_PATTERN, format_duration
 from relay.settings.formatting import listing
-from relay.settings.values import RATE_PATTERN, SIZE_PATTERN, format_size
+from relay.settings.values import RATE_PATTERN, SIZE_PATTERN, Rate, format_size
 
 Schema = Mapping[str, Any]
 
@@ -144,6 +144,8 @@ def _default(schema: Schema) -> str:
         return ""
     if noun == "duration":
         return format_duration(value)
+    if noun == "rate":
+        return str(Rate(**value))
     return format_size(value) if noun == "size" else as_yaml(value)
 
 

@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
+    PlainValidator,
     SecretStr,
     Strict,
     WithJsonSchema,
@@ -92,6 +93,16 @@ def parse_rate(value: object) -> Rate:
         if 0 < rate.count < math.inf and 0 < rate.period < math.inf and 0 < rate.per_second < math.inf:
             return rate
     raise ValueError(f"{describe(value)} is not a rate; write 100/s, 600000/m or a list of them")
+
+
+def parse_sample(value: object) -> Rate | Literal["all"]:
+    """Return `all`, or the rate in a text such as `10/s`. Raises ValueError."""
+    if value == "all":
+        return "all"
+    try:
+        return parse_rate(value)
+    except ValueError as error:
+        raise ValueError(f"{describe(value)} is not a rate; write 10/s, or all") from error
 
 
 def parse_size(value: object) -> int:
@@ -182,6 +193,14 @@ Rates = Annotated[
     ),
 ]
 """One rate or a list of rates, all of which apply. An empty list is unlimited."""
+
+Sample = Annotated[
+    Rate | Literal["all"],
+    PlainValidator(parse_sample),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"anyOf": [_RATE_SCHEMA, {"const": "all"}], "examples": ["10/s", "all"]}),
+]
+"""How many of many events are kept: so many in a time, or all."""
 
 Size = Annotated[
     int,

@@ -63,7 +63,7 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class JournalQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What to find: all conditions apply, and an empty one is none.
+    """The entries to find: all conditions apply, and an empty one is none.
 
     `text` is part of an id, a group, a reason, a key, a target or a provider's id, in upper or lower case.
     `since` and `until` are in Unix seconds.

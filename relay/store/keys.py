@@ -43,7 +43,7 @@ LANE_PARTS: Mapping[str, str] = {
     "groups:tried": "hash",  # group -> whether one of its messages was delivered, since a failure in the lane
     "suspects": "hash",  # ticket -> why the provider refused it, until the lane knows who is to blame
     "journal": "stream",  # messages that have ended, and failed attempts
-    "statistics": "hash",  # what minutes and hours have counted already, and the last flush of each worker
+    "statistics": "hash",  # counters at the last sample, and the last flush of each worker
 }
 """The parts of a lane, each with the type of its key. Scripts get those that they name, in this order."""
 
@@ -61,6 +61,11 @@ def control_key(prefix: str, provider: str) -> str:
 def batch_id_of(worker: str, queue: str) -> str:
     """Return the field of a control hash with the sequence number of a worker's last fetch from a queue."""
     return f"batch:{worker}:{queue}"
+
+
+def flush_of(worker: str) -> str:
+    """Return the field of a statistics hash with the number of a worker's last flush."""
+    return f"flush:{worker}"
 
 
 @dataclass(frozen=True, slots=True)

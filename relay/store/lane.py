@@ -16,7 +16,7 @@ from relay.store import codec
 from relay.store.claims import Claimed, Expansion, Hold, decode_claimed
 from relay.store.codec import Settled
 from relay.store.items import Enqueued, Item, encode_items, is_ordered
-from relay.store.keys import LaneKeys, batch_id_of
+from relay.store.keys import LaneKeys, batch_id_of, flush_of
 from relay.store.pause import ENDLESS, Pause
 from relay.store.policies import policies
 from relay.store.queue import Queue
@@ -202,9 +202,10 @@ class Lane:
         return bool(reply)
 
     async def forget_worker(self, worker: str, queues: Iterable[str]) -> None:
-        """Forget the last fetches of a worker that is gone."""
+        """Forget the last fetches and the last flush of a worker that is gone."""
         if batch_ids := [batch_id_of(worker, queue) for queue in queues]:
             await self._command("HDEL", self.keys.part("control"), *batch_ids)
+        await self._command("HDEL", self.keys.part("statistics"), flush_of(worker))
 
     async def check_keys(self) -> None:
         """Raise StoreError if a key of the lane has a wrong type, or may not be used."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError
 
 from relay.errors import StoreError
-from relay.redis_client.client import REDIS_ERRORS, Client, describe
+from relay.redis_client.client import Client
+from relay.store.fleet import Fleet
 from relay.store.histogram import BUCKETS, Histogram
 from relay.store.keys import LaneKeys
 from relay.store.scripting import script
@@ -32,7 +33,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a worker has counted in a lane since its last flush.
+    """The counts of a worker in a lane since its last flush.
 
     A report whose reply was lost is sent again with the same `number`, and then counts once. An empty
     `number` only takes a sample of the lane.
@@ -58,59 +59,62 @@ def histogram_fields(kind: str, histogram: Histogram) -> dict[str, int]:
     return fields
 
 
+SAMPLE = Report()
+"""Takes a sample of the lane, and counts nothing."""
+
+
 class Recording:
     """Writes the reports of one worker."""
 
     def __init__(self, client: Client, prefix: str, policies: Mapping[str, Policy]) -> None:
         """`policies` are by provider."""
         self._client = client
+        self._fleet = Fleet(client, prefix)
         self._keys = {provider: LaneKeys.of(prefix, provider) for provider in policies}
         self._policies = {provider: _encode(policy) for provider, policy in policies.items()}
+        self._clocks: float | None = None
+        """Redis's clock minus this process's monotonic clock, in seconds."""
 
-    async def write(self, reports: Mapping[str, Report], now: float) -> dict[str, str]:
-        """Write reports by provider in one round trip. `now` is Redis's clock in Unix seconds.
+    async def write(self, reports: Mapping[str, Report]) -> dict[str, StoreError]:
+        """Write reports by provider, all at once over the shared connection.
 
         Returns the lanes whose report may not have arrived, with the reason: send these again as they are.
-        Raises StoreError if Redis cannot be reached; the same holds for all reports.
         """
-        if not reports:
-            return {}
-        found = script("record")
-        commands = [self._command(provider, report, now) for provider, report in reports.items()]
         try:
-            replies = await self._run("EVALSHA", found.digest, commands)
-            if any(isinstance(reply, NoScriptError) for reply in replies):
-                again = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-                repeated = await self._run("EVAL", found.text, [commands[index] for index in again])
-                for index, reply in zip(again, repeated, strict=True):
-                    replies[index] = reply
-        except REDIS_ERRORS as error:
-            raise StoreError(f"record: {describe(error)}") from error
-        return {
-            provider: describe(reply)
-            for provider, reply in zip(reports, replies, strict=True)
-            if isinstance(reply, Exception)
-        }
+            now = await self._now()
+        except StoreError as error:
+            return dict.fromkeys(reports, error)
+        if len(reports) == 1:
+            # Without a task.
+            ((provider, report),) = reports.items()
+            found = [await self._write_one(provider, report, now)]
+        else:
+            found = await asyncio.gather(
+                *(self._write_one(provider, report, now) for provider, report in reports.items())
+            )
+        return {provider: error for provider, error in zip(reports, found, strict=True) if error is not None}
 
-    async def _run(self, name: str, source: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(name, source, *command)
-            return list(await pipe.execute(raise_on_error=False))
+    async def _write_one(self, provider: str, report: Report, now: int) -> StoreError | None:
+        found, keys = script("record"), self._keys[provider]
+        windows = [keys.statistics(unit, now // step * step) for unit, step in SECONDS.items()]
+        try:
+            moment: int = await found.run(
+                self._client,
+                (*keys.of_script(found.lane_parts), *windows),
+                self._policies[provider],
+                report.number,
+                _encode(report.counts),
+                _encode(report.reasons),
+                _encode(report.groups),
+                *report.entries,
+            )
+        except StoreError as error:
+            return error
+        self._clocks = moment / 1000 - time.monotonic()
+        return None
 
-    def _command(self, provider: str, report: Report, now: float) -> tuple[Any, ...]:
-        keys = self._keys[provider]
-        second = int(now)
-        own = [keys.statistics(unit, second // step * step) for unit, step in SECONDS.items()]
-        of_lane = keys.of_script(script("record").lane_parts)
-        return (
-            len(of_lane) + len(own),
-            *of_lane,
-            *own,
-            self._policies[provider],
-            report.number,
-            _encode(report.counts),
-            _encode(report.reasons),
-            _encode(report.groups),
-            *report.entries,
-        )
+    async def _now(self) -> int:
+        """Return Redis's clock in Unix seconds: all workers must name the same minute."""
+        if self._clocks is None:
+            self._clocks = await self._fleet.now() - time.monotonic()
+        return int(self._clocks + time.monotonic())

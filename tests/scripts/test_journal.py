@@ -8,7 +8,6 @@ import pytest
 
 from relay.redis_client.client import Client
 from relay.store import journal
-from relay.store.fleet import Fleet
 from relay.store.journal import JournalEntry, JournalQuery
 from relay.store.keys import LaneKeys
 from relay.store.recording import Policy, Recording, Report
@@ -25,10 +24,9 @@ ENTRIES = [
 
 async def write(redis: Client, entries: list[JournalEntry], most: int = 100_000) -> None:
     recording = Recording(redis, "relay", {"test": Policy("w1", 0.0, most)})
-    moment = await Fleet(redis, "relay").now()
     for first in range(0, len(entries), 500):
         packed = [journal.encode(entry) for entry in entries[first : first + 500]]
-        assert await recording.write({"test": Report(str(first), entries=packed)}, moment) == {}
+        assert await recording.write({"test": Report(str(first), entries=packed)}) == {}
 
 
 async def found(redis: Client, query: JournalQuery, **options: Any) -> list[str]:

@@ -9,7 +9,7 @@
 --        4 reasons (MessagePack map: reason -> number)
 --        5 groups (MessagePack map: group -> {delivered, failed})
 --        6.. entries of the journal
--- reply  1, or 0 if this flush had been counted before
+-- reply  the time of Redis's clock (ms)
 --
 -- Fields of MINUTE and HOUR: o:OUTCOME  s:STATUS  r:REASON (and `reasons`, their number)  d:BUCKET, d:sum (push to end, microseconds)
 --   q:BUCKET, q:sum (request)  h:STATE (held, ms)  g:+:GROUP, g:-:GROUP (and `groups`)  sent  allowed (thousandths)
@@ -32,12 +32,12 @@ local policy = cmsgpack.unpack(ARGV[1])
 local flush_field = 'flush:' .. policy.worker
 local at, last_flush = unpack(call('HMGET', STATISTICS, 'at', flush_field))
 local counts_more = ARGV[2] ~= ''
-if counts_more and last_flush == ARGV[2] then return 0 end
+if counts_more and last_flush == ARGV[2] then return NOW end
 
 local span = at and NOW - at or 0
 -- Otherwise another worker has just taken a sample.
 local samples = not at or span >= SAMPLE_EVERY or span < 0
-if not samples and not counts_more then return 1 end
+if not samples and not counts_more then return NOW end
 
 -- Each key is read before the first write (see parts/check_types.lua). Under maxmemory that write is refused, and the
 -- worker sends the flush again later.
@@ -146,4 +146,4 @@ if touched then
     if window.is_new then call('EXPIRE', window.key, window.keep) end
   end
 end
-return 1
+return NOW

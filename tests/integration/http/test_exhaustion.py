@@ -54,7 +54,7 @@ async def test_a_request_without_a_free_descriptor_is_postponed_and_goes_out_lat
 
         async def delivered() -> Outcome:
             ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-            delivery.start([a_message()], ended.set_result)
+            delivery.start([a_message()], lambda outcomes, *_: ended.set_result(outcomes))
             return (await ended)[0]
 
         with no_descriptors():

@@ -96,7 +96,7 @@ async def over(line: Line, timeout: float = 10, grace: float = GRACE) -> Adapter
 
 async def outcomes_of(delivery: AdapterCalls, messages: Sequence[Message]) -> Sequence[Outcome]:
     ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-    delivery.start(messages, ended.set_result)
+    delivery.start(messages, lambda outcomes, *_: ended.set_result(outcomes))
     assert not ended.done(), "who has begun it is not called before that"
     return await ended
 
@@ -147,7 +147,7 @@ async def test_each_message_of_a_request_has_an_outcome(
     line = Line()
     delivery = await over(line)
     ended: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-    delivery.start(MESSAGES, ended.set_result)
+    delivery.start(MESSAGES, lambda outcomes, *_: ended.set_result(outcomes))
     line.answer(answer)
     assert list(await ended) == outcomes
 
@@ -177,7 +177,7 @@ async def test_the_end_of_a_released_call_notifies_nobody(*, plain: bool) -> Non
     one = await over(line) if plain else of(None)
     told: list[Sequence[Outcome]] = []
     for _ in range(3):
-        one.start(MESSAGES, told.append)
+        one.start(MESSAGES, lambda outcomes, *_: told.append(outcomes))
     await asyncio.sleep(0)
     await one.close()
     for _ in range(3 * plain):

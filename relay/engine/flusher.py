@@ -1,0 +1,109 @@
+"""Writes what the recorders of all lanes have counted to Redis, once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from relay.engine.recorder import LaneRecorder
+from relay.engine.repeats import redis_trouble, thinned
+from relay.store.recording import SAMPLE, Recording, Report
+
+
+@dataclass(frozen=True, slots=True)
+class FlushTuning:
+    """Durations are in seconds."""
+
+    interval: float = 1.0
+    """Wait between two flushes."""
+    sample: float = 10.0
+    """Take a sample of a lane in which this worker counted nothing after a random half to whole of this."""
+    most_rounds: int = 40
+    """Reports of one lane in one flush, if it has many entries for the journal."""
+
+
+class Flusher:
+    """The loop of one process over all lanes; `flush` is its step."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        recorders: Mapping[str, LaneRecorder],
+        *,
+        tuning: FlushTuning = FlushTuning(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`recorders` are by provider; `clock` returns monotonic seconds."""
+        self._recording = recording
+        self._recorders = recorders
+        self._tuning = tuning
+        self._clock = clock
+        self._number = 0
+        self._pending: dict[str, Report] = {}
+        """By lane: the report whose reply is missing. It is sent again as it is, and counts once."""
+        self._next_sample = dict.fromkeys(recorders, 0.0)
+        self._last = clock()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            await asyncio.sleep(self._tuning.interval)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything that is new. Reports that Redis does not accept are kept for the next time."""
+        now = self._clock()
+        for recorder in self._recorders.values():
+            recorder.refill(now - self._last)
+        self._last = now
+        due = self._due(now)
+        for _ in range(self._tuning.most_rounds):
+            if not due or not await self._write(due):
+                return
+            due = {
+                provider: report
+                for provider in due
+                if self._recorders[provider].has_entries and (report := self._take(provider)) is not None
+            }
+
+    def _due(self, now: float) -> dict[str, Report]:
+        """Return a report of each lane that has one, and a sample of those that have had none for long."""
+        due: dict[str, Report] = {}
+        for provider in self._recorders:
+            report = self._pending.get(provider) or self._take(provider)
+            if report is None and now >= self._next_sample[provider]:
+                report = SAMPLE
+            if report is not None:
+                due[provider] = report
+                wait = self._tuning.sample * random.uniform(0.5, 1)  # noqa: S311 - no secret
+                self._next_sample[provider] = now + wait
+        return due
+
+    def _take(self, provider: str) -> Report | None:
+        self._number += 1
+        report = self._recorders[provider].take(str(self._number))
+        if report is not None:
+            self._pending[provider] = report
+        return report
+
+    async def _write(self, reports: Mapping[str, Report]) -> bool:
+        """Write reports. Returns whether Redis has accepted all of them."""
+        failures = await self._recording.write(reports)
+        for provider in reports:
+            error = failures.get(provider)
+            if error is None:
+                self._pending.pop(provider, None)
+                self._report_loss(provider)
+            else:
+                redis_trouble.log("cannot write statistics", error, of=provider)
+        return not failures
+
+    def _report_loss(self, provider: str) -> None:
+        """Log entries that were dropped while Redis was away."""
+        recorder = self._recorders[provider]
+        lost, recorder.entries_lost = recorder.entries_lost, 0
+        if lost:
+            thinned.log("warning", "journal entries were dropped", provider, "", lost, provider=provider)

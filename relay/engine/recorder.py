@@ -1,0 +1,291 @@
+"""Counts the attempts of one lane in memory, and keeps entries for its journal until they are flushed.
+
+Nothing here waits. A batch of delivered messages costs additions to lists of numbers; entries are made for
+failures, and for a sample of the deliveries.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from relay.engine.repeats import alike
+from relay.outcome import (
+    Delivered,
+    Failure,
+    Faulty,
+    Outcome,
+    Postponed,
+    Rejected,
+    Retry,
+    Throttled,
+    Unauthorised,
+    Unregistered,
+)
+from relay.settings.options import ProviderOptions
+from relay.store import journal
+from relay.store.claims import Claim
+from relay.store.histogram import BOUNDS, BUCKETS, Histogram
+from relay.store.journal import JournalEntry, JournalOutcome
+from relay.store.recording import LONGEST_REASON, Report, histogram_fields
+from relay.store.settlement import DeadLettered, Settlement
+from relay.store.statistics import MOST_GROUPS, MOST_REASONS, OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderTuning:
+    """Bounds of the memory that a lane takes while Redis is away."""
+
+    most_entries: int = 10_000
+    """Entries that wait for a flush. Beyond it, the oldest ones are dropped."""
+    most_in_report: int = 250
+    """Entries in one report: Redis serves no other client while it writes them."""
+    most_groups: int = 1_000
+    """Groups that are counted between two flushes."""
+
+
+class LaneRecorder:
+    """The attempts of one lane in this process.
+
+    The histograms, the statuses and the results count from the start of the process; `take` returns what is
+    new since the last call.
+    """
+
+    def __init__(
+        self,
+        options: ProviderOptions,
+        worker: str = "",
+        *,
+        clock: Callable[[], float] = time.time,
+        tuning: RecorderTuning = RecorderTuning(),
+    ) -> None:
+        """`worker` is named in entries of the journal; `clock` returns Unix seconds."""
+        self.attempts = Attempts()
+        self.entries_lost = 0
+        """Entries that were dropped because Redis was away."""
+        self._worker = worker
+        self._clock = clock
+        self._tuning = tuning
+        self._sample = 0.0 if options.journal is None else options.journal.sampled_per_second
+        self._keeps_journal = options.journal is not None
+
+        # New since the last call of `take`.
+        self._reported = Attempts()
+        self._reasons: dict[str, int] = {}
+        self._groups: dict[str, list[int]] | None = None if options.group_rules is None else {}
+        """By group: delivered and failed attempts. None without groups."""
+        self._entries: deque[JournalEntry] = deque()
+        self._tokens = max(1.0, self._sample) if self._keeps_journal else 0.0
+        """Delivered messages that may still get an entry."""
+
+    def answered(
+        self, batch: Sequence[Claim], outcomes: Sequence[Outcome], seconds: float | None, status: int
+    ) -> None:
+        """Count a request and its delivered messages. `failed` counts the others, one by one.
+
+        `seconds` is the duration of the request, None if none was made; `status` that of the answer, or 0.
+        """
+        attempts, now = self.attempts, self._clock()
+        if seconds is not None:
+            attempts.request[bisect_left(BOUNDS, seconds)] += 1
+            attempts.request_total += seconds
+        delivered = 0
+        for claim, outcome in zip(batch, outcomes, strict=True):
+            if type(outcome) is not Delivered:
+                continue
+            delivered += 1
+            message = claim.message
+            since = message.deliver_at if message.deliver_at > message.created_at else message.created_at
+            waited = now - since if now > since else 0.0
+            attempts.delivery[bisect_left(BOUNDS, waited)] += 1
+            attempts.delivery_total += waited
+            if self._groups is not None:
+                self._count_group(message.group, 0)
+            if self._tokens >= 1.0:
+                self._tokens -= 1.0
+                self._note(claim, "delivered", seconds, status, provider_id=outcome.provider_id)
+        if delivered:
+            attempts.delivered += delivered
+            if status:
+                attempts.statuses[status] = attempts.statuses.get(status, 0) + delivered
+
+    def failed(
+        self,
+        claim: Claim,
+        outcome: Postponed | Failure,
+        settlement: Settlement,
+        seconds: float | None,
+        status: int,
+    ) -> None:
+        """Count an attempt that did not deliver the message. `outcome` has no secrets any more."""
+        attempts, reason = self.attempts, outcome.reason
+        status = getattr(outcome, "status", 0) or status
+        if 100 <= status < 1000:
+            attempts.statuses[status] = attempts.statuses.get(status, 0) + 1
+        self._count_reason(reason)
+        result, target = _result(outcome, settlement)
+        if result is None:
+            return
+        attempts.failures[result] = attempts.failures.get(result, 0) + 1
+        if self._groups is not None and result != "throttled":
+            self._count_group(claim.message.group, 1)
+        if self._keeps_journal:
+            self._note(claim, result, seconds, status, reason=reason, target=target)
+
+    def expired(self, claim: Claim) -> None:
+        """Note a message that expired before it was sent."""
+        if self._keeps_journal and self._tokens >= 1.0:
+            self._tokens -= 1.0
+            self._note(claim, "expired", None, 0, attempt=claim.message.attempts)
+
+    def take(self, number: str) -> Report | None:
+        """Return what is new, under the number of a flush; None if nothing is. The caller must flush it."""
+        counts = self.attempts.growth(self._reported)
+        if not counts and not self._reasons and not self._entries:
+            return None
+        self._reported = self.attempts.copy()
+        reasons, self._reasons = self._reasons, {}
+        groups: dict[str, tuple[int, int]] = {}
+        if self._groups:
+            largest = sorted(self._groups.items(), key=lambda item: -sum(item[1]))[:MOST_GROUPS]
+            groups = {name: (sums[0], sums[1]) for name, sums in largest}
+            self._groups = {}
+        entries = [
+            journal.encode(self._entries.popleft())
+            for _ in range(min(len(self._entries), self._tuning.most_in_report))
+        ]
+        return Report(number, counts, reasons, groups, entries)
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether another report is due at once."""
+        return bool(self._entries)
+
+    def refill(self, seconds: float) -> None:
+        """Allow entries for as many delivered messages as the sample admits in this time."""
+        if self._keeps_journal:
+            self._tokens = min(max(1.0, self._sample), self._tokens + self._sample * seconds)
+
+    def _count_reason(self, text: str) -> None:
+        reason = alike(text)[:LONGEST_REASON]
+        if reason not in self._reasons and len(self._reasons) >= MOST_REASONS:
+            reason = OTHER
+        self._reasons[reason] = self._reasons.get(reason, 0) + 1
+
+    def _count_group(self, name: str, place: int) -> None:
+        groups = self._groups
+        if groups is None or not name:
+            return
+        sums = groups.get(name)
+        if sums is None:
+            if len(groups) >= self._tuning.most_groups:
+                return
+            sums = groups[name] = [0, 0]
+        sums[place] += 1
+
+    def _note(
+        self,
+        claim: Claim,
+        outcome: JournalOutcome,
+        seconds: float | None,
+        status: int,
+        *,
+        reason: str = "",
+        target: str = "",
+        provider_id: str = "",
+        attempt: int | None = None,
+    ) -> None:
+        message, now = claim.message, self._clock()
+        if len(self._entries) >= self._tuning.most_entries:
+            self._entries.popleft()
+            self.entries_lost += 1
+        self._entries.append(
+            JournalEntry(
+                at=now,
+                id=message.id,
+                group=message.group,
+                outcome=outcome,
+                status=status,
+                reason=reason[: journal.LONGEST_REASON],
+                attempt=message.attempts + 1 if attempt is None else attempt,
+                waited=max(0.0, now - max(message.created_at, message.deliver_at)),
+                request_seconds=seconds or 0.0,
+                worker=self._worker,
+                ordering_key=message.ordering_key,
+                collapse_key=message.collapse_key,
+                target=target,
+                traceparent=message.traceparent,
+                provider_id=provider_id[: journal.LONGEST_REASON],
+            )
+        )
+
+
+class Attempts:
+    """Counts since the start of the process."""
+
+    __slots__ = (
+        "delivered",
+        "delivery",
+        "delivery_total",
+        "failures",
+        "request",
+        "request_total",
+        "statuses",
+    )
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.failures: dict[str, int] = {}
+        """Attempts that did not deliver, by outcome in the journal."""
+        self.statuses: dict[int, int] = {}
+        """Messages by the HTTP status of the answer, if it is known."""
+        self.delivery = [0] * BUCKETS
+        """Messages by bucket: from the push until the provider accepted them."""
+        self.delivery_total = 0.0
+        self.request = [0] * BUCKETS
+        """Requests by bucket of their duration."""
+        self.request_total = 0.0
+
+    def copy(self) -> Attempts:
+        copy = Attempts()
+        copy.delivered, copy.failures, copy.statuses = self.delivered, {**self.failures}, {**self.statuses}
+        copy.delivery, copy.delivery_total = [*self.delivery], self.delivery_total
+        copy.request, copy.request_total = [*self.request], self.request_total
+        return copy
+
+    def growth(self, before: Attempts) -> dict[str, int]:
+        """Return the fields of the statistics (see `record.lua`) that have grown since then."""
+        counts = {
+            f"s:{status}": number - before.statuses.get(status, 0)
+            for status, number in self.statuses.items()
+            if number != before.statuses.get(status, 0)
+        }
+        delivery = _difference(self.delivery, before.delivery, self.delivery_total - before.delivery_total)
+        request = _difference(self.request, before.request, self.request_total - before.request_total)
+        return {**counts, **histogram_fields("d", delivery), **histogram_fields("q", request)}
+
+
+def _difference(counts: list[int], before: list[int], total: float) -> Histogram:
+    return Histogram(tuple(map(int.__sub__, counts, before)), max(0.0, total))
+
+
+def _result(outcome: Postponed | Failure, settlement: Settlement) -> tuple[JournalOutcome | None, str]:
+    """Return the outcome in the journal and the target that the provider named; None: this was no attempt."""
+    match outcome:
+        case Retry():
+            return "dead" if isinstance(settlement, DeadLettered) else "retry", ""
+        case Throttled():
+            return "throttled", ""
+        case Rejected():
+            return "rejected", ""
+        case Unregistered(target=target):
+            return "unregistered", target
+        case Unauthorised(target=target):
+            return "unauthorised", target
+        case Faulty():
+            return "retry", ""
+        case _:
+            return None, ""
