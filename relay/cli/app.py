@@ -34,6 +34,11 @@ COMMANDS = {
     "resume": Entry(
         "lanes", "resume", "Resume a paused provider or group, enable a disabled group, or end a hold early."
     ),
+    "rate": Entry(
+        "rate",
+        "rate",
+        "Override the configured rate of a provider, over the whole fleet and without a restart.",
+    ),
     "cancel": Entry("lanes", "cancel", "Cancel a message that is not in flight yet."),
     "audit": Entry("audit", "show_audit", "Show who paused, resumed, retried, purged, … what, when and why."),
     "sandbox": Entry("sandbox", "sandbox", "Run local emulators of the providers, with fault injection."),

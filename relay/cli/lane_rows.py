@@ -42,7 +42,7 @@ def lanes_table(overview: Overview, before: Overview | None) -> Table:
         table.add_row(
             Text(lane.provider),
             _state(lane),
-            lane.rate,
+            Text(lane.rate, style="yellow" if lane.override else ""),
             *([_speed(lane, earlier.get(lane.provider), overview.at - before.at)] if before else []),
             *(
                 f"{number:,}"

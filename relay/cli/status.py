@@ -22,7 +22,7 @@ from relay.operations.documents import fleet_document, provider_document
 from relay.redis_client.client import Client
 from relay.settings.digest import digest
 from relay.settings.models import Settings
-from relay.store.fleet_findings import findings, group_findings, has_other_settings
+from relay.store.fleet_findings import findings, has_other_settings, lane_findings
 from relay.store.neighbours import ForeignWorker, foreign_workers
 from relay.store.overview import Overview, read_overview, read_provider
 from relay.text import printable
@@ -137,7 +137,7 @@ class ProviderView:
         for lane in overview.lanes:
             for table in group_tables(lane.groups):
                 parts += ["", table]
-        parts += ["", *(Text(line, style="yellow") for line in group_findings(overview.lanes))]
+        parts += ["", *(Text(line, style="yellow") for line in lane_findings(overview.lanes))]
         return Group(*parts, *_notes(overview))
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from relay.engine.grouping import grouping
 from relay.engine.lane_state import ARRIVED, SETTLED, SLOT_FREED, WOKEN, Batch, LaneState
-from relay.engine.pacing import Pace
+from relay.engine.pacing import Pace, Paces
 from relay.engine.repeats import redis_trouble
 from relay.engine.sender import Sender
 from relay.engine.slot_reserve import SlotReserve
@@ -73,8 +73,7 @@ class Claimer:
         self._tuning = tuning
         self._slots = options.concurrency * provider.batch_size
         self._reserve = SlotReserve(self._slots)
-        rates = options.lane_rate
-        self._pace = Pace(rates, provider.batch_size) if rates else None
+        self._paces = Paces(options.lane_rate, provider.batch_size)
 
         # Private state of the loop.
         self._prefetch = 0
@@ -111,7 +110,7 @@ class Claimer:
             self._on_outbox()
         for claim in claimed.claims:
             state.held[claim.ticket] = sent
-        await self._send(claimed.claims)
+        await self._send(claimed.claims, self._paces.at(claimed.override) if claimed.claims else None)
         if claimed.expansions:
             await self._expand(claimed.expansions)
         elif idle and claimed.held and not claimed.claims:
@@ -168,12 +167,12 @@ class Claimer:
                 "released claims whose reply was lost", messages=released, provider=self._provider.name
             )
 
-    async def _send(self, claims: Iterable[Claim]) -> None:
+    async def _send(self, claims: Iterable[Claim], pace: Pace | None) -> None:
         """Pass the claims to the sender. Releases them if the lane has begun to hold."""
         valid = self._sender.reject_invalid(claims)
         found = batches(valid, self._provider.batch_size, self._sender.calls.group)
-        if self._pace is not None:
-            await self._send_evenly(found, self._pace)
+        if pace is not None:
+            await self._send_evenly(found, pace)
         elif self._state.hold_left > 0:
             self._sender.release(found)
         else:

@@ -22,16 +22,29 @@ next ones. Otherwise timers with a resolution of milliseconds lower the rate if 
 class Pace:
     """The pace of one lane in one process. Claims enforce the limit of the whole fleet."""
 
-    def __init__(self, rates: Sequence[Rate], batch_size: int) -> None:
+    def __init__(self, per_second: float, batch_size: int) -> None:
         """`batch_size` messages are sent together in one request."""
-        self._limiter: AsyncLimiter | None = None
-        if rates:
-            per_second = min(rate.per_second for rate in rates)
-            together = max(1.0, batch_size, per_second * GRAIN)
-            together += per_second * LATENESS
-            self._limiter = AsyncLimiter(together, together / (per_second * HEADROOM))
+        together = max(1.0, batch_size, per_second * GRAIN)
+        together += per_second * LATENESS
+        self._limiter = AsyncLimiter(together, together / (per_second * HEADROOM))
 
     async def wait(self, messages: int) -> None:
         """Return when so many messages (at most a batch) may be sent."""
-        if self._limiter is not None:
-            await self._limiter.acquire(messages)
+        await self._limiter.acquire(messages)
+
+
+class Paces:
+    """The pace of a lane under its configured rates, or under those of an operator."""
+
+    def __init__(self, rates: Sequence[Rate], batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._configured = Pace(min(rate.per_second for rate in rates), batch_size) if rates else None
+        self._override: float | None = None
+        self._current = self._configured
+
+    def at(self, override: float | None) -> Pace | None:
+        """Return the pace under an override (messages per second) or without one; None if unlimited."""
+        if override != self._override:
+            self._override = override
+            self._current = self._configured if override is None else Pace(override, self._batch_size)
+        return self._current

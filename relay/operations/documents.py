@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from relay.store.fleet import Member
-from relay.store.fleet_findings import findings, group_findings
+from relay.store.fleet_findings import findings, lane_findings
 from relay.store.groups import Groups
 from relay.store.neighbours import ForeignWorker
+from relay.store.override import Override
 from relay.store.overview import LaneStatus, Overview, QueueStatus
 from relay.store.pause import Pause
 
@@ -43,7 +44,7 @@ def provider_document(overview: Overview) -> dict[str, Any]:
         "groups": group_documents(lane.groups),
         "group_count": lane.groups.total,
         "groups_complete": lane.groups.complete,
-        "findings": group_findings(overview.lanes),
+        "findings": lane_findings(overview.lanes),
     }
 
 
@@ -70,6 +71,7 @@ def lane_document(lane: LaneStatus) -> dict[str, Any]:
         "hold_seconds": round(lane.hold, 3),
         "pause": _pause(lane.pause),
         "rate": lane.rate,
+        "override": _override(lane.override),
         "waiting": lane.waiting,
         "oldest_seconds": _rounded(lane.oldest_seconds),
         "delayed": lane.delayed,
@@ -132,6 +134,18 @@ def _pause(pause: Pause | None) -> dict[str, Any] | None:
     if pause is None:
         return None
     return {"by": pause.by, "at": pause.at or None, "until": pause.until or None, "reason": pause.reason}
+
+
+def _override(override: Override | None) -> dict[str, Any] | None:
+    if override is None:
+        return None
+    return {
+        "rate": override.text,
+        "until": override.until or None,
+        "by": override.by,
+        "why": override.reason,
+        "at": override.at or None,
+    }
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -42,7 +42,7 @@ def pause_seconds(text: str | None, option: str = "--for") -> float | None:
         raise UsageError(f"{option}: {error}") from error
     if not 0 < seconds <= LONGEST_PAUSE:
         raise UsageError(
-            f"{option}: {text} is out of range: write 1s to 3650d, or leave it out to pause for good"
+            f"{option}: {text} is out of range: write 1s to 3650d, or leave {option} out for no end"
         )
     return seconds
 

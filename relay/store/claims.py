@@ -63,6 +63,8 @@ class Claimed:
     """How many had expired or been taken back."""
     held: int = 0
     """Messages that this worker has in flight according to Redis; 0 if Redis did not count them."""
+    override: float | None = None
+    """The rate of an operator, in messages per second, if messages were claimed under one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def decode_claimed(reply: Any) -> Claimed:
     fencing_token = str(reply[2])
     claims = [
         _claim(reply[index], fencing_token, reply[index + 1], reply[index + 2])
-        for index in range(6, len(reply), 3)
+        for index in range(6, len(reply) - 2, 3)
     ]
     parts = reply[3]
     expansions = [
@@ -88,7 +90,9 @@ def decode_claimed(reply: Any) -> Claimed:
         for index in range(0, len(parts), 4)
     ]
     wait = None if reply[1] < 0 else reply[1] / 1_000_000
-    return Claimed(reply[0].decode(), wait, claims, expansions, reply[4], reply[5] if len(reply) > 5 else 0)
+    override = float(reply[-1]) if len(reply) % 3 == 1 else None
+    held = reply[5] if len(reply) > 5 else 0
+    return Claimed(reply[0].decode(), wait, claims, expansions, reply[4], held, override)
 
 
 def _claim(ticket: bytes, fencing_token: str, record: bytes, tries: bytes) -> Claim:

@@ -25,7 +25,7 @@ def findings(overview: Overview, settings: str, others: Sequence[ForeignWorker] 
         *_other_settings(workers, settings),
         *_differing(overview.differing),
         *_missing(overview),
-        *group_findings(overview.lanes),
+        *lane_findings(overview.lanes),
         *map(str, others),
     ]
 
@@ -78,6 +78,17 @@ def _missing(overview: Overview) -> Iterator[str]:
         expected = newest.deployment.processes
         if len(alive) < expected:
             yield f"{len(alive)} of {expected} workers of supervisor {supervisor} are alive"
+
+
+def lane_findings(lanes: Sequence[LaneStatus]) -> list[str]:
+    """Return a line for each rate that an operator has set, and those of `group_findings`."""
+    overrides = [
+        f"{lane.provider}: an operator's rate is in force: {lane.override} (`relay rate {lane.provider} "
+        "--reset` ends it)"
+        for lane in lanes
+        if lane.override is not None
+    ]
+    return [*overrides, *group_findings(lanes)]
 
 
 def group_findings(lanes: Iterable[LaneStatus]) -> list[str]:

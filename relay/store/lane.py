@@ -183,7 +183,7 @@ class Lane:
 
     async def pause(self, pause: Pause = ENDLESS) -> None:
         """Hand out nothing, over the whole fleet, until `resume` or the end of the pause."""
-        await self._command("HSET", self.keys.part("control"), *pause.to_control())
+        await self._run("set_control", (), *pause.to_control())
 
     async def resume(self) -> None:
         """Lift a pause, and any hold by a throttle, a breaker, refused credentials or missing targets.

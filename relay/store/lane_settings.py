@@ -49,10 +49,9 @@ class LaneSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """The other options of all providers (`burst`, `retry`, `max_backlog`, …) that differ from their
     defaults. Options of adapters are not included, because they may hold secrets."""
 
-    @property
-    def rate_text(self) -> str:
-        """The rates of the lane and of its groups, for people."""
-        rates = [self.rate] if self.rate else []
+    def rate_text(self, override: str = "") -> str:
+        """The rates of the lane (or those of an operator) and of its groups, for people."""
+        rates = [override or self.rate] if override or self.rate else []
         if self.groups is not None and self.groups.rate:
             rates += [f"{rate} a group" for rate in self.groups.rate.split(", ")]
         return ", ".join(rates) or "unlimited"

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.redis_client.client import Client
+from relay.store import override as overrides
 from relay.store.groups import GROUP_PARTS, LEVELS, NO_GROUPS, Groups, age_of, read_groups
 from relay.store.keys import LaneKeys
 from relay.store.lane_settings import LaneSettings
+from relay.store.override import Override
 from relay.store.pause import CONTROL_FIELDS, Pause
 from relay.store.reading import Command, read_rows
 from relay.store.states import State
@@ -75,6 +77,8 @@ class LaneStatus:
     """The settings in force. None: no worker has published any, and the file does not name the lane."""
     oldest_seconds: float | None = None
     """Time since the oldest message that could be sent now entered the lane. None if there is none."""
+    override: Override | None = None
+    """The rates of an operator, in place of those of the settings."""
 
     @property
     def is_empty(self) -> bool:
@@ -88,7 +92,8 @@ class LaneStatus:
     @property
     def rate(self) -> str:
         """The rates in force, for people; empty if they are unknown."""
-        return "" if self.settings is None else self.settings.rate_text
+        override = "" if self.override is None else self.override.text
+        return override if self.settings is None else self.settings.rate_text(override)
 
 
 async def read_lane(
@@ -121,7 +126,7 @@ async def read_lanes(
 GROUPED = 6
 """The place of the reply that shows whether the lane has groups."""
 
-_FIELDS = (*CONTROL_FIELDS, "state", "hold", "reason", "unexpanded", "outbox_lost", *TOTALS)
+_FIELDS = (*CONTROL_FIELDS, "state", "hold", "reason", overrides.FIELD, "unexpanded", "outbox_lost", *TOTALS)
 
 
 def _numbers(keys: LaneKeys, workers: Iterable[str]) -> Iterable[Command]:
@@ -139,7 +144,7 @@ def _lane(provider: str, replies: Sequence[Any], error: str, now: float) -> Lane
     control, bodies, delayed, dead, outbox, suspects, _, *inflight = replies
     texts = [None if value is None else value.decode() for value in control or [None] * len(_FIELDS)]
     pause = Pause.of_control(*texts[: len(CONTROL_FIELDS)])
-    state, hold, why, unexpanded, outbox_lost, *totals = texts[len(CONTROL_FIELDS) :]
+    state, hold, why, override, unexpanded, outbox_lost, *totals = texts[len(CONTROL_FIELDS) :]
     left = max(0.0, int(hold or 0) / 1000 - now)
     if pause is not None and not pause.holds(now):
         pause = None  # the next claim forgets it
@@ -161,6 +166,7 @@ def _lane(provider: str, replies: Sequence[Any], error: str, now: float) -> Lane
         outbox_lost=int(outbox_lost or 0),
         totals={name: int(total or 0) for name, total in zip(TOTALS, totals, strict=True)},
         pause=pause,
+        override=overrides.of_control(override, now),
         suspects=suspects or 0,
         error=error,
     )

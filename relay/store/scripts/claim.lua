@@ -7,7 +7,8 @@
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog),
 --          groups (false, or the rules of group_states.lua)
 --        3 how many of the worker's slots groups share (see turns.lua); 0: all
--- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}
+-- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}, and at the end of one
+--        that hands out messages the lowest rate of an operator's override (messages per second) if there is one
 --        reason       'ok', or why it handed out less than was wanted: 'empty', 'rate',
 --                     'paused', 'throttled', 'open', 'trial', 'unauthorised', 'unregistered', 'faulty'
 --                     'groups': nothing, because the lane has groups that its options do not know: the other
@@ -31,7 +32,7 @@ local PACE_MS = 50
 local SLOWEST = 0.1 -- of the rate, at the start of a warm-up
 local SLOW = 100 -- messages a second
 local EPSILON = 0.000001 -- of a token
-local FIXED_FIELDS = 11
+local FIXED_FIELDS = 12
 local SLOT_POLL = 20000 -- microseconds until groups that left slots free for others may have them
 local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decided, most likely
 
@@ -45,10 +46,10 @@ local policy = cmsgpack.unpack(ARGV[2])
 local lifo = policy.lifo
 
 local fields = {'paused', 'state', 'hold', 'active', 'warm_since', 'factor', 'factor_at', 'claimed', 'fencing_token', 'doubts',
-                'grouped'}
+                'grouped', 'override'}
 for index, rate in ipairs(policy.rates) do fields[FIXED_FIELDS + index] = 'bucket:' .. rate[1] end
 local control = call('HMGET', CONTROL, unpack(fields))
-local paused, state, hold, active, warm_since, factor_saved, factor_at, claimed, fencing_token, doubts, grouped =
+local paused, state, hold, active, warm_since, factor_saved, factor_at, claimed, fencing_token, doubts, grouped, override =
     unpack(control, 1, FIXED_FIELDS)
 -- @if no groups
 if grouped then return {'groups', 0, 0, {}, 0} end
@@ -275,4 +276,5 @@ elseif total < allowed then
 elseif total < wanted then
   reply[1], reply[2] = 'rate', wait_for_tokens()
 end
+if slowest then reply[#reply + 1] = string.format('%.17g', slowest) end
 return reply

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from relay.engine.pacing import Pace
+from relay.engine.pacing import Pace, Paces
 from relay.settings.values import parse_rate
 
 ResultT = TypeVar("ResultT")
@@ -48,7 +48,7 @@ def run(main: Coroutine[Any, Any, ResultT], *, late: float) -> ResultT:
 
 async def leaving(rate: str, batch: int, messages: int) -> list[float]:
     """When each message left, in seconds from the first one."""
-    pace, clock = Pace((parse_rate(rate),), batch), asyncio.get_running_loop().time
+    pace, clock = Pace(parse_rate(rate).per_second, batch), asyncio.get_running_loop().time
     times: list[float] = []
     while len(times) < messages:
         await pace.wait(batch)
@@ -74,9 +74,28 @@ def test_claimed_messages_are_sent_evenly_instead_of_in_bursts(rate: int, late: 
 
 
 def test_a_message_without_a_rate_limit_does_not_wait() -> None:
-    async def all_at_once() -> None:
-        pace = Pace((), 1)
-        for _ in range(10_000):
-            await pace.wait(1)
+    async def pace() -> Pace | None:
+        return Paces((), 1).at(None)
 
-    run(all_at_once(), late=10.0)
+    assert run(pace(), late=0.0) is None
+
+
+def test_a_rate_of_an_operator_replaces_the_configured_pace_until_it_ends() -> None:
+    async def sent_in_a_second(paces: Paces, override: float | None) -> int:
+        pace, clock = paces.at(override), asyncio.get_running_loop().time
+        assert pace is not None
+        until, sent = clock() + 1.0, 0
+        while clock() < until:
+            await pace.wait(1)
+            sent += 1
+        return sent
+
+    async def sent() -> list[int]:
+        paces = Paces((parse_rate("100/s"), parse_rate("9000/m")), 1)
+        return [await sent_in_a_second(paces, override) for override in (None, 1000.0, None, 10.0)]
+
+    configured, faster, again, slower = run(sent(), late=0.0)
+    assert 100 <= configured <= 120
+    assert 1000 <= faster <= 1200
+    assert 100 <= again <= 120
+    assert 10 <= slower <= 13

@@ -23,8 +23,13 @@ if policy.adaptive and factor_saved then
   end
 end
 
+local rates, override_ends, slowest = policy.rates, nil, nil
+if override then
+  -- @include override
+end
+
 local allowed, buckets = wanted, {}
-for index, rate in ipairs(policy.rates) do
+for index, rate in ipairs(rates) do
   local per_second, burst = rate[2] * factor, rate[3]
   local tokens = burst
   local saved = control[FIXED_FIELDS + index]
@@ -46,6 +51,7 @@ local function until_tokens()
     wait = math.max(wait, (goal - bucket.tokens) / bucket.rate * 1000000)
     if bucket.burst < 2 and bucket.rate <= SLOW then least = 100 end
   end
+  if override_ends then wait = math.min(wait, (override_ends - NOW) * 1000) end
   return math.max(least, math.ceil(wait))
 end
 
