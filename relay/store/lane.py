@@ -214,7 +214,7 @@ class Lane:
     async def cancel(self, message_id: str, workers: Iterable[str]) -> str:
         """Take a waiting message back: 'cancelled', 'in flight' or 'unknown'."""
         hashes = [self.keys.inflight(worker) for worker in workers]
-        reply, _ = await self._run("cancel", hashes, message_id, int(self._lifo))
+        reply, _ = await self._run("cancel", hashes, message_id, self._policies.claim)
         return bytes(reply).decode()
 
     async def size(self) -> int:

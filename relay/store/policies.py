@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
-from relay.settings.options import ProviderOptions
+from relay.settings.options import JournalOptions, ProviderOptions
 from relay.settings.values import Rates
 
 PROBE_GRACE = 5.0
@@ -29,9 +30,11 @@ class Policies:
 def policies(options: ProviderOptions) -> Policies:
     """Encode the options that scripts need. Durations are in milliseconds."""
     dedup_ms = round(options.dedup_window * 1000)
+    journal = {} if options.journal is None else {"journal": _journal_policy(options.journal)}
     enqueue = _pack(
         {
             "lifo": options.order == "lifo",
+            **journal,
             "max_backlog": options.max_backlog or 0,
             "overflow": options.overflow,
             "dedup": dedup_ms,
@@ -44,6 +47,7 @@ def policies(options: ProviderOptions) -> Policies:
     claim = _pack(
         {
             "lifo": options.order == "lifo",
+            **journal,
             "rates": rates,
             "groups": groups,
             "warmup": round(options.warmup * 1000),
@@ -55,6 +59,7 @@ def policies(options: ProviderOptions) -> Policies:
     settle = _pack(
         {
             "lifo": options.order == "lifo",
+            **journal,
             "dedup": dedup_ms,
             "failures": options.breaker.failures,
             "cooldown": round(options.breaker.cooldown * 1000),
@@ -70,6 +75,12 @@ def policies(options: ProviderOptions) -> Policies:
 
 def _buckets(rates: Rates, bursts: Sequence[int]) -> list[list[str | float]]:
     return [[str(rate), rate.per_second, burst] for rate, burst in zip(rates, bursts, strict=False)]
+
+
+def _journal_policy(options: JournalOptions) -> list[int]:
+    """The rules of parts/journal.lua."""
+    sample = options.sampled_per_second
+    return [options.most, 0 if math.isinf(sample) else math.ceil(sample)]
 
 
 def _group_policy(options: ProviderOptions) -> dict[str, Any] | Literal[False]:

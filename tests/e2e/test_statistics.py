@@ -42,3 +42,6 @@ async def test_a_worker_leaves_statistics_and_a_journal_of_all_that_it_did(site:
     assert "no shop" in bad.reason
     assert bad.waited >= 3600
     assert bad.worker
+    entries = await journal.latest(site.redis, "relay", "hook")
+    ends = sorted((entry.id, entry.outcome) for entry in entries)
+    assert ends == [("bad", "rejected"), ("good", "delivered"), ("good", "duplicate"), ("late", "expired")]

@@ -342,7 +342,7 @@ def test_keys_priorities_and_dead_workers_lose_no_message_and_leave_nothing_behi
         assert set(receipts) <= {"collapsed", "delivered", "rejected", "unregistered"}
         keys: Any = await redis.keys("relay:{test}*")
         left = {key.decode() for key in keys}
-        assert left <= {lane.keys.part(part) for part in ("control", "outbox", "dead")}
+        assert left <= {lane.keys.part(part) for part in ("control", "outbox", "dead", "journal")}
 
     run(newest_redis_server, scenario)
 

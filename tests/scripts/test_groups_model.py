@@ -617,7 +617,9 @@ class GroupMachine(RuleBasedStateMachine):
             self.time_passes(FAR)
             self.claim("w1", 50)
         left = {key.decode().rpartition("}:")[2] for key in self.run(self.redis.keys("relay:*"))}
-        assert left <= {"control", "dead", "outbox", "seen", "groups:tried"}, "something was left behind"
+        assert left <= {"control", "dead", "journal", "outbox", "seen", "groups:tried"}, (
+            "something was left behind"
+        )
 
 
 def test_groups_have_fair_turns_and_their_limits_whatever_happens(newest_redis_server: RedisServer) -> None:

@@ -72,7 +72,8 @@ async def test_hostile_names_of_groups_are_groups_like_others(redis: Redis, make
     for name in HOSTILE:
         found = [text for text in texts(delivered) if text.startswith(f"{HOSTILE.index(name)}-")]
         assert found == sorted(found)
-    assert [key for key in lane.keys.types if await redis.exists(key)] == ["relay:{test}:control"]
+    left = {key for key in lane.keys.types if await redis.exists(key)}
+    assert left <= {"relay:{test}:control", "relay:{test}:journal"}
 
 
 async def test_hostile_names_of_groups_are_held_and_resumed(redis: Redis) -> None:

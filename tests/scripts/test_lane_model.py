@@ -756,7 +756,9 @@ class LaneMachine(RuleBasedStateMachine):
         assert {known.text for known in self.pending()} <= unheard_of, "messages are lost"
         left = {key.decode().rpartition("}:")[2] for key in self.run(self.redis.keys("relay:*"))}
         # Redis ends the hash of groups that failed, by a clock that the test does not set.
-        assert left <= {"control", "dead", "outbox", "seen", "groups:tried"}, "something was left behind"
+        assert left <= {"control", "dead", "journal", "outbox", "seen", "groups:tried"}, (
+            "something was left behind"
+        )
 
 
 def test_the_scripts_do_as_the_model(server_url: str) -> None:

@@ -1,14 +1,16 @@
 -- Takes back a message that is not in flight yet.
 --
 -- @key INFLIGHT_HASHES...  of all living workers: ticket -> fencing token
--- ARGV   1 the application's id, 2 lifo ('1' or '0')
+-- ARGV   1 the application's id, 2 policy (MessagePack map): lifo, journal (see parts/journal.lua)
 -- reply  'cancelled', 'in flight' or 'unknown'
 
 -- @include lane
+local policy = cmsgpack.unpack(ARGV[2])
 -- @include count
 -- @include check_types
 -- @include records
 -- @include close
+-- @include journal
 
 local ticket = call('HGET', IDS, ARGV[1])
 if not ticket then return 'unknown' end
@@ -27,5 +29,6 @@ if header.group then
   call('ZREM', WAITING[ticket % 4 + 1], group_member(header.group, ticket))
 end
 call('HDEL', SUSPECTS, ticket)
-count('cancelled', close(ticket, header, 'cancelled', 'taken back', 0, ARGV[2] == '1'))
+journal(record, 'cancelled', 'taken back', 0)
+count('cancelled', close(ticket, header, 'cancelled', 'taken back', 0, policy.lifo))
 return 'cancelled'

@@ -5,7 +5,7 @@
 --        2 policy (MessagePack map): lifo, rates ([[name, per second, burst], …]), warmup (ms),
 --          adaptive, probe (ms until a probe that is never settled may be repeated),
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog),
---          groups (false, or the rules of group_states.lua)
+--          groups (false, or the rules of group_states.lua), journal (see parts/journal.lua)
 --        3 how many of the worker's slots groups share (see turns.lua); 0: all
 -- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}, and at the end of one
 --        that hands out messages the lowest rate of an operator's override (messages per second) if there is one

@@ -1,7 +1,7 @@
 -- Releases the messages that a worker holds to the head of the lane: at its end, or after its death.
 --
 -- @key INFLIGHT  hash of that worker: ticket -> fencing token, and its group if it came from one
--- ARGV   1 policy (MessagePack map): lifo, groups (see group_states.lua)
+-- ARGV   1 policy (MessagePack map): lifo, groups (see group_states.lua), journal (see parts/journal.lua)
 --        2 'release' (its owner does it) or 'crash' (it died: one crash more for each message)
 --        3 a message that has crashed this often is a dead letter
 --        4 the most messages to release in this call
@@ -19,6 +19,7 @@
 -- @include dead
 
 local policy = cmsgpack.unpack(ARGV[1])
+-- @include journal
 local lifo, crashed = policy.lifo, ARGV[2] == 'crash'
 local limit, most = tonumber(ARGV[3]), tonumber(ARGV[4])
 local keep = {}
@@ -56,6 +57,7 @@ for index, ticket in ipairs(tickets) do
       call('HDEL', BODIES, ticket)
       call('HDEL', TRIES, ticket)
       if header then close(ticket, header, 'dead', reason, tonumber(attempts), lifo) end
+      journal(record, 'dead', reason, attempts)
     else
       call('HSET', TRIES, ticket,
            string.format('%d:%d:%d:%d%s', attempts, deliveries + 1, crashes, alone, refused))

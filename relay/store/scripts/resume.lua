@@ -5,6 +5,7 @@
 -- reply  how many messages are ready
 
 -- @include lane
+local policy = {} -- no suspect ends here, so none gets into the journal
 -- @include records
 -- @include blame
 -- @include ready_count

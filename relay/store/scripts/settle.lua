@@ -3,7 +3,7 @@
 -- @key INFLIGHT  hash of the settling worker: ticket -> fencing token, and its group if it came from one
 -- ARGV   1 policy (MessagePack map): lifo, dedup (ms), failures (0: no breaker), cooldown (ms),
 --          share (0: none), window (ms), gone_share (of targets that are gone, which holds the lane; 0: none), adaptive,
---          groups (false, or the rules of group_states.lua)
+--          groups (false, or the rules of group_states.lua), journal (see parts/journal.lua)
 --        2 outcomes (MessagePack array of arrays): [ticket, fencing token, kind, …], see parts/outcome_fields.lua
 --        3 hold: '' or 'throttled'
 --        4 how long to hold (ms); 0 lets the lane double its own wait

@@ -1,5 +1,6 @@
 -- Limits of the backlog: of the lane, and of each group.
 -- @include close
+-- @include journal
 -- @if groups
 -- @include oldest_members
 -- @end
@@ -22,6 +23,7 @@ local function drop(ticket)
   local header = header_of(record)
   call('HDEL', BODIES, ticket)
   call('HDEL', TRIES, ticket)
+  journal(record, 'dropped', 'the backlog is full', 0)
   dropped = dropped + (header and close(ticket, header, 'dropped', 'the backlog is full', 0, lifo) or 1)
   return true
 end

@@ -30,6 +30,7 @@
 -- @include dead
 -- @include outbox
 -- @include doubt
+-- @include journal
 
 -- The credentials are to blame after refusals of so many targets in a row, or of so many messages.
 local MOST_ACCUSED = 3
@@ -170,6 +171,8 @@ local function end_suspect(ticket, fields, lifo)
     add_dead_letter(ticket, record, fields.reason, fields.status, fields.body, fields.attempts)
   end
   if header then close(ticket, header, outcome, fields.reason, fields.attempts, lifo) end
+  -- If its target is gone, its worker has noted that.
+  if not fields.gone then journal(record, outcome, fields.reason, fields.attempts) end
 end
 
 -- Puts a suspect back to the head of the lane. `more` is 1 if it ends when it is refused again, else 0.

@@ -1,7 +1,7 @@
 -- Puts the messages that begin at argument FIRST into the lane, under `policy`. Comes after every key is known to
 -- have its type, and counts what it does: accepted, duplicates, collapsed, dropped, malformed, letters.
 --   policy (MessagePack map): lifo, max_backlog (0: none), overflow, dedup (ms), groups (true if the lane has some),
---     group_backlog (max_backlog of each group, 0: none)
+--     group_backlog (max_backlog of each group, 0: none), journal (see journal.lua)
 --   for each message: kind, record
 --     kind 0..2  a message of that priority
 --     kind 'f'   a fan-out: next is its priority, then the number of targets in a chunk, then the number of chunks,
@@ -18,6 +18,7 @@
 -- @include group_waiting
 -- @end
 -- @include receipt
+-- @include journal
 
 local lifo = policy.lifo
 local accepted, duplicates, collapsed, dropped, malformed, refused = 0, 0, 0, 0, 0, 0
@@ -119,6 +120,7 @@ local function collapse_into(header, record, size, chunks)
   if old_header.id and call('HGET', IDS, old_header.id) == ticket then
     call('HDEL', IDS, old_header.id)
   end
+  journal(older, 'collapsed', 'a newer message has the same collapse_key', 0)
   receipt(old_header, 'collapsed', 'a newer message has the same collapse_key', 0)
   if old_header.targets then
     -- @include fan_out
@@ -155,6 +157,7 @@ local function enqueue(level, record, size, chunks)
   local header = header_of(record)
   if header and is_duplicate(header.id) then
     duplicates = duplicates + 1
+    journal(record, 'duplicate', 'a message with this id is pending or was delivered lately', 0)
     receipt(header, 'duplicate', 'a message with this id is pending or was delivered lately', 0)
   elseif header and header.collapse_key and collapse_into(header, record, size, chunks) then
     collapsed, accepted = collapsed + 1, accepted + 1
@@ -164,6 +167,7 @@ local function enqueue(level, record, size, chunks)
     if chunks then plan_fan_out(ticket, header, size, chunks) end
   else
     dropped = dropped + (chunks and header.targets or 1)
+    journal(record, 'dropped', 'the backlog is full', 0)
     if header then receipt(header, 'dropped', 'the backlog is full', 0) end
   end
 end

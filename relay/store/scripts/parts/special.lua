@@ -7,6 +7,7 @@ local function load_special(call, NOW, NOW_US, policy)
   -- @include fan_out
   -- @include close
   -- @include dead
+  -- @include journal
 
   local EXPIRED = 'its time to live was over before it could be sent'
 
@@ -32,6 +33,8 @@ local function load_special(call, NOW, NOW_US, policy)
     local stop = stopped(header)
     if stop then
       local attempts = tonumber(string.match(tries or '', '^%d+') or 0)
+      local record = policy.journal and call('HGET', BODIES, ticket)
+      if record then journal(record, stop, EXPIRED, attempts) end
       count(stop, close(ticket, header, stop, EXPIRED, attempts, lifo))
       return 'ended'
     end
@@ -59,6 +62,7 @@ local function load_special(call, NOW, NOW_US, policy)
         local header = header_of(record)
         if stopped(header) then
           call('HDEL', BODIES, ticket)
+          journal(record, 'expired', EXPIRED, 0)
           count('expired', close(ticket, header, 'expired', EXPIRED, 0, lifo))
         elseif header.deliver and header.deliver > NOW then
           -- The clock was set back since it came here.
@@ -95,6 +99,7 @@ local function load_special(call, NOW, NOW_US, policy)
     add_dead_letter(ticket, record, 'group disabled', 0, '', attempts)
     call('HDEL', BODIES, ticket)
     call('HDEL', TRIES, ticket)
+    journal(record, 'dead', 'group disabled', attempts)
     count('failed', close(ticket, header, 'dead', 'group disabled', attempts, lifo))
   end
 
