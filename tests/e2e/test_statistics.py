@@ -43,5 +43,5 @@ async def test_a_worker_leaves_statistics_and_a_journal_of_all_that_it_did(site:
     assert bad.waited >= 3600
     assert bad.worker
     entries = await journal.latest(site.redis, "relay", "hook")
-    ends = sorted((entry.id, entry.outcome) for entry in entries)
-    assert ends == [("bad", "rejected"), ("good", "delivered"), ("good", "duplicate"), ("late", "expired")]
+    ended = sorted((entry.id, entry.outcome) for entry in entries)
+    assert ended == [("bad", "rejected"), ("good", "delivered"), ("good", "duplicate"), ("late", "expired")]
