@@ -1,8 +1,7 @@
-"""The HTTP server of the admin port: `/healthz` for orchestrators, `/metrics` for Prometheus.
+"""The HTTP server of the admin port: the console, `/healthz` for orchestrators, `/metrics` for Prometheus.
 
-A worker that runs alone serves it; otherwise its supervisor does, for all of its workers. It answers only
-GET, sets no cookie and lets no other origin read it, so a page in a browser cannot misuse it. Beyond loopback
-it needs a token.
+A worker that runs alone serves it; otherwise its supervisor does, for all of its workers. `gate` says who may
+do what. Beyond loopback it needs a token.
 """
 
 from __future__ import annotations
@@ -19,7 +18,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from relay.admin.acceptor import Acceptor, listen
-from relay.admin.access import refusal
+from relay.admin.console.console import Console
+from relay.admin.doorway import Doorway
+from relay.admin.gate import Gate
 from relay.admin.group_metrics import group_metrics
 from relay.admin.host import Host
 from relay.errors import StoreError
@@ -49,7 +50,9 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
 }
 
 logger = structlog.get_logger()
@@ -75,8 +78,6 @@ class Admin:
         self._retry = retry
         self._listeners: list[socket.socket] = []
         self._warned = False
-        token = settings.admin.token
-        self._token = token.get_secret_value() if token else ""
 
     def open(self) -> bool:
         """Listen, so that requests wait for `run`. Returns False if the port is turned off or not
@@ -125,18 +126,14 @@ class Admin:
                 await runner.cleanup()
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[self._authorise])
+        admin = self._settings.admin
+        gate = Gate(admin)
+        app = web.Application(middlewares=[Doorway(gate, admin.base_path).admit])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
+        Console(self._settings, self._client, gate).add_routes(app)
         app.on_response_prepare.append(_add_headers)
         return app
-
-    @web.middleware
-    async def _authorise(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        refused = refusal(request, self._token)
-        return await handler(request) if refused is None else refused
 
     async def _health(self, request: web.Request) -> web.Response:
         host = self._host()
@@ -154,7 +151,8 @@ class Admin:
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
 
 
 class _Snapshot:

@@ -133,6 +133,7 @@ def _check_admin(root: Mapping, problems: Problems) -> None:
     if not isinstance(admin, Mapping):
         return
     listen, token = _text(admin, "listen"), child(admin, "token")
+    _check_viewer(admin, token, problems)
     if listen is None or not listen.text or listen.value is False or ":" not in listen.text:
         return
     if is_loopback(listen.text) or (
@@ -143,6 +144,19 @@ def _check_admin(root: Mapping, problems: Problems) -> None:
         f"{quote(listen.text)} can be reached from other hosts: set `token` (or `token_file`), or 127.0.0.1"
     )
     problems.add(listen.position, ("admin", "listen"), text)
+
+
+def _check_viewer(admin: Mapping, token: Node | None, problems: Problems) -> None:
+    """Check that a token of viewers is of use: operators need another one."""
+    viewer = _text(admin, "viewer_token")
+    if viewer is None or not viewer.text:
+        return
+    if token is None or (isinstance(token, Scalar) and _is_none(token)):
+        text = "without `token`, everybody may do everything: set `token` too"
+        problems.add(viewer.position, ("admin", "viewer_token"), text)
+    elif isinstance(token, Scalar) and token.text == viewer.text:
+        text = "is the same as `token`, so viewers could do everything: generate another one"
+        problems.add(viewer.position, ("admin", "viewer_token"), text)
 
 
 def _queues(root: Mapping) -> Iterator[tuple[Location, Mapping]]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SerializeAsAny, WithJsonSchema
 
@@ -23,6 +23,8 @@ from relay.text import mask_url, without_userinfo
 
 PROVIDER_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 PREFIX_PATTERN = r"^[^\s{}]+$"
+HEADER_NAME_PATTERN = r"^[A-Za-z0-9-]{0,64}$"
+BASE_PATH_PATTERN = r"^(/[A-Za-z0-9._~-]+)*$"
 DEFAULT_PREFIX = "relay"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
@@ -82,6 +84,29 @@ Names = Annotated[
     ),
 ]
 """One name, or a list of names."""
+
+
+def _check_networks(addresses: list[str]) -> list[str]:
+    for address in addresses:
+        try:
+            ip_network(address)
+        except ValueError:
+            raise ValueError(
+                f"{describe(address)} is not an address or a network; write 10.0.0.7 or 10.0.0.0/24"
+            ) from None
+    return addresses
+
+
+def _check_header_name(name: str) -> str:
+    if not re.fullmatch(HEADER_NAME_PATTERN[1:-1], name):
+        raise ValueError(f"{describe(name)} is not the name of a header; write for example X-Forwarded-User")
+    return name
+
+
+def _check_base_path(path: str) -> str:
+    if not re.fullmatch(BASE_PATH_PATTERN[1:-1], path):
+        raise ValueError(f"{describe(path)} is not a path such as /relay, without a slash at its end")
+    return path
 
 
 def _check_token(token: Secret | None) -> Secret | None:
@@ -163,18 +188,35 @@ class QueueSettings(Options):
         return provider == self.provider or "*" in self.providers or provider in self.providers
 
 
+Token = Annotated[Secret | None, BeforeValidator(_empty_is_none), AfterValidator(_check_token)]
+_TOKEN_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "format": "password", "writeOnly": True}, {"type": "null"}]
+}
+
+
 class AdminSettings(Options):
-    """The admin port: `/healthz` and `/metrics` over HTTP."""
+    """The admin port over HTTP: the console, `/healthz` and `/metrics`."""
 
     listen: Annotated[str | None, BeforeValidator(_check_listen)] = "127.0.0.1:9464"
     """Address of the admin port, `HOST:PORT`. Empty: off. Addresses other than loopback need a `token`."""
-    token: Annotated[Secret | None, BeforeValidator(_empty_is_none), AfterValidator(_check_token)] = Field(
-        default=None,
-        json_schema_extra={
-            "anyOf": [{"type": "string", "format": "password", "writeOnly": True}, {"type": "null"}]
-        },
-    )
-    """Token that requests must send as `Authorization: Bearer …`. Empty: no token is needed."""
+    token: Token = Field(default=None, json_schema_extra=_TOKEN_SCHEMA)
+    """Token of operators: the password of the console, and `Authorization: Bearer …` of programs. Empty: no
+    token is needed."""
+    viewer_token: Token = Field(default=None, json_schema_extra=_TOKEN_SCHEMA)
+    """Token of viewers, who may read everything and change nothing. Empty: there are no viewers."""
+    environment: Annotated[str, Field(max_length=32)] = ""
+    """Name on a coloured badge in the console, for example `production`."""
+    trusted_proxies: Annotated[Names, AfterValidator(_check_networks)] = []
+    """Addresses or networks of reverse proxies. Only their `X-Forwarded-*` headers and `user_header` are
+    used."""
+    user_header: Annotated[
+        str, AfterValidator(_check_header_name), Field(json_schema_extra={"pattern": HEADER_NAME_PATTERN})
+    ] = ""
+    """Header in which a trusted proxy sends the user's name, for the audit log: `X-Forwarded-User`."""
+    base_path: Annotated[
+        str, AfterValidator(_check_base_path), Field(json_schema_extra={"pattern": BASE_PATH_PATTERN})
+    ] = ""
+    """Path of the console behind a reverse proxy, for example `/relay`."""
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -207,7 +249,7 @@ class Settings(Options):
     providers: Annotated[dict[ProviderName, SerializeAsAny[ProviderOptions]], Field(min_length=1)]
     """The providers that messages go to, under names of your choice. `type` selects the adapter."""
     admin: AdminSettings = AdminSettings()
-    """The admin port: `/healthz` and `/metrics` over HTTP."""
+    """The admin port over HTTP: the console, `/healthz` and `/metrics`."""
     processes: Annotated[
         Count | Literal["auto"],
         BeforeValidator(_check_processes),

@@ -36,7 +36,7 @@ class Permitted(Enum):
 async def examine(client: Client, settings: Settings, permitted: Permitted = Permitted.ALL) -> list[Finding]:
     """Return all findings about the Redis of these settings. Raises StoreError."""
     prefix = settings.redis.prefix
-    servers = await _servers(client, permitted)
+    servers = await examine_servers(client, permitted)
     if any(finding.subject in ("cluster", "loading") for finding in servers):
         # Keys may be on other nodes, or not loaded yet, so further findings could be wrong.
         return servers
@@ -64,7 +64,8 @@ async def delete_unused_names(client: Client, settings: Settings) -> None:
         await unregister(client, settings.redis.prefix, abandoned)
 
 
-async def _servers(client: Client, permitted: Permitted) -> list[Finding]:
+async def examine_servers(client: Client, permitted: Permitted) -> list[Finding]:
+    """Return the findings about the servers: version, memory, persistence, clock, … Raises StoreError."""
     if not is_cluster(client):
         config = await _config(client) if permitted is Permitted.ALL else None
         return judge(Facts(await _info(client), config, await _clock(client)))

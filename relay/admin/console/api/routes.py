@@ -1,0 +1,10 @@
+"""All routes of the API. A new module of routes is added here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.admin.console.api import audit, fleet, lanes
+from relay.admin.console.api.route import Route
+
+ROUTES: Final[tuple[Route, ...]] = (*fleet.ROUTES, *lanes.ROUTES, *audit.ROUTES)

@@ -1,0 +1,53 @@
+"""One request to the console, and the parts of the console that answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from relay.admin.console.sampler import Sampler
+from relay.admin.gate import Visitor
+from relay.redis_client.client import Client
+from relay.settings.models import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of the console of one admin port."""
+
+    settings: Settings
+    client: Callable[[], Awaitable[Client]]
+    """Returns a client for Redis, or raises StoreError."""
+    sampler: Sampler
+
+    @property
+    def base(self) -> str:
+        """The path in front of all URLs."""
+        return self.settings.admin.base_path
+
+    @property
+    def prefix(self) -> str:
+        return self.settings.redis.prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request."""
+
+    services: Services
+    visitor: Visitor
+    request: web.Request
+
+    @property
+    def settings(self) -> Settings:
+        return self.services.settings
+
+    def part(self, name: str) -> str:
+        """Return a part of the path, such as the name of a provider."""
+        return self.request.match_info[name]
+
+    def query(self, name: str, default: str = "") -> str:
+        """Return a parameter of the URL."""
+        return self.request.query.get(name, default)

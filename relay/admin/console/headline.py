@@ -1,0 +1,128 @@
+"""One sentence about the fleet, and the list of everything that needs an operator. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from relay.admin.console.lane_view import tone_of, why_of
+from relay.admin.console.tones import RANKS, Tone
+from relay.settings.durations import rough_duration
+from relay.store.findings import Finding, Level
+from relay.store.overview import LaneStatus, Overview
+from relay.store.states import State
+from relay.text import printable
+
+_SENTENCES = {
+    State.UNAUTHORISED: "{name} refuses our credentials",
+    State.OPEN: "{name} fails, and its breaker is open",
+    State.UNREGISTERED: "{name} has too many targets that are gone",
+    State.FAULTY: "the adapter of {name} fails on every message",
+    State.TRIAL: "{name} refused a message, and relay looks for the cause",
+    State.THROTTLED: "{name} asked us to wait",
+    State.PAUSED: "{name} is paused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that needs an operator, or may soon. `link` is a path of the console."""
+
+    tone: Tone
+    text: str
+    detail: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The sentence at the top."""
+
+    tone: Tone
+    text: str
+
+
+def troubles(overview: Overview, servers: Sequence[Finding], findings: Sequence[str]) -> list[Trouble]:
+    """Return all troubles, the most serious first."""
+    found = [*_fleet(overview), *_lanes(overview), *_queues(overview), *_servers(servers)]
+    found += [Trouble(Tone.WARN, printable(line)) for line in findings]
+    return sorted(found, key=lambda trouble: RANKS[trouble.tone])
+
+
+def headline(overview: Overview, found: Sequence[Trouble]) -> Headline:
+    """Return one sentence: the worst trouble with what it costs, or that all is well."""
+    waiting = sum(lane.waiting for lane in overview.lanes)
+    dead = sum(lane.dead for lane in overview.lanes) + sum(queue.rejected for queue in overview.queues)
+    numbers = [f"{waiting:,} waiting"] if waiting else []
+    if dead:
+        numbers.append(f"{dead:,} dead")
+    serious = [trouble for trouble in found if trouble.tone in (Tone.BAD, Tone.WARN, Tone.HELD)]
+    if serious:
+        worst = serious[0]
+        more = f", and {len(serious) - 1} more" if len(serious) > 1 else ""
+        tail = f"; {', '.join(numbers)}" if numbers else ""
+        return Headline(worst.tone, f"{_capital(worst.text)}{more}{tail}.")
+    lanes = len(overview.lanes)
+    subject = "The lane sends" if lanes == 1 else f"All {lanes:,} lanes send"
+    if not waiting:
+        tail = f"; {dead:,} dead letters are left." if dead else "."
+        return Headline(Tone.GOOD, f"Nothing is waiting, and nothing holds{tail}")
+    return Headline(Tone.GOOD, f"{subject}; {', '.join(numbers)}.")
+
+
+def _fleet(overview: Overview) -> Iterator[Trouble]:
+    if not overview.alive:
+        yield Trouble(Tone.BAD, "no worker is alive", "Start one with `relay run`.", "/workers")
+    for error in overview.errors:
+        yield Trouble(Tone.BAD, "Redis refuses a command", printable(error))
+
+
+def _lanes(overview: Overview) -> Iterator[Trouble]:
+    for lane in overview.lanes:
+        tone, link = tone_of(lane), f"/lanes/{lane.provider}"
+        name = printable(lane.provider)
+        if lane.error:
+            yield Trouble(Tone.BAD, f"some keys of {name} cannot be read", why_of(lane), link)
+        elif not lane.configured:
+            yield Trouble(
+                Tone.BAD,
+                f"{name} holds messages and is not in the file",
+                "Add the provider to the file, or purge its messages.",
+                link,
+            )
+        elif tone in (Tone.BAD, Tone.WARN, Tone.HELD):
+            yield Trouble(tone, _sentence(lane), why_of(lane), link)
+
+
+def _sentence(lane: LaneStatus) -> str:
+    try:
+        sentence = _SENTENCES[State(lane.state)].format(name=printable(lane.provider))
+    except (KeyError, ValueError):
+        sentence = f"{printable(lane.provider)} is {printable(lane.state)}"
+    return f"{sentence} for {rough_duration(lane.hold)}" if lane.hold >= 1 else sentence
+
+
+def _queues(overview: Overview) -> Iterator[Trouble]:
+    for queue in overview.queues:
+        name = printable(queue.name)
+        if queue.error:
+            yield Trouble(Tone.BAD, f"the queue {name} cannot be read", printable(queue.error), "/queues")
+        elif not queue.configured:
+            yield Trouble(
+                Tone.BAD,
+                f"nobody reads the queue {name}",
+                "It holds elements and is not in the file.",
+                "/queues",
+            )
+
+
+def _servers(servers: Sequence[Finding]) -> Iterator[Trouble]:
+    for finding in servers:
+        if finding.level in (Level.FAILED, Level.WARNING):
+            tone = Tone.BAD if finding.level is Level.FAILED else Tone.IDLE
+            yield Trouble(tone, f"Redis: {finding.subject}", printable(finding.text))
+
+
+def _capital(text: str) -> str:
+    """Return a sentence with a capital at its beginning, unless it begins with a name."""
+    return text[0].upper() + text[1:] if text.startswith(("no ", "nobody", "some ", "the ")) else text

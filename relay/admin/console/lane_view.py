@@ -1,0 +1,83 @@
+"""A lane as the pages show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.admin.console.history import NO_HOUR, RECENT, Hour
+from relay.admin.console.sampler import Sample
+from relay.admin.console.tones import RANKS, STATE_TONES, Tone
+from relay.store.overview import LaneStatus
+from relay.store.states import State
+from relay.text import printable
+
+LONGEST_WHY = 300
+"""Characters of a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneView:
+    """One row."""
+
+    lane: LaneStatus
+    hour: Hour
+    tone: Tone
+    why: str
+    per_second: float | None
+    """Messages sent per second since the sample before; None for the first sample."""
+
+    @property
+    def name(self) -> str:
+        return self.lane.provider
+
+    @property
+    def state(self) -> str:
+        return self.lane.state
+
+    @property
+    def empty_in(self) -> float | None:
+        """Seconds until the messages that wait are gone, at the mean speed of the last minutes."""
+        recent = self.hour.sent[-RECENT:]
+        if not self.lane.waiting or not sum(recent):
+            return None
+        return self.lane.waiting / (sum(recent) / (60 * len(recent)))
+
+    @property
+    def is_paused(self) -> bool:
+        return self.lane.pause is not None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether `resume` would change anything."""
+        return self.lane.state not in (State.RUNNING, "unknown")
+
+
+def lane_view(lane: LaneStatus, sample: Sample) -> LaneView:
+    """Return the view of a lane that was read for a sample, or later."""
+    speed = sample.speeds.get(lane.provider)
+    tone = tone_of(lane)
+    if tone is Tone.GOOD and not (lane.backlog or speed):
+        tone = Tone.IDLE
+    return LaneView(lane, sample.hours.get(lane.provider, NO_HOUR), tone, why_of(lane), speed)
+
+
+def tone_of(lane: LaneStatus) -> Tone:
+    """Return how serious the state of a lane is."""
+    if lane.error or not lane.configured:
+        return Tone.BAD
+    return STATE_TONES.get(lane.state, Tone.BAD)
+
+
+def why_of(lane: LaneStatus) -> str:
+    """Return the reason for the state of a lane."""
+    if lane.error:
+        return printable(lane.error[:LONGEST_WHY])
+    if not lane.configured:
+        return "not in the file of this console"
+    return printable(lane.why[:LONGEST_WHY])
+
+
+def trouble_first(views: Sequence[LaneView]) -> list[LaneView]:
+    """Return the lanes with trouble first, then in the order of the file."""
+    return sorted(views, key=lambda view: RANKS[view.tone] if RANKS[view.tone] < RANKS[Tone.GOOD] else 9)

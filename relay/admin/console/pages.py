@@ -1,0 +1,105 @@
+"""Pages, and the server-sent events that keep them live."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import structlog
+from aiohttp import web
+
+from relay.admin.console.call import Call, Services
+from relay.admin.console.policy import PAGE_HEADERS
+from relay.admin.console.rendering import Page
+from relay.admin.console.sampler import Sample
+from relay.admin.console.screen import NotFound, Screen
+from relay.admin.doorway import VISITOR
+from relay.errors import RelayError, StoreError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+logger = structlog.get_logger()
+
+
+class Pages:
+    """Renders screens."""
+
+    def __init__(self, services: Services, screens: Sequence[Screen]) -> None:
+        self._services = services
+        self._screens = [screen for screen in screens if screen.label]
+
+    async def home(self, request: web.Request) -> web.Response:
+        """Redirect the base path to the overview."""
+        raise web.HTTPSeeOther(f"{self._services.base}/")
+
+    def page(self, screen: Screen) -> Handler:
+        """Return the handler of a page."""
+
+        async def show(request: web.Request) -> web.Response:
+            call = Call(self._services, request[VISITOR], request)
+            status, template = 200, screen.template
+            try:
+                sample = await self._services.sampler.latest()
+                values = {**self._common(call, screen, sample), **await screen.values(call, sample)}
+            except (NotFound, RelayError) as error:
+                status = 503 if isinstance(error, StoreError) else 404
+                template = "trouble.html"
+                values = {**self._common(call, screen, None), "status": status, "problem": str(error)}
+            text = Page(template, values).text
+            return web.Response(text=text, status=status, content_type="text/html", headers=PAGE_HEADERS)
+
+        return show
+
+    def live(self, screen: Screen) -> Handler:
+        """Return the handler of a page's events."""
+
+        async def stream(request: web.Request) -> web.StreamResponse:
+            call = Call(self._services, request[VISITOR], request)
+            response = web.StreamResponse(
+                headers={**PAGE_HEADERS, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+            )
+            await response.prepare(request)
+            try:
+                async with self._services.sampler.following() as samples:
+                    await self._send(response, call, screen, samples)
+            except ConnectionError:
+                pass  # the browser is gone
+            except (NotFound, RelayError):
+                pass  # the browser connects again
+            return response
+
+        return stream
+
+    async def _send(self, response: web.StreamResponse, call: Call, screen: Screen, samples: Any) -> None:
+        """Send each block that has changed, until the session or the connection ends."""
+        sent: dict[str, str] = {}
+        count = 0
+        async for sample in samples:
+            session = call.visitor.session
+            if session is not None and session.until <= time.time():
+                return
+            if count % screen.every == 0:
+                values = {**self._common(call, screen, sample), **await screen.values(call, sample)}
+                blocks = Page(screen.template, values).blocks
+                changed = {name: text for name, text in blocks.items() if sent.get(name) != text}
+                sent |= changed
+                await response.write(f"data: {json.dumps(changed)}\n\n".encode())
+            count += 1
+
+    def _common(self, call: Call, screen: Screen, sample: Sample | None) -> Mapping[str, Any]:
+        """Return the variables of the layout."""
+        query = urlencode(call.request.query)
+        path = call.request.path.removeprefix(self._services.base).removesuffix("/live").rstrip("/")
+        return {
+            "base": self._services.base,
+            "environment": self._services.settings.admin.environment,
+            "visitor": call.visitor,
+            "may_act": call.visitor.may_act,
+            "screens": self._screens,
+            "screen": screen,
+            "sample": sample,
+            "live_url": f"{self._services.base}{path}/live{query and '?' + query}" if screen.every else "",
+        }

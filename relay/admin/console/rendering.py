@@ -1,0 +1,153 @@
+"""Templates, and the words for numbers, durations and times on a page."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from relay.admin.console.charts import sparkline
+from relay.admin.console.lane_view import LaneView
+from relay.settings.durations import rough_duration
+from relay.text import hide_signing_secrets, printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+LONGEST_TEXT = 2000
+"""Characters of foreign text in one place of a page."""
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of all templates. jinja2 is loaded at the first page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    found.filters |= {
+        "number": number,
+        "short": short,
+        "duration": duration,
+        "time": clock_time,
+        "moment": moment,
+        "share": share,
+        "shown": shown,
+        "segment": segment,
+        "plural": plural,
+        "sparkline": lane_sparkline,
+        "environment_kind": environment_kind,
+    }
+    found.globals["static"] = static_url
+    return found
+
+
+class Page:
+    """A page, and the HTML of its live blocks."""
+
+    def __init__(self, template: str, values: Mapping[str, Any]) -> None:
+        self.blocks: dict[str, str] = {}
+        self.text = environment().get_template(template).render(values, live=self._live)
+
+    def _live(self, name: str, caller: Callable[[], Markup]) -> Markup:
+        """Return a block of a page: `{% call live("lanes") %}…{% endcall %}`."""
+        from markupsafe import Markup
+
+        html = caller()
+        self.blocks[name] = str(html)
+        return Markup('<div data-block="{}">{}</div>').format(name, html)
+
+
+@cache
+def static_url(name: str) -> str:
+    """Return the path of a static file. It changes with the content, so that browsers may keep the file."""
+    digest = hashlib.blake2b((STATIC / name).read_bytes(), digest_size=5).hexdigest()
+    return f"/static/{digest}/{name}"
+
+
+def number(value: float | None) -> str:
+    """Return a number with separators; an en dash if it is unknown."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def short(value: float | None) -> str:
+    """Return a rate with three digits: `0.4`, `12`, `1.2k`."""
+    if value is None:
+        return "–"
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            scaled = value / (1e3 if unit == "k" else limit)
+            return f"{scaled:.1f}{unit}" if scaled < 100 else f"{scaled:.0f}{unit}"
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration for people: `4m`, `1h12m`; an en dash if it is unknown."""
+    if seconds is None:
+        return "–"
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f}ms" if seconds >= 0.001 else "<1ms"
+    return rough_duration(seconds)
+
+
+def clock_time(seconds: float | None) -> str:
+    """Return a time in RFC 3339, in UTC; an en dash if it is unknown."""
+    if not seconds:
+        return "–"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time without its date: `14:03:27`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S") if seconds else "–"
+
+
+def share(value: float | None) -> str:
+    """Return a share as a percentage."""
+    if value is None:
+        return "–"
+    return f"{value:.0%}" if value >= 0.1 or not value else f"{value:.1%}"
+
+
+def shown(text: object, longest: int = LONGEST_TEXT) -> str:
+    """Return foreign text on one line, without characters that change the page, and without secrets."""
+    line = printable(hide_signing_secrets(str(text)[: longest + 1]))
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def segment(text: object) -> str:
+    """Return text as one segment of a URL's path."""
+    return quote(str(text), safe="", errors="surrogateescape")
+
+
+def plural(count: int, noun: str, many: str = "") -> str:
+    """Return `1 lane` or `3 lanes`."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def environment_kind(name: str) -> str:
+    """Return the kind of an environment, which has a colour."""
+    word = name.lower()
+    if word.startswith(("prod", "live")):
+        return "production"
+    return "staging" if word.startswith(("stag", "pre", "test", "uat", "qa")) else "other"
+
+
+def lane_sparkline(view: LaneView) -> Markup:
+    """Return the last hour of a lane."""
+    label = f"{sum(view.hour.sent):,.0f} sent, {sum(view.hour.failed):,.0f} failed in the last hour"
+    return sparkline(view.hour.sent, view.hour.failed, label)

@@ -1,0 +1,39 @@
+"""The overview: one sentence, troubles first, a row for each lane, queues without readers, Redis."""
+
+from __future__ import annotations
+
+from relay.admin.console.call import Call
+from relay.admin.console.headline import headline, troubles
+from relay.admin.console.lane_view import lane_view, trouble_first
+from relay.admin.console.sampler import Sample
+from relay.admin.console.screen import Screen, Values
+from relay.admin.console.tones import LEVEL_TONES
+from relay.settings.digest import digest
+from relay.store.fleet_findings import findings
+
+MOST_ROWS = 100
+"""Lanes on one page. The filter finds the others."""
+
+
+async def _values(call: Call, sample: Sample) -> Values:
+    overview = sample.overview
+    found = troubles(overview, sample.servers, findings(overview, digest(call.settings)))
+    views = trouble_first([lane_view(lane, sample) for lane in overview.lanes])
+    wanted = call.query("filter").strip().lower()
+    matching = [view for view in views if wanted in view.name.lower() or wanted in view.state]
+    lanes = matching if "all" in call.request.query else matching[:MOST_ROWS]
+    call.services.sampler.history.want(view.name for view in lanes)
+    return {
+        "headline": headline(overview, found),
+        "troubles": found,
+        "lanes": lanes,
+        "matching": len(matching),
+        "total": len(views),
+        "filter": wanted,
+        "servers": sample.servers,
+        "level_tones": LEVEL_TONES,
+        "alive": len(overview.alive),
+    }
+
+
+SCREEN = Screen("overview", "/", "overview.html", _values, "Overview")

@@ -1,0 +1,150 @@
+// Actions: a button opens a dialog, which shows the count, asks for a reason, and posts to the API.
+
+const base = document.body.dataset.base;
+const CONFIRM_ABOVE = 1000;
+const number = new Intl.NumberFormat("en");
+
+function toast(text, tone) {
+  const shown = document.createElement("p");
+  shown.className = `toast tone-${tone}`;
+  shown.textContent = text;
+  document.getElementById("toasts").append(shown);
+  setTimeout(() => shown.remove(), 6000);
+}
+
+function filled(template, values, encode) {
+  return template.replace(/\{(\w+)\}/g, (_, name) => (encode ? encodeURIComponent(values[name]) : values[name]));
+}
+
+async function post(path, body) {
+  const answer = await fetch(`${base}/api/v1${path}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (answer.status === 401) location.reload();
+  const text = await answer.text();
+  let document_ = {};
+  try {
+    document_ = JSON.parse(text);
+  } catch {
+    document_ = { error: text };
+  }
+  if (!answer.ok) throw new Error(document_.error || `The server answers ${answer.status}.`);
+  return document_;
+}
+
+// The fields as the API takes them: empty ones are left out, a checkbox is true, `data-number` a number.
+function body(form) {
+  const fields = {};
+  for (const field of form.elements) {
+    if (!field.name) continue;
+    if (field.type === "checkbox") {
+      if (field.checked) fields[field.name] = true;
+    } else if (field.value !== "") {
+      fields[field.name] = "number" in field.dataset ? Number(field.value) : field.value;
+    }
+  }
+  return fields;
+}
+
+function setCount(dialog, count) {
+  const known = Number.isFinite(count);
+  for (const place of dialog.querySelectorAll('[data-show="count"]')) {
+    place.textContent = known ? number.format(count) : "…";
+  }
+  const confirm = dialog.querySelector(".confirm");
+  const input = dialog.querySelector(".confirm-input");
+  if (!confirm) return;
+  const needed = known && count > CONFIRM_ABOVE;
+  confirm.hidden = !needed;
+  input.value = "";
+  dialog.dataset.needed = needed ? String(count) : "";
+  dialog.querySelector(".confirm-text").textContent = needed ? `Type ${count} to confirm` : "";
+  check(dialog);
+}
+
+function check(dialog) {
+  const submit = dialog.querySelector('[type="submit"]');
+  const needed = dialog.dataset.needed;
+  const given = (dialog.querySelector(".confirm-input")?.value || "").replace(/[^0-9]/g, "");
+  submit.disabled = Boolean(dialog.dataset.busy) || dialog.dataset.counting === "1" || Boolean(needed && given !== needed);
+}
+
+function fail(dialog, text) {
+  const error = dialog.querySelector(".error");
+  error.textContent = text;
+  error.hidden = !text;
+}
+
+async function countFirst(dialog, form, values) {
+  dialog.dataset.counting = "1";
+  setCount(dialog, NaN);
+  try {
+    const found = await post(filled(form.dataset.post, values, true), { ...body(form), dry_run: true });
+    dialog.dataset.counting = "";
+    setCount(dialog, found.matched);
+  } catch (error) {
+    dialog.dataset.counting = "";
+    fail(dialog, error.message);
+    check(dialog);
+  }
+}
+
+function open(button) {
+  const dialog = document.getElementById(button.dataset.open);
+  const form = dialog.querySelector("form");
+  const values = { ...button.dataset };
+  form.reset();
+  fail(dialog, "");
+  dialog.dataset.busy = "";
+  dialog.dataset.counting = "";
+  for (const field of form.querySelectorAll("[data-fill]")) field.value = values[field.dataset.fill] ?? "";
+  for (const place of dialog.querySelectorAll("[data-show]")) {
+    const value = values[place.dataset.show];
+    if (place.dataset.show !== "count") place.textContent = value ? `${place.dataset.before || ""}${value}` : "";
+  }
+  form.relayValues = values;
+  dialog.showModal();
+  if ("dry" in form.dataset) countFirst(dialog, form, values);
+  else setCount(dialog, values.count === undefined ? NaN : Number(values.count));
+}
+
+async function submit(form) {
+  const dialog = form.closest("dialog");
+  const values = form.relayValues;
+  dialog.dataset.busy = "1";
+  check(dialog);
+  fail(dialog, "");
+  try {
+    const result = await post(filled(form.dataset.post, values, true), body(form));
+    dialog.close();
+    toast(filled(form.dataset.done, { ...values, ...result }, false), "good");
+    document.dispatchEvent(new CustomEvent("relay:done", { detail: { form, result } }));
+    if ("reload" in form.dataset) setTimeout(() => location.reload(), 400);
+  } catch (error) {
+    fail(dialog, error.message);
+  } finally {
+    dialog.dataset.busy = "";
+    check(dialog);
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-open]");
+  if (opener) open(opener);
+  if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
+  if (event.target.closest("[data-copy]")) {
+    const source = document.getElementById(event.target.closest("[data-copy]").dataset.copy);
+    navigator.clipboard.writeText(source.textContent).then(() => toast("Copied.", "good"));
+  }
+});
+document.addEventListener("input", (event) => {
+  const dialog = event.target.closest("dialog");
+  if (dialog) check(dialog);
+});
+document.addEventListener("submit", (event) => {
+  if (!event.target.dataset.post) return;
+  event.preventDefault();
+  submit(event.target);
+});

@@ -1,0 +1,278 @@
+"""Who may see and do what in the console, over real connections. Redis is not needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import pytest
+from aiohttp import ClientResponse, ClientSession, CookieJar
+
+from relay.admin.health import Health, WorkerReport
+from relay.admin.host import Host
+from relay.admin.server import Admin
+from relay.errors import StoreError
+from relay.settings.models import AdminSettings, QueueSettings, Settings
+from relay.settings.options import ProviderOptions
+from relay.store.deployment import Deployment
+from testing.ports import free_port
+
+OPERATOR = "operators-token-1"
+VIEWER = "viewers-token-2"
+TOKENS = {"token": OPERATOR, "viewer_token": VIEWER}
+HOST = Host(Deployment(), [WorkerReport(pid=1, age=0.0, health=Health(worker="w", pid=1, settings=""))])
+NO_REDIS = 503
+"""The status of a request that was admitted: there is no Redis in these tests."""
+
+
+async def no_redis() -> NoReturn:
+    raise StoreError("no Redis here")
+
+
+class Browser:
+    """A client that keeps cookies and sends the headers of a browser."""
+
+    def __init__(self, session: ClientSession, url: str) -> None:
+        self._session = session
+        self.url = url
+
+    async def get(self, path: str, **headers: str) -> ClientResponse:
+        answer = await self._session.get(self.url + path, headers=headers, allow_redirects=False)
+        await answer.read()
+        return answer
+
+    async def post(
+        self, path: str, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> ClientResponse:
+        """Post as a page of this origin does, unless `headers` are given."""
+        sent = {"Origin": self.url, "Sec-Fetch-Site": "same-origin"} if headers is None else headers
+        answer = await self._session.post(self.url + path, headers=sent, allow_redirects=False, **options)
+        await answer.read()
+        return answer
+
+    async def log_in(self, token: str, **fields: str) -> ClientResponse:
+        return await self.post("/login", data={"token": token, **fields})
+
+
+@asynccontextmanager
+async def console(**admin: Any) -> AsyncIterator[Browser]:
+    """Serve a console, and yield a browser for it."""
+    port = free_port()
+    settings = Settings(
+        queues=[QueueSettings(name="q")],
+        providers={"hook": ProviderOptions(type="webhook")},
+        admin=AdminSettings(listen=f"127.0.0.1:{port}", **admin),
+    )
+    server = Admin(settings, no_redis, lambda: HOST)
+    assert server.open()
+    serving = asyncio.create_task(server.run())
+    try:
+        async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+            yield Browser(session, f"http://127.0.0.1:{port}")
+    finally:
+        serving.cancel()
+        await asyncio.wait({serving})
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_page_leads_to_the_log_in_and_the_api_answers_401() -> None:
+    async with console(**TOKENS) as browser:
+        for path in ("/", "/lanes/hook", "/queues", "/nothing"):
+            answer = await browser.get(path)
+            assert answer.status == 303
+            assert answer.headers["Location"].startswith("/login")
+        for path in ("/api/v1/overview", "/api/v1/lanes/hook", "/api/v1/nothing", "/healthz", "/metrics"):
+            answer = await browser.get(path)
+            assert answer.status == 401
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert (await browser.get("/api/v1/overview")).content_type == "application/json"
+
+
+@pytest.mark.parametrize(("token", "may_act"), [(OPERATOR, True), (VIEWER, False)])
+async def test_a_log_in_opens_pages_and_only_operators_may_act(token: str, may_act: bool) -> None:
+    async with console(**TOKENS) as browser:
+        answer = await browser.log_in(token, next="/queues")
+        assert (answer.status, answer.headers["Location"]) == (303, "/queues")
+        assert (await browser.get("/")).status == NO_REDIS
+        assert (await browser.get("/api/v1/overview")).status == NO_REDIS
+        paused = await browser.post("/api/v1/lanes/hook/pause", json={})
+        assert paused.status == (NO_REDIS if may_act else 403)
+
+
+@pytest.mark.parametrize(("token", "may_act"), [(OPERATOR, True), (VIEWER, False)])
+async def test_a_program_uses_the_token_as_a_bearer(token: str, may_act: bool) -> None:
+    async with console(**TOKENS) as browser:
+        assert (await browser.get("/api/v1/overview", **bearer(token))).status == NO_REDIS
+        assert (await browser.get("/healthz", **bearer(token))).status == 200
+        paused = await browser.post("/api/v1/lanes/hook/pause", bearer(token), json={})
+        assert paused.status == (NO_REDIS if may_act else 403)
+
+
+async def test_the_cookie_of_a_session_is_out_of_reach_of_scripts_and_other_sites() -> None:
+    async with console(**TOKENS) as browser:
+        cookie = (await browser.log_in(OPERATOR)).headers["Set-Cookie"]
+        assert {"HttpOnly", "SameSite=Strict", "Max-Age=43200", "Path=/"} <= set(cookie.split("; "))
+        assert "Secure" not in cookie
+        assert OPERATOR not in cookie
+
+
+async def test_a_log_in_makes_a_new_session_whatever_cookie_it_brings() -> None:
+    async with console(**TOKENS) as browser:
+        first = (await browser.log_in(VIEWER)).cookies["relay_session"].value
+        second = (await browser.log_in(OPERATOR)).cookies["relay_session"].value
+        assert first != second
+        await browser.post("/logout")
+        planted = await browser.get("/api/v1/overview", Cookie="relay_session=operator.chosen.9999999999.00")
+        assert planted.status == 401
+
+
+async def test_a_log_out_ends_the_session_even_for_a_copied_cookie() -> None:
+    async with console(**TOKENS) as browser:
+        cookie = (await browser.log_in(VIEWER)).cookies["relay_session"].value
+        answer = await browser.post("/logout")
+        assert (answer.status, answer.headers["Location"]) == (303, "/login")
+        assert (await browser.get("/")).status == 303
+        assert (await browser.get("/api/v1/overview", Cookie=f"relay_session={cookie}")).status == 401
+
+
+async def test_a_token_cannot_be_guessed_by_trying_many() -> None:
+    async with console(**TOKENS) as browser:
+        statuses = [(await browser.log_in(f"guess-{number}")).status for number in range(11)]
+        assert statuses == [401] * 10 + [429]
+        refused = await browser.log_in(OPERATOR)
+        assert refused.status == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+        # The API is no way around it.
+        assert (await browser.get("/api/v1/overview", **bearer(OPERATOR))).status == 429
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "SELF"},
+        {"Origin": "http://[::bad"},
+    ],
+)
+@pytest.mark.parametrize("admin", [TOKENS, {}], ids=["with a session", "without a token"])
+async def test_a_page_of_another_origin_can_change_nothing(
+    headers: dict[str, str], admin: dict[str, str]
+) -> None:
+    async with console(**admin) as browser:
+        if admin:
+            await browser.log_in(OPERATOR)
+        sent = {name: browser.url if value == "SELF" else value for name, value in headers.items()}
+        for path in ("/api/v1/lanes/hook/pause", "/api/v1/lanes/hook/resume"):
+            assert (await browser.post(path, sent, json={})).status == 403
+        if admin:
+            assert (await browser.post("/logout", sent)).status == 403
+
+
+@pytest.mark.parametrize("name", ["Origin", "Sec-Fetch-Site"])
+async def test_either_header_proves_a_page_of_this_console(name: str) -> None:
+    async with console() as browser:
+        headers = {name: browser.url if name == "Origin" else "same-origin"}
+        assert (await browser.post("/api/v1/lanes/hook/pause", headers, json={})).status == NO_REDIS
+
+
+async def test_a_console_without_a_token_acts_only_by_the_names_of_its_host() -> None:
+    async with console() as browser:
+        assert (await browser.get("/login")).status == 303
+        for path in ("/", "/login", "/api/v1/overview", "/static/x/console.css"):
+            assert (await browser.get(path, Host="evil.example")).status == 421
+
+
+@pytest.mark.parametrize(
+    "after", ["//evil.example", "https://evil.example", "/\\evil.example", "/\nX: y", "evil", ""]
+)
+async def test_a_log_in_leads_to_no_other_site(after: str) -> None:
+    async with console(**TOKENS) as browser:
+        assert (await browser.log_in(OPERATOR, next=after)).headers["Location"] == "/"
+
+
+async def test_every_answer_forbids_frames_caches_and_foreign_content() -> None:
+    async with console(**TOKENS) as browser:
+        for path in ("/login", "/", "/api/v1/overview", "/healthz"):
+            headers = (await browser.get(path)).headers
+            assert headers["X-Frame-Options"] == "DENY"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Cache-Control"] == "no-store"
+            assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+            assert "Access-Control-Allow-Origin" not in headers
+        policy = (await browser.get("/login")).headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+
+
+async def test_a_trusted_proxy_says_who_the_client_is() -> None:
+    async with console(**TOKENS, trusted_proxies=["127.0.0.0/8"], base_path="/relay") as browser:
+        forwarded = {
+            "X-Forwarded-Host": "relay.example",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-For": "6.6.6.6, 203.0.113.7",
+            "Origin": "https://relay.example",
+        }
+        answer = await browser.post("/relay/login", forwarded, data={"token": OPERATOR})
+        assert answer.headers["Location"] == "/relay/"
+        assert {"Secure", "Path=/relay/"} <= set(answer.headers["Set-Cookie"].split("; "))
+        for number in range(12):
+            guess = {**forwarded, "X-Forwarded-For": f"10.9.8.{number}, 203.0.113.9"}
+            answer = await browser.post("/relay/login", guess, data={"token": "wrong"})
+        assert answer.status == 429, "an invented address does not help"
+        assert (await browser.post("/relay/login", forwarded, data={"token": OPERATOR})).status == 303
+
+
+async def test_headers_of_anybody_else_count_for_nothing() -> None:
+    async with console(trusted_proxies=["10.1.1.1"]) as browser:
+        forwarded = {"X-Forwarded-Host": "127.0.0.1", "Host": "evil.example"}
+        assert (await browser.get("/api/v1/overview", **forwarded)).status == 421
+        stolen = {"X-Forwarded-Host": "evil.example", "Origin": "https://evil.example"}
+        assert (await browser.post("/api/v1/lanes/hook/pause", stolen, json={})).status == 403
+
+
+async def test_pages_are_found_with_and_without_the_base_path() -> None:
+    async with console(base_path="/ops/relay") as browser:
+        for path in ("/", "/ops/relay/", "/ops/relay/queues", "/ops/relay/api/v1/overview"):
+            assert (await browser.get(path)).status == NO_REDIS
+        answer = await browser.get("/ops/relay")
+        assert (answer.status, answer.headers["Location"]) == (303, "/ops/relay/")
+        assert 'href="/ops/relay/queues"' in await (await browser.get("/")).text()
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("{", "truncated"),
+        ("[]", "object"),
+        ('{"forever": true}', "forever"),
+        ('{"for": 3}', "for"),
+        ('{"for": "soon"}', "soon"),
+        ("\udcff".encode("utf-8", "surrogateescape"), "wrong arguments"),
+        (b'{"because": "' + b"x" * 3_000_000 + b'"}', "larger"),
+    ],
+    ids=["half", "a list", "unknown", "a number", "no duration", "no text", "huge"],
+)
+async def test_wrong_arguments_are_answered_with_the_reason(body: str | bytes, problem: str) -> None:
+    async with console() as browser:
+        answer = await browser.post("/api/v1/lanes/hook/pause", data=body)
+        assert answer.status == 400
+        assert problem in (await answer.json())["error"]
+
+
+async def test_the_openapi_document_has_every_route_of_the_api() -> None:
+    async with console() as browser:
+        document = await (await browser.get("/api/v1/openapi.json")).json()
+        assert document["openapi"].startswith("3.1")
+        assert {"/api/v1/overview", "/api/v1/lanes/{provider}", "/api/v1/audit"} <= document["paths"].keys()
+        pause = document["paths"]["/api/v1/lanes/{provider}/pause"]["post"]
+        assert pause["parameters"][0]["name"] == "provider"
+        assert "because" in document["components"]["schemas"]["PauseArguments"]["properties"]
