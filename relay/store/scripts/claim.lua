@@ -38,6 +38,7 @@ local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decid
 
 -- @include only_group
 -- @include lane
+-- @include large
 -- @include adaptive
 -- @include ready
 
@@ -251,7 +252,12 @@ if some_fan_out then
 end
 
 if #leases > 0 then
-  reply[6] = held + call('HSET', INFLIGHT, unpack(leases))
+  if total < FEW then
+    reply[6] = held + call('HSET', INFLIGHT, unpack(leases))
+  else
+    reply[6] = held + call('HSET', INFLIGHT, LONG_FIELD, '', unpack(leases)) - 1
+    call('HDEL', INFLIGHT, LONG_FIELD)
+  end
   call('HSET', CONTROL, 'fencing_token', token, 'claimed', whole(claimed + total))
   if total > 0 and policy.warmup > 0 then call('HSET', CONTROL, 'active', NOW) end
 end

@@ -70,13 +70,19 @@ if names_only_groups() then
   -- @include group_waiting
   local total = (#ARGV - FIRST + 1) / 2
   local sequence = total > 0 and reserve_numbers('sequence', total)
-  local bodies, waiting = {}, {}
+  local bodies, waiting, names = {}, {}, {} -- names of groups, by their form in a header
   for index = 1, total do
     local level, record = ARGV[FIRST - 2 + 2 * index] + 1, ARGV[FIRST - 1 + 2 * index]
     local ticket = whole((sequence + index) * 4 + level - 1)
     bodies[2 * index - 1], bodies[2 * index] = ticket, record
     local high, low = string.byte(record, 1, 2)
-    add_waiting(waiting, level, cmsgpack.unpack(string.sub(record, 10, 2 + high * 256 + low)), ticket)
+    local packed = string.sub(record, 10, 2 + high * 256 + low)
+    local name = names[packed]
+    if not name then
+      name = cmsgpack.unpack(packed)
+      names[packed] = name
+    end
+    add_waiting(waiting, level, name, ticket)
   end
   if total > 0 then call('HSET', BODIES, unpack(bodies)) end
   save_waiting(waiting)

@@ -17,35 +17,40 @@
 -- GROUPS_DUE        group by the time from which to look at it again (ms)
 -- @include group_member
 -- @include group_state
+-- @include large
+-- @include whole
 
 local FORGOTTEN = 600000 -- ms after which failures and waves count no more
 local EPSILON = 0.000001 -- of a token
 
 local NO_RULES = {rates = {}, concurrency = 0, failures = 0, share = 0, window = 0, cooldown = 0, disable_after = 0, probe = 0}
 local rules = policy.groups or NO_RULES
+local has_rates, has_concurrency = #rules.rates > 0, rules.concurrency > 0
 local groups, leaving = {}, {}
 
 -- The state of a group of which there is nothing to remember: it is shared, and must not be changed.
 local NEUTRAL = {}
 
--- Reads groups that are not yet known here: {name, state, in_flight, answered}.
+-- Reads groups that are not yet known here.
 local function open_groups(names)
   local new = {}
-  for _, name in ipairs(names) do
+  for index = 1, #names do
+    local name = names[index]
     if not groups[name] then
-      groups[name] = {name = name}
+      groups[name] = NEUTRAL
       new[#new + 1] = name
     end
   end
   if #new == 0 then return end
-  local in_flight, states = call('HMGET', GROUPS_IN_FLIGHT, unpack(new)), call('HMGET', GROUPS, unpack(new))
-  for index, name in ipairs(new) do
-    local group = groups[name]
-    group.state = states[index] and state_of(states[index]) or NEUTRAL
-    group.is_stored = states[index]
-    local number = tonumber(in_flight[index] or 0)
-    group.in_flight, group.answered = math.abs(number), number < 0
-    group.was_in_flight = number
+  local counts = call('HMGET', GROUPS_IN_FLIGHT, unpack(new))
+  local states = call('EXISTS', GROUPS) == 1 and call('HMGET', GROUPS, unpack(new)) or {}
+  for index = 1, #new do
+    local name, packed, count = new[index], states[index], tonumber(counts[index] or 0)
+    -- With all fields at once, the table need not grow.
+    groups[name] = {
+      name = name, state = packed and state_of(packed) or NEUTRAL, is_stored = packed, changed = false,
+      in_flight = count < 0 and -count or count, answered = count < 0, was_in_flight = count, sent = 0,
+    }
   end
 end
 
@@ -57,7 +62,7 @@ local function change(group)
 end
 
 local function refill(state)
-  if #rules.rates == 0 then return end
+  if not has_rates then return end
   local elapsed = math.max(0, NOW_US - (state.at or NOW_US)) / 1000000
   state.tokens = state.tokens or {}
   for index, rate in ipairs(rules.rates) do
@@ -79,10 +84,10 @@ end
 -- How many messages the group may send now, at most `most`.
 local function allowance(group, most)
   local state = group.state
-  if rules.concurrency > 0 and most > rules.concurrency - group.in_flight then
+  if has_concurrency and most > rules.concurrency - group.in_flight then
     most = rules.concurrency - group.in_flight
   end
-  if state == NEUTRAL and #rules.rates == 0 then return most end
+  if state == NEUTRAL and not has_rates then return most end
   if state.disabled then return most end
   if state.paused then
     if state.paused.till == 0 or state.paused.till > NOW then return 0 end
@@ -97,7 +102,7 @@ local function allowance(group, most)
       state.hold, state.state, state.reason = nil, nil, nil
     end
   end
-  if #rules.rates > 0 then
+  if has_rates then
     state = change(group)
     refill(state)
     for _, tokens in ipairs(state.tokens) do most = math.min(most, math.floor(tokens + EPSILON)) end
@@ -109,6 +114,7 @@ end
 local function spend(group, number)
   group.in_flight = group.in_flight + number
   local state = group.state
+  if state == NEUTRAL then return end
   for index in ipairs(rules.rates) do
     state.tokens[index] = state.tokens[index] - number
   end
@@ -123,6 +129,7 @@ local function leave_rotation(group)
 end
 
 local function take_out_of_rotations()
+  if #leaving == 0 then return end
   local names = {}
   for _, name in ipairs(leaving) do
     if groups[name].state.out then names[#names + 1] = name end
@@ -165,6 +172,26 @@ local function forget_at(state)
   return at
 end
 
+-- Numbers as text: Redis takes longer for each number than for a text.
+local texts = {}
+local function text_of(number)
+  local text = texts[number]
+  if not text then
+    text = whole(number)
+    texts[number] = text
+  end
+  return text
+end
+
+local function set_fields(key, fields)
+  if #fields < 2 * FEW then
+    if #fields > 0 then call('HSET', key, unpack(fields)) end
+    return
+  end
+  call('HSET', key, LONG_FIELD, '', unpack(fields))
+  call('HDEL', key, LONG_FIELD)
+end
+
 local function save_groups()
   take_out_of_rotations()
   local counts, idle, stored, forgotten, due, not_due = {}, {}, {}, {}, {}, {}
@@ -172,8 +199,8 @@ local function save_groups()
     local number = group.answered and -group.in_flight or group.in_flight
     if number ~= group.was_in_flight then
       if number ~= 0 then
-        counts[#counts + 1] = name
-        counts[#counts + 1] = number
+        local length = #counts
+        counts[length + 1], counts[length + 2] = name, text_of(number)
       else
         idle[#idle + 1] = name
       end
@@ -205,10 +232,10 @@ local function save_groups()
       if not (keeps and at) then not_due[#not_due + 1] = name end
     end
   end
-  if #stored > 0 then call('HSET', GROUPS, unpack(stored)) end
+  set_fields(GROUPS, stored)
   if #forgotten > 0 then call('HDEL', GROUPS, unpack(forgotten)) end
   if #due > 0 then call('ZADD', GROUPS_DUE, unpack(due)) end
   if #not_due > 0 then call('ZREM', GROUPS_DUE, unpack(not_due)) end
-  if #counts > 0 then call('HSET', GROUPS_IN_FLIGHT, unpack(counts)) end
+  set_fields(GROUPS_IN_FLIGHT, counts)
   if #idle > 0 then call('HDEL', GROUPS_IN_FLIGHT, unpack(idle)) end
 end

@@ -33,6 +33,10 @@ local function free_collapse_key(ticket, key)
   if newest == ticket then call('HDEL', COLLAPSE, key) end
 end
 
+-- @if groups
+local token_of_group = token .. ' '
+-- @end
+
 -- Hands out messages that have left their places, as far as they may go. `owners` are the groups that the messages
 -- came from, if they came from some. Returns how many went out.
 local function hand_out(tickets, records, level, owners)
@@ -44,21 +48,27 @@ local function hand_out(tickets, records, level, owners)
       local place = 'out'
       local high, low = string.byte(record, 1, 2)
       if low ~= 0 or high ~= 0 then
+        -- @if groups
         if not owners or string.sub(record, 3, 9) ~= ONLY_GROUP then
+        -- @end
           local header = cmsgpack.unpack(string.sub(record, 3, 2 + high * 256 + low))
           place = route(ticket, header, level, tries[index])
           if header.collapse_key and (place == 'out' or place == 'fan-out') then
             free_collapse_key(ticket, header.collapse_key)
           end
+        -- @if groups
         end
+        -- @end
       end
       if place == 'out' then
         local field, lease = 2 * total, token
-        if owners then
-          local owner = owners[index]
+        -- @if groups
+        local owner = owners and owners[index]
+        if owner then
           owner.sent = owner.sent + 1
-          lease = token .. ' ' .. owner.name
+          lease = token_of_group .. owner.name
         end
+        -- @end
         leases[field + 1], leases[field + 2] = ticket, lease
         field = 6 + 3 * total
         reply[field + 1], reply[field + 2], reply[field + 3] = ticket, record, tries[index] or ''

@@ -6,12 +6,17 @@
 local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
   -- @include check_types
   -- @include group_states
-  -- @include oldest_members
+  -- @include ticket_of
   -- @include records
 
   local MOST_DUE_GROUPS = 32
   local MOST_REVIEWED = 200 -- groups
   local MOST_BURIED = 40 -- messages of disabled groups in one claim
+
+  -- What `heads` finds of a group.
+  local GROUP = 1
+  local MEMBERS = 2
+  local HAS_MORE = 3
 
   -- only_fresh: while most groups fail, only groups without failures and with nothing in flight may send.
   local turns = {some_passed = false, only_fresh = false}
@@ -116,60 +121,87 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
   local function share_slots(names, may)
     if spare == math.huge and not turns.only_fresh then return end
     local firsts, sharing = {}, 0
-    for _, name in ipairs(names) do
+    for index, name in ipairs(names) do
       local group = groups[name]
-      if may[name] > 0 and not group.state.disabled then
+      if may[index] > 0 and not group.state.disabled then
         local first = 0 -- messages that need no shared slot
         if (group.state.failures or 0) == 0 then
           if group.answered and not turns.only_fresh then
-            first = may[name]
+            first = may[index]
           elseif group.in_flight == 0 then
             first = 1
           end
         end
-        firsts[name], spare = first, spare - first
-        if may[name] > first then sharing = sharing + 1 end
+        firsts[index], spare = first, spare - first
+        if may[index] > first then sharing = sharing + 1 end
       end
     end
-    for _, name in ipairs(names) do
-      local first = firsts[name]
-      if first and may[name] > first then
+    for index in ipairs(names) do
+      local first = firsts[index]
+      if first and may[index] > first then
         local slots = turns.only_fresh and 0 or math.max(spare, least)
-        local number = math.max(0, math.min(may[name] - first, math.ceil(slots / sharing)))
+        local number = math.max(0, math.min(may[index] - first, math.ceil(slots / sharing)))
         if number > 0 then least = 0 end
         spare, sharing = spare - number, sharing - 1
-        may[name] = first + number
-        if may[name] == 0 then turns.some_passed = true end
+        may[index] = first + number
+        if may[index] == 0 then turns.some_passed = true end
       end
     end
   end
 
-  -- The groups that may send, each with its first messages, at most `share`, and whether it has more.
-  local function heads(level, names, share)
-    local found, may = {}, {}
-    for _, name in ipairs(names) do
-      local group = groups[name]
-      may[name] = allowance(group, group.state.disabled and MOST_BURIED or share)
-      if may[name] < 1 then leave_rotation(group) end
-      if group.state.disabled then
-        may[name] = math.min(may[name], burials)
-        burials = burials - math.max(0, may[name])
+  -- The first messages of a group that wait, at most `number`.
+  local starts = {} -- of members, by the length of the group's name
+  local function first_members(level, name, number)
+    local start = starts[#name]
+    if not start then
+      start = '[' .. #name .. ':'
+      starts[#name] = start
+    end
+    local low = start .. name .. ':'
+    if lifo then return call('ZREVRANGEBYLEX', WAITING[level], low .. '\255', low, 'LIMIT', '0', text_of(number)) end
+    return call('ZRANGEBYLEX', WAITING[level], low, low .. '\255', 'LIMIT', '0', text_of(number))
+  end
+
+  -- How many messages each group may send, at most `share`. A group that may send none leaves the rotation.
+  local function allowances(names, share)
+    local may = {}
+    for index = 1, #names do
+      local group = groups[names[index]]
+      local disabled = group.state.disabled
+      local number = allowance(group, disabled and MOST_BURIED or share)
+      if number < 1 then leave_rotation(group) end
+      if disabled then
+        number = math.min(number, burials)
+        burials = burials - math.max(0, number)
       end
+      may[index] = number
     end
     share_slots(names, may)
-    for _, name in ipairs(names) do
-      local group, number = groups[name], may[name]
+    return may
+  end
+
+  -- The groups that may send, with their first messages, and the names of those that have no more than these. The
+  -- members of disabled groups are `buried` instead.
+  local function heads(level, names, share)
+    local may = allowances(names, share)
+    local found, gone, buried = {}, {}, {}
+    for index = 1, #names do
+      local number = may[index]
       if number > 0 then
-        local low = '[' .. #name .. ':' .. name .. ':'
-        local members = lifo and call('ZREVRANGEBYLEX', WAITING[level], low .. '\255', low, 'LIMIT', 0, number + 1)
-                        or call('ZRANGEBYLEX', WAITING[level], low, low .. '\255', 'LIMIT', 0, number + 1)
-        group.more, group.members, group.sent = members[number + 1], members, 0
-        members[number + 1] = nil
-        if group.state.disabled then burials = burials + number - #members end
-        found[#found + 1] = group
+        local name = names[index]
+        local group = groups[name]
+        local members = first_members(level, name, number + 1)
+        local has_more = members[number + 1]
+        if has_more then members[number + 1] = nil else gone[#gone + 1] = name end
+        if group.state.disabled then
+          burials = burials + number - #members
+          for _, member in ipairs(members) do buried[#buried + 1] = member end
+        else
+          found[#found + 1] = {group, members, has_more}
+        end
       end
     end
-    return found
+    return found, gone, buried
   end
 
   -- Hands out up to `most` messages of one priority, one for each group and round. Returns whether no group of the
@@ -179,40 +211,37 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     if #names == 0 then return true, 0 end
     local share = math.floor(most / #names)
     open_groups(names)
-    local found = heads(level, names, share)
+    local found, gone, buried = heads(level, names, share)
     local tickets, owners, members = {}, {}, {}
     for round = 1, share do
-      for _, group in ipairs(found) do
-        local member = group.members[round]
-        if member and not group.state.disabled then
-          members[#members + 1] = member
-          tickets[#tickets + 1] = ticket_of(member)
-          owners[#owners + 1] = group
+      for index = 1, #found do
+        local member = found[index][MEMBERS][round]
+        if member then
+          local length = #tickets + 1
+          members[length], tickets[length], owners[length] = member, ticket_of(member), found[index][GROUP]
         end
       end
     end
     -- Before anything is handed out: a message that ends may let another one of its group go.
-    local gone = {}
-    for _, group in ipairs(found) do
-      if not group.more then gone[#gone + 1] = group.name end
-    end
     if #gone > 0 then call('ZREM', ROTATION[level], unpack(gone)) end
     if #tickets > 0 then
       local records = call('HMGET', BODIES, unpack(tickets))
       call('ZREM', WAITING[level], unpack(members))
       hand_out(tickets, records, level, owners)
     end
-    for _, group in ipairs(found) do
-      if group.state.disabled and #group.members > 0 then
-        call('ZREM', WAITING[level], unpack(group.members))
-        for _, member in ipairs(group.members) do bury(ticket_of(member)) end
-      end
+    if #buried > 0 then
+      call('ZREM', WAITING[level], unpack(buried))
+      for _, member in ipairs(buried) do bury(ticket_of(member)) end
+    end
+    for index = 1, #found do
+      local group = found[index][GROUP]
       if group.sent > 0 then
         spend(group, group.sent)
-        if group.more and allowance(group, 1) < 1 then leave_rotation(group) end
+        group.sent = 0
+        if found[index][HAS_MORE] and allowance(group, 1) < 1 then leave_rotation(group) end
       end
     end
-    if #leaving > 0 then take_out_of_rotations() end
+    take_out_of_rotations()
     cursors[level] = names[#names]
     -- If no group may use a slot now, or bury, none may in the next round.
     return #tickets == 0 and (turns.some_passed or burials == 0) and #names < most, #names
