@@ -9,9 +9,11 @@ import pytest
 from relay.engine.policy import Policy as Outcomes
 from relay.outcome import Delivered, Outcome, Rejected, Retry
 from relay.redis_client.client import Client
+from relay.settings.values import parse_rate
 from relay.store.fleet import Fleet
 from relay.store.histogram import Histogram
 from relay.store.keys import LaneKeys
+from relay.store.override import Override, set_override
 from relay.store.pause import Pause
 from relay.store.recording import Policy, Recording, Report, histogram_fields
 from relay.store.statistics import (
@@ -145,6 +147,16 @@ async def test_the_use_of_a_limit_is_what_was_sent_of_what_was_allowed(redis: Cl
     assert found.sent == 5
     assert 9 <= found.allowed <= 150
     assert found.limit_used is not None
+
+
+async def test_an_operators_rate_counts_as_the_limit(redis: Client) -> None:
+    statistics: Any = LaneKeys.of("relay", "test").part("statistics")
+    await set_override(redis, "relay", "test", Override.of([parse_rate("1000/s"), parse_rate("200/s")]))
+    await a_lane(redis).enqueue([plain_message("waits")])
+    await write(redis, SAMPLE, rate=10.0)
+    await redis.hset(statistics, "at", round((await now(redis) - 2) * 1000))
+    assert await recording(redis, "w1", 10.0).write({"test": SAMPLE}) == {}
+    assert 390 <= (await recent(redis)).allowed <= 3000
 
 
 async def test_the_time_of_a_hold_is_counted_by_its_state(redis: Client) -> None:

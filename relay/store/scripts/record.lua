@@ -46,14 +46,28 @@ local names = {'accepted', 'delivered', 'retried', 'throttled', 'failed', 'unreg
 local fields = {}
 for index, name in ipairs(names) do fields[index] = 'total:' .. name end
 local now, before = call('HMGET', CONTROL, unpack(names)), call('HMGET', STATISTICS, unpack(fields))
-local paused, paused_until, state, hold, unexpanded =
-    unpack(call('HMGET', CONTROL, 'paused', 'paused_until', 'state', 'hold', 'unexpanded'))
+local paused, paused_until, state, hold, unexpanded, override =
+    unpack(call('HMGET', CONTROL, 'paused', 'paused_until', 'state', 'hold', 'unexpanded', 'override'))
 local backlog = call('HLEN', BODIES) - call('ZCARD', DUE) + tonumber(unexpanded or 0)
 -- @include oldest
 local oldest = samples and backlog > 0 and oldest_age() or 0
 call('HLEN', MINUTE)
 call('HLEN', HOUR)
 if #ARGV > 5 then call('XLEN', JOURNAL) end
+
+-- The tightest rate in force (messages a second; 0: unlimited): that of an operator replaces the configured one.
+local function rate_in_force()
+  local readable, order = pcall(cjson.decode, override or '')
+  if not readable or type(order) ~= 'table' or type(order.rates) ~= 'table' then return policy.rate end
+  local ends = tonumber(order['until']) or 0
+  if ends > 0 and ends <= NOW then return policy.rate end
+  local rate
+  for _, one in ipairs(order.rates) do
+    local per_second = type(one) == 'table' and tonumber(one[2])
+    if per_second and per_second > 0 then rate = math.min(rate or per_second, per_second) end
+  end
+  return rate or policy.rate
+end
 
 local windows = {{key = MINUTE, keep = KEEP_MINUTE}, {key = HOUR, keep = KEEP_HOUR}}
 local touched = false
@@ -111,12 +125,13 @@ end
 
 if samples then
   local news = {}
+  local rate = rate_in_force()
   for index, name in ipairs(names) do
     local grown = tonumber(now[index] or 0) - tonumber(before[index] or 0)
     if grown ~= 0 then
       news[#news + 1], news[#news + 2] = fields[index], now[index] or 0
       if grown > 0 then
-        if name ~= 'claimed' then add('o:' .. name, grown) elseif policy.rate > 0 then add('sent', grown) end
+        if name ~= 'claimed' then add('o:' .. name, grown) elseif rate > 0 then add('sent', grown) end
       end
     end
   end
@@ -131,7 +146,7 @@ if samples then
     is_busy = true
   end
   if is_busy or counts_more then
-    if policy.rate > 0 then add('allowed', math.floor(policy.rate * span)) end
+    if rate > 0 then add('allowed', math.floor(rate * span)) end
     if backlog > 0 then
       raise('backlog', backlog)
       raise('oldest', oldest)
