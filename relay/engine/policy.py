@@ -56,7 +56,7 @@ class Policy:
     def settle(self, claim: Claim, outcome: Outcome) -> Settlement:
         """Return what happens to the message."""
         if isinstance(outcome, Delivered):
-            return self.delivered(claim)
+            return self.delivered(claim, outcome.provider_id)
         return self.settle_failure(claim, self.printable(outcome))
 
     def settle_failure(self, claim: Claim, failure: Postponed | Failure) -> Settlement:
@@ -81,7 +81,7 @@ class Policy:
                 return self._refused(claim, Unauthorised(reason), attempts, State.FAULTY)
             case Isolate():
                 return Released(claim.ticket, claim.fencing_token, claim.tries(isolated=True))
-            case Unregistered(target=target, reason=reason, since=since):
+            case Unregistered(target=target, reason=reason, status=status, since=since):
                 return TargetGone(
                     ticket=claim.ticket,
                     fencing_token=claim.fencing_token,
@@ -92,6 +92,7 @@ class Policy:
                     attempts=attempts,
                     tries=claim.tries(),
                     again=claim.again,
+                    status=status,
                 )
             case Rejected(reason=reason, status=status, body=body):
                 return DeadLettered(
@@ -109,11 +110,15 @@ class Policy:
         seconds = None if outcome.after is None else min(outcome.after, LONGEST_HOLD)
         return Hold(seconds, self._reason(outcome.reason))
 
-    def delivered(self, claim: Claim) -> Settlement:
-        """The provider accepted the message."""
+    def delivered(self, claim: Claim, provider_id: str = "", status: int = 0) -> Settlement:
+        """The provider accepted the message, with this id of its own and HTTP status."""
         if claim.headerless:
             return DeliveredHeaderless(claim.ticket, claim.fencing_token)
-        return DeliveredOne(claim.ticket, claim.fencing_token, claim.message.attempts + 1)
+        attempts = claim.message.attempts + 1
+        if not claim.message.reply_to:
+            return DeliveredOne(claim.ticket, claim.fencing_token, attempts)
+        provider_id = provider_id and self._reason(provider_id)
+        return DeliveredOne(claim.ticket, claim.fencing_token, attempts, status, provider_id)
 
     def release(self, claim: Claim) -> Settlement:
         """The message returns to its lane unchanged."""

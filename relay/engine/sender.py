@@ -142,7 +142,7 @@ class Sender:
             if not claim.headerless and claim.message.ordering_key:
                 self._state.urgent = True
             if isinstance(outcome, Delivered):
-                settlements.append(self._policy.delivered(claim))
+                settlements.append(self._policy.delivered(claim, outcome.provider_id, status))
             elif len(batch) == 1:
                 settlements.append(self._settle_failure(claim, outcome, seconds, status))
             else:

@@ -97,8 +97,10 @@ def _entry(settlement: Settlement, bodies: list[bytes]) -> tuple[object, ...]:
     match settlement:
         case DeliveredHeaderless():
             return ticket, token, "p"
-        case DeliveredOne():
+        case DeliveredOne(status=0, provider_id=""):
             return ticket, token, "d", settlement.attempts
+        case DeliveredOne():
+            return ticket, token, "d", settlement.attempts, settlement.status, settlement.provider_id
         case RetryLater():
             return ticket, token, "r", settlement.delay, settlement.tries, settlement.reason
         case Delayed():
@@ -120,7 +122,7 @@ def _entry(settlement: Settlement, bodies: list[bytes]) -> tuple[object, ...]:
             return (
                 *(ticket, token, "u", settlement.reason, settlement.target),
                 *(settlement.since, settlement.message_id, settlement.attempts),
-                *(settlement.tries, settlement.again),
+                *(settlement.tries, settlement.again, settlement.status),
             )
         case Refused():
             body = _detach(settlement.body, bodies)

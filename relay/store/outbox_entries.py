@@ -17,6 +17,10 @@ class ReceiptEntry(msgspec.Struct, frozen=True, array_like=True, tag="receipt"):
     detail: dict[str, int] | str | None = None
     """For a fan-out: the number of targets by outcome. For an element whose provider has no lane: that
     provider."""
+    status: int = 0
+    """The HTTP status of the last answer; 0: unknown."""
+    provider_id: str = ""
+    """The provider's own name for the message; empty: it gave none."""
 
 
 class FeedbackEntry(msgspec.Struct, frozen=True, array_like=True, tag="feedback"):
@@ -48,12 +52,16 @@ def receipt(provider: str, entry: ReceiptEntry) -> dict[str, object]:
     """Return the receipt that an application reads. `at` is in Unix seconds."""
     fields: dict[str, object] = {
         "id": entry.id,
-        "provider": entry.detail if isinstance(entry.detail, str) else provider,
+        "provider": entry.detail if entry.detail and isinstance(entry.detail, str) else provider,
         "outcome": entry.outcome,
         "reason": entry.reason,
         "attempts": entry.attempts,
         "at": entry.at / 1000,
     }
+    if entry.status:
+        fields["status"] = entry.status
+    if entry.provider_id:
+        fields["provider_id"] = entry.provider_id
     if isinstance(entry.detail, dict):
         ended = dict(sorted(entry.detail.items(), key=lambda item: -item[1]))
         fields["reason"] = ", ".join(f"{number} {name}" for name, number in ended.items())

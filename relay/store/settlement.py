@@ -22,9 +22,11 @@ class DeliveredHeaderless(_Settlement, frozen=True, gc=False):
 
 
 class DeliveredOne(_Settlement, frozen=True, gc=False):
-    """The provider accepted the message."""
+    """The provider accepted the message. `status` and `provider_id` are for its receipt; empty without one."""
 
     attempts: int
+    status: int = 0
+    provider_id: str = ""
 
 
 class RetryLater(_Settlement, frozen=True, gc=False):
@@ -85,6 +87,7 @@ class TargetGone(_Settlement, frozen=True, gc=False):
     tries: str
     again: int
     """The number of retries after a refusal: see `Claim.again`."""
+    status: int = 0
 
 
 class Refused(_Settlement, frozen=True, gc=False):

@@ -115,9 +115,10 @@ local function saw_failure(reason)
   seen.broken, seen.failures, seen.last_reason = seen.broken + 1, seen.failures + 1, ': ' .. reason
 end
 
-local function finish(ticket, header, outcome, reason, attempts)
+-- `status` and `provider_id` are from the provider's answer, for the receipt.
+local function finish(ticket, header, outcome, reason, attempts, status, provider_id)
   ended[#ended + 1] = ticket
-  if header then close(ticket, header, outcome, reason, attempts, lifo) end
+  if header then close(ticket, header, outcome, reason, attempts, lifo, status, provider_id) end
 end
 
 -- The message waits again: it can be collapsed again, unless a newer one took the key.
@@ -160,7 +161,7 @@ for index, entry in ipairs(outcomes) do
       if doubt then blame.accept(doubt, tonumber(entry[FENCING_TOKEN]), ticket, policy.gone_share, lifo) end
       if not held then call('ZREM', DUE, ticket) end
       if header then remember(header.id, policy.dedup) end
-      finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS])
+      finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS], entry[DELIVERED_STATUS], entry[DELIVERED_PROVIDER_ID])
     elseif kind == RETRY then
       retried = retried + 1
       saw_failure(entry[RETRY_REASON])
@@ -188,7 +189,7 @@ for index, entry in ipairs(outcomes) do
       local reason, attempts, answered = entry[DEAD_REASON], entry[DEAD_ATTEMPTS], entry[DEAD_ANSWERED] == 1
       if answered then saw_answer() else saw_failure(reason) end
       add_dead_letter(ticket, record, reason, entry[DEAD_STATUS], ARGV[entry[DEAD_BODY]], attempts)
-      finish(ticket, header, answered and 'rejected' or 'dead', reason, attempts)
+      finish(ticket, header, answered and 'rejected' or 'dead', reason, attempts, entry[DEAD_STATUS])
     elseif kind == REFUSED then
       if not blame then load_blame() end
       blame.refuse(entry, ticket)
@@ -201,7 +202,7 @@ for index, entry in ipairs(outcomes) do
       saw_answer()
       local reason = entry[UNREGISTERED_REASON]
       post({'feedback', entry[UNREGISTERED_TARGET], reason, entry[UNREGISTERED_SINCE], entry[UNREGISTERED_ID]})
-      finish(ticket, header, 'unregistered', reason, entry[UNREGISTERED_ATTEMPTS])
+      finish(ticket, header, 'unregistered', reason, entry[UNREGISTERED_ATTEMPTS], entry[UNREGISTERED_STATUS])
     elseif kind == EXPIRED then
       expired = expired + 1
       finish(ticket, header, 'expired', 'its time to live was over', entry[EXPIRED_ATTEMPTS])

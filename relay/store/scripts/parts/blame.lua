@@ -170,9 +170,9 @@ local function end_suspect(ticket, fields, lifo)
     count('failed', 1)
     add_dead_letter(ticket, record, fields.reason, fields.status, fields.body, fields.attempts)
   end
-  if header then close(ticket, header, outcome, fields.reason, fields.attempts, lifo) end
+  if header then close(ticket, header, outcome, fields.reason, fields.attempts, lifo, fields.status) end
   -- If its target is gone, its worker has noted that.
-  if not fields.gone then journal(record, outcome, fields.reason, fields.attempts) end
+  if not fields.gone then journal(record, outcome, fields.reason, fields.attempts, fields.status) end
 end
 
 -- Puts a suspect back to the head of the lane. `more` is 1 if it ends when it is refused again, else 0.

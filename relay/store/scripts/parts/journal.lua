@@ -44,14 +44,14 @@ local function message_of(record)
   return fields
 end
 
-local function journal(record, outcome, reason, attempts)
+local function journal(record, outcome, reason, attempts, status)
   if not may_journal() then return end
   pcall(function()
     local message = message_of(record)
     local created, deliver = message[5] or 0, message[7] or 0
     local waited = math.max(0, NOW / 1000 - math.max(created, deliver))
     local entry = {
-      NOW / 1000, message[1], message[17] or '', outcome, 0, string.sub(reason, 1, LONGEST_REASON), tonumber(attempts) or 0,
+      NOW / 1000, message[1], message[17] or '', outcome, status or 0, string.sub(reason, 1, LONGEST_REASON), tonumber(attempts) or 0,
       waited, 0, '', message[9] or '', message[8] or '', '', message[11] or '',
     }
     redis.pcall('XADD', JOURNAL, 'MAXLEN', '~', policy.journal[1], '*', 'entry', cmsgpack.pack(entry))

@@ -8,6 +8,8 @@ local DELIVERED_PLAIN = 'p'
 
 local DELIVERED = 'd'
 local DELIVERED_ATTEMPTS = 4
+local DELIVERED_STATUS = 5 -- with the next one only if a receipt has them
+local DELIVERED_PROVIDER_ID = 6
 
 local RETRY = 'r'
 local RETRY_DELAY = 4 -- ms
@@ -48,6 +50,7 @@ local UNREGISTERED_ID = 7
 local UNREGISTERED_ATTEMPTS = 8
 local UNREGISTERED_TRIES = 9
 local UNREGISTERED_AGAIN = 10 -- how often it was tried again because another message was accepted
+local UNREGISTERED_STATUS = 11
 
 -- Refused, by its own fault or by ours.
 local REFUSED = 's'

@@ -25,7 +25,7 @@ local function load_blame()
   -- A target is gone. Its message waits until the provider accepts another one, or no more targets are gone.
   function blame.miss(entry, ticket)
     local fields = {
-      gone = true, reason = entry[UNREGISTERED_REASON], target = entry[UNREGISTERED_TARGET],
+      gone = true, reason = entry[UNREGISTERED_REASON], status = entry[UNREGISTERED_STATUS], target = entry[UNREGISTERED_TARGET],
       at = entry[UNREGISTERED_SINCE], id = entry[UNREGISTERED_ID], attempts = entry[UNREGISTERED_ATTEMPTS],
     }
     suspect(doubt, ticket, fields, entry[UNREGISTERED_TRIES])
