@@ -42,9 +42,9 @@ FAULTS = (Exception, SystemExit, asyncio.CancelledError)
 callbacks are never cancelled."""
 
 
-OnEnd = Callable[[Sequence[Outcome], float | None, int], None]
-"""Gets the outcomes, the duration of the request in seconds (None: none was made) and the HTTP status of the
-answer (0: unknown)."""
+OnEnd = Callable[[Sequence[Outcome], float, int], None]
+"""Gets the outcomes, the start of the request in monotonic seconds (0: none was made) and the HTTP status of
+the answer (0: unknown)."""
 
 _Delivery = tuple[Sequence[Message], OnEnd, float]
 """The messages of a delivery, the callback for its end, and its deadline in monotonic seconds. A plain tuple,
@@ -66,7 +66,8 @@ class AdapterCalls:
         if isinstance(provider, HttpProvider) and provider.is_one_request:
             self._http = provider
         self._timeout = provider.options.timeout
-        self._grace = grace
+        self._limit = provider.options.timeout + grace
+        """Seconds after which a delivery is cancelled."""
         self._in_progress: dict[PendingRequest, _Delivery] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -105,10 +106,10 @@ class AdapterCalls:
             else:
                 pending = tasks.start(self._deliver(messages), self._ended)
         except FAULTS as error:
-            asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error), None, 0)
+            asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error), 0.0, 0)
             return
         # All have the same timeout, so the oldest is due first and one timer is enough.
-        deadline = time.monotonic() + self._timeout + self._grace
+        deadline = time.monotonic() + self._limit
         self._in_progress[pending] = (messages, on_end, deadline)
         if self._timer is None:
             self._watch(deadline)
@@ -148,7 +149,7 @@ class AdapterCalls:
             outcomes = self._checked(messages, self._http.outcomes(messages, answer))
         except FAULTS as error:
             outcomes = self._failed(messages, error)
-        on_end(outcomes, self._seconds_until_now(deadline), status)
+        on_end(outcomes, deadline - self._limit, status)
 
     def _ended(self, pending: PendingRequest, ends: Sequence[Outcome] | Exception) -> None:
         """A coroutine of the adapter has ended."""
@@ -162,11 +163,7 @@ class AdapterCalls:
             outcomes = self._checked(messages, ends)
         except Exception as error:
             outcomes = self._failed(messages, error)
-        on_end(outcomes, self._seconds_until_now(deadline), 0)
-
-    def _seconds_until_now(self, deadline: float) -> float:
-        """Return the duration of a delivery with this deadline."""
-        return time.monotonic() - deadline + self._timeout + self._grace
+        on_end(outcomes, deadline - self._limit, 0)
 
     def _checked(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         if len(outcomes) == len(messages):
@@ -231,4 +228,4 @@ class AdapterCalls:
             if self._in_progress.pop(pending, None) is not None:
                 pending.cancel()
                 reason = f"no answer within {self._timeout:g} s"
-                on_end([Retry(reason)] * len(messages), self._seconds_until_now(deadline), 0)
+                on_end([Retry(reason)] * len(messages), deadline - self._limit, 0)

@@ -1,15 +1,14 @@
 """Counts the attempts of one lane in memory, and keeps entries for its journal until they are flushed.
 
-Nothing here waits. A batch of delivered messages costs additions to lists of numbers; entries are made for
-failures, and for a sample of the deliveries.
+Nothing here waits. A delivered message costs little more than the numbers that are appended to lists; `take`
+sorts these into histograms once a second. Entries are made for failures, and for a sample of the deliveries.
 """
 
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.engine.repeats import alike
@@ -28,7 +27,7 @@ from relay.outcome import (
 from relay.settings.options import ProviderOptions
 from relay.store import journal
 from relay.store.claims import Claim
-from relay.store.histogram import BOUNDS, BUCKETS, Histogram
+from relay.store.histogram import EMPTY, Histogram
 from relay.store.journal import JournalEntry, JournalOutcome
 from relay.store.recording import LONGEST_REASON, Report, histogram_fields
 from relay.store.settlement import DeadLettered, Settlement
@@ -59,18 +58,23 @@ class LaneRecorder:
         options: ProviderOptions,
         worker: str = "",
         *,
-        clock: Callable[[], float] = time.time,
         tuning: RecorderTuning = RecorderTuning(),
     ) -> None:
-        """`worker` is named in entries of the journal; `clock` returns Unix seconds."""
-        self.attempts = Attempts()
+        """`worker` is named in entries of the journal."""
+        self._attempts = Attempts()
         self.entries_lost = 0
         """Entries that were dropped because Redis was away."""
         self._worker = worker
-        self._clock = clock
+        self._clocks = time.time() - time.monotonic()
+        """Unix time minus monotonic time, as of the last flush."""
         self._tuning = tuning
         self._sample = 0.0 if options.journal is None else options.journal.sampled_per_second
         self._keeps_journal = options.journal is not None
+
+        # Not yet part of the counts. Bounded by the messages that a worker holds while it cannot flush.
+        self._requests: list[float] = []
+        self._waits: list[float] = []
+        self._statuses: list[int] = []
 
         # New since the last call of `take`.
         self._reported = Attempts()
@@ -82,46 +86,51 @@ class LaneRecorder:
         """Delivered messages that may still get an entry."""
 
     def answered(
-        self, batch: Sequence[Claim], outcomes: Sequence[Outcome], seconds: float | None, status: int
+        self, batch: Sequence[Claim], outcomes: Sequence[Outcome], started: float, status: int
     ) -> None:
         """Count a request and its delivered messages. `failed` counts the others, one by one.
 
-        `seconds` is the duration of the request, None if none was made; `status` that of the answer, or 0.
+        `started` is when the request began, in monotonic seconds; 0 if none was made. `status` is that of the
+        answer, or 0.
         """
-        attempts, now = self.attempts, self._clock()
-        if seconds is not None:
-            attempts.request[bisect_left(BOUNDS, seconds)] += 1
-            attempts.request_total += seconds
-        delivered = 0
-        for claim, outcome in zip(batch, outcomes, strict=True):
-            if type(outcome) is not Delivered:
-                continue
-            delivered += 1
+        now = time.monotonic()
+        if started:
+            self._requests.append(now - started)
+        claims = batch
+        if len(batch) > 1 or type(outcomes[0]) is not Delivered:
+            claims = [one for one, outcome in zip(batch, outcomes, strict=True) if type(outcome) is Delivered]
+        now += self._clocks
+        for claim in claims:
             message = claim.message
-            since = message.deliver_at if message.deliver_at > message.created_at else message.created_at
-            waited = now - since if now > since else 0.0
-            attempts.delivery[bisect_left(BOUNDS, waited)] += 1
-            attempts.delivery_total += waited
-            if self._groups is not None:
-                self._count_group(message.group, 0)
-            if self._tokens >= 1.0:
-                self._tokens -= 1.0
-                self._note(claim, "delivered", seconds, status, provider_id=outcome.provider_id)
-        if delivered:
-            attempts.delivered += delivered
-            if status:
-                attempts.statuses[status] = attempts.statuses.get(status, 0) + delivered
+            since = message.created_at
+            since = max(since, message.deliver_at)
+            self._waits.append(now - since)
+            self._statuses.append(status)
+        if self._tokens >= 1.0 or self._groups is not None:
+            self._answered_more(batch, outcomes, started, status)
+
+    def _answered_more(
+        self, batch: Sequence[Claim], outcomes: Sequence[Outcome], started: float, status: int
+    ) -> None:
+        """Count the groups of delivered messages, and note a sample of the messages."""
+        for claim, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Delivered):
+                if self._groups is not None:
+                    self._count_group(claim.message.group, 0)
+                if self._tokens >= 1.0:
+                    self._tokens -= 1.0
+                    self._note(claim, "delivered", started, status, provider_id=outcome.provider_id)
 
     def failed(
         self,
         claim: Claim,
         outcome: Postponed | Failure,
         settlement: Settlement,
-        seconds: float | None,
+        started: float,
         status: int,
     ) -> None:
         """Count an attempt that did not deliver the message. `outcome` has no secrets any more."""
-        attempts, reason = self.attempts, outcome.reason
+        attempts, reason = self._attempts, outcome.reason
         status = getattr(outcome, "status", 0) or status
         if 100 <= status < 1000:
             attempts.statuses[status] = attempts.statuses.get(status, 0) + 1
@@ -133,13 +142,32 @@ class LaneRecorder:
         if self._groups is not None and result != "throttled":
             self._count_group(claim.message.group, 1)
         if self._keeps_journal:
-            self._note(claim, result, seconds, status, reason=reason, target=target)
+            self._note(claim, result, started, status, reason=reason, target=target)
 
     def expired(self, claim: Claim) -> None:
         """Note a message that expired before it was sent."""
         if self._keeps_journal and self._tokens >= 1.0:
             self._tokens -= 1.0
-            self._note(claim, "expired", None, 0, attempt=claim.message.attempts)
+            self._note(claim, "expired", 0.0, 0, attempt=claim.message.attempts)
+
+    @property
+    def attempts(self) -> Attempts:
+        """All attempts since the start of the process."""
+        self._fold()
+        return self._attempts
+
+    def _fold(self) -> None:
+        """Add the durations and statuses that were appended to the counts."""
+        attempts = self._attempts
+        attempts.delivered += len(self._waits)
+        attempts.delivery += Histogram.of_many(self._waits)
+        attempts.request += Histogram.of_many(self._requests)
+        for status, number in Counter(self._statuses).items():
+            if status:
+                attempts.statuses[status] = attempts.statuses.get(status, 0) + number
+        self._waits.clear()
+        self._requests.clear()
+        self._statuses.clear()
 
     def take(self, number: str) -> Report | None:
         """Return what is new, under the number of a flush; None if nothing is. The caller must flush it."""
@@ -165,7 +193,8 @@ class LaneRecorder:
         return bool(self._entries)
 
     def refill(self, seconds: float) -> None:
-        """Allow entries for as many delivered messages as the sample admits in this time."""
+        """Allow entries for as many delivered messages as the sample admits in this time. Call it often."""
+        self._clocks = time.time() - time.monotonic()
         if self._keeps_journal:
             self._tokens = min(max(1.0, self._sample), self._tokens + self._sample * seconds)
 
@@ -190,7 +219,7 @@ class LaneRecorder:
         self,
         claim: Claim,
         outcome: JournalOutcome,
-        seconds: float | None,
+        started: float,
         status: int,
         *,
         reason: str = "",
@@ -198,21 +227,21 @@ class LaneRecorder:
         provider_id: str = "",
         attempt: int | None = None,
     ) -> None:
-        message, now = claim.message, self._clock()
+        message, now = claim.message, time.monotonic()
         if len(self._entries) >= self._tuning.most_entries:
             self._entries.popleft()
             self.entries_lost += 1
         self._entries.append(
             JournalEntry(
-                at=now,
+                at=now + self._clocks,
                 id=message.id,
                 group=message.group,
                 outcome=outcome,
                 status=status,
                 reason=reason[: journal.LONGEST_REASON],
                 attempt=message.attempts + 1 if attempt is None else attempt,
-                waited=max(0.0, now - max(message.created_at, message.deliver_at)),
-                request_seconds=seconds or 0.0,
+                waited=max(0.0, now + self._clocks - max(message.created_at, message.deliver_at)),
+                request_seconds=now - started if started else 0.0,
                 worker=self._worker,
                 ordering_key=message.ordering_key,
                 collapse_key=message.collapse_key,
@@ -226,34 +255,21 @@ class LaneRecorder:
 class Attempts:
     """Counts since the start of the process."""
 
-    __slots__ = (
-        "delivered",
-        "delivery",
-        "delivery_total",
-        "failures",
-        "request",
-        "request_total",
-        "statuses",
-    )
-
     def __init__(self) -> None:
         self.delivered = 0
         self.failures: dict[str, int] = {}
         """Attempts that did not deliver, by outcome in the journal."""
         self.statuses: dict[int, int] = {}
         """Messages by the HTTP status of the answer, if it is known."""
-        self.delivery = [0] * BUCKETS
-        """Messages by bucket: from the push until the provider accepted them."""
-        self.delivery_total = 0.0
-        self.request = [0] * BUCKETS
-        """Requests by bucket of their duration."""
-        self.request_total = 0.0
+        self.delivery = EMPTY
+        """Seconds from the push of a message until the provider accepted it."""
+        self.request = EMPTY
+        """Seconds that requests took."""
 
     def copy(self) -> Attempts:
         copy = Attempts()
         copy.delivered, copy.failures, copy.statuses = self.delivered, {**self.failures}, {**self.statuses}
-        copy.delivery, copy.delivery_total = [*self.delivery], self.delivery_total
-        copy.request, copy.request_total = [*self.request], self.request_total
+        copy.delivery, copy.request = self.delivery, self.request
         return copy
 
     def growth(self, before: Attempts) -> dict[str, int]:
@@ -263,13 +279,8 @@ class Attempts:
             for status, number in self.statuses.items()
             if number != before.statuses.get(status, 0)
         }
-        delivery = _difference(self.delivery, before.delivery, self.delivery_total - before.delivery_total)
-        request = _difference(self.request, before.request, self.request_total - before.request_total)
+        delivery, request = self.delivery - before.delivery, self.request - before.request
         return {**counts, **histogram_fields("d", delivery), **histogram_fields("q", request)}
-
-
-def _difference(counts: list[int], before: list[int], total: float) -> Histogram:
-    return Histogram(tuple(map(int.__sub__, counts, before)), max(0.0, total))
 
 
 def _result(outcome: Postponed | Failure, settlement: Settlement) -> tuple[JournalOutcome | None, str]:

@@ -66,7 +66,7 @@ class Sender:
             if refusal is None:
                 valid.append(claim)
             else:
-                self._state.finish([claim], [self._settle_failure(claim, refusal, None, 0)])
+                self._state.finish([claim], [self._settle_failure(claim, refusal, 0.0, 0)])
         return valid
 
     def release(self, batches: Iterable[Batch]) -> None:
@@ -127,16 +127,16 @@ class Sender:
             del self._held_groups[claim.message.group]
         return True
 
-    def _done(self, batch: Batch, outcomes: Sequence[Outcome], seconds: float | None, status: int) -> None:
+    def _done(self, batch: Batch, outcomes: Sequence[Outcome], started: float, status: int) -> None:
         del self._in_flight[batch[0].ticket]
         try:
-            self._recorder.answered(batch, outcomes, seconds, status)
-            self._settle(batch, outcomes, seconds, status)
+            self._recorder.answered(batch, outcomes, started, status)
+            self._settle(batch, outcomes, started, status)
             self._send_ready()
         except Exception as error:
             self._on_fault(error)
 
-    def _settle(self, batch: Batch, outcomes: Sequence[Outcome], seconds: float | None, status: int) -> None:
+    def _settle(self, batch: Batch, outcomes: Sequence[Outcome], started: float, status: int) -> None:
         settlements: list[Settlement] = []
         for claim, outcome in zip(batch, outcomes, strict=True):
             if not claim.headerless and claim.message.ordering_key:
@@ -144,13 +144,13 @@ class Sender:
             if isinstance(outcome, Delivered):
                 settlements.append(self._policy.delivered(claim, outcome.provider_id, status))
             elif len(batch) == 1:
-                settlements.append(self._settle_failure(claim, outcome, seconds, status))
+                settlements.append(self._settle_failure(claim, outcome, started, status))
             else:
-                settlements.append(self._settle_failure(claim, _isolated(outcome), seconds, status))
+                settlements.append(self._settle_failure(claim, _isolated(outcome), started, status))
         self._state.finish(batch, settlements)
 
     def _settle_failure(
-        self, claim: Claim, outcome: Postponed | Failure, seconds: float | None, status: int
+        self, claim: Claim, outcome: Postponed | Failure, started: float, status: int
     ) -> Settlement:
         match outcome:
             case Unauthorised() | Faulty():
@@ -169,7 +169,7 @@ class Sender:
                 self.release_ready()
         printable = self._policy.printable(outcome)
         settlement = self._policy.settle_failure(claim, printable)
-        self._recorder.failed(claim, printable, settlement, seconds, status)
+        self._recorder.failed(claim, printable, settlement, started, status)
         self._report(claim, settlement)
         return settlement
 

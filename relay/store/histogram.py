@@ -5,10 +5,10 @@ Pure. The buckets go from 1 ms to a day; each one is at most two thirds wider th
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 BOUNDS: tuple[float, ...] = (
     *(float(f"{digit}e{power}") for power in range(-3, 5) for digit in ("1", "1.5", "2", "3", "5", "7")),
@@ -41,6 +41,17 @@ class Histogram:
         return cls(tuple(counts), total)
 
     @classmethod
+    def of_many(cls, seconds: Iterable[float]) -> Histogram:
+        """The same for many at once: sorting them costs less than a search for the bucket of each.
+
+        Durations below 0 count as 0.
+        """
+        ordered = sorted(seconds)
+        below = [bisect_right(ordered, bound) for bound in BOUNDS]
+        counts = (after - before for before, after in pairwise([0, *below, len(ordered)]))
+        return cls(tuple(counts), sum(ordered[bisect_left(ordered, 0.0) :]))
+
+    @classmethod
     def of_buckets(cls, counts: Mapping[int, int], total: float) -> Histogram:
         """Return a histogram from the counts by index of their bucket. Unknown indices are ignored."""
         return cls(tuple(counts.get(index, 0) for index in range(BUCKETS)), total)
@@ -59,6 +70,11 @@ class Histogram:
     def __add__(self, other: Histogram) -> Histogram:
         counts = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
         return Histogram(counts, self.total + other.total)
+
+    def __sub__(self, other: Histogram) -> Histogram:
+        """Return what was added since an earlier state of the same histogram."""
+        counts = tuple(one - two for one, two in zip(self.counts, other.counts, strict=True))
+        return Histogram(counts, max(0.0, self.total - other.total))
 
     def percentile(self, share: float) -> float | None:
         """Return the duration that this share (0 to 1) of all does not exceed; None if it is empty.

@@ -22,7 +22,7 @@ class DeliveredHeaderless(_Settlement, frozen=True, gc=False):
 
 
 class DeliveredOne(_Settlement, frozen=True, gc=False):
-    """The provider accepted the message. `status` and `provider_id` are for its receipt; empty without one."""
+    """The provider accepted the message. `status` and `provider_id` are for its receipt, if it gets one."""
 
     attempts: int
     status: int = 0

@@ -29,6 +29,19 @@ def test_a_sum_is_the_histogram_of_all_durations(one: list[float], two: list[flo
     assert added.total == pytest.approx(whole.total)
 
 
+@given(st.lists(st.floats(min_value=0, max_value=200_000) | st.sampled_from(BOUNDS)))
+def test_many_durations_at_once_count_as_one_by_one(durations: list[float]) -> None:
+    one_by_one, at_once = Histogram.of(durations), Histogram.of_many(durations)
+    assert at_once.counts == one_by_one.counts
+    assert at_once.total == pytest.approx(one_by_one.total)
+
+
+def test_durations_below_zero_count_as_zero() -> None:
+    """The clock of a producer may be ahead."""
+    histogram = Histogram.of_many([-5.0, 2.0])
+    assert (histogram.counts[0], histogram.count, histogram.total) == (1, 2, 2.0)
+
+
 @given(st.lists(st.floats(min_value=0, max_value=99_000), min_size=1, max_size=50), st.floats(0.001, 1))
 def test_a_percentile_is_within_the_bucket_of_the_exact_one(durations: list[float], share: float) -> None:
     exact = sorted(durations)[math.ceil(share * len(durations)) - 1]
