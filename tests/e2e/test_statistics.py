@@ -11,6 +11,8 @@ from relay.store.statistics import read_recent
 from testing.receiver import Answer
 from testing.site import Site
 
+REPLY = {"reply_to": "receipts:1"}
+
 
 async def test_a_worker_leaves_statistics_and_a_journal_of_all_that_it_did(site: Site) -> None:
     site.receiver.answer = lambda request: Answer(400, b"no shop") if b"bad" in request.body else Answer(202)
@@ -20,9 +22,9 @@ async def test_a_worker_leaves_statistics_and_a_journal_of_all_that_it_did(site:
     )
     hour_ago = time.time() - 3600
     await site.push(
-        {"id": "bad", "payload": {"body": "bad"}, "created_at": hour_ago, "ordering_key": "o"},
-        {"id": "good", "payload": {"body": "a"}},
-        {"id": "good", "payload": {"body": "a"}},
+        {"id": "bad", "payload": {"body": "bad"}, "created_at": hour_ago, "ordering_key": "o", **REPLY},
+        {"id": "good", "payload": {"body": "a"}, **REPLY},
+        {"id": "good", "payload": {"body": "a"}, **REPLY},
         {"id": "late", "payload": {"body": "b"}, "expires_at": 1},
         {"id": "quiet", "payload": {"body": "c"}, "provider": "quiet"},
     )
@@ -36,6 +38,12 @@ async def test_a_worker_leaves_statistics_and_a_journal_of_all_that_it_did(site:
     assert (hook.delivery.count, hook.request.count) == (1, 2)
     assert counts["quiet"].statuses == {"202": 1}
     assert not await site.redis.exists(LaneKeys.of("relay", "quiet").part("journal"))
+
+    receipts = {(each["id"], each["outcome"]): each for each in await site.receipts()}
+    assert receipts["good", "delivered"]["status"] == 202
+    assert receipts["bad", "rejected"]["status"] == 400
+    assert "status" not in receipts["good", "duplicate"]
+    assert all("provider_id" not in receipt for receipt in receipts.values())
 
     (bad,) = await journal.search(site.redis, "relay", "hook", JournalQuery(id="bad"))
     assert (bad.outcome, bad.status, bad.attempt, bad.ordering_key) == ("rejected", 400, 1, "o")

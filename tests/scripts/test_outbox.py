@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from relay.engine.forwarder import Forwarder, ForwardTuning
 from relay.engine.policy import Policy
 from relay.errors import StoreError
-from relay.outcome import Unregistered
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Unregistered
 from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
 from relay.redis_client.replication import Replicas
@@ -52,6 +52,31 @@ def expected(numbers: range) -> dict[str, list[str]]:
 async def forward_all(forwarder: Forwarder) -> None:
     while await forwarder.forward("test"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "provider_id"),
+    [
+        (Delivered("projects/p/messages/1"), None, "projects/p/messages/1"),
+        (Delivered("two\nlines"), None, "two lines"),
+        (Delivered(), None, None),
+        (Rejected("no", 400), 400, None),
+        (Retry("503", 503), 503, None),
+        (Retry("reset"), None, None),
+        (Unregistered("token", "gone", 410), 410, None),
+    ],
+)
+async def test_a_receipt_has_the_status_and_the_id_of_the_provider_if_they_are_known(
+    redis: Client, outcome: Outcome, status: int | None, provider_id: str | None
+) -> None:
+    fields: dict[str, Any] = {"unregistered_share": 0.0, "retry": {"attempts": 1}}
+    lane, policy = a_lane(redis, **fields), Policy(options(**fields))
+    await lane.enqueue([a_message("m", reply_to=LISTS[0])])
+    await lane.settle([policy.settle(claim, outcome) for claim in (await lane.claim(1)).claims])
+    await forward_all(a_forwarder(redis))
+    found = json.loads((await redis.lrange(LISTS[0], 0, -1))[0])
+    assert (found.get("status"), found.get("provider_id")) == (status, provider_id)
+    assert found["provider"] == "test"
 
 
 async def test_concurrent_forwarders_lose_and_repeat_nothing(redis: Client) -> None:
