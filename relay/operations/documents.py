@@ -13,6 +13,7 @@ import msgspec
 from relay.store.fleet import Member
 from relay.store.fleet_findings import findings, lane_findings
 from relay.store.groups import Groups
+from relay.store.histogram import Histogram
 from relay.store.neighbours import ForeignWorker
 from relay.store.override import Override
 from relay.store.overview import LaneStatus, Overview, QueueStatus
@@ -36,7 +37,10 @@ def fleet_document(overview: Overview, settings: str, others: Sequence[ForeignWo
 
 
 def provider_document(overview: Overview) -> dict[str, Any]:
-    """Return the document of `relay status PROVIDER --json`, from an overview of that lane."""
+    """Return the document of `relay status PROVIDER --json`, from an overview of that lane.
+
+    Outcomes, statuses, reasons and durations are those of the last hour.
+    """
     (lane,) = overview.lanes
     return {
         "at": overview.at,
@@ -44,6 +48,11 @@ def provider_document(overview: Overview) -> dict[str, Any]:
         "groups": group_documents(lane.groups),
         "group_count": lane.groups.total,
         "groups_complete": lane.groups.complete,
+        "outcomes": dict(overview.hour.outcomes),
+        "statuses": dict(overview.hour.statuses),
+        "reasons": [{"reason": reason, "count": count} for reason, count in overview.hour.reasons.items()],
+        "delivery_seconds": _percentiles(overview.hour.delivery),
+        "request_seconds": _percentiles(overview.hour.request),
         "findings": lane_findings(overview.lanes),
     }
 
@@ -74,9 +83,16 @@ def lane_document(lane: LaneStatus) -> dict[str, Any]:
         "override": _override(lane.override),
         "waiting": lane.waiting,
         "oldest_seconds": _rounded(lane.oldest_seconds),
+        "empty_in_seconds": _rounded(lane.empty_in_seconds),
         "delayed": lane.delayed,
         "in_flight": lane.in_flight,
         "dead": lane.dead,
+        "delivered_per_second": round(lane.recent.delivered_per_second, 3),
+        "drained_per_second": round(lane.recent.drained_per_second, 3),
+        "errors_per_second": round(lane.recent.errors_per_second, 3),
+        "throttled_share": _rounded(lane.recent.throttled_share),
+        "limit_used": _rounded(lane.recent.limit_used),
+        "settings": None if lane.settings is None else msgspec.to_builtins(lane.settings),
         "configured": lane.configured,
         "served": lane.served,
         "groups": lane.groups.total,
@@ -130,6 +146,10 @@ def _worker(member: Member, now: float, *, alive: bool) -> dict[str, Any]:
     }
 
 
+def _percentiles(histogram: Histogram) -> dict[str, float | None]:
+    return {f"p{share}": _rounded(histogram.percentile(share / 100)) for share in (50, 95, 99)}
+
+
 def _pause(pause: Pause | None) -> dict[str, Any] | None:
     if pause is None:
         return None
@@ -148,5 +168,5 @@ def _override(override: Override | None) -> dict[str, Any] | None:
     }
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)

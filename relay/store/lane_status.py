@@ -15,6 +15,7 @@ from relay.store.lane_settings import LaneSettings
 from relay.store.override import Override
 from relay.store.pause import CONTROL_FIELDS, Pause
 from relay.store.reading import Command, read_rows
+from relay.store.recent import NOTHING_RECENT, Recent
 from relay.store.states import State
 
 TOTALS = (
@@ -80,6 +81,8 @@ class LaneStatus:
     override: Override | None = None
     """The rates of an operator, in place of those of the settings."""
 
+    recent: Recent = NOTHING_RECENT
+
     @property
     def is_empty(self) -> bool:
         return not (self.error or self.waiting or self.delayed or self.in_flight or self.dead or self.outbox)
@@ -88,6 +91,17 @@ class LaneStatus:
     def backlog(self) -> int:
         """Messages that will still be sent."""
         return self.waiting + self.delayed + self.in_flight
+
+    @property
+    def empty_in_seconds(self) -> float | None:
+        """Time until no message waits or is in flight at the present rate. None: never at this rate."""
+        messages = self.waiting + self.in_flight
+        if not messages:
+            return 0.0
+        held = self.state not in (State.RUNNING, State.TRIAL) and not self.hold
+        if held or self.recent.drained_per_second <= 0:
+            return None
+        return self.hold + messages / self.recent.drained_per_second
 
     @property
     def rate(self) -> str:

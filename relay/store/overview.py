@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,11 +15,15 @@ from relay.store.fleet import LEASE, Fleet, Member
 from relay.store.lane_settings import NO_SETTINGS, FleetSettings, Published
 from relay.store.lane_status import TOTALS, LaneStatus, read_lane, read_lanes
 from relay.store.queue_status import QueueStatus, read_queues
+from relay.store.recent import MINUTES, recent
 from relay.store.registry import NO_NAMES, Names
+from relay.store.statistics import Counts, merged, read_many_minutes, read_minutes
 
 __all__ = ["TOTALS", "LaneStatus", "Overview", "QueueStatus", "read_lane", "read_overview", "read_provider"]
 
 ResultT = TypeVar("ResultT")
+
+NO_COUNTS = Counts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Overview:
     abandoned: Names = NO_NAMES
     differing: Sequence[str] = ()
     """The lanes for which living workers have different settings."""
+    hour: Counts = NO_COUNTS
+    """The statistics of the last hour, if this is about one lane."""
 
     @property
     def alive(self) -> list[Member]:
@@ -129,11 +135,8 @@ async def read_overview(client: Client, settings: Settings) -> Overview:
     """
     prefix = settings.redis.prefix
     fleet = await _read_fleet(client, settings)
-    in_force = fleet.settings()
     queues = [fleet.queue(queue) for queue in await read_queues(client, prefix, fleet.queues(), fleet.now)]
-    lanes = [
-        fleet.lane(lane, in_force) for lane in await read_lanes(client, prefix, fleet.lanes(), fleet.now)
-    ]
+    lanes = await _read_lanes(client, prefix, fleet, fleet.lanes())
     return Overview(
         fleet.now,
         [queue for queue in queues if queue.configured or queue.served or not queue.is_empty],
@@ -157,17 +160,34 @@ async def read_provider(client: Client, settings: Settings, provider: str) -> Ov
     fleet = await _read_fleet(client, settings)
     known = fleet.lanes()
     found = {provider: known[provider]} if provider in known else {}
-    lanes = await read_lanes(client, settings.redis.prefix, found, fleet.now)
-    in_force = fleet.settings()
+    prefix = settings.redis.prefix
+    lanes = await _read_lanes(client, prefix, fleet, found)
+    minutes = await read_minutes(client, prefix, provider, now=fleet.now, minutes=60) if found else []
     return Overview(
         fleet.now,
         [],
-        [fleet.lane(lane, in_force) for lane in lanes],
+        lanes,
         fleet.members,
         fleet.lost,
         errors=fleet.errors,
         differing=[name for name in fleet.published.differing(fleet.digests) if name == provider],
+        hour=merged(counts for _, counts in minutes),
     )
+
+
+async def _read_lanes(
+    client: Client, prefix: str, fleet: _Fleet, workers: Mapping[str, Sequence[str]]
+) -> list[LaneStatus]:
+    """Read lanes with their settings and present rates."""
+    in_force, now = fleet.settings(), fleet.now
+    lanes = await read_lanes(client, prefix, workers, now)
+    # A lane that has never received a message has no statistics.
+    used = [lane.provider for lane in lanes if any(lane.totals.values())]
+    minutes = await read_many_minutes(client, prefix, used, now=now, minutes=MINUTES)
+    return [
+        replace(fleet.lane(lane, in_force), recent=recent(minutes.get(lane.provider, ()), now))
+        for lane in lanes
+    ]
 
 
 async def _read_fleet(client: Client, settings: Settings) -> _Fleet:

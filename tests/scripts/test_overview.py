@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from relay.operations.documents import provider_document
 from relay.redis_client.client import Client
 from relay.settings.digest import digest
 from relay.settings.load import loads
@@ -217,3 +218,28 @@ async def test_a_queue_is_as_old_as_its_first_element_says(redis: Client) -> Non
 
 def _uuid7(at: float) -> bytes:
     return b"%08x-%04x-7abc-8def-0123456789ab" % divmod(round(at * 1000), 1 << 16)
+
+
+async def test_the_status_of_a_provider_has_the_reasons_and_durations_of_the_last_hour(redis: Client) -> None:
+    """Percentiles are exact to the width of a bucket."""
+    lane = a_lane(redis, name="hook")
+    await lane.enqueue([plain_message("1")])
+    now = await Fleet(redis, "relay").now()
+    key = lane.keys.statistics("minute", int(now) // 60 * 60)
+    fields: dict[Any, Any] = {
+        "o:delivered": 3,
+        "o:retried": 2,
+        "r:refused \x1b[2J": 2,
+        "s:503": 2,
+        "d:10": 3,
+        "d:sum": 90,
+    }
+    await redis.hset(key, mapping=fields)
+    document = provider_document(await read_provider(redis, settings(hook={}), "hook"))
+    assert document["reasons"] == [{"reason": "refused \x1b[2J", "count": 2}]
+    assert document["outcomes"]["delivered"] == 3
+    assert document["statuses"] == {"503": 2}
+    assert set(document["delivery_seconds"]) == {"p50", "p95", "p99"}
+    assert 0 < document["delivery_seconds"]["p50"] <= document["delivery_seconds"]["p99"]
+    assert document["request_seconds"] == {"p50": None, "p95": None, "p99": None}
+    assert document["errors_per_second"] > 0
