@@ -79,6 +79,12 @@ class Admin:
         self._listeners: list[socket.socket] = []
         self._warned = False
 
+    @property
+    def url(self) -> str:
+        """The URL of the console, once it listens."""
+        host, port = self._listeners[0].getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}{self._settings.admin.base_path}/"
+
     def open(self) -> bool:
         """Listen, so that requests wait for `run`. Returns False if the port is turned off or not
         available."""

@@ -41,6 +41,7 @@ COMMANDS = {
     ),
     "cancel": Entry("lanes", "cancel", "Cancel a message that is not in flight yet."),
     "audit": Entry("audit", "show_audit", "Show who paused, resumed, retried, purged, … what, when and why."),
+    "console": Entry("console", "console", "Serve the operator's console, without a worker."),
     "sandbox": Entry("sandbox", "sandbox", "Run local emulators of the providers, with fault injection."),
     "demo": Entry(
         "demo",

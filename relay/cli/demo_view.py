@@ -37,6 +37,8 @@ async def _watch(demo: Demo, stop: asyncio.Event, seconds: float | None) -> Mome
     """Refresh the view until the demo ends. Returns the last state."""
     terminal = common.data.is_terminal
     printed = 0
+    if not terminal:
+        typer.echo(f"console at {demo.console}")
     with Live(console=common.data, auto_refresh=False, transient=True) as live:
         while True:
             moment = await demo.moment()
@@ -71,9 +73,10 @@ def _picture(demo: Demo, moment: Moment) -> RenderableType:
     states = {lane.provider: lane.state for lane in moment.overview.lanes}
     panels = [_panel(moment, provider, states[provider]) for provider in RATES]
     intro = Text.from_markup(
-        f"Producers RPUSH to a real Redis. A backlog of {sum(BACKLOG.values()):,} waited when the worker "
-        "started;\nit is sent at the configured rate and no faster. "
-        f"Received messages: [link={demo.sandbox.url}]{demo.sandbox.url}/[/link]. Ctrl-C ends it."
+        f"Producers RPUSH to a real Redis. A backlog of {sum(BACKLOG.values()):,} waited when the worker\n"
+        "started; it is sent at the configured rate and no faster. Ctrl-C ends it.\n"
+        f"Console:            [link={demo.console}]{demo.console}[/link]\n"
+        f"Received messages:  [link={demo.sandbox.url}]{demo.sandbox.url}/[/link]"
     )
     return Group(intro, *panels)
 

@@ -18,6 +18,9 @@ from pathlib import Path
 
 import yaml
 
+from relay.admin.health import WorkerReport
+from relay.admin.host import Host
+from relay.admin.server import Admin
 from relay.engine.worker import Worker
 from relay.provider import Provider
 from relay.redis_client.client import Client
@@ -25,8 +28,9 @@ from relay.redis_client.connect import connect
 from relay.sandbox.options import SandboxOptions
 from relay.sandbox.server import Sandbox
 from relay.settings.load import loads
-from relay.settings.models import Settings
+from relay.settings.models import AdminSettings, Settings
 from relay.settings.options import ProviderOptions
+from relay.store.deployment import Deployment
 from relay.store.overview import Overview, read_overview
 from relay.store.queue import push_all
 
@@ -61,6 +65,8 @@ class Demo:
     def __init__(self, settings: Settings, sandbox: Sandbox, client: Client) -> None:
         self.settings = settings
         self.sandbox = sandbox
+        self.console = ""
+        """URL of the console."""
         self.pushed = dict.fromkeys(QUEUES, 0)
         self._client = client
         self._started = asyncio.get_running_loop().time()
@@ -106,15 +112,34 @@ async def running(adapters: Mapping[str, type[Provider[ProviderOptions]]]) -> As
         await demo.push_backlog()
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            worker = group.create_task(Worker(settings, adapters, client).run(stop))
+            running_worker = Worker(settings, adapters, client)
+            worker = group.create_task(running_worker.run(stop))
+            console = group.create_task(_console(demo, running_worker, client).run())
             producers = [group.create_task(demo.produce(provider)) for provider in QUEUES]
             try:
                 yield demo
             finally:
-                for producer in producers:
-                    producer.cancel()
+                for task in (*producers, console):
+                    task.cancel()
                 stop.set()
                 await asyncio.wait([worker])
+
+
+def _console(demo: Demo, worker: Worker, client: Client) -> Admin:
+    """Return the console of the demo, which listens on a free port."""
+
+    async def connected() -> Client:
+        return client
+
+    def host() -> Host:
+        health = worker.health()
+        return Host(Deployment(), [WorkerReport(pid=health.pid, age=0.0, health=health)])
+
+    admin_settings = AdminSettings(listen="127.0.0.1:0", environment="demo")
+    admin = Admin(demo.settings.model_copy(update={"admin": admin_settings}), connected, host)
+    admin.open()
+    demo.console = admin.url
+    return admin
 
 
 def _settings(
