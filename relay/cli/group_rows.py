@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from rich.table import Table
 from rich.text import Text
 
-from relay.cli.tables import status_table
+from relay.cli.rows import Cell, Column, Row, Rows, count, short_duration
 from relay.settings.durations import rough_duration
 from relay.store.groups import LONGEST_NAME, Groups, GroupStatus
 from relay.store.states import GroupState
-from relay.text import printable, shortened
+from relay.text import one_line, shortened
 
 MOST_ROWS = 20
 """Groups in a table. The JSON document has all that were read."""
-
-LONGEST_WHY = 120
-"""Characters of a reason in a table."""
 
 _COLOURS: Final[Mapping[str, str]] = {
     GroupState.RUNNING: "green",
@@ -31,7 +27,7 @@ _COLOURS: Final[Mapping[str, str]] = {
 }
 
 
-def group_tables(groups: Groups) -> Iterator[Table | Text]:
+def group_tables(groups: Groups) -> Iterator[Rows | Text]:
     """Return a table of the largest groups, and one of those that fail."""
     if not groups.found:
         return
@@ -45,24 +41,29 @@ def group_tables(groups: Groups) -> Iterator[Table | Text]:
         yield Text("There are too many groups to read all: a sample shows the largest.", style="yellow")
 
 
-def _table(title: str, groups: Iterable[GroupStatus]) -> Table:
-    table = status_table(title, "group", "state", numbers=("waiting", "flight", "oldest", "failures"))
-    for group in groups:
-        table.add_row(
-            Text(shortened(group.group, LONGEST_NAME)),
-            _state(group),
-            f"{group.waiting:,}",
-            f"{group.in_flight:,}",
-            "" if group.oldest is None else rough_duration(group.oldest),
-            Text(f"{group.failures:,}", style="red" if group.failures else ""),
-        )
-    return table
+COLUMNS: Final = (
+    Column("state", is_text=True),
+    Column("waiting", "wait"),
+    Column("oldest", "age"),
+    Column("in flight", "out"),
+    Column("failures"),
+)
 
 
-def _state(group: GroupStatus) -> Text:
-    text = str(group.state)
-    if group.hold:
-        text += f" {rough_duration(group.hold)}"
-    if group.why:
-        text += f": {printable(group.why[:LONGEST_WHY])}"
-    return Text(text, style=_COLOURS[group.state])
+def _table(title: str, groups: Iterable[GroupStatus]) -> Rows:
+    return Rows(title, "group", COLUMNS, [_row(group) for group in groups])
+
+
+def _row(group: GroupStatus) -> Row:
+    style = _COLOURS[group.state]
+    cells = (
+        Cell(str(group.state), style=style),
+        count(group.waiting),
+        Cell() if group.oldest is None else Cell(rough_duration(group.oldest), short_duration(group.oldest)),
+        count(group.in_flight),
+        Cell(f"{group.failures:,}", style="red") if group.failures else Cell(),
+    )
+    hold = f" {rough_duration(group.hold)}" if group.hold else ""
+    why = f": {one_line(group.why)}" if group.why else ""
+    note = f"{group.state}{hold}{why}" if hold or why else ""
+    return Row(shortened(group.group, LONGEST_NAME), cells, note, style)
