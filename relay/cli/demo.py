@@ -18,7 +18,8 @@ def demo(
     """Show relay at work: a backlog of thousands is sent at the configured rate, and no faster.
 
     The demo starts an embedded Redis, emulators of Pusher and of a webhook receiver, producers and a worker
-    with its console, all on free ports of this machine. At the end it stops all of them and leaves nothing behind.
+    with its console, all on free ports of this machine. At the end it stops all of them and leaves nothing
+    behind.
 
     Example: `relay demo --seconds 20`
     """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from relay.admin.console.cache import Cache
 from relay.admin.console.sampler import Sampler
 from relay.admin.gate import Visitor
 from relay.redis_client.client import Client
@@ -21,11 +22,17 @@ class Services:
     client: Callable[[], Awaitable[Client]]
     """Returns a client for Redis, or raises StoreError."""
     sampler: Sampler
+    cache: Cache
 
     @property
     def base(self) -> str:
         """The path in front of all URLs."""
         return self.settings.admin.base_path
+
+    def changed(self) -> None:
+        """Show the effect of an action at once."""
+        self.cache.clear()
+        self.sampler.invalidate()
 
     @property
     def prefix(self) -> str:

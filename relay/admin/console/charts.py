@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 120, 24
 """The box of a sparkline in pixels."""
 
+CHART_WIDTH, CHART_HEIGHT = 960, 160
+"""The box of a chart."""
+
 
 def sparkline(sent: Sequence[float], failed: Sequence[float], label: str) -> Markup:
     """Return bars of sent messages, with the failed attempts in the colour of a fault in front of them."""
@@ -40,3 +43,59 @@ def _bars(values: Sequence[float], step: float, top: float) -> str:
             height = max(1.5, value / top * (HEIGHT - 2))
             bars.append(f"M{place * step:.1f} {HEIGHT}v-{height:.1f}h{width:.1f}v{height:.1f}z")
     return "".join(bars)
+
+
+def stacked(series: Sequence[tuple[str, Sequence[float]]], label: str) -> Markup:
+    """Return stacked bars of several series, by the name of their colour: the first is at the bottom."""
+    from markupsafe import Markup, escape
+
+    count = max((len(values) for _, values in series), default=0) or 1
+    step = CHART_WIDTH / count
+    sums = [sum(column) for column in zip(*(values for _, values in series), strict=True)]
+    top = max(sums, default=0) or 1
+    below = [0.0] * count
+    parts = [_open_chart(str(escape(label)))]
+    for name, values in series:
+        bars = []
+        for place, value in enumerate(values):
+            if value > 0:
+                height = max(1.5, value / top * (CHART_HEIGHT - 4))
+                bottom = CHART_HEIGHT - below[place]
+                bars.append(
+                    f"M{place * step:.1f} {bottom:.1f}v-{height:.1f}h{max(1, step - 2):.1f}v{height:.1f}z"
+                )
+                below[place] += height
+        parts.append(f'<path class="series-{name}" d="{"".join(bars)}"/>')
+    parts.append("</svg>")
+    return Markup("".join(parts))  # noqa: S704 - numbers, and escaped text
+
+
+def lines(series: Sequence[tuple[str, Sequence[float | None]]], label: str) -> Markup:
+    """Return several lines over the same time, by the name of their look. None: nothing happened."""
+    from markupsafe import Markup, escape
+
+    count = max((len(values) for _, values in series), default=0) or 1
+    step = CHART_WIDTH / count
+    top = max((value for _, values in series for value in values if value is not None), default=0) or 1
+    parts = [_open_chart(str(escape(label)))]
+    for name, values in series:
+        path, drawing = [], False
+        for place, value in enumerate(values):
+            if value is None:
+                drawing = False
+                continue
+            height = CHART_HEIGHT - value / top * (CHART_HEIGHT - 8)
+            # A flat piece for each step, so that a single one can be seen.
+            path.append(f"{'L' if drawing else 'M'}{place * step:.1f} {height:.1f}h{step:.1f}")
+            drawing = True
+        parts.append(f'<path class="line-{name}" d="{"".join(path)}"/>')
+    parts.append("</svg>")
+    return Markup("".join(parts))  # noqa: S704 - numbers, and escaped text
+
+
+def _open_chart(label: str) -> str:
+    return (
+        f'<svg class="chart-large" viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT}" role="img" '
+        f'aria-label="{label}" preserveAspectRatio="none">'
+        f'<path class="spark-base" d="M0 {CHART_HEIGHT - 0.5}H{CHART_WIDTH}"/>'
+    )

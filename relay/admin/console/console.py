@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from relay.admin.console import api, assets
+from relay.admin.console.cache import Cache
 from relay.admin.console.call import Services
 from relay.admin.console.login import Login
 from relay.admin.console.pages import Pages
@@ -24,7 +25,7 @@ class Console:
 
     def __init__(self, settings: Settings, client: Callable[[], Awaitable[Client]], gate: Gate) -> None:
         """`client` returns a client for Redis, or raises StoreError."""
-        self._services = Services(settings, client, Sampler(settings, client))
+        self._services = Services(settings, client, Sampler(settings, client), Cache())
         self._gate = gate
 
     def add_routes(self, app: web.Application) -> None:

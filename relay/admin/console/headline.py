@@ -99,7 +99,10 @@ def _sentence(lane: LaneStatus) -> str:
         sentence = _SENTENCES[State(lane.state)].format(name=printable(lane.provider))
     except (KeyError, ValueError):
         sentence = f"{printable(lane.provider)} is {printable(lane.state)}"
-    return f"{sentence} for {rough_duration(lane.hold)}" if lane.hold >= 1 else sentence
+    if lane.hold < 1:
+        return sentence
+    left = rough_duration(lane.hold)
+    return f"{sentence} for another {left}" if lane.pause else f"{sentence}; it tries again in {left}"
 
 
 def _queues(overview: Overview) -> Iterator[Trouble]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay.admin.console.history import NO_HOUR, RECENT, Hour
+from relay.admin.console.history import NO_HOUR, Hour
 from relay.admin.console.sampler import Sample
 from relay.admin.console.tones import RANKS, STATE_TONES, Tone
 from relay.store.overview import LaneStatus
@@ -34,14 +34,6 @@ class LaneView:
     @property
     def state(self) -> str:
         return self.lane.state
-
-    @property
-    def empty_in(self) -> float | None:
-        """Seconds until the messages that wait are gone, at the mean speed of the last minutes."""
-        recent = self.hour.sent[-RECENT:]
-        if not self.lane.waiting or not sum(recent):
-            return None
-        return self.lane.waiting / (sum(recent) / (60 * len(recent)))
 
     @property
     def is_paused(self) -> bool:

@@ -1,4 +1,4 @@
-"""Actions on lanes: pause and resume."""
+"""Actions on lanes: pause, resume and rate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from msgspec import Meta, field
 
 from relay.admin.console.api.route import Arguments, Reply, Route
 from relay.admin.console.call import Call
-from relay.operations import lanes
+from relay.errors import UsageError
+from relay.operations import lanes, rates
 from relay.operations.documents import provider_document
 from relay.store.overview import read_provider
 
@@ -30,6 +31,19 @@ class ResumeArguments(Arguments, frozen=True, kw_only=True):
 
     because: Annotated[Text, Meta(description="The reason, which the audit log shows.")] = ""
     group: Annotated[str | None, Meta(description="Only this group of the lane.")] = None
+
+
+class RateArguments(Arguments, frozen=True, kw_only=True):
+    """The arguments of `relay rate`: a rate, or `reset`."""
+
+    rate: Annotated[str | None, Meta(description="New rate, such as `50/s`, or several: `50/s,1000/h`.")] = (
+        None
+    )
+    reset: Annotated[bool, Meta(description="Return to the configured rate.")] = False
+    duration: Annotated[str | None, Meta(description="End the override after this time.")] = field(
+        default=None, name="for"
+    )
+    because: Annotated[Text, Meta(description="The reason, which the status and the audit log show.")] = ""
 
 
 async def _pause(call: Call, arguments: PauseArguments) -> Reply:
@@ -64,9 +78,23 @@ async def _resume(call: Call, arguments: ResumeArguments) -> Reply:
     return await _lane(call, provider)
 
 
+async def _rate(call: Call, arguments: RateArguments) -> Reply:
+    provider, because, who = call.part("provider"), arguments.because, call.visitor.name
+    if arguments.reset == (arguments.rate is not None):
+        raise UsageError("write a rate such as 50/s, or reset to return to the configured one")
+    seconds = lanes.pause_seconds(arguments.duration or None, "for")
+    client = await call.services.client()
+    if arguments.rate is None:
+        await rates.reset_rate(client, call.settings, provider, because=because, who=who)
+    else:
+        new = rates.parse_rates(arguments.rate)
+        await rates.set_rate(client, call.settings, provider, new, seconds=seconds, because=because, who=who)
+    return await _lane(call, provider)
+
+
 async def _lane(call: Call, provider: str) -> Reply:
     """Return the lane after an action, which all pages show with their next sample."""
-    call.services.sampler.invalidate()
+    call.services.changed()
     return Reply(
         provider_document(await read_provider(await call.services.client(), call.settings, provider))
     )
@@ -88,5 +116,13 @@ ROUTES: Final = (
         "relay resume PROVIDER",
         _resume,
         ResumeArguments,
+    ),
+    Route(
+        "POST",
+        "/lanes/{provider}/rate",
+        "Override the configured rate of a provider, or return to it.",
+        "relay rate PROVIDER",
+        _rate,
+        RateArguments,
     ),
 )

@@ -1,35 +1,108 @@
-"""One lane: its state, numbers and groups."""
+"""One lane: its state, what it sent and how fast, what failed and why, its groups, and what operators did."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relay.admin.console.call import Call
+from relay.admin.console.charts import lines, stacked
+from relay.admin.console.lane_history import SPANS, LaneHistory, read_history
 from relay.admin.console.lane_view import lane_view
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import NotFound, Screen, Values
 from relay.admin.console.tones import STATE_TONES
-from relay.store.overview import read_provider
+from relay.store import audit
+from relay.store.overview import Overview, read_provider
+from relay.store.statistics import Counts
 from relay.text import quote
 
 MOST_GROUPS = 50
 """Rows of a table of groups."""
 
+MOST_REASONS = 10
+MOST_EVENTS = 20
+
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
 
 async def _values(call: Call, sample: Sample) -> Values:
-    provider = call.part("provider")
-    overview = await read_provider(await call.services.client(), call.settings, provider)
+    provider, services = call.part("provider"), call.services
+    client = await services.client()
+
+    async def read_lane() -> Overview:
+        return await read_provider(client, call.settings, provider)
+
+    overview = await services.cache.get(("lane", provider), 0.9, read_lane)
     if not overview.lanes:
         known = ", ".join(call.settings.providers)
         raise NotFound(f"There is no provider {quote(provider)}. Known: {known}.")
     (lane,) = overview.lanes
+    span = SPANS.get(call.query("range"), SPANS["1h"])
+
+    async def read_span() -> LaneHistory:
+        return await read_history(client, services.prefix, provider, span, overview.at)
+
+    async def read_events() -> list[audit.AuditEntry]:
+        since = overview.at - span.seconds
+        return await audit.read(client, services.prefix, limit=MOST_EVENTS, since=since, provider=provider)
+
+    history = await services.cache.get(("history", provider, span.name), span.keep, read_span)
     failing = lane.groups.failing()
     return {
         "view": lane_view(lane, sample),
         "lane": lane,
+        "history": history,
+        "spans": SPANS.values(),
+        "sent_chart": _sent_chart(history),
+        "delivery_chart": _time_chart(history),
+        "percentiles": _percentiles(history.total),
+        "statuses": list(history.total.statuses.items())[:MOST_REASONS],
+        "reasons": list(history.total.reasons.items())[:MOST_REASONS],
+        "held": [(state, seconds) for state, seconds in history.total.held_seconds.items() if seconds >= 1],
+        "events": await services.cache.get(("events", provider, span.name), 5.0, read_events),
         "groups": lane.groups.found[:MOST_GROUPS],
         "failing": failing[:MOST_GROUPS],
         "failing_total": len(failing),
         "tones": STATE_TONES,
     }
+
+
+def _outcomes(steps: Sequence[Counts], name: str) -> list[float]:
+    return [float(counts.outcomes.get(name, 0)) for counts in steps]
+
+
+def _sent_chart(history: LaneHistory) -> object:
+    total = history.total
+    label = (
+        f"Attempts in {history.span.words}: {total.outcomes.get('delivered', 0):,} sent, "
+        f"{total.failures:,} failed, {total.outcomes.get('throttled', 0):,} throttled"
+    )
+    return stacked(
+        (
+            ("sent", _outcomes(history.steps, "delivered")),
+            ("throttled", _outcomes(history.steps, "throttled")),
+            ("failed", [float(counts.failures) for counts in history.steps]),
+        ),
+        label,
+    )
+
+
+def _time_chart(history: LaneHistory) -> object:
+    return lines(
+        [
+            (name, [counts.delivery.percentile(share) for counts in history.steps])
+            for name, share in SHARES.items()
+        ],
+        f"Time from push to delivery in {history.span.words}: p50, p95 and p99",
+    )
+
+
+def _percentiles(total: Counts) -> list[tuple[str, list[float | None]]]:
+    """Return a row for each kind of duration."""
+    return [
+        (label, [histogram.percentile(share) for share in SHARES.values()])
+        for label, histogram in (("Push to delivery", total.delivery), ("Request", total.request))
+    ]
 
 
 SCREEN = Screen("lane", "/lanes/{provider}", "lane.html", _values)

@@ -41,6 +41,8 @@ function body(form) {
     if (!field.name) continue;
     if (field.type === "checkbox") {
       if (field.checked) fields[field.name] = true;
+    } else if ("flag" in field.dataset) {
+      fields[field.name] = true;
     } else if (field.value !== "") {
       fields[field.name] = "number" in field.dataset ? Number(field.value) : field.value;
     }
