@@ -21,6 +21,9 @@ class FlushTuning:
     """Wait between two flushes."""
     sample: float = 10.0
     """Take a sample of a lane in which this worker counted nothing after a random half to whole of this."""
+    most_lanes: int = 20
+    """Lanes in one flush: with more of them, each waits for its turn, so that two hundred lanes do not cost
+    Redis more than twenty."""
     most_rounds: int = 40
     """Reports of one lane in one flush, if it has many entries for the journal."""
 
@@ -45,6 +48,8 @@ class Flusher:
         self._pending: dict[str, Report] = {}
         """By lane: the report whose reply is missing. It is sent again as it is, and counts once."""
         self._next_sample = dict.fromkeys(recorders, 0.0)
+        self._order = list(recorders)
+        """The lane that was written longest ago comes first."""
         self._last = clock()
 
     async def run(self) -> None:
@@ -54,7 +59,7 @@ class Flusher:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write everything that is new. Reports that Redis does not accept are kept for the next time."""
+        """Write what is new in some lanes. Reports that Redis does not accept are kept for the next time."""
         now = self._clock()
         for recorder in self._recorders.values():
             recorder.refill(now - self._last)
@@ -69,10 +74,17 @@ class Flusher:
                 if self._recorders[provider].has_entries and (report := self._take(provider)) is not None
             }
 
+    async def finish(self) -> None:
+        """Write everything that is new, at the end of the process."""
+        for _ in range(0, len(self._recorders), self._tuning.most_lanes):
+            await self.flush()
+
     def _due(self, now: float) -> dict[str, Report]:
-        """Return a report of each lane that has one, and a sample of those that have had none for long."""
+        """Return reports of the lanes whose turn it is, and samples of those that have had none for long."""
         due: dict[str, Report] = {}
-        for provider in self._recorders:
+        for provider in self._order:
+            if len(due) == self._tuning.most_lanes:
+                break
             report = self._pending.get(provider) or self._take(provider)
             if report is None and now >= self._next_sample[provider]:
                 report = SAMPLE
@@ -80,6 +92,7 @@ class Flusher:
                 due[provider] = report
                 wait = self._tuning.sample * random.uniform(0.5, 1)  # noqa: S311 - no secret
                 self._next_sample[provider] = now + wait
+        self._order = [*(name for name in self._order if name not in due), *due]
         return due
 
     def _take(self, provider: str) -> Report | None:

@@ -206,7 +206,7 @@ class Worker:
         components = self._components
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                await components.flusher.flush()
+                await components.flusher.finish()
                 releases = [intake.finish() for intake in components.intakes]
                 failures = await asyncio.gather(*releases, return_exceptions=True)
                 releases = [self._leave_lane(provider) for provider in components.lanes]

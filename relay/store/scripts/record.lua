@@ -51,8 +51,10 @@ local paused, paused_until, state, hold, unexpanded, override =
 local backlog = call('HLEN', BODIES) - call('ZCARD', DUE) + tonumber(unexpanded or 0)
 -- @include oldest
 local oldest = samples and backlog > 0 and oldest_age() or 0
-call('HLEN', MINUTE)
-call('HLEN', HOUR)
+local windows = {
+  {key = MINUTE, keep = KEEP_MINUTE, is_new = call('HLEN', MINUTE) == 0},
+  {key = HOUR, keep = KEEP_HOUR, is_new = call('HLEN', HOUR) == 0},
+}
 if #ARGV > 5 then call('XLEN', JOURNAL) end
 
 -- The tightest rate in force (messages a second; 0: unlimited): that of an operator replaces the configured one.
@@ -69,66 +71,79 @@ local function rate_in_force()
   return rate or policy.rate
 end
 
-local windows = {{key = MINUTE, keep = KEEP_MINUTE}, {key = HOUR, keep = KEEP_HOUR}}
-local touched = false
-local function touch()
-  if touched then return end
-  touched = true
-  for _, window in ipairs(windows) do window.is_new = call('EXISTS', window.key) == 0 end
-end
+-- What this call changes in both windows: sums, sums of names of which a window has only so many, and maxima.
+local fields_of_sums, sums, fields_of_names, names_of, fields_of_maxima, maxima = {}, {}, {}, {}, {}, {}
 
 local function add(field, by)
-  touch()
-  for _, window in ipairs(windows) do call('HINCRBY', window.key, field, by) end
+  fields_of_sums[#fields_of_sums + 1], sums[#sums + 1] = field, by
 end
 
--- Adds to a field of those of which a window has only so many, in its field `total`.
-local function add_bounded(window, field, by, total, most, other)
-  if call('HEXISTS', window.key, field) == 0 then
-    if tonumber(call('HGET', window.key, total) or 0) >= most then
-      if not other then return end
-      field = other
-    else
-      call('HINCRBY', window.key, total, 1)
-    end
-  end
-  call('HINCRBY', window.key, field, by)
+-- `total` is the field with the number of such names; beyond `most`, the number goes to the field `other`, if there is one.
+local function add_name(field, by, total, most, other)
+  fields_of_names[#fields_of_names + 1] = field
+  names_of[#names_of + 1] = {field = field, by = by, total = total, most = most, other = other}
 end
 
 local function raise(field, value)
-  touch()
-  for _, window in ipairs(windows) do
-    if value > tonumber(call('HGET', window.key, field) or -1) then
-      call('HSET', window.key, field, string.format('%.0f', value))
+  fields_of_maxima[#fields_of_maxima + 1], maxima[#maxima + 1] = field, value
+end
+
+-- Few calls, because each one costs more than a field.
+local function save(window)
+  local changes = {}
+  local function set(field, value)
+    changes[#changes + 1], changes[#changes + 2] = field, whole(value)
+  end
+  if #sums > 0 then
+    for index, old in ipairs(call('HMGET', window.key, unpack(fields_of_sums))) do
+      set(fields_of_sums[index], (old or 0) + sums[index])
     end
   end
+  if #names_of > 0 then
+    local changed = {}
+    local function get(field)
+      return changed[field] or tonumber(call('HGET', window.key, field) or 0)
+    end
+    for index, old in ipairs(call('HMGET', window.key, unpack(fields_of_names))) do
+      local name = names_of[index]
+      local field = name.field
+      if not old then
+        local known = get(name.total)
+        if known < name.most then changed[name.total] = known + 1 else field = name.other end
+      end
+      if field then changed[field] = (field == name.field and old or get(field)) + name.by end
+    end
+    for field, value in pairs(changed) do set(field, value) end
+  end
+  if #maxima > 0 then
+    for index, old in ipairs(call('HMGET', window.key, unpack(fields_of_maxima))) do
+      if maxima[index] > tonumber(old or -1) then set(fields_of_maxima[index], maxima[index]) end
+    end
+  end
+  if #changes == 0 then return end
+  call('HSET', window.key, unpack(changes))
+  if window.is_new then call('EXPIRE', window.key, window.keep) end
 end
 
 if counts_more then
   for field, by in pairs(cmsgpack.unpack(ARGV[3])) do add(field, by) end
-  local reasons, groups = cmsgpack.unpack(ARGV[4]), cmsgpack.unpack(ARGV[5])
-  if next(reasons) or next(groups) then touch() end
-  for _, window in ipairs(windows) do
-    for reason, by in pairs(reasons) do
-      add_bounded(window, 'r:' .. reason, by, 'reasons', MOST_REASONS, 'r:other')
-    end
-    for group, sums in pairs(groups) do
-      if sums[1] > 0 then add_bounded(window, 'g:+:' .. group, sums[1], 'groups', 2 * MOST_GROUPS) end
-      if sums[2] > 0 then add_bounded(window, 'g:-:' .. group, sums[2], 'groups', 2 * MOST_GROUPS) end
-    end
+  for reason, by in pairs(cmsgpack.unpack(ARGV[4])) do
+    add_name('r:' .. reason, by, 'reasons', MOST_REASONS, 'r:other')
   end
-  for index = 6, #ARGV do
-    call('XADD', JOURNAL, 'MAXLEN', '~', policy.journal, '*', 'entry', ARGV[index])
+  for group, attempts in pairs(cmsgpack.unpack(ARGV[5])) do
+    if attempts[1] > 0 then add_name('g:+:' .. group, attempts[1], 'groups', 2 * MOST_GROUPS) end
+    if attempts[2] > 0 then add_name('g:-:' .. group, attempts[2], 'groups', 2 * MOST_GROUPS) end
   end
-  call('HSET', STATISTICS, flush_field, ARGV[2])
 end
 
+local news = counts_more and {flush_field, ARGV[2]} or {}
 if samples then
-  local news = {}
+  local some_grew = false
   local rate = rate_in_force()
   for index, name in ipairs(names) do
     local grown = tonumber(now[index] or 0) - tonumber(before[index] or 0)
     if grown ~= 0 then
+      some_grew = true
       news[#news + 1], news[#news + 2] = fields[index], now[index] or 0
       if grown > 0 then
         if name ~= 'claimed' then add('o:' .. name, grown) elseif rate > 0 then add('sent', grown) end
@@ -139,7 +154,7 @@ if samples then
   if paused and tonumber(paused_until or 0) > 0 and tonumber(paused_until) <= NOW then paused = false end
   if state == 'throttled' and tonumber(hold or 0) <= NOW then state = false end
   state = paused and 'paused' or state
-  local is_busy = backlog > 0 or #news > 0
+  local is_busy = backlog > 0 or some_grew
   span = math.min(math.max(span, 0), LONGEST_SPAN)
   if state and (is_busy or state ~= 'paused') then
     add('h:' .. state, span)
@@ -153,12 +168,11 @@ if samples then
     end
     news[#news + 1], news[#news + 2] = 'at', NOW
   end
-  if #news > 0 then call('HSET', STATISTICS, unpack(news)) end
 end
 
-if touched then
-  for _, window in ipairs(windows) do
-    if window.is_new then call('EXPIRE', window.key, window.keep) end
-  end
+for _, window in ipairs(windows) do save(window) end
+for index = 6, #ARGV do
+  call('XADD', JOURNAL, 'MAXLEN', '~', policy.journal, '*', 'entry', ARGV[index])
 end
+if #news > 0 then call('HSET', STATISTICS, unpack(news)) end
 return NOW

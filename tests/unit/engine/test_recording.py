@@ -255,6 +255,30 @@ async def test_groups_are_counted_for_the_largest_only(redis: Redis) -> None:
     assert len(groups) <= 20
 
 
+async def test_many_lanes_take_turns_and_all_are_written_at_the_end(redis: Redis) -> None:
+    names = [f"lane-{number}" for number in range(50)]
+    recorders = {name: LaneRecorder(options(), "w1") for name in names}
+    recording = Recording(redis, "relay", dict.fromkeys(names, RecordPolicy("w1", 0.0, 10)))
+    clock = 0.0
+    flusher = Flusher(recording, recorders, clock=lambda: clock)
+
+    async def written() -> int:
+        now = await Fleet(redis, "relay").now()
+        recent = await read_recent(redis, "relay", names, now=now, minutes=3)
+        return sum(counts.delivery.count for counts in recent.values())
+
+    for recorder in recorders.values():
+        recorder.answered([a_claim()], [Delivered()], time.monotonic(), 200)
+    for expected in (20, 40, 50):
+        clock += 1
+        await flusher.flush()
+        assert await written() == expected
+    for recorder in recorders.values():
+        recorder.answered([a_claim()], [Delivered()], time.monotonic(), 200)
+    await flusher.finish()
+    assert await written() == 100
+
+
 async def test_a_message_that_was_due_later_has_waited_from_then_on(bench: Bench) -> None:
     bench.deliver(1, deliver_at=time.time() - 0.001)
     await bench.flusher.flush()
