@@ -110,6 +110,8 @@ class HttpRequestOptions(AuthorisedOptions):
 class Http(AuthorisedProvider[HttpRequestOptions]):
     """Sends each message in one HTTP request that a template describes."""
 
+    passes_trace_on = True
+
     Options = HttpRequestOptions
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:

@@ -142,6 +142,8 @@ class WebhookOptions(AuthorisedOptions, DestinationOptions):
 class Webhook(AuthorisedProvider[WebhookOptions]):
     """Sends signed HTTP requests to any receiver."""
 
+    passes_trace_on = True
+
     Options = WebhookOptions
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:

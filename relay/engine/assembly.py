@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
 from relay import __version__
+from relay.engine.adapter_calls import AdapterCalls
 from relay.engine.claimer import ClaimTuning
 from relay.engine.dispatcher import Dispatcher
 from relay.engine.failure_detector import host_id
@@ -48,6 +50,9 @@ from relay.store.queue import Queue
 from relay.store.recording import Policy as RecordPolicy
 from relay.store.recording import Recording
 from relay.store.scripting import load_scripts
+
+if TYPE_CHECKING:
+    from relay.engine.tracing import Tracing
 
 AdapterTypes = Mapping[str, type[Provider[ProviderOptions]]]
 Adapters = Mapping[str, Provider[ProviderOptions]]
@@ -92,6 +97,8 @@ class Components:
     janitor: Janitor
     parts: Parts
     """Restarts loops that fail."""
+    tracing: Tracing | None
+    """None: without spans."""
 
 
 def build(
@@ -121,6 +128,7 @@ def build(
         provider: LaneRecorder(options, name, tuning=tuning.recording)
         for provider, options in settings.providers.items()
     }
+    tracing, calls = _traced(settings, adapters, name)
     dispatchers = {
         provider: Dispatcher(
             lanes[provider],
@@ -131,6 +139,7 @@ def build(
             claiming=tuning.claiming,
             settling=tuning.settling,
             recorder=recorders[provider],
+            calls=calls.get(provider),
         )
         for provider, adapter in adapters.items()
     }
@@ -169,7 +178,22 @@ def build(
         watchdog=Watchdog(client, intakes, lambda: heartbeat.last, tuning=tuning.watchdog),
         janitor=Janitor(client, settings, fleet, tuning=tuning.janitor),
         parts=parts,
+        tracing=tracing,
     )
+
+
+def _traced(
+    settings: Settings, adapters: Adapters, worker: str
+) -> tuple[Tracing | None, Mapping[str, AdapterCalls]]:
+    """Return the spans of this worker and the calls that make them. Raises UsageError."""
+    if not settings.telemetry.otlp:
+        return None, {}
+    # OpenTelemetry is an extra.
+    from relay.engine.traced_calls import TracedCalls
+    from relay.engine.tracing import Tracing
+
+    tracing = Tracing.from_environment(worker)
+    return tracing, {name: TracedCalls(adapter, tracing) for name, adapter in adapters.items()}
 
 
 def _record_policies(settings: Settings, worker: str) -> dict[str, RecordPolicy]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from relay.engine.adapter_calls import AdapterCalls
 from relay.engine.claimer import Claimer, ClaimTuning
 from relay.engine.lane_state import ARRIVED, SETTLED, WOKEN, LaneState
 from relay.engine.parts import Parts
@@ -38,10 +39,11 @@ class Dispatcher:
         claiming: ClaimTuning | None = None,
         settling: SettleTuning | None = None,
         recorder: LaneRecorder | None = None,
+        calls: AdapterCalls | None = None,
     ) -> None:
         """`on_outbox` is called when the outbox has entries. `lease_valid_since` returns whether no other
         worker can have declared this one dead since a time (in monotonic seconds). `parts` restarts a loop
-        that fails. `recorder` counts the attempts."""
+        that fails. `recorder` counts the attempts. `calls` makes them; None: without spans."""
         self.slots = provider.options.concurrency * provider.batch_size
         self._part = f"lane {provider.name}"
         self._parts = parts or Parts()
@@ -52,6 +54,7 @@ class Dispatcher:
             lease_valid_since=lease_valid_since,
             on_fault=self._fail,
             recorder=recorder or LaneRecorder(provider.options),
+            calls=calls,
         )
         self._claimer = Claimer(
             lane,

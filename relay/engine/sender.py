@@ -33,10 +33,11 @@ class Sender:
         lease_valid_since: Callable[[float], bool],
         on_fault: Callable[[Exception], None],
         recorder: LaneRecorder,
+        calls: AdapterCalls | None = None,
     ) -> None:
-        """`lease_valid_since`: see `Dispatcher`. `on_fault` gets an exception of a callback."""
+        """`lease_valid_since` and `calls`: see `Dispatcher`. `on_fault` gets an exception of a callback."""
         options = provider.options
-        self.calls = AdapterCalls(provider)
+        self.calls = calls or AdapterCalls(provider)
         self._provider = provider
         self._state = state
         self._policy = Policy(options)

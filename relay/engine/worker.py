@@ -117,6 +117,8 @@ class Worker:
             # A heartbeat after it has left would make it a member again.
             await _cancel(background)
             await self._leave()
+            if components.tracing is not None:
+                await components.tracing.close()
             repeats.flush_all()
         log.info("stopped")
 

@@ -44,6 +44,9 @@ class Provider(ABC, Generic[OptionsT]):
     prefers_http2: bool = False
     """Whether to use HTTP/2 over TLS if the server offers it. Without either attribute it is HTTP/1.1."""
 
+    passes_trace_on: bool = False
+    """Whether requests carry the `traceparent` of their message, so that the receiver continues its trace."""
+
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that `public_only` requests may reach, besides public addresses."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -113,6 +114,19 @@ def _check_token(token: Secret | None) -> Secret | None:
     if token is not None and (problem := token_problem(token.get_secret_value())):
         raise ValueError(problem)
     return token
+
+
+def _has_otel() -> bool:
+    try:
+        return find_spec("opentelemetry.sdk") is not None
+    except ImportError:
+        return False
+
+
+def _check_otel(wanted: bool) -> bool:
+    if wanted and not _has_otel():
+        raise ValueError("needs OpenTelemetry: pip install 'relay-push[otel]'")
+    return wanted
 
 
 RedisUrl = Annotated[Secret, AfterValidator(check_redis_url)]
@@ -236,6 +250,14 @@ class LogSettings(Options):
     """Format of log lines. `auto`: colours on a terminal, JSON otherwise."""
 
 
+class TelemetrySettings(Options):
+    """Traces of OpenTelemetry."""
+
+    otlp: Annotated[bool, AfterValidator(_check_otel)] = False
+    """Export a span for the wait of each message and for each attempt. The standard variables `OTEL_*` set
+    endpoint, sampler and resource. Needs the extra `otel`."""
+
+
 ProviderName = Annotated[str, AfterValidator(_check_provider_name)]
 
 
@@ -261,6 +283,8 @@ class Settings(Options):
     other workers."""
     log: LogSettings = LogSettings()
     """The log on standard error."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """Traces of OpenTelemetry."""
 
     _path: Path | None = PrivateAttr(default=None)
     _secret_files: tuple[Path, ...] = PrivateAttr(default=())
