@@ -6,7 +6,7 @@ Source: https://appriseit.com/. The library is the extra `apprise`; it works in 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import count
 from typing import Any, Literal
 
@@ -90,6 +90,12 @@ class Apprise(Provider[AppriseOptions]):
 
     def group(self, message: Message) -> Hashable:
         return None
+
+    def alert_payload(self, alert: Mapping[str, object]) -> Mapping[str, object]:
+        """The beginning of the text becomes the title."""
+        title, _, body = str(alert["text"]).partition(": ")
+        kind = "success" if alert["status"] == "resolved" else "failure"
+        return {"title": title, "body": body or title, "type": kind, "format": "text"}
 
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
         (message,) = batch

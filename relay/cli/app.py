@@ -42,6 +42,7 @@ COMMANDS = {
     "cancel": Entry("lanes", "cancel", "Cancel a message that is not in flight yet."),
     "audit": Entry("audit", "show_audit", "Show who paused, resumed, retried, purged, … what, when and why."),
     "console": Entry("console", "console", "Serve the operator's console, without a worker."),
+    "alerts": Entry("alerts", "app", "Show the alerts that are firing, or send a test alert."),
     "sandbox": Entry("sandbox", "sandbox", "Run local emulators of the providers, with fault injection."),
     "demo": Entry(
         "demo",

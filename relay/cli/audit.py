@@ -31,7 +31,9 @@ def show_audit(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Show who paused, resumed, retried, purged, … what, when and why. The newest action comes first.
+    """Show who paused, resumed, retried, purged, … what, when and why.
+
+    The newest action comes first.
 
     Example: `relay audit --since 24h --provider pusher`
     """

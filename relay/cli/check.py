@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rich.text import Text
 from relay.cli import common
 from relay.cli.advice import local_findings
 from relay.errors import RelayError
+from relay.operations.alerts import refusal
 from relay.provider import Provider, discover
 from relay.provider.redis import RedisProvider
 from relay.redis_client.client import Client
@@ -47,10 +49,17 @@ def check(
     queues, providers = len(settings.queues), len(settings.providers)
     summary = f"{_count(queues, 'queue')}, {_count(providers, 'provider')}"
     common.data.print(f"{settings.path}: ok ({summary})", highlight=False)
-    for finding in local_findings(settings):
+    for finding in (*local_findings(settings), *_alert_findings(settings)):
         print_finding(finding)
     if connect and not common.run(_reach(settings), common.fastest_loop()):
         raise typer.Exit(1)
+
+
+def _alert_findings(settings: Settings) -> Iterator[Finding]:
+    name = settings.alerts.provider
+    if name is not None and (problem := refusal(common.providers(settings)[name])):
+        hint = "use a provider of type http, webhook or apprise"
+        yield Finding(Level.WARNING, "alerts", f"{problem}; {hint}")
 
 
 def _count(number: int, noun: str) -> str:

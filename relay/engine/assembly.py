@@ -15,6 +15,7 @@ import structlog
 
 from relay import __version__
 from relay.engine.adapter_calls import AdapterCalls
+from relay.engine.alerts import AlertLane, Alerts, AlertTuning
 from relay.engine.claimer import ClaimTuning
 from relay.engine.dispatcher import Dispatcher
 from relay.engine.failure_detector import host_id
@@ -73,6 +74,7 @@ class WorkerTuning:
     janitor: JanitorTuning = field(default_factory=JanitorTuning)
     recording: RecorderTuning = field(default_factory=RecorderTuning)
     flushing: FlushTuning = field(default_factory=FlushTuning)
+    alerting: AlertTuning = field(default_factory=AlertTuning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Components:
 
     watchdog: Watchdog
     janitor: Janitor
+    alerts: Alerts
     parts: Parts
     """Restarts loops that fail."""
     tracing: Tracing | None
@@ -177,6 +180,14 @@ def build(
         ),
         watchdog=Watchdog(client, intakes, lambda: heartbeat.last, tuning=tuning.watchdog),
         janitor=Janitor(client, settings, fleet, tuning=tuning.janitor),
+        alerts=Alerts(
+            client,
+            settings,
+            fleet,
+            name,
+            _alert_lane(settings, lanes, adapters),
+            tuning=tuning.alerting,
+        ),
         parts=parts,
         tracing=tracing,
     )
@@ -194,6 +205,11 @@ def _traced(
 
     tracing = Tracing.from_environment(worker)
     return tracing, {name: TracedCalls(adapter, tracing) for name, adapter in adapters.items()}
+
+
+def _alert_lane(settings: Settings, lanes: Mapping[str, Lane], adapters: Adapters) -> AlertLane | None:
+    provider = settings.alerts.provider
+    return None if provider is None else AlertLane(lanes[provider], adapters[provider])
 
 
 def _record_policies(settings: Settings, worker: str) -> dict[str, RecordPolicy]:

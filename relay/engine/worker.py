@@ -131,6 +131,7 @@ class Worker:
             "watchdog": components.watchdog.run,
             "janitor": components.janitor.run,
             "statistics": components.flusher.run,
+            "alerts": components.alerts.run,
             "wake-up listener": components.peers.listen,
             "wake-up calls": components.peers.notify,
             "log": repeats.flush_forever,

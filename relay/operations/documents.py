@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from relay.operations.alerts import alert_document
 from relay.store.fleet import Member
 from relay.store.fleet_findings import findings, lane_findings
 from relay.store.groups import Groups
@@ -32,6 +33,7 @@ def fleet_document(overview: Overview, settings: str, others: Sequence[ForeignWo
         "lanes": [lane_document(lane) for lane in overview.lanes],
         "workers": worker_documents(overview),
         "findings": findings(overview, settings, others),
+        "alerts": [alert_document(alert) for alert in overview.alerts],
         "errors": list(overview.errors),
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import ClassVar, Generic, TypeVar
 
@@ -68,6 +68,14 @@ class Provider(ABC, Generic[OptionsT]):
         """Return the group of the message: messages of one group may share a batch. None: it gets a batch of
         its own."""
         return "all"
+
+    def alert_payload(self, alert: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the payload of an alert of relay's own in the form that this provider takes.
+
+        `alert` has the fields `text`, `alert`, `provider`, `group`, `status`, and more; see
+        docs/operations.md.
+        """
+        return alert
 
     async def start(self, transport: Transport) -> None:
         """Called once in each process before the first delivery.

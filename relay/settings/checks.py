@@ -14,12 +14,14 @@ from relay.text import quote
 
 
 def check(root: Mapping, options: AnyMapping[str, ProviderOptions], problems: Problems) -> None:
-    """Check queues against providers and other queues, and the admin port against other hosts.
+    """Check queues and alerts against providers, queues against each other, and the admin port against other
+    hosts.
 
     `options` by provider: the names in Redis that they give, against relay's own.
     """
     _check_queues(root, problems)
     _check_admin(root, problems)
+    _check_alerts(root, problems)
     _check_names(root, options, problems)
 
 
@@ -157,6 +159,18 @@ def _check_viewer(admin: Mapping, token: Node | None, problems: Problems) -> Non
     elif isinstance(token, Scalar) and token.text == viewer.text:
         text = "is the same as `token`, so viewers could do everything: generate another one"
         problems.add(viewer.position, ("admin", "viewer_token"), text)
+
+
+def _check_alerts(root: Mapping, problems: Problems) -> None:
+    alerts, providers = child(root, "alerts"), child(root, "providers")
+    if not isinstance(alerts, Mapping) or not isinstance(providers, Mapping):
+        return
+    named = _text(alerts, "provider")
+    if named is None or not named.text or named.text in providers.entries:
+        return
+    hint = near_miss(named.text, providers.entries) or f"there is {listing(providers.entries)}"
+    text = f"no provider is named {quote(named.text)}; {hint}"
+    problems.add(named.position, ("alerts", "provider"), text)
 
 
 def _queues(root: Mapping) -> Iterator[tuple[Location, Mapping]]:

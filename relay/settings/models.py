@@ -12,7 +12,15 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SerializeAsAny, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    Strict,
+    WithJsonSchema,
+)
 
 from relay.names import OwnNames
 from relay.settings.formatting import describe
@@ -258,6 +266,19 @@ class TelemetrySettings(Options):
     endpoint, sampler and resource. Needs the extra `otel`."""
 
 
+class AlertSettings(Options):
+    """Alerts: messages to one of the providers when something needs an operator, and when it is over."""
+
+    provider: Annotated[str | None, BeforeValidator(_empty_is_none)] = None
+    """Provider that the alerts go to. Empty: no alerts."""
+    after: Duration = 60.0
+    """A condition must hold for this long before its alert fires."""
+    dead: Annotated[int, Strict(), Field(ge=0)] = 100
+    """Alert if more messages than this became dead letters within an hour. 0: never."""
+    oldest: Duration = 900.0
+    """Alert if the oldest message that could be sent waits for longer than this. 0: never."""
+
+
 ProviderName = Annotated[str, AfterValidator(_check_provider_name)]
 
 
@@ -272,6 +293,8 @@ class Settings(Options):
     """The providers that messages go to, under names of your choice. `type` selects the adapter."""
     admin: AdminSettings = AdminSettings()
     """The admin port over HTTP: the console, `/healthz` and `/metrics`."""
+    alerts: AlertSettings = AlertSettings()
+    """Alerts: messages to one of the providers when something needs an operator, and when it is over."""
     processes: Annotated[
         Count | Literal["auto"],
         BeforeValidator(_check_processes),

@@ -229,6 +229,21 @@ class FleetKeys:
         return f"{self.prefix}:{{fleet}}:recovery"
 
     @property
+    def alerts(self) -> str:
+        """String: JSON with the alerts that hold, and their messages that are not in a lane yet."""
+        return f"{self.prefix}:{{fleet}}:alerts"
+
+    @property
+    def alerts_lock(self) -> str:
+        """String: held for a few seconds by the worker that checks for alerts."""
+        return f"{self.prefix}:{{fleet}}:alerts-lock"
+
+    @property
+    def alert_tests(self) -> str:
+        """List: the receipts of `relay alerts test`, the newest 100."""
+        return f"{self.prefix}:{{fleet}}:alert-tests"
+
+    @property
     def probe(self) -> str:
         """Never written: `relay check` tries rights on this key."""
         return f"{self.prefix}:{{check}}:probe"
@@ -250,6 +265,9 @@ class FleetKeys:
             self.lane_settings: "hash",
             self.recovery_lock: "string",
             self.audit: "stream",
+            self.alerts: "string",
+            self.alerts_lock: "string",
+            self.alert_tests: "list",
             self.feedback: "stream",
         }
 

@@ -82,6 +82,11 @@ class Lane:
         found = await self._command("HGET", self.keys.part("control"), batch_id)
         return found is not None and bytes(found) == sequence.encode()
 
+    async def last_batch(self, batch_id: str) -> int:
+        """Return the sequence number of the last batch with this id; 0 if there was none."""
+        found = await self._command("HGET", self.keys.part("control"), batch_id)
+        return int(found) if found and bytes(found).isdigit() else 0
+
     async def enqueue_direct(self, item: Item, queue: Queue, element: bytes) -> Enqueued | None:
         """Move an element that a wait has staged into this lane, in one script.
 

@@ -11,6 +11,7 @@ from relay.errors import StoreError
 from relay.redis_client.client import Client, is_refusal
 from relay.settings.models import Settings
 from relay.store import lane_settings, registry
+from relay.store.alerts import Alert, firing
 from relay.store.fleet import LEASE, Fleet, Member
 from relay.store.lane_settings import NO_SETTINGS, FleetSettings, Published
 from relay.store.lane_status import TOTALS, LaneStatus, read_lane, read_lanes
@@ -46,6 +47,8 @@ class Overview:
     """The lanes for which living workers have different settings."""
     hour: Counts = NO_COUNTS
     """The statistics of the last hour, if this is about one lane."""
+    alerts: Sequence[Alert] = ()
+    """The alerts that are firing, the oldest first."""
 
     @property
     def alive(self) -> list[Member]:
@@ -64,6 +67,7 @@ class _Fleet:
     published: FleetSettings
     own: Published
     """The settings of the reader's file."""
+    alerts: Sequence[Alert]
     errors: list[str]
 
     @property
@@ -149,6 +153,7 @@ async def read_overview(client: Client, settings: Settings) -> Overview:
             _abandoned((queue.name, queue) for queue in queues),
         ),
         fleet.published.differing(fleet.digests),
+        alerts=fleet.alerts,
     )
 
 
@@ -172,6 +177,7 @@ async def read_provider(client: Client, settings: Settings, provider: str) -> Ov
         errors=fleet.errors,
         differing=[name for name in fleet.published.differing(fleet.digests) if name == provider],
         hour=merged(counts for _, counts in minutes),
+        alerts=[alert for alert in fleet.alerts if alert.provider == provider],
     )
 
 
@@ -199,6 +205,7 @@ async def _read_fleet(client: Client, settings: Settings) -> _Fleet:
     gone: list[Member] = await _or_default(fleet.gone(), [], errors)
     known = await _or_default(registry.known(client, prefix), NO_NAMES, errors)
     published = await _or_default(lane_settings.read(client, prefix), NO_SETTINGS, errors)
+    alerts: list[Alert] = await _or_default(firing(client, prefix), [], errors)
     return _Fleet(
         now,
         members,
@@ -207,6 +214,7 @@ async def _read_fleet(client: Client, settings: Settings) -> _Fleet:
         known,
         published,
         Published.of(settings),
+        alerts,
         errors,
     )
 

@@ -26,7 +26,7 @@ providers:
     order: fifo
 """
 DURATION = "is not a duration; write seconds or a text such as 10s, 500ms or 1h30m"
-ROOT_KEYS = "redis, queues, providers, admin, processes, shutdown_timeout, log, telemetry"
+ROOT_KEYS = "redis, queues, providers, admin, alerts, processes, shutdown_timeout, log, telemetry"
 
 OPTIONS = {
     "rate: 100/x": '10:11: providers.pusher.rate: "100/x" is not a rate; write 100/s, 600000/m or a list of them',
