@@ -25,6 +25,7 @@ from relay.outcome import (
     Unregistered,
 )
 from relay.settings.options import ProviderOptions
+from relay.settings.redaction import secrets_in
 from relay.store import journal
 from relay.store.claims import Claim
 from relay.store.histogram import EMPTY, Histogram
@@ -32,6 +33,7 @@ from relay.store.journal import JournalEntry, JournalOutcome
 from relay.store.recording import LONGEST_REASON, Report, histogram_fields
 from relay.store.settlement import DeadLettered, Settlement
 from relay.store.statistics import MOST_GROUPS, MOST_REASONS, OTHER
+from relay.text import Redactor, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class LaneRecorder:
         self._tuning = tuning
         self._sample = 0.0 if options.journal is None else options.journal.sampled_per_second
         self._keeps_journal = options.journal is not None
+        self._redactor = Redactor(secrets_in(options))
 
         # Not yet part of the counts. Bounded by the messages that a worker holds while it cannot flush.
         self._requests: list[float] = []
@@ -198,6 +201,9 @@ class LaneRecorder:
         if self._keeps_journal:
             self._tokens = min(max(1.0, self._sample), self._tokens + self._sample * seconds)
 
+    def _printable(self, text: str) -> str:
+        return one_line(self._redactor.text(text), journal.LONGEST_REASON)
+
     def _count_reason(self, text: str) -> None:
         reason = alike(text)[:LONGEST_REASON]
         if reason not in self._reasons and len(self._reasons) >= MOST_REASONS:
@@ -247,7 +253,7 @@ class LaneRecorder:
                 collapse_key=message.collapse_key,
                 target=target,
                 traceparent=message.traceparent,
-                provider_id=provider_id[: journal.LONGEST_REASON],
+                provider_id=provider_id and self._printable(provider_id),
             )
         )
 

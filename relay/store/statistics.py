@@ -57,6 +57,10 @@ class GroupCounts(msgspec.Struct, frozen=True):
     delivered: int = 0
     failed: int = 0
 
+    @property
+    def attempts(self) -> int:
+        return self.delivered + self.failed
+
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """The statistics of a lane in some span of time."""
@@ -82,7 +86,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = 0
     """The greatest number of messages in the lane that were not delayed."""
     groups: Mapping[str, GroupCounts] = {}
-    """The attempts by group, for the largest `MOST_GROUPS`."""
+    """The attempts of the largest `MOST_GROUPS`, the largest first. A group that becomes one of them later is
+    counted from then on."""
 
     @property
     def limit_used(self) -> float | None:
@@ -116,7 +121,7 @@ def merged(counts: Iterable[Counts]) -> Counts:
         allowed=sum(one.allowed for one in found),
         oldest_seconds=max((one.oldest_seconds for one in found), default=0.0),
         backlog=max((one.backlog for one in found), default=0),
-        groups=groups,
+        groups=dict(sorted(groups.items(), key=lambda item: -item[1].attempts)),
     )
 
 
@@ -186,10 +191,14 @@ async def _read(
 
 def decode(fields: Mapping[bytes, bytes]) -> Counts:
     """Return the counts in the hash of one minute or hour. `record.lua` lists its fields."""
-    maps: dict[str, dict[str, int]] = {kind: {} for kind in "osrhdqg"}
+    maps: dict[str, dict[str, int]] = {kind: {} for kind in "osrhdq"}
+    groups: dict[str, GroupCounts] = {}
     plain: dict[str, int] = {}
     for encoded, value in fields.items():
         kind, separator, name = encoded.decode("utf-8", "replace").partition(":")
+        if separator and kind == "g":
+            groups[name] = _group(value)
+            continue
         try:
             number = int(value)
         except ValueError:
@@ -209,7 +218,7 @@ def decode(fields: Mapping[bytes, bytes]) -> Counts:
         allowed=plain.get("allowed", 0) / 1000,
         oldest_seconds=plain.get("oldest", 0) / 1000,
         backlog=plain.get("backlog", 0),
-        groups=_groups(maps["g"]),
+        groups=dict(sorted(groups.items(), key=lambda item: -item[1].attempts)),
     )
 
 
@@ -222,14 +231,6 @@ def _histogram(fields: Mapping[str, int]) -> Histogram:
     return Histogram.of_buckets(buckets, fields.get("sum", 0) / 1_000_000)
 
 
-def _groups(fields: Mapping[str, int]) -> dict[str, GroupCounts]:
-    groups: dict[str, GroupCounts] = {}
-    for name, number in fields.items():
-        kind, _, group = name.partition(":")
-        known = groups.get(group, GroupCounts())
-        match kind:
-            case "+":
-                groups[group] = GroupCounts(known.delivered + number, known.failed)
-            case "-":
-                groups[group] = GroupCounts(known.delivered, known.failed + number)
-    return dict(sorted(groups.items(), key=lambda item: -(item[1].delivered + item[1].failed)))
+def _group(value: bytes) -> GroupCounts:
+    delivered, failed, *_ = (int(part) if part.isdigit() else 0 for part in [*value.split(), b"0", b"0"])
+    return GroupCounts(delivered, failed)

@@ -182,6 +182,27 @@ async def test_different_reasons_of_a_window_are_bounded(redis: Client) -> None:
     assert sum(found.values()) == 52
 
 
+async def test_the_largest_groups_are_kept_whenever_they_begin(redis: Client) -> None:
+    small = {f"small{number}": (1, 0) for number in range(20)}
+    await write(redis, Report("first", {}, {}, small))
+    for number in range(30):
+        passing = {f"passing{number}-{place}": (1, 0) for place in range(15)}
+        await write(redis, Report(str(number), {}, {}, {**passing, "large:1": (5, 1)}))
+    groups = (await recent(redis)).groups
+    assert len(groups) == 20
+    assert next(iter(groups)) == "large:1"
+    assert groups["large:1"] == GroupCounts(150, 30)
+    assert sum(group.attempts for group in groups.values()) <= 180 + 20 + 30 * 15
+
+
+async def test_a_window_keeps_its_groups_if_all_of_them_send(redis: Client) -> None:
+    for number in range(3):
+        await write(redis, Report(str(number), {}, {}, {f"g{place}": (0, 2) for place in range(20)}))
+    groups = (await recent(redis)).groups
+    assert groups == dict.fromkeys(groups, GroupCounts(0, 6))
+    assert len(groups) == 20
+
+
 async def test_minutes_and_hours_expire(redis: Client) -> None:
     await write(redis, Report("1", {"s:200": 1}))
     moment = int(await now(redis))

@@ -18,7 +18,7 @@ redis.call('HLEN', PROFILES)
 -- of all scripts when it joins, before it takes anything.
 local COMMANDS = {
   {'HSET', 'a', '1'}, {'HSETNX', 'a', '1'}, {'HINCRBY', 'a', 1}, {'HGET', 'a'}, {'HMGET', 'a'}, {'HKEYS'}, {'HLEN'},
-  {'HEXISTS', 'a'}, {'HDEL', 'a'},
+  {'HGETALL'}, {'HEXISTS', 'a'}, {'HDEL', 'a'},
   {'RPUSH', 'a'}, {'LPUSH', 'a'}, {'LLEN'}, {'LRANGE', 0, 0}, {'LTRIM', 0, 1}, {'LPOP'}, {'RPOP'},
   {'ZADD', 1, 'a'}, {'ZCARD'}, {'ZCOUNT', 0, 1}, {'ZSCORE', 'a'}, {'ZRANGE', 0, 0}, {'ZRANGEBYLEX', '-', '+'},
   {'ZREVRANGEBYLEX', '+', '-'}, {'ZLEXCOUNT', '-', '+'}, {'ZRANDMEMBER', 1},

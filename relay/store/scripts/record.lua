@@ -12,7 +12,7 @@
 -- reply  the time of Redis's clock (ms)
 --
 -- Fields of MINUTE and HOUR: o:OUTCOME  s:STATUS  r:REASON (and `reasons`, their number)  d:BUCKET, d:sum (push to end, microseconds)
---   q:BUCKET, q:sum (request)  h:STATE (held, ms)  g:+:GROUP, g:-:GROUP (and `groups`)  sent  allowed (thousandths)
+--   q:BUCKET, q:sum (request)  h:STATE (held, ms)  sent  allowed (thousandths)  g:GROUP 'delivered failed rank' (and `groups`)
 --   oldest (ms)  backlog
 -- Fields of STATISTICS: total:OUTCOME and `claimed`, as counted last  at (of the last sample, ms)  flush:WORKER
 --
@@ -21,7 +21,6 @@
 local KEEP_MINUTE = 86400 -- seconds
 local KEEP_HOUR = 7776000
 local MOST_REASONS = 20
-local MOST_GROUPS = 20
 local SAMPLE_EVERY = 900 -- ms
 local LONGEST_SPAN = 15000 -- ms that one sample stands for
 local SAMPLED_MEMBERS = 20
@@ -71,17 +70,15 @@ local function rate_in_force()
   return rate or policy.rate
 end
 
--- What this call changes in both windows: sums, sums of names of which a window has only so many, and maxima.
-local fields_of_sums, sums, fields_of_names, names_of, fields_of_maxima, maxima = {}, {}, {}, {}, {}, {}
+-- The changes of this call to both windows: sums, reasons (of which a window has only so many) and maxima.
+local fields_of_sums, sums, fields_of_reasons, reasons, fields_of_maxima, maxima = {}, {}, {}, {}, {}, {}
 
 local function add(field, by)
   fields_of_sums[#fields_of_sums + 1], sums[#sums + 1] = field, by
 end
 
--- `total` is the field with the number of such names; beyond `most`, the number goes to the field `other`, if there is one.
-local function add_name(field, by, total, most, other)
-  fields_of_names[#fields_of_names + 1] = field
-  names_of[#names_of + 1] = {field = field, by = by, total = total, most = most, other = other}
+local function add_reason(reason, by)
+  fields_of_reasons[#fields_of_reasons + 1], reasons[#reasons + 1] = 'r:' .. reason, by
 end
 
 local function raise(field, value)
@@ -99,42 +96,33 @@ local function save(window)
       set(fields_of_sums[index], (old or 0) + sums[index])
     end
   end
-  if #names_of > 0 then
-    local changed = {}
-    local function get(field)
-      return changed[field] or tonumber(call('HGET', window.key, field) or 0)
-    end
-    for index, old in ipairs(call('HMGET', window.key, unpack(fields_of_names))) do
-      local name = names_of[index]
-      local field = name.field
-      if not old then
-        local known = get(name.total)
-        if known < name.most then changed[name.total] = known + 1 else field = name.other end
+  if #reasons > 0 then
+    local known, others, more = tonumber(call('HGET', window.key, 'reasons') or 0), 0, 0
+    for index, old in ipairs(call('HMGET', window.key, unpack(fields_of_reasons))) do
+      if old or known + more < MOST_REASONS then
+        if not old then more = more + 1 end
+        set(fields_of_reasons[index], (old or 0) + reasons[index])
+      else
+        others = others + reasons[index]
       end
-      if field then changed[field] = (field == name.field and old or get(field)) + name.by end
     end
-    for field, value in pairs(changed) do set(field, value) end
+    if more > 0 then set('reasons', known + more) end
+    if others > 0 then set('r:other', (call('HGET', window.key, 'r:other') or 0) + others) end
   end
   if #maxima > 0 then
     for index, old in ipairs(call('HMGET', window.key, unpack(fields_of_maxima))) do
       if maxima[index] > tonumber(old or -1) then set(fields_of_maxima[index], maxima[index]) end
     end
   end
-  if #changes == 0 then return end
-  call('HSET', window.key, unpack(changes))
-  if window.is_new then call('EXPIRE', window.key, window.keep) end
+  if #changes > 0 then call('HSET', window.key, unpack(changes)) end
 end
 
 if counts_more then
   for field, by in pairs(cmsgpack.unpack(ARGV[3])) do add(field, by) end
-  for reason, by in pairs(cmsgpack.unpack(ARGV[4])) do
-    add_name('r:' .. reason, by, 'reasons', MOST_REASONS, 'r:other')
-  end
-  for group, attempts in pairs(cmsgpack.unpack(ARGV[5])) do
-    if attempts[1] > 0 then add_name('g:+:' .. group, attempts[1], 'groups', 2 * MOST_GROUPS) end
-    if attempts[2] > 0 then add_name('g:-:' .. group, attempts[2], 'groups', 2 * MOST_GROUPS) end
-  end
+  for reason, by in pairs(cmsgpack.unpack(ARGV[4])) do add_reason(reason, by) end
 end
+-- @include record_groups
+local groups = counts_more and cmsgpack.unpack(ARGV[5]) or {}
 
 local news = counts_more and {flush_field, ARGV[2]} or {}
 if samples then
@@ -170,7 +158,11 @@ if samples then
   end
 end
 
-for _, window in ipairs(windows) do save(window) end
+for _, window in ipairs(windows) do
+  if next(groups) then save_groups(window.key, groups) end
+  save(window)
+  if window.is_new then call('EXPIRE', window.key, window.keep) end -- if it has not come into being, nothing happens
+end
 for index = 6, #ARGV do
   call('XADD', JOURNAL, 'MAXLEN', '~', policy.journal, '*', 'entry', ARGV[index])
 end
