@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from relay.admin.counts import LaneCounts, ProcessCounts
+
 REPORT_TIMEOUT = 10.0
 """Seconds without a report after which a worker counts as silent, or as missing if there is none."""
 
@@ -28,6 +30,23 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     seconds_since_redis_answered: float = 0.0
     log_lines_dropped: int = 0
     """Log lines that could not be written: a full disk, a closed or blocked pipe."""
+    lanes: Mapping[str, LaneCounts] = {}
+    """The attempts since the start of the process, of the lanes that have some. Not part of `/healthz`."""
+
+    @property
+    def counts_of_worker(self) -> ProcessCounts:
+        """The counters without those that the process keeps if its worker is replaced."""
+        return msgspec.structs.replace(self.counts, log_lines_dropped=0)
+
+    @property
+    def counts(self) -> ProcessCounts:
+        """The counters for `/metrics`."""
+        return ProcessCounts(
+            failures=self.failures,
+            reconnections=self.reconnections,
+            log_lines_dropped=self.log_lines_dropped,
+            lanes=self.lanes,
+        )
 
     @property
     def healthy(self) -> bool:

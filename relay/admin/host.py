@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from relay.admin.counts import NO_COUNTS, ProcessCounts, added
 from relay.admin.health import WorkerReport
 from relay.store.deployment import Deployment
 
@@ -19,6 +19,14 @@ class Host:
 
     deployment: Deployment
     workers: Sequence[WorkerReport]
+    ended: ProcessCounts = NO_COUNTS
+    """The counters of workers that have ended, so that no sum falls when a worker is replaced."""
+
+    @property
+    def counts(self) -> ProcessCounts:
+        """The counters of all workers since the start of this port's process."""
+        reports = [report.health.counts for report in self.workers if report.health is not None]
+        return sum(reports, self.ended)
 
     @property
     def healthy(self) -> bool:
@@ -47,7 +55,7 @@ class Host:
             "seconds_since_redis_answered": round(
                 max((report.seconds_since_redis_answered for report in reports), default=0.0), 1
             ),
-            "failures": _sum(report.failures for report in reports),
+            "failures": added(report.failures for report in reports),
             "log_lines_dropped": sum(report.log_lines_dropped for report in reports),
             "reconnections": sum(report.reconnections for report in reports),
             "processes": self.deployment.processes,
@@ -55,13 +63,7 @@ class Host:
         }
 
 
-def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
-    return dict(total)
-
-
 def _worker(report: WorkerReport) -> dict[str, Any]:
     health = msgspec.to_builtins(report.health) if report.health else {}
+    health.pop("lanes", None)
     return {**health, "pid": report.pid, "age": report.age, "troubles": list(report.troubles)}

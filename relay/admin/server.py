@@ -8,37 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Final
 
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 
 from relay.admin.acceptor import Acceptor, listen
 from relay.admin.console.console import Console
 from relay.admin.doorway import Doorway
+from relay.admin.fleet_metrics import FleetMetrics
 from relay.admin.gate import Gate
-from relay.admin.group_metrics import group_metrics
 from relay.admin.host import Host
+from relay.admin.process_metrics import ProcessMetrics
 from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
-from relay.store.overview import LaneStatus, Overview, read_overview
-from relay.store.states import State
-
-STATES: Final = tuple(State)
-
-_GAUGES: Final = {
-    "waiting": "Messages that can be sent now.",
-    "delayed": "Messages that wait for their delivery time or their next attempt.",
-    "in_flight": "Messages that a worker has claimed.",
-    "dead": "Dead letters.",
-    "outbox": "Receipts and feedback that are not forwarded to the application yet.",
-    "hold": "Seconds until the hold of the lane ends.",
-}
+from relay.store.overview import read_overview
 
 IDLE_TIMEOUT: Final = 10.0
 """Seconds that a connection may be idle, or may take to send a request."""
@@ -137,6 +126,7 @@ class Admin:
         app = web.Application(middlewares=[Doorway(gate, admin.base_path).admit])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/metrics/fleet", self._fleet_metrics)
         Console(self._settings, self._client, gate).add_routes(app)
         app.on_response_prepare.append(_add_headers)
         return app
@@ -146,113 +136,22 @@ class Admin:
         return web.json_response(host.document(), status=200 if host.healthy else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        return _exposed(ProcessMetrics(self._host()))
+
+    async def _fleet_metrics(self, request: web.Request) -> web.Response:
         try:
             overview = await read_overview(await self._client(), self._settings)
         except StoreError as error:
             return web.Response(status=503, text=f"{error}\n")
-        registry = CollectorRegistry()
-        registry.register(_Snapshot(overview))
-        registry.register(_Local(self._host()))
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return _exposed(FleetMetrics(overview))
+
+
+def _exposed(metrics: Collector) -> web.Response:
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
-
-
-class _Snapshot:
-    """The state of the fleet as metrics, the same in every process."""
-
-    def __init__(self, overview: Overview) -> None:
-        self._overview = overview
-
-    def collect(self) -> Iterable[Metric]:
-        lanes = self._overview.lanes
-        for name, text in _GAUGES.items():
-            gauge = GaugeMetricFamily(f"relay_lane_{name}", text, labels=["provider"])
-            for lane in lanes:
-                gauge.add_metric([lane.provider], getattr(lane, name))
-            yield gauge
-        state = GaugeMetricFamily(
-            "relay_lane_state", "1 for the state of the lane.", labels=["provider", "state"]
-        )
-        lost = CounterMetricFamily(
-            "relay_lane_outbox_lost",
-            "Receipts and feedback that could not be forwarded.",
-            labels=["provider"],
-        )
-        ended = CounterMetricFamily("relay_messages", "Messages by outcome.", labels=["provider", "outcome"])
-        for lane in lanes:
-            for known in STATES:
-                state.add_metric([lane.provider, known], float(lane.state == known))
-            lost.add_metric([lane.provider], lane.outbox_lost)
-            for outcome, total in lane.totals.items():
-                ended.add_metric([lane.provider, outcome], total)
-        yield state
-        yield lost
-        yield ended
-        yield from group_metrics(lanes)
-        queue = GaugeMetricFamily(
-            "relay_queue_waiting", "Elements on an application's list.", labels=["queue"]
-        )
-        for entry in self._overview.queues:
-            queue.add_metric([entry.name], entry.waiting + entry.taken)
-        yield queue
-        yield from self._faults()
-        yield GaugeMetricFamily("relay_workers", "Workers with a heartbeat.", value=len(self._overview.alive))
-
-    def _faults(self) -> Iterable[Metric]:
-        """Yield 1 for each row that could not be read, and for each that the file does not name."""
-        families = (("lane", "provider", self._overview.lanes), ("queue", "queue", self._overview.queues))
-        for kind, label, rows in families:
-            error = GaugeMetricFamily(
-                f"relay_{kind}_error", "1 if Redis refuses to read some of its keys.", labels=[label]
-            )
-            unconfigured = GaugeMetricFamily(
-                f"relay_{kind}_unconfigured", "1 if it holds messages and is not in the file.", labels=[label]
-            )
-            for row in rows:
-                name = row.provider if isinstance(row, LaneStatus) else row.name
-                error.add_metric([name], float(bool(row.error)))
-                unconfigured.add_metric([name], float(not row.configured))
-            yield error
-            yield unconfigured
-
-
-class _Local:
-    """The workers of this port as metrics."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-
-    def collect(self) -> Iterable[Metric]:
-        reports = [report.health for report in self._host.workers if report.health is not None]
-        failures = CounterMetricFamily(
-            "relay_part_failures",
-            "How often a part of a worker was restarted after an unexpected exception.",
-            labels=["part"],
-        )
-        for part in sorted({part for report in reports for part in report.failures}):
-            failures.add_metric([part], sum(report.failures.get(part, 0) for report in reports))
-        yield failures
-        yield CounterMetricFamily(
-            "relay_reconnections",
-            "How often all connections to Redis were dropped because of a stall.",
-            value=sum(report.reconnections for report in reports),
-        )
-        yield CounterMetricFamily(
-            "relay_log_lines_dropped",
-            "Log lines that could not be written: a full disk, a closed or blocked pipe.",
-            value=sum(report.log_lines_dropped for report in reports),
-        )
-        yield GaugeMetricFamily(
-            "relay_reload_failed",
-            "1 if the last reload found a bad file and the previous configuration stays in force.",
-            value=float(self._host.deployment.reload_failure is not None),
-        )
-        yield GaugeMetricFamily(
-            "relay_workers_unhealthy",
-            "Workers behind this port that are missing, silent or in trouble.",
-            value=sum(bool(report.troubles) for report in self._host.workers),
-        )

@@ -17,6 +17,7 @@ import structlog
 import typer
 
 from relay import logs, tasks
+from relay.admin.counts import NO_COUNTS
 from relay.admin.health import WorkerReport
 from relay.cli import common
 from relay.cli.configuration import ConfigurationFile, Loaded, adapters
@@ -119,6 +120,8 @@ class _Runner:
         self.worker: Worker | None = None
         self._settings = settings
         self.deployment = deployment
+        self._earlier = NO_COUNTS
+        """The counters of the workers before this one."""
         self._next: Settings | None = None
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
@@ -196,9 +199,17 @@ class _Runner:
         while True:
             try:
                 self.worker = Worker(
-                    self._settings, discover(), client, self.deployment, on_turn=watch.turned
+                    self._settings,
+                    discover(),
+                    client,
+                    self.deployment,
+                    on_turn=watch.turned,
+                    earlier=self._earlier,
                 )
-                await self.worker.run(self._over, until_empty=until_empty)
+                try:
+                    await self.worker.run(self._over, until_empty=until_empty)
+                finally:
+                    self._earlier = self.worker.health().counts_of_worker
             except UsageError as error:
                 if before is None:
                     raise

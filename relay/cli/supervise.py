@@ -144,7 +144,8 @@ class _AdminPort:
         from relay.admin.server import Admin
 
         def host() -> Host:
-            return Host(self._supervisor.orders.deployment, self._supervisor.reports())
+            supervisor = self._supervisor
+            return Host(supervisor.orders.deployment, supervisor.reports(), supervisor.ended)
 
         async with _lazily(settings) as client:
             admin = Admin(settings, client, host)

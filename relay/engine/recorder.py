@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relay.admin.counts import Durations, LaneCounts, status_class
 from relay.engine.repeats import alike
 from relay.outcome import (
     Delivered,
@@ -34,6 +35,9 @@ from relay.store.recording import LONGEST_REASON, Report, histogram_fields
 from relay.store.settlement import DeadLettered, Settlement
 from relay.store.statistics import MOST_GROUPS, MOST_REASONS, OTHER
 from relay.text import Redactor, one_line
+
+CLASSES = 10
+"""Classes of HTTP statuses: 2 for 200 to 299. 0: there was no answer, or it has no status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,9 @@ class LaneRecorder:
         self._redactor = Redactor(secrets_in(options))
 
         # Not yet part of the counts. Bounded by the messages that a worker holds while it cannot flush.
-        self._requests: list[float] = []
-        self._waits: list[float] = []
+        self._requests: tuple[list[float], ...] = tuple([] for _ in range(CLASSES))
+        """By class of the status, as are the waits."""
+        self._waits: tuple[list[float], ...] = tuple([] for _ in range(CLASSES))
         self._statuses: list[int] = []
 
         # New since the last call of `take`.
@@ -96,18 +101,19 @@ class LaneRecorder:
         `started` is when the request began, in monotonic seconds; 0 if none was made. `status` is that of the
         answer, or 0.
         """
-        now = time.monotonic()
+        now, place = time.monotonic(), status // 100
         if started:
-            self._requests.append(now - started)
+            self._requests[place].append(now - started)
         claims = batch
         if len(batch) > 1 or type(outcomes[0]) is not Delivered:
             claims = [one for one, outcome in zip(batch, outcomes, strict=True) if type(outcome) is Delivered]
         now += self._clocks
+        waits = self._waits[place]
         for claim in claims:
             message = claim.message
             since = message.created_at
             since = max(since, message.deliver_at)
-            self._waits.append(now - since)
+            waits.append(now - since)
             self._statuses.append(status)
         if self._tokens >= 1.0 or self._groups is not None:
             self._answered_more(batch, outcomes, started, status)
@@ -162,14 +168,15 @@ class LaneRecorder:
     def _fold(self) -> None:
         """Add the durations and statuses that were appended to the counts."""
         attempts = self._attempts
-        attempts.delivered += len(self._waits)
-        attempts.delivery += Histogram.of_many(self._waits)
-        attempts.request += Histogram.of_many(self._requests)
+        attempts.delivered += sum(map(len, self._waits))
+        for durations, histograms in ((self._waits, attempts.delivery), (self._requests, attempts.request)):
+            for place, some in enumerate(durations):
+                if some:
+                    histograms[place] += Histogram.of_many(some)
+                    some.clear()
         for status, number in Counter(self._statuses).items():
             if status:
                 attempts.statuses[status] = attempts.statuses.get(status, 0) + number
-        self._waits.clear()
-        self._requests.clear()
         self._statuses.clear()
 
     def take(self, number: str) -> Report | None:
@@ -267,15 +274,20 @@ class Attempts:
         """Attempts that did not deliver, by outcome in the journal."""
         self.statuses: dict[int, int] = {}
         """Messages by the HTTP status of the answer, if it is known."""
-        self.delivery = EMPTY
-        """Seconds from the push of a message until the provider accepted it."""
-        self.request = EMPTY
+        self.delivery = [EMPTY] * CLASSES
+        """Seconds from the push of a message until the provider accepted it, by class of the status."""
+        self.request = [EMPTY] * CLASSES
         """Seconds that requests took."""
+
+    def counts(self) -> LaneCounts:
+        """Return them for `/metrics`."""
+        results = {"delivered": self.delivered} if self.delivered else {}
+        return LaneCounts({**results, **self.failures}, _durations(self.delivery), _durations(self.request))
 
     def copy(self) -> Attempts:
         copy = Attempts()
         copy.delivered, copy.failures, copy.statuses = self.delivered, {**self.failures}, {**self.statuses}
-        copy.delivery, copy.request = self.delivery, self.request
+        copy.delivery, copy.request = [*self.delivery], [*self.request]
         return copy
 
     def growth(self, before: Attempts) -> dict[str, int]:
@@ -285,8 +297,25 @@ class Attempts:
             for status, number in self.statuses.items()
             if number != before.statuses.get(status, 0)
         }
-        delivery, request = self.delivery - before.delivery, self.request - before.request
+        delivery, request = _growth(self.delivery, before.delivery), _growth(self.request, before.request)
         return {**counts, **histogram_fields("d", delivery), **histogram_fields("q", request)}
+
+
+def _durations(histograms: list[Histogram]) -> dict[str, Durations]:
+    """Return the histograms that are not empty, by class of the status."""
+    return {
+        status_class(100 * index): Durations(
+            {bucket: number for bucket, number in enumerate(histogram.counts) if number}, histogram.total
+        )
+        for index, histogram in enumerate(histograms)
+        if histogram is not EMPTY
+    }
+
+
+def _growth(now: list[Histogram], before: list[Histogram]) -> Histogram:
+    """Return what was added since then, over all classes of the status."""
+    grown = (one - two for one, two in zip(now, before, strict=True) if one is not two)
+    return sum(grown, EMPTY)
 
 
 def _result(outcome: Postponed | Failure, settlement: Settlement) -> tuple[JournalOutcome | None, str]:

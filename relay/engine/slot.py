@@ -24,7 +24,8 @@ class Slot:
         """Seconds since the last report of this process, its start, or an attempt to kill it."""
         self._process: Process | None = None
         self._link: Link[Health] | None = None
-        self._health: Health | None = None
+        self.health: Health | None = None
+        """The last report of the present process."""
         self._age = 0.0
         """Seconds since the last report of any process in this slot."""
 
@@ -36,19 +37,19 @@ class Slot:
     @property
     def has_reported(self) -> bool:
         """Whether the present process has sent a report."""
-        return self._health is not None
+        return self.health is not None
 
     def report(self) -> WorkerReport:
         """Return the last report."""
-        return WorkerReport(pid=self.pid, age=round(self._age, 1), health=self._health)
+        return WorkerReport(pid=self.pid, age=round(self._age, 1), health=self.health)
 
     def process_started(self, process: Process) -> None:
         """A new process runs in this slot."""
-        self._process, self._health, self.silent = process, None, 0.0
+        self._process, self.health, self.silent = process, None, 0.0
 
     def process_ended(self) -> None:
         """No process runs in this slot."""
-        self._process = self._health = None
+        self._process = self.health = None
 
     @contextmanager
     def linked(self, link: Link[Health]) -> Iterator[None]:
@@ -67,7 +68,7 @@ class Slot:
 
     def received(self, health: Health) -> None:
         """The process has sent a report."""
-        self._health = health
+        self.health = health
         self._age = self.silent = 0.0
 
     def time_passed(self, seconds: float) -> None:

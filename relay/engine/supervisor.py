@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
+from relay.admin.counts import NO_COUNTS
 from relay.admin.health import Health, WorkerReport
 from relay.engine.link import Link, Orders
 from relay.engine.parts import Parts
@@ -74,6 +75,8 @@ class Supervisor:
         self._has_worked = False
         self._previous: Orders | None = None
         """The orders before the last change of the configuration."""
+        self.ended = NO_COUNTS
+        """The counters of processes that have ended, as of their last reports."""
 
     @property
     def orders(self) -> Orders:
@@ -185,6 +188,8 @@ class Supervisor:
         try:
             return await self._ended(slot, process)
         finally:
+            if slot.health is not None:
+                self.ended += slot.health.counts
             slot.process_ended()
             listening.cancel()
             await asyncio.wait({listening})

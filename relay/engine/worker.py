@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from relay import __version__, logs
+from relay.admin.counts import NO_COUNTS, ProcessCounts
 from relay.admin.health import Health, WorkerReport
 from relay.engine import repeats
 from relay.engine.assembly import AdapterTypes, WorkerTuning, build, build_adapters, worker_info
@@ -47,15 +48,18 @@ class Worker:
         deployment: Deployment | None = None,
         *,
         on_turn: Callable[[], None] = lambda: None,
+        earlier: ProcessCounts = NO_COUNTS,
         tuning: WorkerTuning | None = None,
     ) -> None:
-        """`on_turn` is called every few seconds as long as the event loop and the heartbeat run.
+        """`earlier` are the counters of workers that ran before in this process. `on_turn` is called every
+        few seconds as long as the event loop and the heartbeat run.
 
         Raises UsageError if an adapter refuses its options.
         """
         # The fleet sees the settings of the file, before limits of this process change them.
         info = worker_info(settings, deployment or Deployment())
         published = Published.of(settings)
+        self._earlier = earlier
         self._settings = settings = within(settings, raise_limit())
         self._client = client
         built = build_adapters(settings, adapters)
@@ -73,15 +77,25 @@ class Worker:
         """The present state, for `/healthz` and the supervisor."""
         components = self._components
         info, parts, watchdog = components.heartbeat.info, components.parts, components.watchdog
+        counts = self._earlier + ProcessCounts(
+            failures=parts.failures,
+            reconnections=watchdog.reconnections,
+            lanes={
+                provider: counts
+                for provider, recorder in components.recorders.items()
+                if (counts := recorder.attempts.counts()).results
+            },
+        )
         return Health(
             worker=info.worker if components.membership.joined else "",
             pid=info.pid,
             settings=info.settings,
             troubles=(*watchdog.troubles(), *components.recovery.troubles(), *parts.troubles()),
-            failures=dict(parts.failures),
-            reconnections=watchdog.reconnections,
+            failures=counts.failures,
+            reconnections=counts.reconnections,
             seconds_since_redis_answered=round(time.monotonic() - components.heartbeat.last, 1),
             log_lines_dropped=logs.dropped(),
+            lanes=counts.lanes,
         )
 
     def redeploy(self, deployment: Deployment) -> None:

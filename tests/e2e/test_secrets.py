@@ -184,7 +184,7 @@ async def test_no_output_contains_a_secret(site: Site) -> None:
             await asyncio.sleep(0.02)
         bearer = {"Authorization": f"Bearer {MARKERS['token']}"}
         async with ClientSession() as session:
-            for path in ("metrics", "healthz", "nothing"):
+            for path in ("metrics", "metrics/fleet", "healthz", "nothing"):
                 async with session.get(f"http://{admin}/{path}", headers=bearer) as answer:
                     said += [await answer.text(), str(answer.headers)]
     said += [json.dumps(line) for line in running.lines]

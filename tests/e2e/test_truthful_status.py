@@ -1,4 +1,4 @@
-"""`relay status` and `/metrics` when keys cannot be read, and when the file no longer names what is there."""
+"""`relay status` and `/metrics/fleet` when keys cannot be read, or the file no longer names what is there."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_key_of_a_wrong_type_spoils_one_row_and_the_rest_goes_on(site: S
             assert lanes["broken"]["error"].startswith("ZCARD relay:{broken}:due: WRONGTYPE")
             table = (await relay("status", "-c", str(config))).out
             assert "text: LLEN text: WRONGTYPE" in table
-            code, metrics = await get(f"http://{address}/metrics")
+            code, metrics = await get(f"http://{address}/metrics/fleet")
             assert code == 200
             assert 'relay_queue_error{queue="text"} 1.0' in metrics
             assert 'relay_queue_error{queue="good"} 0.0' in metrics
@@ -97,7 +97,7 @@ async def test_a_redis_that_evicts_and_names_that_left_the_file_are_warned_of(si
             "queue left is not in the file, but holds elements (1 waiting",
         ):
             await running.says("startup check", finding=finding)
-        metrics = (await get(f"http://{address}/metrics"))[1]
+        metrics = (await get(f"http://{address}/metrics/fleet"))[1]
         assert 'relay_lane_delayed{provider="gone"} 1.0' in metrics
         assert 'relay_lane_unconfigured{provider="gone"} 1.0' in metrics
         assert 'relay_lane_outbox{provider="gone"} 1.0' in metrics

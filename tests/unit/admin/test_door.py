@@ -212,5 +212,5 @@ async def test_a_taken_port_is_served_once_it_is_free() -> None:
 
 async def test_metrics_without_redis_are_an_error_and_not_the_end(opened: Opener) -> None:
     async with opened() as port:
-        assert "503" in await ask(port, b"Host: localhost", path=b"/metrics")
+        assert "503" in await ask(port, b"Host: localhost", path=b"/metrics/fleet")
         assert (await ask(port, b"Host: localhost")).startswith("HTTP/1.1 200 ")

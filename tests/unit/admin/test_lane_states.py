@@ -36,7 +36,7 @@ async def metrics(redis: Redis) -> str:
         async with asyncio.timeout(120), ClientSession() as session:
             while True:
                 try:
-                    async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                    async with session.get(f"http://127.0.0.1:{port}/metrics/fleet") as answer:
                         return await answer.text()
                 except ClientError:  # not open yet
                     await asyncio.sleep(0.01)
