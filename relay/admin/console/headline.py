@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from relay.admin.console.lane_view import tone_of, why_of
 from relay.admin.console.tones import RANKS, Tone
+from relay.operations.summary import Level, is_unserved, queue_level, summary
 from relay.settings.durations import rough_duration
-from relay.store.findings import Finding, Level
+from relay.store.findings import Finding
+from relay.store.findings import Level as FindingLevel
 from relay.store.overview import LaneStatus, Overview
 from relay.store.states import State
 from relay.text import printable
@@ -50,24 +52,9 @@ def troubles(overview: Overview, servers: Sequence[Finding], findings: Sequence[
 
 
 def headline(overview: Overview, found: Sequence[Trouble]) -> Headline:
-    """Return one sentence: the worst trouble with what it costs, or that all is well."""
-    waiting = sum(lane.waiting for lane in overview.lanes)
-    dead = sum(lane.dead for lane in overview.lanes) + sum(queue.rejected for queue in overview.queues)
-    numbers = [f"{waiting:,} waiting"] if waiting else []
-    if dead:
-        numbers.append(f"{dead:,} dead")
-    serious = [trouble for trouble in found if trouble.tone in (Tone.BAD, Tone.WARN, Tone.HELD)]
-    if serious:
-        worst = serious[0]
-        more = f", and {len(serious) - 1} more" if len(serious) > 1 else ""
-        tail = f"; {', '.join(numbers)}" if numbers else ""
-        return Headline(worst.tone, f"{_capital(worst.text)}{more}{tail}.")
-    lanes = len(overview.lanes)
-    subject = "The lane sends" if lanes == 1 else f"All {lanes:,} lanes send"
-    if not waiting:
-        tail = f"; {dead:,} dead letters are left." if dead else "."
-        return Headline(Tone.GOOD, f"Nothing is waiting, and nothing holds{tail}")
-    return Headline(Tone.GOOD, f"{subject}; {', '.join(numbers)}.")
+    """Return the sentence of `relay status`."""
+    tones = [trouble.tone for trouble in found if trouble.tone is not Tone.IDLE]
+    return Headline(min(tones, key=RANKS.__getitem__, default=Tone.GOOD), f"{summary(overview)}.")
 
 
 def _fleet(overview: Overview) -> Iterator[Trouble]:
@@ -90,6 +77,13 @@ def _lanes(overview: Overview) -> Iterator[Trouble]:
                 "Add the provider to the file, or purge its messages.",
                 link,
             )
+        elif is_unserved(lane):
+            yield Trouble(
+                Tone.BAD,
+                f"no worker serves {name}",
+                "Start one with the provider in its file, or reload the workers.",
+                link,
+            )
         elif tone in (Tone.BAD, Tone.WARN, Tone.HELD):
             yield Trouble(tone, _sentence(lane), why_of(lane), link)
 
@@ -110,22 +104,17 @@ def _queues(overview: Overview) -> Iterator[Trouble]:
         name = printable(queue.name)
         if queue.error:
             yield Trouble(Tone.BAD, f"the queue {name} cannot be read", printable(queue.error), "/queues")
-        elif not queue.configured:
+        elif queue_level(queue) is Level.TROUBLE:
             yield Trouble(
                 Tone.BAD,
-                f"nobody reads the queue {name}",
-                "It holds elements and is not in the file.",
+                f"no worker reads the queue {name}",
+                f"{queue.waiting:,} elements wait: add it to the file, or delete the list.",
                 "/queues",
             )
 
 
 def _servers(servers: Sequence[Finding]) -> Iterator[Trouble]:
     for finding in servers:
-        if finding.level in (Level.FAILED, Level.WARNING):
-            tone = Tone.BAD if finding.level is Level.FAILED else Tone.IDLE
+        if finding.level in (FindingLevel.FAILED, FindingLevel.WARNING):
+            tone = Tone.BAD if finding.level is FindingLevel.FAILED else Tone.IDLE
             yield Trouble(tone, f"Redis: {finding.subject}", printable(finding.text))
-
-
-def _capital(text: str) -> str:
-    """Return a sentence with a capital at its beginning, unless it begins with a name."""
-    return text[0].upper() + text[1:] if text.startswith(("no ", "nobody", "some ", "the ")) else text

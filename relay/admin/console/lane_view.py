@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.admin.console.history import NO_HOUR, Hour
 from relay.admin.console.sampler import Sample
-from relay.admin.console.tones import RANKS, STATE_TONES, Tone
+from relay.admin.console.tones import STATE_TONES, Tone
+from relay.operations.summary import is_unserved
 from relay.store.overview import LaneStatus
 from relay.store.states import State
 from relay.text import printable
@@ -56,7 +56,7 @@ def lane_view(lane: LaneStatus, sample: Sample) -> LaneView:
 
 def tone_of(lane: LaneStatus) -> Tone:
     """Return how serious the state of a lane is."""
-    if lane.error or not lane.configured:
+    if lane.error or not lane.configured or is_unserved(lane):
         return Tone.BAD
     return STATE_TONES.get(lane.state, Tone.BAD)
 
@@ -67,9 +67,6 @@ def why_of(lane: LaneStatus) -> str:
         return printable(lane.error[:LONGEST_WHY])
     if not lane.configured:
         return "not in the file of this console"
+    if is_unserved(lane):
+        return "no worker serves it"
     return printable(lane.why[:LONGEST_WHY])
-
-
-def trouble_first(views: Sequence[LaneView]) -> list[LaneView]:
-    """Return the lanes with trouble first, then in the order of the file."""
-    return sorted(views, key=lambda view: RANKS[view.tone] if RANKS[view.tone] < RANKS[Tone.GOOD] else 9)

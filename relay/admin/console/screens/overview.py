@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from relay.admin.console.call import Call
 from relay.admin.console.headline import headline, troubles
-from relay.admin.console.lane_view import lane_view, trouble_first
+from relay.admin.console.lane_view import lane_view
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
 from relay.admin.console.tones import LEVEL_TONES
+from relay.operations.summary import trouble_first
 from relay.settings.digest import digest
 from relay.store.fleet_findings import findings
 
@@ -18,7 +19,7 @@ MOST_ROWS = 100
 async def _values(call: Call, sample: Sample) -> Values:
     overview = sample.overview
     found = troubles(overview, sample.servers, findings(overview, digest(call.settings)))
-    views = trouble_first([lane_view(lane, sample) for lane in overview.lanes])
+    views = [lane_view(lane, sample) for lane in trouble_first(overview.lanes)]
     wanted = call.query("filter").strip().lower()
     matching = [view for view in views if wanted in view.name.lower() or wanted in view.state]
     lanes = matching if "all" in call.request.query else matching[:MOST_ROWS]

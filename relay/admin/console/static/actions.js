@@ -97,7 +97,8 @@ function open(button) {
   const dialog = document.getElementById(button.dataset.open);
   const form = dialog.querySelector("form");
   const values = { ...button.dataset };
-  form.reset();
+  // A field may be named `reset`.
+  HTMLFormElement.prototype.reset.call(form);
   fail(dialog, "");
   dialog.dataset.busy = "";
   dialog.dataset.counting = "";

@@ -1,0 +1,308 @@
+"""The console in a real browser, on a real worker: each screen and action, as viewer and as operator."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from testing.browser import axe, chromium
+from testing.console_world import HOSTILE, OPERATOR, VIEWER, World, world
+from testing.redis_server import RedisServer
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+SCREENS = (
+    "/",
+    "/lanes/hooks",
+    "/lanes/hooks?range=24h",
+    "/lanes/hooks?range=30d",
+    "/queues",
+    "/workers",
+    "/audit",
+)
+TIMEOUT = 60_000
+"""Milliseconds until a text must appear."""
+
+expect.set_options(timeout=TIMEOUT)
+
+WATCH = """
+window.faults = [];
+window.hacked = () => window.faults.push("a script of a message ran");
+addEventListener("securitypolicyviolation", (e) => faults.push(`${e.violatedDirective}: ${e.blockedURI}`));
+addEventListener("error", (e) => faults.push(e.message));
+window.shift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, newest_redis_server: RedisServer) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("console"), newest_redis_server) as running:
+        running.push("bad", *({"id": f"bad-{number}", "payload": {"body": HOSTILE}} for number in range(3)))
+        running.push("notifications", {"payload": {"body": 1}, "group": HOSTILE[:60]})
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser, fleet: World) -> Iterator[Opener]:
+    """Open a page with a session, and check at the end that nothing was blocked, thrown or injected."""
+    pages: list[Page] = []
+
+    def opening(path: str = "/", token: str = OPERATOR, **options: Any) -> Page:
+        context = browser.new_context(base_url=fleet.url, viewport=options.pop("viewport", None), **options)
+        context.set_default_timeout(TIMEOUT)
+        context.add_init_script(WATCH)
+        page = context.new_page()
+        pages.append(page)
+        if token:
+            page.goto(f"/login?next={path}")
+            page.get_by_label("Token").fill(token)
+            page.get_by_role("button", name="Log in").click()
+            page.wait_for_url(lambda url: "/login" not in url)
+        else:
+            page.goto(path)
+        return page
+
+    yield opening
+    faults = [page.evaluate("window.faults") for page in pages]
+    for page in pages:
+        page.context.close()
+    assert faults == [[]] * len(pages)
+
+
+def order(page: Page, action: str, provider: str) -> None:
+    """Pause or resume a provider by the API, as a page of the console does."""
+    origin = page.evaluate("location.origin")
+    answer = page.request.post(f"/api/v1/lanes/{provider}/{action}", data="{}", headers={"Origin": origin})
+    assert answer.status == 200
+
+
+def row(page: Page, name: str) -> Any:
+    return page.locator("tr").filter(has=page.get_by_role("rowheader", name=name, exact=True))
+
+
+def test_an_operator_pauses_and_resumes_a_lane_with_a_reason(opened: Opener, fleet: World) -> None:
+    page = opened()
+    row(page, "quiet").get_by_role("button", name="Pause").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("End after").fill("2h")
+    dialog.get_by_label("Reason").fill("a new receiver")
+    dialog.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("quiet is paused.")).to_be_visible()
+    expect(row(page, "quiet")).to_contain_text("a new receiver")
+    (lane,) = [lane for lane in fleet.json("status")["lanes"] if lane["provider"] == "quiet"]
+    assert (lane["state"], lane["pause"]["reason"]) == ("paused", "a new receiver")
+    assert lane["hold_seconds"] > 3600
+    expect(page.get_by_role("heading", level=1)).to_contain_text("quiet is paused")
+    row(page, "quiet").get_by_role("button", name="Resume").click()
+    page.get_by_role("dialog").get_by_label("Reason").fill("it is there")
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(row(page, "quiet")).to_contain_text("running")
+    expect(page.get_by_role("heading", level=1)).not_to_contain_text("paused")
+    page.goto("/audit")
+    first = page.locator("tbody tr").first
+    expect(first).to_contain_text("resume")
+    expect(first).to_contain_text("it is there")
+    assert [entry["why"] for entry in fleet.json("audit")[:2]] == ["it is there", "a new receiver"]
+
+
+def test_an_operator_sets_a_rate_for_a_while_and_ends_it(opened: Opener) -> None:
+    page = opened("/lanes/hooks")
+    page.get_by_role("button", name="Rate").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Rate", exact=False).first.fill("fast")
+    dialog.get_by_role("button", name="Set the rate").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("fast")
+    dialog.get_by_label("Rate", exact=False).first.fill("20/s")
+    dialog.get_by_label("End after").fill("1h")
+    dialog.get_by_role("button", name="Set the rate").click()
+    expect(page.get_by_text("The rate is 20/s until")).to_be_visible()
+    page.get_by_role("button", name="End it").click()
+    page.get_by_role("dialog").get_by_role("button", name="End it").click()
+    expect(page.get_by_text("The rate is 20/s until")).to_be_hidden()
+
+
+def test_an_operator_pauses_one_group(opened: Opener, fleet: World) -> None:
+    page = opened("/lanes/hooks")
+    order(page, "pause", "hooks")
+    fleet.push("notifications", *({"payload": {"body": 1}, "group": "tenant-7"} for _ in range(2)))
+    row(page, "tenant-7").first.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("dialog")).to_contain_text("tenant-7")
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(row(page, "tenant-7").first).to_contain_text("paused")
+    row(page, "tenant-7").first.get_by_role("button", name="Resume").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(row(page, "tenant-7").first).not_to_contain_text("paused")
+    order(page, "resume", "hooks")
+
+
+def test_more_than_a_thousand_messages_ask_for_their_number(opened: Opener, fleet: World) -> None:
+    page = opened()
+    order(page, "pause", "quiet")
+    fleet.push(f"q {HOSTILE}", *({"payload": {"body": number}} for number in range(1001)))
+    expect(row(page, "quiet")).to_contain_text("1,001")
+    row(page, "quiet").get_by_role("button", name="Resume").click()
+    dialog = page.get_by_role("dialog")
+    submit = dialog.get_by_role("button", name="Resume")
+    expect(submit).to_be_disabled()
+    dialog.get_by_label("Type 1001 to confirm").fill("1000")
+    expect(submit).to_be_disabled()
+    dialog.get_by_label("Type 1001 to confirm").fill("1,001")
+    submit.click()
+    expect(row(page, "quiet")).to_contain_text("running")
+
+
+def test_a_viewer_sees_every_screen_and_no_button(opened: Opener) -> None:
+    page = opened("/", VIEWER)
+    for path in SCREENS:
+        page.goto(path)
+        expect(page.locator("main")).to_be_visible()
+        assert page.locator("main button, dialog").count() == 0, path
+    status = page.evaluate(
+        "fetch('/api/v1/lanes/quiet/pause', {method: 'POST', body: '{}'}).then((answer) => answer.status)"
+    )
+    assert status == 403
+
+
+def test_a_page_stays_live_without_moving(opened: Opener, fleet: World) -> None:
+    page = opened("/queues")
+    page.goto("/")
+    before = fleet.json("status", "quiet")["delivered"]
+    expect(page.locator(".pulse")).to_be_visible()
+    order(page, "pause", "quiet")
+    fleet.push(f"q {HOSTILE}", *({"payload": {"body": number}} for number in range(7)))
+    expect(row(page, "quiet").locator("[data-label=Waiting]")).to_contain_text("7")
+    order(page, "resume", "quiet")
+    expect(row(page, "quiet").locator("[data-label=Waiting]")).to_contain_text("0")
+    assert fleet.json("status", "quiet")["delivered"] >= before
+    page.goto("/workers")
+    first = page.locator(".pulse").inner_text()
+    expect(page.locator(".pulse")).not_to_have_text(first)
+    assert page.evaluate("window.shift") < 0.01
+
+
+def test_every_number_is_that_of_the_command_line(opened: Opener, fleet: World) -> None:
+    page = opened("/lanes/broken")
+    expect(page.locator(".numbers")).to_contain_text("Dead3")
+    page.goto("/")
+    document = fleet.json("status")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("3 dead")
+    for lane in document["lanes"]:
+        cells = row(page, lane["provider"])
+        expect(cells.locator("[data-label=Waiting]")).to_contain_text(f"{lane['waiting']:,}")
+        expect(cells.locator("[data-label=Dead]")).to_have_text(f"{lane['dead']:,}")
+        expect(cells).to_contain_text(lane["state"])
+    answer = page.request.get("/api/v1/overview").json()
+    assert answer.keys() == document.keys()
+    for name in ("queues", "lanes", "workers"):
+        assert page.request.get(f"/api/v1/{name}").json() == answer[name] or name == "workers"
+        assert len(answer[name]) == len(document[name])
+    one = page.request.get("/api/v1/lanes/broken").json()
+    assert (one.keys(), one["dead"]) == (fleet.json("status", "broken").keys(), 3)
+    page.goto("/queues")
+    for queue in document["queues"]:
+        expect(page.locator("tbody")).to_contain_text(f"{queue['waiting']:,}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_screen_is_accessible(opened: Opener, scheme: str) -> None:
+    source = axe()
+    page = opened("/", color_scheme=scheme)
+    row(page, "quiet").get_by_role("button", name="Pause").click()
+    found = {"the dialog": _violations(page, source)}
+    for path in SCREENS:
+        page.goto(path)
+        found[path] = _violations(page, source)
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url("**/login")
+    found["/login"] = _violations(page, source)
+    assert {place: faults for place, faults in found.items() if faults} == {}
+
+
+def _violations(page: Page, source: str) -> list[str]:
+    page.evaluate(source)
+    results = page.evaluate("axe.run({resultTypes: ['violations']})")
+    return [
+        f"{violation['id']}: {node['html'][:200]} {node['failureSummary'][:200]}"
+        for violation in results["violations"]
+        for node in violation["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("width", [380, 1024, 1600])
+def test_no_screen_is_wider_than_its_window(opened: Opener, width: int) -> None:
+    page = opened("/", viewport={"width": width, "height": 800})
+    for path in SCREENS:
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
+def test_text_of_messages_providers_and_operators_is_only_text(opened: Opener, fleet: World) -> None:
+    reason = {"for": "1h", "because": HOSTILE}
+    page = opened()
+    for path in ("/api/v1/lanes/broken/pause", "/api/v1/lanes/broken/resume"):
+        body = reason if path.endswith("pause") else {"because": HOSTILE}
+        answer = page.request.post(path, data=json.dumps(body), headers={"Origin": fleet.url})
+        assert answer.status == 200
+        for screen in SCREENS:
+            page.goto(screen)
+            expect(page.locator("main")).to_be_visible()
+            assert "\u202e" not in page.locator("body").inner_text()
+    page.goto("/audit")
+    expect(page.locator("tbody")).to_contain_text("<script>hacked()</script>")
+    page.goto("/nothing")
+    page.goto("/lanes/%3Cscript%3Ehacked()%3C%2Fscript%3E")
+    expect(page.locator("main")).to_contain_text("There is no provider")
+
+
+def test_the_keyboard_alone_is_enough(opened: Opener) -> None:
+    page = opened()
+    page.keyboard.press("g")
+    page.keyboard.press("a")
+    page.wait_for_url("**/audit")
+    page.goto("/")
+    button = row(page, "quiet").get_by_role("button", name="Pause")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(button).to_be_focused()
+
+
+def test_a_session_that_ends_leads_back_to_the_log_in(opened: Opener) -> None:
+    page = opened("/queues")
+    page.context.clear_cookies()
+    page.goto("/queues")
+    expect(page).to_have_url(re.compile("/login\\?next=/queues"))
+    page.get_by_label("Token").fill("a wrong token")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("This token is not known")
+
+
+def test_the_console_has_a_picture_for_the_readme(opened: Opener) -> None:
+    """With RELAY_PICTURES set, the picture is written into the documentation."""
+    page = opened("/", viewport={"width": 1024, "height": 640})
+    expect(row(page, "hooks")).to_be_visible()
+    picture = page.screenshot()
+    assert 5_000 < len(picture) < 150_000
+    if folder := os.environ.get("RELAY_PICTURES"):
+        (Path(folder) / "console.png").write_bytes(picture)
