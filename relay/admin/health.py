@@ -28,6 +28,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     reconnections: int = 0
     """How often all connections to Redis were dropped because of a stall."""
     seconds_since_redis_answered: float = 0.0
+    reload_request: str | None = None
+    """The last request of an operator to reload; empty if there is none, None before the first heartbeat."""
     log_lines_dropped: int = 0
     """Log lines that could not be written: a full disk, a closed or blocked pipe."""
     lanes: Mapping[str, LaneCounts] = {}

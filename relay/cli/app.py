@@ -43,6 +43,11 @@ COMMANDS = {
     "audit": Entry("audit", "show_audit", "Show who paused, resumed, retried, purged, … what, when and why."),
     "console": Entry("console", "console", "Serve the operator's console, without a worker."),
     "alerts": Entry("alerts", "app", "Show the alerts that are firing, or send a test alert."),
+    "reload": Entry(
+        "reload",
+        "reload",
+        "Make every process of the fleet read its configuration file again, as SIGHUP does.",
+    ),
     "sandbox": Entry("sandbox", "sandbox", "Run local emulators of the providers, with fault injection."),
     "demo": Entry(
         "demo",

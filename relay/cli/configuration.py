@@ -34,6 +34,9 @@ class ConfigurationFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.answered = ""
+        """The last request of an operator that the last reload answers."""
+        self._request = ""
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -42,8 +45,9 @@ class ConfigurationFile:
         """Read the file. Raises ConfigError with all of its mistakes."""
         return Loaded(*load_with_snapshot(self.path, adapters()))
 
-    def notify(self) -> None:
-        """Make `reloads` read the file again."""
+    def notify(self, request: str = "") -> None:
+        """Make `reloads` read the file again. `request` is that of an operator; empty for a signal."""
+        self._request = request or self._request
         self._changed.set()
         self._idle.clear()
 
@@ -56,6 +60,7 @@ class ConfigurationFile:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            request = self._request
             # A slow disk must not block the event loop.
             try:
                 result = await asyncio.to_thread(self._try_to_load)
@@ -64,6 +69,7 @@ class ConfigurationFile:
             # In the thread of the event loop, as in a worker.
             if isinstance(result, Loaded):
                 result = self._try_to_build(result)
+            self.answered = request
             yield result if isinstance(result, Loaded) else _failure(result)
             # Logged last, so that the new configuration is in force when the line appears.
             if isinstance(result, Loaded):

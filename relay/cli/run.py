@@ -8,11 +8,13 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import structlog
 import typer
 
@@ -21,6 +23,7 @@ from relay.admin.counts import NO_COUNTS
 from relay.admin.health import WorkerReport
 from relay.cli import common
 from relay.cli.configuration import ConfigurationFile, Loaded, adapters
+from relay.cli.reload_requests import ReloadRequests
 from relay.cli.service_manager import ServiceManager
 from relay.cli.supervise import HANGUP, supervise
 from relay.engine.link import Link, Orders, first_orders, inherited
@@ -31,6 +34,7 @@ from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
 from relay.settings.snapshot import Snapshot
 from relay.store.deployment import Deployment, ReloadFailure
+from relay.text import one_line
 
 if TYPE_CHECKING:
     from relay.engine.stall import StallWatch
@@ -150,11 +154,12 @@ class _Runner:
         """Apply changes until their iterator ends."""
         async for change in changes:
             self.deployment = change.deployment
-            if self.worker is not None:
-                self.worker.redeploy(change.deployment)
             if change.settings is not None:
+                # The next worker publishes the deployment, because the present one has the old settings.
                 self._next = change.settings
                 self._over.set()
+            elif self.worker is not None:
+                self.worker.redeploy(change.deployment)
 
     async def run(self, *, until_empty: bool) -> None:
         """Run workers until stopped, or until all queues and lanes are empty."""
@@ -217,6 +222,8 @@ class _Runner:
                     "the new configuration cannot be used: the old configuration stays", error=str(error)
                 )
                 self._settings, before = before, None
+                failure = ReloadFailure(one_line(str(error)), 0, time.time())
+                self.deployment = msgspec.structs.replace(self.deployment, reload_failure=failure)
                 continue
             except StoreError as error:
                 if before is None:
@@ -256,18 +263,26 @@ async def _run_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bo
     async def changes() -> AsyncIterator[_Change]:
         async for change in file.reloads():
             if isinstance(change, ReloadFailure):
-                yield _Change(None, Deployment(reload_failure=change))
+                yield _Change(None, Deployment(reload_failure=change, reloaded=file.answered))
             else:
                 if change.settings.processes != loaded.settings.processes:
                     logger.warning("a change of processes needs a restart")
-                yield _Change(change.settings, Deployment())
+                yield _Change(change.settings, Deployment(reloaded=file.answered))
 
     service = ServiceManager(file, lambda: runner.deployment, runner.reports)
     _handle_stops(runner, service.stopping)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)
+    requests = ReloadRequests(service.reload)
+
+    async def follow_requests() -> None:
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            if runner.worker is not None:
+                requests.seen(runner.worker.health().reload_request)
+
     async with AsyncExitStack() as stack:
-        for loop in (runner.follow(changes()), service.run()):
+        for loop in (runner.follow(changes()), service.run(), follow_requests()):
             stack.callback(asyncio.create_task(loop).cancel)
         await runner.run(until_empty=until_empty)
 
@@ -315,6 +330,10 @@ async def _ordered(link: Link[Orders], snapshot: Snapshot) -> AsyncIterator[_Cha
                 settings = await asyncio.to_thread(restore, orders.snapshot, adapters())
             except ConfigError as error:  # this process runs another version than its supervisor
                 logger.error("this worker cannot use the supervisor's configuration", problems=error.problems)
+                failure = ReloadFailure(error.problems[0], len(error.problems) - 1, time.time())
+                deployment = msgspec.structs.replace(orders.deployment, reload_failure=failure)
+                yield _Change(None, deployment)
+                continue
             else:
                 snapshot = orders.snapshot
         yield _Change(settings, orders.deployment)

@@ -63,11 +63,14 @@ class ServiceManager:
             self._send("WATCHDOG=1")
             await asyncio.sleep(self._interval)
 
-    def reload(self) -> None:
-        """Read the configuration file again, and report the beginning and the end of it."""
+    def reload(self, request: str = "") -> None:
+        """Read the configuration file again, and report the beginning and the end of it.
+
+        `request` is that of an operator; empty for a signal.
+        """
         # systemd.service(5), `Type=notify-reload`: the time shows which request this message answers.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
-        self._file.notify()
+        self._file.notify(request)
         self._reloading = asyncio.ensure_future(self._report_reload())
 
     async def _report_reload(self) -> None:

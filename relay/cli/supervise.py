@@ -18,6 +18,7 @@ from relay import logs
 from relay.cli import common
 from relay.cli.advice import log_findings
 from relay.cli.configuration import ConfigurationFile, Loaded
+from relay.cli.reload_requests import ReloadRequests
 from relay.cli.service_manager import ServiceManager
 from relay.engine.link import Orders
 from relay.engine.parts import Parts
@@ -51,20 +52,35 @@ async def supervise(
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     orders = Orders(loaded.snapshot, Deployment(name, number_of(loaded.settings)))
     timeout = loaded.settings.shutdown_timeout
-    supervisor = Supervisor(command, orders, timeout, until_empty=until_empty, tuning=tuning)
+
+    def reload(request: str) -> None:
+        service.reload(request)
+
+    requests = ReloadRequests(reload)
+    supervisor = Supervisor(
+        command,
+        orders,
+        timeout,
+        until_empty=until_empty,
+        on_report=lambda health: requests.seen(health.reload_request),
+        tuning=tuning,
+    )
     port = _AdminPort(supervisor)
     present = loaded.settings
 
     def apply(change: Loaded | ReloadFailure) -> None:
         nonlocal present
         if isinstance(change, ReloadFailure):
-            deployment = msgspec.structs.replace(supervisor.orders.deployment, reload_failure=change)
+            deployment = msgspec.structs.replace(
+                supervisor.orders.deployment, reload_failure=change, reloaded=file.answered
+            )
             orders = msgspec.structs.replace(supervisor.orders, deployment=deployment)
         else:
             # Secrets of the old file may still appear in log lines.
             logs.hide([*secrets_in(present), *secrets_in(change.settings)])
             present = change.settings
-            orders = Orders(change.snapshot, Deployment(name, number_of(present)))
+            deployment = Deployment(name, number_of(present), reloaded=file.answered)
+            orders = Orders(change.snapshot, deployment)
         supervisor.update(orders, present.shutdown_timeout)
 
     async def follow() -> None:

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from asyncio.subprocess import Process
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -61,13 +61,16 @@ class Supervisor:
         shutdown_timeout: float,
         *,
         until_empty: bool = False,
+        on_report: Callable[[Health], None] = lambda health: None,
         tuning: Tuning | None = None,
     ) -> None:
-        """`until_empty`: do not replace a worker that ends with exit code 0."""
+        """`until_empty`: do not replace a worker that ends with exit code 0. `on_report` gets each report of
+        a worker."""
         self._command = tuple(command)
         self._orders = orders
         self._shutdown_timeout = shutdown_timeout
         self._until_empty = until_empty
+        self._on_report = on_report
         self._tuning = tuning or Tuning()
         self._slots: list[Slot] = []
         self._keepers: set[asyncio.Task[int]] = set()
@@ -169,7 +172,9 @@ class Supervisor:
         logger.error("a worker cannot use the new configuration: the old configuration stays")
         problem = f"{self._orders.snapshot.path}: a worker cannot use it; see its log"
         failed = msgspec.structs.replace(
-            previous.deployment, reload_failure=ReloadFailure(problem, 0, time.time())
+            previous.deployment,
+            reload_failure=ReloadFailure(problem, 0, time.time()),
+            reloaded=self._orders.deployment.reloaded,
         )
         self.update(msgspec.structs.replace(previous, deployment=failed), self._shutdown_timeout)
         self._previous = None
@@ -206,6 +211,7 @@ class Supervisor:
             slot.send(self._orders)
             async for health in link.frames():
                 slot.received(health)
+                self._on_report(health)
                 self._has_worked |= bool(health.worker)
 
     async def _ended(self, slot: Slot, process: Process) -> int:

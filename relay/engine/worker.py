@@ -94,6 +94,7 @@ class Worker:
             failures=counts.failures,
             reconnections=counts.reconnections,
             seconds_since_redis_answered=round(time.monotonic() - components.heartbeat.last, 1),
+            reload_request=components.fleet.reload_request,
             log_lines_dropped=logs.dropped(),
             lanes=counts.lanes,
         )

@@ -28,3 +28,5 @@ class Deployment(msgspec.Struct, frozen=True):
     """How many workers the supervisor keeps running."""
     reload_failure: ReloadFailure | None = None
     """The last reload, if it failed."""
+    reloaded: str = ""
+    """The last request of an operator to reload that was carried out, or failed."""

@@ -14,6 +14,7 @@ from relay.errors import StoreError
 from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute
 from relay.redis_client.connect import drop_connections
 from relay.redis_client.topology import is_cluster
+from relay.store import reload
 from relay.store.deployment import Deployment
 from relay.store.keys import FleetKeys
 from relay.store.scripting import script
@@ -69,6 +70,8 @@ class Fleet:
 
     def __init__(self, client: Client, prefix: str) -> None:
         self.keys = FleetKeys(prefix)
+        self.reload_request: str | None = None
+        """The request to reload that the last heartbeat has read; empty if there is none."""
         self._client = client
 
     async def heartbeat(self, info: WorkerInfo) -> bool:
@@ -78,9 +81,9 @@ class Fleet:
         the new master by now, while the old one still answers.
         """
         try:
-            reply: int = await script("heartbeat").run(
+            known, request = await script("heartbeat").run(
                 self._client,
-                (self.keys.workers, self.keys.profiles, self.keys.gone, self.keys.scratch),
+                (self.keys.workers, self.keys.profiles, self.keys.gone, self.keys.scratch, self.keys.reload),
                 info.worker,
                 msgspec.json.encode(info),
             )
@@ -88,7 +91,8 @@ class Fleet:
             if isinstance(error.__cause__, ReadOnlyError):
                 await drop_connections(self._client)
             raise
-        return bool(reply)
+        self.reload_request = reload.decode(request)
+        return bool(known)
 
     async def leave(self, worker: str) -> None:
         """Remove a worker that has released its messages, or whose messages were recovered.

@@ -244,6 +244,11 @@ class FleetKeys:
         return f"{self.prefix}:{{fleet}}:alert-tests"
 
     @property
+    def reload(self) -> str:
+        """String: the last request that all processes read their configuration files again. It expires."""
+        return f"{self.prefix}:{{fleet}}:reload"
+
+    @property
     def probe(self) -> str:
         """Never written: `relay check` tries rights on this key."""
         return f"{self.prefix}:{{check}}:probe"
@@ -265,6 +270,7 @@ class FleetKeys:
             self.lane_settings: "hash",
             self.recovery_lock: "string",
             self.audit: "stream",
+            self.reload: "string",
             self.alerts: "string",
             self.alerts_lock: "string",
             self.alert_tests: "list",

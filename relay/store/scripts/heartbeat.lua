@@ -4,8 +4,9 @@
 -- @key PROFILES  hash: worker -> JSON about it
 -- @key GONE      sorted set: workers that left or were buried
 -- @key SCRATCH   a key that exists only during the call
+-- @key RELOAD    string: the last request of an operator to reload
 -- ARGV   1 the worker, 2 its profile (JSON)
--- reply  1 if the fleet still counted it as living, 0 if it is new or was buried meanwhile
+-- reply  {1 if the fleet still counted it as living, 0 if it is new or was buried meanwhile; the request to reload}
 
 -- First, so that under maxmemory the rest is not refused (see parts/lane.lua). The worker itself stays in the fleet
 -- until all keys are known to have their types.
@@ -42,4 +43,6 @@ local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber
 redis.call('ZADD', WORKERS, now, ARGV[1])
 redis.call('HSET', PROFILES, ARGV[1], ARGV[2])
 if known == 0 then redis.call('ZREM', GONE, ARGV[1]) end
-return known
+-- A key of a wrong type must not end the heartbeats.
+local request = redis.pcall('GET', RELOAD)
+return {known, type(request) == 'string' and request or ''}
