@@ -187,8 +187,9 @@ async def test_workers_with_another_file_are_visible(
             for config in (one, other):
                 shown = await status(config)
                 assert len({entry["settings"] for entry in shown["workers"]}) == 2
-                (finding,) = shown["findings"]
-                assert "1 of the workers use other settings than this file" in finding
+                other_file, differing = shown["findings"]
+                assert "1 of the workers use other settings than this file" in other_file
+                assert "workers use different settings for hook" in differing
             assert "other file" in (await relay("status", "-c", str(one))).out
         assert not [line for line in running.lines if "different settings" in line["event"]]
     shown = await status(one)
