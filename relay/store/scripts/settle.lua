@@ -40,14 +40,20 @@ local wanted, place = {}, {}
 -- The group of each message that is still this worker's, if it has one.
 local group_of, some_group = {}, false
 -- @end
+-- @if groups
+local prefix_of, prefix = false, '' -- of leases with a group, for the last token
+-- @end
 for index, entry in ipairs(outcomes) do
   local lease, token = tokens[index], entry[FENCING_TOKEN]
   -- @if no groups
   if lease ~= token and lease and string.sub(lease, 1, #token + 1) == token .. ' ' then return 'groups' end
   -- @else
-  if lease ~= token and lease and string.sub(lease, 1, #token + 1) == token .. ' ' then
-    tokens[index], group_of[index], some_group = token, string.sub(lease, #token + 2), true
-    lease = token
+  if lease ~= token and lease then
+    if token ~= prefix_of then prefix_of, prefix = token, token .. ' ' end
+    if string.sub(lease, 1, #prefix) == prefix then
+      tokens[index], group_of[index], some_group = token, string.sub(lease, #prefix + 1), true
+      lease = token
+    end
   end
   -- @end
   if entry[KIND] ~= DELIVERED_PLAIN or lease ~= token then
@@ -90,6 +96,9 @@ end
 -- @include remember
 -- @include close
 -- @include dead
+-- @include set_fields
+-- @include add_members
+-- @include whole
 
 local lifo = policy.lifo
 local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
@@ -121,15 +130,19 @@ local function finish(ticket, header, outcome, reason, attempts, status, provide
   if header then close(ticket, header, outcome, reason, attempts, lifo, status, provider_id) end
 end
 
+local delayed, tries_of = {}, {} -- score, ticket, … and ticket, tries, …: written at the end
+
 -- The message waits again: it can be collapsed again, unless a newer one took the key.
 local function wait_again(ticket, header, tries)
-  call('HSET', TRIES, ticket, tries)
+  local length = #tries_of
+  tries_of[length + 1], tries_of[length + 2] = ticket, tries
   if header and header.collapse_key then call('HSETNX', COLLAPSE, header.collapse_key, ticket) end
 end
 
 -- A message that would come too late comes at its end, for a claim to pass over.
 local function wait_until(at, ticket, header, tries)
-  call('ZADD', DUE, header and due_at(header, at) or at, ticket)
+  local length = #delayed
+  delayed[length + 1], delayed[length + 2] = whole(header and due_at(header, at) or at), ticket
   wait_again(ticket, header, tries)
 end
 
@@ -210,6 +223,8 @@ for index, entry in ipairs(outcomes) do
   end
 end
 
+set_fields(TRIES, tries_of)
+add_members(DUE, delayed)
 if #ended > 0 then
   call('HDEL', BODIES, unpack(ended))
   if some_tried then call('HDEL', TRIES, unpack(ended)) end

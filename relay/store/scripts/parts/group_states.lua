@@ -17,7 +17,7 @@
 -- GROUPS_DUE        group by the time from which to look at it again (ms)
 -- @include group_member
 -- @include group_state
--- @include large
+-- @include set_fields
 -- @include whole
 
 local FORGOTTEN = 600000 -- ms after which failures and waves count no more
@@ -181,15 +181,6 @@ local function text_of(number)
     texts[number] = text
   end
   return text
-end
-
-local function set_fields(key, fields)
-  if #fields < 2 * FEW then
-    if #fields > 0 then call('HSET', key, unpack(fields)) end
-    return
-  end
-  call('HSET', key, LONG_FIELD, '', unpack(fields))
-  call('HDEL', key, LONG_FIELD)
 end
 
 local function save_groups()

@@ -2,7 +2,7 @@
 -- names (of groups), and starts (of the members of each group).
 -- @include group_member
 -- @include group_state
--- @include large
+-- @include add_members
 
 local function add_waiting(waiting, level, name, ticket)
   local found = waiting[level]
@@ -19,15 +19,6 @@ local function add_waiting(waiting, level, name, ticket)
   local members = found.members
   local length = #members
   members[length + 1], members[length + 2] = '0', start .. sixteen_digits(ticket)
-end
-
-local function add_members(key, members)
-  if #members < 2 * FEW then
-    if #members > 0 then call('ZADD', key, unpack(members)) end
-    return
-  end
-  call('ZADD', key, '0', LONG_FIELD, unpack(members))
-  call('ZREM', key, LONG_FIELD)
 end
 
 -- Groups that are out stay out.

@@ -8,11 +8,13 @@ if #wanted == 0 and asked_state == '' and not (state or window or throttles or d
   -- @if groups
   if some_group then
     -- @include check_groups
-    for index in ipairs(outcomes) do
-      if group_of[index] then
-        local sums = of_group(group_of[index])
-        sums.freed, sums.answered, sums.delivered = sums.freed + 1, sums.answered + 1, sums.delivered + 1
-      end
+    local delivered = {}
+    for index = 1, #outcomes do
+      local name = group_of[index]
+      if name then delivered[name] = (delivered[name] or 0) + 1 end
+    end
+    for name, number in pairs(delivered) do
+      by_group[name] = {freed = number, answered = number, delivered = number, broken = 0, row = 0}
     end
   end
   -- @end
