@@ -105,7 +105,9 @@ class Claimer:
             await state.wakeups.wait(WOKEN, tuning.trouble_pause)
             return
         answered = time.monotonic()
-        self._prefetch = min(self._slots, 2 * (state.finished - finished))
+        self._prefetch = min(2 * self._slots, 2 * (state.finished - finished))
+        if claimed.claims or claimed.reason == "full":
+            state.groups_full = claimed.reason == "full"
         if claimed.passed_over:
             self._on_outbox()
         for claim in claimed.claims:
@@ -220,7 +222,8 @@ class Claimer:
         if claimed.reason == "rate":
             wait -= min(tuning.timer_slack / 2, wait / 20)
         if (left := answered + wait - time.monotonic()) > 0:
-            await self._state.wakeups.wait(ARRIVED if claimed.reason == "empty" else WOKEN, left)
+            is_over = claimed.reason in ("empty", "full")
+            await self._state.wakeups.wait(ARRIVED if is_over else WOKEN, left)
 
 
 def batches(claims: Iterable[Claim], size: int, group_of: Callable[..., Hashable]) -> list[Batch]:

@@ -74,6 +74,9 @@ class LaneState:
         self.uncertain = False
         """Whether Redis may hold messages for this worker that are not in `held`."""
 
+        self.groups_full = False
+        """Whether messages wait for a settle, because their groups have as many in flight as they may."""
+
         # Set by the sender, read by the settler.
         self.settlements: list[Settlement] = []
         """The settlements that Redis does not have yet, the oldest first."""

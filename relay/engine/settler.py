@@ -15,7 +15,15 @@ from relay.engine.repeats import redis_trouble, thinned
 from relay.errors import StoreError
 from relay.store.codec import GroupChange, Settled
 from relay.store.lane import Lane
-from relay.store.settlement import Delayed, Refused, RetryLater, Settlement, TargetGone
+from relay.store.settlement import (
+    Delayed,
+    DeliveredHeaderless,
+    DeliveredOne,
+    Refused,
+    RetryLater,
+    Settlement,
+    TargetGone,
+)
 from relay.store.states import State
 from relay.text import one_line
 
@@ -28,13 +36,19 @@ class SettleTuning:
 
     most: int = 200
     """Outcomes in one script."""
+    most_failures: int = 100
+    """The same if there are more failures than this among them: keeps the script under a millisecond."""
     linger: float = 0.004
     """Wait for more outcomes while messages are in flight: a script for each one costs more than the wait."""
+    linger_if_full: float = 0.001
+    """The same while groups have as many messages in flight as they may: a settle lets them go on."""
     recent: float = 0.02
     """Keep batching outcomes for this long after the last settle, although nothing is in flight."""
     pause: float = 0.1
     """Wait before sending outcomes again that Redis did not accept."""
 
+
+_DELIVERED = frozenset({DeliveredHeaderless, DeliveredOne})
 
 _DUE_LATER = frozenset({RetryLater, Delayed, Refused, TargetGone})
 """These wait in the lane: the next claim returns when they are due."""
@@ -72,7 +86,7 @@ class Settler:
     async def _step(self) -> None:
         state = self._state
         await self._wait()
-        settlements = state.settlements[: 1 if self._isolated else self._tuning.most]
+        settlements = self._first_settlements()
         hold, state.urgent = state.hold, False
         try:
             settled = await self._settle(settlements)
@@ -96,7 +110,16 @@ class Settler:
             await state.wakeups.wait(OUTCOME)
         recent = time.monotonic() - self._last < tuning.recent and not state.urgent
         if (state.held or recent) and len(state.settlements) < tuning.most:
-            await asyncio.sleep(tuning.linger)
+            await asyncio.sleep(tuning.linger_if_full if state.groups_full else tuning.linger)
+
+    def _first_settlements(self) -> list[Settlement]:
+        """Return the settlements for the next script."""
+        tuning = self._tuning
+        if self._isolated:
+            return self._state.settlements[:1]
+        settlements = self._state.settlements[: tuning.most]
+        failures = sum(type(settlement) not in _DELIVERED for settlement in settlements)
+        return settlements[: tuning.most_failures] if failures > tuning.most_failures else settlements
 
     async def _settle(self, settlements: Sequence[Settlement]) -> Settled:
         hold = self._state.hold

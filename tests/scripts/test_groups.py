@@ -82,8 +82,9 @@ async def test_a_group_at_its_concurrency_waits_for_a_settle_of_any_worker(redis
     limits: dict[str, Any] = {"groups": {"concurrency": 2}}
     one, two = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
     await one.enqueue(messages("aaaaab"))
-    first = (await one.claim(10)).claims
-    assert groups(list(first)) == "aba"
+    claimed = await one.claim(10)
+    first = claimed.claims
+    assert (groups(list(first)), claimed.reason) == ("aba", "full")
     waiting = await two.claim(10)
     assert (waiting.claims, waiting.reason, waiting.wait) == ([], "empty", None)
     settled = await settle(one, [first[0]], Delivered(), **limits)

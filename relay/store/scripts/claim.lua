@@ -11,6 +11,8 @@
 --        that hands out messages the lowest rate of an operator's override (messages per second) if there is one
 --        reason       'ok', or why it handed out less than was wanted: 'empty', 'rate',
 --                     'paused', 'throttled', 'open', 'trial', 'unauthorised', 'unregistered', 'faulty'
+--                     'full': as 'empty', but groups have more messages than their concurrency allows, so the next
+--                     settle lets more of them go
 --                     'groups': nothing, because the lane has groups that its options do not know: the other
 --                     form of this script serves them (see script_text.py)
 --        wait         microseconds until it is worth claiming again; -1: until something new arrives
@@ -278,7 +280,7 @@ elseif total < allowed then
   local at = next_due()
   local wait = at and math.max(1, at - NOW) * 1000 or -1
   if some_passed and turns.shares_more(total) then wait = wait < 0 and SLOT_POLL or math.min(wait, SLOT_POLL) end
-  reply[1], reply[2] = 'empty', wait
+  reply[1], reply[2] = turns and turns.some_full and 'full' or 'empty', wait
 elseif total < wanted then
   reply[1], reply[2] = 'rate', wait_for_tokens()
 end

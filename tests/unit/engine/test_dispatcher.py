@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from relay.engine.claimer import ClaimTuning
 from relay.engine.dispatcher import Dispatcher
 from relay.engine.parts import Parts, Tuning
+from relay.engine.settler import SettleTuning
 from relay.errors import StoreError, TransportError
 from relay.http.transport import ForbiddenAddress
 from relay.message import Message
@@ -165,6 +166,38 @@ async def test_a_new_message_goes_out_at_once_beside_others_if_there_are_many_sl
         dispatcher.notify()
         await provider.until(lambda: provider.in_flight == 2)
         provider.gate.set()
+
+
+async def test_a_settle_does_not_wait_for_more_outcomes_while_a_group_is_full(redis: Redis) -> None:
+    limits: dict[str, Any] = {"groups": {"concurrency": 1}}
+    lane, provider = a_lane(redis, **limits), FakeProvider(options(**limits))
+    await lane.enqueue([plain_message(str(number), group="a") for number in range(5)])
+    patient = SettleTuning(linger=3600, linger_if_full=0)
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, settling=patient)):
+        await provider.until(lambda: len(provider.messages) == 5)
+    assert provider.most_in_flight == 1
+
+
+async def test_many_failures_are_settled_in_several_scripts(redis: Redis) -> None:
+    lane, sizes = a_lane(redis, retry={"attempts": 1}), list[int]()
+    provider = FakeProvider(options(concurrency=12, retry={"attempts": 1}))
+    provider.answers.extend([Rejected("400")] * 12)
+    provider.gate.clear()
+    settle = lane.settle
+
+    async def noted(settlements: Sequence[Settlement], hold: Hold | None = None) -> Settled:
+        sizes.append(len(settlements))
+        return await settle(settlements, hold)
+
+    lane.settle = noted  # type: ignore[method-assign]
+    await lane.enqueue([plain_message(str(number)) for number in range(12)])
+    tuning = SettleTuning(most_failures=3)
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, settling=tuning)):
+        await provider.until(lambda: provider.in_flight == 12)
+        provider.gate.set()
+        await emptied(lane)
+    assert sum(sizes) == 12
+    assert max(sizes) <= 3
 
 
 async def test_messages_of_different_groups_do_not_share_a_batch(redis: Redis) -> None:

@@ -19,7 +19,8 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
   local HAS_MORE = 3
 
   -- only_fresh: while most groups fail, only groups without failures and with nothing in flight may send.
-  local turns = {some_passed = false, only_fresh = false}
+  -- some_full: a group has more messages than its concurrency allows.
+  local turns = {some_passed = false, some_full = false, only_fresh = false}
   local burials = MOST_BURIED -- that are left
 
   -- Groups of a priority take turns in the order of their names. The cursor is the one that had the last turn.
@@ -169,7 +170,10 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
       local group = groups[names[index]]
       local disabled = group.state.disabled
       local number = allowance(group, disabled and MOST_BURIED or share)
-      if number < 1 then leave_rotation(group) end
+      if number < 1 then
+        leave_rotation(group)
+        turns.some_full = turns.some_full or group.state.full
+      end
       if disabled then
         number = math.min(number, burials)
         burials = burials - math.max(0, number)
@@ -238,7 +242,10 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
       if group.sent > 0 then
         spend(group, group.sent)
         group.sent = 0
-        if found[index][HAS_MORE] and allowance(group, 1) < 1 then leave_rotation(group) end
+        if found[index][HAS_MORE] and allowance(group, 1) < 1 then
+          leave_rotation(group)
+          turns.some_full = turns.some_full or group.state.full
+        end
       end
     end
     take_out_of_rotations()
