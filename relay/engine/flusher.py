@@ -71,7 +71,7 @@ class Flusher:
             due = {
                 provider: report
                 for provider in due
-                if self._recorders[provider].has_entries and (report := self._take(provider)) is not None
+                if self._recorders[provider].journal and (report := self._take(provider)) is not None
             }
 
     async def finish(self) -> None:
@@ -116,7 +116,7 @@ class Flusher:
 
     def _report_loss(self, provider: str) -> None:
         """Log entries that were dropped while Redis was away."""
-        recorder = self._recorders[provider]
-        lost, recorder.entries_lost = recorder.entries_lost, 0
+        journal = self._recorders[provider].journal
+        lost, journal.lost = journal.lost, 0
         if lost:
             thinned.log("warning", "journal entries were dropped", provider, "", lost, provider=provider)
