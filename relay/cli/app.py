@@ -25,6 +25,9 @@ COMMANDS = {
     "check": Entry("check", "check", "Validate the configuration and report all mistakes at once."),
     "push": Entry("push", "push", "Push one message, or one per line of standard input."),
     "status": Entry("status", "status", "Show queues, lanes and workers, or one provider with its groups."),
+    "find": Entry(
+        "find", "find", "Find a message: where it is, its attempts, when it will go and why not now."
+    ),
     "dead": Entry("dead", "app", "List, retry and delete dead letters."),
     "pause": Entry(
         "lanes",

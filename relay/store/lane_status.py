@@ -104,6 +104,13 @@ class LaneStatus:
         return self.hold + messages / self.recent.drained_per_second
 
     @property
+    def per_second(self) -> float:
+        """The lowest of the rates in force, in messages per second; 0: unlimited or unknown."""
+        if self.override is not None:
+            return self.override.per_second
+        return 0.0 if self.settings is None else self.settings.per_second
+
+    @property
     def rate(self) -> str:
         """The rates in force, for people; empty if they are unknown."""
         override = "" if self.override is None else self.override.text
