@@ -23,8 +23,12 @@ SCREENS = (
     "/lanes/hooks",
     "/lanes/hooks?range=24h",
     "/lanes/hooks?range=30d",
+    "/messages",
+    "/messages?kind=id&q=bad-1",
     "/queues",
     "/workers",
+    "/configuration",
+    "/feedback",
     "/audit",
 )
 TIMEOUT = 60_000
@@ -88,10 +92,12 @@ def opened(browser: Browser, fleet: World) -> Iterator[Opener]:
     assert faults == [[]] * len(pages)
 
 
-def order(page: Page, action: str, provider: str) -> None:
+def order(page: Page, action: str, provider: str, **body: str) -> None:
     """Pause or resume a provider by the API, as a page of the console does."""
     origin = page.evaluate("location.origin")
-    answer = page.request.post(f"/api/v1/lanes/{provider}/{action}", data="{}", headers={"Origin": origin})
+    answer = page.request.post(
+        f"/api/v1/lanes/{provider}/{action}", data=json.dumps(body), headers={"Origin": origin}
+    )
     assert answer.status == 200
 
 
@@ -175,7 +181,7 @@ def test_a_viewer_sees_every_screen_and_no_button(opened: Opener) -> None:
     for path in SCREENS:
         page.goto(path)
         expect(page.locator("main")).to_be_visible()
-        assert page.locator("main button, dialog").count() == 0, path
+        assert page.locator("main button:not(.search button), dialog").count() == 0, path
     status = page.evaluate(
         "fetch('/api/v1/lanes/quiet/pause', {method: 'POST', body: '{}'}).then((answer) => answer.status)"
     )
@@ -222,15 +228,16 @@ def test_every_number_is_that_of_the_command_line(opened: Opener, fleet: World) 
         expect(page.locator("tbody")).to_contain_text(f"{queue['waiting']:,}")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_screen_is_accessible(opened: Opener, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 380), ("dark", 1024)])
+def test_every_screen_is_accessible_and_fits_its_window(opened: Opener, scheme: str, width: int) -> None:
     source = axe()
-    page = opened("/", color_scheme=scheme)
+    page = opened("/", color_scheme=scheme, viewport={"width": width, "height": 800})
     row(page, "quiet").get_by_role("button", name="Pause").click()
     found = {"the dialog": _violations(page, source)}
     for path in SCREENS:
         page.goto(path)
         found[path] = _violations(page, source)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
     page.get_by_role("button", name="Log out").click()
     page.wait_for_url("**/login")
     found["/login"] = _violations(page, source)
@@ -247,25 +254,15 @@ def _violations(page: Page, source: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("width", [380, 1024, 1600])
-def test_no_screen_is_wider_than_its_window(opened: Opener, width: int) -> None:
-    page = opened("/", viewport={"width": width, "height": 800})
-    for path in SCREENS:
-        page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-
-
-def test_text_of_messages_providers_and_operators_is_only_text(opened: Opener, fleet: World) -> None:
-    reason = {"for": "1h", "because": HOSTILE}
+def test_text_of_messages_providers_and_operators_is_only_text(opened: Opener) -> None:
     page = opened()
-    for path in ("/api/v1/lanes/broken/pause", "/api/v1/lanes/broken/resume"):
-        body = reason if path.endswith("pause") else {"because": HOSTILE}
-        answer = page.request.post(path, data=json.dumps(body), headers={"Origin": fleet.url})
-        assert answer.status == 200
-        for screen in SCREENS:
-            page.goto(screen)
-            expect(page.locator("main")).to_be_visible()
-            assert "\u202e" not in page.locator("body").inner_text()
+    order(page, "pause", "broken", because=HOSTILE)
+    for screen in SCREENS:
+        page.goto(screen)
+        assert "\u202e" not in page.locator("body").inner_text()
+    page.goto("/")
+    expect(row(page, "broken")).to_contain_text("<script>hacked()</script>")
+    order(page, "resume", "broken", because=HOSTILE)
     page.goto("/audit")
     expect(page.locator("tbody")).to_contain_text("<script>hacked()</script>")
     page.goto("/nothing")
@@ -306,3 +303,40 @@ def test_the_console_has_a_picture_for_the_readme(opened: Opener) -> None:
     assert 5_000 < len(picture) < 150_000
     if folder := os.environ.get("RELAY_PICTURES"):
         (Path(folder) / "console.png").write_bytes(picture)
+
+
+def test_a_message_is_found_by_what_is_known_of_it(opened: Opener) -> None:
+    page = opened("/messages")
+    page.get_by_label("Search in").select_option("id")
+    page.get_by_label("For").fill("bad-2")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody")).to_contain_text("rejected")
+    expect(page.locator("tbody")).to_contain_text("400")
+
+
+def test_a_pasted_file_is_checked_without_the_secrets_of_this_host(opened: Opener) -> None:
+    page = opened("/configuration")
+    expect(page.locator("main")).to_contain_text("hooks")
+    expect(page.locator("main")).not_to_contain_text(OPERATOR)
+    page.get_by_label("Paste a configuration").fill("queues: [{name: q}]\nproviders: {a: {type: pusherr}}\n")
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator(".result")).to_contain_text("pasted.yaml:2:")
+    secret = (
+        "queues: [{name: q, provider: ${PATH}}]\nproviders: {a: {type: webhook, secret_file: /etc/passwd}}\n"
+    )
+    page.get_by_label("Paste a configuration").fill(secret)
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator(".result")).to_contain_text("stand-in")
+    expect(page.locator(".result")).not_to_contain_text("/bin")
+
+
+def test_feedback_shows_targets_that_are_gone(opened: Opener, fleet: World) -> None:
+    page = opened("/feedback")
+    expect(page.locator("main")).to_contain_text("No target is gone")
+    fleet.redis.xadd(
+        "relay:feedback", {"provider": "quiet", "target": HOSTILE, "reason": "410", "id": "gone-1"}
+    )
+    page.goto("/feedback")
+    expect(page.locator("tbody")).to_contain_text("<script>")
+    assert page.request.get("/api/v1/feedback").json()[0]["id"] == "gone-1"

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from relay.admin.console.charts import sparkline
 from relay.admin.console.lane_view import LaneView
+from relay.admin.console.tones import Tone
 from relay.settings.durations import rough_duration
 from relay.text import hide_signing_secrets, printable
 
@@ -51,6 +52,7 @@ def environment() -> Environment:
         "plural": plural,
         "sparkline": lane_sparkline,
         "environment_kind": environment_kind,
+        "outcome_tone": outcome_tone,
     }
     found.globals["static"] = static_url
     return found
@@ -137,6 +139,15 @@ def segment(text: object) -> str:
 def plural(count: int, noun: str, many: str = "") -> str:
     """Return `1 lane` or `3 lanes`."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def outcome_tone(outcome: str) -> Tone:
+    """Return how an outcome of the journal is to be taken."""
+    if outcome == "delivered":
+        return Tone.GOOD
+    if outcome in ("rejected", "dead", "unauthorised"):
+        return Tone.BAD
+    return Tone.WARN if outcome in ("retry", "throttled", "unregistered") else Tone.IDLE
 
 
 def environment_kind(name: str) -> str:

@@ -1,5 +1,23 @@
 """All screens, in the order of the navigation. A new screen is a module here and a template of its name."""
 
-from relay.admin.console.screens import audit, lane, overview, queues, workers
+from relay.admin.console.screens import (
+    audit,
+    configuration,
+    feedback,
+    lane,
+    messages,
+    overview,
+    queues,
+    workers,
+)
 
-SCREENS = (overview.SCREEN, lane.SCREEN, queues.SCREEN, workers.SCREEN, audit.SCREEN)
+SCREENS = (
+    overview.SCREEN,
+    lane.SCREEN,
+    messages.SCREEN,
+    queues.SCREEN,
+    workers.SCREEN,
+    configuration.SCREEN,
+    feedback.SCREEN,
+    audit.SCREEN,
+)

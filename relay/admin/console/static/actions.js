@@ -146,7 +146,35 @@ document.addEventListener("input", (event) => {
   const dialog = event.target.closest("dialog");
   if (dialog) check(dialog);
 });
+// A form that asks a question: the answer appears below it.
+async function ask(form) {
+  const place = form.querySelector(".result");
+  const button = form.querySelector('[type="submit"]');
+  button.disabled = true;
+  try {
+    const answer = await post(form.dataset.check, body(form));
+    const lines = answer.valid ? ["The file is valid."] : answer.problems;
+    place.replaceChildren(
+      ...lines.map((text) => {
+        const line = document.createElement("p");
+        line.className = answer.valid ? "" : "error";
+        line.textContent = text;
+        return line;
+      }),
+    );
+  } catch (error) {
+    place.textContent = error.message;
+  } finally {
+    button.disabled = false;
+  }
+}
+
 document.addEventListener("submit", (event) => {
+  if (event.target.dataset.check) {
+    event.preventDefault();
+    ask(event.target);
+    return;
+  }
   if (!event.target.dataset.post) return;
   event.preventDefault();
   submit(event.target);
