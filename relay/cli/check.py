@@ -40,6 +40,13 @@ def check(
             help="Also connect to Redis and authenticate with each provider, without sending anything.",
         ),
     ] = False,
+    against_live: Annotated[
+        bool,
+        typer.Option(
+            "--against-live",
+            help="Also show what a reload of the running fleet with this file would change.",
+        ),
+    ] = False,
 ) -> None:
     """Validate the configuration and report all mistakes at once.
 
@@ -53,6 +60,20 @@ def check(
         print_finding(finding)
     if connect and not common.run(_reach(settings), common.fastest_loop()):
         raise typer.Exit(1)
+    if against_live:
+        for finding in common.run(_compare(settings)):
+            print_finding(finding)
+
+
+async def _compare(settings: Settings) -> list[Finding]:
+    from relay.operations.changes import changes
+    from relay.store import lane_settings
+    from relay.store.overview import read_overview
+
+    async with common.redis(settings) as client:
+        overview = await read_overview(client, settings)
+        published = await lane_settings.read(client, settings.redis.prefix)
+    return changes(overview, published.in_force(overview.digests), settings)
 
 
 def _alert_findings(settings: Settings) -> Iterator[Finding]:

@@ -55,6 +55,11 @@ class Overview:
         """The workers with a recent heartbeat."""
         return [member for member in self.workers if member.silent <= LEASE]
 
+    @property
+    def digests(self) -> dict[str, float]:
+        """The settings of living workers, with the last start of a worker that has them."""
+        return _digests(self.alive)
+
 
 @dataclass(frozen=True, slots=True)
 class _Fleet:
@@ -76,12 +81,7 @@ class _Fleet:
 
     @property
     def digests(self) -> dict[str, float]:
-        """The settings of living workers, with the last start of a worker that has them."""
-        started: dict[str, float] = {}
-        for member in self.alive:
-            info = member.info
-            started[info.settings] = max(info.started, started.get(info.settings, 0.0))
-        return started
+        return _digests(self.alive)
 
     def settings(self) -> Published:
         """The settings in force; for lanes that no worker has published, those of the file."""
@@ -217,6 +217,14 @@ async def _read_fleet(client: Client, settings: Settings) -> _Fleet:
         alerts,
         errors,
     )
+
+
+def _digests(members: Iterable[Member]) -> dict[str, float]:
+    started: dict[str, float] = {}
+    for member in members:
+        info = member.info
+        started[info.settings] = max(info.started, started.get(info.settings, 0.0))
+    return started
 
 
 def _abandoned(rows: Iterable[tuple[str, LaneStatus | QueueStatus]]) -> tuple[str, ...]:

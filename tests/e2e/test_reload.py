@@ -75,3 +75,19 @@ async def test_a_foreign_request_disturbs_no_heartbeat(redis: Redis, value: byte
     await redis.rpush("relay:{fleet}:reload", "a list")
     assert await fleet.heartbeat(info)
     assert fleet.reload_request == ""
+
+
+async def test_a_file_can_be_compared_with_the_running_fleet(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    hook = webhook(receiver, rate="10/s")
+    (tmp_path / "old").mkdir()
+    old = write_config(tmp_path / "old", redis_server.url, {"hook": hook, "gone": webhook(receiver)})
+    await redis.xadd("relay:{gone}:dead", {"reason": "400"})
+    async with worker(old):
+        new = write_config(tmp_path, redis_server.url, {"hook": {**hook, "rate": "20/s"}})
+        same = await output("check", "--against-live", "-c", str(old))
+        shown = await output("check", "--against-live", "-c", str(new))
+    assert "a reload changes no queue and no provider" in same
+    assert "warning gone: the lane leaves the fleet with messages in it" in shown
+    assert "ok hook: rate: 10/s → 20/s; its token bucket starts anew" in shown
