@@ -55,6 +55,10 @@ class Receipt:
     attempts: int
     at: float
     targets: Mapping[str, int] = field(default_factory=dict)
+    status: int | None = None
+    """The HTTP status of the last answer, if there was one."""
+    provider_id: str | None = None
+    """The provider's own id of the message."""
 
 
 @dataclass(frozen=True, slots=True)
