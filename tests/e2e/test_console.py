@@ -25,6 +25,7 @@ SCREENS = (
     "/lanes/hooks?range=30d",
     "/messages",
     "/messages?kind=id&q=bad-1",
+    "/messages/bad-1",
     "/queues",
     "/workers",
     "/configuration",
@@ -313,6 +314,24 @@ def test_a_message_is_found_by_what_is_known_of_it(opened: Opener) -> None:
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("tbody")).to_contain_text("rejected")
     expect(page.locator("tbody")).to_contain_text("400")
+
+
+def test_a_message_that_waits_says_why_and_can_be_cancelled(opened: Opener, fleet: World) -> None:
+    page = opened("/messages/wait-1")
+    expect(page.locator("main")).to_contain_text("No message has this id")
+    order(page, "pause", "quiet", because="a new receiver")
+    fleet.push(f"q {HOSTILE}", {"id": "wait-1", "payload": {"body": 1}})
+    expect(page.get_by_text("Why not now")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("a new receiver")
+    document = page.request.get("/api/v1/messages/wait-1").json()
+    assert document[0]["position"] == fleet.json("find", "wait-1")[0]["position"] == 1
+    page.get_by_role("button", name="Cancel it").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the message").click()
+    expect(page.get_by_text("wait-1 is cancelled.")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel it")).to_be_hidden()
+    order(page, "resume", "quiet")
+    missing = page.request.get("/api/v1/messages/nothing")
+    assert (missing.status, missing.json()) == (404, [])
 
 
 def test_a_pasted_file_is_checked_without_the_secrets_of_this_host(opened: Opener) -> None:
