@@ -14,7 +14,9 @@ STAYS = frozenset({"control", "dead", "seen", "groups:tried", "journal", "statis
 
 PASSING = frozenset(LANE_PARTS) - STAYS
 SHARED = frozenset({"forwarded", "replicated", "rejected", "last_sequence"})
-FLEET = frozenset({"alerts", "audit", "gone", "lane-settings", "lanes", "profiles", "queues", "recovery", "reload"})
+FLEET = frozenset(
+    {"alerts", "audit", "gone", "lane-settings", "lanes", "profiles", "queues", "recovery", "reload"}
+)
 
 
 def check_leftovers(evidence: Evidence) -> Iterator[Violation]:

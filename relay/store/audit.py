@@ -9,6 +9,7 @@ import msgspec
 from relay.errors import StoreError
 from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute
 from relay.store.keys import FleetKeys
+from relay.store.scripting import script
 from relay.text import one_line
 
 MOST_ENTRIES = 10_000
@@ -43,9 +44,9 @@ async def record(client: Client, prefix: str, entry: AuditEntry) -> None:
     words = {name: one_line(getattr(entry, name))[:LONGEST] for name in ("who", "group", "why")}
     encoded = msgspec.json.encode(msgspec.structs.replace(entry, **words))
     try:
-        await execute(client, "XADD", key, "MAXLEN", "~", MOST_ENTRIES, "*", "entry", encoded)
-    except REDIS_ERRORS as error:
-        raise StoreError(f"the action is done, but not in the audit log: {describe(error)}") from error
+        await script("append_audit").run(client, (key,), encoded, MOST_ENTRIES)
+    except StoreError as error:
+        raise StoreError(f"the action is done, but not in the audit log: {error}") from error
 
 
 async def read(

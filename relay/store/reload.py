@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from relay.errors import StoreError
-from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute
+from relay.redis_client.client import Client
 from relay.store.keys import FleetKeys
+from relay.store.scripting import script
 
 KEEP = 86_400
 """Seconds after which an unanswered request is forgotten."""
@@ -22,10 +22,7 @@ LONGEST = 64
 async def request(client: Client, prefix: str) -> str:
     """Ask all processes to read their files. Returns the request. Raises StoreError."""
     new = uuid4().hex
-    try:
-        await execute(client, "SET", FleetKeys(prefix).reload, new, "EX", KEEP)
-    except REDIS_ERRORS as error:
-        raise StoreError(f"reload: {describe(error)}") from error
+    await script("request_reload").run(client, (FleetKeys(prefix).reload,), new, KEEP)
     return new
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import RedisCluster as ClusterClient
 
+from testing.commands import output, run_command
 from testing.receiver import Answer, Receiver
 from testing.redis_cluster import RedisCluster
 from testing.redis_server import BLOCKING_TIMEOUT
@@ -162,3 +164,33 @@ async def test_a_huge_element_on_a_cluster_becomes_a_dead_letter_without_reachin
     letters = await entries_of(site.redis, "relay:{notifications}:rejected")
     assert [(fields[b"raw"] == huge, int(fields[b"size"])) for _, fields in letters] == [(True, HUGE)] * 2
     await site.redis.flushall(target_nodes="primaries")
+
+
+async def test_operators_control_a_fleet_on_a_cluster_with_the_documented_rights(
+    site: Site, redis: ClusterClient, cluster: RedisCluster
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    (rules,) = re.findall(r"ACL SETUSER (relay on (?:[^`]|\\\n)+?)\n```", page)
+    further = re.findall(r"A cluster also needs `([^`]+)`", page)[0]
+    words = f"{rules} {further}".replace("\\\n", " ").replace(">PASSWORD", ">s3cret").split()
+    await redis.execute_command("ACL SETUSER", *words, target_nodes="all")
+    url = cluster.url.replace("//", "//relay:s3cret@", 1)
+    config = str(write_config(site.folder, url, {"hook": site.webhook()}, alerts={"provider": "hook"}))
+    async with worker(Path(config)):
+        await output("alerts", "test", "-c", config)
+        assert json.loads(site.receiver.requests[0].body)["alert"] == "test"
+        await output("rate", "hook", "1/d", "--for", "1h", "--because", "less", "-c", config)
+        await output("push", "notifications", '{"id": "m1", "payload": {"body": "1"}}', "-c", config)
+        async with asyncio.timeout(120):
+            while (await run_command("cancel", "hook", "m1", "-c", config)).exit_code:
+                pass
+        await output("pause", "hook", "--for", "1h", "-c", config)
+        await output("resume", "hook", "--because", "all well", "-c", config)
+        await output("rate", "hook", "--reset", "-c", config)
+        (report,) = json.loads(await output("reload", "--wait", "60s", "--json", "-c", config))
+        assert report["ok"]
+        shown = await output("check", "--against-live", "-c", config)
+        assert "a reload changes no queue and no provider" in shown
+    actions = [entry["action"] for entry in json.loads(await output("audit", "--json", "-c", config))]
+    assert actions == ["reload", "rate-reset", "resume", "pause", "cancel", "rate"]
+    await redis.execute_command("ACL DELUSER", "relay", target_nodes="all")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from relay.engine.alerts import AlertLane, Alerts, AlertTuning
 from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.settings.models import AlertSettings, QueueSettings, Settings
-from relay.store.alerts import AlertBook, AlertStore, firing
+from relay.store.alerts import Alert, AlertBook, AlertStore, firing
 from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.keys import FleetKeys, LaneKeys
 from relay.store.lane import Lane
@@ -189,3 +190,22 @@ async def test_an_alert_about_the_provider_of_the_alerts_is_shown_and_not_sent(f
     assert [alert.provider for alert in await firing(fleet.redis, "relay")] == ["alerts"]
     await fleet.redis.hdel(control, "state", "reason")
     assert await fleet.sent() == []
+
+
+async def test_an_alert_about_a_group_stays_while_it_is_disabled_among_very_many_groups(
+    redis: Client,
+) -> None:
+    """An overview has only a sample of so many groups."""
+    fleet = Fixture(redis, configured())
+    await fleet.join("w1")
+    states: dict[Any, Any] = {f"g{number}": msgspec.msgpack.encode({"failures": 1}) for number in range(3000)}
+    await redis.hset(LANE.part("groups"), mapping={**states, "acme": msgspec.msgpack.encode({"disabled": 1})})
+    alert = Alert(alert="group_disabled", provider="test", group="acme", since=1.0, seen=1.0, firing=True)
+    await AlertStore(redis, "relay").replace(b"", AlertBook(alerts=(alert,)))
+    for _ in range(3):
+        await fleet.check()
+    assert await fleet.sent() == []
+    await redis.hset(LANE.part("groups"), "acme", states["g1"])
+    await fleet.check()
+    await fleet.check()
+    assert await fleet.sent() == [("group_disabled", "test", "resolved")]

@@ -6,14 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from relay.operations import lanes, rates
+from relay.operations.reload import reload_fleet
 from relay.redis_client.client import Client
+from relay.settings.models import QueueSettings, Settings
 from relay.settings.values import parse_rate
-from relay.store import override
+from relay.store import audit, override
+from relay.store.alerts import AlertBook, AlertStore
 from relay.store.claims import Hold
+from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.keys import control_key
 from relay.store.lane import Lane
+from relay.store.lane_status import read_lane
 from relay.store.override import Override
-from testing.builders import a_lane, plain_message
+from testing.builders import a_lane, options, plain_message
 from testing.clock import set_clock, settable_clock
 
 CONTROL = control_key("relay", "test")
@@ -173,3 +179,26 @@ async def test_a_hostile_override_controls_no_terminal(redis: Client) -> None:
     await redis.hset(CONTROL, override.FIELD, hostile)
     found = await override.read(redis, "relay", "test", BEGIN)
     assert str(found).isprintable()
+
+
+async def test_operators_control_a_fleet_whose_redis_is_out_of_memory(redis: Client) -> None:
+    """That is when they have to."""
+    settings = Settings(queues=[QueueSettings(name="q", provider="test")], providers={"test": options()})
+    await set_clock(redis, BEGIN)
+    await Fleet(redis, "relay").heartbeat(WorkerInfo("w1", "h", "", 1, "1", 0.0))
+    await redis.config_set("maxmemory", 1)
+    try:
+        await lanes.pause(redis, settings, "test", seconds=None, because="full", who="ann")
+        rate = (parse_rate("1/s"),)
+        await rates.set_rate(redis, settings, "test", rate, seconds=None, because="full", who="ann")
+        assert await AlertStore(redis, "relay").replace(b"", AlertBook(checked=1.0))
+        (report,) = await reload_fleet(redis, settings, who="ann", because="full", wait=0.0)
+        assert report.error == "no report within 0 s"
+        status = await read_lane(redis, "relay", "test", [], BEGIN)
+        assert (status.state, status.rate) == ("paused", "1/s")
+        await lanes.resume(redis, settings, "test", because="", who="ann")
+        assert await rates.reset_rate(redis, settings, "test", because="", who="ann")
+    finally:
+        await redis.config_set("maxmemory", 0)
+    actions = [entry.action for entry in await audit.read(redis, "relay")]
+    assert actions == ["rate-reset", "resume", "reload", "rate", "pause"]
