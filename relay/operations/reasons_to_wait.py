@@ -75,6 +75,8 @@ def waiting(lane: LaneStatus, found: Located, group: GroupStatus | None, positio
     if group is not None and (text := _OF_GROUP.get(group.state)):
         return _with_details(text, group.why, group.hold)
     rate = f", at {lane.rate}" if lane.rate and lane.rate != "unlimited" else ""
+    if lane.override is not None:
+        rate = f", at the rate of an operator: {lane.override}"
     if position is None:
         return f"many messages are before it{rate}"
     if position == 1:

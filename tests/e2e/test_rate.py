@@ -41,11 +41,14 @@ async def lane(config: str) -> dict[str, Any]:
 async def test_a_running_worker_follows_a_new_rate_at_once(config: str, receiver: Receiver) -> None:
     async with worker(Path(config)):
         for number in range(3):
-            message = json.dumps({"payload": {"body": str(number)}})
+            message = json.dumps({"id": f"m{number}", "payload": {"body": str(number)}})
             await output("push", "notifications", message, "-c", config)
         await receiver.until(1)
         while (await lane(config))["waiting"] != 2:
             await asyncio.sleep(0)
+        await output("rate", "hook", "1/d", "--because", "they asked", "-c", config)
+        (found,) = json.loads(await output("find", "m2", "--json", "-c", config))
+        assert f"at the rate of an operator: 1/d, by {WHO}: they asked" in found["why_not_now"]
         await output("rate", "hook", "1000/s", "--for", "1h", "--because", "catch up", "-c", config)
         await receiver.until(3)
     found = await lane(config)
