@@ -21,6 +21,11 @@ def main() -> None:
         # Health checks and scripts run it often, and it needs no option parser.
         print(f"relay {__version__}")
         return
+    if sys.argv[1:2] == ["health"]:
+        from relay.cli.health import probe, words_of
+
+        if (words := words_of(sys.argv[1:])) is not None:
+            run(lambda: sys.exit(probe(words[0], as_json=words[1])))
     from relay.cli.app import app
 
     run(app)

@@ -28,6 +28,11 @@ COMMANDS = {
     "find": Entry(
         "find", "find", "Find a message: where it is, its attempts, when it will go and why not now."
     ),
+    "health": Entry(
+        "health_command",
+        "health",
+        "Exit with code 0 if the workers of this host are healthy, otherwise with 1 and the reason.",
+    ),
     "dead": Entry("dead", "app", "List, retry and delete dead letters."),
     "pause": Entry(
         "lanes",
