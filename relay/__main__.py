@@ -34,6 +34,8 @@ def main() -> None:
 def continue_lean() -> None:
     """Do the job that `relay.cli.lean` hands over, without typer."""
     prepare()
+    # redis-py imports the metrics of OpenTelemetry if they are installed: 10 MiB that no short command uses.
+    sys.modules.setdefault("opentelemetry.sdk.metrics", None)  # type: ignore[arg-type]
     from relay.cli.dead_work import perform
     from relay.cli.lean import received
 

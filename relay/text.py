@@ -32,6 +32,27 @@ HIDDEN_PARAMETERS = r"(?i:password|passwd|secret|token)"
 _PASSWORD_IN_QUERY = re.compile(rf"({HIDDEN_PARAMETERS}=)[^&#\s]*")
 
 
+_VARIES = re.compile(
+    r"""(?P<status>(?:^|(?<=:\ ))[1-9]\d\d(?!\w))
+    | https?://\S+ | "[^"]*" | '[^']*' | \b\w*\d[\w.:-]* | \b[\w-]{24,}""",
+    re.VERBOSE,
+)
+_COMPARED = 200
+"""Only this many characters of a reason are compared."""
+
+
+def alike(reason: str) -> str:
+    """Return a text that is equal for reasons that differ only in numbers, ids, URLs and quoted words.
+
+    It keeps a status at the start of the reason, or after a colon.
+    """
+    return _VARIES.sub(_status_or_mark, reason[:_COMPARED])
+
+
+def _status_or_mark(found: re.Match[str]) -> str:
+    return found["status"] or "#"
+
+
 def one_line(text: str, longest: int = LONGEST_REASON) -> str:
     """Return the text as one line of printable characters, cut if it is very long."""
     return printable(" ".join(text[: 2 * longest].split()))[:longest]

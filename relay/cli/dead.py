@@ -12,19 +12,24 @@ import typer
 
 from relay.cli import common
 from relay.cli.lean import Job, hand_over
+from relay.errors import UsageError
+from relay.operations.dead_filter import parse_filter
+from relay.operations.dead_selection import DeadSelection
 
 app = typer.Typer(
     help="List, retry and delete dead letters.",
-    epilog="Example: `relay dead list pusher --reason 413`",
+    epilog="Example: `relay dead list --by-reason`, then `relay dead retry pusher --status 413`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     callback=common.remember_config,
 )
 
 NameArgument = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        metavar="PROVIDER", help="A provider, or a queue for its elements that belong to no provider."
+        metavar="[PROVIDER]",
+        help="A provider, or a queue for its elements that belong to no provider. Default: all of them.",
+        show_default=False,
     ),
 ]
 IdOption = Annotated[
@@ -34,37 +39,89 @@ IdOption = Annotated[
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", help="Only dead letters whose reason contains this text.")
 ]
+TextOption = Annotated[
+    str | None,
+    typer.Option("--text", help="Only those with this text in the message, the reason or the answer."),
+]
+StatusOption = Annotated[
+    str | None, typer.Option("--status", help="Only those that the provider answered so: `413`, `5xx`.")
+]
+GroupOption = Annotated[str | None, typer.Option("--group", help="Only messages of this group.")]
+QueueOption = Annotated[str | None, typer.Option("--queue", help="Only messages from this queue.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Not before: RFC 3339, Unix seconds, or `2h` ago."),
+]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Not after, likewise.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without confirmation.")]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Maximum number of dead letters, oldest first.")
 ]
+BecauseOption = Annotated[str, typer.Option("--because", metavar="TEXT", help="Reason for the audit log.")]
+
+LISTED = 50
+"""The letters of a list without `--limit`."""
 
 
 @app.command("list")
 def list_letters(
     context: typer.Context,
-    name: NameArgument,
+    name: NameArgument = None,
+    by_reason: Annotated[
+        bool, typer.Option("--by-reason", help="Count them by reason and status instead.")
+    ] = False,
     message_id: IdOption = None,
     reason: ReasonOption = None,
-    limit: LimitOption = 50,
+    text: TextOption = None,
+    status: StatusOption = None,
+    group: GroupOption = None,
+    queue: QueueOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, help=f"Maximum number of dead letters, oldest first. Default: {LISTED}."
+        ),
+    ] = None,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """List dead letters, one per line.
+    """List dead letters, one per line, or count them by reason.
 
-    Example: `relay dead list pusher --limit 10`
+    Example: `relay dead list --by-reason --since 24h`
     """
+    selection = _selection(
+        name,
+        limit if by_reason or limit else LISTED,
+        id=message_id,
+        reason=reason,
+        text=text,
+        status=status,
+        group=group,
+        queue=queue,
+        since=since,
+        until=until,
+    )
     outline = common.load_outline(context, config)
-    hand_over(Job("list", outline, name, message_id, reason, limit, as_json))
+    if by_reason:
+        hand_over(Job(action="by-reason", outline=outline, selection=selection, as_json=as_json))
+    hand_over(Job(action="list", outline=outline, selection=selection, as_json=as_json))
 
 
 @app.command()
 def show(
     context: typer.Context,
-    name: NameArgument,
+    name: NameArgument = None,
     message_id: IdOption = None,
     reason: ReasonOption = None,
+    text: TextOption = None,
+    status: StatusOption = None,
+    group: GroupOption = None,
+    queue: QueueOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: LimitOption = 1,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
@@ -73,17 +130,45 @@ def show(
 
     Example: `relay dead show pusher --id order-17`
     """
+    selection = _selection(
+        name,
+        limit,
+        id=message_id,
+        reason=reason,
+        text=text,
+        status=status,
+        group=group,
+        queue=queue,
+        since=since,
+        until=until,
+    )
     outline = common.load_outline(context, config)
-    hand_over(Job("show", outline, name, message_id, reason, limit, as_json))
+    hand_over(Job(action="show", outline=outline, selection=selection, as_json=as_json))
 
 
 @app.command()
 def retry(
     context: typer.Context,
-    name: NameArgument,
+    name: NameArgument = None,
     message_id: IdOption = None,
     reason: ReasonOption = None,
+    text: TextOption = None,
+    status: StatusOption = None,
+    group: GroupOption = None,
+    queue: QueueOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: LimitOption = None,
+    low: Annotated[
+        bool, typer.Option("--low", help="Send them behind fresh traffic, with low priority.")
+    ] = False,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            "--rate", metavar="RATE", help="Send at most so many, such as `50/s`, besides the limits."
+        ),
+    ] = None,
+    because: BecauseOption = "",
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     as_json: common.JsonOption = False,
@@ -95,19 +180,50 @@ def retry(
 
     Ctrl-C stops after the current page. `--limit` counts dead letters that are sent again.
 
-    Example: `relay dead retry pusher --reason "gave up"`
+    Example: `relay dead retry pusher --status 5xx --low --rate 50/s`
     """
+    selection = _selection(
+        name,
+        limit,
+        id=message_id,
+        reason=reason,
+        text=text,
+        status=status,
+        group=group,
+        queue=queue,
+        since=since,
+        until=until,
+    )
+    per_second = _rate(rate)
     outline = common.load_outline(context, config)
-    hand_over(Job("retry", outline, name, message_id, reason, limit, as_json, dry_run, yes))
+    job = Job(
+        action="retry",
+        outline=outline,
+        selection=selection,
+        as_json=as_json,
+        dry_run=dry_run,
+        yes=yes,
+        because=because,
+        low=low,
+        rate=per_second,
+    )
+    hand_over(job)
 
 
 @app.command()
 def purge(
     context: typer.Context,
-    name: NameArgument,
+    name: NameArgument = None,
     message_id: IdOption = None,
     reason: ReasonOption = None,
+    text: TextOption = None,
+    status: StatusOption = None,
+    group: GroupOption = None,
+    queue: QueueOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: LimitOption = None,
+    because: BecauseOption = "",
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     as_json: common.JsonOption = False,
@@ -115,7 +231,44 @@ def purge(
 ) -> None:
     """Delete dead letters permanently. Asks for confirmation on a terminal.
 
-    Example: `relay dead purge pusher --reason 413 --yes`
+    Example: `relay dead purge pusher --reason 413 --until 7d --yes`
     """
+    selection = _selection(
+        name,
+        limit,
+        id=message_id,
+        reason=reason,
+        text=text,
+        status=status,
+        group=group,
+        queue=queue,
+        since=since,
+        until=until,
+    )
     outline = common.load_outline(context, config)
-    hand_over(Job("purge", outline, name, message_id, reason, limit, as_json, dry_run, yes))
+    job = Job(
+        action="purge",
+        outline=outline,
+        selection=selection,
+        as_json=as_json,
+        dry_run=dry_run,
+        yes=yes,
+        because=because,
+    )
+    hand_over(job)
+
+
+def _selection(name: str | None, limit: int | None, **options: str | None) -> DeadSelection:
+    return DeadSelection(name, parse_filter(options), limit)
+
+
+def _rate(text: str | None) -> float:
+    """Return letters per second; 0 without a rate. Raises UsageError."""
+    if text is None:
+        return 0.0
+    from relay.settings.values import parse_rate
+
+    try:
+        return float(parse_rate(text).per_second)
+    except ValueError as error:
+        raise UsageError(f"--rate: {error}") from error

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relay.cli import terminal
 from relay.cli.lean import Job
-from relay.engine.replay import DeadLetters, Intake, Result, Selection
 from relay.errors import UsageError
-from relay.message import PRIORITIES
+from relay.operations.dead import DeadScope, ReasonGroup, by_reason, count, list_letters
+from relay.operations.dead_documents import letter_document, reason_documents, result_document
+from relay.operations.dead_work import DeadOrder, DeadResult, Intake, OnProgress, purge, retry
+from relay.operations.times import rfc3339
+from relay.operations.who import operator
 from relay.redis_client.client import Client
-from relay.settings.credentials import text_without_credentials, without_credentials
 from relay.settings.outline import Outline
 from relay.store import dead
 from relay.store.dead import DeadLetter
@@ -37,35 +38,66 @@ ROWS = 200
 
 def perform(job: Job) -> None:
     """Execute the command."""
-    selection = Selection(job.name, job.message_id, job.reason, job.limit)
     match job.action:
         case "list":
-            _list(job.outline, selection, job.as_json)
+            _list(job)
+        case "by-reason":
+            _by_reason(job)
         case "show":
-            _show(job.outline, selection, job.as_json)
+            _show(job)
         case "retry":
-            _work(job.outline, selection, RETRY, job.dry_run, job.yes, job.as_json)
+            _work(job, RETRY)
         case "purge":
-            _work(job.outline, selection, PURGE, job.dry_run, job.yes, job.as_json)
+            _work(job, PURGE)
 
 
-def _list(outline: Outline, selection: Selection, as_json: bool) -> None:
+def _list(job: Job) -> None:
     """Print the selected letters, one per line."""
-    number = terminal.run(_print(outline, selection, _JsonList() if as_json else _Tables()))
-    if not as_json and number == 0:
-        terminal.notes.print(f"no dead letters for {selection.name}", highlight=False)
-    elif not as_json and number == selection.limit:
-        terminal.notes.print(f"(the oldest {selection.limit}; --limit shows more)", highlight=False)
+    selection = job.selection
+    number = terminal.run(_print(job, _JsonList() if job.as_json else _Tables(selection.name is None)))
+    if not job.as_json and number == 0:
+        terminal.note(f"no dead letters for {_name(job)}")
+    elif not job.as_json and number == selection.limit:
+        terminal.note(f"(the oldest {selection.limit}; --limit shows more)")
 
 
-def _show(outline: Outline, selection: Selection, as_json: bool) -> None:
+def _by_reason(job: Job) -> None:
+    """Print the number of letters for each reason."""
+    groups = terminal.run(_group(job))
+    if job.as_json:
+        print(terminal.as_json(reason_documents(groups)), flush=True)
+    elif not groups:
+        terminal.note(f"no dead letters for {_name(job)}")
+    else:
+        _print_reasons(groups)
+
+
+def _print_reasons(groups: Sequence[ReasonGroup]) -> None:
+    table = new_table("count", "status", "first", "last", "reason and example")
+    for group in groups:
+        example = group.example.id if group.example else ""
+        places = ", ".join(name for name in group.providers if name)
+        about = f"\n  {places}: {example}" if places else f"\n  {example}"
+        add_row(
+            table,
+            f"{group.count:,}",
+            str(group.status or ""),
+            rfc3339(group.first_at),
+            rfc3339(group.last_at),
+            f"{group.reason}{about}",
+        )
+    terminal.data.print(table)
+
+
+def _show(job: Job) -> None:
     """Print the selected letters with all details. Raises UsageError if there is none."""
-    letters = terminal.run(_read_whole(outline, selection))
+    letters = terminal.run(_read_whole(job))
     if not letters:
-        name = selection.name
-        raise UsageError(f"no such dead letter for {name}; `relay dead list {name}` shows what there is")
-    documents = [as_data(letter, _provider(outline, letter)) for letter in letters]
-    if as_json:
+        name = _name(job)
+        command = " ".join(filter(None, ("relay dead list", job.selection.name)))
+        raise UsageError(f"no such dead letter for {name}; `{command}` shows what there is")
+    documents = [letter_document(letter) for letter in letters]
+    if job.as_json:
         print(terminal.as_json(documents), flush=True)
         return
     for document in documents:
@@ -78,8 +110,8 @@ class _JsonList:
     def __init__(self) -> None:
         self._before = "[\n"
 
-    def add(self, letter: DeadLetter, provider: str | None) -> None:
-        print(self._before + indent(terminal.as_json(as_data(letter, provider)), "  "), end="", flush=True)
+    def add(self, letter: DeadLetter) -> None:
+        print(self._before + indent(terminal.as_json(letter_document(letter)), "  "), end="", flush=True)
         self._before = ",\n"
 
     def end(self) -> None:
@@ -89,28 +121,22 @@ class _JsonList:
 class _Tables:
     """Prints letters as a table, or as several if there are many."""
 
-    def __init__(self) -> None:
+    def __init__(self, names_providers: bool) -> None:
+        self._names_providers = names_providers
         self._table = self._new()
 
     def _new(self) -> Table:
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        columns = ["when", "id", "attempts", "status", "reason"]
+        if self._names_providers:
+            columns.insert(1, "provider")
+        return new_table(*columns)
 
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in ("when", "id", "attempts", "status"):
-            table.add_column(column, no_wrap=True)
-        table.add_column("reason", overflow="fold")
-        return table
-
-    def add(self, letter: DeadLetter, provider: str | None) -> None:
-        from rich.text import Text
-
-        identity = letter.message.id if letter.message else letter.entry
+    def add(self, letter: DeadLetter) -> None:
+        where = (letter.provider or letter.queue,) if self._names_providers else ()
         status = str(letter.status or "")
-        # As `Text`, so that brackets are not taken for markup.
-        cells = (identity, str(letter.attempts), status, letter.reason)
-        texts = (Text(printable(hide_signing_secrets(text))) for text in cells)
-        self._table.add_row(_when(letter), *texts)
+        add_row(
+            self._table, rfc3339(letter.at), *where, letter.id, str(letter.attempts), status, letter.reason
+        )
         if self._table.row_count == ROWS:
             self.end()
 
@@ -118,6 +144,27 @@ class _Tables:
         if self._table.row_count:
             terminal.data.print(self._table)
             self._table = self._new()
+
+
+def new_table(*columns: str) -> Table:
+    """Return a table whose last column may be folded."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
+    return table
+
+
+def add_row(table: Table, *cells: str) -> None:
+    """Add foreign texts to a table."""
+    from rich.text import Text
+
+    # As `Text`, so that brackets are not taken for markup.
+    texts = (Text(printable(hide_signing_secrets(cell), keep="\n")) for cell in cells)
+    table.add_row(*texts)
 
 
 @dataclass(frozen=True)
@@ -133,22 +180,21 @@ RETRY = Work("Send", "retried", "retrying")
 PURGE = Work("Delete", "purged", "purging")
 
 
-def _work(
-    outline: Outline, selection: Selection, work: Work, dry_run: bool, yes: bool, as_json: bool
-) -> None:
+def _work(job: Job, work: Work) -> None:
     """Count the letters, ask for confirmation on a terminal, do the work, and report."""
     on_terminal = sys.stderr.isatty()
-    asks = not yes and on_terminal
+    if job.selection.name is None and not (job.yes or job.dry_run or on_terminal):
+        raise UsageError(f"letters of all providers would be {work.done}: name a provider, or add --yes")
     number = None
-    if dry_run or on_terminal:
-        number = terminal.run(_count(outline, selection))
-    if dry_run:
-        _report(as_json, work, Result(matched=number or 0), dry=True)
+    if job.dry_run or on_terminal:
+        number = terminal.run(_count(job))
+    if job.dry_run:
+        _report(job, work, DeadResult(matched=number or 0))
         return
-    if asks:
-        _confirm(f"{work.verb} {number:,} dead letters of {selection.name}?")
-    result = terminal.run(_perform(outline, selection, work, number))
-    _report(as_json, work, result)
+    if not job.yes and on_terminal:
+        _confirm(f"{work.verb} {number:,} dead letters of {_name(job)}?")
+    result = terminal.run(_perform(job, work, number))
+    _report(job, work, result)
     if result.interrupted:
         sys.exit(1)
 
@@ -167,15 +213,14 @@ def _confirm(question: str) -> None:
         sys.exit(1)
 
 
-def _report(as_json: bool, work: Work, result: Result, *, dry: bool = False) -> None:
-    if as_json:
-        document = {"matched": result.matched, "done": result.done, "left": dict(result.left)}
-        print(json.dumps({**document, work.done: result.done}), flush=True)
+def _report(job: Job, work: Work, result: DeadResult) -> None:
+    if job.as_json:
+        print(json.dumps({**result_document(result), work.done: result.done}), flush=True)
         return
-    if dry:
+    if job.dry_run:
         terminal.note(f"{result.matched} dead letter{_s(result.matched)} would be {work.done}")
         return
-    rest = "".join(f"; {number} left: {WHY[why]}" for why, number in result.left.items())
+    rest = "".join(f"; {number} left: {WHY[why]}" for why, number in result.left.items() if number)
     terminal.note(f"{work.done} {result.done} dead letter{_s(result.done)}{rest}")
     if result.interrupted:
         terminal.note("stopped; the remaining letters are unchanged")
@@ -183,6 +228,7 @@ def _report(as_json: bool, work: Work, result: Result, *, dry: bool = False) -> 
 
 WHY = {
     "still_malformed": "still malformed",
+    "malformed": "malformed",
     "duplicate": "the same id is pending",
     "gone": "deleted meanwhile",
 }
@@ -192,50 +238,73 @@ def _s(number: int) -> str:
     return "" if number == 1 else "s"
 
 
-async def _print(outline: Outline, selection: Selection, output: _JsonList | _Tables) -> int:
+def _name(job: Job) -> str:
+    return job.selection.name or "all providers"
+
+
+async def _print(job: Job, output: _JsonList | _Tables) -> int:
     """Print the letters. Returns their number."""
     number = 0
-    async with _redis(outline) as client:
-        async for letter in DeadLetters(client, outline, selection).first():
-            output.add(letter, _provider(outline, letter))
+    async with redis(job.outline) as client:
+        async for letter in list_letters(client, scope(job), job.selection):
+            output.add(letter)
             number += 1
     output.end()
     return number
 
 
-async def _read_whole(outline: Outline, selection: Selection) -> list[DeadLetter]:
-    async with _redis(outline) as client:
-        shown = [letter async for letter in DeadLetters(client, outline, selection).first()]
+async def _read_whole(job: Job) -> list[DeadLetter]:
+    async with redis(job.outline) as client:
+        shown = [letter async for letter in list_letters(client, scope(job), job.selection)]
         return [letter for one in shown if (letter := await dead.read_complete(client, one))]
 
 
-async def _count(outline: Outline, selection: Selection) -> int:
-    async with _redis(outline) as client:
-        return await DeadLetters(client, outline, selection).count()
+async def _group(job: Job) -> list[ReasonGroup]:
+    async with redis(job.outline) as client:
+        return await by_reason(client, scope(job), job.selection)
 
 
-async def _perform(outline: Outline, selection: Selection, work: Work, number: int | None) -> Result:
-    async with _redis(outline) as client:
-        letters = DeadLetters(client, outline, selection)
+async def _count(job: Job) -> int:
+    async with redis(job.outline) as client:
+        return await count(client, scope(job), job.selection)
+
+
+async def _perform(job: Job, work: Work, number: int | None) -> DeadResult:
+    async with redis(job.outline) as client:
         with _progress(work.doing, number) as progress:
+            order = DeadOrder(
+                who=operator(),
+                because=job.because,
+                priority="low" if job.low else "own",
+                rate=job.rate,
+                on_progress=progress,
+            )
             if work is PURGE:
-                return await letters.purge(progress)
-            return await letters.retry(partial(_intake, client, outline), progress)
+                return await purge(client, scope(job), job.selection, order)
+            build = partial(intake, client, job.outline)
+            return await retry(client, scope(job), job.selection, order, build)
 
 
-def _redis(outline: Outline) -> AbstractAsyncContextManager[Client]:
+def scope(job: Job) -> DeadScope:
+    """Return the names in the configuration."""
+    return DeadScope.of_outline(job.outline)
+
+
+def redis(outline: Outline) -> AbstractAsyncContextManager[Client]:
+    """Connect to the Redis of the configuration."""
     return terminal.redis_at(outline.redis_url, outline.read_url, outline.path)
 
 
-def _intake(client: Client, outline: Outline) -> Intake:
+def intake(client: Client, outline: Outline) -> Intake:
+    """Return an intake with the whole configuration."""
     from relay.cli.dead_intake import ConfiguredIntake
 
     return ConfiguredIntake(client, outline.snapshot)
 
 
 @contextmanager
-def _progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yield a function that advances a progress bar by a number of letters. Only on a terminal."""
+def _progress(doing: str, total: int | None) -> Iterator[OnProgress]:
+    """Yield a function that advances a progress bar. Only on a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -243,53 +312,4 @@ def _progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
     with Progress(console=terminal.notes, transient=True) as bar:
         task = bar.add_task(doing, total=total)
-        yield lambda count: bar.update(task, advance=count)
-
-
-def as_data(letter: DeadLetter, provider: str | None = None) -> dict[str, Any]:
-    """Return the JSON form of a dead letter."""
-    document: dict[str, Any] = {
-        "id": letter.message.id if letter.message else None,
-        "provider": provider,
-        "group": None,
-        "entry": letter.entry,
-        "at": letter.at,
-        "reason": letter.reason,
-        "queue": letter.queue,
-        "attempts": letter.attempts,
-        "status": letter.status or None,
-        "body": letter.body.decode("utf-8", "replace"),
-    }
-    message = letter.message
-    if message is None:
-        document["raw"] = text_without_credentials(letter.raw.decode("utf-8", "backslashreplace"))
-        if len(letter.raw) < letter.raw_size:
-            document["raw_bytes"] = letter.raw_size
-        return document
-    document |= {
-        "priority": PRIORITIES[message.priority],
-        "payload": without_credentials(message.payload),
-    }
-    for field in (
-        "created_at",
-        "expires_at",
-        "deliver_at",
-        "collapse_key",
-        "ordering_key",
-        "reply_to",
-        "traceparent",
-    ):
-        if value := getattr(message, field):
-            document[field] = value
-    return document
-
-
-def _provider(outline: Outline, letter: DeadLetter) -> str | None:
-    """Return the provider whose lane has the letter; None for an element without a provider."""
-    return next(
-        (name for name in outline.providers if dead.lane_stream(outline.prefix, name) == letter.stream), None
-    )
-
-
-def _when(letter: DeadLetter) -> str:
-    return datetime.fromtimestamp(letter.at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        yield lambda result: bar.update(task, completed=result.matched)

@@ -14,23 +14,28 @@ from typing import Literal, NoReturn
 
 import msgspec
 
+from relay.operations.dead_selection import DeadSelection
 from relay.settings.outline import Outline
 
 _PROGRAM = "from relay.__main__ import continue_lean; continue_lean()"
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The command of `relay dead`, with its options."""
 
-    action: Literal["list", "show", "retry", "purge"]
+    action: Literal["list", "by-reason", "show", "retry", "purge", "edit", "export"]
     outline: Outline
-    name: str
-    message_id: str | None
-    reason: str | None
-    limit: int | None
-    as_json: bool
+    selection: DeadSelection
+    as_json: bool = False
     dry_run: bool = False
     yes: bool = False
+    because: str = ""
+    low: bool = False
+    rate: float = 0.0
+    """Letters per second; 0: as fast as possible."""
+    output: str = ""
+    """The file of an export; empty: standard output."""
+    messages: bool = False
 
 
 def hand_over(job: Job) -> NoReturn:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from relay.engine.attempts import CLASSES, Attempts
 from relay.engine.journal_buffer import JournalBuffer
-from relay.engine.repeats import alike
 from relay.outcome import (
     Delivered,
     Failure,
@@ -34,6 +33,7 @@ from relay.store.journal import JournalOutcome
 from relay.store.recording import LONGEST_REASON, Report
 from relay.store.settlement import DeadLettered, Settlement
 from relay.store.statistics import MOST_GROUPS, MOST_REASONS, OTHER
+from relay.text import alike
 
 
 @dataclass(frozen=True, slots=True)

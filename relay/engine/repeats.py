@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,29 +16,17 @@ import structlog
 
 from relay.errors import StoreError
 from relay.redis_client.client import is_refusal
+from relay.text import alike
 
 MOST = 20
 """The most different lines of one kind (event and provider) in a window. Further ones are counted
 together."""
-
-_VARIES = re.compile(r"""https?://\S+ | "[^"]*" | '[^']*' | \b\w*\d[\w.:-]* | \b[\w-]{24,}""", re.VERBOSE)
-_COMPARED = 200
-"""Only this many characters of a reason are compared."""
 
 OTHERS = "other reasons"
 
 FLUSH_INTERVAL = 1.0
 
 logger = structlog.get_logger()
-
-
-def alike(reason: str) -> str:
-    """Return a key that is equal for reasons that differ only in numbers, ids, URLs and quoted words.
-
-    It keeps a status at the start of the reason.
-    """
-    status = reason[:3] if reason[:3].isdecimal() and not reason[3:4].isalnum() else ""
-    return status + _VARIES.sub("#", reason[len(status) : _COMPARED])
 
 
 @dataclass(slots=True)

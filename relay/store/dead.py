@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
 
 from relay.errors import StoreError
 from relay.message import Message
-from relay.redis_client.client import REDIS_ERRORS, Client, describe
-from relay.store.keys import LaneKeys, QueueKeys
+from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute
+from relay.store import attempts
+from relay.store.attempts import Attempt
+from relay.store.dead_filter import ALL, DeadFilter
+from relay.store.keys import LaneKeys, QueueKeys, replay_lock
 from relay.store.record import unpack
 from relay.store.scripting import script
 
@@ -21,6 +25,9 @@ PAGE_BYTES = 128 * 1024
 
 RAW_BYTES = 64 * 1024
 """Bytes of a malformed element that a page holds; `read_complete` reads the rest."""
+
+LOCKED = 60_000
+"""Milliseconds for which a letter is locked that is replayed into another slot of a cluster."""
 
 TRIM_STEP = 1000
 """Maximum number of letters that one command deletes, for the same reason."""
@@ -44,6 +51,37 @@ class DeadLetter:
     attempts: int = 0
     status: int = 0
     body: bytes = b""
+    history: Sequence[Attempt] = ()
+    """The last attempts, the oldest first."""
+    provider: str = ""
+    """The provider whose lane has it; empty for an element that belongs to no provider."""
+
+    @property
+    def id(self) -> str:
+        """The id of its message, otherwise its own."""
+        return self.message.id if self.message else self.entry
+
+
+class Revived(NamedTuple):
+    """The effect of `revive`, in letters."""
+
+    done: int
+    duplicates: int
+    """The same id is pending, so the letter stays."""
+    gone: int
+
+
+class Replayed(StrEnum):
+    """The end of a replay of one letter."""
+
+    DONE = "done"
+    DUPLICATE = "duplicate"
+    """A message with its id is pending, so the letter stays."""
+    GONE = "gone"
+
+
+Form = Literal["whole", "brief"]
+"""A brief letter has neither message nor raw element."""
 
 
 def lane_stream(prefix: str, provider: str) -> str:
@@ -64,19 +102,33 @@ async def count(client: Client, stream: str) -> int:
         raise StoreError(describe(error)) from error
 
 
-async def pages(client: Client, stream: str) -> AsyncIterator[Sequence[DeadLetter]]:
-    """Yield the current letters page by page, the oldest first. Raises StoreError.
+async def pages(
+    client: Client,
+    stream: str,
+    where: DeadFilter = ALL,
+    *,
+    form: Form = "whole",
+    provider: str = "",
+    queue: str = "",
+) -> AsyncIterator[Sequence[DeadLetter]]:
+    """Yield the current letters that match, page by page, the oldest first. Raises StoreError.
 
     Letters that are added meanwhile are not included, so a replay ends even if its messages fail again.
+    `provider` and `queue` are those of letters that name none.
     """
-    after, left = "", await count(client, stream)
-    while left > 0:
-        limits = (min(PAGE, left), PAGE_BYTES, RAW_BYTES)
-        found = await script("dead_page").run(client, (stream,), after, *limits)
-        if not found:
-            return
-        after, left = found[-1][0].decode(), left - len(found)
-        yield [_letter(stream, *entry) for entry in found]
+    if where.reads_messages:
+        form = "whole"
+    start, end, packed = where.start, where.end, where.packed()
+    while start:
+        reply = await script("dead_page").run(
+            client, (stream,), start, end, PAGE, PAGE_BYTES, RAW_BYTES, packed, form
+        )
+        start, end = reply[0].decode(), reply[1].decode()
+        letters = [_letter(stream, provider, queue, *entry) for entry in reply[2:]]
+        if where.reads_messages:
+            letters = [each for each in letters if where.matches(each.entry, each.queue, each.message)]
+        if letters:
+            yield letters
 
 
 async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:
@@ -88,16 +140,25 @@ async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:
 
 async def read_complete(client: Client, letter: DeadLetter) -> DeadLetter | None:
     """Return the letter with its complete raw element; None if it is gone. Raises StoreError."""
-    if len(letter.raw) == letter.raw_size:
-        return letter
     try:
         found: Any = await client.xrange(letter.stream, letter.entry, letter.entry)
     except REDIS_ERRORS as error:
         raise StoreError(describe(error)) from error
     for entry, fields in found:
         flat = [part for pair in fields.items() for part in pair]
-        return _letter(letter.stream, entry, letter.raw_size, *flat)
+        whole = fields.get(b"raw", b"")
+        return _letter(letter.stream, letter.provider, letter.queue, entry, len(whole), *flat)
     return None
+
+
+async def lock(client: Client, letter: DeadLetter) -> bool:
+    """Keep other operators away from a letter for a minute. Returns False if another one is at it. Raises
+    StoreError."""
+    key = replay_lock(letter.stream, letter.entry)
+    try:
+        return bool(await execute(client, "SET", key, "1", "NX", "PX", LOCKED))
+    except REDIS_ERRORS as error:
+        raise StoreError(describe(error)) from error
 
 
 async def forget(client: Client, stream: str, entries: Sequence[str]) -> int:
@@ -108,12 +169,14 @@ async def forget(client: Client, stream: str, entries: Sequence[str]) -> int:
         raise StoreError(describe(error)) from error
 
 
-async def revive(client: Client, prefix: str, provider: str, entries: Sequence[str]) -> tuple[int, int]:
-    """Turn letters of a lane into waiting messages. Returns (revived, skipped). Raises StoreError."""
+async def revive(
+    client: Client, prefix: str, provider: str, entries: Sequence[str], priority: int | None = None
+) -> Revived:
+    """Turn letters of a lane into waiting messages, with their own priority or another. Raises StoreError."""
     found = script("revive")
     keys = LaneKeys.of(prefix, provider).of_script(found.lane_parts)
-    revived, passed = await found.run(client, keys, *entries)
-    return revived, passed
+    reply = await found.run(client, keys, "" if priority is None else priority, *entries)
+    return Revived(*reply)
 
 
 async def trim(client: Client, stream: str, *, before: float, most: int) -> int:
@@ -153,20 +216,23 @@ async def count_trimmed(client: Client, prefix: str, provider: str, number: int)
         raise StoreError(describe(error)) from error
 
 
-def _letter(stream: str, entry: bytes, raw_size: int, *flat: bytes) -> DeadLetter:
+def _letter(stream: str, provider: str, queue: str, entry: bytes, raw_size: int, *flat: bytes) -> DeadLetter:
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     record = fields.get(b"record")
     message = None if record is None else unpack(record)
+    own_queue = message.queue if message else fields.get(b"queue", b"").decode("utf-8", "replace")
     return DeadLetter(
         stream=stream,
         entry=entry.decode(),
         at=int(entry.partition(b"-")[0]) / 1000,
         reason=fields.get(b"reason", b"").decode("utf-8", "replace"),
-        queue=message.queue if message else fields.get(b"queue", b"").decode("utf-8", "replace"),
+        queue=own_queue or queue,
         message=message,
         raw=fields.get(b"raw", b""),
         raw_size=raw_size,
         attempts=int(fields.get(b"attempts", 0)),
         status=int(fields.get(b"status", 0)),
         body=fields.get(b"body", b""),
+        history=attempts.decode(fields.get(b"history", b"")),
+        provider=provider,
     )

@@ -58,6 +58,11 @@ def control_key(prefix: str, provider: str) -> str:
     return lane_base(prefix, provider) + "control"
 
 
+def replay_lock(stream: str, entry: str) -> str:
+    """String: set for a minute while a dead letter is replayed into another slot of a cluster."""
+    return f"{stream}:replaying:{entry}"
+
+
 def batch_id_of(worker: str, queue: str) -> str:
     """Return the field of a control hash with the sequence number of a worker's last fetch from a queue."""
     return f"batch:{worker}:{queue}"

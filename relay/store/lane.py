@@ -11,14 +11,16 @@ from relay.errors import StoreError
 from relay.message import Message
 from relay.message.fan_out import expand
 from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, execute
+from relay.redis_client.topology import Topology
 from relay.settings.options import ProviderOptions
-from relay.store import codec
+from relay.store import codec, dead
 from relay.store.claims import Claimed, Expansion, Hold, decode_claimed
 from relay.store.codec import Settled
+from relay.store.dead import DeadLetter, Replayed
 from relay.store.items import Enqueued, Item, encode_items, is_ordered
 from relay.store.keys import LaneKeys, batch_id_of, flush_of
 from relay.store.pause import ENDLESS, Pause
-from relay.store.policies import policies
+from relay.store.policies import policies, without_limits
 from relay.store.queue import Queue
 from relay.store.record import has_header, pack
 from relay.store.script_text import TWO_FORMS
@@ -115,6 +117,25 @@ class Lane:
             *encode_items([item]),
         )
         return None if reply is None else Enqueued(in_turn, *reply)
+
+    async def replay(self, item: Item, letter: DeadLetter) -> Replayed:
+        """Put an item into this lane instead of a dead letter of any stream: once, whoever else tries it."""
+        policy, items = without_limits(self._policies.enqueue), encode_items([item])
+        if letter.stream == self.keys.part("dead") or Topology.of(self._client).is_one:
+            reply, _ = await self._run("replay", (letter.stream,), policy, letter.entry, *items)
+            return Replayed(bytes(reply).decode())
+        # The letter is on another node of the cluster. The lock keeps others away, and if this process dies
+        # in between, the batch id tells the next one that the message is there.
+        batch_id = f"batch:dead:{letter.stream}:{letter.entry}"
+        if (
+            not await dead.lock(self._client, letter)
+            or await dead.read_complete(self._client, letter) is None
+        ):
+            return Replayed.GONE
+        await self._run("enqueue", (), policy, batch_id, "1", *items)
+        await dead.forget(self._client, letter.stream, [letter.entry])
+        await self._command("HDEL", self.keys.part("control"), batch_id)
+        return Replayed.DONE
 
     async def wait_for_replica(self, replicas: Replicas) -> None:
         """In a cluster: return when a replica has what was written to this lane so far."""

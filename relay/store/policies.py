@@ -99,3 +99,9 @@ def _group_policy(options: ProviderOptions) -> dict[str, Any] | Literal[False]:
         "probe": round((options.timeout + PROBE_GRACE) * 1000),
         "one_upstream": rules.by == "message" and not options.brings_url,
     }
+
+
+def without_limits(enqueue: bytes) -> bytes:
+    """Return the policy of an enqueue that no full backlog refuses: its messages were accepted before."""
+    policy = msgspec.msgpack.decode(enqueue)
+    return _pack({**policy, "max_backlog": 0, "group_backlog": 0})

@@ -16,6 +16,7 @@ from relay.message.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, spli
 from relay.redis_client.client import Client
 from relay.store import dead
 from relay.store.claims import Claim, Expansion
+from relay.store.dead import Revived
 from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from relay.store.settlement import DeadLettered, DeliveredOne
@@ -188,7 +189,7 @@ async def test_a_dead_target_that_is_revived_stands_for_itself(redis: Client) ->
     claims = await expand_all(lane)
     await settle(lane, claims[:1], "x")
     ((entry, _),) = await entries_of(redis, lane.keys.part("dead"))
-    assert await dead.revive(redis, "relay", lane.provider, [entry.decode()]) == (1, 0)
+    assert await dead.revive(redis, "relay", lane.provider, [entry.decode()]) == Revived(1, 0, 0)
     again = (await lane.claim(10)).claims
     assert targets_of(list(again)) == ["t0"]
     await settle(lane, list(again))

@@ -28,6 +28,7 @@ from relay.settings.values import Rate, parse_rate
 from relay.store import dead
 from relay.store.claims import Claim, Hold
 from relay.store.codec import Settled
+from relay.store.dead import Revived
 from relay.store.fleet import Fleet
 from relay.store.items import Malformed
 from relay.store.lane import Lane
@@ -571,7 +572,7 @@ async def test_a_retried_dead_letter_passes_the_rate_limit(redis: Redis) -> None
     await lane.enqueue([a_message("a", priority="high")])
     await settle(lane, list((await lane.claim(1)).claims), Rejected("400"))
     (letter,) = [letter async for letter in dead.read(redis, lane.keys.part("dead"))]
-    assert await dead.revive(redis, "relay", lane.provider, [letter.entry]) == (1, 0)
+    assert await dead.revive(redis, "relay", lane.provider, [letter.entry]) == Revived(1, 0, 0)
     (claim,) = (await lane.claim(1)).claims
     assert (claim.message.id, claim.message.attempts, claim.message.priority) == ("a", 0, 0)
     assert await redis.xlen(lane.keys.part("dead")) == 0

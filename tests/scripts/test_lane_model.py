@@ -655,7 +655,7 @@ class LaneMachine(RuleBasedStateMachine):
         if not entries:
             return
         letters = [entry.decode() for entry, _ in entries]
-        revived, passed = self.run(dead.revive(self.redis, "relay", lane.provider, letters))
+        revived, passed, _ = self.run(dead.revive(self.redis, "relay", lane.provider, letters))
         assert revived + passed == len(entries)
         left = {entry for entry, _ in self.run(entries_of(self.redis, lane.keys.part("dead")))}
         assert len(left) == passed

@@ -1,7 +1,8 @@
 -- Puts dead letters back into their lane as new messages; they pass the limiter like all others.
 --
--- ARGV   1.. ids of entries of the dead stream
--- reply  {revived, passed over because the same id is pending again or the entry has no record}
+-- ARGV   1 the priority to give them: 0 high, 1 normal, 2 low; '' for that which they had
+--        2.. ids of entries of the dead stream
+-- reply  {revived, passed over because the same id is pending again, gone}
 
 -- @include lane
 -- @include count
@@ -10,8 +11,8 @@
 -- @include group_member
 -- @include check_types
 
-local revived, passed = 0, 0
-for index = 1, #ARGV do
+local revived, passed, gone = 0, 0, 0
+for index = 2, #ARGV do
   local entry = call('XRANGE', DEAD, ARGV[index], ARGV[index])[1]
   local letter = {}
   if entry then
@@ -19,10 +20,12 @@ for index = 1, #ARGV do
   end
   local record = letter.record
   local header = record and header_of(record)
-  if not record or (header and header.id and call('HEXISTS', IDS, header.id) == 1) then
+  if not record then
+    gone = gone + 1
+  elseif header and header.id and call('HEXISTS', IDS, header.id) == 1 then
     passed = passed + 1
   else
-    local ticket = whole((reserve_numbers('sequence', 1) + 1) * 4 + letter.ticket % 4)
+    local ticket = whole((reserve_numbers('sequence', 1) + 1) * 4 + (tonumber(ARGV[1]) or letter.ticket % 4))
     if header and (header.targets or header.part_of) then
       -- It was part of a fan-out, which has had its receipt: now it stands for itself.
       local body = string.sub(record, 3 + string.byte(record, 1) * 256 + string.byte(record, 2))
@@ -48,4 +51,4 @@ for index = 1, #ARGV do
   end
 end
 count('revived', revived)
-return {revived, passed}
+return {revived, passed, gone}

@@ -7,8 +7,9 @@ import structlog
 from redis.exceptions import NoPermissionError
 from structlog.testing import capture_logs
 
-from relay.engine.repeats import OTHERS, RedisTrouble, Repeats, alike
+from relay.engine.repeats import OTHERS, RedisTrouble, Repeats
 from relay.errors import StoreError
+from relay.text import alike
 
 
 class Clock:

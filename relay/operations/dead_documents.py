@@ -1,0 +1,77 @@
+"""The JSON documents about dead letters: `--json` of the command line and the API return the same. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from relay.message import PRIORITIES
+from relay.operations.dead import ReasonGroup
+from relay.operations.dead_work import DeadResult
+from relay.settings.credentials import text_without_credentials, without_credentials
+from relay.store.dead import DeadLetter
+
+_FIELDS = (
+    "created_at",
+    "expires_at",
+    "deliver_at",
+    "collapse_key",
+    "ordering_key",
+    "reply_to",
+    "traceparent",
+)
+
+
+def letter_document(letter: DeadLetter) -> dict[str, Any]:
+    """Return one dead letter, without credentials."""
+    message = letter.message
+    document: dict[str, Any] = {
+        "id": message.id if message else None,
+        "provider": letter.provider or None,
+        "group": message.group or None if message else None,
+        "entry": letter.entry,
+        "at": letter.at,
+        "reason": letter.reason,
+        "queue": letter.queue,
+        "attempts": letter.attempts,
+        "status": letter.status or None,
+        "body": letter.body.decode("utf-8", "replace"),
+        "history": [msgspec.to_builtins(attempt) for attempt in letter.history],
+    }
+    if message is None:
+        document["raw"] = text_without_credentials(letter.raw.decode("utf-8", "backslashreplace"))
+        if len(letter.raw) < letter.raw_size:
+            document["raw_bytes"] = letter.raw_size
+        return document
+    document |= {
+        "priority": PRIORITIES[message.priority],
+        "payload": without_credentials(message.payload),
+    }
+    return document | {name: value for name in _FIELDS if (value := getattr(message, name))}
+
+
+def reason_documents(groups: Sequence[ReasonGroup]) -> list[dict[str, Any]]:
+    """Return the groups of `by_reason`."""
+    return [
+        {
+            "reason": group.reason,
+            "status": group.status or None,
+            "count": group.count,
+            "first_at": group.first_at,
+            "last_at": group.last_at,
+            "example_id": group.example.id if group.example else None,
+            "providers": {name: number for name, number in group.providers.items() if name},
+        }
+        for group in groups
+    ]
+
+
+def result_document(result: DeadResult) -> dict[str, Any]:
+    """Return the effect of a retry or a purge."""
+    return {
+        "matched": result.matched,
+        "done": result.done,
+        "left": {why: number for why, number in result.left.items() if number},
+    }
