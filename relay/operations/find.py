@@ -16,6 +16,7 @@ from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store import dead, journal, lookup
 from relay.store.dead import DeadLetter
+from relay.store.dead_filter import DeadFilter
 from relay.store.fleet import Member
 from relay.store.groups import GroupStatus, read_group
 from relay.store.journal import JournalEntry, JournalQuery
@@ -262,7 +263,8 @@ def _why(lane: _Lane, found: Located, group: GroupStatus | None, position: int |
 async def _dead(client: Client, settings: Settings, lane: _Lane, message_id: str) -> list[Found]:
     """Return the dead letters with this id."""
     stream = dead.lane_stream(settings.redis.prefix, lane.provider)
-    letters = [letter async for letter in dead.read(client, stream) if _has_id(letter, message_id)]
+    pages = dead.pages(client, stream, DeadFilter(id=message_id))
+    letters = [letter async for page in pages for letter in page if _has_id(letter, message_id)]
     attempts = await _attempts(client, settings, lane.provider, message_id) if letters else []
     return [_dead_letter(lane.provider, letter, attempts) for letter in letters]
 
