@@ -47,10 +47,10 @@ class Flusher:
         self._number = 0
         self._pending: dict[str, Report] = {}
         """By lane: the report whose reply is missing. It is sent again as it is, and counts once."""
-        self._next_sample = dict.fromkeys(recorders, 0.0)
+        self._last = clock()
+        self._next_sample = {provider: self._last + self._wait() for provider in recorders}
         self._order = list(recorders)
         """The lane that was written longest ago comes first."""
-        self._last = clock()
 
     async def run(self) -> None:
         """Flush until cancelled."""
@@ -90,10 +90,12 @@ class Flusher:
                 report = SAMPLE
             if report is not None:
                 due[provider] = report
-                wait = self._tuning.sample * random.uniform(0.5, 1)  # noqa: S311 - no secret
-                self._next_sample[provider] = now + wait
+                self._next_sample[provider] = now + self._wait()
         self._order = [*(name for name in self._order if name not in due), *due]
         return due
+
+    def _wait(self) -> float:
+        return self._tuning.sample * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
     def _take(self, provider: str) -> Report | None:
         self._number += 1

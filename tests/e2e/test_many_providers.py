@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from redis.asyncio import Redis
 
 from relay.engine.claimer import ClaimTuning
+from relay.engine.flusher import FlushTuning
 from relay.engine.forwarder import ForwardTuning
 from relay.engine.janitor import JanitorTuning
 from relay.engine.worker import Worker, WorkerTuning
@@ -54,6 +55,7 @@ ONLY_THE_START = WorkerTuning(
     claiming=ClaimTuning(idle_poll=3600),
     forwarding=ForwardTuning(poll=3600),
     janitor=JanitorTuning(first_pause=3600),
+    flushing=FlushTuning(sample=7200),
 )
 """No loop has a second turn, however long the first one takes on a slow machine."""
 
