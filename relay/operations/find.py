@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -363,6 +364,11 @@ async def _in_queues(client: Client, settings: Settings, overview: Overview, mes
                     )
                 )
     return list(dict.fromkeys(replace(one, attempts=()) for one in found))
+
+
+def _same_in_json(text: str) -> str:
+    """Return the longest part of a text that every JSON encoder writes alike."""
+    return max(re.findall(r"[\w.:-]+", text, re.ASCII), key=len, default='"id"')
 
 
 def _provider_of(settings: Settings, queued: Queued, message_id: str) -> str | None:
