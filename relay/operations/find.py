@@ -347,10 +347,11 @@ async def _in_queues(client: Client, settings: Settings, overview: Overview, mes
     """Return the elements with this id that no worker has put into a lane yet."""
     workers = [member.info.worker for member in overview.workers]
     found: list[Found] = []
+    part = _same_in_json(message_id)
     for queue in overview.queues:
         if not (queue.waiting or queue.taken):
             continue
-        async for one in lookup.elements_with(client, settings.redis.prefix, queue.name, message_id, workers):
+        async for one in lookup.elements_with(client, settings.redis.prefix, queue.name, part, workers):
             if (provider := _provider_of(settings, one, message_id)) is not None:
                 why = reasons_to_wait.queued(queue, one)
                 found.append(
