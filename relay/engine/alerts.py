@@ -24,6 +24,7 @@ from relay.operations.alert_rules import TITLES, Findings, find, is_exact
 from relay.operations.alerts import advance, identity, message_of, outage, with_events
 from relay.provider import Provider
 from relay.redis_client.client import Client
+from relay.redis_client.replication import Replicas
 from relay.settings.models import AlertSettings, Settings
 from relay.settings.options import ProviderOptions
 from relay.store import statistics
@@ -58,8 +59,9 @@ class AlertTuning:
 class AlertLane:
     """The lane that takes the messages."""
 
-    def __init__(self, lane: Lane, adapter: Provider[ProviderOptions]) -> None:
+    def __init__(self, lane: Lane, adapter: Provider[ProviderOptions], replicas: Replicas) -> None:
         self.provider = lane.provider
+        self._replicas = replicas
         self._lane = lane
         self._adapter = adapter
 
@@ -74,6 +76,8 @@ class AlertLane:
         if group_of is not None:
             messages = [msgspec.structs.replace(message, group=group_of(message)) for message in messages]
         await self._lane.enqueue(messages, BATCH_ID, str(events[-1].serial))
+        # In a cluster, a failover of the lane's node must not undo messages that the alerts count as sent.
+        await self._lane.wait_for_replica(self._replicas)
 
 
 class Alerts:

@@ -185,7 +185,7 @@ def build(
             settings,
             fleet,
             name,
-            _alert_lane(settings, lanes, adapters),
+            _alert_lane(settings, lanes, adapters, replicas),
             tuning=tuning.alerting,
         ),
         parts=parts,
@@ -207,9 +207,11 @@ def _traced(
     return tracing, {name: TracedCalls(adapter, tracing) for name, adapter in adapters.items()}
 
 
-def _alert_lane(settings: Settings, lanes: Mapping[str, Lane], adapters: Adapters) -> AlertLane | None:
+def _alert_lane(
+    settings: Settings, lanes: Mapping[str, Lane], adapters: Adapters, replicas: Replicas
+) -> AlertLane | None:
     provider = settings.alerts.provider
-    return None if provider is None else AlertLane(lanes[provider], adapters[provider])
+    return None if provider is None else AlertLane(lanes[provider], adapters[provider], replicas)
 
 
 def _record_policies(settings: Settings, worker: str) -> dict[str, RecordPolicy]:

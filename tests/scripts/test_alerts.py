@@ -9,8 +9,11 @@ import msgspec
 import pytest
 
 from relay.engine.alerts import AlertLane, Alerts, AlertTuning
+from relay.engine.policy import Policy
 from relay.errors import StoreError
+from relay.outcome import Delivered
 from relay.redis_client.client import Client
+from relay.redis_client.replication import Replicas
 from relay.settings.models import AlertSettings, QueueSettings, Settings
 from relay.store.alerts import Alert, AlertBook, AlertStore, firing
 from relay.store.fleet import Fleet, WorkerInfo
@@ -53,7 +56,8 @@ class Fixture:
 
     async def check(self, worker: str = "w1", kind: type[AlertLane] = AlertLane) -> bool:
         """Check once, as soon as no other worker holds the lock."""
-        lane = kind(Lane(self.redis, "relay", "alerts", options(), worker), FakeProvider(options()))
+        own = Lane(self.redis, "relay", "alerts", options(), worker)
+        lane = kind(own, FakeProvider(options()), Replicas(self.redis))
         alerts = Alerts(self.redis, self.settings, self.fleet, worker, lane, tuning=TUNING)
         async with asyncio.timeout(30):
             while not await alerts.check(lane):
@@ -61,8 +65,10 @@ class Fixture:
         return True
 
     async def sent(self) -> list[tuple[str, str, str]]:
-        """The messages of the alerts since the last call: kind, what it is about, status."""
-        found = [claim.message.payload for claim in (await self.lane.claim(100)).claims]
+        """Deliver the messages of the alerts. Returns of each its kind, what it is about, its status."""
+        claims = (await self.lane.claim(100)).claims
+        await self.lane.settle([Policy(options()).settle(claim, Delivered()) for claim in claims])
+        found = [claim.message.payload for claim in claims]
         return [(each["alert"], each["provider"] or each["queue"], each["status"]) for each in found]
 
     async def refuse(self, reason: str = "401 bad key") -> None:
@@ -104,6 +110,16 @@ async def test_an_alert_whose_enqueue_had_no_answer_is_sent_once(fleet: Fixture)
     await fleet.accept()
     with pytest.raises(StoreError, match="the answer is lost"):
         await fleet.check("w1", ForgetfulLane)
+    await fleet.check("w2")
+    assert await fleet.sent() == [("unauthorised", "test", "resolved")]
+
+
+async def test_an_end_that_follows_an_enqueue_without_an_answer_repeats_no_begin(fleet: Fixture) -> None:
+    await fleet.refuse()
+    with pytest.raises(StoreError, match="the answer is lost"):
+        await fleet.check("w1", ForgetfulLane)
+    assert await fleet.sent() == [("unauthorised", "test", "firing")]
+    await fleet.accept()
     await fleet.check("w2")
     assert await fleet.sent() == [("unauthorised", "test", "resolved")]
 
