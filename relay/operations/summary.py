@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from relay.settings.durations import rough_duration
+from relay.store.groups import FAILING
 from relay.store.overview import LaneStatus, Overview, QueueStatus
 from relay.store.states import State
 from relay.text import printable
@@ -50,7 +51,14 @@ def level_of(lane: LaneStatus) -> Level:
     """Return how serious the state of a lane is."""
     if lane.error or is_unserved(lane):
         return Level.TROUBLE
+    if lane.state == State.RUNNING and failing_groups(lane):
+        return Level.NOTE
     return _LEVELS.get(lane.state, Level.TROUBLE)
+
+
+def failing_groups(lane: LaneStatus) -> int:
+    """Return how many groups are disabled or have an open breaker."""
+    return sum(group.state in FAILING for group in lane.groups.found)
 
 
 def is_unserved(lane: LaneStatus) -> bool:
@@ -83,7 +91,8 @@ def trouble_first(lanes: Sequence[LaneStatus]) -> list[LaneStatus]:
 
 def summary(overview: Overview) -> str:
     """Return one sentence, for example `webpush refuses our credentials; 12,004 dead, oldest 4m`."""
-    clauses = [*_of_fleet(overview), *_of_lanes(overview.lanes), *_of_queues(overview.queues)]
+    lanes = overview.lanes
+    clauses = [*_of_fleet(overview), *_of_lanes(lanes), *_of_groups(lanes), *_of_queues(overview.queues)]
     return f"{'; '.join(clauses) or _all_well(overview)}; {_numbers(overview)}"
 
 
@@ -103,6 +112,17 @@ def _of_lanes(lanes: Sequence[LaneStatus]) -> Iterator[str]:
         if names:
             one, several = _SENTENCES.get(kind, ("{} is " + printable(kind), "{} are " + printable(kind)))
             yield (one if len(names) == 1 else several).format(_listed(names))
+
+
+def _of_groups(lanes: Sequence[LaneStatus]) -> Iterator[str]:
+    failing = [
+        (number, printable(lane.provider))
+        for lane in lanes
+        if lane.state == State.RUNNING and (number := failing_groups(lane))
+    ]
+    if failing:
+        numbers = [f"{number:,} group{'s' * (number > 1)} of {name}" for number, name in failing]
+        yield f"{_listed(numbers)} fail{'s' * (len(failing) == 1 and failing[0][0] == 1)}"
 
 
 def _kind(lane: LaneStatus) -> str:

@@ -200,3 +200,16 @@ def test_figures_stay_short() -> None:
     assert {age: short_duration(age) for age in ages} == ages
     rates = {0.02: "0.02", 4.52: "4.5", 98.2: "98", 12_000: "12.0k"}
     assert {rate: short_rate(rate) for rate in rates} == rates
+
+
+def test_a_summary_names_lanes_whose_groups_fail() -> None:
+    def groups(*states: GroupState) -> Groups:
+        each = [GroupStatus(str(place), state, "", 0.0, 1, 0, None, 0) for place, state in enumerate(states)]
+        return Groups(len(each), each)
+
+    some = lane("hooks", groups=groups(GroupState.OPEN, GroupState.RUNNING, GroupState.DISABLED))
+    assert summary(fleet(some)).startswith("2 groups of hooks fail; ")
+    assert not in_trouble(fleet(some))
+    one = lane("hooks", groups=groups(GroupState.OPEN))
+    assert summary(fleet(one)).startswith("1 group of hooks fails; ")
+    assert summary(fleet(lane("hooks", groups=groups(GroupState.FULL)))).startswith("the only lane is well; ")
