@@ -65,7 +65,7 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class JournalQuery(msgspec.Struct, frozen=True, kw_only=True):
     """The entries to find: all conditions apply, and an empty one is none.
 
-    `text` is part of an id, a group, a reason, a key, a target or a provider's id, in upper or lower case.
+    `text` is part of an id, a group, a reason, a key, a target or a provider's id, in upper or lower case (of ASCII).
     `since` and `until` are in Unix seconds.
     """
 
@@ -105,7 +105,12 @@ async def search(
     keys = LaneKeys.of(prefix, provider).of_script(found_script.lane_parts)
     exact = [(_POSITIONS[name], value) for name in _EXACT if (value := getattr(query, name))]
     packed = _encode(
-        {"exact": exact, "text": query.text.lower(), "since": query.since, "until_": query.until}
+        {
+            "exact": exact,
+            "text": query.text.encode().lower().decode(),
+            "since": query.since,
+            "until_": query.until,
+        }
     )
     start = f"{round((query.until + _LATE) * 1000)}-0" if query.until else "+"
     oldest = (query.since - _CLOCKS) * 1000

@@ -58,6 +58,7 @@ async def test_the_latest_entries_come_back_whole_and_newest_first(redis: Client
         (JournalQuery(outcome="dead"), []),
         (JournalQuery(text="SHOP is"), ["a retry"]),
         (JournalQuery(text="p-1"), ["a delivered"]),
+        (JournalQuery(text="Ünknown RECIPIENT"), ["b rejected"]),
         (JournalQuery(text="w1"), []),
         (JournalQuery(since=250.0), ["c expired", "b rejected"]),
         (JournalQuery(until=150.0), ["a retry"]),
