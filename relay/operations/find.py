@@ -16,6 +16,7 @@ from relay.operations import reasons_to_wait
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store import dead, journal, lookup
+from relay.store.attempts import Attempt, of_tries
 from relay.store.dead import DeadLetter
 from relay.store.dead_filter import DeadFilter
 from relay.store.fleet import Member
@@ -199,7 +200,7 @@ async def _located(client: Client, settings: Settings, lane: _Lane, ticket: int)
         due_at=_due_at(lane, found, group, position),
         worker=found.worker,
         why_not_now=_why(lane, found, group, position),
-        attempts=_of_present_life(attempts),
+        attempts=_with_history(_of_present_life(attempts), of_tries(found.tries)),
     )
 
 
@@ -286,7 +287,7 @@ def _dead_letter(provider: str, letter: DeadLetter, attempts: Sequence[FoundAtte
         ended_at=letter.at,
         why_not_now=f"it is a dead letter: {letter.reason}; "
         f"`relay dead retry {provider} --id {message_id}` sends it again",
-        attempts=[one for one in attempts if one.at <= letter.at + 1],
+        attempts=_with_history([one for one in attempts if one.at <= letter.at + 1], letter.history),
     )
 
 
@@ -341,6 +342,17 @@ def _of_present_life(attempts: Sequence[FoundAttempt]) -> list[FoundAttempt]:
         if one.outcome not in WAITS_AGAIN and one.outcome not in FINISHED_OTHERWISE
     ]
     return list(attempts[ends[-1] + 1 :] if ends else attempts)
+
+
+def _with_history(attempts: Sequence[FoundAttempt], history: Sequence[Attempt]) -> list[FoundAttempt]:
+    """Add the attempts that the message itself remembers, and that the journal does not have (yet)."""
+    known = {(round(one.at), one.status) for one in attempts}
+    more = [
+        FoundAttempt(one.at, "retry", one.status, one.reason, 0.0, one.worker)
+        for one in history
+        if not {(round(one.at) + shift, one.status) for shift in (-1, 0, 1)} & known
+    ]
+    return sorted([*attempts, *more], key=lambda one: one.at)
 
 
 async def _in_queues(client: Client, settings: Settings, overview: Overview, message_id: str) -> list[Found]:

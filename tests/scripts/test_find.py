@@ -16,6 +16,7 @@ from relay.operations.find import Found, State, documents, find, search
 from relay.outcome import Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.settings.models import QueueSettings, Settings
 from relay.store import journal
+from relay.store.attempts import Attempt, encode
 from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.journal import JournalEntry, JournalQuery
 from relay.store.lane import Lane
@@ -245,6 +246,18 @@ async def test_attempts_of_an_earlier_message_with_the_same_id_are_left_out(redi
     )
     found = await one(redis, "a")
     assert [attempt.reason for attempt in found.attempts] == ["oops"]
+
+
+async def test_attempts_that_only_the_message_remembers_are_added(redis: Redis) -> None:
+    await a_worker(redis)
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("a", deliver_at=time.time() + HOUR)])
+    remembered = encode([Attempt(10.0, 500, "first", "w1"), Attempt(20.2, 503, "second", "w1")])
+    (ticket,) = await redis.hkeys("relay:{test}:bodies")
+    await redis.hset("relay:{test}:tries", ticket, f"2:2:0:0 {remembered}")
+    await write(redis, JournalEntry(20.0, "a", outcome="retry", status=503, reason="second", attempt=2))
+    found = await one(redis, "a")
+    assert [(attempt.at, attempt.reason) for attempt in found.attempts] == [(10.0, "first"), (20.0, "second")]
 
 
 async def test_an_element_of_a_queue_is_found_at_its_place(redis: Redis) -> None:
