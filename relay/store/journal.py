@@ -65,8 +65,8 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class JournalQuery(msgspec.Struct, frozen=True, kw_only=True):
     """The entries to find: all conditions apply, and an empty one is none.
 
-    `text` is part of an id, a group, a reason, a key, a target or a provider's id, in upper or lower case (of ASCII).
-    `since` and `until` are in Unix seconds.
+    `text` is part of an id, a group, a reason, a key, a target or a provider's id; the case of ASCII letters
+    does not matter. `since` and `until` are in Unix seconds.
     """
 
     id: str = ""
@@ -103,15 +103,10 @@ async def search(
     """Return the newest entries that match, the newest first. Raises StoreError."""
     found_script = script("journal_page")
     keys = LaneKeys.of(prefix, provider).of_script(found_script.lane_parts)
-    exact = [(_POSITIONS[name], value) for name in _EXACT if (value := getattr(query, name))]
-    packed = _encode(
-        {
-            "exact": exact,
-            "text": query.text.encode().lower().decode(),
-            "since": query.since,
-            "until_": query.until,
-        }
-    )
+    exact = [(_POSITIONS[name], _valid(value)) for name in _EXACT if (value := getattr(query, name))]
+    # Lua's lower() has ASCII only.
+    text = _valid(query.text).encode().lower().decode()
+    packed = _encode({"exact": exact, "text": text, "since": query.since, "until_": query.until})
     start = f"{round((query.until + _LATE) * 1000)}-0" if query.until else "+"
     oldest = (query.since - _CLOCKS) * 1000
     found: list[JournalEntry] = []
@@ -132,6 +127,11 @@ async def latest(client: Client, prefix: str, provider: str, *, limit: int = 100
 def journal_stream(prefix: str, provider: str) -> str:
     """Return the stream of a provider's journal."""
     return LaneKeys.of(prefix, provider).part("journal")
+
+
+def _valid(text: str) -> str:
+    """Return the text without surrogates, which arguments of a command may contain."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _readable(packed: bytes) -> JournalEntry | None:

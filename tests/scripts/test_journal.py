@@ -60,6 +60,7 @@ async def test_the_latest_entries_come_back_whole_and_newest_first(redis: Client
         (JournalQuery(text="p-1"), ["a delivered"]),
         (JournalQuery(text="Ünknown RECIPIENT"), ["b rejected"]),
         (JournalQuery(text="w1"), []),
+        (JournalQuery(id="\udcff", text="\udcff"), []),
         (JournalQuery(since=250.0), ["c expired", "b rejected"]),
         (JournalQuery(until=150.0), ["a retry"]),
         (JournalQuery(since=150.0, until=250.0), ["a delivered"]),
