@@ -67,7 +67,7 @@ async def settle(lane: Lane, claims: list[Claim], kind: str = "d") -> None:
 async def receipts(redis: Client, lane: Lane) -> list[tuple[str, Any]]:
     entries = await entries_of(redis, lane.keys.part("outbox"))
     found = [msgspec.msgpack.decode(fields[b"letter"]) for _, fields in entries]
-    return [(entry[3], entry[7] if len(entry) > 7 else None) for entry in found]
+    return [(entry[3], (entry[7] if len(entry) > 7 else None) or None) for entry in found]
 
 
 def targets_of(claims: list[Claim]) -> list[str]:

@@ -236,7 +236,7 @@ class LaneMachine(RuleBasedStateMachine):
             self.last_entry = entry_id.decode()
             entry = msgspec.msgpack.decode(fields[b"letter"])
             if entry[0] == "receipt":
-                yield entry[1].removeprefix("r:"), entry[3], entry[7] if len(entry) > 7 else None
+                yield entry[1].removeprefix("r:"), entry[3], (entry[7] if len(entry) > 7 else None) or None
 
     def read_receipts(self, *expected: str) -> list[tuple[str, str]]:
         """Applies what ended; all but `expected` outcomes must be ends that can come at any time."""
