@@ -75,9 +75,20 @@ class Flusher:
             }
 
     async def finish(self) -> None:
-        """Write everything that is new, at the end of the process."""
-        for _ in range(0, len(self._recorders), self._tuning.most_lanes):
+        """Write everything that is new, at the end of the process.
+
+        This may be the last worker, so an empty report of each lane adds what the lane itself has counted.
+        """
+        providers, most = list(self._recorders), self._tuning.most_lanes
+        starts = range(0, len(providers), most)
+        for _ in (*starts, *starts):  # reports that wait, and then those that are new
             await self.flush()
+        for start in starts:
+            if self._pending:
+                return
+            self._number += 1
+            number = str(self._number)
+            await self._write(dict.fromkeys(providers[start : start + most], Report(number)))
 
     def _due(self, now: float) -> dict[str, Report]:
         """Return reports of the lanes whose turn it is, and samples of those that have had none for long."""

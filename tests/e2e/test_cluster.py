@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import RedisCluster as ClusterClient
 
+from relay.redis_client.connect import connect
+from relay.store import journal
+from relay.store.statistics import read_recent
 from testing.commands import output, run_command
 from testing.receiver import Answer, Receiver
 from testing.redis_cluster import RedisCluster
@@ -191,6 +195,12 @@ async def test_operators_control_a_fleet_on_a_cluster_with_the_documented_rights
         assert report["ok"]
         shown = await output("check", "--against-live", "-c", config)
         assert "a reload changes no queue and no provider" in shown
+    async with connect(url) as client:
+        entries = await journal.latest(client, "relay", "hook")
+        counts = await read_recent(client, "relay", ["hook"], now=time.time(), minutes=10)
+    assert {(entry.id, entry.outcome) for entry in entries} >= {("m1", "cancelled")}
+    assert counts["hook"].outcomes["cancelled"] == 1
+    assert counts["hook"].statuses == {"200": 1}
     actions = [entry["action"] for entry in json.loads(await output("audit", "--json", "-c", config))]
     assert actions == ["reload", "rate-reset", "resume", "pause", "cancel", "rate"]
     await redis.execute_command("ACL DELUSER", "relay", target_nodes="all")

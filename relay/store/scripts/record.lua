@@ -125,20 +125,19 @@ end
 local groups = counts_more and cmsgpack.unpack(ARGV[5]) or {}
 
 local news = counts_more and {flush_field, ARGV[2]} or {}
-if samples then
-  local some_grew = false
-  local rate = rate_in_force()
-  for index, name in ipairs(names) do
-    local grown = tonumber(now[index] or 0) - tonumber(before[index] or 0)
-    if grown ~= 0 then
-      some_grew = true
-      news[#news + 1], news[#news + 2] = fields[index], now[index] or 0
-      if grown > 0 then
-        if name ~= 'claimed' then add('o:' .. name, grown) elseif rate > 0 then add('sent', grown) end
-      end
+local some_grew, rate = false, rate_in_force()
+for index, name in ipairs(names) do
+  local grown = tonumber(now[index] or 0) - tonumber(before[index] or 0)
+  if grown ~= 0 then
+    some_grew = true
+    news[#news + 1], news[#news + 2] = fields[index], now[index] or 0
+    if grown > 0 then
+      if name ~= 'claimed' then add('o:' .. name, grown) elseif rate > 0 then add('sent', grown) end
     end
   end
+end
 
+if samples then
   if paused and tonumber(paused_until or 0) > 0 and tonumber(paused_until) <= NOW then paused = false end
   if state == 'throttled' and tonumber(hold or 0) <= NOW then state = false end
   state = paused and 'paused' or state
