@@ -11,7 +11,7 @@ import structlog
 from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
-from relay.settings.options import DeadOptions
+from relay.settings.options import DeadOptions, JournalOptions
 from relay.store import dead
 from relay.store.fleet import Fleet
 from relay.store.journal import journal_stream
@@ -41,8 +41,9 @@ class Janitor:
         self._prefix = settings.redis.prefix
         self._fleet = fleet
         self._lanes = {name: options.dead for name, options in settings.providers.items()}
+        # Entries from before a journal was turned off go too, but not at once.
         self._journals = {
-            name: options.journal.keep for name, options in settings.providers.items() if options.journal
+            name: (options.journal or JournalOptions()).keep for name, options in settings.providers.items()
         }
         self._queues: Mapping[str, DeadOptions] = {
             queue.name: self._lanes[queue.provider] if queue.provider in self._lanes else DeadOptions()
