@@ -1,6 +1,9 @@
-"""Decides what each outcome means for a message and its lane. Pure."""
+"""Decides what each outcome means for a message and its lane. Pure, except for the clock."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 from msgspec.structs import replace
 from tenacity import RetryCallState, Retrying, wait_random_exponential
@@ -21,6 +24,7 @@ from relay.outcome import (
 )
 from relay.settings.options import ProviderOptions
 from relay.settings.redaction import secrets_in
+from relay.store.attempts import Attempt, appended
 from relay.store.claims import Claim, Hold
 from relay.store.settlement import (
     DeadLettered,
@@ -46,7 +50,12 @@ LONGEST_HOLD = 3600.0
 class Policy:
     """The decisions for one provider, from its options."""
 
-    def __init__(self, options: ProviderOptions) -> None:
+    def __init__(
+        self, options: ProviderOptions, worker: str = "", clock: Callable[[], float] = time.time
+    ) -> None:
+        """Failed attempts name `worker`; `clock` returns Unix seconds."""
+        self._worker = worker
+        self._clock = clock
         self._attempts = options.retry.attempts
         self._has_groups = options.group_rules is not None
         self._backoff = wait_random_exponential(multiplier=options.retry.base, max=options.retry.max)
@@ -82,6 +91,7 @@ class Policy:
             case Isolate():
                 return Released(claim.ticket, claim.fencing_token, claim.tries(isolated=True))
             case Unregistered(target=target, reason=reason, status=status, since=since):
+                history = self._history(claim, reason, status)
                 return TargetGone(
                     ticket=claim.ticket,
                     fencing_token=claim.fencing_token,
@@ -90,7 +100,7 @@ class Policy:
                     since=since or 0,
                     message_id=claim.message.id,
                     attempts=attempts,
-                    tries=claim.tries(),
+                    tries=claim.tries(history=history),
                     again=claim.again,
                     status=status,
                 )
@@ -103,6 +113,7 @@ class Policy:
                     body[:BODY_LIMIT],
                     attempts,
                     answered=True,
+                    history=self._history(claim, reason, status),
                 )
 
     def hold(self, outcome: Throttled) -> Hold:
@@ -145,12 +156,13 @@ class Policy:
             target=outcome.target,
             unregistered=outcome.unregistered,
             message_id=claim.message.id,
-            tries=claim.tries(),
+            tries=claim.tries(history=self._history(claim, outcome.reason, outcome.status)),
             again=claim.again,
             state=state,
         )
 
     def _retry(self, claim: Claim, outcome: Retry, attempts: int) -> Settlement:
+        history = self._history(claim, outcome.reason, outcome.status)
         if attempts >= self._attempts:
             reason = f"gave up after {attempts} attempts: {outcome.reason}"
             return DeadLettered(
@@ -161,9 +173,10 @@ class Policy:
                 outcome.body[:BODY_LIMIT],
                 attempts,
                 answered=False,
+                history=history,
             )
         delay = self.backoff(attempts) if outcome.after is None else min(outcome.after, LONGEST_HOLD)
-        tries = claim.tries(attempts=attempts)
+        tries = claim.tries(attempts=attempts, history=history)
         return RetryLater(
             claim.ticket, claim.fencing_token, max(1, _milliseconds(delay)), tries, outcome.reason
         )
@@ -176,6 +189,10 @@ class Policy:
             case _:
                 body = self._redactor.data(outcome.body)
                 return replace(outcome, reason=self._reason(outcome.reason), body=body)
+
+    def _history(self, claim: Claim, reason: str, status: int) -> str:
+        """Return the failed attempts of a message, with this one."""
+        return appended(claim.history, Attempt(self._clock(), status, reason, self._worker))
 
     def _reason(self, text: str) -> str:
         return one_line(self._redactor.text(text))

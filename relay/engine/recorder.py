@@ -55,6 +55,7 @@ class LaneRecorder:
         self, options: ProviderOptions, worker: str = "", *, tuning: RecorderTuning = RecorderTuning()
     ) -> None:
         """`worker` is named in entries of the journal."""
+        self.worker = worker
         self.journal = JournalBuffer(options, worker, most=tuning.most_entries)
         self._tuning = tuning
         self._clocks = time.time() - time.monotonic()

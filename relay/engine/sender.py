@@ -40,7 +40,7 @@ class Sender:
         self.calls = calls or AdapterCalls(provider)
         self._provider = provider
         self._state = state
-        self._policy = Policy(options)
+        self._policy = Policy(options, recorder.worker)
         self._most = options.concurrency
         self._lease_valid_since = lease_valid_since
         self._on_fault = on_fault

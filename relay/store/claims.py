@@ -28,13 +28,21 @@ class Claim(msgspec.Struct, frozen=True):
     """How often it was tried again after a refusal, because the provider accepted another message."""
     headerless: bool = False
     """Whether the scripts need to know nothing of it when it was delivered."""
+    history: str = ""
+    """Its failed attempts, as `relay.store.attempts` encodes them."""
 
-    def tries(self, *, attempts: int | None = None, isolated: bool | None = None) -> str:
-        """The counters to store when the message waits again; unchanged ones may be left out."""
+    def tries(
+        self, *, attempts: int | None = None, isolated: bool | None = None, history: str | None = None
+    ) -> str:
+        """What to store when the message waits again: the counters and the failed attempts. Unchanged values
+        may be left out."""
         spent = self.message.attempts if attempts is None else attempts
         is_isolated = self.isolated if isolated is None else isolated
         counters = f"{spent}:{self.deliveries + 1}:{self.crashes}:{int(is_isolated)}"
-        return f"{counters}:{self.again}" if self.again else counters
+        if self.again:
+            counters = f"{counters}:{self.again}"
+        history = self.history if history is None else history
+        return f"{counters} {history}" if history else counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,8 @@ def _claim(ticket: bytes, fencing_token: str, record: bytes, tries: bytes) -> Cl
     message, headerless = unpack(record), is_plain(record)
     if not tries:
         return Claim(ticket.decode(), fencing_token, message, headerless=headerless)
-    attempts, deliveries, crashes, isolated, *again = (int(part) for part in tries.split(b":"))
+    counters, _, history = tries.partition(b" ")
+    attempts, deliveries, crashes, isolated, *again = (int(part) for part in counters.split(b":"))
     if attempts:
         message = msgspec.structs.replace(message, attempts=attempts)
     return Claim(
@@ -111,4 +120,5 @@ def _claim(ticket: bytes, fencing_token: str, record: bytes, tries: bytes) -> Cl
         bool(isolated),
         again[0] if again else 0,
         headerless,
+        history.decode("utf-8", "replace"),
     )

@@ -116,7 +116,7 @@ def _entry(settlement: Settlement, bodies: list[bytes]) -> tuple[object, ...]:
             answered = int(settlement.answered)
             return (
                 *(ticket, token, "x", settlement.reason, settlement.status),
-                *(body, settlement.attempts, answered),
+                *(body, settlement.attempts, answered, settlement.history),
             )
         case TargetGone():
             return (

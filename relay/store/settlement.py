@@ -74,6 +74,8 @@ class DeadLettered(_Settlement, frozen=True, gc=False):
     body: bytes
     attempts: int
     answered: bool
+    history: str = ""
+    """The failed attempts, this one included: see `relay.store.attempts`."""
 
 
 class TargetGone(_Settlement, frozen=True, gc=False):

@@ -51,7 +51,7 @@ for index, ticket in ipairs(tickets) do
     if crashed and not fan then crashes = crashes + 1 end
     if crashed and crashes >= limit then
       local reason = 'poison: ' .. crashes .. ' workers died while they held it'
-      add_dead_letter(ticket, record, reason, 0, '', attempts)
+      add_dead_letter(ticket, record, reason, 0, '', attempts, history_of(saved))
       count('failed', 1)
       dead = dead + 1
       call('HDEL', BODIES, ticket)

@@ -201,7 +201,8 @@ for index, entry in ipairs(outcomes) do
       failed = failed + 1
       local reason, attempts, answered = entry[DEAD_REASON], entry[DEAD_ATTEMPTS], entry[DEAD_ANSWERED] == 1
       if answered then saw_answer() else saw_failure(reason) end
-      add_dead_letter(ticket, record, reason, entry[DEAD_STATUS], ARGV[entry[DEAD_BODY]], attempts)
+      add_dead_letter(ticket, record, reason, entry[DEAD_STATUS], ARGV[entry[DEAD_BODY]], attempts,
+                      entry[DEAD_HISTORY])
       finish(ticket, header, answered and 'rejected' or 'dead', reason, attempts, entry[DEAD_STATUS])
     elseif kind == REFUSED then
       if not blame then load_blame() end

@@ -23,6 +23,7 @@ from relay.outcome import (
     Unregistered,
 )
 from relay.settings.options import RetryOptions
+from relay.store.attempts import Attempt, encode
 from relay.store.claims import Claim, Hold
 from relay.store.settlement import (
     DeadLettered,
@@ -44,7 +45,12 @@ def a_claim(*, attempts: int = 0, alone: bool = False) -> Claim:
 
 
 def policy(**fields: Any) -> Policy:
-    return Policy(options(**fields))
+    return Policy(options(**fields), "w1", lambda: 1000.0)
+
+
+def history(status: int, reason: str) -> str:
+    """One failed attempt of `policy`, as Redis keeps it."""
+    return encode([Attempt(1000.0, status, reason, "w1")])
 
 
 def test_a_message_that_this_process_could_not_send_waits_and_spends_no_attempt() -> None:
@@ -64,7 +70,7 @@ def test_the_delivery_of_a_message_without_a_header_needs_no_look_at_its_record(
 def test_a_retry_spends_an_attempt_and_waits() -> None:
     settlement = policy().settle(a_claim(attempts=1), Retry("503"))
     assert isinstance(settlement, RetryLater)
-    assert (settlement.tries, settlement.reason) == ("2:3:1:0", "503")
+    assert (settlement.tries, settlement.reason) == (f"2:3:1:0 {history(0, '503')}", "503")
     assert 1 <= settlement.delay <= 2000
 
 
@@ -78,7 +84,8 @@ def test_the_last_attempt_is_a_dead_letter_with_the_answer() -> None:
     outcome = Retry("500 oops", status=500, body=b"y" * 5000)
     settlement = policy(retry={"attempts": 3}).settle(a_claim(attempts=2), outcome)
     reason = "gave up after 3 attempts: 500 oops"
-    assert settlement == DeadLettered("8", "3", reason, 500, b"y" * 4096, 3, answered=False)
+    kept = history(500, "500 oops")
+    assert settlement == DeadLettered("8", "3", reason, 500, b"y" * 4096, 3, answered=False, history=kept)
 
 
 def test_throttling_holds_the_lane_and_spends_nothing() -> None:
@@ -125,7 +132,8 @@ def test_a_refused_message_waits_for_the_verdict_and_spends_no_attempt(
 ) -> None:
     settlement = policy().settle(a_claim(attempts=2), outcome)
     assert isinstance(settlement, Refused)
-    assert (settlement.reason, settlement.tries, settlement.state) == ("401", "2:3:1:0", state)
+    tries = f"2:3:1:0 {history(0, '401')}"
+    assert (settlement.reason, settlement.tries, settlement.state) == ("401", tries, state)
     assert settlement.again == 0
 
 
@@ -143,12 +151,14 @@ def test_a_member_of_a_failed_batch_travels_alone_next_time() -> None:
 
 def test_a_rejection_is_a_dead_letter_at_once() -> None:
     settlement = policy().settle(a_claim(), Rejected("413 too large", 413, b"no"))
-    assert settlement == DeadLettered("8", "3", "413 too large", 413, b"no", 1, answered=True)
+    kept = history(413, "413 too large")
+    assert settlement == DeadLettered("8", "3", "413 too large", 413, b"no", 1, answered=True, history=kept)
 
 
 def test_a_gone_target_is_feedback() -> None:
     settlement = policy().settle(a_claim(), Unregistered("token", "410 gone", since=5.0))
-    assert settlement == TargetGone("8", "3", "410 gone", "token", 5.0, "order-17", 1, "0:3:1:0", again=0)
+    tries = f"0:3:1:0 {history(0, '410 gone')}"
+    assert settlement == TargetGone("8", "3", "410 gone", "token", 5.0, "order-17", 1, tries, again=0)
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 3, 7, 50, 5000])

@@ -12,7 +12,8 @@
 -- SUSPECTS  ticket -> {gone, reason, status, body, target, at (since when it is gone), id, attempts, claim,
 --             unregistered (true if the target counts as unregistered when the message ends), since (the last claim at
 --             the time of the refusal)}
--- TRIES     the fifth number of a message counts how often it was tried again because another one was accepted
+-- TRIES     the fifth number of a message counts how often it was tried again because another one was accepted; its
+--           failed attempts come after a space (see relay/store/attempts.py)
 -- CONTROL   doubts     '1' while there are suspects or counts of refusals; without it none of these fields exist
 --           trial      the last claim before the trial or the hold; only answers to later claims are evidence
 --           accused    targets that were refused since the last acceptance, at most MOST_ACCUSED
@@ -155,11 +156,12 @@ local function count_missing(doubt, window)
   doubt.missing, doubt.report_at = true, NOW + REPORT_AFTER
 end
 
--- Ends a message that is at fault, with the provider's reason.
-local function end_suspect(ticket, fields, lifo)
+-- Ends a message that is at fault, with the provider's reason. `tries`: its last value for TRIES, if it is not there.
+local function end_suspect(ticket, fields, lifo, tries)
   local record = call('HGET', BODIES, ticket)
   if not record then return end
   local header = header_of(record)
+  tries = tries or call('HGET', TRIES, ticket)
   call('HDEL', BODIES, ticket)
   call('HDEL', TRIES, ticket)
   local outcome = (fields.gone or fields.unregistered) and 'unregistered' or 'rejected'
@@ -168,7 +170,8 @@ local function end_suspect(ticket, fields, lifo)
     post({'feedback', fields.target, fields.reason, fields.at, fields.id})
   else
     count('failed', 1)
-    add_dead_letter(ticket, record, fields.reason, fields.status, fields.body, fields.attempts)
+    add_dead_letter(ticket, record, fields.reason, fields.status, fields.body, fields.attempts,
+                    history_of(tries))
   end
   if header then close(ticket, header, outcome, fields.reason, fields.attempts, lifo, fields.status) end
   -- If its target is gone, its worker has noted that.
@@ -182,8 +185,8 @@ local function retry_suspect(ticket, more, lifo)
   local header = header_of(record)
   if more > 0 then
     local tries = call('HGET', TRIES, ticket) or '0:0:0:0'
-    local counters, again = string.match(tries, '^(%d+:%d+:%d+:%d+):?(%d*)$')
-    call('HSET', TRIES, ticket, counters .. ':' .. ((tonumber(again) or 0) + more))
+    local counters, again, history = string.match(tries, '^(%d+:%d+:%d+:%d+):?(%d*)(.*)$')
+    call('HSET', TRIES, ticket, counters .. ':' .. ((tonumber(again) or 0) + more) .. history)
   end
   if header and header.collapse_key then call('HSETNX', COLLAPSE, header.collapse_key, ticket) end
   to_head(ticket, lifo, header)

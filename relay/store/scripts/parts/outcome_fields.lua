@@ -41,6 +41,7 @@ local DEAD_STATUS = 5
 local DEAD_BODY = 6 -- the argument that holds the body
 local DEAD_ATTEMPTS = 7
 local DEAD_ANSWERED = 8 -- 1 if the provider answered, else 0
+local DEAD_HISTORY = 9 -- the failed attempts (see relay/store/attempts.py)
 
 local UNREGISTERED = 'u'
 local UNREGISTERED_REASON = 4

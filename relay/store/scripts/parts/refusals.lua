@@ -15,7 +15,7 @@ local function load_blame()
     }
     if is_at_fault(doubt, ticket, fields.target, entry[REFUSED_AGAIN]) then
       saw_answer()
-      return end_suspect(ticket, fields, lifo)
+      return end_suspect(ticket, fields, lifo, entry[REFUSED_TRIES])
     end
     refusal = {reason = fields.reason, state = entry[REFUSED_STATE]}
     suspect(doubt, ticket, fields, entry[REFUSED_TRIES])
