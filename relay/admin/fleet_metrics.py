@@ -116,6 +116,6 @@ class FleetMetrics(Collector):
             for row in rows:
                 name = row.provider if isinstance(row, LaneStatus) else row.name
                 error.add_metric([name], float(bool(row.error)))
-                unconfigured.add_metric([name], float(not row.configured))
+                unconfigured.add_metric([name], float(not (row.configured or row.is_empty)))
                 unserved.add_metric([name], float(not row.served))
             yield from (error, unconfigured, unserved)

@@ -53,6 +53,16 @@ class Row:
     style: str = ""
 
 
+def shown_columns(columns: Sequence[Column], rows: Sequence[Row], *, wide: bool) -> list[int]:
+    """Return the indices of the columns that a terminal shows."""
+    return [
+        index
+        for index, column in enumerate(columns)
+        if wide
+        or not (column.needs_width or (column.is_optional and not any(row.cells[index].long for row in rows)))
+    ]
+
+
 @dataclass(frozen=True)
 class Rows:
     """A table. No line is wider than the terminal."""
@@ -68,11 +78,7 @@ class Rows:
     def lines(self, console: Console, width: int) -> Iterable[Text]:
         """Yield the lines for a terminal of this width."""
         wide = width >= WIDE
-        shown = [
-            index
-            for index, column in enumerate(self.columns)
-            if wide or not (column.needs_width or (column.is_optional and self._is_empty(index)))
-        ]
+        shown = shown_columns(self.columns, self.rows, wide=wide)
         headers = [self._header(self.columns[index], wide=wide) for index in shown]
         body = [[row.cells[index].text(wide=wide) for index in shown] for row in self.rows]
         widths = [max(cell.cell_len for cell in cells) for cells in zip(headers, *body, strict=True)]
@@ -85,9 +91,6 @@ class Rows:
             yield self._line(Text(row.name), cells, first, widths, shown, width)
             if row.note:
                 yield from _note(console, row, width)
-
-    def _is_empty(self, index: int) -> bool:
-        return not any(row.cells[index].long for row in self.rows)
 
     def _header(self, column: Column, *, wide: bool) -> Text:
         return Text(column.name if wide or not column.short else column.short, style="dim")

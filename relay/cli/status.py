@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
@@ -28,6 +29,8 @@ from relay.text import printable
 REFRESH = 1.0
 """Seconds between two refreshes with `--watch`."""
 
+INSTALL_HINT = "pip install 'relay-push[watch]' adds scrolling, a filter and keys that pause and resume."
+
 
 def status(
     context: typer.Context,
@@ -36,7 +39,12 @@ def status(
         typer.Argument(metavar="PROVIDER", help="Show only this provider, with its groups of messages."),
     ] = None,
     config: common.ConfigOption = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every second until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", "-w", help="Fill the terminal and refresh every second, with keys that act on lanes."
+        ),
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with code 1 if somebody has to act, for scripts.")
     ] = False,
@@ -84,13 +92,19 @@ async def _watch(view: View, settings: Settings, *, as_json: bool) -> None:
                 await asyncio.sleep(REFRESH)
         if not common.data.is_terminal:
             await _print_lines(view, client)
+        if isinstance(view, FleetView) and find_spec("textual"):
+            from relay.cli.watch import WatchApp
+
+            await WatchApp(client, settings).run_async()
+            return
+        hint = "" if isinstance(view, ProviderView) else INSTALL_HINT
         with Live(console=common.data, auto_refresh=False, screen=True) as live:
             while True:
                 try:
                     shown = view.tables(await view.read(client))
                 except StoreError as error:
                     shown = Text(printable(f"Redis failed: {error}"), style="red")
-                live.update(Group(shown), refresh=True)
+                live.update(Group(shown, Text(hint, style="dim")), refresh=True)
                 await asyncio.sleep(REFRESH)
 
 

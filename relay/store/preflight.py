@@ -171,8 +171,8 @@ async def _types_of(client: Client, keys: Iterable[str]) -> list[str | None]:
 def unconfigured(overview: Overview) -> list[Finding]:
     """Find lanes and queues with messages that the file does not name."""
     return [
-        *(_strange_lane(lane) for lane in overview.lanes if not lane.configured),
-        *(_strange_queue(queue) for queue in overview.queues if not queue.configured),
+        *(_strange_lane(lane) for lane in overview.lanes if not (lane.configured or lane.is_empty)),
+        *(_strange_queue(queue) for queue in overview.queues if not (queue.configured or queue.is_empty)),
     ]
 
 
