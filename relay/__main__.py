@@ -36,7 +36,7 @@ def continue_lean() -> None:
     prepare()
     # redis-py imports the metrics of OpenTelemetry if they are installed: 10 MiB that no short command uses.
     sys.modules.setdefault("opentelemetry.sdk.metrics", None)  # type: ignore[arg-type]
-    from relay.cli.dead_work import perform
+    from relay.cli.dead_job import perform
     from relay.cli.lean import received
 
     run(lambda: perform(received()))

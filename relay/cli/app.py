@@ -33,7 +33,7 @@ COMMANDS = {
         "health",
         "Exit with code 0 if the workers of this host are healthy, otherwise with 1 and the reason.",
     ),
-    "dead": Entry("dead", "app", "List, retry and delete dead letters."),
+    "dead": Entry("dead", "app", "List, retry, edit, export and delete dead letters."),
     "pause": Entry(
         "lanes",
         "pause",

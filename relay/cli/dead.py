@@ -1,4 +1,4 @@
-"""`relay dead`: list, show, retry and purge dead letters.
+"""`relay dead`: list, show, retry, edit, export and purge dead letters.
 
 This module reads the command line and the configuration. `dead_work` does the work in a process that has
 loaded neither: `relay.cli.lean` explains why.
@@ -17,7 +17,7 @@ from relay.operations.dead_filter import parse_filter
 from relay.operations.dead_selection import DeadSelection
 
 app = typer.Typer(
-    help="List, retry and delete dead letters.",
+    help="List, retry, edit, export and delete dead letters.",
     epilog="Example: `relay dead list --by-reason`, then `relay dead retry pusher --status 413`",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -256,6 +256,71 @@ def purge(
         because=because,
     )
     hand_over(job)
+
+
+@app.command()
+def edit(
+    context: typer.Context,
+    message_id: Annotated[str, typer.Option("--id", help="Id of the dead letter, or of its message.")],
+    name: NameArgument = None,
+    because: BecauseOption = "",
+    as_json: common.JsonOption = False,
+    config: common.ConfigOption = None,
+) -> None:
+    """Change the payload of a dead letter in $VISUAL or $EDITOR, and send it again.
+
+    The text is validated as by `relay push`. The letter stays if the text is unchanged or not valid, or if
+    its id is pending. Of a malformed element, you edit the whole element.
+
+    Example: `relay dead edit pusher --id order-17`
+    """
+    selection = _selection(name, None, id=message_id)
+    outline = common.load_outline(context, config)
+    hand_over(Job(action="edit", outline=outline, selection=selection, as_json=as_json, because=because))
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    name: NameArgument = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to this file. Default: standard output."),
+    ] = None,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="Write only what `relay push` reads, one message per line.")
+    ] = False,
+    message_id: IdOption = None,
+    reason: ReasonOption = None,
+    text: TextOption = None,
+    status: StatusOption = None,
+    group: GroupOption = None,
+    queue: QueueOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: LimitOption = None,
+    config: common.ConfigOption = None,
+) -> None:
+    """Write dead letters as JSON, one per line, complete and with the secrets of their payloads.
+
+    Example: `relay dead export pusher --since 24h --output letters.ndjson`
+    """
+    selection = _selection(
+        name,
+        limit,
+        id=message_id,
+        reason=reason,
+        text=text,
+        status=status,
+        group=group,
+        queue=queue,
+        since=since,
+        until=until,
+    )
+    outline = common.load_outline(context, config)
+    hand_over(
+        Job(action="export", outline=outline, selection=selection, output=output or "", messages=messages)
+    )
 
 
 def _selection(name: str | None, limit: int | None, **options: str | None) -> DeadSelection:

@@ -20,7 +20,7 @@ from relay.cli.lean import Job
 from relay.errors import UsageError
 from relay.operations.dead import DeadScope, ReasonGroup, by_reason, count, list_letters
 from relay.operations.dead_documents import letter_document, reason_documents, result_document
-from relay.operations.dead_work import DeadOrder, DeadResult, Intake, OnProgress, purge, retry
+from relay.operations.dead_work import DeadOrder, DeadResult, OnProgress, purge, retry
 from relay.operations.times import rfc3339
 from relay.operations.who import operator
 from relay.redis_client.client import Client
@@ -32,26 +32,13 @@ from relay.text import hide_signing_secrets, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from relay.operations.dead_edit import RevisingIntake
+
 ROWS = 200
 """Rows of one table."""
 
 
-def perform(job: Job) -> None:
-    """Execute the command."""
-    match job.action:
-        case "list":
-            _list(job)
-        case "by-reason":
-            _by_reason(job)
-        case "show":
-            _show(job)
-        case "retry":
-            _work(job, RETRY)
-        case "purge":
-            _work(job, PURGE)
-
-
-def _list(job: Job) -> None:
+def list_all(job: Job) -> None:
     """Print the selected letters, one per line."""
     selection = job.selection
     number = terminal.run(_print(job, _JsonList() if job.as_json else _Tables(selection.name is None)))
@@ -61,7 +48,7 @@ def _list(job: Job) -> None:
         terminal.note(f"(the oldest {selection.limit}; --limit shows more)")
 
 
-def _by_reason(job: Job) -> None:
+def list_reasons(job: Job) -> None:
     """Print the number of letters for each reason."""
     groups = terminal.run(_group(job))
     if job.as_json:
@@ -89,7 +76,7 @@ def _print_reasons(groups: Sequence[ReasonGroup]) -> None:
     terminal.data.print(table)
 
 
-def _show(job: Job) -> None:
+def show(job: Job) -> None:
     """Print the selected letters with all details. Raises UsageError if there is none."""
     letters = terminal.run(_read_whole(job))
     if not letters:
@@ -180,7 +167,7 @@ RETRY = Work("Send", "retried", "retrying")
 PURGE = Work("Delete", "purged", "purging")
 
 
-def _work(job: Job, work: Work) -> None:
+def work_on(job: Job, work: Work) -> None:
     """Count the letters, ask for confirmation on a terminal, do the work, and report."""
     on_terminal = sys.stderr.isatty()
     if job.selection.name is None and not (job.yes or job.dry_run or on_terminal):
@@ -191,16 +178,18 @@ def _work(job: Job, work: Work) -> None:
     if job.dry_run:
         _report(job, work, DeadResult(matched=number or 0))
         return
-    if not job.yes and on_terminal:
-        _confirm(f"{work.verb} {number:,} dead letters of {_name(job)}?")
+    question = f"{work.verb} {number or 0:,} dead letters of {_name(job)}?"
+    if on_terminal and not job.yes and not confirmed(question):
+        print("Aborted.", file=sys.stderr)
+        sys.exit(1)
     result = terminal.run(_perform(job, work, number))
     _report(job, work, result)
     if result.interrupted:
         sys.exit(1)
 
 
-def _confirm(question: str) -> None:
-    """Ask on standard error. Exit with code 1 unless the answer is yes."""
+def confirmed(question: str) -> bool:
+    """Ask on standard error. Returns whether the answer is yes."""
     answer = None
     while answer not in ("", "y", "yes", "n", "no"):
         print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
@@ -208,9 +197,7 @@ def _confirm(question: str) -> None:
         if not answer:  # end of the input
             print(file=sys.stderr)
         answer = answer.strip().lower()
-    if answer not in ("y", "yes"):
-        print("Aborted.", file=sys.stderr)
-        sys.exit(1)
+    return answer in ("y", "yes")
 
 
 def _report(job: Job, work: Work, result: DeadResult) -> None:
@@ -295,7 +282,7 @@ def redis(outline: Outline) -> AbstractAsyncContextManager[Client]:
     return terminal.redis_at(outline.redis_url, outline.read_url, outline.path)
 
 
-def intake(client: Client, outline: Outline) -> Intake:
+def intake(client: Client, outline: Outline) -> RevisingIntake:
     """Return an intake with the whole configuration."""
     from relay.cli.dead_intake import ConfiguredIntake
 

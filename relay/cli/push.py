@@ -12,13 +12,10 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from relay.cli import common
+from relay.cli.refused import refused
 from relay.engine.router import Router
 from relay.errors import UsageError
-from relay.message import Message
-from relay.message.fan_out import FanOut, expand
-from relay.provider import Provider
 from relay.settings.models import Settings
-from relay.settings.options import ProviderOptions
 from relay.store.items import Malformed
 from relay.store.queue import push_all
 
@@ -70,25 +67,10 @@ def _checked(settings: Settings, queue: str, lines: Iterable[bytes]) -> Iterator
             refusal = item.reason
         else:
             assert provider is not None, "an element without a provider is malformed"
-            refusal = _refusal(providers[provider], item)
+            refusal = refused(providers[provider], item)
         if refusal:
             raise UsageError(f"message {number}: {refusal} (--force pushes anyway)")
         yield line
-
-
-def _refusal(provider: Provider[ProviderOptions], item: Message | FanOut) -> str:
-    """Return why the provider would never accept the message or one of its targets. Empty if it would."""
-    if isinstance(item, Message):
-        refused = provider.check(item)
-        return refused.reason if refused else ""
-    first = 0
-    for chunk in item.chunks:
-        parts = expand(item.message, "", chunk, first)
-        for number, part in enumerate(parts, first):
-            if refused := provider.check(part):
-                return f"payload.targets[{number}]: {refused.reason}"
-        first += len(parts)
-    return ""
 
 
 async def _push(settings: Settings, queue: str, lines: Iterable[bytes], *, force: bool) -> None:

@@ -24,6 +24,8 @@ COMMANDS = [
     "dead show",
     "dead retry",
     "dead purge",
+    "dead edit",
+    "dead export",
     "pause",
     "resume",
     "cancel",

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from relay.settings.credentials import text_without_credentials
 from relay.store import dead
-from relay.store.record import pack
+from relay.store.record import pack, unpack
 from testing.builders import a_message
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, environment, relay, write_config
@@ -257,3 +257,69 @@ async def test_credentials_of_a_malformed_element_are_hidden(config: str, redis:
 def test_an_element_without_credentials_is_shown_as_it_is() -> None:
     raw = '{"payload": {"token": "device-1", "headers": {"x-kind": 1.0}},  "collapse_key": "k", "id": "x" '
     assert text_without_credentials(raw) == raw
+
+
+async def test_an_edited_letter_is_sent_with_its_new_payload(config: str, redis: Redis) -> None:
+    await file(redis, 1)
+    ((entry, _),) = await entries_of(redis, STREAM)
+    words = ("dead", "edit", "hook", "--id", entry.decode(), "-c", config)
+    unchanged = await relay(*words, "--json", EDITOR="true")
+    assert (unchanged.code, unchanged.json) == (0, {"matched": 1, "done": 0, "left": {}})
+    for change, error in (
+        ("s/}/]/", "not valid: not JSON"),
+        ('s/"body"/"url"/', "not valid: "),
+        ("q5", "the editor ended with code 5"),
+    ):
+        failed = await relay(*words, EDITOR="false", VISUAL=f"sed -i {change}")
+        assert failed.code == 2
+        assert error in failed.err
+        assert "dead letter stays" in failed.err
+    assert await redis.xlen(STREAM) == 1
+    done = await relay(*words, "--because", "typo", EDITOR="sed -i s/xxx/new/")
+    assert (done.code, done.err.splitlines()[-1][:8]) == (0, "retried ")
+    assert await redis.xlen(STREAM) == 0
+    bodies: Any = await redis.hvals("relay:{hook}:bodies")
+    assert unpack(bodies[0]).payload == {"body": "newxxxxxxx"}
+    (entry_of_audit, *_) = (await relay("audit", "--json", "-c", config)).json
+    assert (entry_of_audit["action"], entry_of_audit["provider"]) == ("edit", "hook")
+    assert entry_of_audit["why"].endswith(": typo")
+
+
+async def test_a_malformed_element_is_edited_as_a_whole(config: str, redis: Redis) -> None:
+    raw: Any = {"raw": b'{"payload": {"body": "a"}} \xff', "reason": "not UTF-8", "queue": "notifications"}
+    await redis.xadd(STREAM, raw)
+    ((entry, _),) = await entries_of(redis, STREAM)
+    words = ("dead", "edit", "--id", entry.decode(), "-c", config)
+    done = await relay(*words, EDITOR="""sh -c 'printf "{\\"payload\\": {\\"body\\": \\"b\\"}}" > "$0"'""")
+    assert done.code == 0, done.err
+    bodies: Any = await redis.hvals("relay:{hook}:bodies")
+    assert unpack(bodies[0]).payload == {"body": "b"}
+    assert await redis.xlen(STREAM) == 0
+
+
+async def test_exported_letters_are_pushed_again(config: str, redis: Redis, tmp_path: Path) -> None:
+    await file(redis, 2)
+    output = tmp_path / "letters.ndjson"
+    done = await relay("dead", "export", "hook", "-o", str(output), "--messages", "-c", config)
+    assert (done.code, done.out) == (0, "")
+    assert "exported 2 dead letters" in done.err
+    assert output.stat().st_mode & 0o077 == 0
+    pushed = await relay("push", "notifications", "-", "-c", config, stdin=output.read_bytes())
+    assert (pushed.code, await redis.llen("notifications")) == (0, 2), pushed.err
+    failed = await relay("dead", "export", "-o", str(tmp_path / "none" / "x"), "-c", config)
+    assert failed.code == 2
+    assert "--output: cannot write" in failed.err
+    assert [path.name for path in tmp_path.glob("*letters*")] == ["letters.ndjson"]
+
+
+async def test_letters_of_all_providers_are_grouped_by_reason(config: str, redis: Redis) -> None:
+    await file(redis, 3)
+    await redis.xadd("relay:{hook}:dead", {"raw": "{", "reason": "not JSON", "queue": "notifications"})
+    most, few = (await relay("dead", "list", "--by-reason", "--json", "-c", config)).json
+    assert (most["reason"], most["count"], most["providers"]) == ("413 too large", 3, {"hook": 3})
+    assert set(few) >= {"reason", "status", "count", "first_at", "last_at", "example_id"}
+    table = (await relay("dead", "list", "--by-reason", "--status", "5xx", "-c", config)).err
+    assert "no dead letters for all providers" in table
+    refused = await relay("dead", "purge", "-c", config)
+    assert (refused.code, await redis.xlen(STREAM)) == (2, 4)
+    assert "add --yes" in refused.err

@@ -1,0 +1,29 @@
+"""Executes a command of `relay dead` in the lean process; imports late what few commands need."""
+
+from __future__ import annotations
+
+from relay.cli.dead_work import PURGE, RETRY, list_all, list_reasons, show, work_on
+from relay.cli.lean import Job
+
+
+def perform(job: Job) -> None:
+    """Execute the command."""
+    match job.action:
+        case "list":
+            list_all(job)
+        case "by-reason":
+            list_reasons(job)
+        case "show":
+            show(job)
+        case "retry":
+            work_on(job, RETRY)
+        case "purge":
+            work_on(job, PURGE)
+        case "edit":
+            from relay.cli.dead_edit import edit
+
+            edit(job)
+        case "export":
+            from relay.cli.dead_export import export_letters
+
+            export_letters(job)
