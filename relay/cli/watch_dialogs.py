@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -17,6 +17,8 @@ from textual.widgets import Input, Static
 from relay.redis_client.client import Client
 from relay.store import dead
 from relay.text import one_line, printable
+
+ResultT = TypeVar("ResultT")
 
 MOST_LETTERS = 500
 """Dead letters that are read for the list of reasons."""
@@ -31,18 +33,26 @@ class PauseOrder:
     """Empty: until `resume`."""
 
 
-class PauseDialog(ModalScreen[PauseOrder | None]):
-    """Asks for a reason, then for a time. Enter in the last line confirms, Escape cancels."""
+class Question(ModalScreen[ResultT | None]):
+    """A box with lines to fill in. Enter in the last line confirms, Escape cancels."""
 
     CSS = """
-    PauseDialog { align: center middle; }
-    PauseDialog > Vertical { width: 70; max-width: 90%; height: auto; border: thick $warning; padding: 0 1; }
+    Question { align: center middle; }
+    Question > Vertical { width: 70; max-width: 90%; height: auto; border: thick $warning; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "cancel", "Cancel"), ("ctrl+c", "cancel", "Cancel")]
 
     def __init__(self, provider: str) -> None:
         super().__init__()
         self._provider = provider
+
+    def action_cancel(self) -> None:
+        """Change nothing."""
+        self.dismiss(None)
+
+
+class PauseDialog(Question[PauseOrder]):
+    """Asks for a reason, then for a time."""
 
     def compose(self) -> ComposeResult:
         """Return the question and its two lines."""
@@ -61,23 +71,9 @@ class PauseDialog(ModalScreen[PauseOrder | None]):
         because = self.query_one("#because", Input).value
         self.dismiss(PauseOrder(because.strip(), event.value.strip()))
 
-    def action_cancel(self) -> None:
-        """Change nothing."""
-        self.dismiss(None)
 
-
-class ResumeDialog(ModalScreen[str | None]):
-    """Asks for a reason. Enter confirms, Escape cancels."""
-
-    CSS = """
-    ResumeDialog { align: center middle; }
-    ResumeDialog > Vertical { width: 70; max-width: 90%; height: auto; border: thick $success; padding: 0 1; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [("escape", "cancel", "Cancel"), ("ctrl+c", "cancel", "Cancel")]
-
-    def __init__(self, provider: str) -> None:
-        super().__init__()
-        self._provider = provider
+class ResumeDialog(Question[str]):
+    """Asks for a reason."""
 
     def compose(self) -> ComposeResult:
         """Return the question and its line."""
@@ -88,10 +84,6 @@ class ResumeDialog(ModalScreen[str | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Confirm."""
         self.dismiss(event.value.strip())
-
-    def action_cancel(self) -> None:
-        """Change nothing."""
-        self.dismiss(None)
 
 
 class DeadLetters(ModalScreen[None]):

@@ -156,6 +156,8 @@ def _numbers(overview: Overview) -> str:
     ages = [row.oldest_seconds for row in rows if row.oldest_seconds is not None]
     parts = [f"{dead:,} dead"] if dead else []
     parts.append(f"{waiting:,} waiting" if waiting else "nothing waits")
+    if delayed := sum(lane.delayed for lane in overview.lanes):
+        parts.append(f"{delayed:,} delayed")
     if ages:
         parts.append(f"oldest {rough_duration(max(ages))}")
     return ", ".join(parts)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
+from testing.commands import output
 from testing.ports import free_port
 from testing.relay_process import relay, worker, write_config
 from testing.site import Site
@@ -38,6 +40,15 @@ async def test_a_key_of_a_wrong_type_spoils_one_row_and_the_rest_goes_on(site: S
             assert lanes["hook"]["error"] is None
             assert lanes["hook"]["delivered"] == 1
             assert lanes["broken"]["error"].startswith("ZCARD relay:{broken}:due: WRONGTYPE")
+            smaller = site.folder / "smaller"
+            smaller.mkdir()
+            other = write_config(smaller, url, {"hook": site.webhook(rate="1/h")}, queues[:1])
+            seen = json.loads(await output("status", "--json", "-c", str(other)))
+            assert [(row["provider"], row["rate"], row["configured"]) for row in seen["lanes"]] == [
+                ("hook", "unlimited", True),
+                ("broken", "unlimited", False),
+            ], "the fleet's settings, and not those of this file"
+            assert {row["name"] for row in seen["queues"]} == {"good", "text", "forbidden"}
             table = (await relay("status", "-c", str(config))).out
             assert "text: LLEN text: WRONGTYPE" in table
             code, metrics = await get(f"http://{address}/metrics/fleet")

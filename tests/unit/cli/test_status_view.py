@@ -112,7 +112,7 @@ def test_a_sentence_comes_first_and_then_the_lanes_in_trouble() -> None:
         "Redis refuses to read keys of the fleet; webpush refuses our credentials; fcm fails;"
     )
     assert "no worker reads nobody" in sentence
-    assert sentence.endswith("12,008 dead, 1,215,562 waiting, oldest 3d")
+    assert sentence.endswith("12,008 dead, 1,215,562 waiting, 55,555 delayed, oldest 3d")
     names = [
         line.split()[0] for line in lines[lines.index("Lanes") + 2 :] if line and not line.startswith(" ")
     ]
