@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
+from relay.cli import terminal
 from relay.cli.dead_work import PURGE, RETRY, list_all, list_reasons, show, work_on
 from relay.cli.lean import Job
 
 
 def perform(job: Job) -> None:
-    """Execute the command."""
+    """Execute the command. After Ctrl-C, end with code 1."""
+    try:
+        _perform(job)
+    except KeyboardInterrupt:
+        terminal.note("stopped")
+        sys.exit(1)
+
+
+def _perform(job: Job) -> None:
     match job.action:
         case "list":
             list_all(job)

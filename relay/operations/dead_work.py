@@ -89,7 +89,7 @@ async def purge(client: Client, scope: DeadScope, selection: DeadSelection, orde
     """Delete the letters permanently. If it is cancelled, it returns the result so far."""
     result = DeadResult()
     async with _Run(client, scope, selection, order, "purge", result):
-        async for page in pages(client, scope, selection):
+        async for page in pages(client, scope, selection, form="brief"):
             letters = page[: selection.capacity(result.matched)]
             await tasks.run_to_end(_purge_page(client, letters, result))
             order.on_progress(result)

@@ -323,3 +323,22 @@ async def test_letters_of_all_providers_are_grouped_by_reason(config: str, redis
     refused = await relay("dead", "purge", "-c", config)
     assert (refused.code, await redis.xlen(STREAM)) == (2, 4)
     assert "add --yes" in refused.err
+
+
+async def test_ctrl_c_ends_an_export_and_leaves_no_file(config: str, redis: Redis, tmp_path: Path) -> None:
+    await file(redis, 20_000)
+    await redis.config_resetstat()
+    process = await asyncio.create_subprocess_exec(
+        *(RELAY, "dead", "export", "-o", str(tmp_path / "letters"), "-c", config),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    async with asyncio.timeout(60):
+        while not any(tmp_path.glob(".letters.*")):
+            await asyncio.sleep(0.005)
+        while not await calls(redis, "evalsha"):
+            await asyncio.sleep(0.005)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (1, "stopped\n")
+    assert not [*tmp_path.glob("*letters*"), *tmp_path.glob(".letters*")]

@@ -183,11 +183,11 @@ class Breaks:
 async def test_an_error_of_redis_says_how_far_the_work_came(redis: Client, work: Any) -> None:
     await file(redis, "one", *(f"m{number}" for number in range(250)))
     order = DeadOrder(who="me", on_progress=Breaks())
-    with pytest.raises(StoreError, match="Connection refused; 200 dead letters were"):
+    with pytest.raises(StoreError, match=f"Connection refused; {2 * dead.PAGE} dead letters were"):
         await work(redis, SCOPE, ALL, order)
-    assert await count(redis, SCOPE, ALL) == 50
+    assert await count(redis, SCOPE, ALL) == 250 - 2 * dead.PAGE
     (entry,) = await audit.read(redis, "relay")
-    assert entry.count == 200
+    assert entry.count == 2 * dead.PAGE
 
 
 class FakeIntake:
