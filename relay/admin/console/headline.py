@@ -70,7 +70,7 @@ def _lanes(overview: Overview) -> Iterator[Trouble]:
         name = printable(lane.provider)
         if lane.error:
             yield Trouble(Tone.BAD, f"some keys of {name} cannot be read", why_of(lane), link)
-        elif not lane.configured:
+        elif not (lane.configured or lane.served):
             yield Trouble(
                 Tone.BAD,
                 f"{name} holds messages and is not in the file",

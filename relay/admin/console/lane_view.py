@@ -56,7 +56,7 @@ def lane_view(lane: LaneStatus, sample: Sample) -> LaneView:
 
 def tone_of(lane: LaneStatus) -> Tone:
     """Return how serious the state of a lane is."""
-    if lane.error or not lane.configured or is_unserved(lane):
+    if lane.error or is_unserved(lane) or not (lane.configured or lane.served):
         return Tone.BAD
     return STATE_TONES.get(lane.state, Tone.BAD)
 
@@ -65,7 +65,7 @@ def why_of(lane: LaneStatus) -> str:
     """Return the reason for the state of a lane."""
     if lane.error:
         return printable(lane.error[:LONGEST_WHY])
-    if not lane.configured:
+    if not (lane.configured or lane.served):
         return "not in the file of this console"
     if is_unserved(lane):
         return "no worker serves it"
