@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import RedisCluster as ClusterClient
 
 from relay.redis_client.connect import connect
-from relay.store import journal
+from relay.store import dead, journal
 from relay.store.statistics import read_recent
 from testing.commands import output, run_command
 from testing.receiver import Answer, Receiver
@@ -201,6 +201,12 @@ async def test_operators_control_a_fleet_on_a_cluster_with_the_documented_rights
     assert {(entry.id, entry.outcome) for entry in entries} >= {("m1", "cancelled")}
     assert counts["hook"].outcomes["cancelled"] == 1
     assert counts["hook"].statuses == {"200": 1}
+    for stream in (dead.queue_stream("relay", "notifications"), dead.lane_stream("relay", "hook")):
+        await redis.xadd(stream, {"raw": '{"payload": {"body": "2"}}', "reason": "unknown provider"})
+    retried = await relay("dead", "retry", "notifications", "--json", "-c", config)
+    assert (retried.code, retried.json["done"]) == (0, 1), retried.err
+    purged = await relay("dead", "purge", "--text", "BODY", "--yes", "--json", "-c", config)
+    assert (purged.code, purged.json["done"]) == (0, 1), purged.err
     actions = [entry["action"] for entry in json.loads(await output("audit", "--json", "-c", config))]
-    assert actions == ["reload", "rate-reset", "resume", "pause", "cancel", "rate"]
+    assert actions == ["purge", "retry", "reload", "rate-reset", "resume", "pause", "cancel", "rate"]
     await redis.execute_command("ACL DELUSER", "relay", target_nodes="all")
