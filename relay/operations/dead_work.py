@@ -129,7 +129,9 @@ async def retry(
             while letters and not order.stop.is_set() and selection.capacity(result.done) != 0:
                 step = min(work.step, selection.capacity(result.done) or work.step)
                 batch, letters = letters[:step], letters[step:]
-                await work.pace(len(batch))
+                await tasks.run_until(order.stop, work.pace(len(batch)))
+                if order.stop.is_set():
+                    break
                 await tasks.run_to_end(work.page(batch))
                 order.on_progress(result)
             if order.stop.is_set() or selection.capacity(result.done) == 0:

@@ -158,6 +158,25 @@ async def test_a_rate_paces_a_retry(redis: Client) -> None:
     assert time.monotonic() - begun > 0.25  # five at once, and the others at their time
 
 
+async def test_a_stop_does_not_wait_for_a_slow_rate(redis: Client) -> None:
+    await file(redis, "one", "a", "b")
+    stop = asyncio.Event()
+    order = DeadOrder(who="me", rate=1 / 3600, stop=stop, on_progress=lambda _: stop.set())
+    result = await retry(redis, SCOPE, ALL, order)
+    assert (result.matched, result.done, result.interrupted) == (1, 1, True)
+
+
+async def test_a_cancelled_retry_returns_its_result(redis: Client) -> None:
+    await file(redis, "one", "a", "b")
+    sent = asyncio.Event()
+    order = DeadOrder(who="me", rate=1 / 3600, on_progress=lambda _: sent.set())
+    running = asyncio.create_task(retry(redis, SCOPE, ALL, order))
+    await sent.wait()
+    running.cancel()
+    assert ((await running).done, (await running).interrupted) == (1, True)
+    assert await ids(redis) == ["b"]
+
+
 async def test_the_limit_counts_letters_that_were_sent_again(redis: Client) -> None:
     await file(redis, "one", "a", "b", "c", "d")
     await a_lane(redis, name="one").enqueue([a_message("a")])
