@@ -99,7 +99,7 @@ async def count(client: Client, stream: str) -> int:
     try:
         return int(await client.xlen(stream))
     except REDIS_ERRORS as error:
-        raise StoreError(describe(error)) from error
+        raise StoreError(f"{stream}: {describe(error)}") from error
 
 
 async def pages(
@@ -120,9 +120,12 @@ async def pages(
         form = "whole"
     start, end, packed = where.start, where.end, where.packed()
     while start:
-        reply = await script("dead_page").run(
-            client, (stream,), start, end, PAGE, PAGE_BYTES, RAW_BYTES, packed, form
-        )
+        try:
+            reply = await script("dead_page").run(
+                client, (stream,), start, end, PAGE, PAGE_BYTES, RAW_BYTES, packed, form
+            )
+        except StoreError as error:
+            raise StoreError(f"{stream}: {error}") from error.__cause__
         start, end = reply[0].decode(), reply[1].decode()
         letters = [_letter(stream, provider, queue, *entry) for entry in reply[2:]]
         if where.reads_messages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,6 +65,13 @@ async def test_letters_of_all_providers_and_queues_are_listed(redis: Client) -> 
     assert await ids(redis, "old") == ["c"]
     with pytest.raises(UsageError, match="no provider or queue 'other'"):
         await ids(redis, "other")
+
+
+async def test_an_error_names_the_key_that_cannot_be_read(redis: Client) -> None:
+    await redis.set(dead.lane_stream("relay", "two"), "overwritten by another program")
+    for reading in (by_reason, count):
+        with pytest.raises(StoreError, match=r"relay:\{two\}:dead: .*WRONGTYPE"):
+            await reading(redis, SCOPE, ALL)
 
 
 async def test_filters_choose_by_time_status_group_queue_text_reason_and_id(redis: Client) -> None:
@@ -186,6 +194,24 @@ async def test_the_limit_counts_letters_that_were_sent_again(redis: Client) -> N
     assert await ids(redis) == ["d"]
 
 
+async def test_letters_are_retried_and_purged_although_memory_is_full(redis: Client) -> None:
+    await file(redis, "one", "a", "b")
+    for stream in (dead.lane_stream("relay", "one"), dead.queue_stream("relay", "notifications")):
+        raw: Any = {"raw": f"m-{len(stream)}", "reason": "unknown provider"}
+        await redis.xadd(stream, raw)
+    await redis.config_set("maxmemory", 1)
+    try:
+        result = await retry(
+            redis, SCOPE, DeadSelection(None, DeadFilter(reason="unknown")), ORDER, intake_of(redis)
+        )
+        assert (result.done, dict(result.left)) == (2, {})
+        assert (await retry(redis, SCOPE, DeadSelection("one", limit=1), ORDER)).done == 1
+        assert (await purge(redis, SCOPE, ALL, ORDER)).done == 1
+    finally:
+        await redis.config_set("maxmemory", 0)
+    assert [entry.action for entry in await audit.read(redis, "relay")] == ["purge", "retry", "retry"]
+
+
 class Breaks:
     """Raises an error of Redis at the second page."""
 
@@ -222,6 +248,10 @@ class FakeIntake:
         return a_lane(self._redis, name=provider, worker="operator", max_backlog=1)
 
 
+def intake_of(redis: Client) -> Callable[[], FakeIntake]:
+    return lambda: FakeIntake(redis)
+
+
 @pytest.mark.parametrize("stream", ["lane", "other lane", "queue"])
 async def test_malformed_elements_are_sent_once_by_several_retries(redis: Client, stream: str) -> None:
     """A full backlog drops none of them."""
@@ -234,9 +264,7 @@ async def test_malformed_elements_are_sent_once_by_several_retries(redis: Client
         letter: Any = {"raw": f"m{number}", "reason": "unknown provider"}
         await redis.xadd(key, letter)
     await redis.xadd(key, {"raw": "{", "reason": "not JSON"})
-    results = await asyncio.gather(
-        *(retry(redis, SCOPE, ALL, ORDER, lambda: FakeIntake(redis)) for _ in range(3))
-    )
+    results = await asyncio.gather(*(retry(redis, SCOPE, ALL, ORDER, intake_of(redis)) for _ in range(3)))
     assert sum(result.done for result in results) == 20
     assert all(result.left["still_malformed"] == 1 for result in results)
     claims = (await a_lane(redis, name="one").claim(100)).claims
