@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from relay.errors import StoreError
 from relay.message import Message
-from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute
+from relay.redis_client.client import REDIS_ERRORS, Client, describe
 from relay.store import attempts
 from relay.store.attempts import Attempt
 from relay.store.dead_filter import ALL, DeadFilter
@@ -158,10 +158,7 @@ async def lock(client: Client, letter: DeadLetter) -> bool:
     """Keep other operators away from a letter for a minute. Returns False if another one is at it. Raises
     StoreError."""
     key = replay_lock(letter.stream, letter.entry)
-    try:
-        return bool(await execute(client, "SET", key, "1", "NX", "PX", LOCKED))
-    except REDIS_ERRORS as error:
-        raise StoreError(describe(error)) from error
+    return bool(await script("lock").run(client, (key,), "operator", LOCKED))
 
 
 async def forget(client: Client, stream: str, entries: Sequence[str]) -> int:
