@@ -26,6 +26,10 @@ _SENTENCES = {
 }
 
 
+NAMED = 3
+"""Queues of one trouble that are named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Something that needs an operator, or may soon. `link` is a path of the console."""
@@ -77,7 +81,7 @@ def _lanes(overview: Overview) -> Iterator[Trouble]:
                 "Add the provider to the file, or purge its messages.",
                 link,
             )
-        elif is_unserved(lane):
+        elif is_unserved(lane) and overview.alive:
             yield Trouble(
                 Tone.BAD,
                 f"no worker serves {name}",
@@ -100,17 +104,23 @@ def _sentence(lane: LaneStatus) -> str:
 
 
 def _queues(overview: Overview) -> Iterator[Trouble]:
+    unread = []
     for queue in overview.queues:
-        name = printable(queue.name)
         if queue.error:
+            name = printable(queue.name)
             yield Trouble(Tone.BAD, f"the queue {name} cannot be read", printable(queue.error), "/queues")
         elif queue_level(queue) is Level.TROUBLE:
-            yield Trouble(
-                Tone.BAD,
-                f"no worker reads the queue {name}",
-                f"{queue.waiting:,} elements wait: add it to the file, or delete the list.",
-                "/queues",
-            )
+            unread.append(queue)
+    if unread and overview.alive:
+        names = ", ".join(printable(queue.name) for queue in unread[:NAMED])
+        others = f" and {len(unread) - NAMED:,} more" if len(unread) > NAMED else ""
+        waiting = sum(queue.waiting for queue in unread)
+        yield Trouble(
+            Tone.BAD,
+            f"no worker reads the queue{'s' * (len(unread) > 1)} {names}{others}",
+            f"{waiting:,} elements wait: add it to the file of a worker, or delete the list.",
+            "/queues",
+        )
 
 
 def _servers(servers: Sequence[Finding]) -> Iterator[Trouble]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-import structlog
 from aiohttp import web
 
 from relay.admin.console.call import Call, Services
@@ -21,7 +21,11 @@ from relay.errors import RelayError, StoreError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-logger = structlog.get_logger()
+MAIN = "<!--main-->"
+"""The place of a page at which its content begins."""
+
+PATIENCE = 0.05
+"""Seconds until the bar of a page is sent although its content is not ready."""
 
 
 class Pages:
@@ -36,22 +40,43 @@ class Pages:
         raise web.HTTPSeeOther(f"{self._services.base}/")
 
     def page(self, screen: Screen) -> Handler:
-        """Return the handler of a page."""
+        """Return the handler of a page. If Redis takes long, the bar is sent before the content."""
 
-        async def show(request: web.Request) -> web.Response:
+        async def show(request: web.Request) -> web.StreamResponse:
             call = Call(self._services, request[VISITOR], request)
-            status, template = 200, screen.template
+            rendering = asyncio.create_task(self._rendered(call, screen))
             try:
-                sample = await self._services.sampler.latest()
-                values = {**self._common(call, screen, sample), **await screen.values(call, sample)}
-            except (NotFound, RelayError) as error:
-                status = 503 if isinstance(error, StoreError) else 404
-                template = "trouble.html"
-                values = {**self._common(call, screen, None), "status": status, "problem": str(error)}
-            text = Page(template, values).text
-            return web.Response(text=text, status=status, content_type="text/html", headers=PAGE_HEADERS)
+                await asyncio.wait({rendering}, timeout=PATIENCE)
+                if rendering.done():
+                    status, text = rendering.result()
+                    return web.Response(
+                        text=text, status=status, content_type="text/html", headers=PAGE_HEADERS
+                    )
+                response = web.StreamResponse(
+                    headers={**PAGE_HEADERS, "Content-Type": "text/html; charset=utf-8"}
+                )
+                await response.prepare(request)
+                begun = Page("layout.html", self._common(call, screen, None)).text
+                await response.write(begun.partition(MAIN)[0].encode())
+                _, text = await rendering
+                await response.write(text.partition(MAIN)[2].encode())
+                return response
+            finally:
+                rendering.cancel()
 
         return show
+
+    async def _rendered(self, call: Call, screen: Screen) -> tuple[int, str]:
+        """Return the status and the text of a page."""
+        status, template = 200, screen.template
+        try:
+            sample = await self._services.sampler.latest()
+            values = {**self._common(call, screen, sample), **await screen.values(call, sample)}
+        except (NotFound, RelayError) as error:
+            status = 503 if isinstance(error, StoreError) else 404
+            template = "trouble.html"
+            values = {**self._common(call, screen, None), "status": status, "problem": str(error)}
+        return status, Page(template, values).text
 
     def live(self, screen: Screen) -> Handler:
         """Return the handler of a page's events."""

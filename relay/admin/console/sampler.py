@@ -67,7 +67,9 @@ class Sampler:
         self._followers = 0
         self._task: asyncio.Task[None] | None = None
         self._sample: Sample | None = None
-        self._read_at = 0.0
+        self._read_at = -math.inf
+        self._pause = 0.0
+        """The present interval between two samples: longer if Redis is slow."""
         self._servers: Sequence[Finding] = ()
         self._servers_read_at = -math.inf
         self._lock = asyncio.Lock()
@@ -76,7 +78,7 @@ class Sampler:
 
     async def latest(self, max_age: float | None = None) -> Sample:
         """Return a sample that is at most so old. Raises StoreError if Redis cannot be read and never was."""
-        longest = self._tuning.interval if max_age is None else max_age
+        longest = max(self._tuning.interval, self._pause) if max_age is None else max_age
         asked = time.monotonic()
         async with self._lock:
             if self._sample is None or self._read_at < asked - longest:
@@ -100,10 +102,8 @@ class Sampler:
         finally:
             self._followers -= 1
             if not self._followers and self._task is not None:
-                task, self._task = self._task, None
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+                self._task.cancel()
+                self._task = None
 
     async def _follow(self) -> AsyncIterator[Sample]:
         sample: Sample | None = None
@@ -122,9 +122,9 @@ class Sampler:
             async with self._changed:
                 self._changed.notify_all()
             spent = time.monotonic() - started
-            pause = max(self._tuning.interval - spent, spent * (1 / self._tuning.share - 1))
+            self._pause = max(self._tuning.interval - spent, spent * (1 / self._tuning.share - 1))
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(self._pause):
                     await self._soon.wait()
             self._soon.clear()
 
