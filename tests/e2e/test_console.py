@@ -26,6 +26,8 @@ SCREENS = (
     "/messages",
     "/messages?kind=id&q=bad-1",
     "/messages/bad-1",
+    "/dead",
+    "/dead?provider=broken&status=4xx",
     "/queues",
     "/workers",
     "/configuration",
@@ -306,12 +308,41 @@ def test_the_console_has_a_picture_for_the_readme(opened: Opener) -> None:
         (Path(folder) / "console.png").write_bytes(picture)
 
 
+def test_dead_letters_are_retried_and_purged_by_reason_with_their_number_first(
+    opened: Opener, fleet: World
+) -> None:
+    page = opened("/dead?provider=broken")
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("3 by reason")
+    reasons = page.request.get("/api/v1/dead?by_reason=true").json()
+    assert reasons == fleet.json("dead", "list", "--by-reason")
+    assert page.request.get("/api/v1/dead?provider=broken").json() == fleet.json("dead", "list", "broken")
+    page.locator("tbody tr").first.get_by_role("button", name="Retry").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("alert")).to_be_hidden()
+    expect(dialog.get_by_role("heading")).to_have_text("Retry 3 dead letters")
+    dialog.get_by_label("Reason").fill("fixed")
+    dialog.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("3 of 3 retried.")).to_be_visible()
+    page.goto("/audit")
+    expect(page.locator("tbody tr").first).to_contain_text("fixed")
+    # The provider refuses them again.
+    page.goto("/dead?provider=broken&text=bad-1")
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("1 by reason")
+    page.get_by_role("button", name="Purge these").click()
+    expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text("Purge 1 dead letters")
+    page.get_by_role("dialog").get_by_role("button", name="Purge").click()
+    expect(page.get_by_text("1 of 1 purged.")).to_be_visible()
+    lines = page.request.get("/api/v1/dead/export?provider=broken").text().splitlines()
+    assert sorted(json.loads(line)["id"] for line in lines) == ["bad-0", "bad-2"]
+    fleet.push("bad", {"id": "bad-1", "payload": {"body": HOSTILE}})
+
+
 def test_a_message_is_found_by_what_is_known_of_it(opened: Opener) -> None:
     page = opened("/messages")
     page.get_by_label("Search in").select_option("id")
     page.get_by_label("For").fill("bad-2")
     page.get_by_role("button", name="Search").click()
-    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr").first).to_contain_text("bad-2")
     expect(page.locator("tbody")).to_contain_text("rejected")
     expect(page.locator("tbody")).to_contain_text("400")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from relay.admin.console.cache import Cache
+from relay.admin.console.jobs import Jobs
 from relay.admin.console.sampler import Sampler
 from relay.admin.gate import Visitor
 from relay.redis_client.client import Client
@@ -23,6 +24,7 @@ class Services:
     """Returns a client for Redis, or raises StoreError."""
     sampler: Sampler
     cache: Cache
+    jobs: Jobs
 
     @property
     def base(self) -> str:

@@ -9,6 +9,8 @@ from aiohttp import web
 from relay.admin.console import api, assets
 from relay.admin.console.cache import Cache
 from relay.admin.console.call import Services
+from relay.admin.console.dead_export import DeadExport
+from relay.admin.console.jobs import Jobs
 from relay.admin.console.login import Login
 from relay.admin.console.pages import Pages
 from relay.admin.console.sampler import Sampler
@@ -25,7 +27,7 @@ class Console:
 
     def __init__(self, settings: Settings, client: Callable[[], Awaitable[Client]], gate: Gate) -> None:
         """`client` returns a client for Redis, or raises StoreError."""
-        self._services = Services(settings, client, Sampler(settings, client), Cache())
+        self._services = Services(settings, client, Sampler(settings, client), Cache(), Jobs())
         self._gate = gate
 
     def add_routes(self, app: web.Application) -> None:
@@ -46,4 +48,5 @@ class Console:
                     add("GET", base + screen.path.rstrip("/") + "/live", pages.live(screen))
             for route in api.ROUTES:
                 add(route.method, f"{base}/api/v1{route.path}", api.handler(self._services, route))
+            add("GET", f"{base}/api/v1/dead/export", DeadExport(self._services).send)
             add("GET", f"{base}/api/v1/openapi.json", api.openapi(self._services))

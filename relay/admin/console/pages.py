@@ -6,9 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
+import structlog
 from aiohttp import web
 
 from relay.admin.console.call import Call, Services
@@ -23,6 +25,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAIN = "<!--main-->"
 """The place of a page at which its content begins."""
+
+logger = structlog.get_logger()
 
 PATIENCE = 0.05
 """Seconds until the bar of a page is sent although its content is not ready."""
@@ -55,11 +59,12 @@ class Pages:
                 response = web.StreamResponse(
                     headers={**PAGE_HEADERS, "Content-Type": "text/html; charset=utf-8"}
                 )
-                await response.prepare(request)
                 begun = Page("layout.html", self._common(call, screen, None)).text
-                await response.write(begun.partition(MAIN)[0].encode())
-                _, text = await rendering
-                await response.write(text.partition(MAIN)[2].encode())
+                with suppress(ConnectionError):  # the browser is gone
+                    await response.prepare(request)
+                    await response.write(begun.partition(MAIN)[0].encode())
+                    _, text = await rendering
+                    await response.write(text.partition(MAIN)[2].encode())
                 return response
             finally:
                 rendering.cancel()
@@ -76,6 +81,11 @@ class Pages:
             status = 503 if isinstance(error, StoreError) else 404
             template = "trouble.html"
             values = {**self._common(call, screen, None), "status": status, "problem": str(error)}
+        except Exception:
+            logger.exception("a page of the console failed", page=screen.name)
+            status, template = 500, "trouble.html"
+            problem = "This is a bug of relay; the log of this process has the details."
+            values = {**self._common(call, screen, None), "status": status, "problem": problem}
         return status, Page(template, values).text
 
     def live(self, screen: Screen) -> Handler:

@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
+import msgspec
 import pytest
 from aiohttp import ClientResponse, ClientSession, CookieJar
 
+from relay.admin.console.api import ROUTES
+from relay.admin.console.api.route import Route
 from relay.admin.health import Health, WorkerReport
 from relay.admin.host import Host
 from relay.admin.server import Admin
@@ -23,6 +26,12 @@ OPERATOR = "operators-token-1"
 VIEWER = "viewers-token-2"
 TOKENS = {"token": OPERATOR, "viewer_token": VIEWER}
 HOST = Host(Deployment(), [WorkerReport(pid=1, age=0.0, health=Health(worker="w", pid=1, settings=""))])
+NEEDS = {
+    "/lanes/{provider}/cancel": '{"id": "order-17"}',
+    "/configuration/check": '{"text": "queues: []"}',
+}
+"""Arguments of routes that need some."""
+
 NO_REDIS = 503
 """The status of a request that was admitted: there is no Redis in these tests."""
 
@@ -276,3 +285,8 @@ async def test_the_openapi_document_has_every_route_of_the_api() -> None:
         pause = document["paths"]["/api/v1/lanes/{provider}/pause"]["post"]
         assert pause["parameters"][0]["name"] == "provider"
         assert "because" in document["components"]["schemas"]["PauseArguments"]["properties"]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_the_arguments_of_a_route_can_be_read(route: Route) -> None:
+    assert msgspec.json.decode(NEEDS.get(route.path, "{}"), type=route.arguments)

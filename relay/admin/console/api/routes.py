@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.admin.console.api import audit, configuration, feedback, fleet, lanes, messages
+from relay.admin.console.api import audit, configuration, dead, feedback, fleet, lanes, messages
 from relay.admin.console.api.route import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *fleet.ROUTES,
     *lanes.ROUTES,
+    *dead.ROUTES,
     *messages.ROUTES,
     *audit.ROUTES,
     *feedback.ROUTES,

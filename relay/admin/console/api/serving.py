@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from relay.admin.console.api.openapi import openapi_document
@@ -14,6 +15,8 @@ from relay.admin.doorway import VISITOR
 from relay.errors import RelayError, StoreError, UsageError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+logger = structlog.get_logger()
 
 LONGEST_BODY = 2 * 1024 * 1024
 """Bytes of a request: a message of the largest default size fits."""
@@ -33,6 +36,10 @@ def handler(services: Services, route: Route) -> Handler:
             reply = _error(503, error)
         except RelayError as error:
             reply = _error(422, error)
+        except Exception:
+            logger.exception("a request to the API failed", path=route.path)
+            bug = {"error": "this is a bug of relay; the log of this process has the details"}
+            reply = Reply(bug, 500)
         return web.Response(
             body=msgspec.json.encode(reply.document), status=reply.status, content_type="application/json"
         )

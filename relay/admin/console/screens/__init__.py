@@ -3,6 +3,7 @@
 from relay.admin.console.screens import (
     audit,
     configuration,
+    dead,
     feedback,
     lane,
     message,
@@ -15,6 +16,7 @@ from relay.admin.console.screens import (
 SCREENS = (
     overview.SCREEN,
     lane.SCREEN,
+    dead.SCREEN,
     messages.SCREEN,
     message.SCREEN,
     queues.SCREEN,

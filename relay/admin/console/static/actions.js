@@ -122,6 +122,10 @@ async function submit(form) {
   try {
     const result = await post(filled(form.dataset.post, values, true), body(form));
     dialog.close();
+    if ("job" in form.dataset) {
+      follow(result.job, form.dataset.post.endsWith("purge") ? "purged" : "retried");
+      return;
+    }
     toast(filled(form.dataset.done, { ...values, ...result }, false), "good");
     document.dispatchEvent(new CustomEvent("relay:done", { detail: { form, result } }));
     if ("reload" in form.dataset) setTimeout(() => location.reload(), 400);
@@ -130,6 +134,33 @@ async function submit(form) {
   } finally {
     dialog.dataset.busy = "";
     check(dialog);
+  }
+}
+
+// Shows the progress of a job until it ends.
+async function follow(job, done) {
+  const place = document.getElementById("job");
+  const text = document.getElementById("job-text");
+  const bar = document.getElementById("job-progress");
+  const stop = document.getElementById("job-stop");
+  if (place) place.hidden = false;
+  if (stop) stop.onclick = () => post(`/jobs/${job}/stop`, {}).catch((error) => toast(error.message, "bad"));
+  for (;;) {
+    const answer = await fetch(`${base}/api/v1/jobs/${job}`);
+    const state = await answer.json();
+    const left = Object.entries(state.left || {}).map(([why, count]) => `${number.format(count)} ${why.replaceAll("_", " ")}`);
+    const line = `${number.format(state.done)} of ${number.format(state.total)} ${done}${left.length ? `; left: ${left.join(", ")}` : ""}`;
+    if (text) text.textContent = line;
+    if (bar) {
+      bar.max = Math.max(1, state.total);
+      bar.value = state.matched;
+    }
+    if (!state.running) {
+      if (place) place.hidden = true;
+      toast(state.error || `${line}.`, state.error ? "bad" : "good");
+      return;
+    }
+    await new Promise((resume) => setTimeout(resume, 300));
   }
 }
 

@@ -1,0 +1,127 @@
+"""Dead letters: list, group, retry and purge."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+from relay.admin.console.api.dead_arguments import DeadArguments
+from relay.admin.console.api.route import Arguments, NoArguments, Reply, Route
+from relay.admin.console.call import Call
+from relay.admin.console.jobs import Job
+from relay.operations import dead
+from relay.operations.dead import DeadScope
+from relay.operations.dead_documents import letter_document, reason_documents, result_document
+from relay.operations.dead_work import DeadOrder, DeadResult, purge, retry
+
+
+class ListArguments(DeadArguments, frozen=True, kw_only=True):
+    """The options of `relay dead list`."""
+
+    by_reason: Annotated[bool, Meta(description="Count the letters by reason and status.")] = False
+    limit: Annotated[int, Meta(ge=1, le=10_000, description="Maximum number of letters.")] = 50
+
+
+class WorkArguments(DeadArguments, frozen=True, kw_only=True):
+    """The options of `relay dead retry` and `purge`."""
+
+    limit: Annotated[int, Meta(ge=1, description="Maximum number of letters.")] | None = None
+    dry_run: Annotated[bool, Meta(description="Only count the letters; change nothing.")] = False
+    low: Annotated[bool, Meta(description="Retry: behind fresh traffic.")] = False
+    rate: Annotated[float, Meta(ge=0, description="Retry: letters per second; 0: no limit.")] = 0.0
+    background: Annotated[bool, Meta(description="Answer at once, with the name of a job to follow.")] = False
+    because: Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")] = ""
+
+
+async def _list(call: Call, arguments: ListArguments) -> Reply:
+    client, scope = await call.services.client(), DeadScope.of(call.settings)
+    if arguments.by_reason:
+        groups = await dead.by_reason(client, scope, arguments.selection())
+        return Reply(reason_documents(groups))
+    selection = arguments.selection(arguments.limit)
+    return Reply([letter_document(each) async for each in dead.list_letters(client, scope, selection)])
+
+
+async def _retry(call: Call, arguments: WorkArguments) -> Reply:
+    return await _work(call, arguments, "retry")
+
+
+async def _purge(call: Call, arguments: WorkArguments) -> Reply:
+    return await _work(call, arguments, "purge")
+
+
+async def _work(call: Call, arguments: WorkArguments, action: Literal["retry", "purge"]) -> Reply:
+    client, scope = await call.services.client(), DeadScope.of(call.settings)
+    selection = arguments.selection(arguments.limit)
+    if arguments.dry_run:
+        return Reply(result_document(DeadResult(matched=await dead.count(client, scope, selection))))
+    job = Job(action, await dead.count(client, scope, selection) if arguments.background else 0)
+    order = DeadOrder(
+        call.visitor.name,
+        arguments.because,
+        priority="low" if arguments.low else "own",
+        rate=arguments.rate,
+        on_progress=job.show,
+        stop=job.stop,
+    )
+
+    async def work() -> DeadResult:
+        try:
+            if action == "purge":
+                return await purge(client, scope, selection, order)
+            return await retry(client, scope, selection, order)
+        finally:
+            call.services.changed()
+
+    if arguments.background:
+        return Reply({"job": call.services.jobs.start(job, work), "total": job.total}, 202)
+    return Reply(result_document(await work()))
+
+
+async def _job(call: Call, _: NoArguments) -> Reply:
+    job = call.services.jobs.find(call.part("job"))
+    if job is None:
+        return Reply({"error": "no such job in this process; the audit log shows how it ended"}, 404)
+    return Reply(_job_document(job))
+
+
+async def _stop(call: Call, _: Arguments) -> Reply:
+    job = call.services.jobs.find(call.part("job"))
+    if job is None:
+        return Reply({"error": "no such job in this process; the audit log shows how it ended"}, 404)
+    job.stop.set()
+    return Reply(_job_document(job))
+
+
+def _job_document(job: Job) -> dict[str, object]:
+    return {
+        "action": job.action,
+        "running": job.is_running,
+        "total": job.total,
+        "error": job.error or None,
+        **result_document(job.result),
+    }
+
+
+ROUTES: Final = (
+    Route("GET", "/dead", "Dead letters, or their reasons.", "relay dead list --json", _list, ListArguments),
+    Route(
+        "POST",
+        "/dead/retry",
+        "Send dead letters again. Malformed elements stay: `relay dead retry` parses them again.",
+        "relay dead retry",
+        _retry,
+        WorkArguments,
+    ),
+    Route(
+        "POST",
+        "/dead/purge",
+        "Delete dead letters permanently.",
+        "relay dead purge",
+        _purge,
+        WorkArguments,
+    ),
+    Route("GET", "/jobs/{job}", "The progress of a job.", "relay dead retry", _job),
+    Route("POST", "/jobs/{job}/stop", "Stop a job after its present page.", "relay dead retry", _stop),
+)
