@@ -13,7 +13,7 @@ from relay.operations.dead_work import DeadResult
 from relay.settings.credentials import text_without_credentials, without_credentials
 from relay.store.dead import DeadLetter
 
-_FIELDS = (
+MESSAGE_FIELDS = (
     "created_at",
     "expires_at",
     "deliver_at",
@@ -22,6 +22,7 @@ _FIELDS = (
     "reply_to",
     "traceparent",
 )
+"""Fields of a message that are shown if they are set."""
 
 
 def letter_document(letter: DeadLetter) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def letter_document(letter: DeadLetter) -> dict[str, Any]:
         "priority": PRIORITIES[message.priority],
         "payload": without_credentials(message.payload),
     }
-    return document | {name: value for name in _FIELDS if (value := getattr(message, name))}
+    return document | {name: value for name in MESSAGE_FIELDS if (value := getattr(message, name))}
 
 
 def reason_documents(groups: Sequence[ReasonGroup]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import msgspec
 
 from relay.message import PRIORITIES, Message
 from relay.operations.dead import DeadScope, list_letters
+from relay.operations.dead_documents import MESSAGE_FIELDS
 from relay.operations.dead_selection import DeadSelection
 from relay.redis_client.client import Client
 from relay.store import dead
@@ -22,16 +23,6 @@ LONGEST_ID = 128
 ExportForm = Literal["letters", "messages"]
 """Letters with all that is known about them, or only what `relay push` reads."""
 
-_FIELDS = (
-    "created_at",
-    "expires_at",
-    "deliver_at",
-    "collapse_key",
-    "ordering_key",
-    "reply_to",
-    "traceparent",
-    "group",
-)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -103,7 +94,7 @@ def _envelope(message: Message, provider: str) -> dict[str, Any]:
     # Line breaks in JSON are white space.
     fields["payload"] = msgspec.Raw(message.payload_json.replace(b"\n", b" ").replace(b"\r", b" "))
     fields["priority"] = PRIORITIES[message.priority]
-    for name in _FIELDS:
+    for name in (*MESSAGE_FIELDS, "group"):
         value = getattr(message, name)
         if value and not (name == "group" and len(value) > LONGEST_ID):
             fields[name] = value
