@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testing.reference import commands, configuration, messages
+from testing.reference import commands, configuration, http_api, messages
 from testing.reference.markdown import fill
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,6 +16,7 @@ def documents() -> dict[Path, str]:
         "messages.md": {"fields": messages.fields()},
         "reference/messages.md": {"fields": messages.fields()},
         "reference/commands.md": {"commands": commands.all_commands()},
+        "reference/http-api.md": {"routes": http_api.all_routes()},
         "reference/configuration.md": {"keys": configuration.all_keys()},
         "providers/README.md": {
             "every provider": configuration.every_provider(),
