@@ -6,6 +6,7 @@ Only this module and `watch_dialogs` import Textual, which the extra `[watch]` i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
@@ -104,8 +105,10 @@ class WatchApp(App[None]):
     @work
     async def _refresh_forever(self) -> None:
         while True:
+            began = time.monotonic()
             await self.refresh_now()
-            await asyncio.sleep(self._interval)
+            # A fleet of thousands of lanes takes a while to read, and must not keep a core busy.
+            await asyncio.sleep(max(self._interval, 2 * (time.monotonic() - began)))
 
     async def refresh_now(self) -> None:
         """Read the fleet once, and show it."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from relay.operations.alerts import alert_document
+from relay.operations.summary import in_trouble, summary
 from relay.store.fleet import Member
 from relay.store.fleet_findings import findings, lane_findings
 from relay.store.groups import Groups
@@ -29,6 +30,8 @@ def fleet_document(overview: Overview, settings: str, others: Sequence[ForeignWo
     """
     return {
         "at": overview.at,
+        "summary": summary(overview),
+        "in_trouble": in_trouble(overview),
         "queues": [queue_document(queue) for queue in overview.queues],
         "lanes": [lane_document(lane) for lane in overview.lanes],
         "workers": worker_documents(overview),
