@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from relay.store.keys import LaneKeys
 from testing.browser import axe, chromium
 from testing.console_world import HOSTILE, OPERATOR, VIEWER, World, world
 from testing.redis_server import RedisServer
@@ -54,6 +55,7 @@ new PerformanceObserver((list) => {
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, newest_redis_server: RedisServer) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("console"), newest_redis_server) as running:
+        _seed_the_last_hour(running)
         running.push("bad", *({"id": f"bad-{number}", "payload": {"body": HOSTILE}} for number in range(3)))
         running.push("notifications", {"payload": {"body": 1}, "group": HOSTILE[:60]})
         yield running
@@ -63,6 +65,17 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, newest_redis_server: RedisSe
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
+
+
+def _seed_the_last_hour(fleet: World) -> None:
+    """Write statistics of the minutes before the worker ran."""
+    now = int(fleet.redis.time()[0]) // 60 * 60
+    for minute in range(1, 60):
+        for provider, least in (("hooks", 900), ("broken", 40), ("quiet", 300)):
+            failed = 25 if provider == "broken" and minute % 20 < 6 else 0
+            key = LaneKeys.of("relay", provider).statistics("minute", now - 60 * minute)
+            counts = {"o:delivered": least + least * (minute * 7 % 11) // 11, "o:failed": failed}
+            fleet.redis.hset(key, mapping=counts)
 
 
 Opener = Callable[..., Page]
@@ -298,11 +311,16 @@ def test_a_session_that_ends_leads_back_to_the_log_in(opened: Opener) -> None:
     expect(page.get_by_role("alert")).to_contain_text("This token is not known")
 
 
-def test_the_console_has_a_picture_for_the_readme(opened: Opener) -> None:
+def test_the_console_has_a_picture_for_the_readme(opened: Opener, fleet: World) -> None:
     """With RELAY_PICTURES set, the picture is written into the documentation."""
     page = opened("/", viewport={"width": 1024, "height": 640})
+    order(page, "pause", "quiet", because="they deploy a new receiver")
+    fleet.push(f"q {HOSTILE}", *({"payload": {"body": number}} for number in range(240)))
+    expect(row(page, "quiet")).to_contain_text("240")
+    expect(row(page, "hooks").locator(".spark-sent")).to_be_visible()
     expect(row(page, "hooks")).to_be_visible()
     picture = page.screenshot()
+    order(page, "resume", "quiet")
     assert 5_000 < len(picture) < 150_000
     if folder := os.environ.get("RELAY_PICTURES"):
         (Path(folder) / "console.png").write_bytes(picture)

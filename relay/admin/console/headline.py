@@ -58,7 +58,9 @@ def troubles(overview: Overview, servers: Sequence[Finding], findings: Sequence[
 def headline(overview: Overview, found: Sequence[Trouble]) -> Headline:
     """Return the sentence of `relay status`."""
     tones = [trouble.tone for trouble in found if trouble.tone is not Tone.IDLE]
-    return Headline(min(tones, key=RANKS.__getitem__, default=Tone.GOOD), f"{summary(overview)}.")
+    return Headline(
+        min(tones, key=RANKS.__getitem__, default=Tone.GOOD), _sentence_case(f"{summary(overview)}.")
+    )
 
 
 def _fleet(overview: Overview) -> Iterator[Trouble]:
@@ -128,3 +130,8 @@ def _servers(servers: Sequence[Finding]) -> Iterator[Trouble]:
         if finding.level in (FindingLevel.FAILED, FindingLevel.WARNING):
             tone = Tone.BAD if finding.level is FindingLevel.FAILED else Tone.IDLE
             yield Trouble(tone, f"Redis: {finding.subject}", printable(finding.text))
+
+
+def _sentence_case(text: str) -> str:
+    """Return a sentence with a capital at its beginning, unless it begins with a provider's name."""
+    return text[0].upper() + text[1:] if text.startswith(("all ", "no ", "the ", "Redis ")) else text
