@@ -74,7 +74,10 @@ def _seed_the_last_hour(fleet: World) -> None:
         for provider, least in (("hooks", 900), ("broken", 40), ("quiet", 300)):
             failed = 25 if provider == "broken" and minute % 20 < 6 else 0
             key = LaneKeys.of("relay", provider).statistics("minute", now - 60 * minute)
-            counts = {"o:delivered": least + least * (minute * 7 % 11) // 11, "o:failed": failed}
+            counts: dict[Any, Any] = {
+                "o:delivered": least + least * (minute * 7 % 11) // 11,
+                "o:failed": failed,
+            }
             fleet.redis.hset(key, mapping=counts)
 
 
