@@ -340,7 +340,7 @@ def test_dead_letters_are_retried_and_purged_by_reason_with_their_number_first(
     page.locator("tbody tr").first.get_by_role("button", name="Retry").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("alert")).to_be_hidden()
-    expect(dialog.get_by_role("heading")).to_have_text("Retry 3 dead letters")
+    expect(dialog.get_by_role("heading")).to_have_text("Retry dead letters: 3")
     dialog.get_by_label("Reason").fill("fixed")
     dialog.get_by_role("button", name="Retry").click()
     expect(page.get_by_text("3 of 3 retried.")).to_be_visible()
@@ -350,7 +350,7 @@ def test_dead_letters_are_retried_and_purged_by_reason_with_their_number_first(
     page.goto("/dead?provider=broken&text=bad-1")
     expect(page.get_by_role("heading", level=2).first).to_contain_text("1 by reason")
     page.get_by_role("button", name="Purge these").click()
-    expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text("Purge 1 dead letters")
+    expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text("Purge dead letters: 1")
     page.get_by_role("dialog").get_by_role("button", name="Purge").click()
     expect(page.get_by_text("1 of 1 purged.")).to_be_visible()
     lines = page.request.get("/api/v1/dead/export?provider=broken").text().splitlines()
@@ -411,3 +411,12 @@ def test_feedback_shows_targets_that_are_gone(opened: Opener, fleet: World) -> N
     page.goto("/feedback")
     expect(page.locator("tbody")).to_contain_text("<script>")
     assert page.request.get("/api/v1/feedback").json()[0]["id"] == "gone-1"
+
+
+def test_an_operator_reloads_the_files_of_the_fleet(opened: Opener, fleet: World) -> None:
+    page = opened("/workers")
+    page.get_by_role("button", name="Reload").click()
+    page.get_by_role("dialog").get_by_label("Reason").fill("a new rate")
+    page.get_by_role("dialog").get_by_role("button", name="Reload").click()
+    expect(page.get_by_text("The fleet reads its files again.")).to_be_visible()
+    assert fleet.json("audit")[0]["why"] == "a new rate"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.admin.console.api import audit, configuration, dead, feedback, fleet, lanes, messages
+from relay.admin.console.api import audit, configuration, dead, feedback, fleet, lanes, messages, workers
 from relay.admin.console.api.route import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -15,4 +15,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *audit.ROUTES,
     *feedback.ROUTES,
     *configuration.ROUTES,
+    *workers.ROUTES,
 )
