@@ -16,11 +16,15 @@ _ERRORS = {
     "401": "The token is missing or wrong.",
     "403": "The request comes from a page of another origin, or its token is one of a viewer.",
     "404": "There is no such thing.",
+    "409": "The thing is in a state that does not allow the action.",
     "422": "The action is not possible.",
     "429": "Too many wrong tokens came from this address: see `Retry-After`.",
     "503": "Redis does not answer.",
 }
-_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+_ERROR_SCHEMA = {"$ref": "#/components/schemas/Error"}
+_ERROR = {"application/json": {"schema": _ERROR_SCHEMA}}
+_NOTHING = {"application/json": {"schema": {"anyOf": [_ERROR_SCHEMA, {"type": "array", "maxItems": 0}]}}}
+"""The answer if nothing was found: an error, or an empty list."""
 
 
 def openapi_document(routes: Sequence[Route], base: str = "") -> dict[str, Any]:
@@ -75,7 +79,11 @@ def _operation(route: Route, components: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "responses": {
             "200": {"description": "Done.", "content": {"application/json": {"schema": {}}}},
-            **{status: {"description": text, "content": _ERROR} for status, text in _ERRORS.items()},
+            "202": {"description": "It has begun.", "content": {"application/json": {"schema": {}}}},
+            **{
+                status: {"description": text, "content": _NOTHING if status == "404" else _ERROR}
+                for status, text in _ERRORS.items()
+            },
         },
     }
     if route.arguments is NoArguments:
