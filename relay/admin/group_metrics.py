@@ -15,6 +15,8 @@ from relay.text import printable
 MOST_GROUPS = 20
 """Groups of each lane that have metrics, because each of them is a time series in Prometheus."""
 
+HELD_STATES = tuple(state for state in GroupState if state != GroupState.RUNNING)
+
 _OF_GROUP = ("provider", "group")
 
 
@@ -22,6 +24,11 @@ def group_metrics(lanes: Sequence[LaneStatus]) -> Iterable[Metric]:
     """The metrics of groups."""
     total = GaugeMetricFamily(
         "relay_lane_groups", "Groups that have messages; an estimate above 1,000.", labels=["provider"]
+    )
+    states = GaugeMetricFamily(
+        "relay_lane_groups_held",
+        "Groups that may not send, by state; above 1,000 groups, those of a sample.",
+        labels=["provider", "state"],
     )
     waiting = GaugeMetricFamily(
         "relay_group_waiting", "Messages that wait, of the largest groups.", labels=_OF_GROUP
@@ -42,6 +49,8 @@ def group_metrics(lanes: Sequence[LaneStatus]) -> Iterable[Metric]:
     )
     for lane in lanes:
         total.add_metric([lane.provider], lane.groups.total)
+        for state in HELD_STATES:
+            states.add_metric([lane.provider, state], len(lane.groups.in_state(state)))
         for name, group in _largest(lane):
             labels = [lane.provider, name]
             waiting.add_metric(labels, group.waiting)
@@ -49,7 +58,7 @@ def group_metrics(lanes: Sequence[LaneStatus]) -> Iterable[Metric]:
             oldest.add_metric(labels, group.oldest or 0.0)
             if group.state != GroupState.RUNNING:
                 held.add_metric([*labels, group.state], 1.0)
-    yield from (total, waiting, in_flight, oldest, held)
+    yield from (total, states, waiting, in_flight, oldest, held)
 
 
 def _largest(lane: LaneStatus) -> Iterator[tuple[str, GroupStatus]]:

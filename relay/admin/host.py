@@ -44,6 +44,12 @@ class Host:
             for trouble in report.troubles
         ]
 
+    @property
+    def seconds_since_redis_answered(self) -> float:
+        """The longest time of a worker."""
+        reports = [report.health for report in self.workers if report.health is not None]
+        return round(max((report.seconds_since_redis_answered for report in reports), default=0.0), 1)
+
     def document(self) -> dict[str, Any]:
         """Return the answer of `/healthz`."""
         reports = [report.health for report in self.workers if report.health is not None]
@@ -52,9 +58,7 @@ class Host:
             "healthy": self.healthy,
             "troubles": self.troubles,
             "reload_failed": msgspec.to_builtins(failure),
-            "seconds_since_redis_answered": round(
-                max((report.seconds_since_redis_answered for report in reports), default=0.0), 1
-            ),
+            "seconds_since_redis_answered": self.seconds_since_redis_answered,
             "failures": added(report.failures for report in reports),
             "log_lines_dropped": sum(report.log_lines_dropped for report in reports),
             "reconnections": sum(report.reconnections for report in reports),

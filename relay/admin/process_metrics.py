@@ -39,6 +39,11 @@ class ProcessMetrics(Collector):
         for part, number in sorted(counts.failures.items()):
             failures.add_metric([part], number)
         yield failures
+        yield GaugeMetricFamily(
+            "relay_redis_silence_seconds",
+            "Seconds since Redis accepted the last heartbeat, of the worker with the longest time.",
+            value=host.seconds_since_redis_answered,
+        )
         yield CounterMetricFamily(
             "relay_reconnections",
             "How often all connections to Redis were dropped because of a stall.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testing.reference import commands, configuration, http_api, messages
+from testing.reference import commands, configuration, http_api, messages, metrics
 from testing.reference.markdown import fill
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -17,6 +17,10 @@ def documents() -> dict[Path, str]:
         "reference/messages.md": {"fields": messages.fields()},
         "reference/commands.md": {"commands": commands.all_commands()},
         "reference/http-api.md": {"routes": http_api.all_routes()},
+        "reference/metrics.md": {
+            "metrics of a port": metrics.of_port(),
+            "metrics of the fleet": metrics.of_fleet(),
+        },
         "reference/configuration.md": {"keys": configuration.all_keys()},
         "providers/README.md": {
             "every provider": configuration.every_provider(),
