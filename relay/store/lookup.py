@@ -31,6 +31,8 @@ LONGEST_ELEMENT = 1024 * 1024
 """Bytes of an element that is searched."""
 
 _PAGE = 500
+_PAGE_BYTES = 128 * 1024
+"""Bytes after which one step of a search ends: Redis serves no other client meanwhile."""
 _TICKETS = 2_000
 """Tickets that are read together: they are short."""
 
@@ -112,9 +114,11 @@ async def _search(client: Client, keys: LaneKeys, text: str) -> list[int]:
     found_script, cursor, looked_at = script("search_bodies"), b"0", 0
     of_script = keys.of_script(found_script.lane_parts)
     while looked_at < MOST_BODIES:
-        cursor, *tickets = await found_script.run(client, of_script, cursor, _PAGE, text, _PAGE)
+        cursor, number, *tickets = await found_script.run(
+            client, of_script, cursor, _PAGE, text, _PAGE, _PAGE_BYTES
+        )
         found += [int(ticket) for ticket in tickets if ticket.isdigit()]
-        looked_at += _PAGE
+        looked_at += number
         if cursor == b"0":
             break
     return list(dict.fromkeys(found))
@@ -233,14 +237,17 @@ async def elements_with(
 async def _elements(
     client: Client, queue: str, key: str, place: str, text: str, first: int, most: int
 ) -> AsyncIterator[Queued]:
-    for start in range(first, first + most, _PAGE):
+    start, end = first, first + most
+    while start < end:
+        last = min(start + _PAGE, end) - 1
         number, *found = await script("search_list").run(
-            client, (key,), start, start + _PAGE - 1, text, LONGEST_ELEMENT
+            client, (key,), start, last, text, LONGEST_ELEMENT, _PAGE_BYTES
         )
         for index, element in zip(found[::2], found[1::2], strict=True):
             yield Queued(queue, place, int(index) + 1, element)
-        if number < _PAGE:
+        if not number:
             return
+        start += number
 
 
 async def _field(client: Client, key: str, name: str) -> list[int]:

@@ -19,8 +19,10 @@ from relay.store import journal
 from relay.store.attempts import Attempt, encode
 from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.journal import JournalEntry, JournalQuery
+from relay.store.keys import LaneKeys
 from relay.store.lane import Lane
 from relay.store.pause import Pause
+from relay.store.scripting import script
 from testing.builders import a_lane, a_message, options, plain_message
 
 HOUR = 3600.0
@@ -271,6 +273,22 @@ async def test_an_element_of_a_queue_is_found_at_its_place(redis: Redis) -> None
     await redis.rpush("own", '{"id": "mine", "provider": "other", "payload": {}}')
     found = await one(redis, "mine")
     assert (found.provider, found.why_not_now) == ("other", "it is the next element of the queue")
+
+
+async def test_large_messages_and_elements_are_searched_in_small_steps(redis: Redis) -> None:
+    await a_worker(redis)
+    large = b'{"text":"%s"}' % (b"x" * 100_000)
+    messages = [plain_message("x" * 100_000) for _ in range(40)]
+    await a_lane(redis).enqueue(messages)
+    await redis.rpush("notifications", *(b'{"id":"q%d","payload":%s}' % (n, large) for n in range(40)))
+    found = [await one(redis, name) for name in (messages[17].id, "q31")]
+    assert [each.state for each in found] == [State.WAITING, State.QUEUED]
+    assert found[1].position == 32
+    bodies, elements = script("search_bodies"), script("search_list")
+    keys = LaneKeys.of("relay", "test").of_script(bodies.lane_parts)
+    _, records, *_ = await bodies.run(redis, keys, "0", 500, "nowhere", 500, 128 * 1024)
+    number, *_ = await elements.run(redis, ("notifications",), 0, 499, "nowhere", 1024 * 1024, 128 * 1024)
+    assert (records <= 20, number) == (True, 2)
 
 
 async def test_messages_are_found_by_group_and_keys(redis: Redis) -> None:
