@@ -16,11 +16,12 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from relay.redis_client.connect import open_client
+from testing.commands import output, run_command
 from testing.receiver import Receiver
 from testing.redis_cluster import RedisCluster
 from testing.redis_sentinel import RedisSentinel
 from testing.redis_server import BLOCKING_TIMEOUT
-from testing.relay_process import worker, write_config
+from testing.relay_process import relay, worker, write_config
 from tests.conftest import BINARIES
 
 BINARY = BINARIES[max(BINARIES)]
@@ -92,6 +93,37 @@ async def test_a_drain_goes_on_at_the_new_master_that_sentinel_names(
     assert ends == {f"m{number}" for number in range(300)}
     assert held == [], "nothing stays in anybody's hands"
     assert not [line for line in running.lines if "exception" in line]
+
+
+async def test_operators_see_and_control_a_fleet_before_and_after_a_failover_of_sentinel(
+    tmp_path: Path, sentinel: RedisSentinel, receiver: Receiver
+) -> None:
+    provider = {"type": "webhook", "url": f"{receiver.url}/hook"}
+    config = str(write_config(tmp_path, sentinel.url, {"hook": provider}))
+
+    async def operate(message_id: str) -> None:
+        await output("pause", "hook", "--because", "tonight", "-c", config)
+        await output(
+            "push", "notifications", json.dumps({"id": message_id, "payload": {"body": 1}}), "-c", config
+        )
+        async with asyncio.timeout(120):
+            while '"waiting"' not in (await run_command("find", message_id, "--json", "-c", config)).stdout:
+                pass
+        assert "hook is paused" in await output("status", "-c", config)
+        await output("rate", "hook", "50/s", "--for", "1h", "-c", config)
+        await output("resume", "hook", "-c", config)
+        await output("reload", "--wait", "60s", "-c", config)
+        listed = await relay("dead", "list", "--by-reason", "-c", config)
+        assert listed.code == 0, listed.err
+        actions = [entry["action"] for entry in json.loads(await output("audit", "--json", "-c", config))]
+        assert actions[:4] == ["reload", "resume", "rate", "pause"]
+
+    async with worker(Path(config)):
+        await operate("before")
+        master = await asyncio.to_thread(sentinel.fail_over)
+        await asyncio.to_thread(sentinel.until_all_follow, master)
+        await operate("after")
+        await receiver.until(2)
 
 
 async def test_a_drain_goes_on_when_a_master_of_a_cluster_dies_and_when_slots_move(
