@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-from relay.errors import UsageError
+from relay.errors import StoreError, UsageError
 from relay.operations import reasons_to_wait
-from relay.redis_client.client import Client
+from relay.redis_client.client import Client, is_refusal
 from relay.settings.models import Settings
 from relay.store import dead, journal, lookup
 from relay.store.attempts import Attempt, of_tries
@@ -24,7 +24,7 @@ from relay.store.groups import GroupStatus, read_group
 from relay.store.journal import JournalEntry, JournalQuery
 from relay.store.keys import LaneKeys
 from relay.store.lookup import Located, Queued, Where
-from relay.store.overview import LaneStatus, Overview, read_overview, read_provider
+from relay.store.overview import LaneStatus, Overview, QueueStatus, read_overview, read_provider
 from relay.store.record import scoped
 from relay.text import quote
 
@@ -114,11 +114,37 @@ async def find(
     """
     if not 0 < len(message_id) <= LONGEST_ID:
         raise UsageError(f"ID: write 1 to {LONGEST_ID} characters, this has {len(message_id)}")
+    try:
+        message_id.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"ID: {quote(message_id)} is not valid UTF-8") from None
     overview = await _overview(client, settings, provider)
-    lanes = _lanes(overview)
-    found = await asyncio.gather(*(_in_lane(client, settings, lane, message_id) for lane in lanes))
-    queued = [] if provider else await _in_queues(client, settings, overview, message_id)
-    return [*queued, *(one for some in found for one in some)]
+    lanes = [_in_lane(client, settings, lane, message_id) for lane in _lanes(overview)]
+    if provider is not None:
+        overview = await read_overview(client, settings)
+    queues = _in_queues(client, settings, overview, message_id)
+    found = await _readable((*queues, *lanes))
+    return [one for one in found if provider in (None, one.provider)]
+
+
+async def _readable(searches: Iterable[Coroutine[Any, Any, list[Found]]]) -> list[Found]:
+    """Return all results. A key that Redis refuses to read spoils only the search of its own lane or queue.
+
+    Raises StoreError if nothing is found and something could not be read.
+    """
+    results = await asyncio.gather(*searches, return_exceptions=True)
+    found: list[Found] = []
+    refusals: list[StoreError] = []
+    for result in results:
+        if isinstance(result, StoreError) and (is_refusal(result) or result.__cause__ is None):
+            refusals.append(result)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            found += result
+    if refusals and not found:
+        raise refusals[0]
+    return found
 
 
 async def search(
@@ -174,7 +200,20 @@ async def _in_lane(client: Client, settings: Settings, lane: _Lane, message_id: 
                 found.append(one)
     if lane.status.dead and not found:
         found += await _dead(client, settings, lane, message_id)
-    return found or await _ended(client, settings, lane, message_id)
+    return (
+        found
+        or await _ended(client, settings, lane, message_id)
+        or await _delivered_lately(client, settings, lane, message_id)
+    )
+
+
+async def _delivered_lately(client: Client, settings: Settings, lane: _Lane, message_id: str) -> list[Found]:
+    """Return the message if `dedup_window` still remembers its delivery, which the journal may not have."""
+    names = [scoped(message_id, scope) for scope in scopes(settings)]
+    prefix, name = settings.redis.prefix, lane.provider
+    if not await lookup.was_delivered_lately(client, prefix, name, names, lane.now):
+        return []
+    return [Found(name, message_id, State.ENDED, outcome="delivered")]
 
 
 async def _located(client: Client, settings: Settings, lane: _Lane, ticket: int) -> Found | None:
@@ -355,27 +394,36 @@ def _with_history(attempts: Sequence[FoundAttempt], history: Sequence[Attempt]) 
     return sorted([*attempts, *more], key=lambda one: one.at)
 
 
-async def _in_queues(client: Client, settings: Settings, overview: Overview, message_id: str) -> list[Found]:
-    """Return the elements with this id that no worker has put into a lane yet."""
+def _in_queues(
+    client: Client, settings: Settings, overview: Overview, message_id: str
+) -> list[Coroutine[Any, Any, list[Found]]]:
+    """Return the search of each queue for elements that no worker has put into a lane yet."""
     workers = [member.info.worker for member in overview.workers]
+    return [
+        _in_queue(client, settings, queue, workers, message_id)
+        for queue in overview.queues
+        if queue.waiting or queue.taken
+    ]
+
+
+async def _in_queue(
+    client: Client, settings: Settings, queue: QueueStatus, workers: Sequence[str], message_id: str
+) -> list[Found]:
     found: list[Found] = []
-    part = _same_in_json(message_id)
-    for queue in overview.queues:
-        if not (queue.waiting or queue.taken):
-            continue
-        async for one in lookup.elements_with(client, settings.redis.prefix, queue.name, part, workers):
-            if (provider := _provider_of(settings, one, message_id)) is not None:
-                why = reasons_to_wait.queued(queue, one)
-                found.append(
-                    Found(
-                        provider,
-                        message_id,
-                        State.QUEUED,
-                        queue=queue.name,
-                        position=one.position,
-                        why_not_now=why,
-                    )
+    part, prefix = _same_in_json(message_id), settings.redis.prefix
+    async for one in lookup.elements_with(client, prefix, queue.name, part, workers):
+        if (provider := _provider_of(settings, one, message_id)) is not None:
+            why = reasons_to_wait.queued(queue, one)
+            found.append(
+                Found(
+                    provider,
+                    message_id,
+                    State.QUEUED,
+                    queue=queue.name,
+                    position=one.position,
+                    why_not_now=why,
                 )
+            )
     return list(dict.fromkeys(replace(one, attempts=()) for one in found))
 
 

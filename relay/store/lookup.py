@@ -124,6 +124,17 @@ async def _search(client: Client, keys: LaneKeys, text: str) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+async def was_delivered_lately(
+    client: Client, prefix: str, provider: str, names: Iterable[str], now: float
+) -> bool:
+    """Whether a lane remembers the delivery of one of these ids (scoped ones). Raises StoreError."""
+    key = LaneKeys.of(prefix, provider).part("seen")
+    until, error = await read_all(client, *(("ZSCORE", key, name) for name in names))
+    if error:
+        raise StoreError(error)
+    return any(score is not None and float(score) > now * 1000 for score in until)
+
+
 async def tickets_of_group(client: Client, prefix: str, provider: str, group: str, limit: int) -> list[int]:
     """Return the first messages that wait for the turn of a group. Raises StoreError."""
     keys, found = LaneKeys.of(prefix, provider), list[int]()

@@ -10,10 +10,10 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.engine.policy import Policy
-from relay.errors import UsageError
+from relay.errors import StoreError, UsageError
 from relay.message.fan_out import split
 from relay.operations.find import Found, State, documents, find, search
-from relay.outcome import Outcome, Rejected, Retry, Throttled, Unauthorised
+from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.settings.models import QueueSettings, Settings
 from relay.store import journal
 from relay.store.attempts import Attempt, encode
@@ -291,6 +291,32 @@ async def test_large_messages_and_elements_are_searched_in_small_steps(redis: Re
     assert (records <= 20, number) == (True, 2)
 
 
+async def test_a_search_for_one_provider_finds_elements_of_queues_too(redis: Redis) -> None:
+    await redis.rpush(
+        "notifications", '{"id":"a","payload":{}}', '{"id":"a","provider":"other","payload":{}}'
+    )
+    for provider, place in (("test", 1), ("other", 2)):
+        (found,) = await find(redis, settings(), "a", provider)
+        assert (found.state, found.provider, found.position) == (State.QUEUED, provider, place)
+
+
+async def test_a_delivery_is_known_during_the_dedup_window_without_a_journal(redis: Redis) -> None:
+    lane = a_lane(redis, dedup_window=HOUR)
+    await lane.enqueue([a_message("a")])
+    await settle(lane, Delivered(), dedup_window=HOUR)
+    found = await one(redis, "a")
+    assert (found.state, found.outcome) == (State.ENDED, "delivered")
+
+
+@pytest.mark.parametrize("part", ["journal", "seen"])
+async def test_a_key_that_cannot_be_read_hides_only_messages_of_its_lane(redis: Redis, part: str) -> None:
+    await redis.set(LaneKeys.of("relay", "test").part(part), "text")
+    await a_lane(redis, name="other").enqueue([a_message("a")])
+    assert (await one(redis, "a")).provider == "other"
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await find(redis, settings(), "b")
+
+
 async def test_messages_are_found_by_group_and_keys(redis: Redis) -> None:
     await a_worker(redis)
     lane = a_lane(redis, groups={"by": "message"})
@@ -323,6 +349,8 @@ async def test_an_unknown_provider_and_an_impossible_id_are_refused(redis: Redis
     for message_id in ("", "a" * 200):
         with pytest.raises(UsageError, match="ID: write 1 to"):
             await find(redis, settings(), message_id)
+    with pytest.raises(UsageError, match="not valid UTF-8"):
+        await find(redis, settings(), "\udcff")
     assert await find(redis, settings(), "a", "test") == []
 
 
