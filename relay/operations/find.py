@@ -37,6 +37,9 @@ MOST_ENTRIES = 200
 WAITS_AGAIN = frozenset({"retry", "throttled", "unauthorised"})
 """Outcomes in the journal after which the message is still there."""
 
+IS_DEAD = frozenset({"dead", "rejected"})
+"""Outcomes in the journal after which the message is a dead letter, until an operator takes it."""
+
 FINISHED_OTHERWISE = frozenset({"duplicate"})
 """An entry about another element with the same id."""
 
@@ -114,10 +117,7 @@ async def find(
     """
     if not 0 < len(message_id) <= LONGEST_ID:
         raise UsageError(f"ID: write 1 to {LONGEST_ID} characters, this has {len(message_id)}")
-    try:
-        message_id.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"ID: {quote(message_id)} is not valid UTF-8") from None
+    _check_unicode("ID", message_id)
     overview = await _overview(client, settings, provider)
     lanes = [_in_lane(client, settings, lane, message_id) for lane in _lanes(overview)]
     if provider is not None:
@@ -155,6 +155,8 @@ async def search(
     Messages that wait are found by group and keys; those that have ended only if the journal has them. Raises
     UsageError, StoreError.
     """
+    for name in ("group", "ordering_key", "collapse_key", "target", "traceparent"):
+        _check_unicode(f"--{name.replace('_', '-')}", getattr(query, name))
     prefix = settings.redis.prefix
     found: list[Found] = []
     for lane in _lanes(await _overview(client, settings, provider)):
@@ -163,9 +165,27 @@ async def search(
         found += filter(None, located)
         entries = await journal.search(client, prefix, lane.provider, query, limit=MOST_ENTRIES)
         known = {one.id for one in found}
-        for message_id in dict.fromkeys(entry.id for entry in entries if entry.id not in known):
-            found += await _ended(client, settings, lane, message_id)
+        newest: dict[str, JournalEntry] = {}
+        for entry in entries:
+            newest.setdefault(entry.id, entry)
+        for message_id in [name for name in newest if name not in known][:limit]:
+            found += await _journalled(client, settings, lane, newest[message_id])
     return found[:limit]
+
+
+def _check_unicode(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name}: {quote(text)} is not valid UTF-8") from None
+
+
+async def _journalled(client: Client, settings: Settings, lane: _Lane, newest: JournalEntry) -> list[Found]:
+    """Return the message of an entry, which is the newest of its message, in the place where it is now."""
+    if newest.outcome in WAITS_AGAIN:
+        return await _in_lane(client, settings, lane, newest.id)
+    letters = await _dead(client, settings, lane, newest.id) if newest.outcome in IS_DEAD else []
+    return letters or await _ended(client, settings, lane, newest.id)
 
 
 async def _overview(client: Client, settings: Settings, provider: str | None) -> Overview:

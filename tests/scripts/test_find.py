@@ -343,6 +343,27 @@ async def test_messages_are_found_by_group_and_keys(redis: Redis) -> None:
     assert len(await search(redis, there, JournalQuery(group="acme"), limit=1)) == 1
 
 
+async def test_messages_that_the_journal_names_are_found_where_they_are_now(redis: Redis) -> None:
+    await a_worker(redis)
+    lane = a_lane(redis)
+    await lane.enqueue([a_message("dead")])
+    await settle(lane, Retry("503: closed", status=503), retry={"attempts": 1})
+    await lane.enqueue([a_message("waits")])
+    trace = f"00-{'1' * 32}-{'2' * 16}-01"
+    await write(
+        redis,
+        JournalEntry(100.0, "ended", outcome="delivered", status=200, attempt=1, traceparent=trace),
+        JournalEntry(200.0, "dead", outcome="dead", status=503, attempt=1, traceparent=trace),
+        JournalEntry(300.0, "waits", outcome="retry", status=503, attempt=1, traceparent=trace),
+    )
+    found = await search(redis, settings(), JournalQuery(traceparent=trace))
+    assert [(each.id, each.state) for each in found] == [
+        ("waits", State.WAITING),
+        ("dead", State.DEAD),
+        ("ended", State.ENDED),
+    ]
+
+
 async def test_an_unknown_provider_and_an_impossible_id_are_refused(redis: Redis) -> None:
     with pytest.raises(UsageError, match='no provider "nobody"'):
         await find(redis, settings(), "a", "nobody")
@@ -351,6 +372,8 @@ async def test_an_unknown_provider_and_an_impossible_id_are_refused(redis: Redis
             await find(redis, settings(), message_id)
     with pytest.raises(UsageError, match="not valid UTF-8"):
         await find(redis, settings(), "\udcff")
+    with pytest.raises(UsageError, match="--group: .* not valid UTF-8"):
+        await search(redis, settings(), JournalQuery(group="\udcff"))
     assert await find(redis, settings(), "a", "test") == []
 
 
