@@ -372,7 +372,7 @@ async def test_an_unknown_provider_and_an_impossible_id_are_refused(redis: Redis
             await find(redis, settings(), message_id)
     with pytest.raises(UsageError, match="not valid UTF-8"):
         await find(redis, settings(), "\udcff")
-    with pytest.raises(UsageError, match="--group: .* not valid UTF-8"):
+    with pytest.raises(UsageError, match=r"--group: .* not valid UTF-8"):
         await search(redis, settings(), JournalQuery(group="\udcff"))
     assert await find(redis, settings(), "a", "test") == []
 
