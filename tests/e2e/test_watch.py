@@ -162,7 +162,10 @@ class Terminal:
         pid, self.end = pty.fork()
         if pid == 0:
             words = [RELAY, "status", "--watch", "-c", str(config)]
-            os.execve(RELAY, words, environment(TERM="xterm-256color"))
+            # A size in the environment, which pytest-xdist sets, would hide that of the terminal.
+            variables = environment(TERM="xterm-256color")
+            fixed = {name: text for name, text in variables.items() if name not in ("COLUMNS", "LINES")}
+            os.execve(RELAY, words, fixed)
         self.pid = pid
         self.output = b""
         self.resize(columns)
