@@ -31,6 +31,12 @@ from relay.text import quote
 LONGEST_ID = 128 + 16
 """Characters of an id; parts of a fan-out have `#` and a number behind it."""
 
+FURTHER_LOOKS = 3
+"""A message may move from its queue into its lane, or end, between two reads of one look."""
+
+BETWEEN_LOOKS = 0.4
+"""Seconds. All looks together take longer than an entry of the journal needs to arrive."""
+
 MOST_ENTRIES = 200
 """Entries of the journal about one message."""
 
@@ -118,13 +124,26 @@ async def find(
     if not 0 < len(message_id) <= LONGEST_ID:
         raise UsageError(f"ID: write 1 to {LONGEST_ID} characters, this has {len(message_id)}")
     _check_unicode("ID", message_id)
+    found, is_moving = await _look(client, settings, message_id, provider)
+    for _ in range(FURTHER_LOOKS):
+        if found or not is_moving:
+            break
+        await asyncio.sleep(BETWEEN_LOOKS)
+        found, is_moving = await _look(client, settings, message_id, provider)
+    return found
+
+
+async def _look(
+    client: Client, settings: Settings, message_id: str, provider: str | None
+) -> tuple[list[Found], bool]:
+    """Look once at all places. Returns also whether a worker may have moved the message meanwhile."""
     overview = await _overview(client, settings, provider)
     lanes = [_in_lane(client, settings, lane, message_id) for lane in _lanes(overview)]
     if provider is not None:
         overview = await read_overview(client, settings)
     queues = _in_queues(client, settings, overview, message_id)
     found = await _readable((*queues, *lanes))
-    return [one for one in found if provider in (None, one.provider)]
+    return [one for one in found if provider in (None, one.provider)], bool(overview.alive)
 
 
 async def _readable(searches: Iterable[Coroutine[Any, Any, list[Found]]]) -> list[Found]:

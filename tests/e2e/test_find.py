@@ -71,3 +71,13 @@ async def test_hostile_text_cannot_control_the_terminal(config: str, redis: Redi
     text = await output("find", "a\x1b[31m", "-c", config)
     assert "\x1b" not in text
     assert text.startswith("a\\x1b[31m at hook: queued")
+
+
+async def test_a_message_that_moves_is_found_at_any_moment(
+    config: str, redis: Redis, receiver: Receiver
+) -> None:
+    async with worker(Path(config)):
+        for number in range(10):
+            await redis.rpush("notifications", json.dumps({"id": f"m{number}", "payload": {"body": 1}}))
+            text = await output("find", f"m{number}", "-c", config)
+            assert text.startswith(f"m{number} at hook: ")
