@@ -16,7 +16,6 @@ from relay.engine.lane_state import ARRIVED, SETTLED, SLOT_FREED, WOKEN, Batch, 
 from relay.engine.pacing import Pace, Paces
 from relay.engine.repeats import redis_trouble
 from relay.engine.sender import Sender
-from relay.engine.slot_reserve import SlotReserve
 from relay.errors import StoreError
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
@@ -38,8 +37,8 @@ class ClaimTuning:
     idle_poll: float = 30.0
     """Claim again after a random half to whole of this, because a wake-up may be lost."""
     linger: float = 0.004
-    """Wait for more free slots while messages are in flight: a script for each one costs more than the
-    wait."""
+    """Wait for more free slots if at least as many become free meanwhile: a script for each one costs more
+    than the wait."""
     timer_slack: float = 0.001
     """Timers are late by up to this: for a token it is better to claim twice than too late."""
     no_lease_pause: float = 0.2
@@ -72,12 +71,13 @@ class Claimer:
         self._on_outbox = on_outbox
         self._tuning = tuning
         self._slots = options.concurrency * provider.batch_size
-        self._reserve = SlotReserve(self._slots)
         self._paces = Paces(options.lane_rate, provider.batch_size)
 
         # Private state of the loop.
         self._prefetch = 0
         """Messages to claim beyond the free slots: as many as end before the reply to the next claim."""
+        self._counted, self._counted_at = 0, time.monotonic()
+        """The number of finished messages when free slots were last counted."""
 
     async def run(self) -> None:
         """Claim until cancelled. May be restarted after a failure: deliveries in flight are not affected."""
@@ -112,6 +112,8 @@ class Claimer:
             self._on_outbox()
         for claim in claimed.claims:
             state.held[claim.ticket] = sent
+        if state.reserve is not None:
+            state.reserve.claimed(claimed.claims)
         await self._send(claimed.claims, self._paces.at(claimed.override) if claimed.claims else None)
         if claimed.expansions:
             await self._expand(claimed.expansions)
@@ -131,13 +133,21 @@ class Claimer:
                 state.wakeups.clear(SETTLED)
                 await state.wakeups.wait(SETTLED)
             capacity = self._free()
-            if capacity > 0 and state.held and capacity < min(tuning.most, self._slots // 4):
+            few = min(tuning.most, self._slots // 4)
+            if 0 < capacity < few and state.held and self._frees_as_many(capacity):
                 await asyncio.sleep(tuning.linger)
                 capacity = self._free()
             if capacity > 0:
                 return capacity
             state.wakeups.clear(SLOT_FREED)
             await state.wakeups.wait(SLOT_FREED)
+
+    def _frees_as_many(self, capacity: int) -> bool:
+        """Return whether as many slots are freed during the linger, at the rate since the previous call."""
+        now, finished = time.monotonic(), self._state.finished
+        elapsed, freed = now - self._counted_at, finished - self._counted
+        self._counted_at, self._counted = now, finished
+        return freed * self._tuning.linger >= capacity * elapsed
 
     def _free(self) -> int:
         return min(self._tuning.most, self._slots + self._prefetch - len(self._state.held))
@@ -148,7 +158,8 @@ class Claimer:
         try:
             if self._state.uncertain:
                 await self._reconcile()
-            shared = self._reserve.shared(self._state.held, time.monotonic())
+            reserve = self._state.reserve
+            shared = reserve.shared(self._state.held, time.monotonic()) if reserve is not None else 0
             return await self._lane.claim(capacity, shared)
         except StoreError as error:
             self._state.uncertain = True

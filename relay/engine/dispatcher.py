@@ -20,6 +20,7 @@ from relay.engine.parts import Parts
 from relay.engine.recorder import LaneRecorder
 from relay.engine.sender import Sender
 from relay.engine.settler import Settler, SettleTuning
+from relay.engine.slot_reserve import SlotReserve
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
 from relay.store.lane import Lane
@@ -47,7 +48,7 @@ class Dispatcher:
         self.slots = provider.options.concurrency * provider.batch_size
         self._part = f"lane {provider.name}"
         self._parts = parts or Parts()
-        self._state = LaneState()
+        self._state = LaneState(SlotReserve(self.slots) if provider.options.group_rules else None)
         self._sender = Sender(
             provider,
             self._state,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+from relay.engine.slot_reserve import SlotReserve
 from relay.store.claims import Claim, Hold
 from relay.store.settlement import Settlement
 
@@ -65,8 +66,10 @@ def _finish(waiter: asyncio.Future[None]) -> None:
 class LaneState:
     """Shared by the claimer, the sender and the settler of one lane."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: SlotReserve | None = None) -> None:
+        """`reserve` is for a lane with groups."""
         self.wakeups = Wakeups()
+        self.reserve = reserve
 
         # Set by the claimer, read by all.
         self.held: dict[str, float] = {}
@@ -107,6 +110,8 @@ class LaneState:
         for claim in batch:
             del self.held[claim.ticket]
         self.finished += len(batch)
+        if self.reserve is not None:
+            self.reserve.finished(batch)
         self.settlements += settlements
         self.wakeups.notify(SLOT_FREED | OUTCOME)
 
@@ -130,4 +135,6 @@ class LaneState:
         if len(known) < len(self.held):
             self.held = {ticket: sent for ticket, sent in self.held.items() if ticket in known}
             self.uncertain = True
+            if self.reserve is not None:
+                self.reserve.forget_messages()
             self.wakeups.notify(SETTLED)

@@ -12,7 +12,17 @@ from relay.engine.lane_state import UNKNOWN_HOLD, Batch, LaneState
 from relay.engine.policy import Policy
 from relay.engine.recorder import LaneRecorder
 from relay.engine.repeats import thinned
-from relay.outcome import Delivered, Failure, Faulty, Isolate, Outcome, Postponed, Throttled, Unauthorised
+from relay.outcome import (
+    Delivered,
+    Failure,
+    Faulty,
+    Isolate,
+    Outcome,
+    Postponed,
+    Retry,
+    Throttled,
+    Unauthorised,
+)
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
 from relay.store.claims import Claim
@@ -139,11 +149,14 @@ class Sender:
 
     def _settle(self, batch: Batch, outcomes: Sequence[Outcome], started: float, status: int) -> None:
         settlements: list[Settlement] = []
+        reserve = self._state.reserve
         for claim, outcome in zip(batch, outcomes, strict=True):
             if not claim.headerless and claim.message.ordering_key:
                 self._state.urgent = True
             if isinstance(outcome, Delivered):
                 settlements.append(self._policy.delivered(claim, outcome.provider_id, status))
+                if reserve is not None:
+                    reserve.answered(claim.message.group)
             elif len(batch) == 1:
                 settlements.append(self._settle_failure(claim, outcome, started, status))
             else:
@@ -153,6 +166,8 @@ class Sender:
     def _settle_failure(
         self, claim: Claim, outcome: Postponed | Failure, started: float, status: int
     ) -> Settlement:
+        if self._state.reserve is not None and isinstance(outcome, Retry):
+            self._state.reserve.failed(claim.message.group)
         match outcome:
             case Unauthorised() | Faulty():
                 # The reply to the settle has the next state of the lane.
