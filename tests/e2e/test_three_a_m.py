@@ -112,7 +112,8 @@ async def test_each_night_is_understood_by_one_command_and_fixed_by_one(site: Si
         assert said["resume"] >= 1
         assert said["rate"] == 2
         assert said["reload"] >= 2
-        assert (said["retry"], said["purge"]) == (1, 2)  # the test cleans up once
+        assert said["retry"] == 1
+        assert said["purge"] >= 1
 
 
 async def the_provider_is_down(night: Night) -> None:
@@ -152,10 +153,10 @@ async def the_key_is_wrong(night: Night) -> None:
 
 async def thousands_of_dead_letters(night: Night) -> None:
     heading = "Thousands of dead letters"
-    before = await night.site.redis.xlen("relay:{hooks}:dead")
+    await night.site.relay("dead", "purge", "hooks", "--yes")  # those of the nights before
     for status in REASONS:
         await night.push(LETTERS // len(REASONS), status=status)
-    while await night.site.redis.xlen("relay:{hooks}:dead") < before + LETTERS:
+    while await night.site.redis.xlen("relay:{hooks}:dead") < LETTERS:
         await night.site.relay("resume", "hooks")  # so many 5xx in a row open the breaker
     shown = (await night.run(heading, 0)).out
     assert all(str(status) in shown for status in REASONS)
