@@ -42,12 +42,12 @@ def _standard_output() -> Iterator[Callable[[bytes], object]]:
 
 @contextmanager
 def _file(name: str) -> Iterator[Callable[[bytes], object]]:
-    """Write beside the file and rename at the end, so that it is complete or as it was before."""
+    """Write a temporary file and rename it at the end, so that nobody sees a part of it."""
     path = Path(name)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         # For this user only: payloads may have secrets.
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise UsageError(f"--output: cannot write {name!r}: {error.strerror}") from error
     try:
@@ -55,9 +55,9 @@ def _file(name: str) -> Iterator[Callable[[bytes], object]]:
             yield file.write
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise UsageError(f"--output: cannot write {name!r}: {error.strerror}") from error
     finally:
         with suppress(FileNotFoundError):
-            beside.unlink()
+            temporary.unlink()

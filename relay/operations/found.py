@@ -9,7 +9,7 @@ from typing import Any
 
 
 class State(StrEnum):
-    """What has become of a message."""
+    """The place or the end of a message."""
 
     QUEUED = "queued"
     WAITING = "waiting"

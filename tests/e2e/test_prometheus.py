@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,15 @@ async def result(session: ClientSession, url: str, query: str) -> list[Any]:
     return found
 
 
+async def next_scrape(session: ClientSession, url: str, after: float) -> float:
+    """Wait for a scrape that is newer than this Unix time. Returns its time."""
+    while True:
+        with suppress(ClientError):  # not open yet
+            found = await result(session, url, 'max(timestamp(up{job="relay-fleet"}))')
+            if found and (at := float(found[0]["value"][1])) > after:
+                return at
+
+
 async def test_each_alert_fires_and_stops() -> None:
     assert "SUCCESS" in await promtool("check", "rules", "alerts.yml", cwd=RULES)
     assert "SUCCESS" in await promtool("test", "rules", "alerts_test.yml", cwd=RULES)
@@ -123,17 +132,14 @@ async def test_each_query_of_the_dashboard_has_data_from_a_running_fleet(site: S
         ClientSession() as session,
         asyncio.timeout(150),
     ):
-        left = expressions()
+        left, scraped = expressions(), 0.0
         assert len(left) > 20
         while left:
             await site.push({"provider": "hook", "payload": {"body": {}}})
             await site.push({"provider": "hook", "payload": {"body": {"status": 413}}})
             await site.push(*[{"provider": "groups", "group": "a", "payload": {"body": {}}}] * 2)
-            await asyncio.sleep(0.5)
-            try:
-                left = [query for query in left if not await result(session, url, query)]
-            except ClientError:  # not open yet
-                continue
+            scraped = await next_scrape(session, url, scraped)
+            left = [query for query in left if not await result(session, url, query)]
         for path in ("metrics", "metrics/fleet"):
             async with session.get(f"http://{target}/{path}") as answer:
                 page = await answer.read()
