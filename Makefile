@@ -28,11 +28,11 @@ check: $(VENV)/dev
 docs-reference: $(VENV)/dev
 	$(BIN)/python -m testing.reference
 
-# About 12 minutes. Compares relay with other queues, which `bench/peers/install` installs. See docs/performance.md
+# About 12 minutes. Compares relay with other queues, which `bench/peers/install` installs. See docs/explanation/performance.md
 bench: $(VENV)/dev
 	$(BIN)/python -m bench --json build/bench.json --plots build/bench $(BENCH)
 
-# 10 minutes, 200,000 messages: `make chaos CHAOS='--seed 7 --topology all'`, see docs/reliability.md
+# 10 minutes, 200,000 messages: `make chaos CHAOS='--seed 7 --topology all'`, see docs/explanation/reliability.md
 chaos: $(VENV)/dev
 	$(BIN)/python -m chaos $(CHAOS)
 

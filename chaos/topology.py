@@ -30,7 +30,7 @@ WORKER_USER = (
     *(f"~{queue}" for queue in QUEUES),
     *("~receipts:[0-9]*", f"~{WRONG_TYPE_KEY}"),
 )
-"""A Redis user with the rights that docs/operations.md lists. It may not write to one of the lists that
+"""A Redis user with the rights that docs/how-to/operate.md lists. It may not write to one of the lists that
 messages name in `reply_to`."""
 
 

@@ -128,7 +128,7 @@ class WebhookOptions(AuthorisedOptions, DestinationOptions):
             found.append(
                 "all URLs that messages bring share a whsec_ secret, so that each receiver can forge "
                 "requests to the others: give each message its own `secrets`, or sign with whsk_ and "
-                "`signature.format: standard` (docs/providers/webhook.md)"
+                "`signature.format: standard` (docs/reference/providers/webhook.md)"
             )
         if self.client_cert is not None:
             found.append("`client_cert` is shown to any URL that a message brings: set `url`")

@@ -147,7 +147,7 @@ def refuse_templates(node: Node, location: Location, problems: Problems) -> None
         if scalar.references:
             text = (
                 f"{quote(scalar.references[0])[1:-1]}: only a template of messages can hold this "
-                "(see docs/providers/http.md); write $${ for ${"
+                "(see docs/reference/providers/http.md); write $${ for ${"
             )
             _mark(scalar, place, text, problems)
 

@@ -50,7 +50,7 @@ def _providers(section: Key) -> Iterable[str]:
     for name, adapter in built_in().items():
         yield f"### `type: {name}`\n"
         also = " and of providers over HTTP" if issubclass(adapter.Options, HttpOptions) else ""
-        yield f"In addition to the keys of every provider{also}. See [{name}](../providers/{name}.md).\n"
+        yield f"In addition to the keys of every provider{also}. See [{name}](providers/{name}.md).\n"
         yield own_options(adapter)
 
 

@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def documents() -> dict[Path, str]:
     """The files as they should be. Raises ValueError if a page lacks the marks of a block."""
     blocks = {
-        "messages.md": {"fields": messages.fields()},
+        "how-to/push-messages.md": {"fields": messages.fields()},
         "reference/messages.md": {"fields": messages.fields()},
         "reference/commands.md": {"commands": commands.all_commands()},
         "reference/http-api.md": {"routes": http_api.all_routes()},
@@ -22,13 +22,13 @@ def documents() -> dict[Path, str]:
             "metrics of the fleet": metrics.of_fleet(),
         },
         "reference/configuration.md": {"keys": configuration.all_keys()},
-        "providers/README.md": {
+        "reference/providers/README.md": {
             "every provider": configuration.every_provider(),
             "over HTTP": configuration.over_http(),
         },
     }
     for name, adapter in configuration.built_in().items():
-        blocks[f"providers/{name}.md"] = {"options": configuration.own_options(adapter)}
+        blocks[f"reference/providers/{name}.md"] = {"options": configuration.own_options(adapter)}
     return {DOCS / page: _filled(DOCS / page, texts) for page, texts in blocks.items()}
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/providers/http.md, against a server that checks what those APIs check."""
+"""The examples of docs/reference/providers/http.md, against a server that checks what those APIs check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from testing.redis_server import RedisServer
 from testing.relay_process import relay, write_config
 from testing.site import Site
 
-PAGE = (Path(__file__).parents[2] / "docs/providers/http.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/reference/providers/http.md").read_text()
 EXAMPLES: dict[str, Any] = {
     name: options
     for block in re.findall(r"```yaml\n(.*?)```", PAGE.partition("## Examples")[2], re.DOTALL)

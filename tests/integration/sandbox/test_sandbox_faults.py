@@ -176,7 +176,7 @@ def test_shares_and_latencies_have_one_meaning() -> None:
             Faults(latency=latency)
 
 
-PAGES = Path(__file__).parents[3] / "docs/providers"
+PAGES = Path(__file__).parents[3] / "docs/reference/providers"
 ORDERS = [
     order
     for name in ("apns", "fcm", "webpush")

@@ -24,7 +24,7 @@ from relay.sandbox.server import Sandbox
 from relay.sandbox.webhook import WebhookEmulator
 from tests.integration.sandbox.conftest import apns, fcm, webpush
 
-PAGES = Path(__file__).parents[3] / "docs/providers"
+PAGES = Path(__file__).parents[3] / "docs/reference/providers"
 CHANNEL = "dHN0LXNyY2gtY2hubA=="
 """The channel of the page, which a real one replaces."""
 

@@ -14,7 +14,7 @@ from relay.message import parse_bare
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
 from relay.provider import Response
 
-PAGE = Path(__file__).parents[3] / "docs/adapters.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/write-an-adapter.md"
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_a_path_in_the_guide_exists() -> None:
 
 
 def test_a_module_that_the_architecture_names_exists() -> None:
-    text = (ROOT / "docs/architecture.md").read_text()
+    text = (ROOT / "docs/explanation/architecture.md").read_text()
     modules = {f"/{path.relative_to(ROOT)}" for path in (ROOT / "relay").rglob("*") if path.is_file()}
     named = set(re.findall(r"`([\w/]+\.(?:py|lua))`", text))
     assert {name for name in named if not any(module.endswith(f"/{name}") for module in modules)} == set()

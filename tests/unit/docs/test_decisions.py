@@ -35,7 +35,7 @@ def test_a_decision_has_date_status_and_its_parts_in_few_words(path: Path) -> No
     assert parts[::2] == PARTS
     assert all(part.strip() for part in parts[1::2])
     words = sum(len(part.split()) for part in parts[1::2])
-    assert words <= MOST_WORDS, f"{path}: {words} words; move details to docs/performance.md"
+    assert words <= MOST_WORDS, f"{path}: {words} words; move details to docs/explanation/performance.md"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -23,7 +23,7 @@ OUTCOMES: dict[str, type[Outcome]] = {
     "retry": Retry,
     "throttled": Throttled,
 }
-PAGE = (Path(__file__).parents[3] / "docs/providers/apns.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs/reference/providers/apns.md").read_text()
 TABLE = [
     (int(status), reason, OUTCOMES[ended])
     for status, reasons, ended in re.findall(r"^\| (\d{3}) \| ([A-Za-z, ]+) \| ([a-z]+)", PAGE, re.MULTILINE)

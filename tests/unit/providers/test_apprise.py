@@ -65,7 +65,7 @@ async def test_the_service_gets_the_fields_of_the_payload(receiver: Receiver) ->
 
 
 async def test_the_payloads_of_the_page_are_delivered(receiver: Receiver) -> None:
-    page = (Path(__file__).parents[3] / "docs/providers/apprise.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/reference/providers/apprise.md").read_text()
     elements = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
     assert len(elements) == 2
     async with an_apprise(json_url(receiver)) as adapter:

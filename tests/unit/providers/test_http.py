@@ -328,7 +328,7 @@ def test_flow_mappings_take_references_without_quotes() -> None:
         (
             f"url: {URL}\nmethod: ${{payload.method}}",
             "6:13: providers.chat.method: ${payload.method}: only a template of messages can hold this "
-            "(see docs/providers/http.md); write $${ for ${",
+            "(see docs/reference/providers/http.md); write $${ for ${",
         ),
         (
             f"url: {URL}\nbody: {{${{payload.key}}: 1}}",

@@ -421,7 +421,7 @@ def test_answers_become_outcomes(answer: Answer, expected: Outcome | type[Outcom
 
 # With a real Redis
 
-PAGE = (Path(__file__).parents[3] / "docs/providers/redis.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs/reference/providers/redis.md").read_text()
 LEAST_RIGHTS = tuple(re.findall(r"ACL SETUSER app on >PASSWORD (.*)", PAGE)[0].split())
 
 

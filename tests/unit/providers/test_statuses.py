@@ -17,7 +17,7 @@ from relay.provider.statuses import ADDRESS, CREDENTIALS, OURS, PROXY, outcome
 from tests.unit.providers import test_http, test_pusher, test_webhook, test_webpush
 
 NOW = 1_614_265_330.0
-PAGES = Path(__file__).parents[3] / "docs/providers"
+PAGES = Path(__file__).parents[3] / "docs/reference/providers"
 
 TABLE: dict[type[Outcome], list[int]] = {
     Delivered: [200, 201, 202, 204, 299],

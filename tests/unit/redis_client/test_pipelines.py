@@ -312,7 +312,7 @@ async def test_a_wrong_password_for_a_cluster_is_refused(cluster: Cluster, clien
 
 
 async def test_the_least_rights_suffice_on_a_cluster(cluster: Cluster, client: RedisCluster) -> None:
-    page = (Path(__file__).parents[3] / "docs/providers/redis.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/reference/providers/redis.md").read_text()
     (single,) = re.findall(r"ACL SETUSER app on >PASSWORD (.*)", page)
     (more,) = re.findall(r"A cluster also needs `(.*?)`", page)
     for node in cluster.nodes:
