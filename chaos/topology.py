@@ -30,8 +30,8 @@ WORKER_USER = (
     *(f"~{queue}" for queue in QUEUES),
     *("~receipts:[0-9]*", f"~{WRONG_TYPE_KEY}"),
 )
-"""A Redis user with the rights that docs/how-to/operate.md lists. It may not write to one of the lists that
-messages name in `reply_to`."""
+"""A Redis user with the rights that docs/how-to/prepare-redis.md lists. It may not write to one of the lists
+that messages name in `reply_to`."""
 
 
 class Topology(ABC):

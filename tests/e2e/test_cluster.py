@@ -173,7 +173,7 @@ async def test_a_huge_element_on_a_cluster_becomes_a_dead_letter_without_reachin
 async def test_operators_control_a_fleet_on_a_cluster_with_the_documented_rights(
     site: Site, redis: ClusterClient, cluster: RedisCluster
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs/how-to/operate.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/how-to/prepare-redis.md").read_text()
     (rules,) = re.findall(r"ACL SETUSER (relay on (?:[^`]|\\\n)+?)\n```", page)
     further = re.findall(r"A cluster also needs `([^`]+)`", page)[0]
     words = f"{rules} {further}".replace("\\\n", " ").replace(">PASSWORD", ">s3cret").split()

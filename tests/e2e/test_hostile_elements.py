@@ -12,7 +12,7 @@ from testing.relay_process import limit_memory, worker, write_config
 from testing.site import Site
 from testing.streams import entries_of
 
-OPERATIONS = Path(__file__).parents[2] / "docs/how-to/operate.md"
+OPERATIONS = Path(__file__).parents[2] / "docs/how-to/prepare-redis.md"
 HUGE = 64 << 20
 ROOM = 40 << 20
 """Bytes by which a worker may grow: less than one copy of a huge element."""

@@ -1,4 +1,4 @@
-"""All that a message can ask for, through the command line; and the table of docs/how-to/push-messages.md."""
+"""All that a message can ask for, through the command line; and the table of docs/reference/messages.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from testing.receiver import Answer, Received, Receiver
 from testing.site import Site
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/push-messages.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/messages.md"
 EMPTY = "--until-empty"
 
 

@@ -22,7 +22,7 @@ from testing.site import webhook
 from tests.conftest import BINARIES
 
 BINARY = BINARIES[max(BINARIES)]
-OPERATIONS = Path(__file__).parents[2] / "docs/how-to/operate.md"
+OPERATIONS = Path(__file__).parents[2] / "docs/how-to/prepare-redis.md"
 
 
 def speaks_tls(binary: str) -> bool:

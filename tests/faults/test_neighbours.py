@@ -14,7 +14,7 @@ from testing.redis_server import RedisServer
 from testing.relay_process import relay, worker, write_config
 from testing.site import Site
 
-OPERATIONS = Path(__file__).parents[2] / "docs/how-to/operate.md"
+OPERATIONS = Path(__file__).parents[2] / "docs/how-to/prepare-redis.md"
 ALLOWED, FORBIDDEN, TAKEN = "receipts:allowed", "receipts:forbidden", "receipts:taken"
 GARBAGE = ({"x": "no letter"}, {"letter": b"\x97\xa7receipt"}, {"letter": b"\xff" * 5000})
 

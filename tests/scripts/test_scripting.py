@@ -27,7 +27,7 @@ def test_the_documented_rights_cover_every_command_of_the_scripts() -> None:
     used = {
         name.lower() for script in scripts for found in calls.findall(script.read_text()) for name in found
     }
-    page = (ROOT / "docs/how-to/operate.md").read_text()
+    page = (ROOT / "docs/how-to/prepare-redis.md").read_text()
     rules = re.findall(r"ACL SETUSER relay on >PASSWORD [^`]*", page)[0]
     assert used - {""} - set(re.findall(r"\+([a-z]+)", rules)) == set()
 
