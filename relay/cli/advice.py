@@ -11,8 +11,10 @@ import structlog
 from relay.errors import StoreError, UsageError
 from relay.redis_client import binaries
 from relay.redis_client.client import Client
+from relay.settings.example import PLACEHOLDER
 from relay.settings.exposure import exposed
 from relay.settings.models import Settings
+from relay.settings.placeholders import placeholders
 from relay.store.findings import Finding, Level
 from relay.store.preflight import Permitted, delete_unused_names, examine
 
@@ -32,6 +34,8 @@ def local_findings(settings: Settings) -> Iterator[Finding]:
         )
     for name, provider in settings.providers.items():
         yield from (Finding(Level.WARNING, name, warning) for warning in provider.warnings())
+        if unfilled := sorted(placeholders(provider)):
+            yield Finding(Level.WARNING, name, f"still {PLACEHOLDER}: fill in {', '.join(unfilled)}")
     url = settings.redis.url.get_secret_value()
     if url.startswith("embedded://"):
         try:

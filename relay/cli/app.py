@@ -21,6 +21,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "init": Entry("init", "init", "Write a commented configuration file to start from."),
     "run": Entry("run", "run", "Run the workers: send messages from the queues to the providers."),
     "check": Entry("check", "check", "Validate the configuration and report all mistakes at once."),
     "push": Entry("push", "push", "Push one message, or one per line of standard input."),
@@ -117,7 +118,7 @@ app = _typer(
     name="relay",
     cls=LazyGroup,
     help="Sends messages from Redis lists to push providers, at their pace, and loses nothing.",
-    epilog="Start here: `relay demo` shows it at work and needs no other software.",
+    epilog="Start here: `relay demo` shows it at work, `relay init` writes a configuration file.",
     no_args_is_help=True,
 )
 

@@ -66,17 +66,21 @@ def remember_config(context: typer.Context, config: ConfigOption = None) -> None
 
 def config_path(context: typer.Context, config: Path | None) -> Path:
     """Return the path of the configuration file. Raises UsageError if there is none."""
+    named = named_path(context, config)
+    if named is None and not DEFAULT_FILE.exists():
+        raise UsageError(
+            f"no configuration: pass -c FILE, set {ENVIRONMENT}, or write ./{DEFAULT_FILE} "
+            "(`relay init` writes one). `relay demo` shows relay at work without any."
+        )
+    return named or DEFAULT_FILE
+
+
+def named_path(context: typer.Context, config: Path | None) -> Path | None:
+    """Return the path that `-c` or the environment names."""
     if config is None:
         config = context.find_object(Path)
     if config is None and os.environ.get(ENVIRONMENT):
         config = Path(os.environ[ENVIRONMENT])
-    if config is None:
-        if not DEFAULT_FILE.exists():
-            raise UsageError(
-                f"no configuration: pass -c FILE, set {ENVIRONMENT}, or write ./{DEFAULT_FILE} "
-                "(start from config.example.yaml). `relay demo` shows relay at work without any."
-            )
-        config = DEFAULT_FILE
     return config
 
 

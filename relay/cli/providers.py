@@ -45,7 +45,7 @@ def providers(
     if name is None:
         common.data.print(
             "\n[dim]Every adapter also takes the common options, such as rate, timeout and retry.\n"
-            "config.example.yaml has all of them with their defaults."
+            "`relay init --all` writes a file that has all of them with their defaults."
         )
 
 

@@ -54,17 +54,17 @@ class Account:
         return hmac.digest(self.secret, end.encode("utf-8", "surrogateescape"), "sha256").hex()
 
 
-def make() -> bytes:
+def make(project: str = PROJECT) -> bytes:
     """Make a key file like the ones of the Firebase console."""
     key = rsa.generate_private_key(65537, 2048)
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     document = {
         "type": "service_account",
-        "project_id": PROJECT,
+        "project_id": project,
         "private_key_id": hashlib.sha256(public).hexdigest()[:40],
         "private_key": pem.decode(),
-        "client_email": f"relay@{PROJECT}.iam.gserviceaccount.com",
+        "client_email": f"relay@{project}.iam.gserviceaccount.com",
         "client_id": "100000000000000000001",
         "auth_uri": "https://accounts.google.com/o/oauth2/auth",
         "token_uri": TOKEN_URI,

@@ -72,9 +72,7 @@ def _read_text(path: Path) -> str:
             what = "the file is not UTF-8; save it as UTF-8"
         raise ConfigError([f"{path}:{line}:{column}: {what}"]) from None
     except FileNotFoundError:
-        raise ConfigError(
-            [f"{path}: there is no such file; config.example.yaml is one to start from"]
-        ) from None
+        raise ConfigError([f"{path}: there is no such file; `relay init` writes one to start from"]) from None
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except ValueError:

@@ -12,7 +12,7 @@ from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import typer
 from typer.models import ArgumentInfo, OptionInfo
@@ -102,11 +102,15 @@ def parameters(function: Callable[..., object]) -> Iterator[Parameter]:
     """The arguments and options of a command."""
     for name, found in get_params_from_function(function).items():
         if isinstance(found.default, ArgumentInfo | OptionInfo):
-            yield Parameter(name, _without_none(found.annotation), found.default)
+            yield Parameter(name, _kind(found.annotation), found.default)
 
 
-def _without_none(kind: Any) -> type:
-    (found,) = [part for part in get_args(kind) or (kind,) if part is not NoneType]
+def _kind(annotation: Any) -> type:
+    """The type of one value: `str` for `list[str] | None`, an option that may be repeated."""
+    options = (annotation,) if get_origin(annotation) is list else get_args(annotation) or (annotation,)
+    (found,) = [part for part in options if part is not NoneType]
+    if get_origin(found) is list:
+        (found,) = get_args(found)
     assert isinstance(found, type)
     return found
 

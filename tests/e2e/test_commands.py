@@ -15,6 +15,7 @@ from testing.relay_process import relay, write_config
 from testing.site import PUSHER, WEBHOOK_SECRET, Site
 
 COMMANDS = [
+    "init",
     "run",
     "check",
     "push",
@@ -48,7 +49,7 @@ async def test_every_command_helps_with_an_example(command: str) -> None:
 async def test_an_error_without_a_file_names_all_three_places_and_the_demo(tmp_path: Path) -> None:
     failed = await relay("run", cwd=tmp_path)
     assert failed.code == 2
-    for word in ("-c", "RELAY_CONFIG", "relay.yaml", "relay demo"):
+    for word in ("-c", "RELAY_CONFIG", "relay.yaml", "relay init", "relay demo"):
         assert word in failed.err
 
 

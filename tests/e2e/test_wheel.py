@@ -37,6 +37,9 @@ async def test_a_wheel_delivers_beside_another_package_called_providers(unpacked
     others.mkdir()
     (others / "providers.py").write_text("raise ImportError('this module belongs to another package')")
     env: dict[str, Any] = {"PYTHONPATH": f"{others}:{unpacked}"}
+    written = await relay("init", "--all", "-c", str(site.folder / "example.yaml"), **env)
+    assert written.code == 0, written.err
+    assert (site.folder / "example.yaml").read_text() == (ROOT / "config.example.yaml").read_text()
     listed = (await relay("providers", "--json", **env)).json
     assert {"apns", "apprise", "fcm", "http", "pusher", "redis", "webhook", "webpush"} <= set(listed)
 

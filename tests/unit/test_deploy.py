@@ -87,7 +87,15 @@ def test_a_pod_has_longer_to_stop_than_relay_needs(tmp_path: Path, monkeypatch: 
 
 def test_the_image_gets_each_file_that_its_build_reads() -> None:
     ignored = Path(".dockerignore").read_text().splitlines()
-    for name in ("LICENSE", "README.md", "hatch_build.py", "providers", "pyproject.toml", "relay"):
+    for name in (
+        "LICENSE",
+        "README.md",
+        "config.example.yaml",
+        "hatch_build.py",
+        "providers",
+        "pyproject.toml",
+        "relay",
+    ):
         assert f"!{name}" in ignored
         assert Path(name).exists()
 

@@ -55,7 +55,7 @@ def parse(source: str, env: Environment[str, str], problems: Problems) -> Node |
     try:
         composed = compose(source)
         if composed is None:
-            problems.add(START, (), "the file is empty; config.example.yaml shows every key")
+            problems.add(START, (), "the file is empty; `relay init --all` shows every key")
             return None
         return _Builder(env, problems, composed.tagged).build(composed.root, ())
     except UnreadableError as error:

@@ -153,8 +153,8 @@ def test_a_wrong_provider(problems: Problems, providers: str, line: str) -> None
 
 
 DOCUMENTS = {
-    "": "1:1: the file is empty; config.example.yaml shows every key",
-    "# only this\n": "1:1: the file is empty; config.example.yaml shows every key",
+    "": "1:1: the file is empty; `relay init --all` shows every key",
+    "# only this\n": "1:1: the file is empty; `relay init --all` shows every key",
     "~": "1:1: the file is empty; expected a mapping with `queues` and `providers`",
     "- a": "1:1: the file is a list; expected a mapping with `queues` and `providers`",
     "just text": "1:1: the file is one value; expected a mapping with `queues` and `providers`",
@@ -272,7 +272,7 @@ def too_large(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (missing, ": there is no such file; config.example.yaml is one to start from"),
+        (missing, ": there is no such file; `relay init` writes one to start from"),
         (Path, ": cannot be read: Is a directory"),
         (not_utf8, ":2:4: the file is not UTF-8; save it as UTF-8"),
         (too_large, ":1:1: the file is larger than 1024 KiB"),
