@@ -9,7 +9,7 @@ PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Compiling the tests takes longer than importing them, so keep the compiled files.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check docs-reference bench chaos clean
+.PHONY: demo test check docs docs-serve docs-reference bench chaos clean
 
 demo: $(VENV)/embedded
 	$(BIN)/relay demo
@@ -23,6 +23,15 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(PARALLEL)
+
+# The site of the documentation, in build/site. A link that leads nowhere stops it.
+docs: $(VENV)/docs
+	$(BIN)/python -m testing.reference.site
+	$(BIN)/zensical build --clean --strict
+
+# The same site at http://localhost:8000. Call `make docs` again to see a change.
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 # Writes the parts of docs/ that are made from the code. A test fails until they agree.
 docs-reference: $(VENV)/dev
@@ -49,3 +58,7 @@ $(VENV)/embedded: pyproject.toml | $(BIN)/python
 $(VENV)/dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/embedded
+
+$(VENV)/docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
