@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import structlog
 
 from relay.errors import StoreError, UsageError
 from relay.redis_client import binaries
 from relay.redis_client.client import Client
+from relay.redis_client.embedded import address_of
 from relay.settings.example import PLACEHOLDER
 from relay.settings.exposure import exposed
 from relay.settings.models import Settings
 from relay.settings.placeholders import placeholders
+from relay.settings.redis_url import EMBEDDED, EmbeddedPlace
 from relay.store.findings import Finding, Level
 from relay.store.preflight import Permitted, delete_unused_names, examine
 
@@ -37,9 +38,9 @@ def local_findings(settings: Settings) -> Iterator[Finding]:
         if unfilled := sorted(placeholders(provider)):
             yield Finding(Level.WARNING, name, f"still {PLACEHOLDER}: fill in {', '.join(unfilled)}")
     url = settings.redis.url.get_secret_value()
-    if url.startswith("embedded://"):
+    if url.startswith(EMBEDDED):
         try:
-            binary = binaries.choose(Path(url.removeprefix("embedded://")).expanduser())
+            binary = binaries.choose(EmbeddedPlace.of(url).directory)
         except UsageError as error:
             yield Finding(Level.WARNING, "embedded", str(error))
         else:
@@ -61,4 +62,4 @@ async def log_findings(client: Client, settings: Settings) -> None:
         if finding.level in (Level.WARNING, Level.FAILED):
             logger.warning("startup check", about=finding.subject, finding=finding.text)
         elif finding.subject == "embedded":
-            logger.info("using an embedded Redis", server=finding.text)
+            logger.info("using an embedded Redis", server=finding.text, url=await address_of(client))

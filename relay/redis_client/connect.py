@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -25,7 +24,7 @@ from relay.redis_client.client import REDIS_ERRORS, Client, channel_of, describe
 from relay.redis_client.credentials import ReadUrl, SentinelTlsConnection, TlsConnection, UrlCredentials
 from relay.redis_client.embedded import EmbeddedRedis
 from relay.redis_client.topology import Topology, is_cluster
-from relay.settings.redis_url import CERTIFICATES, TLS, url_options
+from relay.settings.redis_url import CERTIFICATES, EMBEDDED, TLS, EmbeddedPlace, url_options
 from relay.text import mask_url
 
 if TYPE_CHECKING:
@@ -69,10 +68,10 @@ async def connect(url: str, read_url: ReadUrl | None = None) -> AsyncIterator[Cl
 @asynccontextmanager
 async def embedded(url: str) -> AsyncIterator[str]:
     """Run the server of an `embedded://DIR` and yield its URL. Any other URL is yielded unchanged."""
-    if not url.startswith("embedded://"):
+    if not url.startswith(EMBEDDED):
         yield url
         return
-    async with EmbeddedRedis(Path(url.removeprefix("embedded://"))) as server:
+    async with EmbeddedRedis(EmbeddedPlace.of(url)) as server:
         yield server.url
 
 

@@ -1,8 +1,8 @@
-"""A Redis server that relay starts, for machines without one: `embedded://DIR`.
+"""A Redis server that relay starts, for machines without one: `embedded://DIR`, or `embedded://DIR?port=6380`.
 
 The server is the newest that `binaries` finds. The data stay in DIR as an append-only file. Any number of
 relay processes may share a DIR: the first one starts the server, the last one that owns it stops it, and the
-others connect to its socket.
+others connect to its socket. With a port it also listens on 127.0.0.1, for programs without unix sockets.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -25,9 +26,14 @@ from redis.exceptions import RedisError
 
 from relay.errors import StoreError, UsageError
 from relay.redis_client import binaries
+from relay.redis_client.client import Client
+from relay.redis_client.topology import Topology
+from relay.settings.redis_url import EmbeddedPlace
 
 START_TIMEOUT = 30.0
 """Seconds that the server may take to load its data."""
+
+LOOPBACK = "127.0.0.1"
 
 _LONGEST_SOCKET = 100  # sockaddr_un holds 107 bytes
 
@@ -35,8 +41,9 @@ _LONGEST_SOCKET = 100  # sockaddr_un holds 107 bytes
 class EmbeddedRedis:
     """A context manager: inside it, `url` leads to a running server whose data are in `directory`."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory.expanduser().resolve()
+    def __init__(self, place: EmbeddedPlace) -> None:
+        self.directory = place.directory.resolve()
+        self._port = place.port
         self.socket = self.directory / "redis.sock"
         if len(str(self.socket)) > _LONGEST_SOCKET:
             digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
@@ -111,15 +118,31 @@ class EmbeddedRedis:
             unix_socket_path=str(self.socket), socket_timeout=START_TIMEOUT, retry=Retry(NoBackoff(), 0)
         )
 
+    def _check_port(self) -> None:
+        """Raise StoreError if another program has the port."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, self._port))
+            except OSError as error:
+                raise StoreError(
+                    f"redis.url: cannot open port {self._port} of {LOOPBACK}: {error.strerror}; "
+                    "write another port, or leave `?port=…` out"
+                ) from error
+
     def _start(self) -> None:
         log = self.directory / "redis.log"
         binary = self._binary = binaries.choose(self.directory)
+        if self._port:
+            self._check_port()
         self._server = subprocess.Popen(  # noqa: S603 - fixed arguments, no shell
             [
                 *(
                     binary.path,
                     "--port",
-                    "0",
+                    str(self._port),
+                    "--bind",
+                    LOOPBACK,
                     "--unixsocket",
                     str(self.socket),
                     "--unixsocketperm",
@@ -133,3 +156,12 @@ class EmbeddedRedis:
             # Ctrl-C must not stop it, because the worker still needs Redis to finish.
             start_new_session=True,
         )
+
+
+async def address_of(client: Client) -> str:
+    """The URL at which programs of this host reach the embedded server of this client."""
+    server = Topology.of(client).one
+    assert server is not None
+    if port := (await server.info("server"))["tcp_port"]:
+        return f"redis://{LOOPBACK}:{port}/0"
+    return f"unix://{server.connection_pool.connection_kwargs['path']}"

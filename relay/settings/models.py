@@ -148,7 +148,7 @@ class RedisSettings(Options):
         json_schema_extra={"default": DEFAULT_REDIS_URL, "pattern": REDIS_URL_PATTERN, "minLength": 1},
     )
     """URL of the server: `redis://`, `rediss://`, `unix://PATH`, `redis+sentinel://h1:p,h2:p/NAME/0`,
-    `redis+cluster://h1:p,h2:p` or `embedded://DIR`."""
+    `redis+cluster://h1:p,h2:p` or `embedded://DIR?port=6380`."""
     prefix: Annotated[
         str, AfterValidator(_check_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})
     ] = DEFAULT_PREFIX

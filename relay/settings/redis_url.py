@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -23,11 +24,13 @@ FORMS = {
     "rediss+sentinel": "rediss+sentinel://h1:26379,h2:26379/NAME/0",
     "redis+cluster": "redis+cluster://h1:6379,h2:6379",
     "rediss+cluster": "rediss+cluster://h1:6379,h2:6379",
-    "embedded": "embedded://DIR",
+    "embedded": "embedded://DIR or embedded://DIR?port=6380",
 }
 """Each scheme with an example."""
 
 REDIS_URL_PATTERN = "^(redis|rediss|unix|rediss?\\+sentinel|rediss?\\+cluster|embedded)://"
+
+EMBEDDED = "embedded://"
 
 CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Options that name files."""
@@ -65,8 +68,29 @@ def check_url(url: str) -> None:
         raise ValueError(f"has the unknown scheme {describe(scheme)}; {hint}allowed are {listing(FORMS)}")
     if any(char.isspace() for char in url) or not _is_complete(scheme, rest, url):
         raise ValueError(f"is not complete or not well-formed; write it as {FORMS[scheme]}")
-    if scheme != "embedded":
+    if scheme == "embedded":
+        EmbeddedPlace.of(url)
+    else:
         url_options(url)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPlace:
+    """The folder of an embedded server, and the TCP port that it opens besides its socket; 0: none."""
+
+    directory: Path
+    port: int = 0
+
+    @classmethod
+    def of(cls, url: str) -> EmbeddedPlace:
+        """Read `embedded://DIR?port=N`. Raises ValueError for another option or a port out of range."""
+        directory, question, query = url.removeprefix(EMBEDDED).partition("?")
+        name, _, port = query.partition("=")
+        if question and name != "port":
+            raise ValueError("unknown option; allowed is port, as in embedded://./data?port=6380")
+        if question and not _is_port(port):
+            raise ValueError("port: write a number from 1 to 65535")
+        return cls(Path(directory).expanduser(), int(port or 0))
 
 
 def url_options(url: str) -> Mapping[str, Any]:
@@ -130,7 +154,7 @@ def _check_ciphers(value: str) -> None:
 
 def _is_complete(scheme: str, rest: str, url: str) -> bool:
     if scheme == "embedded":
-        return bool(rest)
+        return bool(rest.partition("?")[0])
     try:
         parts = urlsplit(url)
     except ValueError:  # brackets that do not match
@@ -146,4 +170,8 @@ def _is_complete(scheme: str, rest: str, url: str) -> bool:
 
 def _is_node(node: str) -> bool:
     host, colon, port = node.rpartition(":") if ":" in node.rpartition("]")[2] else (node, "", "")
-    return bool(host) and (not colon or (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536))
+    return bool(host) and (not colon or _is_port(port))
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536

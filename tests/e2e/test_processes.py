@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.redis_client.binaries import installed
+from testing.ports import free_port
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, Worker, environment, relay, worker, write_config
@@ -192,7 +193,9 @@ async def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path: Path
 
 
 async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path, receiver: Receiver) -> None:
-    config = str(write_config(tmp_path, f"embedded://{tmp_path}/data", {"hook": webhook(receiver)}))
+    port = free_port()
+    url = f"embedded://{tmp_path}/data?port={port}"
+    config = str(write_config(tmp_path, url, {"hook": webhook(receiver)}))
     newest = max(binary.version.number for binary in installed())
     checked = await relay("check", "-c", config)
     assert (checked.code, ".".join(map(str, newest)) in checked.out) == (0, True), checked
@@ -201,10 +204,13 @@ async def test_an_embedded_redis_keeps_its_messages_between_runs(tmp_path: Path,
         assert pushed.code == 0, pushed
     assert (await relay("run", "-c", config, "--until-empty", "--processes", "2")).code == 0
     assert sorted(delivered(receiver)) == [0, 1, 2]
-    async with worker(Path(config)):
-        # A second process talks to the first one's server.
+    async with worker(Path(config)) as running:
+        # A second process talks to the first one's server, and a program in another language to its port.
         await relay("push", "notifications", hooks(range(3, 4))[0], "-c", config)
-        await receiver.until(4)
+        await running.says("using an embedded Redis", url=f"redis://127.0.0.1:{port}/0")
+        async with Redis(port=port) as client:
+            await client.rpush("notifications", hooks(range(4, 5))[0])
+        await receiver.until(5)
     assert not (tmp_path / "data" / "redis.sock").exists()
 
 

@@ -82,6 +82,11 @@ TOP = {
     "redis: {url: localhost}": "10:14: redis.url: is not a URL; write one such as redis://host:6379/0",
     "redis: {url: 'redis+sentinel://h:1'}": "10:14: redis.url: is not complete or not well-formed; "
     "write it as redis+sentinel://h1:26379,h2:26379/NAME/0",
+    "redis: {url: 'embedded://d?port=0'}": "10:14: redis.url: port: write a number from 1 to 65535",
+    "redis: {url: 'embedded://d?db=1'}": "10:14: redis.url: unknown option; allowed is port, "
+    "as in embedded://./data?port=6380",
+    "redis: {url: 'embedded://?port=1'}": "10:14: redis.url: is not complete or not well-formed; "
+    "write it as embedded://DIR or embedded://DIR?port=6380",
     "redis: {prefix: 'a{b}'}": '10:17: redis.prefix: "a{b}" must not be empty, '
     "and must not contain spaces or braces",
     "redis: redis://h": '10:8: redis: expected a mapping of `key: value`, got "redis://h"',

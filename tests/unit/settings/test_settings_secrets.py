@@ -149,6 +149,7 @@ def test_settings_never_show_a_secret(read: Read) -> None:
          "sentinel_password=***"),
         ("unix://u:p@/run/redis.sock", "unix://u:***@/run/redis.sock"),
         ("embedded:///var/lib/relay", "embedded:///var/lib/relay"),
+        ("embedded://./data?port=6380", "embedded://./data?port=6380"),
         ("redis+cluster://h1:1,h2:2", "redis+cluster://h1:1,h2:2"),
         ("rediss+cluster://h1,[::1]:2", "rediss+cluster://h1,[::1]:2"),
         ("rediss+sentinel://h1/N", "rediss+sentinel://h1/N"),
