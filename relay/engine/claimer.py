@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -45,6 +46,10 @@ class ClaimTuning:
     """Wait before the next attempt to claim while other workers may count this one as dead."""
     trouble_pause: float = 1.0
     """Wait after Redis failed."""
+    cold_after: float = 10.0
+    """After this long without a claim, the next request may have to open a connection."""
+    first_answer: float = 0.5
+    """Under a rate, the longest wait for the answer to such a request before more messages are claimed."""
 
 
 class Claimer:
@@ -78,6 +83,8 @@ class Claimer:
         """Messages to claim beyond the free slots: as many as end before the reply to the next claim."""
         self._counted, self._counted_at = 0, time.monotonic()
         """The number of finished messages when free slots were last counted."""
+        self._claimed_at = -math.inf
+        """When messages were last claimed, in monotonic seconds."""
 
     async def run(self) -> None:
         """Claim until cancelled. May be restarted after a failure: deliveries in flight are not affected."""
@@ -100,7 +107,8 @@ class Claimer:
             await state.wakeups.wait(WOKEN, tuning.no_lease_pause)
             return
         idle = not state.held and not state.settlements
-        claimed = await self._claim(capacity)
+        first = self._is_first(sent)
+        claimed = await self._claim(min(capacity, self._provider.batch_size) if first else capacity)
         if claimed is None:
             await state.wakeups.wait(WOKEN, tuning.trouble_pause)
             return
@@ -114,7 +122,11 @@ class Claimer:
             state.held[claim.ticket] = sent
         if state.reserve is not None:
             state.reserve.claimed(claimed.claims)
+        self._claimed_at = answered if claimed.claims else self._claimed_at
+        finished = state.finished
         await self._send(claimed.claims, self._paces.at(claimed.override) if claimed.claims else None)
+        if first and claimed.claims:
+            await self._wait_for_answer(finished)
         if claimed.expansions:
             await self._expand(claimed.expansions)
         elif idle and claimed.held and not claimed.claims:
@@ -122,6 +134,21 @@ class Claimer:
             state.uncertain = True
         else:
             await self._rest(claimed, answered)
+
+    def _is_first(self, now: float) -> bool:
+        """Return whether the next request of a lane with a rate goes alone.
+
+        It has to load the HTTP client or to open a connection. If many messages were claimed with it, they
+        would reach the provider together with those that are claimed later: more than its limit allows.
+        """
+        return self._paces.limited and now - self._claimed_at > self._tuning.cold_after
+
+    async def _wait_for_answer(self, finished: int) -> None:
+        """Return when more than `finished` messages have ended, or after `first_answer`."""
+        wakeups = self._state.wakeups
+        wakeups.clear(SLOT_FREED)
+        if self._state.finished == finished:
+            await wakeups.wait(SLOT_FREED, self._tuning.first_answer)
 
     async def _capacity(self) -> int:
         """Wait for free slots. Returns the number of messages to claim."""

@@ -42,6 +42,11 @@ class Paces:
         self._override: float | None = None
         self._current = self._configured
 
+    @property
+    def limited(self) -> bool:
+        """Whether the last claim was under a rate, as far as it is known."""
+        return self._current is not None
+
     def at(self, override: float | None) -> Pace | None:
         """Return the pace under an override (messages per second) or without one; None if unlimited."""
         if override != self._override:

@@ -144,6 +144,40 @@ async def test_a_slow_provider_hoards_nothing(redis: Redis) -> None:
         assert len((await other.claim(100)).claims) == 6
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+async def test_a_lane_with_a_rate_sends_one_request_first_and_the_others_after_its_answer(
+    redis: Redis, batch_size: int
+) -> None:
+    """The first request is late. Messages claimed with it would be late too, and exceed the limit then."""
+    limits: dict[str, Any] = {"rate": "1000/s", "burst": 10}
+    lane, other = a_lane(redis, **limits), a_lane(redis, worker="w2", **limits)
+    provider = FakeProvider(options(**limits), batch_size=batch_size)
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(10)])
+    tuning = ClaimTuning(cold_after=3600, first_answer=3600)
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, claiming=tuning)) as dispatcher:
+        await provider.until(lambda: provider.in_flight == 1)
+        assert len((await other.claim(100)).claims) == 10 - batch_size
+        await other.release()
+        provider.gate.set()
+        await provider.until(lambda: len(provider.messages) > batch_size)
+        dispatcher.wake()
+        await emptied(lane)
+    assert sorted(provider.messages, key=int) == [str(number) for number in range(10)]
+
+
+async def test_a_lane_with_a_rate_goes_on_without_the_answer_to_its_first_request(redis: Redis) -> None:
+    limits: dict[str, Any] = {"rate": "1000/s", "burst": 10}
+    lane, provider = a_lane(redis, **limits), FakeProvider(options(**limits))
+    provider.gate.clear()
+    await lane.enqueue([plain_message(str(number)) for number in range(3)])
+    tuning = ClaimTuning(first_answer=0)
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, claiming=tuning)):
+        await provider.until(lambda: provider.in_flight == 3)
+        provider.gate.set()
+        await emptied(lane)
+
+
 async def test_waiting_messages_share_a_batch(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options(), batch_size=10)
