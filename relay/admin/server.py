@@ -25,6 +25,7 @@ from relay.admin.gate import Gate
 from relay.admin.host import Host
 from relay.admin.process_metrics import ProcessMetrics
 from relay.errors import StoreError
+from relay.operations.dead_edit import OpenIntake
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store.overview import read_overview
@@ -55,14 +56,17 @@ class Admin:
         settings: Settings,
         client: Callable[[], Awaitable[Client]],
         host: Callable[[], Host],
+        open_intake: OpenIntake,
         *,
         idle_timeout: float = IDLE_TIMEOUT,
         retry: float = RETRY,
     ) -> None:
-        """`client` returns a client for Redis, or raises StoreError. It is called only for metrics."""
+        """`client` returns a client for Redis, or raises StoreError. It is called only for metrics and the
+        console, `open_intake` only for malformed and edited messages."""
         self._settings = settings
         self._client = client
         self._host = host
+        self._open_intake = open_intake
         self._idle_timeout = idle_timeout
         self._retry = retry
         self._listeners: list[socket.socket] = []
@@ -127,7 +131,7 @@ class Admin:
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/metrics/fleet", self._fleet_metrics)
-        Console(self._settings, self._client, gate).add_routes(app)
+        Console(self._settings, self._client, gate, self._open_intake).add_routes(app)
         app.on_response_prepare.append(_add_headers)
         return app
 

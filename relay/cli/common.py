@@ -103,13 +103,9 @@ def load_outline(context: typer.Context, config: Path | None) -> Outline:
 
 def providers(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
     """Return the configured providers by name, not started."""
-    from relay.provider import discover
-    from relay.provider.redis import forbid_names
+    from relay.provider.configured import configured
 
-    adapters = discover()
-    found = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
-    forbid_names(found.values(), settings.own_names)
-    return found
+    return configured(settings)
 
 
 @asynccontextmanager

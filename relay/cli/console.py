@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -61,6 +62,7 @@ async def _serve(settings: Settings) -> None:
     # A web server takes long to import, so only this command does it.
     from relay.admin.host import Host
     from relay.admin.server import Admin
+    from relay.engine.configured_intake import ConfiguredIntake
     from relay.store.deployment import Deployment
 
     stop = asyncio.Event()
@@ -71,7 +73,8 @@ async def _serve(settings: Settings) -> None:
         async def connected() -> Client:
             return client
 
-        admin = Admin(settings, connected, lambda: Host(Deployment(), ()))
+        open_intake = partial(ConfiguredIntake, settings=settings)
+        admin = Admin(settings, connected, lambda: Host(Deployment(), ()), open_intake)
         if not admin.open():
             raise UsageError(
                 f"cannot listen on {settings.admin.listen}: `relay run` on this host may serve the console "

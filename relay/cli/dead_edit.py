@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from relay.cli import terminal
-from relay.cli.dead_work import WHY, confirmed, intake, redis, scope
+from relay.cli.dead_work import confirmed, intake, redis, scope
 from relay.cli.lean import Job
 from relay.errors import MessageError, UsageError
-from relay.operations.dead_documents import result_document
+from relay.operations.dead_documents import WHY_LEFT, result_document
 from relay.operations.dead_edit import editable, read_letter, retry_edited
 from relay.operations.dead_work import DeadResult
 from relay.operations.who import operator
@@ -43,7 +43,7 @@ def edit(job: Job) -> None:
                 break
             except MessageError as error:
                 _reopen_or_end(error)
-    left = "".join(f"not retried: {WHY[why]}" for why in result.left)
+    left = "".join(f"not retried: {WHY_LEFT[why]}" for why in result.left)
     _report(job, result, left or f"retried {letter.id}")
     if left:
         sys.exit(1)
@@ -69,8 +69,7 @@ def _open_editor(file: Path) -> None:
 
 async def _read(job: Job) -> DeadLetter:
     async with redis(job.outline) as client:
-        selection = job.selection
-        return await read_letter(client, scope(job), selection.name, selection.where.id)
+        return await read_letter(client, scope(job), job.selection)
 
 
 async def _retry(job: Job, letter: DeadLetter, text: bytes) -> DeadResult:

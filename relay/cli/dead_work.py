@@ -18,8 +18,14 @@ from typing import TYPE_CHECKING
 from relay.cli import terminal
 from relay.cli.lean import Job
 from relay.errors import UsageError
-from relay.operations.dead import DeadScope, ReasonGroup, by_reason, count, list_letters
-from relay.operations.dead_documents import letter_document, reason_documents, result_document
+from relay.operations.dead import DeadScope, count, list_letters
+from relay.operations.dead_documents import (
+    WHY_LEFT,
+    letter_document,
+    reason_documents,
+    result_document,
+)
+from relay.operations.dead_reasons import ReasonGroup, by_reason
 from relay.operations.dead_work import DeadOrder, DeadResult, OnProgress, purge, retry
 from relay.operations.times import rfc3339
 from relay.operations.who import operator
@@ -207,18 +213,10 @@ def _report(job: Job, work: Work, result: DeadResult) -> None:
     if job.dry_run:
         terminal.note(f"{result.matched} dead letter{_s(result.matched)} would be {work.done}")
         return
-    rest = "".join(f"; {number} left: {WHY[why]}" for why, number in result.left.items() if number)
+    rest = "".join(f"; {number} left: {WHY_LEFT[why]}" for why, number in result.left.items() if number)
     terminal.note(f"{work.done} {result.done} dead letter{_s(result.done)}{rest}")
     if result.interrupted:
         terminal.note("stopped; the remaining letters are unchanged")
-
-
-WHY = {
-    "still_malformed": "still malformed",
-    "malformed": "malformed",
-    "duplicate": "the same id is pending",
-    "gone": "deleted meanwhile",
-}
 
 
 def _s(number: int) -> str:
@@ -284,9 +282,11 @@ def redis(outline: Outline) -> AbstractAsyncContextManager[Client]:
 
 def intake(client: Client, outline: Outline) -> RevisingIntake:
     """Return an intake with the whole configuration."""
-    from relay.cli.dead_intake import ConfiguredIntake
+    from relay.engine.configured_intake import ConfiguredIntake
+    from relay.provider import AdapterOptions, discover
+    from relay.settings.load import restore
 
-    return ConfiguredIntake(client, outline.snapshot)
+    return ConfiguredIntake(client, restore(outline.snapshot, AdapterOptions(discover())))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -21,6 +22,7 @@ import yaml
 from relay.admin.health import WorkerReport
 from relay.admin.host import Host
 from relay.admin.server import Admin
+from relay.engine.configured_intake import ConfiguredIntake
 from relay.engine.worker import Worker
 from relay.provider import Provider
 from relay.redis_client.client import Client
@@ -136,7 +138,8 @@ def _console(demo: Demo, worker: Worker, client: Client) -> Admin:
         return Host(Deployment(), [WorkerReport(pid=health.pid, age=0.0, health=health)])
 
     admin_settings = AdminSettings(listen="127.0.0.1:0", environment="demo")
-    admin = Admin(demo.settings.model_copy(update={"admin": admin_settings}), connected, host)
+    settings = demo.settings.model_copy(update={"admin": admin_settings})
+    admin = Admin(settings, connected, host, partial(ConfiguredIntake, settings=settings))
     admin.open()
     demo.console = admin.url
     return admin

@@ -12,9 +12,9 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from relay.cli import common
-from relay.cli.refused import refused
 from relay.engine.router import Router
 from relay.errors import UsageError
+from relay.provider.configured import refused
 from relay.settings.models import Settings
 from relay.store.items import Malformed
 from relay.store.queue import push_all

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import msgspec
 import structlog
@@ -158,13 +159,14 @@ class _AdminPort:
         # A web server takes 13 MiB, so only a process that serves loads it.
         from relay.admin.host import Host
         from relay.admin.server import Admin
+        from relay.engine.configured_intake import ConfiguredIntake
 
         def host() -> Host:
             supervisor = self._supervisor
             return Host(supervisor.orders.deployment, supervisor.reports(), supervisor.ended)
 
         async with _lazily(settings) as client:
-            admin = Admin(settings, client, host)
+            admin = Admin(settings, client, host, partial(ConfiguredIntake, settings=settings))
             admin.open()
             await Parts().keep("admin port", admin.run)
 

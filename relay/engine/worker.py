@@ -166,6 +166,7 @@ class Worker:
         # A web server takes 13 MiB, so only a process that serves loads it.
         from relay.admin.host import Host
         from relay.admin.server import Admin
+        from relay.engine.configured_intake import ConfiguredIntake
 
         async def client() -> Client:
             return self._client
@@ -175,7 +176,7 @@ class Worker:
             reports = [WorkerReport(pid=health.pid, age=0.0, health=health)]
             return Host(self._components.heartbeat.info.deployment, reports)
 
-        admin = Admin(self._settings, client, host)
+        admin = Admin(self._settings, client, host, partial(ConfiguredIntake, settings=self._settings))
         admin.open()
         return admin.run
 

@@ -1,4 +1,4 @@
-"""Dead letters of one provider or queue, or of all: read, count, group, retry and delete them.
+"""Dead letters of one provider or queue, or of all: read and count them.
 
 Everything works page by page, in little memory: this module must not import pydantic or the adapters. Only a
 malformed letter needs them, to be parsed again; the caller passes them as an `Intake`.
@@ -8,9 +8,8 @@ Every function raises StoreError, and UsageError for an order that cannot be car
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.errors import UsageError
@@ -18,16 +17,10 @@ from relay.operations.dead_selection import DeadSelection
 from relay.redis_client.client import Client
 from relay.store import dead, registry
 from relay.store.dead import DeadLetter, Form
-from relay.text import alike
 
 if TYPE_CHECKING:
     from relay.settings.models import Settings
     from relay.settings.outline import Outline
-
-MOST_REASONS = 1000
-"""Reasons that `by_reason` tells apart."""
-
-OTHER = "other reasons"
 
 
 @dataclass(frozen=True)
@@ -60,20 +53,6 @@ class Place:
     only_queue: str = ""
 
 
-@dataclass
-class ReasonGroup:
-    """Letters with the same status whose reasons differ in numbers, ids, URLs and quoted words only."""
-
-    reason: str
-    status: int
-    count: int = 0
-    first_at: float = 0.0
-    last_at: float = 0.0
-    example: DeadLetter | None = None
-    """The newest one."""
-    providers: Counter[str] = field(default_factory=Counter)
-
-
 async def places(client: Client, scope: DeadScope, name: str | None) -> list[Place]:
     """Return the streams to read. A name that the file does not have is found if it has letters.
 
@@ -103,6 +82,10 @@ async def pages(
     client: Client, scope: DeadScope, selection: DeadSelection, *, form: Form = "whole"
 ) -> AsyncIterator[Sequence[DeadLetter]]:
     """Yield the letters that match, without the limit: page by page, one stream after the other."""
+    if selection.letters:
+        async for page in _named(client, scope, selection, form):
+            yield page
+        return
     for place in await places(client, scope, selection.name):
         where = selection.where
         only = place.only_queue
@@ -116,6 +99,23 @@ async def pages(
         )
         async for page in reading:
             yield [letter for letter in page if letter.queue == only] if only else page
+
+
+async def _named(
+    client: Client, scope: DeadScope, selection: DeadSelection, form: Form
+) -> AsyncIterator[Sequence[DeadLetter]]:
+    """Yield the letters that the selection names."""
+    entries: dict[tuple[str, str], list[str]] = {}
+    for letter in selection.letters:
+        stream = (letter.provider, "" if letter.provider else letter.queue)
+        entries.setdefault(stream, []).append(letter.entry)
+    for place in await places(client, scope, None):
+        chosen = entries.get((place.provider, place.queue), [])
+        reading = dead.named(
+            client, place.stream, chosen, form=form, provider=place.provider, queue=place.queue
+        )
+        async for page in reading:
+            yield page
 
 
 async def list_letters(
@@ -134,7 +134,7 @@ async def list_letters(
 async def count(client: Client, scope: DeadScope, selection: DeadSelection) -> int:
     """Return the number of letters, at most the limit."""
     found, limit = await places(client, scope, selection.name), selection.limit
-    if selection.where.is_all and not any(place.only_queue for place in found):
+    if not selection.letters and selection.where.is_all and not any(place.only_queue for place in found):
         number = sum([await dead.count(client, place.stream) for place in found])
     else:
         number = 0
@@ -143,30 +143,6 @@ async def count(client: Client, scope: DeadScope, selection: DeadSelection) -> i
             if limit is not None and number >= limit:
                 break
     return number if limit is None else min(number, limit)
-
-
-async def by_reason(client: Client, scope: DeadScope, selection: DeadSelection) -> list[ReasonGroup]:
-    """Group the letters by reason and status, the largest group first."""
-    groups: dict[tuple[str, int], ReasonGroup] = {}
-    number = 0
-    async for page in pages(client, scope, selection, form="brief"):
-        for letter in page[: selection.capacity(number)]:
-            number += 1
-            key = (alike(letter.reason), letter.status)
-            if key not in groups and len(groups) >= MOST_REASONS:
-                key = (OTHER, 0)
-            group = groups.setdefault(key, ReasonGroup(*key))
-            group.count += 1
-            group.providers[letter.provider] += 1
-            group.first_at = min(group.first_at or letter.at, letter.at)
-            if letter.at >= group.last_at:
-                group.last_at, group.example = letter.at, letter
-        if selection.capacity(number) == 0:
-            break
-    for group in groups.values():
-        if group.example is not None and group.example.message is None:
-            group.example = await dead.read_complete(client, group.example) or group.example
-    return sorted(groups.values(), key=lambda group: (-group.count, group.reason, group.status))
 
 
 def _of_lane(scope: DeadScope, provider: str, only_queue: str = "") -> Place:

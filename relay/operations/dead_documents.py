@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.message import PRIORITIES
-from relay.operations.dead import ReasonGroup
+from relay.operations.dead_reasons import ReasonGroup
 from relay.operations.dead_work import DeadResult
 from relay.settings.credentials import text_without_credentials, without_credentials
 from relay.store.dead import DeadLetter
@@ -23,6 +23,14 @@ MESSAGE_FIELDS = (
     "traceparent",
 )
 """Fields of a message that are shown if they are set."""
+
+WHY_LEFT = {
+    "still_malformed": "still malformed",
+    "malformed": "malformed",
+    "duplicate": "the same id is pending",
+    "gone": "deleted meanwhile",
+}
+"""The reasons for which a letter stays, by their names in `DeadResult.left`."""
 
 
 def letter_document(letter: DeadLetter) -> dict[str, Any]:

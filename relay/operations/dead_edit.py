@@ -5,7 +5,8 @@ The letter stays unless the edited message is in its lane: one script does both.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
@@ -17,7 +18,6 @@ from relay.redis_client.client import Client
 from relay.store import audit, dead
 from relay.store.audit import AuditEntry
 from relay.store.dead import DeadLetter, Replayed
-from relay.store.dead_filter import DeadFilter
 from relay.store.fleet import Fleet
 from relay.text import quote
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class RevisingIntake(Intake, Protocol):
-    """An intake that checks edited letters."""
+    """An intake that checks elements, and edited letters."""
+
+    def check(self, queue: str, element: bytes) -> str:
+        """Return why a worker or the provider would refuse an element; empty if it would be sent."""
 
     def revise(self, letter: DeadLetter, text: bytes) -> tuple[str, Item]:
         """Return the provider and the item: `text` is the payload, or the whole of a malformed element.
@@ -35,17 +38,24 @@ class RevisingIntake(Intake, Protocol):
         """
 
 
-async def read_letter(client: Client, scope: DeadScope, name: str | None, letter_id: str) -> DeadLetter:
-    """Return the newest letter with this id, complete. Raises UsageError if there is none."""
+OpenIntake: TypeAlias = Callable[[Client], RevisingIntake]
+"""Opens the intake of a configuration, which takes a moment."""
+
+
+async def read_letter(client: Client, scope: DeadScope, selection: DeadSelection) -> DeadLetter:
+    """Return the newest letter that is selected, complete. Raises UsageError if there is none."""
     found: DeadLetter | None = None
-    async for page in pages(client, scope, DeadSelection(name, DeadFilter(id=letter_id))):
+    async for page in pages(client, scope, selection):
         for letter in page:
             if found is None or letter.at >= found.at:
                 found = letter
     whole = found and await dead.read_complete(client, found)
     if whole is None:
-        command = f"relay dead list {name}" if name else "relay dead list"
-        raise UsageError(f"no dead letter with the id {quote(letter_id)}; `{command}` shows what there is")
+        if selection.letters:
+            raise UsageError("this dead letter is gone: it was retried, purged or is too old")
+        command = f"relay dead list {selection.name}" if selection.name else "relay dead list"
+        wanted = quote(selection.where.id)
+        raise UsageError(f"no dead letter with the id {wanted}; `{command}` shows what there is")
     return whole
 
 

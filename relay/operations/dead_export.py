@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,11 +43,7 @@ async def export(
 ) -> Exported:
     """Write the letters, one line each. Letters that are deleted meanwhile are left out."""
     exported = Exported()
-    async for shown in list_letters(client, scope, selection):
-        cut = shown.message is None and len(shown.raw) < shown.raw_size
-        letter = await dead.read_complete(client, shown) if cut else shown
-        if letter is None:
-            continue
+    async for letter in complete_letters(client, scope, selection):
         line = letter_line(letter) if form == "letters" else message_line(letter)
         if line is None:
             exported.left += 1
@@ -55,6 +51,17 @@ async def export(
             write(line + b"\n")
             exported.lines += 1
     return exported
+
+
+async def complete_letters(
+    client: Client, scope: DeadScope, selection: DeadSelection
+) -> AsyncIterator[DeadLetter]:
+    """Yield the letters with complete raw elements, except those that are deleted meanwhile."""
+    async for shown in list_letters(client, scope, selection):
+        cut = shown.message is None and len(shown.raw) < shown.raw_size
+        letter = await dead.read_complete(client, shown) if cut else shown
+        if letter is not None:
+            yield letter
 
 
 def letter_line(letter: DeadLetter) -> bytes:

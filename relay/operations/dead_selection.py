@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from relay.operations.times import rfc3339
 from relay.store.dead_filter import ALL, DeadFilter
+
+
+class LetterName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names one letter: its entry in the stream of a provider, or of a queue if it belongs to no provider."""
+
+    entry: Annotated[str, Meta(pattern=r"^\d{1,20}-\d{1,20}$", description="Its `entry`.")]
+    provider: str = ""
+    queue: str = ""
 
 
 @dataclass(frozen=True)
@@ -17,6 +29,8 @@ class DeadSelection:
     where: DeadFilter = ALL
     limit: int | None = None
     """The most letters, the oldest first."""
+    letters: Sequence[LetterName] = ()
+    """Only these letters, if there are any."""
 
     def capacity(self, number: int) -> int | None:
         """Return how many letters the limit still allows after so many; None without a limit."""
@@ -35,6 +49,7 @@ class DeadSelection:
             "since": _time(where.since),
             "until": _time(where.until),
             "limit": self.limit or "",
+            "chosen": len(self.letters) or "",
         }
         return ", ".join(f"{name} {value}" for name, value in shown.items() if value)
 

@@ -134,6 +134,30 @@ async def pages(
             yield letters
 
 
+async def named(
+    client: Client,
+    stream: str,
+    entries: Sequence[str],
+    *,
+    form: Form = "whole",
+    provider: str = "",
+    queue: str = "",
+) -> AsyncIterator[Sequence[DeadLetter]]:
+    """Yield the letters with these ids that are still there, page by page. Raises StoreError."""
+    for first in range(0, len(entries), PAGE):
+        page: list[DeadLetter] = []
+        for entry in entries[first : first + PAGE]:
+            try:
+                reply = await script("dead_page").run(
+                    client, (stream,), entry, entry, 1, PAGE_BYTES, RAW_BYTES, ALL.packed(), form
+                )
+            except StoreError as error:
+                raise StoreError(f"{stream}: {error}") from error.__cause__
+            page += [_letter(stream, provider, queue, *found) for found in reply[2:]]
+        if page:
+            yield page
+
+
 async def read(client: Client, stream: str) -> AsyncIterator[DeadLetter]:
     """Yield the current letters, the oldest first. Raises StoreError."""
     async for page in pages(client, stream):

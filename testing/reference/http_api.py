@@ -29,12 +29,16 @@ def _row(name: str, schema: dict[str, Any] | Any) -> tuple[str, ...]:
     return (
         code(name),
         _kind(schema),
-        "" if default in (None, "", False) else code(str(default)),
+        "" if default in (None, "", False, (), []) else code(str(default)),
         str(schema.get("description", "")),
     )
 
 
 def _kind(schema: Any) -> str:
+    if "$ref" in schema or "allOf" in schema:
+        return "object"
+    if schema.get("type") == "array":
+        return "list"
     if "anyOf" in schema:
         return " or ".join(_kind(each) for each in schema["anyOf"] if each.get("type") != "null")
     names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}

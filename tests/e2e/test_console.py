@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -96,7 +97,7 @@ def opened(browser: Browser, fleet: World) -> Iterator[Opener]:
         page = context.new_page()
         pages.append(page)
         if token:
-            page.goto(f"/login?next={path}")
+            page.goto(f"/login?next={quote(path)}")
             page.get_by_label("Token").fill(token)
             page.get_by_role("button", name="Log in").click()
             page.wait_for_url(lambda url: "/login" not in url)
@@ -356,6 +357,73 @@ def test_dead_letters_are_retried_and_purged_by_reason_with_their_number_first(
     lines = page.request.get("/api/v1/dead/export?provider=broken").text().splitlines()
     assert sorted(json.loads(line)["id"] for line in lines) == ["bad-0", "bad-2"]
     fleet.push("bad", {"id": "bad-1", "payload": {"body": HOSTILE}})
+
+
+def test_single_dead_letters_are_chosen_and_purged(opened: Opener, fleet: World) -> None:
+    fleet.push("bad", *({"id": f"odd-{number}", "payload": {"body": number}} for number in range(3)))
+    page = opened("/dead?provider=broken&text=odd-")
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("3 by reason")
+    bar = page.get_by_role("region", name="Chosen letters")
+    expect(bar).to_be_hidden()
+    page.get_by_label("Choose all letters on this page").check()
+    expect(bar).to_contain_text("3 chosen")
+    page.get_by_label("Choose odd-1").uncheck()
+    expect(bar).to_contain_text("2 chosen")
+    bar.get_by_role("button", name="Purge").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("heading")).to_have_text("Purge dead letters: 2")
+    dialog.get_by_role("button", name="Purge").click()
+    expect(page.get_by_text("2 of 2 purged.")).to_be_visible()
+    expect(bar).to_be_hidden()
+    expect(page.locator(".letters tbody tr")).to_have_count(1)
+    expect(page.locator(".letters tbody tr")).to_contain_text("odd-1")
+
+
+def test_a_malformed_letter_is_edited_until_it_is_valid_and_sent(opened: Opener, fleet: World) -> None:
+    fleet.redis.rpush("notifications", '{"id": "cut-off", "payload": {"body": 1}')
+    page = opened("/dead?text=cut-off")
+    letter = page.locator(".letters tbody tr")
+    expect(letter).to_contain_text("malformed")
+    page.get_by_role("button", name="Retry these").click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("0 of 1 retried; left: 1 still malformed.")).to_be_visible()
+    letter.get_by_role("button", name="Edit").click()
+    dialog = page.get_by_role("dialog")
+    text = dialog.get_by_label("Message")
+    expect(text).to_have_value('{"id": "cut-off", "payload": {"body": 1}')
+    dialog.get_by_role("button", name="Retry").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("not valid")
+    text.fill('{"id": "cut-off", "payload": {"body": 1}}')
+    dialog.get_by_label("Reason").fill("a brace was missing")
+    dialog.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("is retried.")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("No dead letter matches")
+    (entry, *_) = fleet.json("audit")
+    assert (entry["action"], entry["provider"]) == ("edit", "hooks")
+    assert entry["why"].endswith("a brace was missing")
+
+
+def test_a_retry_at_a_rate_shows_its_progress_and_stops(opened: Opener, fleet: World) -> None:
+    fleet.push("bad", *({"id": f"slow-{number}", "payload": {"body": number}} for number in range(30)))
+    page = opened("/dead?provider=broken&text=slow-")
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("30 by reason")
+    page.get_by_role("button", name="Retry these").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Letters per second").fill("1")
+    dialog.get_by_label("Behind fresh traffic").check()
+    dialog.get_by_role("button", name="Retry").click()
+    job = page.locator("#job")
+    expect(job).to_contain_text("of 30 retried")
+    page.reload()
+    expect(job).to_contain_text("of 30 retried")
+    job.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("; stopped.")).to_be_visible()
+    expect(job).to_be_hidden()
+    page.request.post(
+        "/api/v1/dead/purge",
+        data=json.dumps({"provider": "broken", "text": "slow-"}),
+        headers={"Origin": page.evaluate("location.origin")},
+    )
 
 
 def test_a_message_is_found_by_what_is_known_of_it(opened: Opener) -> None:

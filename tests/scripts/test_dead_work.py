@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from relay.errors import StoreError, UsageError
-from relay.operations.dead import DeadScope, by_reason, count, list_letters, pages
-from relay.operations.dead_selection import DeadSelection
+from relay.operations.dead import DeadScope, count, list_letters, pages
+from relay.operations.dead_reasons import TREND_STEPS, by_reason, survey
+from relay.operations.dead_selection import DeadSelection, LetterName
 from relay.operations.dead_work import DeadOrder, DeadResult, purge, retry
 from relay.redis_client.client import Client
 from relay.store import audit, dead, registry
@@ -103,6 +104,38 @@ async def test_letters_are_grouped_by_reason_and_status(redis: Client) -> None:
     assert large.example is not None
     assert (large.example.id, dict(large.providers)) == ("b", {"one": 3, "two": 1})
     assert (small.reason, small.count) == ("503: down", 1)
+
+
+async def test_a_survey_groups_letters_by_provider_and_has_the_newest_ones(redis: Client) -> None:
+    now = 1_800_000_000.0
+    await file(redis, "one", "a", "b", at=round(now - 7200) * 1000)
+    await file(redis, "two", "c", at=round(now - 60) * 1000)
+    queue: Any = {"raw": "{", "reason": "413: too large", "status": 413}
+    await redis.xadd(dead.queue_stream("relay", "notifications"), queue, id=f"{round(now) * 1000}-0")
+    found = await survey(redis, SCOPE, ALL, 2)
+    assert {group.place: group.count for group in found.groups} == {"one": 2, "notifications": 1, "two": 1}
+    assert [letter.raw or letter.id for letter in found.newest] == [b"{", "c"]
+    trend = found.groups[0].trend(now)
+    assert (len(trend), trend[-5], sum(trend)) == (TREND_STEPS, 2, 2)
+
+
+async def test_single_letters_are_chosen_by_their_names(redis: Client) -> None:
+    await file(redis, "one", "a", "b", "c", at=1_000_000)
+    await file(redis, "two", "d", at=1_000_000)
+    chosen = DeadSelection(
+        letters=(
+            LetterName("1000000-0", "one"),
+            LetterName("1000002-0", "one"),
+            LetterName("1000000-0", "two"),
+        )
+    )
+    assert await count(redis, SCOPE, chosen) == 3
+    assert [letter.id async for letter in list_letters(redis, SCOPE, chosen)] == ["a", "c", "d"]
+    assert (await retry(redis, SCOPE, chosen, ORDER)).done == 3
+    assert await ids(redis) == ["b"]
+    again = await purge(redis, SCOPE, chosen, ORDER)
+    assert (again.matched, again.done) == (0, 0)
+    assert {entry.why for entry in await audit.read(redis, "relay")} == {"chosen 3: fixed"}
 
 
 async def test_retried_letters_may_go_behind_fresh_traffic(redis: Client) -> None:

@@ -7,11 +7,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 ValueT = TypeVar("ValueT")
 
 MOST = 200
 """Answers that are kept."""
+
+REST = 10
+"""An answer that took a second is good for so many seconds, so that Redis has time for others."""
 
 
 class Cache:
@@ -19,18 +23,23 @@ class Cache:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._cleared = 0
         self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
-        self._lock = asyncio.Lock()
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, key: Hashable, seconds: float, read: Callable[[], Awaitable[ValueT]]) -> ValueT:
-        """Return the answer to `read`, or one that is at most so many seconds old."""
-        async with self._lock:
+        """Return the answer to `read`, or one that is at most so many seconds old; a slow one for longer."""
+        async with self._locks.setdefault(key, asyncio.Lock()):
             until, value = self._kept.get(key, (0.0, None))
-            if until > self._clock():
+            started, cleared = self._clock(), self._cleared
+            if until > started:
                 found: ValueT = value
                 return found
             found = await read()
-            self._kept[key] = (self._clock() + seconds, found)
+            spent = self._clock() - started
+            if cleared != self._cleared:
+                return found  # it may be from before the action
+            self._kept[key] = (self._clock() + max(seconds, spent * REST), found)
             self._kept.move_to_end(key)
             while len(self._kept) > MOST:
                 self._kept.popitem(last=False)
@@ -39,3 +48,4 @@ class Cache:
     def clear(self) -> None:
         """Forget everything, because an action has changed something."""
         self._kept.clear()
+        self._cleared += 1

@@ -11,6 +11,7 @@ from relay.admin.console.cache import Cache
 from relay.admin.console.jobs import Jobs
 from relay.admin.console.sampler import Sampler
 from relay.admin.gate import Visitor
+from relay.operations.dead_edit import OpenIntake
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
 
@@ -22,6 +23,8 @@ class Services:
     settings: Settings
     client: Callable[[], Awaitable[Client]]
     """Returns a client for Redis, or raises StoreError."""
+    open_intake: OpenIntake
+    """Returns an intake, which checks messages as a worker does."""
     sampler: Sampler
     cache: Cache
     jobs: Jobs

@@ -19,7 +19,7 @@ def sparkline(sent: Sequence[float], failed: Sequence[float], label: str) -> Mar
     """Return bars of sent messages, with the failed attempts in the colour of a fault in front of them."""
     from markupsafe import Markup, escape
 
-    count = max(len(sent), 1)
+    count = max(len(sent), len(failed), 1)
     step = WIDTH / count
     top = max(max(sent, default=0), max(failed, default=0))
     parts = [
@@ -28,7 +28,8 @@ def sparkline(sent: Sequence[float], failed: Sequence[float], label: str) -> Mar
         f'<path class="spark-base" d="M0 {HEIGHT - 0.5}H{WIDTH}"/>'
     ]
     if top:
-        parts.append(f'<path class="spark-sent" d="{_bars(sent, step, top)}"/>')
+        if any(sent):
+            parts.append(f'<path class="spark-sent" d="{_bars(sent, step, top)}"/>')
         if any(failed):
             parts.append(f'<path class="spark-failed" d="{_bars(failed, step, top)}"/>')
     parts.append("</svg>")

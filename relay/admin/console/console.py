@@ -16,6 +16,7 @@ from relay.admin.console.pages import Pages
 from relay.admin.console.sampler import Sampler
 from relay.admin.console.screens import SCREENS
 from relay.admin.gate import Gate
+from relay.operations.dead_edit import OpenIntake
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
 
@@ -25,9 +26,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Console:
     """All pages and the API."""
 
-    def __init__(self, settings: Settings, client: Callable[[], Awaitable[Client]], gate: Gate) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Callable[[], Awaitable[Client]],
+        gate: Gate,
+        open_intake: OpenIntake,
+    ) -> None:
         """`client` returns a client for Redis, or raises StoreError."""
-        self._services = Services(settings, client, Sampler(settings, client), Cache(), Jobs())
+        self._services = Services(settings, client, open_intake, Sampler(settings, client), Cache(), Jobs())
         self._gate = gate
 
     def add_routes(self, app: web.Application) -> None:

@@ -1,16 +1,23 @@
-"""Export dead letters as NDJSON, a page at a time."""
+"""Export dead letters as NDJSON, a page at a time.
+
+Operators get the lines of `relay dead export`, whose messages can be pushed again. Viewers get those of
+`relay dead list --json`, without credentials.
+"""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import msgspec
 from aiohttp import web
 
 from relay.admin.console.api.dead_arguments import DeadArguments
 from relay.admin.console.call import Services
+from relay.admin.doorway import VISITOR
 from relay.errors import RelayError, StoreError
-from relay.operations import dead
 from relay.operations.dead import DeadScope
 from relay.operations.dead_documents import letter_document
+from relay.operations.dead_export import complete_letters, letter_line
 
 
 class DeadExport:
@@ -35,6 +42,9 @@ class DeadExport:
         )
         await response.prepare(request)
         scope = DeadScope.of(self._services.settings)
-        async for letter in dead.list_letters(client, scope, selection):
-            await response.write(msgspec.json.encode(letter_document(letter)) + b"\n")
+        may_act = request[VISITOR].may_act
+        with suppress(ConnectionError):  # the browser is gone
+            async for letter in complete_letters(client, scope, selection):
+                line = letter_line(letter) if may_act else msgspec.json.encode(letter_document(letter))
+                await response.write(line + b"\n")
         return response

@@ -58,6 +58,11 @@ class Jobs:
         """Return a job; None if it is unknown or forgotten."""
         return self._jobs.get(name)
 
+    @property
+    def running(self) -> str:
+        """The name of the newest job that runs; empty if none does."""
+        return next((name for name, job in reversed(self._jobs.items()) if job.is_running), "")
+
     async def _run(self, job: Job, work: Callable[[], Awaitable[DeadResult]]) -> None:
         try:
             job.show(await work())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -46,6 +46,9 @@ def environment() -> Environment:
         "duration": duration,
         "time": clock_time,
         "moment": moment,
+        "stamp": stamp,
+        "past": past,
+        "trend": trend,
         "share": share,
         "shown": shown,
         "segment": segment,
@@ -118,6 +121,21 @@ def moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S") if seconds else "–"
 
 
+def stamp(seconds: float | None, now: float) -> str:
+    """Return a time without the parts that it shares with now: `14:03:27` today, otherwise `11-27 14:03`."""
+    if not seconds:
+        return "–"
+    at, today = datetime.fromtimestamp(seconds, UTC), datetime.fromtimestamp(now, UTC)
+    if at.date() == today.date():
+        return at.strftime("%H:%M:%S")
+    return at.strftime("%m-%d %H:%M" if at.year == today.year else "%Y-%m-%d")
+
+
+def past(seconds: float) -> str:
+    """Return how long ago something was: `4m ago`."""
+    return "just now" if seconds < 1 else f"{rough_duration(seconds)} ago"
+
+
 def share(value: float | None) -> str:
     """Return a share as a percentage."""
     if value is None:
@@ -156,6 +174,11 @@ def environment_kind(name: str) -> str:
     if word.startswith(("prod", "live")):
         return "production"
     return "staging" if word.startswith(("stag", "pre", "test", "uat", "qa")) else "other"
+
+
+def trend(counts: Sequence[int]) -> Markup:
+    """Return the dead letters of the last day."""
+    return sparkline((), counts, f"{sum(counts):,} in the last 24 hours")
 
 
 def lane_sparkline(view: LaneView) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import msgspec
@@ -16,6 +17,7 @@ from relay.admin.console.api.route import Route
 from relay.admin.health import Health, WorkerReport
 from relay.admin.host import Host
 from relay.admin.server import Admin
+from relay.engine.configured_intake import ConfiguredIntake
 from relay.errors import StoreError
 from relay.settings.models import AdminSettings, QueueSettings, Settings
 from relay.settings.options import ProviderOptions
@@ -29,6 +31,8 @@ HOST = Host(Deployment(), [WorkerReport(pid=1, age=0.0, health=Health(worker="w"
 NEEDS = {
     "/lanes/{provider}/cancel": '{"id": "order-17"}',
     "/configuration/check": '{"text": "queues: []"}',
+    "/dead/text": '{"letter": {"entry": "1800000000000-0", "provider": "hook"}}',
+    "/dead/edit": '{"letter": {"entry": "1800000000000-0", "provider": "hook"}, "text": "{}"}',
 }
 """Arguments of routes that need some."""
 
@@ -74,7 +78,7 @@ async def console(**admin: Any) -> AsyncIterator[Browser]:
         providers={"hook": ProviderOptions(type="webhook")},
         admin=AdminSettings(listen=f"127.0.0.1:{port}", **admin),
     )
-    server = Admin(settings, no_redis, lambda: HOST)
+    server = Admin(settings, no_redis, lambda: HOST, partial(ConfiguredIntake, settings=settings))
     assert server.open()
     serving = asyncio.create_task(server.run())
     try:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from structlog.testing import capture_logs
 from relay.admin.health import Health, WorkerReport
 from relay.admin.host import Host
 from relay.admin.server import Admin
+from relay.engine.configured_intake import ConfiguredIntake
 from relay.errors import StoreError
 from relay.settings.models import AdminSettings, QueueSettings, Settings
 from relay.settings.options import ProviderOptions
@@ -47,7 +49,13 @@ def opened() -> Opener:
             admin=AdminSettings(listen=f"127.0.0.1:{port}", token=None if token is None else Secret(token)),
         )
         serving = asyncio.create_task(
-            Admin(settings, no_redis, lambda: HEALTHY, idle_timeout=idle_timeout).run()
+            Admin(
+                settings,
+                no_redis,
+                lambda: HEALTHY,
+                partial(ConfiguredIntake, settings=settings),
+                idle_timeout=idle_timeout,
+            ).run()
         )
         await until_open(port)
         try:
@@ -193,7 +201,9 @@ async def test_a_taken_port_is_served_once_it_is_free() -> None:
             providers={"hook": ProviderOptions(type="webhook")},
             admin=AdminSettings(listen=f"127.0.0.1:{port}"),
         )
-        admin = Admin(settings, no_redis, lambda: HEALTHY, retry=0.05)
+        admin = Admin(
+            settings, no_redis, lambda: HEALTHY, partial(ConfiguredIntake, settings=settings), retry=0.05
+        )
         serving = asyncio.create_task(admin.run())
         try:
             async with asyncio.timeout(120):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from functools import partial
 
 import pytest
 from aiohttp import ClientError, ClientSession
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 
 from relay.admin.host import Host
 from relay.admin.server import Admin
+from relay.engine.configured_intake import ConfiguredIntake
 from relay.settings.models import AdminSettings, QueueSettings, Settings
 from relay.settings.options import ProviderOptions
 from relay.store.deployment import Deployment
@@ -31,7 +33,11 @@ async def metrics(redis: Redis) -> str:
     async def client() -> Redis:
         return redis
 
-    serving = asyncio.create_task(Admin(settings, client, lambda: Host(Deployment(), [])).run())
+    serving = asyncio.create_task(
+        Admin(
+            settings, client, lambda: Host(Deployment(), []), partial(ConfiguredIntake, settings=settings)
+        ).run()
+    )
     try:
         async with asyncio.timeout(120), ClientSession() as session:
             while True:

@@ -1,7 +1,8 @@
-"""Dead letters: list, group, retry and purge."""
+"""Dead letters: list, group, retry, edit and purge."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
@@ -10,10 +11,25 @@ from relay.admin.console.api.dead_arguments import DeadArguments
 from relay.admin.console.api.route import Arguments, NoArguments, Reply, Route
 from relay.admin.console.call import Call
 from relay.admin.console.jobs import Job
+from relay.errors import MessageError, UsageError
 from relay.operations import dead
 from relay.operations.dead import DeadScope
-from relay.operations.dead_documents import letter_document, reason_documents, result_document
+from relay.operations.dead_documents import (
+    WHY_LEFT,
+    letter_document,
+    reason_documents,
+    result_document,
+)
+from relay.operations.dead_edit import editable, read_letter, retry_edited
+from relay.operations.dead_filter import OPTIONS
+from relay.operations.dead_reasons import by_reason
+from relay.operations.dead_selection import DeadSelection, LetterName
 from relay.operations.dead_work import DeadOrder, DeadResult, purge, retry
+
+MOST_TEXT = 1024 * 1024
+"""Characters of a letter that a page can edit."""
+
+Because = Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")]
 
 
 class ListArguments(DeadArguments, frozen=True, kw_only=True):
@@ -26,18 +42,45 @@ class ListArguments(DeadArguments, frozen=True, kw_only=True):
 class WorkArguments(DeadArguments, frozen=True, kw_only=True):
     """The options of `relay dead retry` and `purge`."""
 
+    letters: Annotated[
+        tuple[LetterName, ...],
+        Meta(max_length=1000, description="Only these letters. Excludes the filter."),
+    ] = ()
     limit: Annotated[int, Meta(ge=1, description="Maximum number of letters.")] | None = None
     dry_run: Annotated[bool, Meta(description="Only count the letters; change nothing.")] = False
     low: Annotated[bool, Meta(description="Retry: behind fresh traffic.")] = False
     rate: Annotated[float, Meta(ge=0, description="Retry: letters per second; 0: no limit.")] = 0.0
     background: Annotated[bool, Meta(description="Answer at once, with the name of a job to follow.")] = False
-    because: Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")] = ""
+    because: Because = ""
+
+    def chosen(self) -> DeadSelection:
+        """Return the selection. Raises UsageError if an option is wrong."""
+        if not self.letters:
+            return self.selection(self.limit)
+        if any(getattr(self, name) for name in ("provider", *OPTIONS)):
+            raise UsageError("`letters` names what to change: leave the filter out")
+        return DeadSelection(letters=self.letters, limit=self.limit)
+
+
+class LetterArguments(Arguments, frozen=True, kw_only=True):
+    """The name of one letter."""
+
+    letter: Annotated[LetterName, Meta(description="Its `entry`, and its `provider` or else its `queue`.")]
+
+
+class EditArguments(LetterArguments, frozen=True, kw_only=True):
+    """An edited letter."""
+
+    text: Annotated[
+        str, Meta(max_length=MOST_TEXT, description="The new payload, or the whole malformed element.")
+    ]
+    because: Because = ""
 
 
 async def _list(call: Call, arguments: ListArguments) -> Reply:
     client, scope = await call.services.client(), DeadScope.of(call.settings)
     if arguments.by_reason:
-        groups = await dead.by_reason(client, scope, arguments.selection())
+        groups = await by_reason(client, scope, arguments.selection())
         return Reply(reason_documents(groups))
     selection = arguments.selection(arguments.limit)
     return Reply([letter_document(each) async for each in dead.list_letters(client, scope, selection)])
@@ -53,7 +96,7 @@ async def _purge(call: Call, arguments: WorkArguments) -> Reply:
 
 async def _work(call: Call, arguments: WorkArguments, action: Literal["retry", "purge"]) -> Reply:
     client, scope = await call.services.client(), DeadScope.of(call.settings)
-    selection = arguments.selection(arguments.limit)
+    selection = arguments.chosen()
     if arguments.dry_run:
         return Reply(result_document(DeadResult(matched=await dead.count(client, scope, selection))))
     job = Job(action, await dead.count(client, scope, selection) if arguments.background else 0)
@@ -70,13 +113,51 @@ async def _work(call: Call, arguments: WorkArguments, action: Literal["retry", "
         try:
             if action == "purge":
                 return await purge(client, scope, selection, order)
-            return await retry(client, scope, selection, order)
+            build_intake = partial(call.services.open_intake, client)
+            return await retry(client, scope, selection, order, build_intake)
         finally:
             call.services.changed()
 
     if arguments.background:
         return Reply({"job": call.services.jobs.start(job, work), "total": job.total}, 202)
     return Reply(result_document(await work()))
+
+
+async def _text(call: Call, arguments: LetterArguments) -> Reply:
+    client, scope = await call.services.client(), DeadScope.of(call.settings)
+    letter = await read_letter(client, scope, DeadSelection(letters=(arguments.letter,)))
+    text = editable(letter)
+    try:
+        if len(text) <= MOST_TEXT:
+            return Reply({"text": text.decode(), **letter_document(letter)})
+    except UnicodeDecodeError:
+        pass
+    raise UsageError(
+        f"this letter cannot be edited in a page: it is not text, or larger than {MOST_TEXT:,} bytes. "
+        f"`relay dead edit --id {letter.id}` can"
+    )
+
+
+async def _edit(call: Call, arguments: EditArguments) -> Reply:
+    client, scope = await call.services.client(), DeadScope.of(call.settings)
+    letter = await read_letter(client, scope, DeadSelection(letters=(arguments.letter,)))
+    try:
+        result = await retry_edited(
+            client,
+            scope,
+            letter,
+            arguments.text.encode("utf-8", "surrogatepass"),
+            call.services.open_intake(client),
+            who=call.visitor.name,
+            because=arguments.because,
+        )
+    except MessageError as error:
+        raise UsageError(f"not valid: {error}") from error
+    call.services.changed()
+    if not result.done:
+        why = ", ".join(WHY_LEFT[name] for name in result.left)
+        return Reply({"error": f"not retried: {why}", **result_document(result)}, 409)
+    return Reply(result_document(result))
 
 
 async def _job(call: Call, _: NoArguments) -> Reply:
@@ -100,6 +181,7 @@ def _job_document(job: Job) -> dict[str, object]:
         "running": job.is_running,
         "total": job.total,
         "error": job.error or None,
+        "interrupted": job.result.interrupted,
         **result_document(job.result),
     }
 
@@ -109,7 +191,7 @@ ROUTES: Final = (
     Route(
         "POST",
         "/dead/retry",
-        "Send dead letters again. Malformed elements stay: `relay dead retry` parses them again.",
+        "Send dead letters again. Malformed elements are parsed again.",
         "relay dead retry",
         _retry,
         WorkArguments,
@@ -121,6 +203,22 @@ ROUTES: Final = (
         "relay dead purge",
         _purge,
         WorkArguments,
+    ),
+    Route(
+        "POST",
+        "/dead/text",
+        "The text of a letter to edit: its payload, or the whole malformed element.",
+        "relay dead edit",
+        _text,
+        LetterArguments,
+    ),
+    Route(
+        "POST",
+        "/dead/edit",
+        "Retry a letter with another text, which is checked as a worker would. 409: it stays.",
+        "relay dead edit",
+        _edit,
+        EditArguments,
     ),
     Route("GET", "/jobs/{job}", "The progress of a job.", "relay dead retry", _job),
     Route("POST", "/jobs/{job}/stop", "Stop a job after its present page.", "relay dead retry", _stop),

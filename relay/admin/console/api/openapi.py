@@ -64,7 +64,7 @@ def path_parameters(path: str) -> list[str]:
 def fields(arguments: type[Arguments]) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Yield the name and the schema of each argument."""
     schema = msgspec.json.schema(arguments)
-    definition = next(iter(schema.get("$defs", {}).values()), schema)
+    definition = schema["$defs"][arguments.__name__]
     yield from definition.get("properties", {}).items()
 
 

@@ -44,7 +44,8 @@ function body(form) {
     } else if ("flag" in field.dataset) {
       fields[field.name] = true;
     } else if (field.value !== "") {
-      fields[field.name] = "number" in field.dataset ? Number(field.value) : field.value;
+      if ("number" in field.dataset) fields[field.name] = Number(field.value);
+      else fields[field.name] = "json" in field.dataset ? JSON.parse(field.value) : field.value;
     }
   }
   return fields;
@@ -93,6 +94,25 @@ async function countFirst(dialog, form, values) {
   }
 }
 
+// The text of a letter, which the operator edits.
+async function textFirst(dialog, form) {
+  const text = form.querySelector("textarea");
+  text.disabled = true;
+  dialog.dataset.counting = "1";
+  setCount(dialog, NaN);
+  try {
+    const found = await post(form.dataset.text, { letter: body(form).letter });
+    text.value = found.text;
+    dialog.dataset.counting = "";
+  } catch (error) {
+    fail(dialog, error.message);
+  } finally {
+    text.disabled = false;
+    text.focus();
+    check(dialog);
+  }
+}
+
 function open(button) {
   const dialog = document.getElementById(button.dataset.open);
   const form = dialog.querySelector("form");
@@ -109,7 +129,8 @@ function open(button) {
   }
   form.relayValues = values;
   dialog.showModal();
-  if ("dry" in form.dataset) countFirst(dialog, form, values);
+  if ("text" in form.dataset) textFirst(dialog, form);
+  else if ("dry" in form.dataset) countFirst(dialog, form, values);
   else setCount(dialog, values.count === undefined ? NaN : Number(values.count));
 }
 
@@ -123,12 +144,11 @@ async function submit(form) {
     const result = await post(filled(form.dataset.post, values, true), body(form));
     dialog.close();
     if ("job" in form.dataset) {
-      follow(result.job, form.dataset.post.endsWith("purge") ? "purged" : "retried");
+      follow(result.job);
       return;
     }
     toast(filled(form.dataset.done, { ...values, ...result }, false), "good");
     document.dispatchEvent(new CustomEvent("relay:done", { detail: { form, result } }));
-    if ("reload" in form.dataset) setTimeout(() => location.reload(), 400);
   } catch (error) {
     fail(dialog, error.message);
   } finally {
@@ -138,16 +158,28 @@ async function submit(form) {
 }
 
 // Shows the progress of a job until it ends.
-async function follow(job, done) {
+async function follow(job) {
   const place = document.getElementById("job");
   const text = document.getElementById("job-text");
   const bar = document.getElementById("job-progress");
   const stop = document.getElementById("job-stop");
-  if (place) place.hidden = false;
-  if (stop) stop.onclick = () => post(`/jobs/${job}/stop`, {}).catch((error) => toast(error.message, "bad"));
+  if (stop) {
+    stop.disabled = false;
+    stop.onclick = () => {
+      stop.disabled = true;
+      post(`/jobs/${job}/stop`, {}).catch((error) => toast(error.message, "bad"));
+    };
+  }
   for (;;) {
-    const answer = await fetch(`${base}/api/v1/jobs/${job}`);
-    const state = await answer.json();
+    const answer = await fetch(`${base}/api/v1/jobs/${job}`).catch(() => null);
+    const state = answer && answer.ok ? await answer.json() : null;
+    if (!state) {
+      if (place) place.hidden = true;
+      toast("The progress cannot be shown any more; the audit log shows how it ends.", "warn");
+      return;
+    }
+    if (place) place.hidden = false;
+    const done = state.action === "purge" ? "purged" : "retried";
     const left = Object.entries(state.left || {}).map(([why, count]) => `${number.format(count)} ${why.replaceAll("_", " ")}`);
     const line = `${number.format(state.done)} of ${number.format(state.total)} ${done}${left.length ? `; left: ${left.join(", ")}` : ""}`;
     if (text) text.textContent = line;
@@ -157,7 +189,8 @@ async function follow(job, done) {
     }
     if (!state.running) {
       if (place) place.hidden = true;
-      toast(state.error || `${line}.`, state.error ? "bad" : "good");
+      toast(state.error || `${line}${state.interrupted ? "; stopped" : ""}.`, state.error ? "bad" : "good");
+      document.dispatchEvent(new CustomEvent("relay:done", { detail: { result: state } }));
       return;
     }
     await new Promise((resume) => setTimeout(resume, 300));
@@ -199,6 +232,9 @@ async function ask(form) {
     button.disabled = false;
   }
 }
+
+const running = document.getElementById("job")?.dataset.job;
+if (running) follow(running);
 
 document.addEventListener("submit", (event) => {
   if (event.target.dataset.check) {

@@ -82,6 +82,11 @@ function close() {
   stream = null;
 }
 
+// After an action, a new stream begins with all blocks as they are now.
+document.addEventListener("relay:done", () => {
+  close();
+  open();
+});
 // A page that nobody sees costs nothing.
 document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
 addEventListener("pagehide", close);

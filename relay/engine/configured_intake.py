@@ -1,6 +1,6 @@
-"""Parses and enqueues malformed dead letters again, with the whole configuration.
+"""Checks, parses and enqueues messages for operators, as a worker does: an `operations.dead_work.Intake`.
 
-Only a malformed letter imports this module: pydantic, the router and the adapters take 15 MiB.
+The router and the adapters take 15 MiB, so processes import this module when the first message needs it.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ import time
 
 import msgspec
 
-from relay.cli import common
-from relay.cli.refused import refused
 from relay.engine.grouping import grouping
 from relay.engine.router import Router
 from relay.errors import MessageError
 from relay.message import Message, parse_bare
-from relay.provider import AdapterOptions, discover
+from relay.provider.configured import configured, refused
 from relay.redis_client.client import Client
-from relay.settings.load import restore
-from relay.settings.models import QueueSettings
+from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
-from relay.settings.snapshot import Snapshot
 from relay.store.dead import DeadLetter
 from relay.store.items import Item, Malformed
 from relay.store.lane import Lane
@@ -29,16 +25,24 @@ from relay.store.lane import Lane
 class ConfiguredIntake:
     """The routers and lanes of one configuration."""
 
-    def __init__(self, client: Client, snapshot: Snapshot) -> None:
+    def __init__(self, client: Client, settings: Settings) -> None:
         self._client = client
-        self._settings = restore(snapshot, AdapterOptions(discover()))
-        self._providers = common.providers(self._settings)
+        self._settings = settings
+        self._providers = configured(settings)
         self._routers: dict[str, Router] = {}
 
     def route(self, queue: str, element: bytes) -> tuple[str, Item] | None:
         """Return the provider and the item of an element of this queue. None: the element is malformed."""
         provider, item = self._router_of(queue).route(element)
         return None if provider is None or isinstance(item, Malformed) else (provider, item)
+
+    def check(self, queue: str, element: bytes) -> str:
+        """Return why a worker or the provider would refuse the element; empty if it would be sent."""
+        provider, item = self._router_of(queue).route(element)
+        if isinstance(item, Malformed):
+            return item.reason
+        adapter = self._providers.get(provider or "")
+        return refused(adapter, item) if adapter is not None else ""
 
     def revise(self, letter: DeadLetter, text: bytes) -> tuple[str, Item]:
         """Return the provider and the item of an edited letter: `text` is the payload, or the whole of a

@@ -1,11 +1,22 @@
-"""Checks a message as a provider's adapter would before it is sent."""
+"""The adapters of a configuration, and what they say about messages before these are sent."""
 
 from __future__ import annotations
 
 from relay.message import Message
 from relay.message.fan_out import FanOut, expand
-from relay.provider import Provider
+from relay.provider.base import Provider
+from relay.provider.discovery import discover
+from relay.provider.redis import forbid_names
+from relay.settings.models import Settings
 from relay.settings.options import ProviderOptions
+
+
+def configured(settings: Settings) -> dict[str, Provider[ProviderOptions]]:
+    """Return the configured providers by name, not started."""
+    adapters = discover()
+    found = {name: adapters[options.type](name, options) for name, options in settings.providers.items()}
+    forbid_names(found.values(), settings.own_names)
+    return found
 
 
 def refused(provider: Provider[ProviderOptions], item: Message | FanOut) -> str:
