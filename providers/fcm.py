@@ -14,6 +14,7 @@ import msgspec
 from pydantic import field_validator, model_validator
 
 from relay.errors import TransportError, UsageError
+from relay.extras import install, is_installed
 from relay.http.transport import Transport
 from relay.message import Message
 from relay.outcome import Outcome, Rejected, Unauthorised
@@ -42,7 +43,8 @@ class FcmOptions(HttpOptions):
     """JSON key of a service account, from the Firebase console, usually by its path,
     `service_account_file`."""
     credentials: Literal["service_account", "adc"] = "service_account"
-    """Source of the credentials. `adc`: Application Default Credentials, on machines of Google Cloud."""
+    """Source of the credentials. `adc`: Application Default Credentials, on machines of Google Cloud. Needs
+    the extra `fcm`."""
     project_id: str | None = None
     """Id of the Firebase project. Default: the project of the service account."""
     validate_only: Switch = False
@@ -59,6 +61,13 @@ class FcmOptions(HttpOptions):
     def _is_account(cls, value: Secret | None) -> Secret | None:
         if value is not None:
             read_account(value.get_secret_value())
+        return value
+
+    @field_validator("credentials")
+    @classmethod
+    def _can_be_had(cls, value: str) -> str:
+        if value == "adc" and not (is_installed("google.auth") and is_installed("requests")):
+            raise ValueError(f"`adc` needs the library google-auth: {install('fcm')}")
         return value
 
     @field_validator("url", "token_url")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from relay.extras import install
+
 if TYPE_CHECKING:
     from apprise import NotifyBase
 
-EXTRA = "the library Apprise is not installed: pip install 'relay-push[apprise]'"
+EXTRA = f"the library Apprise is not installed: {install('apprise')}"
 
 
 def plugin_of(url: str, timeout: float | None = None) -> NotifyBase:

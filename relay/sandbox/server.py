@@ -7,17 +7,18 @@ import errno
 import json
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
+from relay.errors import UsageError
+from relay.extras import install, is_installed
 from relay.sandbox.apns import ApnsEmulator
 from relay.sandbox.control import Control
 from relay.sandbox.exchange import Answer, Call, Emulator
 from relay.sandbox.faults import Ending, FaultInjector
 from relay.sandbox.fcm import FcmEmulator
 from relay.sandbox.fcm_oauth import OAuthEmulator
-from relay.sandbox.http2 import Http2Server
 from relay.sandbox.identity import Identity, identify
 from relay.sandbox.options import SandboxOptions
 from relay.sandbox.pusher import PusherEmulator
@@ -26,6 +27,11 @@ from relay.sandbox.request_log import UNANSWERED, RequestLog
 from relay.sandbox.subscriptions import Subscriptions
 from relay.sandbox.webhook import WebhookEmulator
 from relay.sandbox.webpush import WebPushEmulator
+
+if TYPE_CHECKING:
+    from relay.sandbox.http2 import Attend, Http2Server
+
+NO_APNS = f"the emulator of APNs needs HTTP/2: {install('sandbox')}"
 
 HTTP2 = ("oauth", "fcm")
 """Emulators that the HTTP/2 server serves as well, by the first part of their paths."""
@@ -81,7 +87,9 @@ class Sandbox:
             if each.name in HTTP2
             for _, path in each.routes
         }
-        self._http2 = Http2Server(self._push, BACKLOG)
+        self._http2 = _http2_server(self._push)
+        if self._http2 is None and options.apns_port is not None:
+            raise UsageError(f"--apns-port: {NO_APNS}")
         self._reception = Reception(self.request_log, self.fault_injector, on_request)
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -96,7 +104,8 @@ class Sandbox:
         await runner.setup()
         try:
             await web.TCPSite(runner, self.options.host, self.options.port, backlog=BACKLOG).start()
-            await self._start_http2(runner.addresses[0][1])
+            if self._http2 is not None:
+                await self._start_http2(self._http2, runner.addresses[0][1])
         except BaseException:
             await runner.cleanup()
             raise
@@ -104,27 +113,29 @@ class Sandbox:
         host = _WILDCARDS.get(self.options.host, self.options.host)
         host = f"[{host}]" if ":" in host else host
         self.url = f"http://{host}:{runner.addresses[0][1]}"
-        self.apns_url = f"https://{host}:{self._http2.port}"
+        if self._http2 is not None:
+            self.apns_url = f"https://{host}:{self._http2.port}"
 
-    async def _start_http2(self, http_port: int) -> None:
+    async def _start_http2(self, server: Http2Server, http_port: int) -> None:
         options = self.options
         context = self.identity.context(options.host)
         if options.apns_port is not None:
-            await self._http2.start(options.host, options.apns_port, context)
+            await server.start(options.host, options.apns_port, context)
             return
         try:
-            await self._http2.start(
+            await server.start(
                 options.host, http_port + 1 if options.port and http_port < 65535 else 0, context
             )
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            await self._http2.start(options.host, 0, context)
+            await server.start(options.host, 0, context)
 
     async def stop(self) -> None:
         """Stop listening and end all requests. The request log stays."""
         self._stopping.set()
-        await self._http2.stop()
+        if self._http2 is not None:
+            await self._http2.stop()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -138,11 +149,17 @@ class Sandbox:
     ) -> None:
         await self.stop()
 
+    @property
+    def has_apns(self) -> bool:
+        """Whether the extra `sandbox` is installed, which APNs needs."""
+        return self._http2 is not None
+
     def providers_yaml(self) -> str:
         """Return a `providers` block for relay's configuration that points here, ready to paste."""
         lines = ["providers:"]
         blocks = {each.name: each.settings(self.url) for each in self._emulators}
-        blocks[self._apns.name] = self._apns.settings(self.apns_url)
+        if self.has_apns:
+            blocks[self._apns.name] = self._apns.settings(self.apns_url)
         for name, settings in blocks.items():
             if settings:
                 lines.append(f"  {name}:")
@@ -222,6 +239,14 @@ class Sandbox:
         call = Call(request.method, request.path, request.query, request.headers, b"")
         self._reception.notify("unknown", call, 404, ())
         return web.Response(status=404, text="No emulator has this URL; see / for the requests so far")
+
+
+def _http2_server(attend: Attend) -> Http2Server | None:
+    if not is_installed("h2"):
+        return None
+    from relay.sandbox.http2 import Http2Server
+
+    return Http2Server(attend, BACKLOG)
 
 
 def _response(answer: Answer) -> web.Response:

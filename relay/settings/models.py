@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from relay.extras import install, is_installed
 from relay.names import OwnNames
 from relay.settings.formatting import describe
 from relay.settings.options import Options, ProviderOptions
@@ -124,16 +124,9 @@ def _check_token(token: Secret | None) -> Secret | None:
     return token
 
 
-def _has_otel() -> bool:
-    try:
-        return find_spec("opentelemetry.sdk") is not None
-    except ImportError:
-        return False
-
-
 def _check_otel(wanted: bool) -> bool:
-    if wanted and not _has_otel():
-        raise ValueError("needs OpenTelemetry: pip install 'relay-push[otel]'")
+    if wanted and not is_installed("opentelemetry.sdk"):
+        raise ValueError(f"needs OpenTelemetry: {install('otel')}")
     return wanted
 
 
