@@ -38,6 +38,8 @@ class SettleTuning:
     """Outcomes in one script."""
     most_failures: int = 100
     """The same if there are more failures than this among them: keeps the script under a millisecond."""
+    most_failures_of_groups: int = 60
+    """The same in a lane with groups: a failure also changes the state of its group."""
     linger: float = 0.004
     """Wait for more outcomes while messages are in flight: a script for each one costs more than the wait."""
     linger_if_full: float = 0.001
@@ -118,8 +120,9 @@ class Settler:
         if self._isolated:
             return self._state.settlements[:1]
         settlements = self._state.settlements[: tuning.most]
+        most = tuning.most_failures if self._state.reserve is None else tuning.most_failures_of_groups
         failures = sum(type(settlement) not in _DELIVERED for settlement in settlements)
-        return settlements[: tuning.most_failures] if failures > tuning.most_failures else settlements
+        return settlements[:most] if failures > most else settlements
 
     async def _settle(self, settlements: Sequence[Settlement]) -> Settled:
         hold = self._state.hold

@@ -103,6 +103,19 @@ async def test_delayed_messages_of_groups_go_out_after_groups_are_switched_off(r
         assert texts(await claim_all(without)) == ["a1", "a2", "a3", "a4"]
 
 
+async def test_a_group_of_which_half_of_the_messages_fail_is_held(redis: Redis) -> None:
+    """Although a success comes between all failures."""
+    lane = a_lane(redis, groups={"breaker": {"failures": 5, "share": 0.5}})
+    await lane.enqueue([plain_message(f"{number}", group="a") for number in range(20)])
+    for number in range(1, 20):
+        outcome = Delivered() if number % 2 else Retry("HTTP 500", after=HOUR)
+        settled = await settle(lane, list((await lane.claim(1)).claims), outcome)
+        if settled.groups:
+            break
+    assert (number, settled.groups[0].state) == (12, "open")
+    assert settled.groups[0].reason == "6 of 11 deliveries failed: HTTP 500"
+
+
 async def test_a_disabled_group_with_a_backlog_keeps_no_claim_long(redis: Redis) -> None:
     """Whatever the number of disabled groups, one claim makes few dead letters."""
     limits: dict[str, Any] = {

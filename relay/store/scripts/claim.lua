@@ -223,8 +223,12 @@ local function reserve(level, share)
   local quota = math.floor((claimed + allowed) * share) - math.floor(claimed * share)
   return math.min(quota, lengths[level])
 end
-local for_normal, for_low = reserve(2, policy.shares[1]), reserve(3, policy.shares[2])
-local limits = {allowed - for_normal - for_low, for_normal, for_low}
+local limits = {0, reserve(2, policy.shares[1]), reserve(3, policy.shares[2])}
+local unreserved = allowed - limits[2] - limits[3]
+for level = 1, 3 do
+  local more = math.min(unreserved, lengths[level] - limits[level])
+  limits[level], unreserved = limits[level] + more, unreserved - more
+end
 
 -- @include numbers
 

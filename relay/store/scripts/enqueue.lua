@@ -55,12 +55,13 @@ end
 
 -- @if groups
 -- Only messages whose header names just their group, and no limit.
+local sub = string.sub
 local function names_only_groups()
   if not policy.groups or policy.max_backlog > 0 or policy.group_backlog > 0 then return false end
   for index = FIRST, #ARGV, 2 do
     local kind = ARGV[index]
     if kind ~= '1' and kind ~= '0' and kind ~= '2' then return false end
-    if string.sub(ARGV[index + 1], 3, 9) ~= ONLY_GROUP then return false end
+    if sub(ARGV[index + 1], 3, 9) ~= ONLY_GROUP then return false end
   end
   return true
 end
@@ -71,12 +72,13 @@ if names_only_groups() then
   local total = (#ARGV - FIRST + 1) / 2
   local sequence = total > 0 and reserve_numbers('sequence', total)
   local bodies, waiting, names = {}, {}, {} -- names of groups, by their form in a header
+  local arguments, byte, to_text = ARGV, string.byte, whole
   for index = 1, total do
-    local level, record = ARGV[FIRST - 2 + 2 * index] + 1, ARGV[FIRST - 1 + 2 * index]
-    local ticket = whole((sequence + index) * 4 + level - 1)
+    local level, record = arguments[FIRST - 2 + 2 * index] + 1, arguments[FIRST - 1 + 2 * index]
+    local ticket = to_text((sequence + index) * 4 + level - 1)
     bodies[2 * index - 1], bodies[2 * index] = ticket, record
-    local high, low = string.byte(record, 1, 2)
-    local packed = string.sub(record, 10, 2 + high * 256 + low)
+    local high, low = byte(record, 1, 2)
+    local packed = sub(record, 10, 2 + high * 256 + low)
     local name = names[packed]
     if not name then
       name = cmsgpack.unpack(packed)

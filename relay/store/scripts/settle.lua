@@ -22,6 +22,7 @@ local MOST_SEEN = 1000000
 local MOST_THROTTLED = 200 -- messages that go behind others when the hold is over
 
 -- @include outcome_fields
+-- @include only_group
 -- @include lane
 -- @include count
 -- @include ready_count
@@ -31,7 +32,7 @@ local outcomes = cmsgpack.unpack(ARGV[2])
 local asked_state = ARGV[3]
 
 local tickets = {}
-for index, entry in ipairs(outcomes) do tickets[index] = entry[TICKET] end
+for index = 1, #outcomes do tickets[index] = outcomes[index][TICKET] end
 local tokens = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
 
 -- Redis's Lua looks at every byte of a record, so only those are read that may be gone or have a header.
@@ -39,19 +40,19 @@ local wanted, place = {}, {}
 -- @if groups
 -- The group of each message that is still this worker's, if it has one.
 local group_of, some_group = {}, false
--- @end
--- @if groups
+local find, sub = string.find, string.sub
 local prefix_of, prefix = false, '' -- of leases with a group, for the last token
 -- @end
-for index, entry in ipairs(outcomes) do
+for index = 1, #outcomes do
+  local entry = outcomes[index]
   local lease, token = tokens[index], entry[FENCING_TOKEN]
   -- @if no groups
   if lease ~= token and lease and string.sub(lease, 1, #token + 1) == token .. ' ' then return 'groups' end
   -- @else
   if lease ~= token and lease then
     if token ~= prefix_of then prefix_of, prefix = token, token .. ' ' end
-    if string.sub(lease, 1, #prefix) == prefix then
-      tokens[index], group_of[index], some_group = token, string.sub(lease, #prefix + 1), true
+    if find(lease, prefix, 1, true) == 1 then
+      tokens[index], group_of[index], some_group = token, sub(lease, #prefix + 1), true
       lease = token
     end
   end
@@ -65,8 +66,9 @@ for index, entry in ipairs(outcomes) do
   end
 end
 
-local failures, window, state, hold, retry_after_until, throttles, doubts =
-    unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'retry_after_until', 'throttles', 'doubts'))
+local failures, window, state, hold, retry_after_until, throttles, doubts, groups_window, groups_throttled =
+    unpack(call('HMGET', CONTROL, 'failures', 'window', 'state', 'hold', 'retry_after_until', 'throttles', 'doubts',
+                'groups_window', 'groups_throttled'))
 
 -- @if groups
 -- What a group's messages add to its state: freed, answered, delivered, broken (failed without an answer), row
@@ -84,7 +86,7 @@ end
 -- Returns how the lane stands by its groups: see group_verdicts.lua.
 local function settle_groups()
   -- @include group_verdicts
-  return judge_groups(by_group)
+  return judge_groups(by_group, groups_window, groups_throttled)
 end
 -- @end
 
@@ -165,7 +167,13 @@ for index, entry in ipairs(outcomes) do
     stale = stale + 1
   end
   if record and (held or kind == DELIVERED) then
-    local header = not plain and header_of(record)
+    local header
+    -- @if groups
+    local names_only_group = kind == RETRY and not plain and sub(record, 3, 9) == ONLY_GROUP
+    header = not (plain or names_only_group) and header_of(record)
+    -- @else
+    header = not plain and header_of(record)
+    -- @end
     if doubt and tonumber(entry[FENCING_TOKEN]) > doubt.trial then doubt.probed = true end
     if kind == DELIVERED then
       delivered = delivered + 1

@@ -18,6 +18,7 @@
 -- @include group_member
 -- @include group_state
 -- @include set_fields
+-- @include add_members
 -- @include whole
 
 local FORGOTTEN = 600000 -- ms after which failures and waves count no more
@@ -25,7 +26,9 @@ local EPSILON = 0.000001 -- of a token
 
 local NO_RULES = {rates = {}, concurrency = 0, failures = 0, share = 0, window = 0, cooldown = 0, disable_after = 0, probe = 0}
 local rules = policy.groups or NO_RULES
-local has_rates, has_concurrency = #rules.rates > 0, rules.concurrency > 0
+local rates = rules.rates
+local has_rates = #rates > 0
+local concurrency = rules.concurrency > 0 and rules.concurrency or math.huge
 local groups, leaving = {}, {}
 
 -- The state of a group of which there is nothing to remember: it is shared, and must not be changed.
@@ -33,25 +36,29 @@ local NEUTRAL = {}
 
 -- Reads groups that are not yet known here.
 local function open_groups(names)
-  local new = {}
-  for index = 1, #names do
-    local name = names[index]
-    if not groups[name] then
-      groups[name] = NEUTRAL
-      new[#new + 1] = name
+  local new = names
+  if next(groups) then
+    new = {}
+    for _, name in ipairs(names) do
+      if not groups[name] then new[#new + 1] = name end
     end
   end
   if #new == 0 then return end
   local counts = call('HMGET', GROUPS_IN_FLIGHT, unpack(new))
   local states = call('EXISTS', GROUPS) == 1 and call('HMGET', GROUPS, unpack(new)) or {}
   for index = 1, #new do
-    local name, packed, count = new[index], states[index], tonumber(counts[index] or 0)
-    -- With all fields at once, the table need not grow.
+    local name, packed, count = new[index], states[index], (counts[index] or 0) + 0
+    -- With these fields at once, the table need not grow. `changed`, `answered` and `room` are for later.
     groups[name] = {
-      name = name, state = packed and state_of(packed) or NEUTRAL, is_stored = packed, changed = false,
-      in_flight = count < 0 and -count or count, answered = count < 0, was_in_flight = count, sent = 0,
+      name = name, state = packed and state_of(packed) or NEUTRAL, is_stored = packed,
+      in_flight = count < 0 and -count or count, was_in_flight = count, sent = 0,
     }
   end
+end
+
+-- Whether an answer changes what is stored of a group, besides the messages in flight.
+local function has_trouble(state)
+  return state == NEUTRAL or state.failures or state.since or state.window or state.waves or state.hold or state.paused or state.disabled
 end
 
 -- The state of a group, to be changed and saved.
@@ -61,32 +68,39 @@ local function change(group)
   return group.state
 end
 
+-- Adds the tokens since they were counted. Returns the number of the rate that has the fewest.
 local function refill(state)
-  if not has_rates then return end
-  local elapsed = math.max(0, NOW_US - (state.at or NOW_US)) / 1000000
-  state.tokens = state.tokens or {}
-  for index, rate in ipairs(rules.rates) do
-    state.tokens[index] = math.min(rate[3], (state.tokens[index] or rate[3]) + elapsed * rate[2])
+  local tokens, at, fewest = state.tokens or {}, state.at, math.huge
+  local elapsed = at and at < NOW_US and (NOW_US - at) / 1000000 or 0
+  for index = 1, #rates do
+    local rate = rates[index]
+    local burst = rate[3]
+    local number = (tokens[index] or burst) + elapsed * rate[2]
+    if number > burst then number = burst end
+    if number < fewest then fewest = number end
+    tokens[index] = number
   end
-  state.at = NOW_US
+  state.tokens, state.at = tokens, NOW_US
+  return fewest
 end
 
 -- Milliseconds until it has `number` tokens of every rate, as far as its buckets go.
 local function until_tokens_of(state, number)
-  local wait = 0
-  for index, rate in ipairs(rules.rates) do
-    local tokens = state.tokens and state.tokens[index] or rate[3]
-    wait = math.max(wait, (math.min(number, rate[3]) - tokens) / rate[2] * 1000)
+  local longest, tokens = 0, state.tokens or {}
+  for index = 1, #rates do
+    local rate = rates[index]
+    local burst = rate[3]
+    local wait = ((number < burst and number or burst) - (tokens[index] or burst)) / rate[2] * 1000
+    if wait > longest then longest = wait end
   end
-  return math.max(0, math.ceil(wait))
+  return math.ceil(longest)
 end
 
 -- How many messages the group may send now, at most `most`.
 local function allowance(group, most)
   local state = group.state
-  if has_concurrency and most > rules.concurrency - group.in_flight then
-    most = rules.concurrency - group.in_flight
-  end
+  local free = concurrency - group.in_flight
+  if most > free then most = free end
   if state == NEUTRAL and not has_rates then return most end
   if state.disabled then return most end
   if state.paused then
@@ -103,28 +117,37 @@ local function allowance(group, most)
     end
   end
   if has_rates then
-    state = change(group)
-    refill(state)
-    for _, tokens in ipairs(state.tokens) do most = math.min(most, math.floor(tokens + EPSILON)) end
+    local room = group.room
+    if not room then
+      room = math.floor(refill(change(group)) + EPSILON)
+      group.room = room
+    end
+    if most > room then most = room end
   end
   return most
 end
 
--- So many messages of the group go out.
+-- So many messages of the group go out, as its allowance permits. Returns whether it may send more.
 local function spend(group, number)
-  group.in_flight = group.in_flight + number
-  local state = group.state
-  if state == NEUTRAL then return end
-  for index in ipairs(rules.rates) do
-    state.tokens[index] = state.tokens[index] - number
+  local state, in_flight, room = group.state, group.in_flight + number, 1
+  group.in_flight = in_flight
+  if has_rates then
+    local tokens = state.tokens
+    for index = 1, #rates do tokens[index] = tokens[index] - number end
+    room = group.room - number
+    group.room = room
   end
-  if state.state == 'open' and number > 0 then state.hold = NOW + rules.probe end
+  if state.state == 'open' then
+    state.hold = NOW + rules.probe
+    return false
+  end
+  return in_flight < concurrency and room >= 1
 end
 
 local function leave_rotation(group)
   local state = change(group)
   state.out = true
-  state.full = rules.concurrency > 0 and group.in_flight >= rules.concurrency or nil
+  state.full = group.in_flight >= concurrency or nil
   leaving[#leaving + 1] = group.name
 end
 
@@ -138,6 +161,7 @@ local function take_out_of_rotations()
   for level = 1, #names > 0 and 3 or 0 do call('ZREM', ROTATION[level], unpack(names)) end
 end
 
+local some_wait = {} -- priorities in which some message waits
 local function first_waiting(level, name)
   local prefix = #name .. ':' .. name .. ':'
   return call('ZRANGEBYLEX', WAITING[level], '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, 1)[1]
@@ -147,7 +171,8 @@ local function enter_rotation(group)
   local state = change(group)
   state.out, state.full = nil, nil
   for level = 1, 3 do
-    if first_waiting(level, group.name) then call('ZADD', ROTATION[level], 0, group.name) end
+    if some_wait[level] == nil then some_wait[level] = call('EXISTS', WAITING[level]) == 1 end
+    if some_wait[level] and first_waiting(level, group.name) then call('ZADD', ROTATION[level], 0, group.name) end
   end
 end
 
@@ -161,13 +186,14 @@ end
 local function forget_at(state)
   local at = state.hold or 0
   if state.waves then at = at + FORGOTTEN end
-  if (state.failures or 0) > 0 or state.since then
+  if state.failures or state.since then
     at = math.max(at, (state.failed_at or NOW) + math.max(FORGOTTEN, rules.disable_after))
   end
+  if state.window then at = math.max(at, math.min(NOW, state.window) + rules.window) end
   if state.tokens then
-    refill(state)
+    if state.at ~= NOW_US then refill(state) end
     local wait = until_tokens_of(state, math.huge)
-    if wait > 0 then at = math.max(at, NOW + wait) end
+    if NOW + wait > at then at = NOW + wait end
   end
   return at
 end
@@ -187,11 +213,12 @@ local function save_groups()
   take_out_of_rotations()
   local counts, idle, stored, forgotten, due, not_due = {}, {}, {}, {}, {}, {}
   for name, group in pairs(groups) do
-    local number = group.answered and -group.in_flight or group.in_flight
-    if number ~= group.was_in_flight then
+    local number, before = group.in_flight, group.was_in_flight
+    if before < 0 or group.answered then number = -number end
+    if number ~= before then
       if number ~= 0 then
         local length = #counts
-        counts[length + 1], counts[length + 2] = name, text_of(number)
+        counts[length + 1], counts[length + 2] = name, texts[number] or text_of(number)
       else
         idle[#idle + 1] = name
       end
@@ -211,11 +238,11 @@ local function save_groups()
       end
       local keeps = state.out or state.paused or state.disabled or at > NOW
       if keeps then
-        stored[#stored + 1] = name
-        stored[#stored + 1] = cmsgpack.pack(state)
+        local length = #stored
+        stored[length + 1], stored[length + 2] = name, cmsgpack.pack(state)
         if at then
-          due[#due + 1] = at
-          due[#due + 1] = name
+          length = #due
+          due[length + 1], due[length + 2] = texts[at] or text_of(at), name
         end
       elseif group.is_stored then
         forgotten[#forgotten + 1] = name
@@ -225,7 +252,7 @@ local function save_groups()
   end
   set_fields(GROUPS, stored)
   if #forgotten > 0 then call('HDEL', GROUPS, unpack(forgotten)) end
-  if #due > 0 then call('ZADD', GROUPS_DUE, unpack(due)) end
+  add_members(GROUPS_DUE, due)
   if #not_due > 0 then call('ZREM', GROUPS_DUE, unpack(not_due)) end
   set_fields(GROUPS_IN_FLIGHT, counts)
   if #idle > 0 then call('HDEL', GROUPS_IN_FLIGHT, unpack(idle)) end

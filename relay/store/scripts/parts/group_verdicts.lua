@@ -29,7 +29,8 @@ end
 
 -- The breaker of the group opens after failures in a row, or if their share within a window is too large.
 local function count_failures(state, sums)
-  state.failures = sums.answered > 0 and sums.row or (state.failures or 0) + sums.row
+  local failures = sums.answered > 0 and sums.row or (state.failures or 0) + sums.row
+  state.failures = failures > 0 and failures or nil
   if sums.broken > 0 then
     state.failed_at = NOW
     if not state.window or NOW - state.window > rules.window or state.window > NOW then
@@ -49,8 +50,8 @@ local function count_failures(state, sums)
   end
   local all = state.window and state.failed + state.answered or 0
   local reason
-  if rules.failures > 0 and sums.row > 0 and state.failures >= rules.failures then
-    reason = state.failures .. ' failures in a row: ' .. sums.reason
+  if rules.failures > 0 and sums.row > 0 and failures >= rules.failures then
+    reason = failures .. ' failures in a row: ' .. sums.reason
   elseif rules.failures > 0 and rules.share > 0 and sums.broken > 0 and all >= 2 * rules.failures
          and state.failed >= rules.share * all then
     reason = state.failed .. ' of ' .. all .. ' deliveries failed: ' .. sums.reason
@@ -146,10 +147,10 @@ local function count_throttled(by_group, packed)
   return {ends = row.ends, reason = LEAST_THROTTLED .. ' groups in a row were throttled: ' .. reason}
 end
 
--- Applies the sums of a settle (see settle.lua) to its groups. Returns for the breaker of the lane: tried and failing
+-- Applies the sums of a settle (see settle.lua) to its groups. `window` and `throttled` are fields of CONTROL. Returns for the breaker of the lane: tried and failing
 -- (groups), count_untried, broken (their messages that failed within the window), broken_now; nil if no group failed lately.
 -- Then the changes of states for people, and the hold of count_throttled.
-local function judge_groups(by_group)
+local function judge_groups(by_group, window, throttled)
   local names = {}
   for name in pairs(by_group) do names[#names + 1] = name end
   open_groups(names)
@@ -178,6 +179,5 @@ local function judge_groups(by_group)
     end
   end
   save_groups()
-  local window, throttled = unpack(call('HMGET', CONTROL, 'groups_window', 'groups_throttled'))
   return count_tried(by_group, window), changes_of_state, count_throttled(by_group, throttled)
 end

@@ -34,7 +34,7 @@ local function free_collapse_key(ticket, key)
 end
 
 -- @if groups
-local token_of_group = token .. ' '
+local sub, token_of_group = string.sub, token .. ' '
 -- @end
 
 -- Hands out messages that have left their places, as far as they may go. `owners` are the groups that the messages
@@ -42,37 +42,36 @@ local token_of_group = token .. ' '
 local function hand_out(tickets, records, level, owners)
   local tries = some_tried and call('HMGET', TRIES, unpack(tickets)) or {}
   local ended, before = {}, total
-  for index, ticket in ipairs(tickets) do
-    local record = records[index]
+  local lease_field, field = 2 * total, 6 + 3 * total
+  for index = 1, #tickets do
+    local ticket, record = tickets[index], records[index]
     if record then
-      local place = 'out'
-      local high, low = string.byte(record, 1, 2)
-      if low ~= 0 or high ~= 0 then
-        -- @if groups
-        if not owners or string.sub(record, 3, 9) ~= ONLY_GROUP then
-        -- @end
+      local place, lease = 'out', token
+      -- @if groups
+      local owner = owners and owners[index]
+      if not (owner and sub(record, 3, 9) == ONLY_GROUP) then
+      -- @end
+        local high, low = string.byte(record, 1, 2)
+        if low ~= 0 or high ~= 0 then
           local header = cmsgpack.unpack(string.sub(record, 3, 2 + high * 256 + low))
           place = route(ticket, header, level, tries[index])
           if header.collapse_key and (place == 'out' or place == 'fan-out') then
             free_collapse_key(ticket, header.collapse_key)
           end
-        -- @if groups
         end
-        -- @end
+      -- @if groups
       end
+      -- @end
       if place == 'out' then
-        local field, lease = 2 * total, token
         -- @if groups
-        local owner = owners and owners[index]
         if owner then
           owner.sent = owner.sent + 1
           lease = token_of_group .. owner.name
         end
         -- @end
-        leases[field + 1], leases[field + 2] = ticket, lease
-        field = 6 + 3 * total
+        leases[lease_field + 1], leases[lease_field + 2] = ticket, lease
         reply[field + 1], reply[field + 2], reply[field + 3] = ticket, record, tries[index] or ''
-        total = total + 1
+        lease_field, field = lease_field + 2, field + 3
       elseif place == 'ended' then
         ended[#ended + 1] = ticket
       elseif place == 'fan-out' then
@@ -80,6 +79,7 @@ local function hand_out(tickets, records, level, owners)
       end
     end
   end
+  total = (field - 6) / 3
   given[level] = given[level] + total - before
   if #ended > 0 then
     call('HDEL', BODIES, unpack(ended))

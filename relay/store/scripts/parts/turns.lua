@@ -9,14 +9,10 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
   -- @include ticket_of
   -- @include records
 
+  local sub = string.sub
   local MOST_DUE_GROUPS = 32
   local MOST_REVIEWED = 200 -- groups
   local MOST_BURIED = 40 -- messages of disabled groups in one claim
-
-  -- What `heads` finds of a group.
-  local GROUP = 1
-  local MEMBERS = 2
-  local HAS_MORE = 3
 
   -- only_fresh: while most groups fail, only groups without failures and with nothing in flight may send.
   -- some_full: a group has more messages than its concurrency allows.
@@ -30,9 +26,9 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     local cursor = cursors[level] or ''
     local names = call('ZRANGEBYLEX', ROTATION[level], '(' .. cursor, '+', 'LIMIT', 0, number)
     if #names < number and cursor ~= '' then
-      for _, name in ipairs(call('ZRANGEBYLEX', ROTATION[level], '-', '[' .. cursor, 'LIMIT', 0, number - #names)) do
-        names[#names + 1] = name
-      end
+      local rest = call('ZRANGEBYLEX', ROTATION[level], '-', '[' .. cursor, 'LIMIT', 0, number - #names)
+      if #names == 0 then return rest end
+      for index = 1, #rest do names[#names + 1] = rest[index] end
     end
     return names
   end
@@ -127,7 +123,7 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
       if may[index] > 0 and not group.state.disabled then
         local first = 0 -- messages that need no shared slot
         if (group.state.failures or 0) == 0 then
-          if group.answered and not turns.only_fresh then
+          if group.was_in_flight < 0 and not turns.only_fresh then
             first = may[index]
           elseif group.in_flight == 0 then
             first = 1
@@ -150,6 +146,31 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     end
   end
 
+  -- How many messages each group may send, at most `share`. A group that may send none leaves the rotation.
+  local function allowances(names, share)
+    local may = {}
+    for index = 1, #names do
+      local group = groups[names[index]]
+      local number = concurrency - group.in_flight
+      if number > share then number = share end
+      if has_rates or number < 1 or group.state ~= NEUTRAL then
+        local disabled = group.state.disabled
+        number = allowance(group, disabled and MOST_BURIED or share)
+        if number < 1 then
+          leave_rotation(group)
+          turns.some_full = turns.some_full or group.state.full
+        end
+        if disabled then
+          number = math.min(number, burials)
+          burials = burials - math.max(0, number)
+        end
+      end
+      may[index] = number
+    end
+    share_slots(names, may)
+    return may
+  end
+
   -- The first messages of a group that wait, at most `number`.
   local starts = {} -- of members, by the length of the group's name
   local function first_members(level, name, number)
@@ -159,53 +180,49 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
       starts[#name] = start
     end
     local low = start .. name .. ':'
-    if lifo then return call('ZREVRANGEBYLEX', WAITING[level], low .. '\255', low, 'LIMIT', '0', text_of(number)) end
-    return call('ZRANGEBYLEX', WAITING[level], low, low .. '\255', 'LIMIT', '0', text_of(number))
+    if lifo then return call('ZREVRANGEBYLEX', WAITING[level], low .. '\255', low, 'LIMIT', '0', number) end
+    return call('ZRANGEBYLEX', WAITING[level], low, low .. '\255', 'LIMIT', '0', number)
   end
 
-  -- How many messages each group may send, at most `share`. A group that may send none leaves the rotation.
-  local function allowances(names, share)
-    local may = {}
-    for index = 1, #names do
-      local group = groups[names[index]]
-      local disabled = group.state.disabled
-      local number = allowance(group, disabled and MOST_BURIED or share)
-      if number < 1 then
-        leave_rotation(group)
-        turns.some_full = turns.some_full or group.state.full
-      end
-      if disabled then
-        number = math.min(number, burials)
-        burials = burials - math.max(0, number)
-      end
-      may[index] = number
-    end
-    share_slots(names, may)
-    return may
-  end
-
-  -- The groups that may send, with their first messages, and the names of those that have no more than these. The
-  -- members of disabled groups are `buried` instead.
+  -- Looks up the first messages of all groups that may send. Returns members, tickets and owners of these messages, in
+  -- rounds of one for each group; the groups that send, and whether each has more; the names of groups that have no
+  -- more; and the members of disabled groups, which are to be buried.
   local function heads(level, names, share)
     local may = allowances(names, share)
-    local found, gone, buried = {}, {}, {}
+    local members, tickets, owners, length = {}, {}, {}, 0
+    local function add(member, group)
+      local ticket = sub(member, -16)
+      length = length + 1
+      members[length], tickets[length], owners[length] = member, ticket < '1' and whole(ticket) or ticket, group
+    end
+
+    local later, senders, has_more, gone, buried = {}, {}, {}, {}, {}
     for index = 1, #names do
       local number = may[index]
       if number > 0 then
         local name = names[index]
         local group = groups[name]
-        local members = first_members(level, name, number + 1)
-        local has_more = members[number + 1]
-        if has_more then members[number + 1] = nil else gone[#gone + 1] = name end
+        local first = first_members(level, name, texts[number + 1] or text_of(number + 1))
+        local more = first[number + 1]
+        if more then first[number + 1] = nil else gone[#gone + 1] = name end
         if group.state.disabled then
-          burials = burials + number - #members
-          for _, member in ipairs(members) do buried[#buried + 1] = member end
-        else
-          found[#found + 1] = {group, members, has_more}
+          burials = burials + number - #first
+          for _, member in ipairs(first) do buried[#buried + 1] = member end
+        elseif first[1] then
+          local next_sender = #senders + 1
+          senders[next_sender], has_more[next_sender] = group, more
+          add(first[1], group)
+          if number > 1 then later[#later + 1] = {group, first} end
         end
       end
     end
-    return found, gone, buried
+    for number = 2, #later > 0 and share or 1 do
+      for _, found in ipairs(later) do
+        local member = found[2][number]
+        if member then add(member, found[1]) end
+      end
+    end
+    return members, tickets, owners, senders, has_more, gone, buried
   end
 
   -- Hands out up to `most` messages of one priority, one for each group and round. Returns whether no group of the
@@ -213,19 +230,8 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
   function turns.take(level, most, hand_out, bury)
     local names = next_names(level, most)
     if #names == 0 then return true, 0 end
-    local share = math.floor(most / #names)
     open_groups(names)
-    local found, gone, buried = heads(level, names, share)
-    local tickets, owners, members = {}, {}, {}
-    for round = 1, share do
-      for index = 1, #found do
-        local member = found[index][MEMBERS][round]
-        if member then
-          local length = #tickets + 1
-          members[length], tickets[length], owners[length] = member, ticket_of(member), found[index][GROUP]
-        end
-      end
-    end
+    local members, tickets, owners, senders, has_more, gone, buried = heads(level, names, math.floor(most / #names))
     -- Before anything is handed out: a message that ends may let another one of its group go.
     if #gone > 0 then call('ZREM', ROTATION[level], unpack(gone)) end
     if #tickets > 0 then
@@ -237,12 +243,12 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
       call('ZREM', WAITING[level], unpack(buried))
       for _, member in ipairs(buried) do bury(ticket_of(member)) end
     end
-    for index = 1, #found do
-      local group = found[index][GROUP]
-      if group.sent > 0 then
-        spend(group, group.sent)
+    for index = 1, #senders do
+      local group = senders[index]
+      local sent = group.sent
+      if sent > 0 then
         group.sent = 0
-        if found[index][HAS_MORE] and allowance(group, 1) < 1 then
+        if not spend(group, sent) and has_more[index] then
           leave_rotation(group)
           turns.some_full = turns.some_full or group.state.full
         end
