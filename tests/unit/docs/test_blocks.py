@@ -1,0 +1,196 @@
+"""The blocks of YAML on the pages are valid configuration, and each command exists with its options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.core import TyperGroup
+
+from relay.cli.app import app
+from relay.cli.key_files import KEY_FILES
+from relay.engine.router import Router
+from relay.provider import AdapterOptions, discover
+from relay.provider.configured import configured, refused
+from relay.settings.load import load
+from relay.settings.models import Settings
+from relay.store.items import Malformed
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*/*.md"))
+    if "decisions" not in path.parts
+)
+ENVIRONMENT = {
+    "OPS_URL": "json://ops.example",
+    "PUSHER_SECRET": "secret",
+    "SLACK_WEBHOOK_URL": "https://hooks.slack.example/services/T0/B0/x",
+    "RELAY_ADMIN_TOKEN": "a-long-token-of-an-operator-0123",
+    "RELAY_VIEWER_TOKEN": "a-long-token-of-a-viewer-01234567",
+    "WEBHOOK_SECRET": "whsec_cmVsYXktc2FuZGJveC13ZWJob29rLXNlY3JldC1rZXk=",
+}
+"""Values of variables that must have a form. Others are `value`."""
+
+Where = tuple[str, str]
+
+
+def blocks(*languages: str) -> list[Where]:
+    """Place and text of each block in one of these languages."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for block in re.finditer(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            if block[1] in languages:
+                line = text.count("\n", 0, block.start()) + 1
+                found.append((f"{page.relative_to(ROOT)}:{line}", block[2]))
+    return found
+
+
+def whole_file(part: str) -> str:
+    """A configuration file with this part of one."""
+    keys = yaml.safe_load(part)
+    if not keys.keys() <= Settings.model_fields.keys():  # providers alone, by name
+        part = "providers:\n" + "".join(f"  {line}\n" for line in part.splitlines())
+        keys = yaml.safe_load(part)
+    queues = keys.get("queues", [])
+    named = {keys.get("alerts", {}).get("provider"), *(queue.get("provider") for queue in queues)}
+    named |= {name for queue in queues for name in queue.get("providers", [])}
+    if "queues" not in keys:
+        part += "queues: [{name: notifications}]\n"
+    if "providers" not in keys:
+        part += "providers:\n  other: {type: webhook}\n"
+        part += "".join(f"  {name}: {{type: webhook}}\n" for name in sorted(named - {None}))
+    return part
+
+
+def key_files(text: str) -> Iterator[tuple[str, bytes]]:
+    """The files that the text names, with content of the right form."""
+    for options in yaml.safe_load(text)["providers"].values():
+        for name, value in options.items():
+            if name.endswith("_file"):
+                yield value, KEY_FILES[options["type"]].make()
+
+
+@pytest.mark.parametrize(("where", "text"), blocks("yaml"), ids=lambda value: value.partition("\n")[0])
+def test_a_block_of_yaml_is_valid_configuration(
+    where: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in re.findall(r"\$\{([A-Z_]+)[:}]", text):
+        monkeypatch.setenv(name, ENVIRONMENT.get(name, "value"))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "admin-token").write_text(ENVIRONMENT["RELAY_ADMIN_TOKEN"])
+    text = whole_file(text)
+    for name, content in key_files(text):
+        (tmp_path / name).write_bytes(content)
+    file = tmp_path / "relay.yaml"
+    file.write_text(text)
+    load(file, AdapterOptions(discover()))
+
+
+MESSAGES = [
+    (where, text)
+    for where, text in blocks("json")
+    if '"payload"' in text and "…" not in text and not where.startswith("docs/reference/providers/")
+]
+"""The messages on the pages; those of the providers' own pages are sent to the emulators in other tests."""
+
+PROVIDERS = """
+queues: [{name: notifications, provider: customers, providers: "*"}]
+providers:
+  apns: {type: apns, key_file: AuthKey.p8, key_id: ABC123DEFG, team_id: DEF123GHIJ, topic: com.example.app}
+  customers: {type: webhook, groups: {by: message}}
+  fcm: {type: fcm, service_account_file: firebase.json}
+  pusher: {type: pusher, app_id: "1", key: abc, secret: secret, cluster: eu}
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("messages")
+    for name, content in key_files(PROVIDERS):
+        (folder / name).write_bytes(content)
+    (folder / "relay.yaml").write_text(PROVIDERS)
+    return load(folder / "relay.yaml", AdapterOptions(discover()))
+
+
+@pytest.mark.parametrize(("where", "text"), MESSAGES, ids=lambda value: value.partition("\n")[0])
+def test_a_message_of_a_page_is_accepted(where: str, text: str, settings: Settings) -> None:
+    adapters = configured(settings)
+    name, item = Router(settings.queues[0], settings, adapters).route(text.encode())
+    assert not isinstance(item, Malformed), item.reason
+    assert name is not None
+    assert refused(adapters[name], item) == ""
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The calls of relay in a shell's text. A call ends at a pipe, a redirection or an `&`."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(re.sub(r"\$\([^)]*\)", "value", line), comments=True)
+        while "relay" in words:
+            words = words[words.index("relay") + 1 :]
+            end = next(
+                (place for place, word in enumerate(words) if word in {"|", "&", "&&", ">", "<"}), None
+            )
+            yield words[:end]
+            words = words[end:] if end else []
+
+
+def parse(words: list[str]) -> None:
+    """Read the words as the command line does, without running the command. Raises UsageError."""
+    command, context, name = typer.main.get_command(app), None, "relay"
+    while isinstance(command, TyperGroup) and words:
+        context = typer.Context(command, parent=context, info_name=name)
+        found, inner, words = command.resolve_command(context, words)
+        assert inner is not None
+        command, name = inner, str(found)
+    if not isinstance(command, TyperGroup):
+        command.make_context(name, words, parent=context)
+
+
+CALLS = [
+    (where, " ".join(words), words)
+    for where, text in blocks("sh", "console")
+    if not where.startswith("docs/reference/commands.md")
+    for words in commands(text)
+    if words and re.fullmatch(r"[a-z]+", words[0])
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "shown", "words"), CALLS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_command_of_a_page_can_be_called_like_this(where: str, shown: str, words: list[str]) -> None:
+    parse(words)
+
+
+def test_a_command_in_a_sentence_exists_with_its_options() -> None:
+    known = names(typer.main.get_command(app), ())
+    unknown = []
+    for page in PAGES:
+        for code in re.findall(r"`relay ([a-z][^`;]*)`", page.read_text().replace("\n", " ")):
+            words = re.split(r"\s+|=", code.replace("|", " "))
+            path: tuple[str, ...] = ()
+            for word in words:
+                path = (*path, word) if (*path, word) in known else path
+            options = {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)}
+            if not path or not options <= known[path] | known[()]:
+                unknown.append(f"{page.relative_to(ROOT)}: relay {code}")
+    assert unknown == []
+
+
+def names(command: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], set[str]]:
+    """The options of each command, by its path."""
+    context = typer.Context(command)
+    found = {path: {option for parameter in command.get_params(context) for option in parameter.opts}}
+    if isinstance(command, TyperGroup):
+        for name in command.list_commands(context):
+            _, inner, _ = command.resolve_command(context, [name])
+            found |= names(inner, (*path, name))
+    return found
