@@ -1,0 +1,140 @@
+"""A process that has imported `relay` and forks once for each short command.
+
+Imports are nine tenths of the time of a short command, and the tests start hundreds. A command that is
+started here is a process of its own, with its own arguments, folder and standard streams; only its imports
+are older than itself. `relay run` and whatever measures a process start the installed command instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import providers
+import relay
+from relay.__main__ import main
+
+_LARGEST = 1 << 16
+"""Bytes of a request, and of a pipe's buffer: longer input could block its writer."""
+
+
+class Prefork:
+    """The process, seen from the tests."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        """The variables that every command sees."""
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                (sys.executable, "-m", "testing.prefork", str(theirs.fileno())),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=environment,
+                cwd=Path(__file__).parents[1],
+            )
+
+    async def run(
+        self, words: Sequence[str], stdin: bytes | None, cwd: Path | None
+    ) -> tuple[int, bytes, bytes]:
+        """Run a command to its end. Returns its exit code (-N: ended by signal N) and its output."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            report = self._start(words, stdin, cwd, out, err)
+            reader = asyncio.StreamReader()
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), report
+            )
+            try:
+                pid = int(await reader.readline())
+                try:
+                    code = int(await reader.readline())
+                except BaseException:
+                    os.kill(pid, signal.SIGKILL)
+                    raise
+            finally:
+                transport.close()
+            out.seek(0)
+            err.seek(0)
+            return code, out.read(), err.read()
+
+    def _start(
+        self, words: Sequence[str], stdin: bytes | None, cwd: Path | None, out: IO[bytes], err: IO[bytes]
+    ) -> IO[bytes]:
+        """Start a command. Returns a pipe with two lines: its process id, and its exit code at the end."""
+        report, report_end = os.pipe()
+        source, source_end = os.pipe()
+        try:
+            os.write(source_end, stdin or b"")
+            job = json.dumps({"words": list(words), "cwd": str(cwd or Path.cwd())}).encode()
+            socket.send_fds(self._socket, [job], [source, out.fileno(), err.fileno(), report_end])
+        finally:
+            for descriptor in (report_end, source, source_end):
+                os.close(descriptor)
+        return os.fdopen(report, "rb", buffering=0)
+
+
+def suits(words: Sequence[str], stdin: bytes | None) -> bool:
+    """Return whether a command is short enough for this."""
+    return len(stdin or b"") + sum(map(len, words)) < _LARGEST // 4
+
+
+def _serve(requests: socket.socket) -> dict[str, Any] | None:
+    """Fork for each request. Returns the job in the new process, and None when the tests have ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # watchers end unseen
+    while True:
+        job, descriptors, _, _ = socket.recv_fds(requests, _LARGEST, 4)
+        if not job:
+            return None
+        if os.fork() == 0:
+            return _watch(json.loads(job), descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _watch(job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    """Start the command, report its exit code, and end. Returns the job in the command's process."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *streams, report = descriptors
+    if (pid := os.fork()) == 0:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        os.closerange(3, max(descriptors) + 1)
+        return job
+    os.write(report, f"{pid}\n".encode())
+    _, status = os.waitpid(pid, 0)
+    os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _import_everything() -> None:
+    for package in (relay, providers):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith(("__main__", ".watch", ".watch_dialogs")):
+                importlib.import_module(module.name)
+
+
+def _command(requests: socket.socket) -> None:
+    _import_everything()
+    gc.freeze()  # what all share is written to by no collection
+    if (job := _serve(requests)) is None:
+        return
+    requests.detach()  # closed already
+    os.chdir(job["cwd"])
+    sys.argv = [str(Path(sys.executable).parent / "relay"), *job["words"]]
+    main()
+
+
+if __name__ == "__main__":
+    _command(socket.socket(fileno=int(sys.argv[1])))
