@@ -13,6 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def documents() -> dict[Path, str]:
     """The files as they should be. Raises ValueError if a page lacks the marks of a block."""
     blocks = {
+        "../README.md": {"fields": messages.fields()},
         "reference/messages.md": {"fields": messages.fields()},
         "reference/commands.md": {"commands": commands.all_commands()},
         "reference/http-api.md": {"routes": http_api.all_routes()},

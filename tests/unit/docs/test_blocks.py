@@ -194,3 +194,12 @@ def names(command: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], set[str]
             _, inner, _ = command.resolve_command(context, [name])
             found |= names(inner, (*path, name))
     return found
+
+
+def test_the_five_minutes_of_the_readme_are_steps_of_the_tutorial() -> None:
+    """Which another test runs."""
+    readme = (ROOT / "README.md").read_text().partition("## Get started")[2].partition("\n## ")[0]
+    steps = re.findall(r"^```\w+\n.*?^```", readme, re.MULTILINE | re.DOTALL)
+    tutorial = (ROOT / "docs/tutorial.md").read_text()
+    assert steps
+    assert [step for step in steps if step not in tutorial] == []
