@@ -43,6 +43,11 @@ COMMANDS = {
     "resume": Entry(
         "lanes", "resume", "Resume a paused provider or group, enable a disabled group, or end a hold early."
     ),
+    "probe": Entry(
+        "lanes",
+        "probe",
+        "Send one message of a provider that holds (an open breaker, refused credentials) at once.",
+    ),
     "rate": Entry(
         "rate",
         "rate",

@@ -1,4 +1,4 @@
-"""`relay pause`, `relay resume`, `relay cancel`: at once, over the whole fleet."""
+"""`relay pause`, `relay resume`, `relay probe`, `relay cancel`: at once, over the whole fleet."""
 
 from __future__ import annotations
 
@@ -75,6 +75,24 @@ def resume(
         common.note(f"group {group} of {provider} did not hold")
 
 
+def probe(
+    context: typer.Context,
+    provider: ProviderArgument,
+    because: BecauseOption = "",
+    config: common.ConfigOption = None,
+) -> None:
+    """Send one message of a provider that holds (an open breaker, refused credentials) at once.
+
+    If the provider accepts it, the others follow; otherwise the lane holds again. `relay resume` sends all.
+
+    Example: `relay probe pusher`
+    """
+    settings = common.load_settings(context, config)
+    common.require_provider(settings, provider)
+    state = common.run(_probe(settings, provider, because))
+    common.note(f"{provider} is {state}; one message goes now, and its answer decides")
+
+
 def cancel(
     context: typer.Context,
     provider: ProviderArgument,
@@ -112,6 +130,11 @@ async def _pause_group(
 async def _resume(settings: Settings, provider: str, because: str) -> None:
     async with common.redis(settings) as client:
         await lanes.resume(client, settings, provider, because=because, who=operator())
+
+
+async def _probe(settings: Settings, provider: str, because: str) -> str:
+    async with common.redis(settings) as client:
+        return await lanes.probe(client, settings, provider, because=because, who=operator())
 
 
 async def _resume_group(settings: Settings, provider: str, group: str, because: str) -> bool:

@@ -12,6 +12,7 @@ from relay.cli.group_rows import group_tables
 from relay.cli.lane_rows import lanes_table
 from relay.cli.rows import Cell, Column, Paragraph, Row, Rows, count, short_duration
 from relay.operations.summary import Level, in_trouble, queue_level, summary
+from relay.operations.times import rfc3339
 from relay.settings.durations import rough_duration
 from relay.store.fleet import Member
 from relay.store.fleet_findings import findings, has_other_settings, lane_findings
@@ -22,6 +23,9 @@ from relay.text import one_line, printable
 
 OUTBOX_BACKLOG = 1000
 """The tables mention an outbox with more entries than this. Normally, workers forward entries at once."""
+
+MOST_HOLDS = 10
+"""Holds of the last hour that are listed."""
 
 MOST_REASONS = 20
 """Reasons of errors in a table. The JSON document has all."""
@@ -52,7 +56,7 @@ def provider_view(overview: Overview) -> RenderableType:
     for lane in overview.lanes:
         for table in group_tables(lane.groups):
             parts += ["", table]
-    parts += ["", *_last_hour(overview)]
+    parts += [*_backlog(overview), "", *_last_hour(overview)]
     parts += [Paragraph(printable(line), "yellow") for line in lane_findings(overview.lanes)]
     return Group(*parts, *_notes(overview))
 
@@ -109,6 +113,15 @@ def _worker(member: Member, overview: Overview, settings: str, alive: set[str]) 
     return Row(printable(info.host), cells)
 
 
+def _backlog(overview: Overview) -> Iterator[RenderableType]:
+    detail = overview.detail
+    waiting = [f"{number:,} {level}" for level, number in detail.priorities.items() if number]
+    if detail.blocked:
+        waiting.append(f"{detail.blocked:,} behind their ordering key")
+    if len(waiting) > 1 or detail.blocked:
+        yield Text(f"Waiting: {', '.join(waiting)}")
+
+
 def _last_hour(overview: Overview) -> Iterator[RenderableType]:
     hour = overview.hour
     latencies = [
@@ -119,6 +132,12 @@ def _last_hour(overview: Overview) -> Iterator[RenderableType]:
     if latencies:
         yield Text("Last hour", style="bold")
         yield from (Text(line) for line in latencies)
+    if overview.detail.holds:
+        yield Text("Holds of the last hour", style="bold")
+    for hold in overview.detail.holds[:MOST_HOLDS]:
+        lasted = rough_duration(hold.ended - hold.since)
+        line = f"{rfc3339(hold.since)}  {hold.state} for {lasted}  {hold.reason}"
+        yield Paragraph(one_line(line))
     if hour.reasons:
         shown = list(hour.reasons.items())[:MOST_REASONS]
         yield Text(f"Errors of the last hour ({len(shown)} of {len(hour.reasons):,} reasons)", style="bold")

@@ -44,12 +44,16 @@ def fleet_document(overview: Overview, settings: str, others: Sequence[ForeignWo
 def provider_document(overview: Overview) -> dict[str, Any]:
     """Return the document of `relay status PROVIDER --json`, from an overview of that lane.
 
-    Outcomes, statuses, reasons and durations are those of the last hour.
+    Outcomes, statuses, reasons, durations and holds are those of the last hour.
     """
     (lane,) = overview.lanes
     return {
         "at": overview.at,
         **lane_document(lane),
+        "since": overview.detail.since,
+        "priorities": dict(overview.detail.priorities),
+        "blocked": overview.detail.blocked,
+        "holds": [msgspec.to_builtins(hold) for hold in overview.detail.holds],
         "groups": group_documents(lane.groups),
         "group_count": lane.groups.total,
         "groups_complete": lane.groups.complete,

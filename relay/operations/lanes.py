@@ -1,4 +1,4 @@
-"""Pause and resume a lane or one of its groups, and cancel a message: at once, over the whole fleet.
+"""Pause, probe and resume a lane or its groups, and cancel a message: at once, over the whole fleet.
 
 Each action is in the audit log, with its author and reason.
 
@@ -22,6 +22,7 @@ from relay.store.keys import LaneKeys
 from relay.store.lane import Lane
 from relay.store.pause import Pause
 from relay.store.record import scoped
+from relay.store.states import State
 from relay.text import one_line, quote
 
 LONGEST_PAUSE = 3650 * 86400.0
@@ -79,6 +80,26 @@ async def resume(client: Client, settings: Settings, provider: str, *, because: 
     await lane_of(client, settings, provider).resume()
     await Fleet(client, settings.redis.prefix).wake([provider])
     await _record(client, settings, AuditEntry("resume", who, provider, why=because))
+
+
+async def probe(client: Client, settings: Settings, provider: str, *, because: str, who: str) -> str:
+    """Send one message of a lane that holds, now. Returns the state of the lane."""
+    require_provider(settings, provider)
+    match await lane_of(client, settings, provider).probe():
+        case "":
+            raise UsageError(f"{provider} does not hold: its messages are sent")
+        case State.PAUSED:
+            raise UsageError(f"{provider} is paused by an operator: `relay resume {provider}` ends that")
+        case State.THROTTLED:
+            raise UsageError(
+                f"{provider} asked relay to wait: a message now would only make the wait longer. "
+                f"`relay resume {provider}` sends at once all the same"
+            )
+        case state:
+            pass
+    await Fleet(client, settings.redis.prefix).wake([provider])
+    await _record(client, settings, AuditEntry("probe", who, provider, why=because))
+    return state
 
 
 async def pause_group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     """One action of an operator."""
 
     action: str
-    """`pause`, `resume`, `rate`, `rate-reset`, `retry`, `purge`, `edit`, `cancel`, `reload`, …"""
+    """`pause`, `resume`, `probe`, `rate`, `rate-reset`, `retry`, `purge`, `edit`, `cancel`, `reload`, …"""
     who: str
     """`user@host`."""
     provider: str = ""
@@ -50,9 +51,18 @@ async def record(client: Client, prefix: str, entry: AuditEntry) -> None:
 
 
 async def read(
-    client: Client, prefix: str, *, limit: int = 100, since: float = 0.0, provider: str | None = None
+    client: Client,
+    prefix: str,
+    *,
+    limit: int = 100,
+    since: float = 0.0,
+    provider: str | None = None,
+    also: Collection[str] = (),
 ) -> list[AuditEntry]:
-    """Return the newest entries first, those of one provider or of all. Raises StoreError."""
+    """Return the newest entries first, those of one provider or of all. Raises StoreError.
+
+    With a provider, `also` names further ones: an empty name is the whole fleet.
+    """
     key = FleetKeys(prefix).audit
     found: list[AuditEntry] = []
     newest, oldest = "+", f"{round(since * 1000)}-0" if since > 0 else "-"
@@ -62,7 +72,11 @@ async def read(
         except REDIS_ERRORS as error:
             raise StoreError(f"audit: {describe(error)}") from error
         entries = (_entry(entry_id, fields) for entry_id, fields in page)
-        found += (entry for entry in entries if entry and provider in (None, entry.provider))
+        found += (
+            entry
+            for entry in entries
+            if entry and (provider in (None, entry.provider) or entry.provider in also)
+        )
         if len(page) < PAGE:
             break
         newest = f"({page[-1][0].decode()}"

@@ -44,6 +44,7 @@ LANE_PARTS: Mapping[str, str] = {
     "suspects": "hash",  # ticket -> why the provider refused it, until the lane knows who is to blame
     "journal": "stream",  # messages that have ended, and failed attempts
     "statistics": "hash",  # counters at the last sample, and the last flush of each worker
+    "holds": "stream",  # holds and pauses that are over
 }
 """The parts of a lane, each with the type of its key. Scripts get those that they name, in this order."""
 

@@ -218,6 +218,12 @@ class Lane:
         """
         await self._run("resume", (), int(self._lifo))
 
+    async def probe(self) -> str:
+        """End the hold for one message, whose answer decides. Returns the state of the lane: `paused` and
+        `throttled` lanes send none; empty if the lane does not hold."""
+        reply, _ = await self._run("probe", ())
+        return bytes(reply).decode()
+
     async def pause_group(self, group: str, until: float = 0, by: str = "", reason: str = "") -> None:
         """Hand out no messages of a group, over the fleet, until `resume_group` or Unix time `until`."""
         await self._run("pause_group", (), self._policies.claim, group, round(until * 1000), by, reason)

@@ -13,6 +13,7 @@ from relay.settings.models import Settings
 from relay.store import lane_settings, registry
 from relay.store.alerts import Alert, firing
 from relay.store.fleet import LEASE, Fleet, Member
+from relay.store.lane_detail import NO_DETAIL, LaneDetail, read_detail
 from relay.store.lane_settings import NO_SETTINGS, FleetSettings, Published
 from relay.store.lane_status import TOTALS, LaneStatus, read_lane, read_lanes
 from relay.store.queue_status import QueueStatus, read_queues
@@ -47,6 +48,8 @@ class Overview:
     """The lanes for which living workers have different settings."""
     hour: Counts = NO_COUNTS
     """The statistics of the last hour, if this is about one lane."""
+    detail: LaneDetail = NO_DETAIL
+    """The parts of the backlog and the holds of the last hour, if this is about one lane."""
     alerts: Sequence[Alert] = ()
     """The alerts that are firing, the oldest first."""
 
@@ -177,6 +180,7 @@ async def read_provider(client: Client, settings: Settings, provider: str) -> Ov
         errors=fleet.errors,
         differing=[name for name in fleet.published.differing(fleet.digests) if name == provider],
         hour=merged(counts for _, counts in minutes),
+        detail=await read_detail(client, prefix, provider, since=fleet.now - 3600) if found else NO_DETAIL,
         alerts=[alert for alert in fleet.alerts if alert.provider == provider],
     )
 

@@ -180,6 +180,31 @@ def test_an_operator_pauses_one_group(opened: Opener, fleet: World) -> None:
     order(page, "resume", "hooks")
 
 
+def test_an_operator_probes_a_lane_that_holds_and_sees_when_it_held(opened: Opener, fleet: World) -> None:
+    page = opened("/lanes/quiet")
+    expect(page.get_by_role("button", name="Probe now")).to_be_hidden()
+    hold_until = round((float(fleet.redis.time()[0]) + 3600) * 1000)
+    refusal: Any = {
+        "state": "open",
+        "since": hold_until - 3_900_000,
+        "hold": hold_until,
+        "reason": "5 failures",
+    }
+    fleet.redis.hset(LaneKeys.of("relay", "quiet").part("control"), mapping=refusal)
+    fleet.push(f"q {HOSTILE}", {"payload": {"body": "probe"}})
+    expect(page.locator(".numbers")).to_contain_text("Waiting1")
+    page.get_by_role("button", name="Probe now").click()
+    page.get_by_role("dialog").get_by_label("Reason").fill("they say it is up")
+    page.get_by_role("dialog").get_by_role("button", name="Probe").click()
+    expect(page.get_by_text("One message of quiet goes now.")).to_be_visible()
+    expect(page.locator(".headline")).to_contain_text("running")
+    expect(page.locator(".events")).to_contain_text("probe")
+    expect(page.locator(".events")).to_contain_text("open for 5m")
+    (hold,) = [hold for hold in fleet.json("status", "quiet")["holds"] if hold["state"] == "open"]
+    assert hold["reason"] == "5 failures"
+    assert fleet.json("audit")[0]["why"] == "they say it is up"
+
+
 def test_more_than_a_thousand_messages_ask_for_their_number(opened: Opener, fleet: World) -> None:
     page = opened()
     order(page, "pause", "quiet")

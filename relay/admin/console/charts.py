@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ WIDTH, HEIGHT = 120, 24
 
 CHART_WIDTH, CHART_HEIGHT = 960, 160
 """The box of a chart."""
+
+TIMELINE_HEIGHT = 12
+"""The height of a timeline, which is as wide as a chart."""
 
 
 def sparkline(sent: Sequence[float], failed: Sequence[float], label: str) -> Markup:
@@ -90,6 +94,35 @@ def lines(series: Sequence[tuple[str, Sequence[float | None]]], label: str) -> M
             path.append(f"{'L' if drawing else 'M'}{place * step:.1f} {height:.1f}h{step:.1f}")
             drawing = True
         parts.append(f'<path class="line-{name}" d="{"".join(path)}"/>')
+    parts.append("</svg>")
+    return Markup("".join(parts))  # noqa: S704 - numbers, and escaped text
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A part of a time, from 0 to 1, in the colour of a tone."""
+
+    start: float
+    end: float
+    tone: str
+
+
+def timeline(bands: Iterable[Band], label: str) -> Markup:
+    """Return a strip with the parts of a time. One that lasted for a moment is a thin line."""
+    from markupsafe import Markup, escape
+
+    width, height = CHART_WIDTH, TIMELINE_HEIGHT
+    parts = [
+        f'<svg class="timeline" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
+        f'preserveAspectRatio="none"><path class="timeline-base" d="M0 0h{width}v{height}h-{width}z"/>'
+    ]
+    # Longer ones first, so that they hide no others.
+    for band in sorted(bands, key=lambda band: band.start - band.end):
+        length = max(3.0, (band.end - band.start) * width)
+        left = min(band.start * width, width - length)
+        parts.append(
+            f'<path class="band-{escape(band.tone)}" d="M{left:.1f} 0h{length:.1f}v{height}h-{length:.1f}z"/>'
+        )
     parts.append("</svg>")
     return Markup("".join(parts))  # noqa: S704 - numbers, and escaped text
 

@@ -129,6 +129,8 @@ end
 if paused then
   local ends = tonumber(call('HGET', CONTROL, 'paused_until') or 0)
   if ends == 0 or ends > NOW then return {'paused', ends == 0 and -1 or (ends - NOW) * 1000, 0, {}, 0} end
+  -- @include note_hold
+  note_pause(ends)
   call('HDEL', CONTROL, 'paused', 'paused_until', 'paused_at', 'paused_by', 'paused_reason')
 end
 
@@ -176,6 +178,8 @@ if state then
       end
     end
     if state == 'throttled' then
+      -- @include note_hold
+      note_state(hold)
       call('HDEL', CONTROL, 'state', 'hold', 'reason', 'retry_after_until')
     else
       probing, wanted = true, 1

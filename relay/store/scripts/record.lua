@@ -24,6 +24,7 @@ local MOST_REASONS = 20
 local SAMPLE_EVERY = 900 -- ms
 local LONGEST_SPAN = 15000 -- ms that one sample stands for
 local SAMPLED_MEMBERS = 20
+local MOST_HOLDS = 500
 
 -- @include clock
 
@@ -45,8 +46,9 @@ local names = {'accepted', 'delivered', 'retried', 'throttled', 'failed', 'unreg
 local fields = {}
 for index, name in ipairs(names) do fields[index] = 'total:' .. name end
 local now, before = call('HMGET', CONTROL, unpack(names)), call('HMGET', STATISTICS, unpack(fields))
-local paused, paused_until, state, hold, unexpanded, override =
-    unpack(call('HMGET', CONTROL, 'paused', 'paused_until', 'state', 'hold', 'unexpanded', 'override'))
+local paused, paused_until, state, hold, unexpanded, override, state_ended, pause_ended =
+    unpack(call('HMGET', CONTROL, 'paused', 'paused_until', 'state', 'hold', 'unexpanded', 'override', 'state_ended',
+                'pause_ended'))
 local backlog = call('HLEN', BODIES) - call('ZCARD', DUE) + tonumber(unexpanded or 0)
 -- @include oldest
 local oldest = samples and backlog > 0 and oldest_age() or 0
@@ -55,6 +57,7 @@ local windows = {
   {key = HOUR, keep = KEEP_HOUR, is_new = call('HLEN', HOUR) == 0},
 }
 if #ARGV > 5 then call('XLEN', JOURNAL) end
+if state_ended or pause_ended then call('XLEN', HOLDS) end
 
 -- The tightest rate in force (messages a second; 0: unlimited): that of an operator replaces the configured one.
 local function rate_in_force()
@@ -166,4 +169,10 @@ for index = 6, #ARGV do
   call('XADD', JOURNAL, 'MAXLEN', '~', policy.journal, '*', 'entry', ARGV[index])
 end
 if #news > 0 then call('HSET', STATISTICS, unpack(news)) end
+if state_ended or pause_ended then
+  for _, ended in ipairs({pause_ended or state_ended, pause_ended and state_ended}) do
+    if ended then call('XADD', HOLDS, 'MAXLEN', '~', MOST_HOLDS, '*', 'hold', ended) end
+  end
+  call('HDEL', CONTROL, 'state_ended', 'pause_ended')
+end
 return NOW

@@ -1,4 +1,4 @@
-"""Actions on lanes: pause, resume and rate."""
+"""Actions on lanes: pause, resume, probe and rate."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ class ResumeArguments(Arguments, frozen=True, kw_only=True):
 
     because: Annotated[Text, Meta(description="The reason, which the audit log shows.")] = ""
     group: Annotated[str | None, Meta(description="Only this group of the lane.")] = None
+
+
+class ProbeArguments(Arguments, frozen=True, kw_only=True):
+    """The options of `relay probe`."""
+
+    because: Annotated[Text, Meta(description="The reason, which the audit log shows.")] = ""
 
 
 class RateArguments(Arguments, frozen=True, kw_only=True):
@@ -78,6 +84,12 @@ async def _resume(call: Call, arguments: ResumeArguments) -> Reply:
     return await _lane(call, provider)
 
 
+async def _probe(call: Call, arguments: ProbeArguments) -> Reply:
+    provider, because, who = call.part("provider"), arguments.because, call.visitor.name
+    await lanes.probe(await call.services.client(), call.settings, provider, because=because, who=who)
+    return await _lane(call, provider)
+
+
 async def _rate(call: Call, arguments: RateArguments) -> Reply:
     provider, because, who = call.part("provider"), arguments.because, call.visitor.name
     if arguments.reset == (arguments.rate is not None):
@@ -116,6 +128,14 @@ ROUTES: Final = (
         "relay resume PROVIDER",
         _resume,
         ResumeArguments,
+    ),
+    Route(
+        "POST",
+        "/lanes/{provider}/probe",
+        "Send one message of a provider that holds at once; its answer decides.",
+        "relay probe PROVIDER",
+        _probe,
+        ProbeArguments,
     ),
     Route(
         "POST",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from relay.admin.console import charts
 from relay.admin.console.call import Call
 from relay.admin.console.charts import lines, stacked
 from relay.admin.console.lane_history import SPANS, LaneHistory, read_history
 from relay.admin.console.lane_view import lane_view
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import NotFound, Screen, Values
+from relay.admin.console.timeline import Event, bands, events
 from relay.admin.console.tones import STATE_TONES
-from relay.store import audit
+from relay.store import audit, holds
+from relay.store.holds import Hold
+from relay.store.lane_status import LaneStatus
 from relay.store.overview import Overview, read_provider
+from relay.store.states import State
 from relay.store.statistics import Counts
 from relay.text import quote
 
@@ -21,6 +26,9 @@ MOST_GROUPS = 50
 
 MOST_REASONS = 10
 MOST_EVENTS = 20
+
+PROBED = (State.OPEN, State.TRIAL, State.UNAUTHORISED, State.UNREGISTERED, State.FAULTY)
+"""The states in which a lane can try one message."""
 
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
@@ -42,10 +50,16 @@ async def _values(call: Call, sample: Sample) -> Values:
     async def read_span() -> LaneHistory:
         return await read_history(client, services.prefix, provider, span, overview.at)
 
-    async def read_events() -> list[audit.AuditEntry]:
-        since = overview.at - span.seconds
-        return await audit.read(client, services.prefix, limit=MOST_EVENTS, since=since, provider=provider)
+    start = overview.at - span.seconds
 
+    async def read_timeline() -> list[Event]:
+        ended = await holds.read(client, services.prefix, provider, since=start)
+        actions = await audit.read(
+            client, services.prefix, limit=MOST_EVENTS, since=start, provider=provider, also=("",)
+        )
+        return events(ended, _present(lane, overview.detail.since), actions)
+
+    timeline = await services.cache.get(("timeline", provider, span.name), min(span.keep, 5.0), read_timeline)
     history = await services.cache.get(("history", provider, span.name), span.keep, read_span)
     failing = lane.groups.failing()
     return {
@@ -59,12 +73,24 @@ async def _values(call: Call, sample: Sample) -> Values:
         "statuses": list(history.total.statuses.items())[:MOST_REASONS],
         "reasons": list(history.total.reasons.items())[:MOST_REASONS],
         "held": [(state, seconds) for state, seconds in history.total.held_seconds.items() if seconds >= 1],
-        "events": await services.cache.get(("events", provider, span.name), 5.0, read_events),
+        "events": timeline,
+        "timeline_chart": charts.timeline(
+            bands(timeline, start, overview.at), f"Holds and actions in {span.words}: {len(timeline)}"
+        ),
+        "detail": overview.detail,
+        "can_probe": lane.state in PROBED,
         "groups": lane.groups.found[:MOST_GROUPS],
         "failing": failing[:MOST_GROUPS],
         "failing_total": len(failing),
         "tones": STATE_TONES,
     }
+
+
+def _present(lane: LaneStatus, since: float | None) -> Hold | None:
+    """Return the hold that goes on."""
+    if since is None or lane.state == State.RUNNING:
+        return None
+    return Hold(lane.state, since, 0.0, lane.why)
 
 
 def _outcomes(steps: Sequence[Counts], name: str) -> list[float]:

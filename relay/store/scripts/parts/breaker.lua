@@ -1,6 +1,7 @@
 -- @include adaptive
 -- @include throttling
 -- @include doubt
+-- @include note_hold
 
 local LEAST_FAILING = 3 -- groups, before their share counts
 local MOST_GROUPS = 0.5 -- the least share of groups that fail, for the lane to open
@@ -16,12 +17,16 @@ local function update_state(found, seen, asked, policy, judge)
   local retry_after_until = found.retry_after_until
 
   local function enter(name, until_ms, reason)
-    if state ~= name then call('HSET', CONTROL, 'since', NOW) end
+    if state ~= name then
+      if state then note_state(NOW) end
+      call('HSET', CONTROL, 'since', NOW)
+    end
     state, hold = name, math.max(until_ms, retry_after_until, NOW)
     call('HSET', CONTROL, 'state', name, 'hold', hold, 'reason', reason)
   end
 
   local function leave()
+    note_state(NOW)
     call('HDEL', CONTROL, 'state', 'hold', 'reason', 'since', 'warm_since',
          'window', 'window_failed', 'window_answered')
     if seen.groups then
