@@ -73,7 +73,7 @@ class Provider(ABC, Generic[OptionsT]):
         """Return the payload of an alert of relay's own in the form that this provider takes.
 
         `alert` has the fields `text`, `alert`, `provider`, `group`, `status`, and more; see
-        docs/how-to/get-alerts.md.
+        docs/reference/alerts.md.
         """
         return alert
 
