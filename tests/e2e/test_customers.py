@@ -1,4 +1,4 @@
-"""Webhooks of a platform with many customers, as docs/reference/providers/webhook.md describes it."""
+"""Webhooks of a platform with many customers, as docs/how-to/deliver-for-many-customers.md describes it."""
 
 from __future__ import annotations
 

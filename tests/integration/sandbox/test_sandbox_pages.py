@@ -25,6 +25,7 @@ from relay.sandbox.webhook import WebhookEmulator
 from tests.integration.sandbox.conftest import apns, fcm, webpush
 
 PAGES = Path(__file__).parents[3] / "docs/reference/providers"
+CUSTOMERS = "../../how-to/deliver-for-many-customers.md"
 CHANNEL = "dHN0LXNyY2gtY2hubA=="
 """The channel of the page, which a real one replaces."""
 
@@ -38,8 +39,8 @@ def headings(page: str) -> list[str]:
     """The heading above each message of a page, and which message it is."""
     found, heading = [], ""
     for line in (PAGES / page).read_text().splitlines():
-        if line.startswith("### "):
-            heading = line[4:]
+        if line.startswith("##"):
+            heading = line.lstrip("# ")
         elif line == "```json":
             found.append(heading)
     return found
@@ -96,7 +97,11 @@ async def test_the_payloads_for_pusher_are_accepted(
         assert "hits" not in entry.body
 
 
-@pytest.mark.parametrize("text", payloads("webhook.md"), ids=headings("webhook.md"))
+@pytest.mark.parametrize(
+    "text",
+    [*payloads("webhook.md"), *payloads(CUSTOMERS)],
+    ids=[*headings("webhook.md"), *headings(CUSTOMERS)],
+)
 async def test_the_payloads_for_webhooks_are_accepted(
     sandbox: Sandbox, plain: CurlTransport, text: str
 ) -> None:
@@ -135,4 +140,5 @@ def test_a_page_has_a_payload_for_each_feature() -> None:
     assert pushed == {None, "start", "update", "end"}
     assert len(payloads("apns.md")) == 11
     assert len(payloads("fcm.md")) == 10
-    assert [len(payloads(f"{name}.md")) for name in ("pusher", "webhook", "webpush")] == [7, 7, 4]
+    assert [len(payloads(f"{name}.md")) for name in ("pusher", "webhook", "webpush")] == [7, 5, 4]
+    assert len(payloads(CUSTOMERS)) == 2
