@@ -66,6 +66,8 @@ class LaneRecorder:
         """By class of the status, as are the waits."""
         self._waits: tuple[list[float], ...] = tuple([] for _ in range(CLASSES))
         self._statuses: list[int] = []
+        self._delivered_groups: list[str] | None = None if options.group_rules is None else []
+        """The groups of delivered messages. None without groups."""
 
         self._attempts = Attempts()
         self._reported = Attempts()
@@ -73,8 +75,8 @@ class LaneRecorder:
 
         # New since then.
         self._reasons: dict[str, int] = {}
-        self._groups: dict[str, list[int]] | None = None if options.group_rules is None else {}
-        """By group: delivered and failed attempts. None without groups."""
+        self._groups: dict[str, list[int]] = {}
+        """By group: delivered and failed attempts."""
 
     @property
     def attempts(self) -> Attempts:
@@ -101,7 +103,9 @@ class LaneRecorder:
             message = claim.message
             waits.append(at - max(message.created_at, message.deliver_at))
             self._statuses.append(status)
-        if self.journal.tokens >= 1.0 or self._groups is not None:
+            if self._delivered_groups is not None:
+                self._delivered_groups.append(message.group)
+        if self.journal.tokens >= 1.0:
             seconds = now - started if started else 0.0
             for claim, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Delivered):
@@ -125,7 +129,7 @@ class LaneRecorder:
             return
         attempts.failures[result] = attempts.failures.get(result, 0) + 1
         if result != "throttled":
-            self._count_group(claim.message.group, 1)
+            self._count_group(claim.message.group, failed=1)
         self.journal.note(
             claim,
             result,
@@ -165,8 +169,7 @@ class LaneRecorder:
     def _note_delivery(
         self, claim: Claim, outcome: Delivered, at: float, seconds: float, status: int
     ) -> None:
-        """Count the group of a delivered message, and note the message if it belongs to the sample."""
-        self._count_group(claim.message.group, 0)
+        """Note a delivered message if it belongs to the sample."""
         if self.journal.admit():
             attempt, provider_id = claim.message.attempts + 1, outcome.provider_id
             self.journal.note(
@@ -191,6 +194,10 @@ class LaneRecorder:
         for status, number in Counter(self._statuses).items():
             attempts.count_status(status, number)
         self._statuses.clear()
+        if self._delivered_groups:
+            for group, number in Counter(self._delivered_groups).items():
+                self._count_group(group, delivered=number)
+            self._delivered_groups.clear()
 
     def _count_reason(self, text: str) -> None:
         reason = alike(text)[:LONGEST_REASON]
@@ -198,16 +205,16 @@ class LaneRecorder:
             reason = OTHER
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
 
-    def _count_group(self, name: str, place: int) -> None:
-        groups = self._groups
-        if groups is None or not name:
+    def _count_group(self, name: str, *, delivered: int = 0, failed: int = 0) -> None:
+        if self._delivered_groups is None or not name:
             return
-        sums = groups.get(name)
+        sums = self._groups.get(name)
         if sums is None:
-            if len(groups) >= self._tuning.most_groups:
+            if len(self._groups) >= self._tuning.most_groups:
                 return
-            sums = groups[name] = [0, 0]
-        sums[place] += 1
+            sums = self._groups[name] = [0, 0]
+        sums[0] += delivered
+        sums[1] += failed
 
 
 def _result(outcome: Postponed | Failure, settlement: Settlement) -> tuple[JournalOutcome | None, str]:

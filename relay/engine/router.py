@@ -171,8 +171,8 @@ class Router:
                 return provider, item
         if needs_fan_out:
             raise self._too_large(len(element))
-        if rules.group is not None:
-            message = msgspec.structs.replace(message, group=rules.group(message))
+        if rules.group is not None and (group := rules.group(message)) != message.group:
+            message = msgspec.structs.replace(message, group=group)
         return provider, message
 
     def _check(self, provider: str, message: Message, now: float) -> None:

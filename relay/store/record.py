@@ -38,6 +38,11 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 
 def has_header(message: Message) -> bool:
     """Whether a script must read the message when it ends."""
+    return bool(message.group) or _is_special(message)
+
+
+def _is_special(message: Message) -> bool:
+    """Whether it has a header that names more than its group."""
     return bool(
         message.named
         or message.expires_at
@@ -47,13 +52,14 @@ def has_header(message: Message) -> bool:
         or message.reply_to
         or message.targets
         or message.part_of
-        or message.group
     )
 
 
 def pack(message: Message) -> bytes:
     """Encode a message."""
-    if not has_header(message):
+    if not _is_special(message):
+        if message.group:
+            return _with_header(_ONLY_GROUP + _encode(message.group), message)
         return _NO_HEADER + _encode(message if message.traceparent else _start(message))
     # Without an id and a receipt from the application, the id is never looked up.
     message_id = message.id if message.named or message.reply_to else ""
@@ -73,7 +79,10 @@ def pack(message: Message) -> bytes:
     ]
     while fields and fields[-1] is None:
         fields.pop()
-    header = _encode(fields)
+    return _with_header(_encode(fields), message)
+
+
+def _with_header(header: bytes, message: Message) -> bytes:
     return len(header).to_bytes(2, "big") + header + _encode(message)
 
 
@@ -96,4 +105,4 @@ def unpack(record: bytes) -> Message:
     """Decode the message of a record."""
     if record.startswith(_NO_HEADER):
         return _decode(record[2:])
-    return _decode(memoryview(record)[2 + int.from_bytes(record[:2], "big") :])
+    return _decode(record[2 + 256 * record[0] + record[1] :])
