@@ -9,7 +9,7 @@ PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Compiling the tests takes longer than importing them, so keep the compiled files.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check docs docs-serve docs-reference bench chaos clean
+.PHONY: demo test check docs docs-serve docs-reference release-check release-lists bench chaos clean
 
 demo: $(VENV)/embedded
 	$(BIN)/relay demo
@@ -45,6 +45,14 @@ bench: $(VENV)/dev
 chaos: $(VENV)/dev
 	$(BIN)/python -m chaos $(CHAOS)
 
+# Builds a release into build/release, and tries it with every supported Python that is here: docs/how-to/release.md
+release-check: $(VENV)/release
+	$(BIN)/python -m release check
+
+# Writes the pinned versions of the libraries, and the page of their licences.
+release-lists: $(VENV)/release
+	$(BIN)/python -m release lists
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -62,3 +70,7 @@ $(VENV)/dev: pyproject.toml | $(BIN)/python
 $(VENV)/docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
+
+$(VENV)/release: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	touch $@ $(VENV)/dev $(VENV)/embedded

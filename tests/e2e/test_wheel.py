@@ -1,15 +1,19 @@
-"""The wheel installs one package, and works beside a package of others that is called `providers`."""
+"""The files of a release: what they hold, and that the wheel works next to a package called `providers`."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from release import contents
+from release.artifacts import Artifacts, build
 from testing.relay_process import relay
 from testing.site import Site
 
@@ -17,15 +21,40 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    return build(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(built: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which the wheel of this checkout is installed."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(built.wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_a_release_has_exactly_its_files(built: Artifacts) -> None:
+    assert list(contents.problems(built)) == []
+
+
+def test_a_second_build_of_the_source_distribution_has_the_same_bytes(
+    built: Artifacts, tmp_path: Path
+) -> None:
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    for path in unpacked.rglob("*"):
+        os.utime(path, (0, 0))
+        path.chmod(path.stat().st_mode & 0o700)
+    again = build(tmp_path / "again", unpacked)
+    assert again.checksums() == built.checksums()
+
+
+def test_a_package_index_can_show_the_release(built: Artifacts) -> None:
+    words = [sys.executable, "-m", "twine", "check", "--strict", str(built.wheel), str(built.sdist)]
+    checked = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_a_wheel_holds_one_package(unpacked: Path) -> None:

@@ -1,0 +1,1 @@
+"""Builds and checks a release: `make release-check`. docs/how-to/release.md has the steps."""
