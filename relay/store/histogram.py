@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from operator import add
 
 BOUNDS: tuple[float, ...] = (
     *(float(f"{digit}e{power}") for power in range(-3, 5) for digit in ("1", "1.5", "2", "3", "5", "7")),
@@ -54,7 +55,13 @@ class Histogram:
     @classmethod
     def of_buckets(cls, counts: Mapping[int, int], total: float) -> Histogram:
         """Return a histogram from the counts by index of their bucket. Unknown indices are ignored."""
-        return cls(tuple(counts.get(index, 0) for index in range(BUCKETS)), total)
+        if not counts:
+            return EMPTY if total == 0 else cls(EMPTY.counts, total)
+        found = [0] * BUCKETS
+        for index, number in counts.items():
+            if 0 <= index < BUCKETS:
+                found[index] = number
+        return cls(tuple(found), total)
 
     @property
     def count(self) -> int:
@@ -68,8 +75,11 @@ class Histogram:
         return self.total / count if count else None
 
     def __add__(self, other: Histogram) -> Histogram:
-        counts = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
-        return Histogram(counts, self.total + other.total)
+        if self is EMPTY:
+            return other
+        if other is EMPTY:
+            return self
+        return Histogram(tuple(map(add, self.counts, other.counts)), self.total + other.total)
 
     def __sub__(self, other: Histogram) -> Histogram:
         """Return what was added since an earlier state of the same histogram."""

@@ -19,7 +19,7 @@ from relay.store.lane_status import TOTALS, LaneStatus, read_lane, read_lanes
 from relay.store.queue_status import QueueStatus, read_queues
 from relay.store.recent import MINUTES, recent
 from relay.store.registry import NO_NAMES, Names
-from relay.store.statistics import Counts, merged, read_many_minutes, read_minutes
+from relay.store.statistics import Counts, merged, read_minutes, read_rates
 
 __all__ = ["TOTALS", "LaneStatus", "Overview", "QueueStatus", "read_lane", "read_overview", "read_provider"]
 
@@ -193,7 +193,7 @@ async def _read_lanes(
     lanes = await read_lanes(client, prefix, workers, now)
     # A lane that has never received a message has no statistics.
     used = [lane.provider for lane in lanes if any(lane.totals.values())]
-    minutes = await read_many_minutes(client, prefix, used, now=now, minutes=MINUTES)
+    minutes = await read_rates(client, prefix, used, now=now, minutes=MINUTES)
     return [
         replace(fleet.lane(lane, in_force), recent=recent(minutes.get(lane.provider, ()), now))
         for lane in lanes

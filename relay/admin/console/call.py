@@ -25,6 +25,8 @@ class Services:
     """Returns a client for Redis, or raises StoreError."""
     open_intake: OpenIntake
     """Returns an intake, which checks messages as a worker does."""
+    digest: Callable[[], str]
+    """Returns the digest of the settings, which takes long with many lanes."""
     sampler: Sampler
     cache: Cache
     jobs: Jobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from aiohttp import web
 
@@ -18,6 +19,7 @@ from relay.admin.console.screens import SCREENS
 from relay.admin.gate import Gate
 from relay.operations.dead_edit import OpenIntake
 from relay.redis_client.client import Client
+from relay.settings.digest import digest
 from relay.settings.models import Settings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -34,7 +36,15 @@ class Console:
         open_intake: OpenIntake,
     ) -> None:
         """`client` returns a client for Redis, or raises StoreError."""
-        self._services = Services(settings, client, open_intake, Sampler(settings, client), Cache(), Jobs())
+        self._services = Services(
+            settings,
+            client,
+            open_intake,
+            cache(lambda: digest(settings)),
+            Sampler(settings, client),
+            Cache(),
+            Jobs(),
+        )
         self._gate = gate
 
     def add_routes(self, app: web.Application) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relay.redis_client.client import Client
-from relay.store.statistics import Counts, read_many_minutes
+from relay.store.statistics import Counts, read_rates
 
 MINUTES = 60
 
@@ -100,7 +100,7 @@ class History:
         new = [name for name in self._wanted if name not in self._known][: self._tuning.new_lanes]
         for names, minutes in ((new, MINUTES), (current, 2)):
             if names:
-                found = await read_many_minutes(client, self._prefix, names, now=now, minutes=minutes)
+                found = await read_rates(client, self._prefix, names, now=now, minutes=minutes)
                 for name, windows in found.items():
                     known = self._known.setdefault(name, _Known())
                     known.minutes.update((start, Minute.of(counts)) for start, counts in windows)

@@ -28,7 +28,7 @@ MAIN = "<!--main-->"
 
 logger = structlog.get_logger()
 
-PATIENCE = 0.05
+PATIENCE = 0.01
 """Seconds until the bar of a page is sent although its content is not ready."""
 
 

@@ -13,13 +13,12 @@ from relay.operations.documents import (
     queue_document,
     worker_documents,
 )
-from relay.settings.digest import digest
 from relay.store.overview import read_provider
 
 
 async def _overview(call: Call, _: NoArguments) -> Reply:
     sample = await call.services.sampler.latest()
-    return Reply(fleet_document(sample.overview, digest(call.settings)))
+    return Reply(fleet_document(sample.overview, call.services.digest()))
 
 
 async def _lanes(call: Call, _: NoArguments) -> Reply:

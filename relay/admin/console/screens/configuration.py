@@ -5,7 +5,6 @@ from __future__ import annotations
 from relay.admin.console.call import Call
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
-from relay.settings.digest import digest
 from relay.store import lane_settings
 
 
@@ -23,7 +22,7 @@ async def _values(call: Call, sample: Sample) -> Values:
         "overrides": [lane for lane in overview.lanes if lane.override],
         "differing": overview.differing,
         "digests": sorted(alive),
-        "ours": digest(call.settings),
+        "ours": call.services.digest(),
         "redis": call.settings.redis.safe_url,
         "path": call.settings.path,
     }

@@ -9,7 +9,6 @@ from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
 from relay.admin.console.tones import LEVEL_TONES
 from relay.operations.summary import trouble_first
-from relay.settings.digest import digest
 from relay.store.fleet_findings import findings
 
 MOST_ROWS = 100
@@ -18,7 +17,7 @@ MOST_ROWS = 100
 
 async def _values(call: Call, sample: Sample) -> Values:
     overview = sample.overview
-    found = troubles(overview, sample.servers, findings(overview, digest(call.settings)))
+    found = troubles(overview, sample.servers, findings(overview, call.services.digest()))
     views = [lane_view(lane, sample) for lane in trouble_first(overview.lanes)]
     wanted = call.query("filter").strip().lower()
     matching = [view for view in views if wanted in view.name.lower() or wanted in view.state]

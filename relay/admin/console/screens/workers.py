@@ -5,13 +5,12 @@ from __future__ import annotations
 from relay.admin.console.call import Call
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
-from relay.settings.digest import digest
 from relay.store.fleet_findings import findings, has_other_settings
 
 
 async def _values(call: Call, sample: Sample) -> Values:
     overview = sample.overview
-    ours = digest(call.settings)
+    ours = call.services.digest()
     return {
         "workers": [*overview.workers, *overview.lost],
         "alive": {member.info.worker for member in overview.alive},
