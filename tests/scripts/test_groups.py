@@ -155,6 +155,31 @@ async def test_a_throttled_group_holds_no_other(redis: Redis) -> None:
     assert held.wait == pytest.approx(HOUR, abs=60)
 
 
+@pytest.mark.parametrize(
+    ("order", "expected"), [("fifo", "a0 a1 a2 a0 a3 a1"), ("lifo", "a2 a3 a1 a0 a2 a1")]
+)
+async def test_a_throttled_message_lets_others_of_its_group_go_first(
+    redis: Redis, order: str, expected: str
+) -> None:
+    """All of those that waited when the hold was over; a later one (a3) has no precedence in `fifo`."""
+    limits: dict[str, Any] = {"groups": {"concurrency": 1}, "order": order}
+    now, out = 2_000_000_000.0, list[str]()
+    with settable_clock():
+        await set_clock(redis, now)
+        lane = a_lane(redis, **limits)
+        await lane.enqueue(messages("aaa"))
+        while len(out) < 6:
+            now += 2
+            await set_clock(redis, now)
+            if len(out) == 1:
+                await lane.enqueue([a_message("a3", group="a")])
+            (claim,) = (await lane.claim(9)).claims
+            out += texts([claim])
+            is_throttled = out[-1] != "a3" and out.count(out[-1]) == 1
+            await settle(lane, [claim], Throttled("slow", 1.0) if is_throttled else Delivered(), **limits)
+    assert " ".join(out) == expected
+
+
 async def test_three_throttled_groups_in_a_row_hold_the_lane_of_a_provider_that_serves_them_all(
     redis: Redis,
 ) -> None:

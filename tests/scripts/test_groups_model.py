@@ -112,6 +112,8 @@ class GroupMachine(RuleBasedStateMachine):
         self.elapsed = 0.0
         self.lane_handed: list[tuple[float, int]] = []
         self.handed: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        self.throttled: set[int] = set()
+        """Tickets that were throttled in their group: others go before them."""
         self.owed: dict[tuple[int, str], Counter[str]] = {}
         """For each priority and group that may send: how often others were served while it waited."""
 
@@ -316,17 +318,21 @@ class GroupMachine(RuleBasedStateMachine):
             assert after.in_flight[group] <= most, f"group {group} has {after.in_flight[group]} in flight"
 
     def check_order(self, before: LaneSnapshot, after: LaneSnapshot, claims: Sequence[Claim]) -> None:
-        """Within a group and priority the oldest go first, or with lifo the newest."""
+        """Within a group and priority the oldest go first, or with lifo the newest, except throttled ones."""
         for level, waiting in enumerate(before.waiting):
             for group in waiting:
                 tickets = [
                     int(claim.ticket)
                     for claim in claims
-                    if claim.ticket in waiting[group] and int(claim.ticket) % 4 == level
+                    if claim.ticket in waiting[group]
+                    and int(claim.ticket) % 4 == level
+                    and int(claim.ticket) not in self.throttled
                 ]
                 assert tickets == sorted(tickets, reverse=self.order == "lifo"), "a group is out of order"
                 left = [
-                    int(ticket) for ticket in after.waiting[level].get(group, ()) if ticket in waiting[group]
+                    int(ticket)
+                    for ticket in after.waiting[level].get(group, ())
+                    if ticket in waiting[group] and int(ticket) not in self.throttled
                 ]
                 if tickets and left:
                     fine = max(tickets) < min(left) if self.order == "fifo" else min(tickets) > max(left)
@@ -424,6 +430,7 @@ class GroupMachine(RuleBasedStateMachine):
         )
         assert known.claim is not None
         held = known.claim.ticket, known.claim.fencing_token
+        self.throttled.add(int(known.claim.ticket))
         tries = known.claim.tries(attempts=known.claim.message.attempts, isolated=False)
         entry = GroupHeld(*held, round(seconds * 1000), tries, "429")
         self.apply(known.holder, [known], [entry])

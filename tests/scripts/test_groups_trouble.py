@@ -258,7 +258,7 @@ async def test_groups_that_are_held_stay_held_when_groups_are_switched_off_and_o
         await settle(without, first[1:], Delivered())
         assert texts(await claim_all(without)) == ["c1", "c2"]
         await set_clock(redis, NOW + 61)
-        assert texts(await claim_all(again)) == ["a0"]
+        assert texts(await claim_all(again)) == ["a1"]
         await set_clock(redis, NOW + 121)
         assert texts(await claim_all(again)) == ["b1"]
         assert texts(await claim_all(without)) == []

@@ -15,8 +15,8 @@ open_groups({ARGV[2]})
 local group = groups[ARGV[2]]
 local state = change(group)
 local was_held = state.out or state.disabled or state.paused
-for _, field in ipairs({'paused', 'disabled', 'hold', 'state', 'reason', 'waves', 'failures', 'failed_at', 'since', 'window',
-                        'failed', 'answered'}) do
+for _, field in ipairs({'paused', 'disabled', 'hold', 'state', 'reason', 'waves', 'behind', 'failures', 'failed_at', 'since',
+                        'window', 'failed', 'answered'}) do
   state[field] = nil
 end
 enter_rotation(group)

@@ -72,7 +72,7 @@ local failures, window, state, hold, retry_after_until, throttles, doubts, group
 
 -- @if groups
 -- What a group's messages add to its state: freed, answered, delivered, broken (failed without an answer), row
--- (failures since its last answer), reason, wait (ms, if it is held).
+-- (failures since its last answer), reason, and if it is throttled wait (ms) and tickets.
 local by_group = {}
 local function of_group(name)
   local sums = by_group[name]
@@ -195,6 +195,8 @@ for index, entry in ipairs(outcomes) do
       group = group or of_group(header.group)
       group.wait = math.max(group.wait or 0, entry[GROUP_WAIT])
       group.reason = entry[GROUP_REASON]
+      group.tickets = group.tickets or {}
+      table.insert(group.tickets, ticket)
       back[#back + 1] = {ticket, header}
       wait_again(ticket, header, entry[GROUP_TRIES])
     -- @end

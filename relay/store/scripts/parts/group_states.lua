@@ -9,6 +9,7 @@
 --   full      true if it is out because of its concurrency; the next settle of one of its messages lets it in
 --   hold      until when it may not send (ms), in the state 'throttled' or 'open', for this reason
 --   waves     of throttling in a row
+--   behind    [[ticket, time (ms)], …]: throttled messages. They go behind those that waited at that time
 --   failures  in a row; failed_at: the last one (ms); since: of the first one without a success (ms)
 --   window    when the counts of failed and answered deliveries began (ms)
 --   paused    {till (ms, 0: until somebody resumes it), by, at (ms), reason}
@@ -186,6 +187,7 @@ end
 local function forget_at(state)
   local at = state.hold or 0
   if state.waves then at = at + FORGOTTEN end
+  if state.behind then at = math.max(at, state.behind[#state.behind][2] + FORGOTTEN) end
   if state.failures or state.since then
     at = math.max(at, (state.failed_at or NOW) + math.max(FORGOTTEN, rules.disable_after))
   end

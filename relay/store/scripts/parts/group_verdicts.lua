@@ -13,6 +13,7 @@ local function report(name, state, reason, hold)
   end
 end
 
+local MOST_BEHIND = 50 -- throttled messages of a group that go behind others when its hold is over
 local MOST_TRIED = 1000 -- groups that the breaker of the lane looks at
 local LEAST_THROTTLED = 3 -- groups in a row that show that the provider throttles all of them
 
@@ -25,6 +26,14 @@ local function throttle(state, sums)
   end
   state.hold = math.max(state.hold or 0, NOW + sums.wait)
   if state.state ~= 'open' then state.state, state.reason = 'throttled', sums.reason end
+  local behind, again = {}, {}
+  for _, ticket in ipairs(sums.tickets) do again[ticket] = true end
+  for _, found in ipairs(state.behind or {}) do
+    if not again[found[1]] then behind[#behind + 1] = found end
+  end
+  for _, ticket in ipairs(sums.tickets) do behind[#behind + 1] = {ticket, state.hold} end
+  while #behind > MOST_BEHIND do table.remove(behind, 1) end
+  state.behind = behind
 end
 
 -- The breaker of the group opens after failures in a row, or if their share within a window is too large.

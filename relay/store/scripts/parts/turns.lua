@@ -184,6 +184,47 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     return call('ZRANGEBYLEX', WAITING[level], low, low .. '\255', 'LIMIT', '0', number)
   end
 
+  -- The provider may mean only the messages that it throttled, so those that waited when the hold was over go first.
+  -- `members` are the first ones of a group, all of them if `complete`. Returns at most `number` of them, and whether
+  -- there are more.
+  local function others_first(group, level, members, number, complete)
+    local behind, turn, is_behind = group.state.behind, {}, {}
+    for _, member in ipairs(members) do turn[ticket_of(member)] = tonumber(ticket_of(member)) end
+    for index, found in ipairs(behind) do
+      local ticket, time = found[1], found[2]
+      is_behind[ticket] = turn[ticket] or not (complete and ticket % 4 + 1 == level)
+      if turn[ticket] then turn[ticket] = lifo and -index or time * NUMBERS_A_MILLISECOND * 4 + index end
+    end
+    table.sort(members, function(a, b)
+      local first, second = turn[ticket_of(a)], turn[ticket_of(b)]
+      if lifo then return first > second end
+      return first < second
+    end)
+    local has_more = #members > number
+    for index = #members, number + 1, -1 do members[index] = nil end
+    for _, member in ipairs(members) do is_behind[ticket_of(member)] = nil end
+    local left = {}
+    for _, found in ipairs(behind) do
+      if is_behind[found[1]] then left[#left + 1] = found end
+    end
+    change(group).behind = #left > 0 and left or nil
+    return members, has_more
+  end
+
+  -- The first messages of a group, at most `number`, and whether it has more.
+  local function first_of(group, level, number)
+    local behind = group.state.behind
+    if behind then
+      local most = number + #behind + 1
+      local members = first_members(level, group.name, text_of(most))
+      return others_first(group, level, members, number, #members < most)
+    end
+    local members = first_members(level, group.name, texts[number + 1] or text_of(number + 1))
+    local has_more = members[number + 1]
+    if has_more then members[number + 1] = nil end
+    return members, has_more
+  end
+
   -- Looks up the first messages of all groups that may send. Returns members, tickets and owners of these messages, in
   -- rounds of one for each group; the groups that send, and whether each has more; the names of groups that have no
   -- more; and the members of disabled groups, which are to be buried.
@@ -202,9 +243,8 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
       if number > 0 then
         local name = names[index]
         local group = groups[name]
-        local first = first_members(level, name, texts[number + 1] or text_of(number + 1))
-        local more = first[number + 1]
-        if more then first[number + 1] = nil else gone[#gone + 1] = name end
+        local first, more = first_of(group, level, number)
+        if not more then gone[#gone + 1] = name end
         if group.state.disabled then
           burials = burials + number - #first
           for _, member in ipairs(first) do buried[#buried + 1] = member end
