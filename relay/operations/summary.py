@@ -89,6 +89,12 @@ def trouble_first(lanes: Sequence[LaneStatus]) -> list[LaneStatus]:
     )
 
 
+def sentence_of(kind: str, names: Sequence[str]) -> str:
+    """Return a sentence about the lanes in one state: `webpush refuses our credentials`."""
+    one, several = _SENTENCES.get(kind, ("{} is " + printable(kind), "{} are " + printable(kind)))
+    return (one if len(names) == 1 else several).format(_listed(names))
+
+
 def summary(overview: Overview) -> str:
     """Return one sentence, for example `webpush refuses our credentials; 12,004 dead, oldest 4m`."""
     lanes = overview.lanes
@@ -108,10 +114,7 @@ def _of_lanes(lanes: Sequence[LaneStatus]) -> Iterator[str]:
     for lane in lanes:
         if kind := _kind(lane):
             kinds.setdefault(kind, []).append(printable(lane.provider))
-    for kind, names in kinds.items():
-        if names:
-            one, several = _SENTENCES.get(kind, ("{} is " + printable(kind), "{} are " + printable(kind)))
-            yield (one if len(names) == 1 else several).format(_listed(names))
+    yield from (sentence_of(kind, names) for kind, names in kinds.items() if names)
 
 
 def _of_groups(lanes: Sequence[LaneStatus]) -> Iterator[str]:

@@ -8,12 +8,9 @@ from relay.admin.console.history import NO_HOUR, Hour
 from relay.admin.console.sampler import Sample
 from relay.admin.console.tones import STATE_TONES, Tone
 from relay.operations.summary import is_unserved
+from relay.operations.troubles import is_unknown, reason_of
 from relay.store.overview import LaneStatus
 from relay.store.states import State
-from relay.text import printable
-
-LONGEST_WHY = 300
-"""Characters of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +48,11 @@ def lane_view(lane: LaneStatus, sample: Sample) -> LaneView:
     tone = tone_of(lane)
     if tone is Tone.GOOD and not (lane.backlog or speed):
         tone = Tone.IDLE
-    return LaneView(lane, sample.hours.get(lane.provider, NO_HOUR), tone, why_of(lane), speed)
+    return LaneView(lane, sample.hours.get(lane.provider, NO_HOUR), tone, reason_of(lane), speed)
 
 
 def tone_of(lane: LaneStatus) -> Tone:
     """Return how serious the state of a lane is."""
-    if lane.error or is_unserved(lane) or not (lane.configured or lane.served):
+    if lane.error or is_unserved(lane) or is_unknown(lane):
         return Tone.BAD
     return STATE_TONES.get(lane.state, Tone.BAD)
-
-
-def why_of(lane: LaneStatus) -> str:
-    """Return the reason for the state of a lane."""
-    if lane.error:
-        return printable(lane.error[:LONGEST_WHY])
-    if not (lane.configured or lane.served):
-        return "not in the file of this console"
-    if is_unserved(lane):
-        return "no worker serves it"
-    return printable(lane.why[:LONGEST_WHY])

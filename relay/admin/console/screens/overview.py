@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from relay.admin.console.call import Call
-from relay.admin.console.headline import headline, troubles
 from relay.admin.console.lane_view import lane_view
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
 from relay.admin.console.tones import LEVEL_TONES
+from relay.admin.console.trouble_rows import sentence, tone_of_all, trouble_rows
 from relay.operations.summary import trouble_first
+from relay.operations.troubles import troubles
 from relay.store.fleet_findings import findings
 
 MOST_ROWS = 100
@@ -17,15 +18,16 @@ MOST_ROWS = 100
 
 async def _values(call: Call, sample: Sample) -> Values:
     overview = sample.overview
-    found = troubles(overview, sample.servers, findings(overview, call.services.digest()))
+    rows = trouble_rows(troubles(overview, findings(overview, call.services.digest())), sample.servers)
     views = [lane_view(lane, sample) for lane in trouble_first(overview.lanes)]
     wanted = call.query("filter").strip().lower()
     matching = [view for view in views if wanted in view.name.lower() or wanted in view.state]
     lanes = matching if "all" in call.request.query else matching[:MOST_ROWS]
     call.services.sampler.history.want(view.name for view in lanes)
     return {
-        "headline": headline(overview, found),
-        "troubles": found,
+        "sentence": sentence(overview),
+        "tone": tone_of_all(rows),
+        "troubles": rows,
         "lanes": lanes,
         "matching": len(matching),
         "total": len(views),
