@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from relay.admin.console.headline import troubles
-
 from relay.admin.console.lane_view import tone_of
 from relay.admin.console.tones import Tone
 from relay.admin.console.trouble_rows import trouble_rows
