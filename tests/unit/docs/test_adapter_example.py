@@ -12,20 +12,45 @@ import pytest
 
 from relay.message import parse_bare
 from relay.outcome import Delivered, Outcome, Rejected, Retry, Throttled, Unauthorised
-from relay.provider import Response
+from relay.provider import AdapterOptions, Response
+from relay.settings.load import load
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/write-an-adapter.md"
 
 
 @pytest.fixture
-def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    (tmp_path / "chat_of_the_page.py").write_text(code)
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The adapter, and its tests."""
+    names = ("relay_chat", "chat_tests")
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "chat_of_the_page", raising=False)
-    module = import_module("chat_of_the_page")
-    options = module.ChatOptions(type="chat", url="https://chat.example/", token="word")
-    return module.Chat("chat", options)
+    for name, code in zip(names, blocks, strict=True):
+        (tmp_path / f"{name}.py").write_text(code)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return [import_module(name) for name in names]
+
+
+@pytest.fixture
+def chat(modules: list[Any]) -> Any:
+    module = modules[0]
+    return module.Chat("chat", module.ChatOptions(type="chat", url="https://chat.example/", token="word"))
+
+
+def test_the_tests_of_the_page_pass(modules: list[Any]) -> None:
+    tests = {name: test for name, test in vars(modules[1]).items() if name.startswith("test_")}
+    assert len(tests) == 2
+    for test in tests.values():
+        test()
+
+
+def test_the_configuration_of_the_page_is_valid(
+    modules: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (part,) = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    monkeypatch.setenv("CHAT_TOKEN", "word")
+    file = tmp_path / "relay.yaml"
+    file.write_text(f"queues: [{{name: notifications, provider: room}}]\n{part}")
+    assert load(file, AdapterOptions({"chat": modules[0].Chat})).providers["room"].rate
 
 
 def test_the_example_sends_a_message(chat: Any) -> None:

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from relay.cli.app import app
 from relay.cli.key_files import KEY_FILES
 from relay.engine.router import Router
+from relay.message import parse_envelope
 from relay.provider import AdapterOptions, discover
 from relay.provider.configured import configured, refused
 from relay.settings.load import load
@@ -78,7 +79,11 @@ def key_files(text: str) -> Iterator[tuple[str, bytes]]:
                 yield value, KEY_FILES[options["type"]].make()
 
 
-@pytest.mark.parametrize(("where", "text"), blocks("yaml"), ids=lambda value: value.partition("\n")[0])
+CONFIGURATIONS = [block for block in blocks("yaml") if "type: chat" not in block[1]]
+"""All but the one with the adapter of a page, which the test of that page reads."""
+
+
+@pytest.mark.parametrize(("where", "text"), CONFIGURATIONS, ids=lambda value: value.partition("\n")[0])
 def test_a_block_of_yaml_is_valid_configuration(
     where: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +173,18 @@ CALLS = [
 )
 def test_a_command_of_a_page_can_be_called_like_this(where: str, shown: str, words: list[str]) -> None:
     parse(words)
+
+
+PUSHES = [
+    (where, element)
+    for where, text in blocks("sh")
+    for element in re.findall(r"(?:relay push|RPUSH) \w+ '(\{[^']*\})'", text)
+]
+
+
+@pytest.mark.parametrize(("where", "element"), PUSHES, ids=lambda value: value.partition("{")[0])
+def test_a_message_in_a_command_is_an_envelope(where: str, element: str) -> None:
+    assert parse_envelope(element.encode(), "notifications", 0)
 
 
 def test_a_command_in_a_sentence_exists_with_its_options() -> None:
