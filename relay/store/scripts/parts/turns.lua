@@ -34,8 +34,10 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
   end
 
   -- Messages in groups that may send: none if all groups of the priority are out.
+  local sizes = {0, 0, 0} -- groups in the rotations
   function turns.count(level)
-    if call('ZCARD', ROTATION[level]) == 0 then return 0 end
+    sizes[level] = call('ZCARD', ROTATION[level])
+    if sizes[level] == 0 then return 0 end
     local waiting = call('ZCARD', WAITING[level])
     if waiting == 0 then call('DEL', ROTATION[level]) end -- their messages were taken back
     return waiting
@@ -265,6 +267,8 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     return members, tickets, owners, senders, has_more, gone, buried
   end
 
+  local in_vain = {0, 0, 0} -- groups of each priority that were looked at since one had a message to send
+
   -- Hands out up to `most` messages of one priority, one for each group and round. Returns whether no group of the
   -- priority may send any more, and how many groups it has looked at.
   function turns.take(level, most, hand_out, bury)
@@ -297,7 +301,8 @@ local function load_turns(call, NOW, NOW_US, policy, lifo, worker)
     take_out_of_rotations()
     cursors[level] = names[#names]
     -- If no group may use a slot now, or bury, none may in the next round.
-    return #tickets == 0 and (turns.some_passed or burials == 0) and #names < most, #names
+    in_vain[level] = #tickets == 0 and in_vain[level] + #names or 0
+    return in_vain[level] >= sizes[level] and (turns.some_passed or burials == 0), #names
   end
 
   function turns.save()
