@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from relay.admin.console import charts
 from relay.admin.console.call import Call
@@ -78,6 +78,8 @@ async def _values(call: Call, sample: Sample) -> Values:
             bands(timeline, start, overview.at), f"Holds and actions in {span.words}: {len(timeline)}"
         ),
         "detail": overview.detail,
+        "waiting_by": _told_apart(overview.detail.priorities),
+        "peaks": _peaks(history),
         "can_probe": lane.state in PROBED,
         "groups": lane.groups.found[:MOST_GROUPS],
         "failing": failing[:MOST_GROUPS],
@@ -91,6 +93,22 @@ def _present(lane: LaneStatus, since: float | None) -> Hold | None:
     if since is None or lane.state == State.RUNNING:
         return None
     return Hold(lane.state, since, 0.0, lane.why)
+
+
+def _told_apart(priorities: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the priorities in which messages wait, unless all have the usual one."""
+    found = [(level, number) for level, number in priorities.items() if number]
+    return [] if [level for level, _ in found] == ["normal"] else found
+
+
+def _peaks(history: LaneHistory) -> Mapping[str, float]:
+    """Return the tops of the charts."""
+    attempts = [
+        sum(counts.outcomes.get(name, 0) for name in ("delivered", "throttled")) + counts.failures
+        for counts in history.steps
+    ]
+    slowest = [counts.delivery.percentile(SHARES["p99"]) or 0.0 for counts in history.steps]
+    return {"sent": max(attempts, default=0), "delivery": max(slowest, default=0.0)}
 
 
 def _outcomes(steps: Sequence[Counts], name: str) -> list[float]:

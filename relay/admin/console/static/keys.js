@@ -1,5 +1,10 @@
 // The keyboard: `/` goes to the search, and `g` with a letter to a screen.
 
+// On a phone the screens are in a line that scrolls.
+const nav = document.querySelector(".bar nav");
+const current = nav?.querySelector("[aria-current]");
+if (current) nav.scrollLeft = current.offsetLeft - nav.offsetLeft - 16;
+
 let waiting = false;
 
 document.addEventListener("keydown", (event) => {
