@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from relay.engine.slot_reserve import SlotReserve
 from relay.store.claims import Claim, Hold
-from relay.store.settlement import Settlement
+from relay.store.settlement import DeliveredHeaderless, Settlement
 
 UNKNOWN_HOLD = 1.0
 """Seconds to hold at once if the provider gives no time; the reply to the next settle has the fleet's
@@ -22,6 +22,8 @@ SLOT_FREED = 4
 OUTCOME = 8
 """There are outcomes to settle."""
 SETTLED = 16
+AWAITED = 32
+"""Not all outcomes to settle are deliveries that nobody waits for."""
 
 Batch = list[Claim]
 
@@ -41,6 +43,9 @@ class Wakeups:
 
     def clear(self, reasons: int) -> None:
         self._reasons &= ~reasons
+
+    def is_set(self, reason: int) -> bool:
+        return bool(self._reasons & reason)
 
     async def wait(self, reasons: int, seconds: float | None = None) -> None:
         """Return when one of the reasons is set, or after so many seconds."""
@@ -105,7 +110,7 @@ class LaneState:
             return UNKNOWN_HOLD
         return self.held_until - time.monotonic() if self.held_until else 0.0
 
-    def finish(self, batch: Batch, settlements: Iterable[Settlement]) -> None:
+    def finish(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
         """Remove the messages of a batch, and add their settlements."""
         for claim in batch:
             del self.held[claim.ticket]
@@ -113,7 +118,12 @@ class LaneState:
         if self.reserve is not None:
             self.reserve.finished(batch)
         self.settlements += settlements
-        self.wakeups.notify(SLOT_FREED | OUTCOME)
+        reasons = SLOT_FREED | OUTCOME
+        for settlement in settlements:
+            if type(settlement) is not DeliveredHeaderless:
+                reasons |= AWAITED
+                break
+        self.wakeups.notify(reasons)
 
     def hold_for(self, seconds: float | None) -> None:
         """Stop claims and requests in this process."""

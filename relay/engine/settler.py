@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from relay.engine.lane_state import ARRIVED, OUTCOME, SETTLED, WOKEN, LaneState
+from relay.engine.lane_state import ARRIVED, AWAITED, OUTCOME, SETTLED, WOKEN, LaneState
 from relay.engine.repeats import redis_trouble, thinned
 from relay.errors import StoreError
 from relay.store.codec import GroupChange, Settled
@@ -42,9 +42,11 @@ class SettleTuning:
     """The same in a lane with groups: a failure also changes the state of its group."""
     linger: float = 0.004
     """Wait for more outcomes while messages are in flight: a script for each one costs more than the wait."""
+    linger_plain: float = 0.02
+    """The same for deliveries that nobody waits for: without a receipt, and without an ordering key."""
     linger_if_full: float = 0.001
     """The same while groups have as many messages in flight as they may: a settle lets them go on."""
-    recent: float = 0.02
+    recent: float = 0.03
     """Keep batching outcomes for this long after the last settle, although nothing is in flight."""
     pause: float = 0.1
     """Wait before sending outcomes again that Redis did not accept."""
@@ -108,11 +110,23 @@ class Settler:
         """Wait for an outcome, and then for more if they are likely to come soon."""
         state, tuning = self._state, self._tuning
         while not state.settlements:
-            state.wakeups.clear(OUTCOME)
+            state.wakeups.clear(OUTCOME | AWAITED)
             await state.wakeups.wait(OUTCOME)
         recent = time.monotonic() - self._last < tuning.recent and not state.urgent
         if (state.held or recent) and len(state.settlements) < tuning.most:
-            await asyncio.sleep(tuning.linger_if_full if state.groups_full else tuning.linger)
+            await self._linger()
+
+    async def _linger(self) -> None:
+        state, tuning = self._state, self._tuning
+        if state.groups_full:
+            await asyncio.sleep(tuning.linger_if_full)
+            return
+        if all(type(settlement) is DeliveredHeaderless for settlement in state.settlements):
+            state.wakeups.clear(AWAITED)
+            await state.wakeups.wait(AWAITED, tuning.linger_plain)
+            if not state.wakeups.is_set(AWAITED):
+                return
+        await asyncio.sleep(tuning.linger)
 
     def _first_settlements(self) -> list[Settlement]:
         """Return the settlements for the next script."""

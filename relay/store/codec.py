@@ -44,7 +44,7 @@ class GroupChange:
 @dataclass(frozen=True, slots=True)
 class Settled:
     """The lane after a settle. `stale` is the number of outcomes that no longer belonged to this worker.
-    `hold` is the seconds until the hold ends."""
+    `hold` is the seconds until the hold ends. `ready` is 0 if nothing may go now."""
 
     settled: int
     stale: int
@@ -73,6 +73,23 @@ def settled(reply: Any) -> Settled:
         for index in range(0, len(changes), 4)
     ]
     return Settled(number, stale, state.decode(), hold / 1000, outbox, ready, reason.decode(), groups)
+
+
+def plainly_settled(reply: Any) -> Settled:
+    """Decode the reply of `settle_plain.lua`."""
+    number, ready, letters = reply
+    return Settled(number, 0, "", 0.0, letters, ready)
+
+
+def encode_plain(settlements: Sequence[Settlement]) -> tuple[bytes, bytes] | None:
+    """Encode the arguments of `settle_plain.lua`. Returns None if the script does not suffice."""
+    for settlement in settlements:
+        if type(settlement) is not DeliveredHeaderless:
+            return None
+    if not settlements:
+        return None
+    tickets = [settlement.ticket for settlement in settlements]
+    return _encode(tickets), _encode([settlement.fencing_token for settlement in settlements])
 
 
 def _text(value: bytes) -> str:

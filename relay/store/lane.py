@@ -146,10 +146,11 @@ class Lane:
 
         Groups share so many places of this worker; others are for groups that have nothing in flight. 0: all.
         """
-        reply, _ = await self._run("claim", (self._inflight,), wanted, self._policies.claim, shared)
+        arguments = (wanted, self._policies.claim, shared, self._policies.plain_claims)
+        reply, _ = await self._run("claim", (self._inflight,), *arguments)
         if reply[0] == b"groups":
             self._serve_left_groups()
-            reply, _ = await self._run("claim", (self._inflight,), wanted, self._policies.claim, shared)
+            reply, _ = await self._run("claim", (self._inflight,), *arguments)
         return decode_claimed(reply)
 
     async def expand(self, expansion: Expansion, group_of: Callable[[Message], str] | None = None) -> bool:
@@ -172,6 +173,10 @@ class Lane:
 
     async def settle(self, settlements: Sequence[Settlement], hold: Hold | None = None) -> Settled:
         """Apply outcomes. Repeating a call changes nothing."""
+        if hold is None and not self._has_groups:
+            settled = await self._settle_plain(settlements)
+            if settled is not None:
+                return settled
         state, milliseconds, reason = "", 0, ""
         if hold is not None:
             state, reason = State.THROTTLED.value, hold.reason
@@ -190,6 +195,14 @@ class Lane:
             self._serve_left_groups()
             reply, _ = await self._run("settle", (self._inflight,), *arguments)
         return codec.settled(reply)
+
+    async def _settle_plain(self, settlements: Sequence[Settlement]) -> Settled | None:
+        """Settle deliveries the short way. Returns None if that is not possible."""
+        plain = codec.encode_plain(settlements)
+        if plain is None:
+            return None
+        reply, _ = await self._run("settle_plain", (self._inflight,), *plain)
+        return None if reply is None else codec.plainly_settled(reply)
 
     async def release(self, keep: Iterable[str] = ()) -> int:
         """Put all messages that this worker holds, except `keep`, back at the head of the lane."""

@@ -25,6 +25,8 @@ class Policies:
     enqueue: bytes
     claim: bytes
     settle: bytes
+    plain_claims: int
+    """1 if claims may take the short way: see `parts/claim_plain.lua`."""
 
 
 def policies(options: ProviderOptions) -> Policies:
@@ -70,7 +72,8 @@ def policies(options: ProviderOptions) -> Policies:
             "gone_share": options.unregistered_share,
         }
     )
-    return Policies(enqueue, claim, settle)
+    plain = not (rates or groups or options.warmup) and options.order != "lifo"
+    return Policies(enqueue, claim, settle, int(plain))
 
 
 def _buckets(rates: Rates, bursts: Sequence[int]) -> list[list[str | float]]:

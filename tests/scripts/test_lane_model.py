@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from relay.message import PRIORITIES, Message
 from relay.message.fan_out import FanOut, split
 from relay.redis_client.connect import open_client
-from relay.settings.options import DestinationOptions
+from relay.settings.options import DestinationOptions, ProviderOptions
 from relay.settings.values import parse_rate
 from relay.store import dead
 from relay.store.claims import Claim, Expansion, Hold
@@ -142,7 +142,7 @@ class LaneMachine(RuleBasedStateMachine):
         dedup=st.sampled_from([0, 0, 30]),
         backlog=st.sampled_from([None, None, 4]),
         overflow=st.sampled_from(["drop_oldest", "drop_newest"]),
-        rate_per=st.sampled_from(["provider", "host"]),
+        groups=st.sampled_from(["none", "no limits", "rate_per: host"]),
     )
     def begin(
         self,
@@ -152,19 +152,25 @@ class LaneMachine(RuleBasedStateMachine):
         dedup: int,
         backlog: int | None,
         overflow: str,
-        rate_per: str,
+        groups: str,
     ) -> None:
-        self.options = DestinationOptions(
-            type="test",
-            rate_per=rate_per,
-            rate=(parse_rate(rate),) if rate else (),
-            burst=burst,
-            order=order,
-            breaker={"failures": 10_000},
-            dedup_window=float(dedup),
-            max_backlog=backlog,
-            overflow=overflow,
+        self.open_lanes(
+            DestinationOptions(
+                type="test",
+                rate_per="host" if groups == "rate_per: host" else "provider",
+                rate=(parse_rate(rate),) if rate else (),
+                burst=burst,
+                order=order,
+                breaker={"failures": 10_000},
+                dedup_window=float(dedup),
+                max_backlog=backlog,
+                overflow=overflow,
+                **({"groups": False} if groups == "none" else {}),
+            )
         )
+
+    def open_lanes(self, options: ProviderOptions) -> None:
+        self.options = options
         self.lanes = {name: Lane(self.redis, "relay", "test", self.options, name) for name in WORKERS}
         self.run(self.redis.execute_command("FLUSHALL"))
         self.set_clock()
@@ -761,12 +767,37 @@ class LaneMachine(RuleBasedStateMachine):
         )
 
 
-def test_the_scripts_do_as_the_model(server_url: str) -> None:
-    machine = type("Machine", (LaneMachine,), {"url": server_url})
+class PlainLaneMachine(LaneMachine):
+    """A lane whose claims and settles take their short ways: without a rate, and with few headers."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.open_lanes(ProviderOptions(type="test", breaker={"failures": 10_000}))
+
+    @rule(
+        kinds=st.lists(st.sampled_from(["plain", "high", "receipt", "ordered", "delayed"]), max_size=3),
+        plain=st.integers(1, 20),
+        worker=st.sampled_from(WORKERS),
+        wanted=st.integers(1, 25),
+        kept=st.integers(0, 5),
+    )
+    def serve(self, kinds: list[str], plain: int, worker: str, wanted: int, kept: int) -> None:
+        """Enqueue, claim, and settle deliveries, most of them without a header."""
+        for kind in [*["plain"] * plain, *kinds]:
+            key, delay = "k1" if kind == "ordered" else "", 3 if kind == "delayed" else 0
+            priority = "high" if kind == "high" else "normal"
+            self.enqueue([(priority, "", key, "", 0, delay, 0, kind == "receipt", "")])
+        self.claim(worker, wanted)
+        held = [known for known in self.held_by(worker) if known.claim and known.claim.headerless]
+        if held[kept:]:
+            self.settle_all(worker, held[kept:], "d")
+
+
+def check(machine: type[LaneMachine], url: str, examples: int) -> None:
     run_state_machine_as_test(
-        machine,
+        type("Machine", (machine,), {"url": url}),
         settings=settings(
-            max_examples=int(os.environ.get("RELAY_MODEL_EXAMPLES", "60")),
+            max_examples=int(os.environ.get("RELAY_MODEL_EXAMPLES", examples)),
             stateful_step_count=40,
             deadline=None,
             # A failing example is short enough to read; shrinking it takes minutes.
@@ -774,3 +805,11 @@ def test_the_scripts_do_as_the_model(server_url: str) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_the_scripts_do_as_the_model(server_url: str) -> None:
+    check(LaneMachine, server_url, 60)
+
+
+def test_the_short_ways_of_the_scripts_do_as_the_model(server_url: str) -> None:
+    check(PlainLaneMachine, server_url, 60)

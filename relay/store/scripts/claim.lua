@@ -7,6 +7,7 @@
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog),
 --          groups (false, or the rules of group_states.lua), journal (see parts/journal.lua)
 --        3 how many of the worker's slots groups share (see turns.lua); 0: all
+--        4 1 if the options have neither rates, nor groups, nor a warm-up, and the order is first in, first out; else 0
 -- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}, and at the end of one
 --        that hands out messages the lowest rate of an operator's override (messages per second) if there is one
 --        reason       'ok', or why it handed out less than was wanted: 'empty', 'rate',
@@ -27,6 +28,9 @@
 -- Atomic because tokens, hand-out and lease are one step: no two workers share a token or a message,
 -- and no message is out without being on its worker's list.
 
+local WANTED = 1 -- arguments
+local PLAIN = 4
+
 local MOST_PROMOTED = 200
 local MOST_SCANNED = 300
 local MOST_LOOKED_AT = 500 -- messages at the head of a list, for those that were throttled
@@ -39,12 +43,17 @@ local SLOT_POLL = 20000 -- microseconds until groups that left slots free for ot
 local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decided, most likely
 
 -- @include only_group
--- @include lane
+-- @include clock
 -- @include large
+-- @include numbers
+-- @if no groups
+-- @include claim_plain
+-- @end
+-- @include lane
 -- @include adaptive
 -- @include ready
 
-local wanted = tonumber(ARGV[1])
+local wanted = tonumber(ARGV[WANTED])
 local policy = cmsgpack.unpack(ARGV[2])
 local lifo = policy.lifo
 
@@ -233,8 +242,6 @@ for level = 1, 3 do
   local more = math.min(unreserved, lengths[level] - limits[level])
   limits[level], unreserved = limits[level] + more, unreserved - more
 end
-
--- @include numbers
 
 local some_tried = call('HLEN', TRIES) > 0
 local token = whole(last_number(fencing_token) + 1)

@@ -1,0 +1,116 @@
+"""The short ways of `claim` and `settle`, for messages without a header, do what the long ways do."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.errors import StoreError
+from relay.store.claims import Claim, Hold
+from relay.store.lane import Lane
+from relay.store.settlement import DeliveredHeaderless, Released, RetryLater
+from relay.store.states import State
+from testing.builders import a_lane, a_message, plain_message, texts
+
+
+def delivered(claim: Claim) -> DeliveredHeaderless:
+    return DeliveredHeaderless(claim.ticket, claim.fencing_token)
+
+
+async def claimed_texts(lane: Lane, wanted: int = 100) -> list[str]:
+    return texts((await lane.claim(wanted)).claims)
+
+
+async def test_messages_with_and_without_a_header_keep_their_order(redis: Redis) -> None:
+    lane = a_lane(redis)
+    named = a_message("c")
+    await lane.enqueue([plain_message("a"), plain_message("b"), named, plain_message("d")])
+    found = (await lane.claim(3)).claims
+    assert [claim.headerless for claim in found] == [True, True, False]
+    assert found[2].message.id == named.id
+    assert await claimed_texts(lane) == ["d"]
+
+
+async def test_a_claim_of_fewer_messages_than_wait_leaves_the_rest(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message(str(number)) for number in range(30)])
+    assert await claimed_texts(lane, 20) == [str(number) for number in range(20)]
+    reply = await lane.claim(20)
+    assert (len(reply.claims), reply.reason, reply.wait, reply.held) == (10, "empty", None, 30)
+    reply = await lane.claim(20)
+    assert (reply.claims, reply.reason, reply.held) == ([], "empty", 30)
+
+
+async def test_each_claim_has_a_new_fencing_token(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    tokens = [int((await lane.claim(1)).claims[0].fencing_token) for _ in range(2)]
+    assert tokens[0] < tokens[1]
+
+
+async def test_an_empty_claim_returns_when_a_delayed_message_is_due(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("later", deliver_at=time.time() + 3600)])
+    reply = await lane.claim(1)
+    assert reply.reason == "empty"
+    assert 3000 < (reply.wait or 0) <= 3600
+
+
+async def test_a_message_that_is_due_again_goes_before_those_that_wait(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a")])
+    (claim,) = (await lane.claim(1)).claims
+    await lane.settle([RetryLater(claim.ticket, claim.fencing_token, 0, claim.tries(attempts=1), "503")])
+    await lane.enqueue([plain_message("b")])
+    first, second = (await lane.claim(2)).claims
+    assert [first.message.payload["text"], second.message.payload["text"]] == ["a", "b"]
+    assert (first.message.attempts, second.message.attempts) == (1, 0)
+    await lane.settle([delivered(first), delivered(second)])
+    assert await redis.hlen(lane.keys.part("tries")) == 0
+
+
+async def test_a_message_that_was_released_keeps_its_counters(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    first, second = (await lane.claim(2)).claims
+    await lane.settle([Released(first.ticket, first.fencing_token, first.tries())])
+    await lane.settle([delivered(second)])
+    (again,) = (await lane.claim(1)).claims
+    assert (again.message.payload["text"], again.deliveries) == ("a", 1)
+    await lane.settle([delivered(again)])
+    assert await redis.hlen(lane.keys.part("tries")) == 0
+
+
+async def test_a_delivery_does_not_hide_that_the_lane_holds(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    first, second = (await lane.claim(2)).claims
+    await lane.settle([Released(first.ticket, first.fencing_token, first.tries())], Hold(60.0, "429"))
+    settled = await lane.settle([delivered(second)])
+    assert (settled.settled, settled.state, settled.reason) == (1, State.THROTTLED, "429")
+    assert settled.hold > 50
+
+
+async def test_a_delivery_of_another_worker_s_message_is_stale(redis: Redis) -> None:
+    lane, other = a_lane(redis), a_lane(redis, worker="w2")
+    await lane.enqueue([plain_message("a"), plain_message("b")])
+    mine, lost = (await lane.claim(2)).claims
+    await other.recover("w1")
+    (theirs, _) = (await other.claim(2)).claims
+    settled = await lane.settle([delivered(lost), delivered(mine)])
+    assert (settled.settled, settled.stale) == (0, 2)
+    assert int(theirs.fencing_token) > int(mine.fencing_token)
+
+
+async def test_messages_of_a_bodies_key_with_a_wrong_type_stay_in_their_lane(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([plain_message(str(number)) for number in range(3)])
+    bodies = lane.keys.part("bodies")
+    await redis.rename(bodies, bodies + ":saved")
+    await redis.set(bodies, "x")
+    with pytest.raises(StoreError):
+        await lane.claim(2)
+    await redis.rename(bodies + ":saved", bodies)
+    assert await claimed_texts(lane) == ["0", "1", "2"]
