@@ -25,7 +25,7 @@ from relay.extras import install, is_installed
 from relay.names import OwnNames
 from relay.settings.formatting import describe
 from relay.settings.options import Options, ProviderOptions
-from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url, read_url_file
+from relay.settings.redis_url import REDIS_URL_PATTERN, check_redis_url, in_folder, read_url_file
 from relay.settings.tokens import token_problem
 from relay.settings.values import Count, Duration, Secret, Size
 from relay.text import mask_url, without_userinfo
@@ -326,7 +326,8 @@ class Settings(Options):
         self, path: Path, files: Mapping[tuple[str | int, ...], Path], *, holds_secrets: bool
     ) -> Settings:
         """A copy that remembers its `path` and the `files` of its secrets."""
-        settings = self.model_copy(update={"redis": self.redis.model_copy()})
+        url = Secret(in_folder(self.redis.url.get_secret_value(), path.parent))
+        settings = self.model_copy(update={"redis": self.redis.model_copy(update={"url": url})})
         settings._path = path
         settings._secret_files = (*([path] if holds_secrets else []), *dict.fromkeys(files.values()))
         settings.redis._url_file = files.get(("redis", "url"))

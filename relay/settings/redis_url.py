@@ -93,6 +93,14 @@ class EmbeddedPlace:
         return cls(Path(directory).expanduser(), int(port or 0))
 
 
+def in_folder(url: str, folder: Path) -> str:
+    """Return the same URL, with a relative directory of an embedded server below this folder."""
+    if not url.startswith(EMBEDDED):
+        return url
+    directory, question, query = url.removeprefix(EMBEDDED).partition("?")
+    return f"{EMBEDDED}{folder / Path(directory).expanduser()}{question}{query}"
+
+
 def url_options(url: str) -> Mapping[str, Any]:
     """Return the options in the query of a URL, typed for the Redis client.
 

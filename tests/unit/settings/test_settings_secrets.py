@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from relay.settings.redis_url import EmbeddedPlace
 from relay.text import mask_url
 from tests.unit.settings.conftest import Problems, Read
 
@@ -149,7 +150,7 @@ def test_settings_never_show_a_secret(read: Read) -> None:
          "sentinel_password=***"),
         ("unix://u:p@/run/redis.sock", "unix://u:***@/run/redis.sock"),
         ("embedded:///var/lib/relay", "embedded:///var/lib/relay"),
-        ("embedded://./data?port=6380", "embedded://./data?port=6380"),
+        ("embedded://data?port=6380", "embedded://data?port=6380"),
         ("redis+cluster://h1:1,h2:2", "redis+cluster://h1:1,h2:2"),
         ("rediss+cluster://h1,[::1]:2", "rediss+cluster://h1,[::1]:2"),
         ("rediss+sentinel://h1/N", "rediss+sentinel://h1/N"),
@@ -159,6 +160,22 @@ def test_the_url_of_redis_can_be_shown_without_its_password(read: Read, url: str
     settings = read(f"{HEAD}redis: {{url: '{url}'}}\n")
     assert settings.redis.url.get_secret_value() == url
     assert settings.redis.safe_url == safe
+
+
+@pytest.mark.parametrize(
+    ("url", "directory"),
+    [
+        ("embedded://./data", "/etc/relay/data"),
+        ("embedded://../data?port=6380", "/etc/relay/../data"),
+        ("embedded:///var/lib/relay", "/var/lib/relay"),
+        ("embedded://~/relay", str(Path.home() / "relay")),
+    ],
+)
+def test_the_folder_of_an_embedded_redis_begins_at_the_folder_of_the_file(
+    read: Read, url: str, directory: str
+) -> None:
+    settings = read(f"{HEAD}redis: {{url: '{url}'}}\n", "/etc/relay/relay.yaml")
+    assert EmbeddedPlace.of(settings.redis.url.get_secret_value()).directory == Path(directory)
 
 
 def test_a_password_with_characters_that_no_url_may_have_is_masked_all_the_same() -> None:
