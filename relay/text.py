@@ -33,7 +33,7 @@ _PASSWORD_IN_QUERY = re.compile(rf"({HIDDEN_PARAMETERS}=)[^&#\s]*")
 
 
 _VARIES = re.compile(
-    r"""(?P<status>(?:^|(?<=:\ ))[1-9]\d\d(?!\w))
+    r"""(?P<status>(?:^|(?<=:\ )|(?<=status\ ))[1-9]\d\d(?!\w))
     | https?://\S+ | "[^"]*" | '[^']*' | \b\w*\d[\w.:-]* | \b[\w-]{24,}""",
     re.VERBOSE,
 )
@@ -44,7 +44,7 @@ _COMPARED = 200
 def alike(reason: str) -> str:
     """Return a text that is equal for reasons that differ only in numbers, ids, URLs and quoted words.
 
-    It keeps a status at the start of the reason, or after a colon.
+    It keeps a status at the start of the reason, after a colon, or after "status".
     """
     return _VARIES.sub(_status_or_mark, reason[:_COMPARED])
 

@@ -122,6 +122,7 @@ def test_reasons_that_differ_in_urls_tokens_and_ids_are_alike(one: str, other: s
 
 def test_reasons_that_differ_in_their_status_or_words_are_not_alike() -> None:
     assert len({alike("400: bad channel"), alike("401: bad channel"), alike("400: bad event")}) == 3
+    assert alike("status 429") == "status 429"
 
 
 def test_an_outage_is_one_line_for_each_message_and_one_when_it_is_over(

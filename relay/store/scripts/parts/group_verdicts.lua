@@ -182,7 +182,7 @@ local function judge_groups(by_group, window, throttled)
       count_days(name, state, sums)
       if state.disabled or not ((state.hold or 0) > NOW or state.paused) then
         revise(group)
-      elseif not state.out then
+      else
         leave_rotation(group)
       end
     end
