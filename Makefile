@@ -9,7 +9,7 @@ PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Compiling the tests takes longer than importing them, so keep the compiled files.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check docs docs-serve docs-reference release-check release-lists bench chaos clean
+.PHONY: demo test check docs docs-serve docs-reference docs-pictures release-check release-lists bench chaos clean
 
 demo: $(VENV)/embedded
 	$(BIN)/relay demo
@@ -36,6 +36,11 @@ docs-serve: docs
 # Writes the parts of docs/ that are made from the code. A test fails until they agree.
 docs-reference: $(VENV)/dev
 	$(BIN)/python -m testing.reference
+
+# Takes the pictures of the documentation again: of the console, and of `relay demo` in a terminal.
+docs-pictures: $(VENV)/dev
+	RELAY_PICTURES=docs/images $(BIN)/python -m pytest -q tests/e2e/test_console.py -k picture
+	$(BIN)/python -m testing.recording docs/images/demo.svg
 
 # About 12 minutes. Compares relay with other queues, which `bench/peers/install` installs. See docs/explanation/performance.md
 bench: $(VENV)/dev

@@ -102,8 +102,8 @@ def _panel(moment: Moment, provider: str, state: str) -> Panel:
     body = Group(
         numbers,
         bar,
-        Text(levels, style="cyan")
-        + Text(f"  a second each; busiest {busiest}; {rate} and the burst are allowed", style="dim"),
+        Text(levels, style="cyan"),
+        Text(f"a second each, the busiest {busiest}; {rate} and the burst are allowed", style="dim"),
     )
     return Panel(
         body, title=f"{provider}: {rate}/s", title_align="left", subtitle=state, subtitle_align="right"
