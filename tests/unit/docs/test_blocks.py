@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,23 @@ def names(command: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], set[str]
             _, inner, _ = command.resolve_command(context, [name])
             found |= names(inner, (*path, name))
     return found
+
+
+def test_an_extra_of_a_page_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        extra
+        for page in PAGES
+        for extras_of_page in re.findall(r"(?:relay-push|'\.)\[([a-z,]+)\]", page.read_text())
+        for extra in extras_of_page.split(",")
+    }
+    assert {"embedded", "watch"} <= named <= extras.keys()
+
+
+def test_a_target_of_make_on_a_page_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for _, text in blocks("sh") for name in re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)}
+    assert {"demo", "test"} <= named <= targets
 
 
 def test_the_five_minutes_of_the_readme_are_steps_of_the_tutorial() -> None:
