@@ -1,4 +1,4 @@
-"""The commands of docs/tutorial.md, in the order of the page, with the output that it shows.
+"""The commands of docs/tutorial.md and README.md, in the order of the page, with the output that it shows.
 
 A line of a `text` block is shown if one line of output has all of its parts between `…`. Only the ports
 differ.
@@ -12,10 +12,14 @@ import re
 import sys
 from pathlib import Path
 
+from redis.asyncio import Redis
+
 from testing.ports import free_port
+from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, environment
 
-PAGE = Path(__file__).parents[2] / "docs/tutorial.md"
+ROOT = Path(__file__).parents[2]
+EMBEDDED = "embedded://./data?port=6380"
 SERVERS = ("relay sandbox", "relay run")
 """Commands that run until Ctrl-C."""
 
@@ -25,9 +29,9 @@ LOOKS = re.compile(r"relay (check|find|status|dead list)\b")
 PATIENCE = 120.0
 
 
-def blocks() -> list[tuple[str, str]]:
+def blocks(page: str) -> list[tuple[str, str]]:
     """Language and text of each block of the page, except the installation."""
-    found = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     return [(language, text) for language, text in found if "pip install" not in text]
 
 
@@ -125,18 +129,37 @@ class Reader:
         return output.decode()
 
 
+async def follow(reader: Reader, page: str) -> None:
+    for language, text in blocks(page):
+        match language:
+            case "yaml":
+                reader.write(text)
+            case "sh":
+                await reader.type(text)
+            case "python":
+                await reader.run_python(text)
+            case "text":
+                await reader.sees(text)
+
+
 async def test_a_reader_of_the_tutorial_has_a_message_delivered(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     try:
-        for language, text in blocks():
-            match language:
-                case "yaml":
-                    reader.write(text)
-                case "sh":
-                    await reader.type(text)
-                case "python":
-                    await reader.run_python(text)
-                case "text":
-                    await reader.sees(text)
+        await follow(reader, (ROOT / "docs/tutorial.md").read_text())
+    finally:
+        await reader.leave()
+
+
+async def test_a_reader_of_the_readme_has_a_message_delivered_by_a_redis_of_their_own(
+    tmp_path: Path, redis_server: RedisServer, redis: Redis
+) -> None:
+    readme = (ROOT / "README.md").read_text().partition("## Get started")[2].partition("\n## ")[0]
+    assert "`redis://127.0.0.1:6379/0`" in readme
+    reader = Reader(tmp_path)
+    try:
+        await follow(reader, readme.replace(EMBEDDED, redis_server.url))
+        await reader.sees(
+            '200 webhook /webhook/demo POST {"order": 17, "state": "sent"}\norder-17 at shop: delivered'
+        )
     finally:
         await reader.leave()
