@@ -1,4 +1,4 @@
-"""`relay pause`, `relay resume`, `relay probe`, `relay cancel`: at once, over the whole fleet."""
+"""`relay pause`, `resume`, `probe`, `cancel` and `send-next`: at once, over the whole fleet."""
 
 from __future__ import annotations
 
@@ -113,6 +113,26 @@ def cancel(
     common.note(f"cancelled {message_id}")
 
 
+def send_next(
+    context: typer.Context,
+    provider: ProviderArgument,
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="`id` of the message.")],
+    because: BecauseOption = "",
+    config: common.ConfigOption = None,
+) -> None:
+    """Move a waiting message to the head of its lane, or of its group if the lane has groups.
+
+    Rate, pauses, holds and the turns of groups apply as before. A wait before its next attempt ends.
+
+    Example: `relay send-next pusher order-17 --because "the customer is on the phone"`
+    """
+    settings = common.load_settings(context, config)
+    common.require_provider(settings, provider)
+    before = common.run(_send_next(settings, provider, message_id, because))
+    others = f", after {before:,} of its group with the priority high" if before else ""
+    common.note(f"{message_id} is next at {provider}{others}")
+
+
 async def _pause(settings: Settings, provider: str, seconds: float | None, because: str) -> None:
     async with common.redis(settings) as client:
         await lanes.pause(client, settings, provider, seconds=seconds, because=because, who=operator())
@@ -140,6 +160,11 @@ async def _probe(settings: Settings, provider: str, because: str) -> str:
 async def _resume_group(settings: Settings, provider: str, group: str, because: str) -> bool:
     async with common.redis(settings) as client:
         return await lanes.resume_group(client, settings, provider, group, because=because, who=operator())
+
+
+async def _send_next(settings: Settings, provider: str, message_id: str, because: str) -> int:
+    async with common.redis(settings) as client:
+        return await lanes.send_next(client, settings, provider, message_id, because=because, who=operator())
 
 
 async def _cancel(settings: Settings, provider: str, message_id: str, because: str) -> str:

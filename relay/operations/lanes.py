@@ -1,4 +1,4 @@
-"""Pause, probe and resume a lane or its groups, and cancel a message: at once, over the whole fleet.
+"""Pause, probe and resume a lane or its groups, cancel a message or send it next: at once, over the fleet.
 
 Each action is in the audit log, with its author and reason.
 
@@ -7,6 +7,7 @@ Every function raises StoreError, and UsageError for an order that cannot be car
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from relay.errors import UsageError
@@ -14,7 +15,7 @@ from relay.redis_client.client import Client
 from relay.settings.durations import parse_duration
 from relay.settings.formatting import near_miss
 from relay.settings.models import Settings
-from relay.store import audit
+from relay.store import audit, lookup
 from relay.store.audit import AuditEntry
 from relay.store.fleet import Fleet
 from relay.store.groups import read_group, read_groups
@@ -31,6 +32,16 @@ LONGEST_GROUP = 300
 """Characters of a group's name: hosts may be longer than the names that applications choose."""
 
 Cancellation = Literal["cancelled", "in flight", "unknown"]
+
+STAYS: Mapping[str, str] = {
+    "unknown": "it does not wait in this lane",
+    "in flight": "a worker sends it already",
+    "fan-out": "it has many targets, and their turns are shared with other messages",
+    "suspect": "the provider refused it, and other messages are tried to find the cause",
+    "blocked": "a message with its ordering key comes first",
+    "scheduled": "it is scheduled for a later time",
+}
+"""Why a message is not sent next."""
 
 
 def pause_seconds(text: str | None, option: str = "--for") -> float | None:
@@ -161,6 +172,39 @@ async def cancel(
         await _record(client, settings, AuditEntry("cancel", who, provider, why=why))
         return "cancelled"
     return "in flight" if "in flight" in results else "unknown"
+
+
+async def send_next(
+    client: Client, settings: Settings, provider: str, message_id: str, *, because: str, who: str
+) -> int:
+    """Move a waiting message to the head of its lane, or of its group if the lane has groups.
+
+    It gets the priority `high`. Rate, pauses, holds and the turns of groups apply as before; only the wait
+    before its next attempt ends. Returns how many messages of its group still go before it. Raises
+    UsageError if it stays.
+    """
+    require_provider(settings, provider)
+    prefix = settings.redis.prefix
+    fleet = Fleet(client, prefix)
+    workers = [member.info.worker for member in await fleet.members()]
+    scopes = ["", *(queue.name for queue in settings.queues if queue.scope == "queue")]
+    tickets = await lookup.tickets_of_id(client, prefix, provider, message_id, scopes)
+    lane, stays = lane_of(client, settings, provider), "unknown"
+    before: list[int] = []
+    for ticket in tickets:
+        located = await lookup.locate(client, prefix, provider, ticket, workers)
+        if located is not None and located.message.id == message_id:
+            result, number = await lane.send_next(ticket, workers)
+            if result == "moved":
+                before.append(number)
+            else:
+                stays = result
+    if not before:
+        raise UsageError(f"{quote(message_id)} is not sent next: {STAYS[stays]}")
+    await fleet.wake([provider])
+    why = f"{message_id}: {because}" if because else message_id
+    await _record(client, settings, AuditEntry("send-next", who, provider, count=len(before), why=why))
+    return max(before)
 
 
 async def _record(client: Client, settings: Settings, entry: AuditEntry) -> None:

@@ -262,6 +262,15 @@ class Lane:
         reply, _ = await self._run("cancel", hashes, message_id, self._policies.claim)
         return bytes(reply).decode()
 
+    async def send_next(self, ticket: int, workers: Iterable[str]) -> tuple[str, int]:
+        """Move a waiting message to the head of its lane or group.
+
+        Returns 'moved' or the reason why it stays, and how many messages of its group still go before it.
+        """
+        hashes = [self.keys.inflight(worker) for worker in workers]
+        reply, _ = await self._run("send_next", hashes, ticket, int(self._lifo))
+        return bytes(reply[0]).decode(), int(reply[1])
+
     async def size(self) -> int:
         """Messages in the lane: waiting, delayed, parked and in flight, whoever holds them."""
         return int(await self._command("HLEN", self.keys.part("bodies")))
