@@ -163,7 +163,7 @@ async def test_a_throttled_message_lets_others_of_its_group_go_first(
 ) -> None:
     """All of those that waited when the hold was over; a later one (a3) has no precedence in `fifo`."""
     limits: dict[str, Any] = {"groups": {"concurrency": 1}, "order": order}
-    now, out = 2_000_000_000.0, list[str]()
+    now, out = 2_000_000_000, list[str]()
     with settable_clock():
         await set_clock(redis, now)
         lane = a_lane(redis, **limits)
