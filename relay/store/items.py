@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relay.message import Message
 from relay.message.fan_out import FanOut
-from relay.store.record import pack
+from relay.store.record import is_headerless, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +78,10 @@ def encode_items(items: Iterable[Item]) -> list[str | bytes | int]:
         else:
             arguments += ("x", item.reason, item.queue, item.raw, item.id, item.reply_to)
     return arguments
+
+
+def are_headerless(items: Sequence[Item], arguments: Sequence[str | bytes | int]) -> bool:
+    """Return whether these items, with their arguments, are messages without a header."""
+    if not all(isinstance(item, Message) for item in items):
+        return False
+    return all(is_headerless(record) for record in arguments[1::2])

@@ -17,7 +17,7 @@ from relay.store import codec, dead
 from relay.store.claims import Claimed, Expansion, Hold, decode_claimed
 from relay.store.codec import Settled
 from relay.store.dead import DeadLetter, Replayed
-from relay.store.items import Enqueued, Item, encode_items, is_ordered
+from relay.store.items import Enqueued, Item, are_headerless, encode_items, is_ordered
 from relay.store.keys import LaneKeys, batch_id_of, flush_of
 from relay.store.pause import ENDLESS, Pause
 from relay.store.policies import policies, without_limits
@@ -74,9 +74,12 @@ class Lane:
 
     async def enqueue(self, items: Iterable[Item], batch_id: str = "", sequence: str = "") -> Enqueued:
         """Enqueue items in their order. With a `batch_id`, the same `sequence` counts once."""
-        reply, in_turn = await self._run(
-            "enqueue", (), self._policies.enqueue, batch_id, sequence, *encode_items(items)
-        )
+        items = list(items)
+        encoded = encode_items(items)
+        if not self._has_groups and not self._is_limited and encoded and are_headerless(items, encoded):
+            reply, in_turn = await self._run("enqueue_plain", (), batch_id, sequence, *encoded)
+            return Enqueued(in_turn, accepted=reply[0], ready=reply[1])
+        reply, in_turn = await self._run("enqueue", (), self._policies.enqueue, batch_id, sequence, *encoded)
         return Enqueued(in_turn, *reply)
 
     async def has_batch(self, batch_id: str, sequence: str) -> bool:

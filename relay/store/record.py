@@ -96,6 +96,11 @@ def _start(message: Message) -> tuple[object, ...]:
     return message.id, message.queue, message.payload_json, message.priority, message.created_at
 
 
+def is_headerless(record: object) -> bool:
+    """Whether it is a record without a header."""
+    return isinstance(record, bytes) and record.startswith(_NO_HEADER)
+
+
 def is_plain(record: bytes) -> bool:
     """Whether it has no header, or one that names only its group."""
     return record.startswith(_NO_HEADER) or record.startswith(_ONLY_GROUP, 2)

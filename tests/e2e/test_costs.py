@@ -42,6 +42,7 @@ AT_REST = 200
 SCRIPTS = (
     "fetch",
     "enqueue",
+    "enqueue_plain",
     "take_headerless",
     "take_one",
     "claim",
@@ -317,7 +318,7 @@ BACKLOGS = {
     "webhook": Cost(
         {
             "fetch": 6,
-            "enqueue": 6,
+            "enqueue_plain": 6,
             "take_headerless": 1,
             "claim": 17.5,
             "settle_plain": 9,
@@ -331,7 +332,7 @@ BACKLOGS = {
     "pusher": Cost(
         {
             "fetch": 6,
-            "enqueue": 6,
+            "enqueue_plain": 6,
             "take_headerless": 1,
             "claim": 12.5,
             "settle_plain": 6,

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from relay.engine.fetch_recovery import FetchRecovery
 from relay.engine.router import Router
+from relay.errors import StoreError
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
@@ -141,6 +142,18 @@ async def test_an_element_that_goes_directly_waits_for_earlier_fetches_only_if_i
     assert enqueued is not None
     assert (enqueued.accepted, enqueued.ready, enqueued.left) == (1, 1, 0)
     assert await queue.depth() == (0, 0)
+
+
+async def test_an_element_that_cannot_be_stored_in_its_lane_stays_in_its_queue(redis: Redis) -> None:
+    if not isinstance(redis, Redis):
+        pytest.skip("in a cluster the queue and the lane may lie on two nodes")
+    lane, queue = a_lane(redis), Queue(redis, "relay", "q", "w1")
+    await push_all(redis, "q", [b"first"])
+    await redis.set(lane.keys.part("bodies"), "of another type")
+    assert await queue.wait(1) == b"first"
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await lane.enqueue_direct(plain_message("first"), queue, b"first")
+    assert (await queue.fetch()).elements == [b"first"]
 
 
 async def test_a_fetch_counts_the_earlier_ones_that_are_not_acknowledged(redis: Redis) -> None:

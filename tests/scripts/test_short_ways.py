@@ -43,6 +43,25 @@ async def test_a_claim_of_fewer_messages_than_wait_leaves_the_rest(redis: Redis)
     assert (reply.claims, reply.reason, reply.held) == ([], "empty", 30)
 
 
+async def test_a_batch_with_and_without_headers_keeps_its_order_and_priorities(redis: Redis) -> None:
+    lane = a_lane(redis)
+    first = await lane.enqueue(
+        [plain_message("low", priority="low"), plain_message("a"), plain_message("high", priority="high")]
+    )
+    second = await lane.enqueue([plain_message("b"), a_message("c"), plain_message("d")])
+    assert (first.accepted, first.ready, second.accepted, second.ready) == (3, 3, 3, 6)
+    assert await claimed_texts(lane) == ["high", "a", "b", "c", "d", "low"]
+
+
+async def test_a_batch_that_is_sent_again_counts_once(redis: Redis) -> None:
+    lane = a_lane(redis)
+    for sequence, accepted in (("7", 2), ("7", 0), ("8", 2)):
+        enqueued = await lane.enqueue([plain_message("a"), plain_message("b")], "batch:w1:q", sequence)
+        assert enqueued.accepted == accepted
+    assert await claimed_texts(lane) == ["a", "b", "a", "b"]
+    assert await redis.hget(lane.keys.part("control"), "accepted") == b"4"
+
+
 async def test_each_claim_has_a_new_fencing_token(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([plain_message("a"), plain_message("b")])

@@ -5,18 +5,19 @@
 -- @key QUEUE   the queue itself
 -- ARGV   1 the element, which must be the first of SOURCE
 --        2 priority, 3 record
--- reply  {elements left in the queue, messages that may go now}; nil if the element has to be fetched
+-- reply  {elements left in the queue, messages of its priority that may go now}; nil if the element has to be fetched
 --
 -- Atomic because an element is in its queue or in its lane.
 
 -- @include clock
 -- @include numbers
 
--- All keys are read before the first write (see parts/check_types.lua). LPOP comes first of the writes: under maxmemory
--- the others are not refused then (see parts/lane.lua).
-local ready = call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])
+-- All keys are read before the first write, except BODIES: if it cannot be written, the element goes back (see
+-- parts/check_types.lua). LPOP comes first of the writes: under maxmemory the others are not refused then (see
+-- parts/lane.lua).
+local level = ARGV[2] + 1
+call('LLEN', READY[level])
 local left = call('LLEN', QUEUE)
-call('HLEN', BODIES)
 local counters = call('HMGET', CONTROL, 'sequence', 'accepted')
 local element = call('LPOP', SOURCE)
 if element ~= ARGV[1] then
@@ -24,9 +25,12 @@ if element ~= ARGV[1] then
   return false
 end
 local sequence = last_number(counters[1]) + 1
-local level = ARGV[2] + 1
 local ticket = whole(sequence * 4 + level - 1)
-call('HSET', BODIES, ticket, ARGV[3])
-call('RPUSH', READY[level], ticket)
+local written = redis.pcall('HSET', BODIES, ticket, ARGV[3])
+if type(written) == 'table' then
+  call('LPUSH', SOURCE, element)
+  return written
+end
+local ready = call('RPUSH', READY[level], ticket)
 call('HSET', CONTROL, 'sequence', whole(sequence), 'accepted', whole((counters[2] or 0) + 1))
-return {left + call('LLEN', SOURCE), ready + 1}
+return {left + call('LLEN', SOURCE), ready}
