@@ -9,7 +9,7 @@ from chaos.evidence import Evidence
 from chaos.ledger.verdict import Violation
 from relay.store.keys import LANE_PARTS
 
-STAYS = frozenset({"control", "dead", "seen", "groups:tried", "journal", "statistics"})
+STAYS = frozenset({"control", "dead", "seen", "groups:tried", "holds", "journal", "statistics"})
 """Parts of a lane that outlive its messages; `groups:tried` expires. The others belong to messages."""
 
 PASSING = frozenset(LANE_PARTS) - STAYS

@@ -121,7 +121,9 @@ class Settler:
         if state.groups_full:
             await asyncio.sleep(tuning.linger_if_full)
             return
-        if all(type(settlement) is DeliveredHeaderless for settlement in state.settlements):
+        # In a lane with groups, the next message of a group may wait for the settle.
+        waits = state.reserve is not None
+        if not waits and all(type(settlement) is DeliveredHeaderless for settlement in state.settlements):
             state.wakeups.clear(AWAITED)
             await state.wakeups.wait(AWAITED, tuning.linger_plain)
             if not state.wakeups.is_set(AWAITED):

@@ -536,6 +536,31 @@ async def test_a_success_is_final_even_if_a_stale_claim_reports_it(redis: Redis)
     assert await other.size() == 0
 
 
+@pytest.mark.parametrize("limits", [{}, {"groups": {}}])
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_message_that_two_workers_deliver_counts_once(
+    redis: Redis, limits: dict[str, Any], others: int
+) -> None:
+    """Whether it is settled with other outcomes or without."""
+    frozen, other = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
+    group = "a" if limits else ""
+    await frozen.enqueue([plain_message("a", group=group)])
+    claims = list((await frozen.claim(1)).claims)
+    await other.recover("w1")
+    (again,) = (await other.claim(1)).claims
+    await settle(frozen, claims, Delivered())
+    await other.enqueue([plain_message("b", group=group)] * others)
+    failed = list((await other.claim(1)).claims)
+    policy = Policy(options())
+    outcomes = [
+        policy.settle(again, Delivered()),
+        *(policy.settle(claim, Rejected("400")) for claim in failed),
+    ]
+    await other.settle(outcomes)
+    assert await redis.hget(other.keys.part("control"), "delivered") == b"1"
+    assert await other.size() == 0
+
+
 async def test_a_message_that_killed_three_workers_is_a_dead_letter(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_message("poison")])

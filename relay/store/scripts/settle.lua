@@ -237,7 +237,8 @@ end
 set_fields(TRIES, tries_of)
 add_members(DUE, delayed)
 if #ended > 0 then
-  call('HDEL', BODIES, unpack(ended))
+  -- A plain message whose body is gone was already counted, for a worker that had it before.
+  delivered = delivered - (#ended - call('HDEL', BODIES, unpack(ended)))
   if some_tried then call('HDEL', TRIES, unpack(ended)) end
 end
 if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end

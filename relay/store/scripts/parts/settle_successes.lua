@@ -13,10 +13,11 @@ if #wanted == 0 and asked_state == '' and not (state or window or throttles or d
   local ready = count_ready(policy.groups)
   -- @end
   if #tickets > 0 then
-    call('HDEL', BODIES, unpack(tickets))
+    -- A message whose body is gone was already counted, for a worker that had it before.
+    local ended = call('HDEL', BODIES, unpack(tickets))
     if some_tried then call('HDEL', TRIES, unpack(tickets)) end
     call('HDEL', INFLIGHT, unpack(tickets))
-    call('HINCRBY', CONTROL, 'delivered', #tickets)
+    call('HINCRBY', CONTROL, 'delivered', ended)
   end
   -- @if groups
   if some_group then
