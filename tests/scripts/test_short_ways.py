@@ -74,7 +74,7 @@ async def test_an_empty_claim_returns_when_a_delayed_message_is_due(redis: Redis
     await lane.enqueue([plain_message("later", deliver_at=time.time() + 3600)])
     reply = await lane.claim(1)
     assert reply.reason == "empty"
-    assert 3000 < (reply.wait or 0) <= 3600
+    assert 3000 < (reply.wait or 0) < 3601
 
 
 async def test_a_message_that_is_due_again_goes_before_those_that_wait(redis: Redis) -> None:
