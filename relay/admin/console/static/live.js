@@ -45,6 +45,7 @@ function morph(from, to) {
 }
 
 function show(blocks) {
+  const focused = document.activeElement;
   for (const [name, html] of Object.entries(blocks)) {
     const place = document.querySelector(`[data-block="${name}"]`);
     if (!place) continue;
@@ -52,6 +53,8 @@ function show(blocks) {
     wanted.innerHTML = html;
     morphChildren(place, wanted.content);
   }
+  // A row that moves loses the focus.
+  if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
   document.dispatchEvent(new CustomEvent("relay:shown"));
 }
 
