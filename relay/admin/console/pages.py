@@ -24,7 +24,8 @@ from relay.errors import RelayError, StoreError
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAIN = "<!--main-->"
-"""The place of a page at which its content begins."""
+"""The place of a page at which its content begins. The part before it is the same for all screens, because it
+may be sent before anything is known about the content."""
 
 logger = structlog.get_logger()
 
@@ -135,6 +136,7 @@ class Pages:
             "may_act": call.visitor.may_act,
             "screens": self._screens,
             "screen": screen,
+            "heading": screen.label or next(iter(call.request.match_info.values()), "relay"),
             "sample": sample,
             "live_url": f"{self._services.base}{path}/live{query and '?' + query}" if screen.every else "",
         }
