@@ -48,6 +48,16 @@ async def run_until(stop: asyncio.Event, coroutine: Coroutine[Any, Any, ResultT]
     return task.result() if task.done() and not task.cancelled() else None
 
 
+async def wait_for_any(*events: asyncio.Event, seconds: float | None = None) -> None:
+    """Return when one of the events is set, or after so many seconds."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 async def run_to_end(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Return the result of a coroutine. If the caller is cancelled, finish the coroutine first."""
     task = asyncio.ensure_future(coroutine)

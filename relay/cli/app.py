@@ -54,6 +54,11 @@ COMMANDS = {
         "Override the configured rate of a provider, over the whole fleet and without a restart.",
     ),
     "cancel": Entry("lanes", "cancel", "Cancel a message that is not in flight yet."),
+    "send-next": Entry(
+        "lanes",
+        "send_next",
+        "Move a waiting message to the head of its lane, or of its group if the lane has groups.",
+    ),
     "audit": Entry("audit", "show_audit", "Show who paused, resumed, retried, purged, … what, when and why."),
     "console": Entry("console", "console", "Serve the operator's console, without a worker."),
     "alerts": Entry("alerts", "app", "Show the alerts that are firing, or send a test alert."),
@@ -62,6 +67,7 @@ COMMANDS = {
         "reload",
         "Make every process of the fleet read its configuration file again, as SIGHUP does.",
     ),
+    "worker": Entry("worker", "app", "Drain a worker, let it work again, or dismiss one that is gone."),
     "sandbox": Entry("sandbox", "sandbox", "Run local emulators of the providers, with fault injection."),
     "demo": Entry(
         "demo",

@@ -34,6 +34,7 @@ from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
 from relay.settings.snapshot import Snapshot
 from relay.store.deployment import Deployment, ReloadFailure
+from relay.store.drain import DrainOrder
 from relay.text import one_line
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ class _Runner:
         self.worker: Worker | None = None
         self._settings = settings
         self.deployment = deployment
+        self._drained: DrainOrder | None = None
+        """The order to take no messages that was in force at the end of the worker before this one."""
         self._earlier = NO_COUNTS
         """The counters of the workers before this one."""
         self._next: Settings | None = None
@@ -210,11 +213,15 @@ class _Runner:
                     self.deployment,
                     on_turn=watch.turned,
                     earlier=self._earlier,
+                    drained=self._drained,
                 )
                 try:
-                    await self.worker.run(self._over, until_empty=until_empty)
+                    end = await self.worker.run(self._over, until_empty=until_empty)
                 finally:
                     self._earlier = self.worker.health().counts_of_worker
+                    self._drained = self.worker.drain_order
+                if end == "resumed" and not self._over.is_set():
+                    continue
             except UsageError as error:
                 if before is None:
                     raise

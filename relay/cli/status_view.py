@@ -19,6 +19,7 @@ from relay.store.fleet_findings import findings, has_other_settings, lane_findin
 from relay.store.histogram import Histogram
 from relay.store.neighbours import ForeignWorker
 from relay.store.overview import Overview, QueueStatus
+from relay.store.vitals import Duty
 from relay.text import one_line, printable
 
 OUTBOX_BACKLOG = 1000
@@ -110,7 +111,8 @@ def _worker(member: Member, overview: Overview, settings: str, alive: set[str]) 
         Cell(rough_duration(max(0.0, age)), short_duration(max(0.0, age))),
         beat,
     )
-    return Row(printable(info.host), cells)
+    takes = member.duty is Duty.SERVING or not is_alive
+    return Row(printable(info.host), cells, "" if takes else member.duty.value)
 
 
 def _backlog(overview: Overview) -> Iterator[RenderableType]:

@@ -18,6 +18,7 @@ from relay.engine.adapter_calls import AdapterCalls
 from relay.engine.alerts import AlertLane, Alerts, AlertTuning
 from relay.engine.claimer import ClaimTuning
 from relay.engine.dispatcher import Dispatcher
+from relay.engine.drain_switch import DrainSwitch
 from relay.engine.failure_detector import host_id
 from relay.engine.flusher import Flusher, FlushTuning
 from relay.engine.forwarder import Forwarder, ForwardTuning
@@ -33,6 +34,7 @@ from relay.engine.recorder import LaneRecorder, RecorderTuning
 from relay.engine.recovery import Recovery, RecoveryTuning
 from relay.engine.router import Router, limits
 from relay.engine.settler import SettleTuning
+from relay.engine.vitals import VitalsMeter
 from relay.engine.watchdog import Watchdog, WatchdogTuning
 from relay.errors import UsageError
 from relay.provider import Provider
@@ -84,6 +86,8 @@ class Components:
     fleet: Fleet
     membership: Membership
     heartbeat: Heartbeat
+    meter: VitalsMeter
+    drain: DrainSwitch
     recovery: Recovery
     peers: Peers
 
@@ -112,6 +116,7 @@ def build(
     *,
     published: Published,
     on_turn: Callable[[], None],
+    drain: DrainSwitch,
     tuning: WorkerTuning,
 ) -> Components:
     """Build the parts of a worker. `published` are its settings, as the fleet sees them. `on_turn`: see
@@ -120,7 +125,15 @@ def build(
     prefix, name = settings.redis.prefix, info.worker
     parts, replicas = Parts(), Replicas(client)
     fleet = Fleet(client, prefix)
-    heartbeat = Heartbeat(fleet, info, on_turn, tuning=tuning.heartbeat)
+    meter = VitalsMeter()
+    heartbeat = Heartbeat(
+        fleet,
+        info,
+        on_turn,
+        measure=meter.measure,
+        on_drain_order=drain.seen,
+        tuning=tuning.heartbeat,
+    )
     outboxes = Outboxes(client, prefix, settings.providers)
     forwarder = Forwarder(outboxes, replicas, parts, tuning=tuning.forwarding)
     lanes = {
@@ -163,10 +176,13 @@ def build(
         for queue in settings.queues
     ]
     routers = {intake.queue.name: intake.router for intake in intakes}
+    meter.observe(intakes, dispatchers.values())
     return Components(
         fleet=fleet,
         membership=Membership(client, prefix, fleet, heartbeat, on_turn, published=published),
         heartbeat=heartbeat,
+        meter=meter,
+        drain=drain,
         recovery=Recovery(client, prefix, fleet, info, lanes, routers, parts, tuning=tuning.recovery),
         peers=peers,
         intakes=intakes,

@@ -75,6 +75,11 @@ class Dispatcher:
         )
         self._claiming: asyncio.Task[None] | None = None
 
+    @property
+    def in_flight(self) -> int:
+        """The number of messages that are claimed and not settled yet."""
+        return len(self._state.held) + len(self._state.settlements)
+
     async def run(self) -> None:
         """Serve the lane until cancelled."""
         try:

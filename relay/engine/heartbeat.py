@@ -13,7 +13,9 @@ import structlog
 from relay.engine.repeats import redis_trouble
 from relay.errors import StoreError
 from relay.store.deployment import Deployment
+from relay.store.drain import DrainOrder
 from relay.store.fleet import LEASE, Fleet, WorkerInfo
+from relay.store.vitals import Vitals
 
 logger = structlog.get_logger()
 
@@ -37,17 +39,26 @@ class Heartbeat:
         info: WorkerInfo,
         on_turn: Callable[[], None] = lambda: None,
         *,
+        measure: Callable[[], Vitals | None] = lambda: None,
+        on_drain_order: Callable[[DrainOrder | None], None] = lambda order: None,
         tuning: HeartbeatTuning = HeartbeatTuning(),
     ) -> None:
-        """`on_turn` is called before each heartbeat, even if Redis is unreachable."""
+        """`on_turn` is called before each heartbeat, even if Redis is unreachable. `measure` returns the
+        state to publish. `on_drain_order` gets the order to take no messages, or None, with each reply."""
         self._on_turn = on_turn
+        self._measure = measure
+        self._on_drain_order = on_drain_order
         self._interval, self._lease = tuning.interval, tuning.lease
         self._fleet = fleet
         self.last = time.monotonic()
         """When the last heartbeat that Redis accepted was sent, in monotonic seconds."""
         self._held_since = self.last
         self.info = info
-        """Published by each heartbeat."""
+        """Published by each heartbeat, with the vitals."""
+
+    def present(self) -> WorkerInfo:
+        """Return the state to publish now."""
+        return msgspec.structs.replace(self.info, vitals=self._measure())
 
     def redeploy(self, deployment: Deployment) -> None:
         """Publish a change of the deployment with the next heartbeat."""
@@ -75,7 +86,8 @@ class Heartbeat:
         """Publish once that this worker is alive. Raises StoreError."""
         # The reply may be delayed for longer than a lease, so the time of the request counts.
         sent = time.monotonic()
-        known = await self._fleet.heartbeat(self.info)
+        known = await self._fleet.heartbeat(self.present())
+        self._on_drain_order(self._fleet.drain_order)
         if not known:
             logger.warning("this worker was declared dead; its messages went to other workers")
         if not known or sent - self.last >= self._lease:

@@ -56,6 +56,16 @@ class Intake:
         )
         self._ack = NO_ACK
 
+    @property
+    def taken(self) -> int:
+        """The number of elements fetched from the queue."""
+        return self.progress.fetched
+
+    @property
+    def malformed(self) -> int:
+        """The number of those that are no valid messages."""
+        return self.progress.too_large + self.router.malformed
+
     async def run(self) -> None:
         """Move elements until cancelled. Fetched elements stay on the processing list until they are
         enqueued."""
@@ -122,7 +132,8 @@ class Intake:
             ack = NO_ACK
         fetch = await self.queue.fetch(ack, most=most)
         self.progress.note_answer()
-        self.progress.fetched += len(fetch.elements)
+        self.progress.fetched += len(fetch.elements) + len(fetch.too_large)
+        self.progress.too_large += len(fetch.too_large)
         self._deferred.providers = fetch.deferred
         for size in fetch.too_large:
             reason = f"too large: {size} bytes"

@@ -78,7 +78,7 @@ class Membership:
     async def _enter(self) -> bool:
         # The layouts come first, so that a worker with an old version never becomes a member.
         await layout.mark(self._client, self._prefix, self._info.lanes)
-        return await self._fleet.heartbeat(self._info)
+        return await self._fleet.heartbeat(self._heartbeat.present())
 
     async def leave(self) -> None:
         """End the membership of a worker that has released its messages. Raises StoreError."""

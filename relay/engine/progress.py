@@ -24,6 +24,8 @@ class Progress:
         """Set from the first error reply until elements move or a wait for them ends."""
         self.fetched = 0
         """The number of elements fetched from the queue."""
+        self.too_large = 0
+        """The number of those that became dead letters inside Redis because of their size."""
         self.waiting = False
         """Whether the intake waits for the next element."""
 

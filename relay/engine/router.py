@@ -45,7 +45,7 @@ def limits(queue: QueueSettings) -> Limits:
 
 
 class Router:
-    """Routes the elements of one queue. Pure, except for the clock."""
+    """Routes the elements of one queue. Pure, except for the clock and a counter."""
 
     def __init__(
         self,
@@ -69,6 +69,8 @@ class Router:
         # A receipt for an element without a provider needs an outbox, of any lane.
         self._any_provider = next(iter(settings.providers))
         self._clock = clock
+        self.malformed = 0
+        """The number of elements among those sorted that are no valid messages."""
 
     def route(self, element: bytes) -> tuple[str | None, Message | FanOut | Malformed]:
         """Return the provider of an element (None: it has none) and the item for its lane."""
@@ -95,6 +97,7 @@ class Router:
         for element in elements:
             provider, item = self.route(element)
             if isinstance(item, Malformed):
+                self.malformed += 1
                 filed = provider or self._queue.name
                 thinned.log("warning", "dead letter", filed, item.reason, filed_under=filed)
             if provider is not None:

@@ -61,6 +61,11 @@ class Watchdog:
         self.reconnections = 0
         """How often all connections were dropped."""
 
+    def ignore_queues(self) -> None:
+        """Nothing is fetched from the queues any more."""
+        self._intakes = ()
+        self._starving.clear()
+
     async def run(self) -> None:
         """Check until cancelled."""
         while True:

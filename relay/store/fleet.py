@@ -14,10 +14,12 @@ from relay.errors import StoreError
 from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute
 from relay.redis_client.connect import drop_connections
 from relay.redis_client.topology import is_cluster
-from relay.store import reload
+from relay.store import drain, reload
 from relay.store.deployment import Deployment
+from relay.store.drain import DrainOrder
 from relay.store.keys import FleetKeys
 from relay.store.scripting import script
+from relay.store.vitals import Duty, Vitals
 
 LEASE = 10.0
 """Seconds without a heartbeat after which a worker counts as dead."""
@@ -38,7 +40,7 @@ LONGEST_NAME = 64
 class WorkerInfo(msgspec.Struct, frozen=True):
     """Published by each worker. `host_id` names the kernel and process namespace in which `pid` is valid;
     `started` is in Unix seconds; `settings` is the digest of its configuration; `left` is set when it has
-    released all messages and ended normally."""
+    released all messages and ended normally, or when an operator has dismissed it."""
 
     worker: str
     host: str
@@ -52,6 +54,8 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     settings: str = ""
     deployment: Deployment = Deployment()
     left: bool = False
+    vitals: Vitals | None = None
+    """None: a version that does not publish them, or a worker that has just started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,15 @@ class Member:
     silent: float
     beat: float
 
+    @property
+    def is_alive(self) -> bool:
+        return self.silent <= LEASE
+
+    @property
+    def duty(self) -> Duty:
+        """Whether it takes messages, according to its last heartbeat."""
+        return self.info.vitals.duty if self.info.vitals else Duty.SERVING
+
 
 class Fleet:
     """The registry that all workers share. Every method raises StoreError."""
@@ -72,6 +85,8 @@ class Fleet:
         self.keys = FleetKeys(prefix)
         self.reload_request: str | None = None
         """The request to reload that the last heartbeat has read; empty if there is none."""
+        self.drain_order: DrainOrder | None = None
+        """The order to take no messages that the last heartbeat has read."""
         self._client = client
 
     async def heartbeat(self, info: WorkerInfo) -> bool:
@@ -81,9 +96,16 @@ class Fleet:
         the new master by now, while the old one still answers.
         """
         try:
-            known, request = await script("heartbeat").run(
+            known, request, order = await script("heartbeat").run(
                 self._client,
-                (self.keys.workers, self.keys.profiles, self.keys.gone, self.keys.scratch, self.keys.reload),
+                (
+                    self.keys.workers,
+                    self.keys.profiles,
+                    self.keys.gone,
+                    self.keys.scratch,
+                    self.keys.reload,
+                    self.keys.drains,
+                ),
                 info.worker,
                 msgspec.json.encode(info),
             )
@@ -92,6 +114,7 @@ class Fleet:
                 await drop_connections(self._client)
             raise
         self.reload_request = reload.decode(request)
+        self.drain_order = drain.decode(order)
         return bool(known)
 
     async def leave(self, worker: str) -> None:
@@ -99,7 +122,8 @@ class Fleet:
 
         Its `WorkerInfo` stays until `forget`, so that others can check for messages that reached it late.
         """
-        await script("leave").run(self._client, (self.keys.workers, self.keys.gone), worker)
+        keys = (self.keys.workers, self.keys.gone, self.keys.drains)
+        await script("leave").run(self._client, keys, worker)
 
     async def forget(self, worker: str) -> None:
         """Delete the data of a worker that has left."""
@@ -108,6 +132,16 @@ class Fleet:
             await self._client.hdel(self.keys.profiles, worker)
         except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
+
+    async def dismiss(self, member: Member, *, is_gone: bool) -> bool:
+        """Hide a worker that holds nothing from operators; False if it has come back meanwhile.
+
+        `is_gone`: it has left, or was recovered.
+        """
+        beat = "" if is_gone else f"{member.beat:.0f}"
+        hidden = msgspec.json.encode(msgspec.structs.replace(member.info, left=True))
+        keys = (self.keys.workers, self.keys.profiles, self.keys.gone)
+        return bool(await script("dismiss").run(self._client, keys, member.info.worker, beat, hidden))
 
     async def members(self) -> list[Member]:
         """All registered workers, including dead ones that are not recovered yet."""

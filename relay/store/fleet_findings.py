@@ -10,6 +10,7 @@ from relay.store.groups import LONGEST_NAME, Groups, GroupStatus
 from relay.store.neighbours import ForeignWorker
 from relay.store.overview import LaneStatus, Overview
 from relay.store.states import GroupState
+from relay.store.vitals import Duty
 from relay.text import shortened
 
 
@@ -24,6 +25,7 @@ def findings(overview: Overview, settings: str, others: Sequence[ForeignWorker] 
         *_reloads(workers),
         *_other_settings(workers, settings),
         *_differing(overview.differing),
+        *_drained(overview.alive),
         *_missing(overview),
         *lane_findings(overview.lanes),
         *map(str, others),
@@ -62,6 +64,16 @@ def _differing(providers: Sequence[str], most: int = 5) -> Iterator[str]:
         yield (
             f"workers use different settings for {', '.join(providers[:most])}{others}: those of the worker "
             "that started last are shown; reload the others with SIGHUP"
+        )
+
+
+def _drained(alive: Sequence[Member]) -> Iterator[str]:
+    drained = [member.info for member in alive if member.duty is not Duty.SERVING]
+    if drained:
+        places = ", ".join(f"{worker.host} pid {worker.pid}" for worker in drained)
+        yield (
+            f"an operator keeps {len(drained)} of {len(alive)} workers from taking messages ({places}): "
+            "`relay worker resume NAME` ends that"
         )
 
 

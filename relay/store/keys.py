@@ -255,6 +255,16 @@ class FleetKeys:
         return f"{self.prefix}:{{fleet}}:reload"
 
     @property
+    def drains(self) -> str:
+        """Hash: worker -> JSON with the order of an operator to take no messages."""
+        return f"{self.prefix}:{{fleet}}:drains"
+
+    @property
+    def ended_sessions(self) -> str:
+        """Sorted set: sessions of the console that a log-out has ended, by their natural end. It expires."""
+        return f"{self.prefix}:{{fleet}}:ended-sessions"
+
+    @property
     def probe(self) -> str:
         """Never written: `relay check` tries rights on this key."""
         return f"{self.prefix}:{{check}}:probe"
@@ -277,6 +287,8 @@ class FleetKeys:
             self.recovery_lock: "string",
             self.audit: "stream",
             self.reload: "string",
+            self.drains: "hash",
+            self.ended_sessions: "zset",
             self.alerts: "string",
             self.alerts_lock: "string",
             self.alert_tests: "list",

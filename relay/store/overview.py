@@ -12,7 +12,7 @@ from relay.redis_client.client import Client, is_refusal
 from relay.settings.models import Settings
 from relay.store import lane_settings, registry
 from relay.store.alerts import Alert, firing
-from relay.store.fleet import LEASE, Fleet, Member
+from relay.store.fleet import Fleet, Member
 from relay.store.lane_detail import NO_DETAIL, LaneDetail, read_detail
 from relay.store.lane_settings import NO_SETTINGS, FleetSettings, Published
 from relay.store.lane_status import TOTALS, LaneStatus, read_lane, read_lanes
@@ -20,6 +20,7 @@ from relay.store.queue_status import QueueStatus, read_queues
 from relay.store.recent import MINUTES, recent
 from relay.store.registry import NO_NAMES, Names
 from relay.store.statistics import Counts, merged, read_minutes, read_rates
+from relay.store.vitals import Duty, total
 
 __all__ = ["TOTALS", "LaneStatus", "Overview", "QueueStatus", "read_lane", "read_overview", "read_provider"]
 
@@ -56,7 +57,7 @@ class Overview:
     @property
     def alive(self) -> list[Member]:
         """The workers with a recent heartbeat."""
-        return [member for member in self.workers if member.silent <= LEASE]
+        return [member for member in self.workers if member.is_alive]
 
     @property
     def digests(self) -> dict[str, float]:
@@ -80,7 +81,12 @@ class _Fleet:
 
     @property
     def alive(self) -> list[Member]:
-        return [member for member in self.members if member.silent <= LEASE]
+        return [member for member in self.members if member.is_alive]
+
+    @property
+    def working(self) -> list[Member]:
+        """The living workers that take messages."""
+        return [member for member in self.alive if member.duty is Duty.SERVING]
 
     @property
     def digests(self) -> dict[str, float]:
@@ -121,7 +127,7 @@ class _Fleet:
         return replace(
             lane,
             configured=lane.provider in self.own.lanes,
-            served=any(not each.info.lanes or lane.provider in each.info.lanes for each in self.alive),
+            served=any(not each.info.lanes or lane.provider in each.info.lanes for each in self.working),
             settings=settings.lanes.get(lane.provider),
         )
 
@@ -130,7 +136,12 @@ class _Fleet:
         return replace(
             queue,
             configured=queue.name in self.own.queues,
-            served=any(not each.info.queues or queue.name in each.info.queues for each in self.alive),
+            served=any(not each.info.queues or queue.name in each.info.queues for each in self.working),
+            flow=total(
+                each.info.vitals.queues[queue.name]
+                for each in self.alive
+                if each.info.vitals and queue.name in each.info.vitals.queues
+            ),
         )
 
 

@@ -13,6 +13,7 @@ from relay.redis_client.client import Client, is_refusal
 from relay.store.keys import QueueKeys
 from relay.store.reading import Command, read_rows
 from relay.store.scripting import script
+from relay.store.vitals import NO_FLOW, QueueFlow
 
 TOGETHER = 100
 """Queues that are read in one pipeline."""
@@ -40,6 +41,13 @@ class QueueStatus:
     """Whether a living worker reads the queue."""
     oldest_seconds: float | None = None
     """Time since the first waiting element was created, if it contains that time."""
+    flow: QueueFlow = NO_FLOW
+    """What living workers have taken lately."""
+
+    @property
+    def malformed_share(self) -> float | None:
+        """The share of malformed elements among those taken lately; None if nothing was taken."""
+        return self.flow.malformed / self.flow.taken if self.flow.taken else None
 
     @property
     def is_empty(self) -> bool:

@@ -5,8 +5,10 @@
 -- @key GONE      sorted set: workers that left or were buried
 -- @key SCRATCH   a key that exists only during the call
 -- @key RELOAD    string: the last request of an operator to reload
+-- @key DRAINS    hash: worker -> the order of an operator to take no messages (JSON)
 -- ARGV   1 the worker, 2 its profile (JSON)
--- reply  {1 if the fleet still counted it as living, 0 if it is new or was buried meanwhile; the request to reload}
+-- reply  {1 if the fleet still counted it as living, 0 if it is new or was buried meanwhile; the request to reload;
+--        the order to drain; '' if there is none}
 
 -- First, so that under maxmemory the rest is not refused (see parts/lane.lua). The worker itself stays in the fleet
 -- until all keys are known to have their types.
@@ -44,5 +46,5 @@ redis.call('ZADD', WORKERS, now, ARGV[1])
 redis.call('HSET', PROFILES, ARGV[1], ARGV[2])
 if known == 0 then redis.call('ZREM', GONE, ARGV[1]) end
 -- A key of a wrong type must not end the heartbeats.
-local request = redis.pcall('GET', RELOAD)
-return {known, type(request) == 'string' and request or ''}
+local request, drain = redis.pcall('GET', RELOAD), redis.pcall('HGET', DRAINS, ARGV[1])
+return {known, type(request) == 'string' and request or '', type(drain) == 'string' and drain or ''}

@@ -2,6 +2,7 @@
 --
 -- @key WORKERS  sorted set: worker by its last heartbeat
 -- @key GONE     sorted set: workers that left or were buried
+-- @key DRAINS   hash: worker -> the order of an operator to take no messages
 -- ARGV   1 the worker
 -- reply  1
 --
@@ -12,4 +13,5 @@ local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber
 redis.call('ZREM', WORKERS, '')
 redis.call('ZADD', GONE, now, ARGV[1])
 redis.call('ZREM', WORKERS, ARGV[1])
+redis.pcall('HDEL', DRAINS, ARGV[1])
 return 1
