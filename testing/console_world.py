@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import create_connection
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis import Redis
 
+from relay.store.keys import FleetKeys
 from testing.ports import free_port
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, environment, write_config
@@ -39,15 +43,56 @@ class World:
 
     def json(self, *words: str) -> Any:
         """Return the output of a command, as data."""
-        done = subprocess.run(
-            [RELAY, *words, "--json", "-c", str(self.config)],
+        done = self.run(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def workers(self) -> set[str]:
+        """Return the names of the workers."""
+        names: Any = self.redis.zrange(FleetKeys("relay").workers, 0, -1)
+        return {name.decode() for name in names}
+
+    def wait_for_successor(self, workers: set[str]) -> None:
+        """Return when other workers have taken the place of these, and the console answers again."""
+        address = urlsplit(self.url)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if (now := self.workers()) and not now & workers:
+                with suppress(OSError), create_connection((address.hostname or "", address.port or 0)):
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"no worker has taken the place of {workers}")
+
+    @contextmanager
+    def console(self) -> Iterator[str]:
+        """Run `relay console` beside the worker. Yields its URL."""
+        process = subprocess.Popen(
+            [RELAY, "console", "--listen", "127.0.0.1:0", "-c", str(self.config)],
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+        )
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            assert "console at " in line, line
+            yield line.split()[2].rstrip(";")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(120)
+            process.stderr.close()
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command."""
+        command, *arguments = words
+        return subprocess.run(
+            [RELAY, command, "-c", str(self.config), *arguments],
             capture_output=True,
             text=True,
             env=environment(),
             timeout=120,
-            check=True,
+            check=False,
         )
-        return json.loads(done.stdout)
 
 
 class _Receiver(BaseHTTPRequestHandler):

@@ -11,6 +11,7 @@ from aiohttp import web
 from relay.admin.gate import (
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
+    NOBODY,
     READS,
     Gate,
     Refusal,
@@ -18,6 +19,8 @@ from relay.admin.gate import (
     comes_from_here,
     refuse_change,
 )
+from relay.admin.log_outs import LogOuts
+from relay.errors import StoreError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -31,8 +34,9 @@ _PROGRAMS = ("/api/", "/healthz", "/metrics")
 class Doorway:
     """Admits requests to the handlers of one admin port."""
 
-    def __init__(self, gate: Gate, base: str) -> None:
+    def __init__(self, gate: Gate, log_outs: LogOuts, base: str) -> None:
         self._gate = gate
+        self._log_outs = log_outs
         self._base = base
 
     @web.middleware
@@ -41,7 +45,7 @@ class Doorway:
         path = self._path(request)
         if path == "/login" or path.startswith("/static/"):
             return await self._public(request, handler)
-        visitor = self._gate.admit(request)
+        visitor = await self.visitor(request)
         if isinstance(visitor, Refusal):
             if visitor.status == 401 and request.method in READS and not path.startswith(_PROGRAMS):
                 asked = "" if path == "/" else f"?next={quote(request.path_qs.removeprefix(self._base))}"
@@ -51,8 +55,26 @@ class Doorway:
             refused = refuse_change(request, visitor)
             if refused is not None and (refused is FOREIGN_ORIGIN or path != "/logout"):
                 return answer(refused, path)
+            if path != "/logout" and (uncertain := await self._uncertain(visitor)) is not None:
+                return answer(uncertain, path)
         request[VISITOR] = visitor
         return await handler(request)
+
+    async def visitor(self, request: web.Request) -> Visitor | Refusal:
+        """Return the visitor who makes a request, or the reason why nobody known does."""
+        visitor = self._gate.admit(request)
+        if isinstance(visitor, Refusal) or visitor.session is None:
+            return visitor
+        return NOBODY if await self._log_outs.is_known_to_have_ended(visitor.session) else visitor
+
+    async def _uncertain(self, visitor: Visitor) -> Refusal | None:
+        """Return the reason why a visitor may not act: the session was ended, or Redis does not say."""
+        if visitor.session is None:
+            return None
+        try:
+            return NOBODY if await self._log_outs.has_ended(visitor.session) else None
+        except StoreError as error:
+            return Refusal(503, str(error))
 
     async def _public(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Call a handler that everybody may use, from pages of this server and by its own names."""

@@ -19,10 +19,12 @@ from prometheus_client.registry import Collector
 
 from relay.admin.acceptor import Acceptor, listen
 from relay.admin.console.console import Console
+from relay.admin.console.login import Login
 from relay.admin.doorway import Doorway
 from relay.admin.fleet_metrics import FleetMetrics
 from relay.admin.gate import Gate
 from relay.admin.host import Host
+from relay.admin.log_outs import LogOuts
 from relay.admin.process_metrics import ProcessMetrics
 from relay.errors import StoreError
 from relay.operations.dead_edit import OpenIntake
@@ -62,7 +64,7 @@ class Admin:
         retry: float = RETRY,
     ) -> None:
         """`client` returns a client for Redis, or raises StoreError. It is called only for metrics and the
-        console, `open_intake` only for malformed and edited messages."""
+        console, `open_intake` only for malformed, edited and pushed messages."""
         self._settings = settings
         self._client = client
         self._host = host
@@ -127,11 +129,14 @@ class Admin:
     def _application(self) -> web.Application:
         admin = self._settings.admin
         gate = Gate(admin)
-        app = web.Application(middlewares=[Doorway(gate, admin.base_path).admit])
+        log_outs = LogOuts(gate.sessions, self._client, self._settings.redis.prefix)
+        doorway = Doorway(gate, log_outs, admin.base_path)
+        app = web.Application(middlewares=[doorway.admit])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/metrics/fleet", self._fleet_metrics)
-        Console(self._settings, self._client, gate, self._open_intake).add_routes(app)
+        console = Console(self._settings, self._client, self._open_intake, log_outs)
+        console.add_routes(app, Login(self._settings, gate, doorway, log_outs))
         app.on_response_prepare.append(_add_headers)
         return app
 

@@ -1,4 +1,5 @@
 """Signed session cookies. The server keeps no sessions: any process of the fleet accepts a cookie.
+`log_outs` ends them.
 
 The key of a signature is derived from the token of the role. A viewer can learn nothing about the operators'
 token from a cookie, and a new token ends the sessions of the old one.
@@ -76,7 +77,7 @@ class Sessions:
         return session
 
     def end(self, session: Session) -> None:
-        """Refuse this session from now on. Other processes refuse it when its time is over."""
+        """Refuse this session from now on, in this process."""
         self._ended[session.identity] = session.until
         now = self._clock()
         while self._ended and (len(self._ended) > MOST_ENDED or next(iter(self._ended.values())) <= now):

@@ -12,8 +12,9 @@ from relay.operations import find as finding
 from relay.operations.find import Found, State
 from relay.operations.times import rfc3339
 from relay.settings.models import Settings
+from relay.settings.redaction import secrets_in
 from relay.store.journal import JournalQuery
-from relay.text import hide_signing_secrets, printable
+from relay.text import Redactor, hide_signing_secrets, printable
 
 
 def find(
@@ -68,7 +69,8 @@ def find(
     settings = common.load_settings(context, config)
     found = common.run(_find(settings, message_id, query, provider, limit))
     if as_json:
-        print(common.as_json(finding.documents(found)), flush=True)
+        redactor = Redactor(secrets_in(settings))
+        print(common.as_json(finding.documents(found, redactor)), flush=True)
     else:
         print("\n\n".join(_text(one) for one in found), flush=True) if found else _note_nothing(message_id)
     if not found:

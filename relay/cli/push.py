@@ -12,11 +12,11 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from relay.cli import common
+from relay.engine.element_check import refusal
 from relay.engine.router import Router
 from relay.errors import UsageError
-from relay.provider.configured import refused
+from relay.operations.push import queue_named
 from relay.settings.models import Settings
-from relay.store.items import Malformed
 from relay.store.queue import push_all
 
 _TOGETHER = 500
@@ -55,21 +55,15 @@ def _lines() -> Iterator[bytes]:
 
 
 def _checked(settings: Settings, queue: str, lines: Iterable[bytes]) -> Iterator[bytes]:
-    found = next((entry for entry in settings.queues if entry.name == queue), None)
-    if found is None:
-        names = ", ".join(entry.name for entry in settings.queues)
-        raise UsageError(f"no queue {queue!r} in {settings.path}; known: {names} (--force pushes anyway)")
+    try:
+        found = queue_named(settings, queue)
+    except UsageError as error:
+        raise UsageError(f"{error} (--force pushes anyway)") from None
     providers = common.providers(settings)
     router = Router(found, settings, providers)
     for number, line in enumerate(lines, 1):
-        provider, item = router.route(line)
-        if isinstance(item, Malformed):
-            refusal = item.reason
-        else:
-            assert provider is not None, "an element without a provider is malformed"
-            refusal = refused(providers[provider], item)
-        if refusal:
-            raise UsageError(f"message {number}: {refusal} (--force pushes anyway)")
+        if reason := refusal(router, providers, line):
+            raise UsageError(f"message {number}: {reason} (--force pushes anyway)")
         yield line
 
 

@@ -9,6 +9,7 @@ import time
 
 import msgspec
 
+from relay.engine.element_check import refusal
 from relay.engine.grouping import grouping
 from relay.engine.router import Router
 from relay.errors import MessageError
@@ -38,11 +39,7 @@ class ConfiguredIntake:
 
     def check(self, queue: str, element: bytes) -> str:
         """Return why a worker or the provider would refuse the element; empty if it would be sent."""
-        provider, item = self._router_of(queue).route(element)
-        if isinstance(item, Malformed):
-            return item.reason
-        adapter = self._providers.get(provider or "")
-        return refused(adapter, item) if adapter is not None else ""
+        return refusal(self._router_of(queue), self._providers, element)
 
     def revise(self, letter: DeadLetter, text: bytes) -> tuple[str, Item]:
         """Return the provider and the item of an edited letter: `text` is the payload, or the whole of a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from dataclasses import replace
 from typing import Any
 
 from relay.errors import StoreError, UsageError
@@ -93,8 +94,8 @@ async def search(
 ) -> list[Found]:
     """Return the newest messages with a group, an ordering key, a collapse key, a target or a trace.
 
-    Messages that wait are found by group and keys; those that have ended only if the journal has them. Raises
-    UsageError, StoreError.
+    Messages that wait are found by group and keys; those that have ended only if the journal has them. They
+    come without their content. Raises UsageError, StoreError.
     """
     for name in ("group", "ordering_key", "collapse_key", "target", "traceparent"):
         _check_unicode(f"--{name.replace('_', '-')}", getattr(query, name))
@@ -103,14 +104,17 @@ async def search(
     for lane in _lanes(await _overview(client, settings, provider)):
         tickets = await tickets_of(client, settings, lane.provider, query, limit)
         waiting = [await located(client, settings, lane, ticket) for ticket in tickets[:limit]]
-        found += filter(None, waiting)
+        found += (replace(one, message=None) for one in waiting if one is not None)
         entries = await journal.search(client, prefix, lane.provider, query, limit=MOST_ENTRIES)
         known = {one.id for one in found}
         newest: dict[str, JournalEntry] = {}
         for entry in entries:
             newest.setdefault(entry.id, entry)
         for message_id in [name for name in newest if name not in known][:limit]:
-            found += await journalled(client, settings, lane, newest[message_id])
+            found += [
+                replace(one, message=None)
+                for one in await journalled(client, settings, lane, newest[message_id])
+            ]
     return found[:limit]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from relay.operations import reasons_to_wait
 from relay.operations.found import Found, FoundAttempt, State
 from relay.redis_client.client import Client
@@ -118,6 +120,7 @@ async def located(client: Client, settings: Settings, lane: SearchedLane, ticket
         worker=found.worker,
         why_not_now=_why(lane, found, group, position),
         attempts=_with_history(_of_present_life(attempts), of_tries(found.tries)),
+        message=msgspec.structs.replace(found.message, priority=found.ticket % 4),
     )
 
 
@@ -207,6 +210,7 @@ def _dead_letter(provider: str, letter: DeadLetter, attempts: Sequence[FoundAtte
         why_not_now=f"it is a dead letter: {letter.reason}; "
         f"`relay dead retry {provider} --id {message_id}` sends it again",
         attempts=_with_history([one for one in attempts if one.at <= letter.at + 1], letter.history),
+        message=letter.message,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from relay.errors import MessageError
+from relay.message import Message, parse_envelope
 from relay.operations import reasons_to_wait
 from relay.operations.found import Found, State
 from relay.redis_client.client import Client
@@ -36,7 +38,8 @@ async def _in_queue(
     found: list[Found] = []
     part, prefix = _same_in_json(message_id), settings.redis.prefix
     async for one in lookup.elements_with(client, prefix, queue.name, part, workers):
-        if (provider := _provider_of(settings, one, message_id)) is not None:
+        if (read := _read(settings, one, message_id)) is not None:
+            provider, message = read
             why = reasons_to_wait.queued(queue, one)
             found.append(
                 Found(
@@ -46,6 +49,7 @@ async def _in_queue(
                     queue=queue.name,
                     position=one.position,
                     why_not_now=why,
+                    message=message,
                 )
             )
     return list(dict.fromkeys(replace(one, attempts=()) for one in found))
@@ -56,8 +60,11 @@ def _same_in_json(text: str) -> str:
     return max(re.findall(r"[\w.:-]+", text, re.ASCII), key=len, default='"id"')
 
 
-def _provider_of(settings: Settings, queued: Queued, message_id: str) -> str | None:
-    """Return the provider of an element, empty if it is unknown; None if it has another id."""
+def _read(settings: Settings, queued: Queued, message_id: str) -> tuple[str, Message | None] | None:
+    """Return the provider of an element, empty if it is unknown, and its message if it is valid.
+
+    None if it has another id.
+    """
     try:
         element: Any = msgspec.json.decode(queued.element)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -66,4 +73,8 @@ def _provider_of(settings: Settings, queued: Queued, message_id: str) -> str | N
         return None
     named = element.get("provider")
     default = next((queue.provider for queue in settings.queues if queue.name == queued.queue), None)
-    return named if isinstance(named, str) else default or ""
+    try:
+        _, message = parse_envelope(queued.element, queued.queue, 0.0)
+    except MessageError:
+        message = None
+    return named if isinstance(named, str) else default or "", message

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from relay.message import PRIORITIES, Message
+from relay.operations.without_secrets import payload_without_secrets
+from relay.text import Redactor
+
 
 class State(StrEnum):
     """The place or the end of a message."""
@@ -53,10 +57,30 @@ class Found:
     ended_at: float | None = None
     why_not_now: str = ""
     attempts: Sequence[FoundAttempt] = field(default=())
+    message: Message | None = None
+    """The message itself, if Redis still has it."""
 
 
-def documents(found: Iterable[Found]) -> list[dict[str, Any]]:
-    """Return the document of `relay find --json`."""
+ONLY_SIGNING_SECRETS = Redactor()
+
+MESSAGE_FIELDS = ("created_at", "expires_at", "deliver_at")
+"""Times of a message, 0 if there is none."""
+
+MESSAGE_TEXTS = ("ordering_key", "collapse_key", "reply_to", "traceparent")
+
+
+def message_document(message: Message, redactor: Redactor) -> dict[str, Any]:
+    """Return a message without secrets."""
+    return {
+        "priority": PRIORITIES[message.priority],
+        **{name: getattr(message, name) or None for name in (*MESSAGE_FIELDS, *MESSAGE_TEXTS)},
+        "targets": message.targets or None,
+        "payload": payload_without_secrets(message.payload, redactor),
+    }
+
+
+def documents(found: Iterable[Found], redactor: Redactor = ONLY_SIGNING_SECRETS) -> list[dict[str, Any]]:
+    """Return the document of `relay find --json`. `redactor` hides the secrets of the configuration."""
     return [
         {
             "provider": one.provider or None,
@@ -70,6 +94,7 @@ def documents(found: Iterable[Found]) -> list[dict[str, Any]]:
             "outcome": one.outcome or None,
             "ended_at": one.ended_at,
             "why_not_now": one.why_not_now or None,
+            "message": None if one.message is None else message_document(one.message, redactor),
             "attempts": [
                 {
                     "at": attempt.at,

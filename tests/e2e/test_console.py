@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from relay.store.keys import LaneKeys
+from relay.store.fleet import WorkerInfo
+from relay.store.keys import FleetKeys, LaneKeys
 from testing.browser import axe, chromium
 from testing.console_world import HOSTILE, OPERATOR, VIEWER, World, world
 from testing.redis_server import RedisServer
+from testing.shell import arguments
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+QUEUE = f"/queue/{quote(f'q {HOSTILE}', safe='')}"
 
 SCREENS = (
     "/",
@@ -31,6 +36,7 @@ SCREENS = (
     "/dead",
     "/dead?provider=broken&status=4xx",
     "/queues",
+    QUEUE,
     "/workers",
     "/configuration",
     "/feedback",
@@ -544,9 +550,217 @@ def test_feedback_shows_targets_that_are_gone(opened: Opener, fleet: World) -> N
 
 
 def test_an_operator_reloads_the_files_of_the_fleet(opened: Opener, fleet: World) -> None:
-    page = opened("/workers")
+    page, before = opened("/workers"), fleet.workers()
     page.get_by_role("button", name="Reload").click()
     page.get_by_role("dialog").get_by_label("Reason").fill("a new rate")
     page.get_by_role("dialog").get_by_role("button", name="Reload").click()
     expect(page.get_by_text("The fleet reads its files again.")).to_be_visible()
     assert fleet.json("audit")[0]["why"] == "a new rate"
+    fleet.wait_for_successor(before)
+
+
+SECRETS = {
+    "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+    "body": {"note": f"{OPERATOR} {HOSTILE}"},
+}
+"""Fields of a payload: a secret of the message, one of the configuration, and hostile text."""
+
+
+def hides_its_secrets(page: Page) -> None:
+    text = page.locator("main").inner_text()
+    assert "<script>hacked()</script>" in text
+    assert OPERATOR not in page.content()
+    assert "whsec_" not in page.content()
+    assert "\u202e" not in text
+
+
+def test_a_message_shows_its_content_goes_next_and_is_copied_as_a_command(
+    opened: Opener, fleet: World
+) -> None:
+    page = opened("/messages/next-3")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    order(page, "pause", "quiet", because="not yet")
+    queue = f"q {HOSTILE}"
+    keys = {"reply_to": "receipts:console", "collapse_key": HOSTILE}
+    fleet.push(queue, *({"id": f"next-{number}", "payload": {"body": number}} for number in (1, 2)))
+    fleet.push(queue, {"id": "next-3", "payload": SECRETS, **keys})
+    expect(page.locator("main")).to_contain_text("Place in line3")
+    expect(page.locator("main")).to_contain_text("goes to the list receipts:console")
+    expect(page.locator("main")).to_contain_text("Secrets are hidden, also in the command")
+    hides_its_secrets(page)
+    assert _violations(page, axe()) == []
+    document = page.request.get("/api/v1/messages/next-3").json()
+    assert document == fleet.json("find", "next-3")
+    assert document[0]["message"]["payload"]["secrets"] == ["[redacted]"]
+
+    page.get_by_role("button", name="Copy as a relay push command").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    push, name, text = arguments(page.evaluate("navigator.clipboard.readText()"))
+    assert (push, name) == ("push", queue)
+    assert json.loads(text)["payload"]["body"] == {"note": f"*** {HOSTILE}"}
+
+    page.get_by_role("button", name="Send next").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("a call")
+    dialog.get_by_role("button", name="Send next").click()
+    expect(page.get_by_text("next-3 is next.")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("Place in line1")
+    moved = fleet.run("send-next", "quiet", "next-2")
+    assert (moved.returncode, moved.stderr) == (0, "next-2 is next at quiet\n")
+    expect(page.locator("main")).to_contain_text("Place in line2")
+    entries = page.request.get("/api/v1/audit").json()[:2]
+    assert [(entry["action"], entry["why"]) for entry in entries] == [
+        ("send-next", "next-2"),
+        ("send-next", "next-3: a call"),
+    ]
+    order(page, "resume", "quiet")
+    expect(page.locator("main")).to_contain_text("delivered")
+    expect(page.locator("main")).to_contain_text("Redis does not have its payload any more")
+    refused = page.request.post(
+        "/api/v1/lanes/quiet/send-next",
+        data=json.dumps({"id": "next-3"}),
+        headers={"Origin": page.evaluate("location.origin")},
+    )
+    assert (refused.status, refused.json()["error"]) == (
+        409,
+        '"next-3" is not sent next: it does not wait in this lane',
+    )
+
+
+def test_a_drained_worker_takes_nothing_until_it_is_resumed(opened: Opener, fleet: World) -> None:
+    page = opened("/workers")
+    (worker,) = page.request.get("/api/v1/workers").json()
+    assert worker["duty"] == "serving"
+    assert worker["memory_bytes"] > 10_000_000
+    of_worker = page.locator("tbody tr").first
+    expect(of_worker.locator("[data-label=Memory]")).to_contain_text("MiB")
+    of_worker.get_by_role("button", name="Drain").click()
+    page.get_by_role("dialog").get_by_label("Reason").fill("a new kernel")
+    page.get_by_role("dialog").get_by_role("button", name="Drain").click()
+    expect(page.get_by_text("takes no more messages.")).to_be_visible()
+    expect(of_worker).to_contain_text("drained")
+    expect(page.locator("main")).to_contain_text("an operator keeps 1 of 1 workers from taking messages")
+
+    queue = f"q {HOSTILE}"
+    elements: list[dict[str, Any]] = [
+        {"payload": SECRETS},
+        *({"payload": {"body": each}} for each in range(11)),
+    ]
+    fleet.push(queue, *elements)
+    fleet.redis.rpush(queue, HOSTILE)
+    page.goto("/queues")
+    expect(page.locator("tbody tr").first).to_contain_text("nobody reads it")
+    page.locator("tbody a", has_text="q <img").click()
+    expect(page.locator(".elements li")).to_have_count(10)
+    expect(page.locator(".more")).to_contain_text("The first 10 of 13")
+    hides_its_secrets(page)
+    assert _violations(page, axe()) == []
+    document = page.request.get(f"/api/v1/queues/{quote(queue, safe='')}").json()
+    (of_command,) = [each for each in fleet.json("status")["queues"] if each["name"] == queue]
+    assert {name: document[name] for name in ("waiting", "dead", "served")} == {
+        name: of_command[name] for name in ("waiting", "dead", "served")
+    }
+    assert (document["waiting"], document["served"], len(document["first"])) == (13, False, 10)
+
+    wrong = '{"payload": {"body": 1}, "colour": "red"}'
+    page.get_by_role("button", name="Push a message").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Message").fill(wrong)
+    dialog.get_by_role("button", name="Push").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("colour")
+    said = dialog.get_by_role("alert").inner_text()
+    assert f"message 1: {said} (--force" in fleet.run("push", queue, wrong).stderr
+    dialog.get_by_label("Message").fill('{"id": "by-hand", "payload": {"body": 1}}')
+    dialog.get_by_role("button", name="Push").click()
+    expect(page.get_by_text("The message is in the queue.")).to_be_visible()
+
+    # A reload replaces the worker, which stays drained.
+    origin, before = {"Origin": page.evaluate("location.origin")}, fleet.workers()
+    page.request.post("/api/v1/workers/reload", data="{}", headers=origin)
+    fleet.wait_for_successor(before)
+    page.goto("/workers")
+    expect(of_worker.get_by_role("button", name="Resume")).not_to_have_attribute(
+        "data-worker", worker["worker"]
+    )
+    expect(of_worker).to_contain_text("drained")
+    name = of_worker.get_by_role("button", name="Resume").get_attribute("data-worker")
+    refused = page.request.post(f"/api/v1/workers/{name}/dismiss", data="{}", headers=origin)
+    assert (refused.status, "is alive" in refused.json()["error"]) == (400, True)
+    assert fleet.redis.llen(queue) == 14
+    before = fleet.workers()
+    resumed = fleet.run("worker", "resume", str(name), "--because", "it runs")
+    assert (resumed.returncode, resumed.stderr) == (0, f"{name} works again\n")
+    expect(of_worker).to_contain_text("alive")
+    fleet.wait_for_successor(before)
+    page.goto(QUEUE)
+    expect(page.locator(".numbers")).to_contain_text("Waiting0")
+    expect(page.locator(".numbers")).to_contain_text("Malformed7.1%")
+    expect(page.locator(".empty")).to_contain_text("Nothing waits")
+    actions = [entry["action"] for entry in page.request.get("/api/v1/audit").json()][:4]
+    assert actions == ["drain-end", "reload", "push", "drain"]
+
+
+def test_a_worker_that_died_is_dismissed(opened: Opener, fleet: World) -> None:
+    info = WorkerInfo(
+        f"{HOSTILE}-9".replace("\u202e", ""), HOSTILE, "", 9, HOSTILE, 1.0, lanes=("quiet",), settings="other"
+    )
+    keys = FleetKeys("relay")
+    fleet.redis.hset(keys.profiles, info.worker, msgspec.json.encode(info))
+    fleet.redis.zadd(keys.gone, {info.worker: float(fleet.redis.time()[0]) * 1000})
+    page = opened("/workers")
+    dead = page.locator("tr", has_text="died")
+    expect(dead).to_contain_text("<script>")
+    assert _violations(page, axe()) == []
+    dead.get_by_role("button", name="Dismiss").click()
+    page.get_by_role("dialog").get_by_role("button", name="Dismiss").click()
+    expect(page.get_by_text("is dismissed.")).to_be_visible()
+    expect(dead).to_have_count(0)
+    assert len(page.request.get("/api/v1/workers").json()) == 1
+
+
+def test_feedback_counts_targets_by_provider_and_hour(opened: Opener, fleet: World) -> None:
+    fleet.redis.hincrby(LaneKeys.of("relay", "quiet").part("control"), "unregistered", 7)
+    # The counters of a lane that is busy are recorded within a second.
+    fleet.push(f"q {HOSTILE}", {"payload": {"body": 1}})
+    page = opened("/feedback")
+    rates = row(page, "quiet").first
+    expect(rates.locator("[data-label='In all']")).to_have_text("7")
+    expect(rates.locator("[data-label='Last hour']")).to_have_text("7")
+    (document,) = page.request.get("/api/v1/feedback/rates").json()
+    assert document == {"provider": "quiet", "last_hour": 7, "last_day": 7, "total": 7}
+    of_command = fleet.json("status", "quiet")
+    assert (of_command["unregistered"], of_command["outcomes"]["unregistered"]) == (7, 7)
+    lines = page.request.get("/api/v1/feedback/export").text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["gone-1"]
+
+
+def test_a_log_out_ends_the_session_in_all_processes(opened: Opener, fleet: World) -> None:
+    page = opened("/workers")
+    (cookie,) = page.context.cookies()
+    headers = {"Cookie": f"relay_session={cookie['value']}"}
+    with fleet.console() as other:
+        browser = page.context.browser
+        assert browser is not None
+        program = browser.new_context()
+        overview, stays = f"{other}api/v1/overview", f"{other}workers"
+        assert program.request.get(overview, headers=headers).status == 200
+        page.get_by_role("button", name="Log out").click()
+        page.wait_for_url("**/login")
+        assert program.request.get(overview, headers=headers).status == 401
+        assert program.request.get(stays, headers=headers, max_redirects=0).status == 303
+        origin = {"Origin": other.rstrip("/")}
+        paused = program.request.post(f"{other}api/v1/lanes/quiet/pause", data="{}", headers=headers | origin)
+        assert paused.status == 401
+        # The session that a browser had before a log-in, which somebody may have planted, ends with it.
+        form: dict[str, str | float | bool] = {"token": VIEWER}
+        first = program.request.post(f"{other}login", form=form, headers=origin, max_redirects=0)
+        planted = first.headers["set-cookie"].partition(";")[0]
+        form = {"token": OPERATOR}
+        second = program.request.post(
+            f"{other}login", form=form, headers={**origin, "Cookie": planted}, max_redirects=0
+        )
+        own = second.headers["set-cookie"].partition(";")[0]
+        assert own != planted
+        for name, status in ((planted, 401), (own, 200)):
+            assert page.request.get("/api/v1/overview", headers={"Cookie": name}).status == status
+        program.close()

@@ -11,9 +11,11 @@ from relay.admin.console.cache import Cache
 from relay.admin.console.jobs import Jobs
 from relay.admin.console.sampler import Sampler
 from relay.admin.gate import Visitor
+from relay.admin.log_outs import LogOuts
 from relay.operations.dead_edit import OpenIntake
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
+from relay.text import Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,9 @@ class Services:
     sampler: Sampler
     cache: Cache
     jobs: Jobs
+    redactor: Redactor
+    """Hides the secrets of the configuration in foreign text."""
+    log_outs: LogOuts
 
     @property
     def base(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import cache
 
@@ -11,16 +12,19 @@ from relay.admin.console import api, assets
 from relay.admin.console.cache import Cache
 from relay.admin.console.call import Services
 from relay.admin.console.dead_export import DeadExport
+from relay.admin.console.feedback_export import FeedbackExport
 from relay.admin.console.jobs import Jobs
 from relay.admin.console.login import Login
 from relay.admin.console.pages import Pages
 from relay.admin.console.sampler import Sampler
 from relay.admin.console.screens import SCREENS
-from relay.admin.gate import Gate
+from relay.admin.log_outs import LogOuts
 from relay.operations.dead_edit import OpenIntake
 from relay.redis_client.client import Client
 from relay.settings.digest import digest
 from relay.settings.models import Settings
+from relay.settings.redaction import secrets_in
+from relay.text import Redactor
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,8 +36,8 @@ class Console:
         self,
         settings: Settings,
         client: Callable[[], Awaitable[Client]],
-        gate: Gate,
         open_intake: OpenIntake,
+        log_outs: LogOuts,
     ) -> None:
         """`client` returns a client for Redis, or raises StoreError."""
         self._services = Services(
@@ -44,12 +48,12 @@ class Console:
             Sampler(settings, client),
             Cache(),
             Jobs(),
+            Redactor(secrets_in(settings)),
+            log_outs,
         )
-        self._gate = gate
 
-    def add_routes(self, app: web.Application) -> None:
+    def add_routes(self, app: web.Application, login: Login) -> None:
         """Add all routes, and those below the base path too: a proxy may pass it on or remove it."""
-        login = Login(self._services, self._gate)
         pages = Pages(self._services, SCREENS)
         for base in dict.fromkeys(("", self._services.base)):
             add = app.router.add_route
@@ -60,10 +64,17 @@ class Console:
             if base:
                 add("GET", base, pages.home)
             for screen in SCREENS:
-                add("GET", base + screen.path, pages.page(screen))
+                path = base + _any_name(screen.path)
+                add("GET", path, pages.page(screen))
                 if screen.every:
-                    add("GET", base + screen.path.rstrip("/") + "/live", pages.live(screen))
+                    add("GET", path.rstrip("/") + "/live", pages.live(screen))
             for route in api.ROUTES:
-                add(route.method, f"{base}/api/v1{route.path}", api.handler(self._services, route))
+                add(route.method, f"{base}/api/v1{_any_name(route.path)}", api.handler(self._services, route))
             add("GET", f"{base}/api/v1/dead/export", DeadExport(self._services).send)
+            add("GET", f"{base}/api/v1/feedback/export", FeedbackExport(self._services).send)
             add("GET", f"{base}/api/v1/openapi.json", api.openapi(self._services))
+
+
+def _any_name(path: str) -> str:
+    """Return a path whose names may have braces, which aiohttp does not match otherwise."""
+    return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)

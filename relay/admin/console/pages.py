@@ -29,6 +29,9 @@ may be sent before anything is known about the content."""
 
 logger = structlog.get_logger()
 
+SESSION_CHECK = 5
+"""Samples between two checks whether the session of an open page was ended."""
+
 PATIENCE = 0.01
 """Seconds until the bar of a page is sent although its content is not ready."""
 
@@ -115,7 +118,13 @@ class Pages:
         count = 0
         async for sample in samples:
             session = call.visitor.session
-            if session is not None and session.until <= time.time():
+            if session is not None and (
+                session.until <= time.time()
+                or (
+                    count % SESSION_CHECK == 0
+                    and await self._services.log_outs.is_known_to_have_ended(session)
+                )
+            ):
                 return
             if count % screen.every == 0:
                 values = {**self._common(call, screen, sample), **await screen.values(call, sample)}
@@ -128,7 +137,9 @@ class Pages:
     def _common(self, call: Call, screen: Screen, sample: Sample | None) -> Mapping[str, Any]:
         """Return the variables of the layout."""
         query = urlencode(call.request.query)
-        path = call.request.path.removeprefix(self._services.base).removesuffix("/live").rstrip("/")
+        # As the browser wrote it: a name may contain a slash.
+        path = call.request.rel_url.raw_path.removeprefix(self._services.base)
+        path = path.removesuffix("/live").rstrip("/")
         return {
             "base": self._services.base,
             "environment": self._services.settings.admin.environment,

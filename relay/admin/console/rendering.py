@@ -50,6 +50,8 @@ def environment() -> Environment:
         "past": past,
         "trend": trend,
         "share": share,
+        "bytes": size,
+        "per_second": per_second,
         "shown": shown,
         "segment": segment,
         "plural": plural,
@@ -100,6 +102,11 @@ def short(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
+def per_second(value: float | None) -> str:
+    """Return a rate with its unit: `12/s`; an en dash if it is unknown."""
+    return "–" if value is None else f"{short(value)}/s"
+
+
 def duration(seconds: float | None) -> str:
     """Return a duration for people: `4m`, `1h12m`; an en dash if it is unknown."""
     if seconds is None:
@@ -141,6 +148,17 @@ def share(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.0%}" if value >= 0.1 or not value else f"{value:.1%}"
+
+
+def size(value: float | None) -> str:
+    """Return a number of bytes for people: `812 B`, `64 MiB`; an en dash if it is unknown."""
+    if value is None:
+        return "–"
+    units = ["B", "KiB", "MiB", "GiB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1024
+        del units[0]
+    return f"{value:.0f} {units[0]}" if value >= 10 or units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def shown(text: object, longest: int = LONGEST_TEXT) -> str:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from relay.admin.console.arrivals import Arrivals
 from relay.admin.console.history import History, Hour
 from relay.errors import StoreError
 from relay.redis_client.client import Client
@@ -46,6 +47,8 @@ class Sample:
     """The last hour of the lanes that pages show, by provider."""
     speeds: Mapping[str, float] = field(default_factory=dict)
     """Messages sent per second since the sample before, by provider."""
+    arrivals: Mapping[str, float] = field(default_factory=dict)
+    """Elements pushed per second, by queue, once they have been watched for some seconds."""
     error: str = ""
     """The reason why Redis could not be read; the numbers are those of the last sample then."""
 
@@ -67,6 +70,7 @@ class Sampler:
         self._followers = 0
         self._task: asyncio.Task[None] | None = None
         self._sample: Sample | None = None
+        self._arrivals = Arrivals()
         self._read_at = -math.inf
         self._pause = 0.0
         """The present interval between two samples: longer if Redis is slow."""
@@ -152,6 +156,7 @@ class Sampler:
             last.number + 1 if last else 0,
             self.history.hours(overview.at),
             speeds,
+            self._arrivals.after(overview),
         )
 
 

@@ -30,6 +30,8 @@ TOKENS = {"token": OPERATOR, "viewer_token": VIEWER}
 HOST = Host(Deployment(), [WorkerReport(pid=1, age=0.0, health=Health(worker="w", pid=1, settings=""))])
 NEEDS = {
     "/lanes/{provider}/cancel": '{"id": "order-17"}',
+    "/lanes/{provider}/send-next": '{"id": "order-17"}',
+    "/queues/{queue}/push": '{"message": "{}"}',
     "/configuration/check": '{"text": "queues: []"}',
     "/dead/text": '{"letter": {"entry": "1800000000000-0", "provider": "hook"}}',
     "/dead/edit": '{"letter": {"entry": "1800000000000-0", "provider": "hook"}, "text": "{}"}',
@@ -279,6 +281,14 @@ async def test_wrong_arguments_are_answered_with_the_reason(body: str | bytes, p
         answer = await browser.post("/api/v1/lanes/hook/pause", data=body)
         assert answer.status == 400
         assert problem in (await answer.json())["error"]
+
+
+async def test_a_name_in_a_path_may_have_any_character() -> None:
+    async with console() as browser:
+        for path in ("/messages/", "/lanes/", "/queue/", "/api/v1/messages/", "/api/v1/queues/"):
+            for name in ("%7B%7Bid%7D%7D", "a%2Fb%25", "%E2%80%AE%1B", "..%2F..", "%3F%23", "live"):
+                answer = await browser.get(path + name)
+                assert answer.status == NO_REDIS, path + name
 
 
 async def test_the_openapi_document_has_every_route_of_the_api() -> None:

@@ -7,9 +7,10 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from relay.admin.console.api.route import Arguments, Reply, Route
+from relay.admin.console.api.route import Arguments, NoArguments, Reply, Route
 from relay.admin.console.call import Call
 from relay.errors import UsageError
+from relay.operations.feedback import gone_document, gone_targets
 from relay.store.feedback import read_feedback
 
 
@@ -30,6 +31,13 @@ async def _feedback(call: Call, arguments: FeedbackArguments) -> Reply:
     return Reply([msgspec.to_builtins(entry) for entry in entries])
 
 
+async def _rates(call: Call, _: NoArguments) -> Reply:
+    overview = (await call.services.sampler.latest()).overview
+    client, prefix = await call.services.client(), call.services.prefix
+    gone = await gone_targets(client, prefix, overview.lanes, overview.at)
+    return Reply([gone_document(one) for one in gone])
+
+
 ROUTES: Final = (
     Route(
         "GET",
@@ -38,5 +46,12 @@ ROUTES: Final = (
         "redis-cli XREVRANGE relay:feedback + -",
         _feedback,
         FeedbackArguments,
+    ),
+    Route(
+        "GET",
+        "/feedback/rates",
+        "How many targets are gone, by provider: within the last hour, the last 24 hours, and in all.",
+        "relay status PROVIDER --json",
+        _rates,
     ),
 )

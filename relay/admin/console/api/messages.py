@@ -1,4 +1,4 @@
-"""Find and cancel messages."""
+"""Find messages, cancel them, send them next."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from msgspec import Meta
 
 from relay.admin.console.api.route import Arguments, NoArguments, Reply, Route
 from relay.admin.console.call import Call
+from relay.errors import UsageError
 from relay.operations import lanes
 from relay.operations.find import documents, find
 
 
-class CancelArguments(Arguments, frozen=True, kw_only=True):
-    """The message to cancel."""
+class MessageArguments(Arguments, frozen=True, kw_only=True):
+    """The message to cancel, or to send next."""
 
     id: Annotated[str, Meta(min_length=1, max_length=128, description="The id of the message.")]
     because: Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")] = ""
 
 
 async def _find(call: Call, _: NoArguments) -> Reply:
-    found = documents(await find(await call.services.client(), call.settings, call.part("id")))
+    messages = await find(await call.services.client(), call.settings, call.part("id"))
+    found = documents(messages, call.services.redactor)
     return Reply(found, 200 if found else 404)
 
 
-async def _cancel(call: Call, arguments: CancelArguments) -> Reply:
+async def _cancel(call: Call, arguments: MessageArguments) -> Reply:
     result = await lanes.cancel(
         await call.services.client(),
         call.settings,
@@ -37,6 +39,22 @@ async def _cancel(call: Call, arguments: CancelArguments) -> Reply:
     if result != "cancelled":
         return Reply({"error": f"not cancelled: the message is {result}", "result": result}, 409)
     return Reply({"result": result})
+
+
+async def _send_next(call: Call, arguments: MessageArguments) -> Reply:
+    try:
+        before = await lanes.send_next(
+            await call.services.client(),
+            call.settings,
+            call.part("provider"),
+            arguments.id,
+            because=arguments.because,
+            who=call.visitor.name,
+        )
+    except UsageError as error:
+        return Reply({"error": str(error)}, 409)
+    call.services.changed()
+    return Reply({"result": "moved", "before": before})
 
 
 ROUTES: Final = (
@@ -53,6 +71,14 @@ ROUTES: Final = (
         "Cancel a message that is not in flight yet; otherwise 409.",
         "relay cancel PROVIDER ID",
         _cancel,
-        CancelArguments,
+        MessageArguments,
+    ),
+    Route(
+        "POST",
+        "/lanes/{provider}/send-next",
+        "Move a waiting message to the head of its lane, or of its group; 409 if it cannot be moved.",
+        "relay send-next PROVIDER ID",
+        _send_next,
+        MessageArguments,
     ),
 )

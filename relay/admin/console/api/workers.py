@@ -1,23 +1,26 @@
-"""Actions on workers: reload their files."""
+"""Actions on workers: reload their files, drain one, let it work again, dismiss one."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
 from msgspec import Meta
 
 from relay.admin.console.api.route import Arguments, Reply, Route
 from relay.admin.console.call import Call
+from relay.operations import workers
 from relay.operations.reload import reload_fleet
+from relay.store.fleet import Member
 
 
-class ReloadArguments(Arguments, frozen=True, kw_only=True):
-    """The options of `relay reload`."""
+class WorkerArguments(Arguments, frozen=True, kw_only=True):
+    """The options of `relay reload` and `relay worker`."""
 
     because: Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")] = ""
 
 
-async def _reload(call: Call, arguments: ReloadArguments) -> Reply:
+async def _reload(call: Call, arguments: WorkerArguments) -> Reply:
     # It does not wait for reports: the process that answers may be the one that reloads.
     asked = await reload_fleet(
         await call.services.client(),
@@ -30,6 +33,32 @@ async def _reload(call: Call, arguments: ReloadArguments) -> Reply:
     return Reply({"asked": len(asked)}, 202)
 
 
+async def _drain(call: Call, arguments: WorkerArguments) -> Reply:
+    return await _act(call, workers.drain_worker, arguments, 202)
+
+
+async def _resume(call: Call, arguments: WorkerArguments) -> Reply:
+    return await _act(call, workers.resume_worker, arguments, 202)
+
+
+async def _dismiss(call: Call, arguments: WorkerArguments) -> Reply:
+    return await _act(call, workers.dismiss_worker, arguments, 200)
+
+
+async def _act(
+    call: Call, action: Callable[..., Awaitable[Member]], arguments: WorkerArguments, status: int
+) -> Reply:
+    member = await action(
+        await call.services.client(),
+        call.settings,
+        call.part("worker"),
+        because=arguments.because,
+        who=call.visitor.name,
+    )
+    call.services.changed()
+    return Reply({"worker": member.info.worker}, status)
+
+
 ROUTES: Final = (
     Route(
         "POST",
@@ -37,6 +66,30 @@ ROUTES: Final = (
         "Ask all processes to read their files again. `GET /workers` shows failures and the new settings.",
         "relay reload",
         _reload,
-        ReloadArguments,
+        WorkerArguments,
+    ),
+    Route(
+        "POST",
+        "/workers/{worker}/drain",
+        "Let a worker finish its messages and take no others. `GET /workers` shows its `duty`.",
+        "relay worker drain WORKER",
+        _drain,
+        WorkerArguments,
+    ),
+    Route(
+        "POST",
+        "/workers/{worker}/resume",
+        "Let a drained worker take messages again.",
+        "relay worker resume WORKER",
+        _resume,
+        WorkerArguments,
+    ),
+    Route(
+        "POST",
+        "/workers/{worker}/dismiss",
+        "Hide a worker that is gone and holds no messages.",
+        "relay worker dismiss WORKER",
+        _dismiss,
+        WorkerArguments,
     ),
 )

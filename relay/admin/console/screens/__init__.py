@@ -9,6 +9,7 @@ from relay.admin.console.screens import (
     message,
     messages,
     overview,
+    queue,
     queues,
     workers,
 )
@@ -20,6 +21,7 @@ SCREENS = (
     messages.SCREEN,
     message.SCREEN,
     queues.SCREEN,
+    queue.SCREEN,
     workers.SCREEN,
     configuration.SCREEN,
     feedback.SCREEN,

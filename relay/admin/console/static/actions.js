@@ -12,6 +12,26 @@ function toast(text, tone) {
   setTimeout(() => shown.remove(), 6000);
 }
 
+// The clipboard of a page that is served without TLS, and not from this host, works through a field only.
+async function copy(text) {
+  try {
+    if (navigator.clipboard) {
+      await navigator.clipboard.writeText(text);
+    } else {
+      const field = document.createElement("textarea");
+      field.value = text;
+      document.body.append(field);
+      field.select();
+      const done = document.execCommand("copy");
+      field.remove();
+      if (!done) throw new Error();
+    }
+    toast("Copied.", "good");
+  } catch {
+    toast("The browser does not allow copying.", "bad");
+  }
+}
+
 function filled(template, values, encode) {
   return template.replace(/\{(\w+)\}/g, (_, name) => (encode ? encodeURIComponent(values[name]) : values[name]));
 }
@@ -202,8 +222,7 @@ document.addEventListener("click", (event) => {
   if (opener) open(opener);
   if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
   if (event.target.closest("[data-copy]")) {
-    const source = document.getElementById(event.target.closest("[data-copy]").dataset.copy);
-    navigator.clipboard.writeText(source.textContent).then(() => toast("Copied.", "good"));
+    copy(document.getElementById(event.target.closest("[data-copy]").dataset.copy).textContent);
   }
 });
 document.addEventListener("input", (event) => {
