@@ -149,7 +149,8 @@ class Lane:
 
         Groups share so many places of this worker; others are for groups that have nothing in flight. 0: all.
         """
-        arguments = (wanted, self._policies.claim, shared, self._policies.plain_claims)
+        policies = self._policies
+        arguments = wanted, policies.claim, shared, policies.plain_claims, policies.group_concurrency
         reply, _ = await self._run("claim", (self._inflight,), *arguments)
         if reply[0] == b"groups":
             self._serve_left_groups()

@@ -26,7 +26,9 @@ class Policies:
     claim: bytes
     settle: bytes
     plain_claims: int
-    """1 if claims may take the short way: see `parts/claim_plain.lua`."""
+    """1 if claims may take the short way: see `parts/claim_plain.lua` and `parts/claim_plain_groups.lua`."""
+    group_concurrency: int
+    """0 if groups have no limit."""
 
 
 def policies(options: ProviderOptions) -> Policies:
@@ -72,8 +74,10 @@ def policies(options: ProviderOptions) -> Policies:
             "gone_share": options.unregistered_share,
         }
     )
-    plain = not (rates or groups or options.warmup) and options.order != "lifo"
-    return Policies(enqueue, claim, settle, int(plain))
+    rules = options.group_rules
+    some_rate = rates or options.warmup or (rules and rules.rate)
+    plain = not some_rate and options.order != "lifo"
+    return Policies(enqueue, claim, settle, int(plain), rules.concurrency if rules else 0)
 
 
 def _buckets(rates: Rates, bursts: Sequence[int]) -> list[list[str | float]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -629,8 +630,41 @@ class GroupMachine(RuleBasedStateMachine):
         )
 
 
-def test_groups_have_fair_turns_and_their_limits_whatever_happens(newest_redis_server: RedisServer) -> None:
-    machine = type("Machine", (GroupMachine,), {"url": newest_redis_server.url})
+class PlainGroupMachine(GroupMachine):
+    """A lane whose claims take their short way: without rates, and with few headers besides groups."""
+
+    def change_rules(self, data: st.DataObject) -> None:
+        self.order, self.lane_rate, self.lane_failures, self.ends_waiting = "fifo", None, 10_000, False
+        groups = {"by": "message", "concurrency": data.draw(st.sampled_from([0, 3, 16]))}
+        self.options = ProviderOptions(type="test", breaker={"failures": 10_000}, groups=groups)
+        self.lanes = {name: Lane(self.redis, "relay", "test", self.options, name) for name in WORKERS}
+
+    @rule(
+        groups=st.lists(st.sampled_from(GROUPS), min_size=1, max_size=15),
+        special=st.lists(st.sampled_from(["high", "receipt", "ordered", "delayed"]), max_size=2),
+        worker=st.sampled_from(WORKERS),
+        wanted=st.integers(1, 25),
+        kept=st.integers(0, 5),
+    )
+    def serve(self, groups: list[str], special: list[str], worker: str, wanted: int, kept: int) -> None:
+        """Enqueue, claim, and settle deliveries, most of them without more than a group."""
+        plan = [("normal", group, "", "", "", 0, 0, 0, False) for group in groups]
+        for kind in special:
+            key, delay = "k1" if kind == "ordered" else "", 3 if kind == "delayed" else 0
+            priority = "high" if kind == "high" else "normal"
+            plan.append((priority, groups[0], "", key, "", 0, delay, 0, kind == "receipt"))
+        self.enqueue(plan)
+        self.claim(worker, wanted)
+        held = [known for known in self.held_by(worker) if known.claim and known.claim.headerless]
+        if held[kept:]:
+            self.settle_all(worker, held[kept:], "delivered")
+
+
+@pytest.mark.parametrize("kind", [GroupMachine, PlainGroupMachine])
+def test_groups_have_fair_turns_and_their_limits_whatever_happens(
+    newest_redis_server: RedisServer, kind: type[GroupMachine]
+) -> None:
+    machine = type("Machine", (kind,), {"url": newest_redis_server.url})
     run_state_machine_as_test(
         machine,
         settings=settings(

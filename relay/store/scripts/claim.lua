@@ -7,7 +7,8 @@
 --          shares ([normal, low]: the least share of a batch, 0..1, under a standing backlog),
 --          groups (false, or the rules of group_states.lua), journal (see parts/journal.lua)
 --        3 how many of the worker's slots groups share (see turns.lua); 0: all
---        4 1 if the options have neither rates, nor groups, nor a warm-up, and the order is first in, first out; else 0
+--        4 1 if the options have neither rates, also of groups, nor a warm-up, and the order is first in, first out; else 0
+--        5 messages of a group that may be in flight; 0: any number
 -- reply  {reason, wait, fencing token, fan-outs, passed over, held, ticket, record, tries, …}, and at the end of one
 --        that hands out messages the lowest rate of an operator's override (messages per second) if there is one
 --        reason       'ok', or why it handed out less than was wanted: 'empty', 'rate',
@@ -29,7 +30,9 @@
 -- and no message is out without being on its worker's list.
 
 local WANTED = 1 -- arguments
+local SHARED = 3
 local PLAIN = 4
+local CONCURRENCY = 5
 
 local MOST_PROMOTED = 200
 local MOST_SCANNED = 300
@@ -46,7 +49,10 @@ local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decid
 -- @include clock
 -- @include large
 -- @include numbers
--- @if no groups
+-- @if groups
+-- @include set_fields
+-- @include claim_plain_groups
+-- @else
 -- @include claim_plain
 -- @end
 -- @include lane
@@ -100,7 +106,7 @@ local turns
 local more_groups_are_due = false
 -- @if groups
 -- @include turns
-turns = some_group and load_turns(call, NOW, NOW_US, policy, lifo, {shared = tonumber(ARGV[3]), wanted = wanted, held = held})
+turns = some_group and load_turns(call, NOW, NOW_US, policy, lifo, {shared = tonumber(ARGV[SHARED]), wanted = wanted, held = held})
 if turns then
   checked = true
   more_groups_are_due = turns.admit()
