@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from relay.provider import AdapterOptions, discover
+from relay.sandbox.options import SandboxOptions
 from relay.settings.load import load
+from testing.containerfile import FILE, context, parse
 
 HELM = shutil.which("helm") or shutil.which("helm", path=Path.home() / "go" / "bin")
 CHART = Path("deploy/helm/relay")
-KINDS_OF_OTHERS = {"ScaledObject", "ServiceMonitor"}
+KINDS_OF_OTHERS = {"PrometheusRule", "ScaledObject", "ServiceMonitor"}
 """Their schemas belong to KEDA and to the Prometheus operator."""
 
 SECRETS = {"RELAY_REDIS_URL": "redis://redis:6379/0", "RELAY_ADMIN_TOKEN": "4f9d2b1c7a8e6035" * 2}
@@ -30,7 +32,9 @@ def rendered(*words: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.skipif(not HELM, reason="helm is not installed")
-@pytest.mark.parametrize("options", [(), ("networkPolicy", "serviceMonitor", "autoscaling")])
+@pytest.mark.parametrize(
+    "options", [(), ("networkPolicy", "serviceMonitor", "prometheusRule", "autoscaling")]
+)
 def test_the_chart_renders_resources_that_kubernetes_accepts(options: tuple[str, ...]) -> None:
     validate = pytest.importorskip("kubernetes_validate")
     documents = rendered(*(word for name in options for word in ("--set", f"{name}.enabled=true")))
@@ -53,6 +57,33 @@ def test_a_changed_configuration_starts_new_pods() -> None:
     assert checksum() != checksum("--set", "config=redis: {}")
 
 
+ALERTS = Path("deploy/prometheus/alerts.yml")
+
+
+@pytest.mark.skipif(not HELM, reason="helm is not installed")
+def test_the_chart_has_the_alerts_of_the_file_for_prometheus() -> None:
+    documents = rendered("--set", "prometheusRule.enabled=true")
+    (rule,) = [found for found in documents if found["kind"] == "PrometheusRule"]
+    # A ServiceMonitor names the job after the service of the release.
+    expected = ALERTS.read_text().replace('job=~"relay.*"', 'job="night"')
+    assert rule["spec"] == yaml.safe_load(expected)
+    assert rule["spec"] != yaml.safe_load(ALERTS.read_text())
+
+
+def test_the_chart_reads_the_same_file_as_prometheus() -> None:
+    assert (CHART / "files" / "alerts.yml").samefile(ALERTS)
+    assert "files/alerts.yml" in (CHART / "templates" / "prometheusrule.yaml").read_text()
+
+
+@pytest.mark.skipif(not HELM, reason="helm is not installed")
+def test_the_chart_follows_the_advice_of_helm() -> None:
+    assert HELM
+    linted = subprocess.run(
+        [HELM, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False
+    )
+    assert linted.returncode == 0, linted.stdout
+
+
 def configuration_of_the_chart() -> str:
     text: str = yaml.safe_load((CHART / "values.yaml").read_text())["config"]
     return text
@@ -60,8 +91,12 @@ def configuration_of_the_chart() -> str:
 
 @pytest.mark.parametrize(
     "text",
-    [configuration_of_the_chart(), Path("deploy/compose/relay.yaml").read_text()],
-    ids=["chart", "compose"],
+    [
+        configuration_of_the_chart(),
+        Path("deploy/compose/relay.yaml").read_text(),
+        Path("deploy/compose/sandbox.yaml").read_text(),
+    ],
+    ids=["chart", "compose", "sandbox"],
 )
 def test_a_configuration_in_deploy_is_valid(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +120,21 @@ def test_a_pod_has_longer_to_stop_than_relay_needs(tmp_path: Path, monkeypatch: 
     assert float(compose["services"]["relay"]["stop_grace_period"].rstrip("s")) > needed
 
 
+def test_the_image_starts_as_a_user_without_rights_and_has_a_health_check() -> None:
+    build, final = parse(FILE.read_text())
+    assert build.base == final.base
+    assert final.value("USER").split(":")[0] not in ("", "0", "root")
+    assert (final.value("ENTRYPOINT"), final.value("CMD")) == ('["relay"]', '["run"]')
+    assert final.value("HEALTHCHECK").endswith('CMD ["relay", "health"]')
+    assert [name for name, _ in final.steps if name in ("COPY", "ADD", "RUN")] == ["COPY"]
+
+
+def test_a_build_of_the_image_sees_the_packages_and_nothing_else() -> None:
+    seen = {path.relative_to(Path.cwd()).parts[0] for path in context(Path.cwd())}
+    ignored = Path(".dockerignore").read_text().splitlines()
+    assert seen == {line[1:] for line in ignored if line.startswith("!")}
+
+
 def test_the_image_gets_each_file_that_its_build_reads() -> None:
     ignored = Path(".dockerignore").read_text().splitlines()
     for name in (
@@ -100,10 +150,45 @@ def test_the_image_gets_each_file_that_its_build_reads() -> None:
         assert Path(name).exists()
 
 
-def test_each_file_that_compose_mounts_exists() -> None:
+def test_the_configuration_for_the_sandbox_has_its_keys() -> None:
+    providers = yaml.safe_load(Path("deploy/compose/sandbox.yaml").read_text())["providers"]
+    options = SandboxOptions()
+    assert [providers["pusher"][key] for key in ("app_id", "key", "secret")] == [
+        options.app_id,
+        options.key,
+        options.secret,
+    ]
+    assert providers["webhook"]["secret"] == options.webhook_secret
+
+
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
+@pytest.mark.parametrize(
+    ("profile", "services"),
+    [
+        ("", {"redis", "relay"}),
+        ("observe", {"redis", "relay", "prometheus", "grafana"}),
+        ("sandbox", {"redis", "relay", "sandbox"}),
+    ],
+)
+def test_compose_accepts_its_file_with_each_profile(profile: str, services: set[str]) -> None:
+    words = [
+        "docker-compose",
+        "-f",
+        "deploy/compose/compose.yaml",
+        "--profile",
+        profile,
+        "config",
+        "--services",
+    ]
+    found = subprocess.run(words, env={**os.environ, **SECRETS}, capture_output=True, text=True, check=True)
+    assert set(found.stdout.split()) == services
+
+
+@pytest.mark.parametrize("file", ["relay.yaml", "sandbox.yaml"])
+def test_each_file_that_compose_mounts_exists(file: str) -> None:
     compose = yaml.safe_load(Path("deploy/compose/compose.yaml").read_text())
     for service in compose["services"].values():
         for mount in service.get("volumes", []):
-            source = mount.split(":")[0]
+            source = mount.replace("${RELAY_FILE:-relay.yaml}", file).split(":")[0]
             if source.startswith("."):
                 assert Path(os.path.normpath(Path("deploy/compose") / source)).exists(), source

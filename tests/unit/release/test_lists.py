@@ -8,9 +8,11 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import relay
 from release.artifacts import ROOT, latest_release, version_problem
 from release.fresh import PINS, PLAIN_PINS
 from release.interpreters import VERSIONS
@@ -77,6 +79,11 @@ def _always(name: str) -> list[str]:
         for text in requires(name) or ()
         if (marker := Requirement(text).marker) is None or marker.evaluate({"extra": ""})
     ]
+
+
+def test_the_chart_has_the_version_of_the_package() -> None:
+    chart = yaml.safe_load((ROOT / "deploy/helm/relay/Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (relay.__version__, relay.__version__)
 
 
 def test_the_version_is_the_newest_of_the_changelog() -> None:
