@@ -12,9 +12,11 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from relay.errors import TransportError, UsageError
+from relay.http.transport import OnDone, PendingRequest
 from relay.message import Message
 from relay.outcome import Delivered, Outcome, Rejected, Unauthorised
 from relay.provider import HttpProvider, Request, Response
+from relay.provider.base import Repeat
 from relay.settings.http import HttpOptions, pem_text
 from relay.settings.values import Secret
 
@@ -123,9 +125,21 @@ class Apns(HttpProvider[ApnsOptions]):
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
         request = self.request(batch)
         response = await self._transport.send(request)
-        if response.status in {400, 403} and self._corrects(batch[0], request, reason_of(response)[0]):
-            response = await self._transport.send(self.request(batch))
+        if self._corrects(batch[0], request, response):
+            return await self.deliver_again(batch)
         return self.outcomes(batch, response)
+
+    async def deliver_again(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        return self.outcomes(batch, await self._transport.send(self.request(batch)))
+
+    def start_request(self, batch: Sequence[Message], on_done: OnDone) -> PendingRequest:
+        request = self.request(batch)
+
+        def answered(pending: PendingRequest, answer: Response | Exception) -> None:
+            corrected = isinstance(answer, Response) and self._corrects(batch[0], request, answer)
+            on_done(pending, Repeat() if corrected else answer)
+
+        return self._transport.start(request, answered)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
@@ -163,8 +177,11 @@ class Apns(HttpProvider[ApnsOptions]):
             payload
         )
 
-    def _corrects(self, message: Message, request: Request, why: str) -> bool:
-        """Whether a second request differs from the refused one: a newer token, or no expiration."""
+    def _corrects(self, message: Message, request: Request, response: Response) -> bool:
+        """Whether a second request differs from a refused one: a newer token, or no expiration."""
+        if response.status not in {400, 403}:
+            return False
+        why = reason_of(response)[0]
         if why == TOKEN_EXPIRED:
             return self._token is not None and self._token.replaces(request.headers.get("authorization", ""))
         channel = request.headers.get("apns-channel-id")

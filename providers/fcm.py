@@ -15,10 +15,11 @@ from pydantic import field_validator, model_validator
 
 from relay.errors import TransportError, UsageError
 from relay.extras import install, is_installed
-from relay.http.transport import Transport
+from relay.http.transport import OnDone, PendingRequest, Transport
 from relay.message import Message
 from relay.outcome import Outcome, Rejected, Unauthorised
 from relay.provider import HttpProvider, Request, Response
+from relay.provider.base import Repeat
 from relay.settings.http import HttpOptions, pem_text
 from relay.settings.values import Secret, Switch
 
@@ -31,7 +32,7 @@ from ._shared.google_token import (
     read_private_key,
 )
 from ._shared.hosts import base_url
-from ._shared.oauth_tokens import TokenRefused, Tokens, with_token
+from ._shared.oauth_tokens import TokenRefused, Tokens
 
 URL = "https://fcm.googleapis.com"
 
@@ -137,28 +138,54 @@ class Fcm(HttpProvider[FcmOptions]):
         return None
 
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
-        request = self.request(batch)
-        for fresh in (False, True):
-            try:
-                token = await self._tokens.get()
-            except TokenRefused as error:
-                return [Unauthorised(str(error))]
-            response = await self._transport.send(with_token(request, token))
-            if fresh or response.status != 401 or read_error(response).code:
-                break
-            self._tokens.forget(token)
+        try:
+            token = await self._tokens.get()
+        except TokenRefused as error:
+            return [Unauthorised(str(error))]
+        response = await self._transport.send(self._request(self._body(batch), token))
+        if self._refuses_token(response, token):
+            return await self.deliver_again(batch)
         return self.outcomes(batch, response)
 
+    async def deliver_again(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        try:
+            token = await self._tokens.get()
+        except TokenRefused as error:
+            return [Unauthorised(str(error))]
+        return self.outcomes(batch, await self._transport.send(self._request(self._body(batch), token)))
+
+    def start_request(self, batch: Sequence[Message], on_done: OnDone) -> PendingRequest | None:
+        token = self._tokens.current()
+        if token is None:
+            return None
+
+        def answered(pending: PendingRequest, answer: Response | Exception) -> None:
+            refused = isinstance(answer, Response) and self._refuses_token(answer, token)
+            on_done(pending, Repeat() if refused else answer)
+
+        return self._transport.start(self._request(self._body(batch), token), answered)
+
+    def _refuses_token(self, response: Response, token: str) -> bool:
+        """Whether FCM refuses the access token, which is then forgotten."""
+        if response.status != 401 or read_error(response).code:
+            return False
+        self._tokens.forget(token)
+        return True
+
     def request(self, batch: Sequence[Message]) -> Request:
-        """Return the request without its access token, which `with_token` adds."""
+        """Return the request without its access token."""
+        return self._request(self._body(batch))
+
+    def _body(self, batch: Sequence[Message]) -> bytes:
         (message,) = batch
         body = b'{"message":' + with_envelope(message, self.clock())
-        body += b',"validate_only":true}' if self.options.validate_only else b"}"
-        return self._request(body)
+        return body + (b',"validate_only":true}' if self.options.validate_only else b"}")
 
     def _request(self, body: bytes, token: str = "") -> Request:
         headers = {"content-type": "application/json", "x-goog-api-format-version": "2"}
-        return with_token(Request(self._url, body, headers), token)
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        return Request(self._url, body, headers)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch

@@ -131,8 +131,10 @@ def push_type(payload: dict[str, Any]) -> str:
         return "mdm" if payload.get("mdm") is not None else "alert"
     if aps.get("event") is not None:
         return _LIVE_ACTIVITY
+    if aps.get("content-available") != 1:
+        return "alert"
     shows = any(aps.get(name) is not None for name in ("alert", "badge", "sound"))
-    return "background" if aps.get("content-available") == 1 and not shows else "alert"
+    return "alert" if shows else "background"
 
 
 def headers_of(payload: dict[str, Any]) -> dict[str, str]:

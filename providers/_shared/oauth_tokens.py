@@ -62,6 +62,11 @@ class Tokens:
         self._flight: asyncio.Task[Token] | None = None
         self._failure: tuple[float, Exception] | None = None
 
+    def current(self) -> str | None:
+        """Return the token, or None if it is time to get a new one."""
+        token = self._token
+        return token.value if token is not None and self._clock() < token.renew_at else None
+
     async def get(self) -> str:
         """Return a valid token. Raises TokenRefused or TransportError."""
         now, token = self._clock(), self._token

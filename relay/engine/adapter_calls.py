@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -29,6 +29,7 @@ from relay.outcome import (
     Unauthorised,
 )
 from relay.provider import HttpProvider, Provider, Response
+from relay.provider.base import Repeat
 from relay.settings.options import ProviderOptions
 
 GRACE = 1.0
@@ -55,7 +56,8 @@ class AdapterCalls:
     """The deliveries of one provider.
 
     Responses arrive by callback, because a task for each one would take an eighth of a worker's time per
-    webhook. Only an adapter with a coroutine of its own gets a task.
+    webhook. Only an adapter with a coroutine of its own gets a task, and one that has to wait or to repeat a
+    request.
     """
 
     def __init__(self, provider: Provider[ProviderOptions], *, grace: float = GRACE) -> None:
@@ -99,15 +101,18 @@ class AdapterCalls:
 
     def start(self, messages: Sequence[Message], on_end: OnEnd) -> None:
         """Send messages as one batch. `on_end` is called once, later, with one outcome for each, in order."""
-        pending: PendingRequest
+        pending: PendingRequest | None = None
         try:
             if self._http is not None:
                 pending = self._http.start_request(messages, self._answered)
-            else:
-                pending = tasks.start(self._deliver(messages), self._ended)
+            if pending is None:
+                pending = tasks.start(self._in_task(self._provider.deliver(messages)), self._ended)
         except FAULTS as error:
             asyncio.get_running_loop().call_soon(on_end, self._failed(messages, error), 0.0, 0)
             return
+        self._add(pending, messages, on_end)
+
+    def _add(self, pending: PendingRequest, messages: Sequence[Message], on_end: OnEnd) -> None:
         # All have the same timeout, so the oldest is due first and one timer is enough.
         deadline = time.monotonic() + self._limit
         self._in_progress[pending] = (messages, on_end, deadline)
@@ -125,9 +130,9 @@ class AdapterCalls:
         if ending:
             await asyncio.wait(ending)
 
-    async def _deliver(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+    async def _in_task(self, delivery: Awaitable[Sequence[Outcome]]) -> Sequence[Outcome]:
         try:
-            return await self._provider.deliver(messages)
+            return await delivery
         except (SystemExit, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -141,6 +146,10 @@ class AdapterCalls:
             return
         messages, on_end, deadline = delivery
         assert self._http is not None
+        if isinstance(answer, Repeat):
+            again = tasks.start(self._in_task(self._http.deliver_again(messages)), self._ended)
+            self._add(again, messages, on_end)
+            return
         status = 0
         try:
             if isinstance(answer, Exception):

@@ -101,6 +101,10 @@ class Provider(ABC, Generic[OptionsT]):
         """
 
 
+class Repeat(Exception):
+    """Passed to the callback of `start_request` instead of a response: `deliver_again` has to follow."""
+
+
 class HttpProvider(Provider[OptionsT]):
     """A provider with one HTTP request for each batch. Implement `request` and `outcomes`."""
 
@@ -108,8 +112,14 @@ class HttpProvider(Provider[OptionsT]):
 
     @property
     def is_one_request(self) -> bool:
-        """Whether `deliver` is one request and the meaning of its response, which the engine does faster."""
-        return type(self).deliver is HttpProvider.deliver
+        """Whether `start_request` does what `deliver` does, without a task: it does not if a subclass has a
+        `deliver` of its own."""
+        for kind in type(self).__mro__:
+            if "start_request" in vars(kind):
+                return True
+            if "deliver" in vars(kind):
+                return False
+        raise AssertionError("this class has a start_request")
 
     async def start(self, transport: Transport) -> None:
         self._transport = transport
@@ -117,8 +127,16 @@ class HttpProvider(Provider[OptionsT]):
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
         return self.outcomes(batch, await self._transport.send(self.request(batch)))
 
-    def start_request(self, batch: Sequence[Message], on_done: OnDone) -> PendingRequest:
-        """The part of `deliver` before the response; `outcomes` is the rest. Called by the engine."""
+    async def deliver_again(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        """Deliver a batch whose request was refused for a reason that the adapter has corrected since."""
+        return await self.deliver(batch)
+
+    def start_request(self, batch: Sequence[Message], on_done: OnDone) -> PendingRequest | None:
+        """The part of `deliver` before the response; `outcomes` is the rest. Called by the engine.
+
+        An adapter may return None if it has to wait before its request: the engine then calls `deliver`. It
+        may pass `Repeat` to `on_done` instead of a response: the engine then calls `deliver_again`.
+        """
         return self._transport.start(self.request(batch), on_done)
 
     @abstractmethod

@@ -15,6 +15,7 @@ from relay.http.transport import (
 from relay.message import Message
 from relay.outcome import Delivered, Faulty, Outcome, Rejected, Retry, Unauthorised
 from relay.provider import HttpProvider, Provider, Request, Response
+from relay.provider.base import Repeat
 from relay.settings.options import ProviderOptions
 from testing.builders import a_message
 
@@ -191,3 +192,58 @@ async def test_the_end_of_a_released_call_notifies_nobody(*, plain: bool) -> Non
 def test_a_message_that_breaks_the_adapter_is_refused() -> None:
     assert of([]).refusal(MESSAGES[0]) is None
     assert of(KeyError("x")).refusal(MESSAGES[0]) == Faulty("the adapter failed: KeyError('x')")
+
+
+class Careful(Plain):
+    """Waits before its first request, and repeats one that is refused with 401."""
+
+    ready = False
+    refused = False
+
+    def start_request(self, batch: Sequence[Message], on_done: OnDone) -> PendingRequest | None:
+        def answered(pending: PendingRequest, answer: Response | Exception) -> None:
+            is_refused = isinstance(answer, Response) and answer.status == 401
+            on_done(pending, Repeat() if is_refused else answer)
+
+        return self._transport.start(self.request(batch), answered) if self.ready else None
+
+    async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        self.ready = True
+        return [Rejected("delivered by a task")] * len(batch)
+
+    async def deliver_again(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        return [Rejected("delivered again")] * len(batch)
+
+
+class Overridden(Careful):
+    async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        return [Delivered()] * len(batch)
+
+
+async def test_an_adapter_may_wait_before_a_request_and_repeat_a_refused_one() -> None:
+    line = Line()
+    provider = Careful("careful", ProviderOptions(type="careful"))
+    await provider.start(line)
+    calls, ends = AdapterCalls(provider), list[Sequence[Outcome]]()
+    assert await outcomes_of(calls, MESSAGES) == [Rejected("delivered by a task")] * 2
+    for status in (401, 2):
+        ended = asyncio.Event()
+
+        def end(outcomes: Sequence[Outcome], started: float, _: int, ended: asyncio.Event = ended) -> None:
+            assert started > 0
+            ends.append(outcomes)
+            ended.set()
+
+        calls.start(MESSAGES, end)
+        line.answer(Response(status))
+        await ended.wait()
+    assert ends == [[Rejected("delivered again")] * 2, [Delivered()] * 2]
+    calls.start(MESSAGES, lambda *_: None)
+    await calls.close()
+    assert len(line.cancelled) == 1
+
+
+def test_the_own_delivery_of_a_subclass_counts() -> None:
+    options = ProviderOptions(type="x")
+    assert Careful("x", options).is_one_request
+    assert not Overridden("x", options).is_one_request

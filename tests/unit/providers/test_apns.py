@@ -21,6 +21,7 @@ from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Rejected, Unauthorised
 from relay.provider import Request, Response
 from testing.canned import Canned
+from testing.deliveries import DELIVERIES, Delivery
 from testing.http2_server import certificates
 
 NOW = 1_800_001_000.0
@@ -397,15 +398,16 @@ def test_a_token_is_used_for_forty_minutes_by_all_processes_alike() -> None:
     assert issued[0] == issued[1]
 
 
-async def test_an_expired_token_is_replaced_once() -> None:
+@pytest.mark.parametrize("deliver", DELIVERIES)
+async def test_an_expired_token_is_replaced_once(deliver: Delivery) -> None:
     now = 750_000 * float(LIFETIME) + 1800
     apns = Apns("apns", options(), clock=lambda: now)
     apple = Apple(valid_from=now - 60)
     await apns.start(apple)
-    assert isinstance((await apns.deliver([a_message()]))[0], Delivered)
+    assert isinstance(await deliver(apns, a_message()), Delivered)
     assert len(apple.requests) == 2
     apple.valid_from = now + 60
-    assert isinstance((await apns.deliver([a_message()]))[0], Unauthorised)
+    assert isinstance(await deliver(apns, a_message()), Unauthorised)
     assert len(apple.requests) == 3, "the token is too young to be replaced"
 
 

@@ -28,6 +28,7 @@ from relay.message import Message, parse_envelope
 from relay.outcome import Delivered, Rejected, Unauthorised
 from relay.provider import Request, Response
 from testing.canned import Canned
+from testing.deliveries import DELIVERIES, Delivery
 
 NOW = 1_800_000_000.0
 TOKEN_URI = "https://oauth2.googleapis.com/token"
@@ -352,24 +353,30 @@ async def test_one_token_serves_all_senders() -> None:
     assert {r.headers["authorization"] for r in endpoint.requests if "token" not in r.url} == {"Bearer t1"}
 
 
-async def test_a_refused_token_is_renewed_once() -> None:
+@pytest.mark.parametrize("deliver", DELIVERIES)
+async def test_a_refused_token_is_renewed_once(deliver: Delivery) -> None:
     endpoint = Endpoint()
     fcm = await started(endpoint)
+    assert isinstance(await deliver(fcm, a_message({"token": "a"})), Delivered)
     endpoint.refuse = 1
-    assert isinstance((await fcm.deliver([a_message({"token": "a"})]))[0], Delivered)
+    assert isinstance(await deliver(fcm, a_message({"token": "a"})), Delivered)
     assert endpoint.tokens == 2
     endpoint.refuse = 2
-    assert isinstance((await fcm.deliver([a_message({"token": "a"})]))[0], Unauthorised)
+    assert isinstance(await deliver(fcm, a_message({"token": "a"})), Unauthorised)
     assert endpoint.tokens == 3
+    sent = [request for request in endpoint.requests if "token" not in request.url]
+    tokens = [request.headers["authorization"].removeprefix("Bearer ") for request in sent]
+    assert tokens == ["t1", "t1", "t2", "t2", "t3"]
 
 
-async def test_refused_credentials_are_not_tried_again_at_once() -> None:
+@pytest.mark.parametrize("deliver", DELIVERIES)
+async def test_refused_credentials_are_not_tried_again_at_once(deliver: Delivery) -> None:
     endpoint = Endpoint()
     fcm = await started(endpoint)
     refusal = Response(400, {}, b'{"error":"invalid_grant","error_description":"no such key"}')
     endpoint.token_answers = [refusal] * 9
     for _ in range(5):
-        (end,) = await fcm.deliver([a_message({"token": "a"})])
+        end = await deliver(fcm, a_message({"token": "a"}))
         assert isinstance(end, Unauthorised)
         assert "invalid_grant no such key" in end.reason
     assert len(endpoint.requests) == 1
