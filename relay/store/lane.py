@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     # Short commands use this module too, and structlog, which this imports, loads rich.
     from relay.redis_client.replication import Replicas
 
+LONG_SETTLES = 50
+"""After groups with a state refused the short way of a settle, so many go the long way at once."""
+
 POISON = 3
 """A message that so many workers died with is a dead letter."""
 
@@ -52,6 +55,8 @@ class Lane:
         self._lifo = options.order == "lifo"
         self._is_limited = bool(options.max_backlog)
         self._policies = policies(options)
+        self._long_settles = 0
+        """The number of settles that go the long way, because groups have a state."""
 
     def _run(
         self, name: str, own_keys: Sequence[str], *arguments: Argument
@@ -177,7 +182,7 @@ class Lane:
 
     async def settle(self, settlements: Sequence[Settlement], hold: Hold | None = None) -> Settled:
         """Apply outcomes. Repeating a call changes nothing."""
-        if hold is None and not self._has_groups:
+        if hold is None:
             settled = await self._settle_plain(settlements)
             if settled is not None:
                 return settled
@@ -205,7 +210,15 @@ class Lane:
         plain = codec.encode_plain(settlements)
         if plain is None:
             return None
-        reply, _ = await self._run("settle_plain", (self._inflight,), *plain)
+        if not self._has_groups:
+            reply, _ = await self._run("settle_plain", (self._inflight,), *plain)
+        elif self._long_settles:
+            self._long_settles -= 1
+            return None
+        else:
+            reply, _ = await self._run("settle_plain_groups", (self._inflight,), *plain)
+            if reply is None:
+                self._long_settles = LONG_SETTLES
         return None if reply is None else codec.plainly_settled(reply)
 
     async def release(self, keep: Iterable[str] = ()) -> int:
