@@ -116,8 +116,8 @@ def timeline(bands: Iterable[Band], label: str) -> Markup:
         f'<svg class="timeline" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
         f'preserveAspectRatio="none"><path class="timeline-base" d="M0 0h{width}v{height}h-{width}z"/>'
     ]
-    # Longer ones first, so that they hide no others.
-    for band in sorted(bands, key=lambda band: band.start - band.end):
+    # Actions first, and then longer bands before shorter ones, so that no hold is hidden.
+    for band in sorted(bands, key=lambda band: (band.tone != "idle", band.start - band.end)):
         length = max(3.0, (band.end - band.start) * width)
         left = min(band.start * width, width - length)
         parts.append(

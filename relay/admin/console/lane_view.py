@@ -21,8 +21,8 @@ class LaneView:
     hour: Hour
     tone: Tone
     why: str
-    per_second: float | None
-    """Messages sent per second since the sample before; None for the first sample."""
+    per_second: float
+    """Messages sent per second since the sample before; for the first sample, in the last minute."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class LaneView:
 
 def lane_view(lane: LaneStatus, sample: Sample) -> LaneView:
     """Return the view of a lane that was read for a sample, or later."""
-    speed = sample.speeds.get(lane.provider)
+    speed = sample.speeds.get(lane.provider, lane.recent.delivered_per_second)
     tone = tone_of(lane)
     if tone is Tone.GOOD and not (lane.backlog or speed):
         tone = Tone.IDLE

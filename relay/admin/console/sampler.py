@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -89,6 +89,17 @@ class Sampler:
                 self._sample = await self._read()
                 self._read_at = time.monotonic()
             return self._sample
+
+    async def with_hours(self, sample: Sample, providers: Iterable[str]) -> Sample:
+        """Return the sample with the last hour of these lanes, which later samples have too. Raises
+        StoreError."""
+        names = list(providers)
+        self.history.want(names)
+        if all(name in sample.hours for name in names):
+            return sample
+        at = sample.overview.at
+        await self.history.refresh(await self._client(), at, lambda _: False)
+        return replace(sample, hours=self.history.hours(at))
 
     def invalidate(self) -> None:
         """Read again at once, because an action has changed something."""

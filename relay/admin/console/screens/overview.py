@@ -27,7 +27,8 @@ async def _values(call: Call, sample: Sample) -> Values:
     matching = [view for view in views if wanted in view.name.lower() or wanted in view.state]
     are_few = len(matching) <= MOST_ROWS or "all" in call.request.query
     lanes = matching if are_few else matching[:FIRST_ROWS]
-    call.services.sampler.history.want(view.name for view in lanes)
+    sample = await call.services.sampler.with_hours(sample, (view.name for view in lanes))
+    lanes = [lane_view(view.lane, sample) for view in lanes]
     return {
         "sentence": sentence(overview),
         "tone": tone_of_all(rows),
