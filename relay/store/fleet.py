@@ -138,7 +138,7 @@ class Fleet:
 
         `is_gone`: it has left, or was recovered.
         """
-        beat = "" if is_gone else f"{member.beat:.0f}"
+        beat = "" if is_gone else repr(member.beat)
         hidden = msgspec.json.encode(msgspec.structs.replace(member.info, left=True))
         keys = (self.keys.workers, self.keys.profiles, self.keys.gone)
         return bool(await script("dismiss").run(self._client, keys, member.info.worker, beat, hidden))
