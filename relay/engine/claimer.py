@@ -32,6 +32,8 @@ class ClaimTuning:
 
     most: int = 100
     """The most messages of one claim: keeps the script well under a millisecond."""
+    most_of_limited_groups: int = 75
+    """The same if each group has a rate: a message changes the tokens of its group."""
     unsettled_most: int = 2000
     """Claim nothing while more outcomes than this wait for Redis. If claims work and settles fail, each
     message that is sent will be sent again."""
@@ -76,6 +78,8 @@ class Claimer:
         self._on_outbox = on_outbox
         self._tuning = tuning
         self._slots = options.concurrency * provider.batch_size
+        limits_groups = options.group_rules is not None and options.group_rules.rate
+        self._most = tuning.most_of_limited_groups if limits_groups else tuning.most
         self._paces = Paces(options.lane_rate, provider.batch_size)
 
         # Private state of the loop.
@@ -160,7 +164,7 @@ class Claimer:
                 state.wakeups.clear(SETTLED)
                 await state.wakeups.wait(SETTLED)
             capacity = self._free()
-            few = min(tuning.most, self._slots // 4)
+            few = min(self._most, self._slots // 4)
             if 0 < capacity < few and state.held and self._frees_as_many(capacity):
                 await asyncio.sleep(tuning.linger)
                 capacity = self._free()
@@ -177,7 +181,7 @@ class Claimer:
         return freed * self._tuning.linger >= capacity * elapsed
 
     def _free(self) -> int:
-        return min(self._tuning.most, self._slots + self._prefetch - len(self._state.held))
+        return min(self._most, self._slots + self._prefetch - len(self._state.held))
 
     async def _claim(self, capacity: int) -> Claimed | None:
         """Returns None if Redis failed: it may have executed the claim, and the reply is lost."""
