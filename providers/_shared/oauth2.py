@@ -6,17 +6,18 @@ Source: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 from pydantic import Field, field_validator, model_validator
 
 from relay.errors import TransportError, UsageError
-from relay.http.transport import Transport
+from relay.http.transport import OnDone, PendingRequest, Transport
 from relay.message import Message
 from relay.outcome import Outcome, Unauthorised
 from relay.provider import HttpProvider, Request, Response
+from relay.provider.base import Repeat
 from relay.settings.http import HttpOptions
 from relay.settings.options import Options
 from relay.settings.values import Secret
@@ -81,10 +82,6 @@ class AuthorisedProvider(HttpProvider[OptionsT]):
             self._client = ClientCredentials(self.options.oauth2)
             self._tokens = Tokens(self._fetch, self.clock)
 
-    @property
-    def is_one_request(self) -> bool:
-        return self._tokens is None
-
     async def close(self) -> None:
         if self._tokens is not None:
             await self._tokens.close()
@@ -93,21 +90,49 @@ class AuthorisedProvider(HttpProvider[OptionsT]):
         return await self._client.fetch(self._transport)
 
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:
-        if self._tokens is None:
-            return await super().deliver(batch)
-        request = self.request(batch)
-        if "authorization" in request.headers:  # the message has credentials of its own
-            return await super().deliver(batch)
-        for is_last in (False, True):
+        return await self._deliver(batch, self.deliver_again)
+
+    async def deliver_again(self, batch: Sequence[Message]) -> Sequence[Outcome]:
+        return await self._deliver(batch, None)
+
+    async def _deliver(
+        self,
+        batch: Sequence[Message],
+        again: Callable[[Sequence[Message]], Awaitable[Sequence[Outcome]]] | None,
+    ) -> Sequence[Outcome]:
+        """Deliver a batch, and once more by `again` if the access token is refused."""
+        request, token = self.request(batch), ""
+        if self._tokens is not None and not _has_credentials(request):
             try:
                 token = await self._tokens.get()
             except TokenRefused as error:
                 return [Unauthorised(str(error))] * len(batch)
-            response = await self._transport.send(with_token(request, token))
-            if is_last or response.status != 401:
-                break
-            self._tokens.forget(token)
+        response = await self._transport.send(with_token(request, token))
+        if again is not None and self._refuses_token(response, token):
+            return await again(batch)
         return self.outcomes(batch, response)
+
+    def start_request(self, batch: Sequence[Message], on_done: OnDone) -> PendingRequest | None:
+        if self._tokens is None:
+            return super().start_request(batch, on_done)
+        token = self._tokens.current()
+        if token is None:
+            return None
+        request = self.request(batch)
+        sent = "" if _has_credentials(request) else token
+
+        def answered(pending: PendingRequest, answer: Response | Exception) -> None:
+            refused = isinstance(answer, Response) and self._refuses_token(answer, sent)
+            on_done(pending, Repeat() if refused else answer)
+
+        return self._transport.start(with_token(request, sent), answered)
+
+    def _refuses_token(self, response: Response, token: str) -> bool:
+        """Whether the provider refuses the access token, which is then forgotten."""
+        if self._tokens is None or not token or response.status != 401:
+            return False
+        self._tokens.forget(token)
+        return True
 
     async def verify_token(self) -> str:
         """Get an access token and return a line about it. Raises UsageError."""
@@ -118,6 +143,11 @@ class AuthorisedProvider(HttpProvider[OptionsT]):
         except (TokenRefused, TransportError) as error:
             raise UsageError(f"oauth2: {error}") from error
         return f"; {self.options.oauth2.token_url} gives us access tokens"
+
+
+def _has_credentials(request: Request) -> bool:
+    """Whether the message has credentials of its own."""
+    return "authorization" in request.headers
 
 
 class ClientCredentials:
