@@ -14,7 +14,7 @@ ValueT = TypeVar("ValueT")
 MOST = 200
 """Answers that are kept."""
 
-REST = 10
+REST = 40
 """An answer that took a second is good for so many seconds, so that Redis has time for others."""
 
 

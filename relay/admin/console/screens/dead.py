@@ -27,15 +27,15 @@ async def _values(call: Call, sample: Sample) -> Values:
     services = call.services
     given = {name: call.query(name).strip() for name in FIELDS}
     filters = {name: text for name, text in given.items() if text}
-    found, problem = NOTHING, ""
+    counted_at, found, problem = 0.0, NOTHING, ""
     try:
         arguments = msgspec.convert(filters, DeadArguments)
         client, scope = await services.client(), DeadScope.of(call.settings)
 
-        async def read() -> Survey:
-            return await survey(client, scope, arguments.selection(), MOST_LETTERS)
+        async def read() -> tuple[float, Survey]:
+            return sample.overview.at, await survey(client, scope, arguments.selection(), MOST_LETTERS)
 
-        found = await services.cache.get(("dead", tuple(sorted(filters.items()))), 5.0, read)
+        counted_at, found = await services.cache.get(("dead", tuple(sorted(filters.items()))), 5.0, read)
     except (UsageError, msgspec.MsgspecError) as error:
         problem = str(error)
     overview = sample.overview
@@ -47,6 +47,7 @@ async def _values(call: Call, sample: Sample) -> Values:
         "reasons": len(found.groups),
         "matching": sum(group.count for group in found.groups),
         "letters": found.newest,
+        "counted_at": counted_at,
         "most": MOST_LETTERS,
         "part": part_of,
         "queues": [queue.name for queue in overview.queues],
