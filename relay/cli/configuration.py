@@ -10,9 +10,9 @@ from pathlib import Path
 
 import structlog
 
-from relay.cli import common
 from relay.errors import ConfigError
 from relay.provider import AdapterOptions, discover
+from relay.provider.configured import configured
 from relay.settings.load import Adapters, load_with_snapshot
 from relay.settings.models import Settings
 from relay.settings.snapshot import Snapshot
@@ -91,7 +91,7 @@ class ConfigurationFile:
     def _try_to_build(self, loaded: Loaded) -> Loaded | ConfigError:
         """Return `loaded`, or an error if an adapter refuses its options: no worker could use them."""
         try:
-            common.providers(loaded.settings)
+            configured(loaded.settings)
         except Exception as error:  # an adapter may raise anything
             return ConfigError([f"{self.path}: {type(error).__name__}: {error}"])
         return loaded

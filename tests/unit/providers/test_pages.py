@@ -14,7 +14,7 @@ from testing.reference.configuration import built_in
 from testing.reference.documents import DOCS
 
 OURS = built_in()
-PAGES = DOCS / "providers"
+PAGES = DOCS / "reference" / "providers"
 SKELETON = ["Payloads", "Options", "Answers", "Limits", "Troubleshooting"]
 TEMPLATED = "http"
 """Its payloads are those of its examples."""
