@@ -63,7 +63,8 @@ class Failure:
     @classmethod
     def of(cls, error: pycurl.error, curl: pycurl.Curl, *, answering: bool) -> Self:
         """Read a failed transfer. `answering`: the head of the response was complete."""
-        code, words = error.args[:2]
+        # An error without a code: libcurl found no descriptors or no memory to begin with.
+        code, words = error.args[:2] if len(error.args) > 1 else (Code.OUT_OF_MEMORY, str(error))
         status = curl.getinfo(pycurl.RESPONSE_CODE) if answering else 0
         return cls(
             code,

@@ -8,7 +8,12 @@ import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import pycurl
+import pytest
+
 from relay.engine.adapter_calls import AdapterCalls
+from relay.errors import Exhausted
+from relay.http.curl_errors import Failure, explain
 from relay.outcome import Delivered, Outcome, Postponed
 from relay.provider import HttpProvider, Request, Response
 from relay.settings.options import ProviderOptions
@@ -61,3 +66,12 @@ async def test_a_request_without_a_free_descriptor_is_postponed_and_goes_out_lat
             assert isinstance(await delivered(), Postponed)
         assert isinstance(await delivered(), Delivered)
         await delivery.close()
+
+
+def test_a_driver_that_cannot_begin_is_an_exhausted_process() -> None:
+    with no_descriptors(), pytest.raises(pycurl.error) as raised:
+        pycurl.CurlMulti()
+    failure = Failure.of(raised.value, pycurl.Curl(), answering=False)
+    error = explain(failure, "http://127.0.0.1/", timeout=1, proxied=False)
+    assert isinstance(error, Exhausted)
+    assert "initializing curl-multi failed" in str(error)
