@@ -58,7 +58,14 @@ class Doorway:
             if path != "/logout" and (uncertain := await self._uncertain(visitor)) is not None:
                 return answer(uncertain, path)
         request[VISITOR] = visitor
-        return await handler(request)
+        try:
+            return await handler(request)
+        except web.HTTPClientError as error:
+            if not path.startswith("/api/"):
+                raise
+            allowed = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+            text = {"error": f"{request.method} {path}: {error.reason.lower()}"}
+            return web.json_response(text, status=error.status, headers=allowed)
 
     async def visitor(self, request: web.Request) -> Visitor | Refusal:
         """Return the visitor who makes a request, or the reason why nobody known does."""

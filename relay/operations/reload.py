@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from relay.errors import StoreError
+from relay.errors import RelayError
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store import audit, reload
@@ -46,13 +46,13 @@ async def reload_fleet(
     """Ask all processes to read their files again, and wait for their reports for so many seconds.
 
     `on_report` gets each report when it comes. A process without a report has one that says so. Raises
-    StoreError, also if no worker is running.
+    StoreError, and RelayError if no worker is running.
     """
     prefix = settings.redis.prefix
     fleet = Fleet(client, prefix)
     waiting = _processes(await fleet.members())
     if not waiting:
-        raise StoreError("no worker is running, so there is nothing to reload")
+        raise RelayError("no worker is running, so there is nothing to reload")
     request = await reload.request(client, prefix)
     await audit.record(client, prefix, AuditEntry("reload", who, count=len(waiting), why=because))
     reports: list[ReloadReport] = []
