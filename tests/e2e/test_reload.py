@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ async def test_a_reload_reaches_supervisors_and_lone_workers_and_each_reports(
 
     first, second = write("first", "10/s", 2), write("second", "10/s", 1)
     async with worker(first, ready="supervising"), worker(second):
+        # The supervisor is ready before its workers are.
+        async with asyncio.timeout(120):
+            while len(await Fleet(redis, "relay").members()) < 3:
+                await asyncio.sleep(0.05)
         write("first", "20/s", 2)
         write("second", "20/s", 1)
         document = await output("reload", "--because", "faster", "--wait", "60s", "--json", "-c", str(first))
