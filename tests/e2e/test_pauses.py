@@ -104,3 +104,17 @@ async def test_a_lane_that_another_program_has_paused_says_so(config: str, redis
     assert (found["state"], found["why"], found["hold_seconds"]) == ("paused", "by an operator", 0)
     assert (await run_command("resume", "hook", "-c", config)).exit_code == 0
     assert (await lane(config))["state"] == "running"
+
+
+async def test_a_probe_is_for_a_lane_that_holds_on_its_own(config: str, redis: Redis) -> None:
+    assert "hook does not hold" in await failure("probe", "hook", "-c", config)
+    await output("pause", "hook", "-c", config)
+    assert "`relay resume hook`" in await failure("probe", "hook", "-c", config)
+    await output("resume", "hook", "-c", config)
+    until = round((float((await redis.time())[0]) + 3600) * 1000)
+    await redis.hset("relay:{hook}:control", mapping={"state": "open", "hold": until, "since": until})
+    result = await run_command("probe", "hook", "--because", "it is up", "-c", config)
+    assert "hook is open; one message goes now" in result.stderr
+    assert (await lane(config))["hold_seconds"] == 0
+    entry = json.loads(await output("audit", "--json", "-c", config))[0]
+    assert (entry["action"], entry["provider"], entry["why"]) == ("probe", "hook", "it is up")
