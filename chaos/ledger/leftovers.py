@@ -9,8 +9,11 @@ from chaos.evidence import Evidence
 from chaos.ledger.verdict import Violation
 from relay.store.keys import LANE_PARTS
 
-STAYS = frozenset({"control", "dead", "seen", "groups:tried", "holds", "journal", "statistics"})
-"""Parts of a lane that outlive its messages; `groups:tried` expires. The others belong to messages."""
+STAYS = frozenset(
+    {"control", "dead", "seen", "groups", "groups:due", "groups:tried", "holds", "journal", "statistics"}
+)
+"""Parts of a lane that outlive its messages; `groups:tried` expires, and `groups` remembers failures for the
+window of a group's breaker. The others belong to messages."""
 
 PASSING = frozenset(LANE_PARTS) - STAYS
 SHARED = frozenset({"forwarded", "replicated", "rejected", "last_sequence"})
