@@ -12,7 +12,9 @@ from pathlib import Path
 import relay
 
 ROOT = Path(__file__).parents[1]
-_LAYOUT = "relay/store/layout.py"
+_FORM = "docs/decisions/0067-a-message-keeps-its-failed-attempts-with-its-counters.md"
+"""Since the commit that added this file, the keys have had the form of 0.1.0."""
+
 _PACKAGE = ("relay", "providers")
 _SOURCES = {*_PACKAGE, "pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "config.example.yaml"}
 """Everything that a wheel is built from."""
@@ -25,10 +27,10 @@ class Unavailable(Exception):
 def unpack_previous_release(folder: Path) -> Path:
     """Install the previous release into the folder. Returns the entry for PYTHONPATH. Raises Unavailable.
 
-    Before the second release, it is the first commit that records the layout of a lane: the promise begins
+    Before the second release, it is the first commit whose keys have the form of 0.1.0: the promise begins
     there.
     """
-    commit = _newest_tag() or _first_commit_with_layouts()
+    commit = _newest_tag() or _first_commit_of_the_form()
     if not _git("diff", "--name-only", commit, "--", *_PACKAGE):
         raise Unavailable("the history has no version other than this one")
     files = [name for name in _git("ls-tree", "--name-only", commit).decode().split() if name in _SOURCES]
@@ -47,10 +49,10 @@ def _newest_tag() -> str:
     return next((tag for tag in tags if tag != f"v{relay.__version__}"), "")
 
 
-def _first_commit_with_layouts() -> str:
-    commits = _git("log", "--reverse", "--format=%H", "--diff-filter=A", "--", _LAYOUT).decode().split()
+def _first_commit_of_the_form() -> str:
+    commits = _git("log", "--reverse", "--format=%H", "--diff-filter=A", "--", _FORM).decode().split()
     if not commits:
-        raise Unavailable(f"the history does not reach back to the commit that added {_LAYOUT}")
+        raise Unavailable(f"the history does not reach back to the commit that added {_FORM}")
     return commits[0]
 
 

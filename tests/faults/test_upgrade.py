@@ -67,9 +67,7 @@ async def test_two_versions_share_a_backlog_and_lose_nothing_while_both_are_kill
         return Answer()
 
     site.receiver.answer = answer
-    hook = site.webhook(
-        rate="200/s", concurrency=AT_ONCE, timeout="60s", retry={"base": "100ms", "max": "1s"}
-    )
+    hook = site.webhook(rate="200/s", concurrency=AT_ONCE, timeout="60s", retry={"base": "2s", "max": "2s"})
     tenants = site.webhook(concurrency=AT_ONCE, timeout="60s", groups={"by": "message"})
     site.configure(
         {"hook": hook, "tenants": tenants},
