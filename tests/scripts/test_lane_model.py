@@ -737,9 +737,11 @@ class LaneMachine(RuleBasedStateMachine):
             self.run(self.lanes[worker].release())
             self.go_back(worker, ())
         waits = [max(known.due, known.deliver) for known in self.pending()]
-        # What was collapsed keeps the time of the older one, which a clock that is set back puts far off.
-        due = self.run(self.redis.zrange("relay:{test}:due", 0, -1, withscores=True))
-        waits += [at / 1000 for _, at in due]
+        # A clock that is set back puts far off: the time of a collapsed message, which the new one keeps,
+        # and the end of a group's hold, even of one that was over.
+        for name in ("due", "groups:due"):
+            due = self.run(self.redis.zrange(f"relay:{{test}}:{name}", 0, -1, withscores=True))
+            waits += [at / 1000 for _, at in due]
         latest = max([self.clock, *waits, *self.destination_held.values()])
         self.micros = round(latest * 1_000) * 1_000
         lane = self.lanes["w1"]
