@@ -69,6 +69,8 @@ class Demo:
         self.sandbox = sandbox
         self.console = ""
         """URL of the console."""
+        self.worker: Worker | None = None
+        """The present worker."""
         self.pushed = dict.fromkeys(QUEUES, 0)
         self._client = client
         self._started = asyncio.get_running_loop().time()
@@ -114,9 +116,9 @@ async def running(adapters: Mapping[str, type[Provider[ProviderOptions]]]) -> As
         await demo.push_backlog()
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            running_worker = Worker(settings, adapters, client)
-            worker = group.create_task(running_worker.run(stop))
-            console = group.create_task(_console(demo, running_worker, client).run())
+            demo.worker = Worker(settings, adapters, client)
+            worker = group.create_task(_work(demo, adapters, client, stop))
+            console = group.create_task(_console(demo, client).run())
             producers = [group.create_task(demo.produce(provider)) for provider in QUEUES]
             try:
                 yield demo
@@ -127,14 +129,24 @@ async def running(adapters: Mapping[str, type[Provider[ProviderOptions]]]) -> As
                 await asyncio.wait([worker])
 
 
-def _console(demo: Demo, worker: Worker, client: Client) -> Admin:
+async def _work(
+    demo: Demo, adapters: Mapping[str, type[Provider[ProviderOptions]]], client: Client, stop: asyncio.Event
+) -> None:
+    """Run the worker; another one if it was drained in the console and may work again."""
+    assert demo.worker is not None
+    while await demo.worker.run(stop) == "resumed":
+        demo.worker = Worker(demo.settings, adapters, client)
+
+
+def _console(demo: Demo, client: Client) -> Admin:
     """Return the console of the demo, which listens on a free port."""
 
     async def connected() -> Client:
         return client
 
     def host() -> Host:
-        health = worker.health()
+        assert demo.worker is not None
+        health = demo.worker.health()
         return Host(Deployment(), [WorkerReport(pid=health.pid, age=0.0, health=health)])
 
     admin_settings = AdminSettings(listen="127.0.0.1:0", environment="demo")
