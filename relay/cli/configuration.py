@@ -84,6 +84,11 @@ class ConfigurationFile:
             return self.load()
         except ConfigError as error:
             return error
+        except (OSError, MemoryError) as error:  # of this process: no adapter is to blame
+            reason = getattr(error, "strerror", None) or "no memory is left"
+            return ConfigError(
+                [f"{self.path}: cannot be read now: {reason}; reload again once there is room"]
+            )
         except Exception as error:  # a bug of an adapter must not end the process
             logger.exception("the file cannot be checked")
             return ConfigError([f"{self.path}: {type(error).__name__}: {error}"])
