@@ -34,8 +34,8 @@ class Claim(msgspec.Struct, frozen=True):
     def tries(
         self, *, attempts: int | None = None, isolated: bool | None = None, history: str | None = None
     ) -> str:
-        """What to store when the message waits again: the counters and the failed attempts. Unchanged values
-        may be left out."""
+        """Fields to store if the message has to wait again: the counters and the failed attempts. Unchanged
+        values may be left out."""
         spent = self.message.attempts if attempts is None else attempts
         is_isolated = self.isolated if isolated is None else isolated
         counters = f"{spent}:{self.deliveries + 1}:{self.crashes}:{int(is_isolated)}"

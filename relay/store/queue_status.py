@@ -42,7 +42,7 @@ class QueueStatus:
     oldest_seconds: float | None = None
     """Time since the first waiting element was created, if it contains that time."""
     flow: QueueFlow = NO_FLOW
-    """What living workers have taken lately."""
+    """Elements that living workers took lately."""
 
     @property
     def malformed_share(self) -> float | None:

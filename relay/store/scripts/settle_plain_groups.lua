@@ -36,7 +36,7 @@ end
 local counts = #names > 0 and call('HMGET', GROUPS_IN_FLIGHT, unpack(names)) or {}
 local some_tried, letters = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX)
 
--- What is left in flight of a group that has answered is stored as a negative number (see parts/group_states.lua).
+-- The rest in flight of a group that has answered is stored as a negative number (see parts/group_states.lua).
 local answered, idle, texts = {}, {}, {}
 for index = 1, #names do
   local name, count = names[index], (counts[index] or 0) + 0
