@@ -21,7 +21,7 @@ from testing.builders import a_lane, a_message, options, plain_message
 
 
 async def settle(lane: Lane, claims: Sequence[Claim], outcome: Outcome) -> None:
-    policy = Policy(options())
+    policy = Policy(options(retry={"base": 3600.0}))  # a retry within the test is next to impossible
     await lane.settle([policy.settle(claim, outcome) for claim in claims])
 
 
