@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import structlog
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from relay.admin.acceptor import Acceptor, listen
 from relay.admin.console.console import Console
 from relay.admin.console.login import Login
+from relay.admin.console.sampler import SamplerTuning
 from relay.admin.doorway import Doorway
 from relay.admin.fleet_metrics import FleetMetrics
 from relay.admin.gate import Gate
@@ -37,6 +38,9 @@ IDLE_TIMEOUT: Final = 10.0
 
 RETRY: Final = 5.0
 """Seconds until the next try if another program has the port."""
+
+PREPARATION: Final = 5.0
+"""Seconds until the console is announced although Redis has not answered."""
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -62,13 +66,16 @@ class Admin:
         *,
         idle_timeout: float = IDLE_TIMEOUT,
         retry: float = RETRY,
+        sampling: SamplerTuning | None = None,
     ) -> None:
         """`client` returns a client for Redis, or raises StoreError. It is called only for metrics and the
         console, `open_intake` only for malformed, edited and pushed messages."""
         self._settings = settings
         self._client = client
         self._host = host
-        self._open_intake = open_intake
+        self._gate = Gate(settings.admin)
+        self._log_outs = LogOuts(self._gate.sessions, client, settings.redis.prefix)
+        self._console = Console(settings, client, open_intake, self._log_outs, sampling or SamplerTuning())
         self._idle_timeout = idle_timeout
         self._retry = retry
         self._listeners: list[socket.socket] = []
@@ -101,6 +108,12 @@ class Admin:
             logger.info("the admin port is available now", listen=self._settings.admin.listen)
         return True
 
+    async def prepare(self) -> None:
+        """Prepare the pages of the console, before somebody is told its URL. `run` shows errors of Redis."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(PREPARATION):
+                await self._console.prepare()
+
     async def run(self) -> None:
         """Serve until cancelled. Wait for the port if another program has it. Returns if it is turned off."""
         if self._settings.admin.address is None:
@@ -120,23 +133,22 @@ class Admin:
                 keepalive_timeout=self._idle_timeout,
             )
             await runner.setup()
+            loading = asyncio.create_task(self._console.load(), name="console templates")
             try:
                 assert runner.server is not None
                 await Acceptor(listeners, runner.server).run()
             finally:
+                loading.cancel()
                 await runner.cleanup()
 
     def _application(self) -> web.Application:
-        admin = self._settings.admin
-        gate = Gate(admin)
-        log_outs = LogOuts(gate.sessions, self._client, self._settings.redis.prefix)
-        doorway = Doorway(gate, log_outs, admin.base_path)
+        gate, log_outs = self._gate, self._log_outs
+        doorway = Doorway(gate, log_outs, self._settings.admin.base_path)
         app = web.Application(middlewares=[doorway.admit])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/metrics/fleet", self._fleet_metrics)
-        console = Console(self._settings, self._client, self._open_intake, log_outs)
-        console.add_routes(app, Login(self._settings, gate, doorway, log_outs))
+        self._console.add_routes(app, Login(self._settings, gate, doorway, log_outs))
         app.on_response_prepare.append(_add_headers)
         return app
 

@@ -80,6 +80,7 @@ async def _serve(settings: Settings) -> None:
                 f"cannot listen on {settings.admin.listen}: `relay run` on this host may serve the console "
                 "there already; --listen takes another address"
             )
+        await admin.prepare()
         common.note(f"console at {admin.url}; Ctrl-C ends it")
         serving = asyncio.create_task(admin.run())
         await stop.wait()

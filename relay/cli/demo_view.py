@@ -71,7 +71,7 @@ def _line(moment: Moment) -> str:
 
 def _picture(demo: Demo, moment: Moment) -> RenderableType:
     states = {lane.provider: lane.state for lane in moment.overview.lanes}
-    panels = [_panel(moment, provider, states[provider]) for provider in RATES]
+    panels = [panel(moment, provider, states[provider]) for provider in RATES]
     intro = Text.from_markup(
         f"Producers RPUSH to a real Redis. A backlog of {sum(BACKLOG.values()):,} waited when the worker\n"
         "started; it is sent at the configured rate and no faster. Ctrl-C ends it.\n"
@@ -81,7 +81,8 @@ def _picture(demo: Demo, moment: Moment) -> RenderableType:
     return Group(intro, *panels)
 
 
-def _panel(moment: Moment, provider: str, state: str) -> Panel:
+def panel(moment: Moment, provider: str, state: str) -> Panel:
+    """Return the panel of a provider, which fits into 80 columns."""
     rate, history, busiest = RATES[provider], moment.history[provider], moment.busiest[provider]
     held = _waiting(moment, provider)
     numbers = Table.grid(padding=(0, 3))

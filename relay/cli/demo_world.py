@@ -118,7 +118,9 @@ async def running(adapters: Mapping[str, type[Provider[ProviderOptions]]]) -> As
         async with asyncio.TaskGroup() as group:
             demo.worker = Worker(settings, adapters, client)
             worker = group.create_task(_work(demo, adapters, client, stop))
-            console = group.create_task(_console(demo, client).run())
+            served = _console(demo, client)
+            await served.prepare()
+            console = group.create_task(served.run())
             producers = [group.create_task(demo.produce(provider)) for provider in QUEUES]
             try:
                 yield demo

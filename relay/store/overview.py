@@ -145,14 +145,15 @@ class _Fleet:
         )
 
 
-async def read_overview(client: Client, settings: Settings) -> Overview:
+async def read_overview(client: Client, settings: Settings, own: Published | None = None) -> Overview:
     """Read everything about the queues and providers of the fleet and of the settings.
 
     Those that neither the settings nor a living worker names appear if they hold messages. A key that cannot
-    be read spoils its own row alone. Raises StoreError if Redis cannot be reached.
+    be read spoils its own row alone. `own` is `Published.of(settings)`, for callers that read often. Raises
+    StoreError if Redis cannot be reached.
     """
     prefix = settings.redis.prefix
-    fleet = await _read_fleet(client, settings)
+    fleet = await _read_fleet(client, settings, own or Published.of(settings))
     queues = [fleet.queue(queue) for queue in await read_queues(client, prefix, fleet.queues(), fleet.now)]
     lanes = await _read_lanes(client, prefix, fleet, fleet.lanes())
     return Overview(
@@ -171,12 +172,14 @@ async def read_overview(client: Client, settings: Settings) -> Overview:
     )
 
 
-async def read_provider(client: Client, settings: Settings, provider: str) -> Overview:
+async def read_provider(
+    client: Client, settings: Settings, provider: str, own: Published | None = None
+) -> Overview:
     """The lane of one provider, and the workers. No lane if nothing is known of the provider.
 
-    Raises StoreError if Redis cannot be reached.
+    `own` is as for `read_overview`. Raises StoreError if Redis cannot be reached.
     """
-    fleet = await _read_fleet(client, settings)
+    fleet = await _read_fleet(client, settings, own or Published.of(settings))
     known = fleet.lanes()
     found = {provider: known[provider]} if provider in known else {}
     prefix = settings.redis.prefix
@@ -211,7 +214,7 @@ async def _read_lanes(
     ]
 
 
-async def _read_fleet(client: Client, settings: Settings) -> _Fleet:
+async def _read_fleet(client: Client, settings: Settings, own: Published) -> _Fleet:
     prefix = settings.redis.prefix
     fleet = Fleet(client, prefix)
     errors: list[str] = []
@@ -228,7 +231,7 @@ async def _read_fleet(client: Client, settings: Settings) -> _Fleet:
         [member for member in gone if member.info.settings and not member.info.left],
         known,
         published,
-        Published.of(settings),
+        own,
         alerts,
         errors,
     )

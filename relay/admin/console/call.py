@@ -15,6 +15,7 @@ from relay.admin.log_outs import LogOuts
 from relay.operations.dead_edit import OpenIntake
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
+from relay.store.lane_settings import Published
 from relay.text import Redactor
 
 
@@ -29,6 +30,8 @@ class Services:
     """Returns an intake, which checks messages as a worker does."""
     digest: Callable[[], str]
     """Returns the digest of the settings, which takes long with many lanes."""
+    own: Callable[[], Published]
+    """Returns the public settings of the file, which takes long too."""
     sampler: Sampler
     cache: Cache
     jobs: Jobs

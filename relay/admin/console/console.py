@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -16,14 +17,16 @@ from relay.admin.console.feedback_export import FeedbackExport
 from relay.admin.console.jobs import Jobs
 from relay.admin.console.login import Login
 from relay.admin.console.pages import Pages
-from relay.admin.console.sampler import Sampler
-from relay.admin.console.screens import SCREENS
+from relay.admin.console.rendering import compile_templates
+from relay.admin.console.sampler import Sampler, SamplerTuning
+from relay.admin.console.screens import SCREENS, overview
 from relay.admin.log_outs import LogOuts
 from relay.operations.dead_edit import OpenIntake
 from relay.redis_client.client import Client
 from relay.settings.digest import digest
 from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
+from relay.store.lane_settings import Published
 from relay.text import Redactor
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -38,19 +41,36 @@ class Console:
         client: Callable[[], Awaitable[Client]],
         open_intake: OpenIntake,
         log_outs: LogOuts,
+        sampling: SamplerTuning,
     ) -> None:
         """`client` returns a client for Redis, or raises StoreError."""
+        own = cache(lambda: Published.of(settings))
         self._services = Services(
             settings,
             client,
             open_intake,
             cache(lambda: digest(settings)),
-            Sampler(settings, client),
+            own,
+            Sampler(settings, client, own, sampling),
             Cache(),
             Jobs(),
             Redactor(secrets_in(settings)),
             log_outs,
         )
+
+    async def load(self) -> None:
+        """Load what all pages need, beside the requests that come meanwhile."""
+        await asyncio.to_thread(self._load)
+
+    async def prepare(self) -> None:
+        """Do all that the first page would have to wait for. Raises StoreError."""
+        await self.load()
+        await overview.prepare(self._services)
+
+    def _load(self) -> None:
+        compile_templates()
+        self._services.own()
+        self._services.digest()
 
     def add_routes(self, app: web.Application, login: Login) -> None:
         """Add all routes, and those below the base path too: a proxy may pass it on or remove it."""

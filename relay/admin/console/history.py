@@ -23,7 +23,7 @@ RECENT = 5
 class HistoryTuning:
     """Limits of one refresh."""
 
-    new_lanes: int = 50
+    new_lanes: int = 100
     """Lanes whose whole hour is read."""
     keep: float = 30.0
     """Seconds for which a lane stays up to date after a page has shown it."""

@@ -29,7 +29,7 @@ LONGEST_TEXT = 2000
 
 @cache
 def environment() -> Environment:
-    """Return the environment of all templates. jinja2 is loaded at the first page."""
+    """Return the environment of all templates. Only a process that serves pages loads jinja2."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(
@@ -61,6 +61,13 @@ def environment() -> Environment:
     }
     found.globals["static"] = static_url
     return found
+
+
+def compile_templates() -> None:
+    """Compile all templates, which takes longer than most pages do."""
+    templates = environment()
+    for name in templates.list_templates():
+        templates.get_template(name)
 
 
 class Page:

@@ -16,6 +16,7 @@ from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store.findings import Finding
 from relay.store.fleet import Fleet
+from relay.store.lane_settings import Published
 from relay.store.overview import Overview, read_overview
 from relay.store.preflight import Permitted, examine_servers
 
@@ -60,9 +61,12 @@ class Sampler:
         self,
         settings: Settings,
         client: Callable[[], Awaitable[Client]],
+        own: Callable[[], Published],
         tuning: SamplerTuning = SamplerTuning(),
     ) -> None:
+        """`own` returns the public settings of the file."""
         self._settings = settings
+        self._own = own
         self._client = client
         self._tuning = tuning
         self.history = History(settings.redis.prefix)
@@ -72,7 +76,9 @@ class Sampler:
         self._sample: Sample | None = None
         self._arrivals = Arrivals()
         self._read_at = -math.inf
-        self._pause = 0.0
+        self._changes = 0
+        """The number of actions so far."""
+        self._pause = tuning.interval
         """The present interval between two samples: longer if Redis is slow."""
         self._servers: Sequence[Finding] = ()
         self._servers_read_at = -math.inf
@@ -86,8 +92,13 @@ class Sampler:
         asked = time.monotonic()
         async with self._lock:
             if self._sample is None or self._read_at < asked - longest:
+                started, changes = time.monotonic(), self._changes
                 self._sample = await self._read()
-                self._read_at = time.monotonic()
+                now = time.monotonic()
+                # A reading that began before an action may be from before it.
+                self._read_at = now if changes == self._changes else -math.inf
+                spent = now - started
+                self._pause = max(self._tuning.interval - spent, spent * (1 / self._tuning.share - 1))
             return self._sample
 
     async def with_hours(self, sample: Sample, providers: Iterable[str]) -> Sample:
@@ -103,6 +114,7 @@ class Sampler:
 
     def invalidate(self) -> None:
         """Read again at once, because an action has changed something."""
+        self._changes += 1
         self._read_at = -math.inf
         self._soon.set()
 
@@ -131,13 +143,10 @@ class Sampler:
 
     async def _run(self) -> None:
         while True:
-            started = time.monotonic()
             with suppress(StoreError):
                 await self.latest(0.0)
             async with self._changed:
                 self._changed.notify_all()
-            spent = time.monotonic() - started
-            self._pause = max(self._tuning.interval - spent, spent * (1 / self._tuning.share - 1))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause):
                     await self._soon.wait()
@@ -153,7 +162,7 @@ class Sampler:
             if started - self._servers_read_at >= self._tuning.servers:
                 self._servers = await examine_servers(client, Permitted.LEAST_RIGHTS)
                 self._servers_read_at = started
-            overview = await read_overview(client, self._settings)
+            overview = await read_overview(client, self._settings, self._own())
             speeds = _speeds(overview, last.overview) if last else {}
             await self.history.refresh(client, overview.at, lambda name: bool(speeds.get(name, 1.0)))
         except StoreError as error:

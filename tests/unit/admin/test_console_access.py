@@ -13,7 +13,8 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, CookieJar
 
 from relay.admin.console.api import ROUTES
-from relay.admin.console.api.route import Route
+from relay.admin.console.api.openapi import fields
+from relay.admin.console.api.route import NoArguments, Route
 from relay.admin.health import Health, WorkerReport
 from relay.admin.host import Host
 from relay.admin.server import Admin
@@ -299,6 +300,17 @@ async def test_the_openapi_document_has_every_route_of_the_api() -> None:
         pause = document["paths"]["/api/v1/lanes/{provider}/pause"]["post"]
         assert pause["parameters"][0]["name"] == "provider"
         assert "because" in document["components"]["schemas"]["PauseArguments"]["properties"]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [route for route in ROUTES if route.arguments is not NoArguments],
+    ids=lambda route: f"{route.method} {route.path}",
+)
+def test_the_reference_of_a_route_names_its_own_arguments_and_none_of_a_nested_one(route: Route) -> None:
+    assert [name for name, _ in fields(route.arguments)] == [
+        field.encode_name for field in msgspec.structs.fields(route.arguments)
+    ]
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")

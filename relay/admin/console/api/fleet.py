@@ -29,7 +29,7 @@ async def _lanes(call: Call, _: NoArguments) -> Reply:
 async def _lane(call: Call, _: NoArguments) -> Reply:
     provider = call.part("provider")
     client = await call.services.client()
-    overview = await read_provider(client, call.settings, provider)
+    overview = await read_provider(client, call.settings, provider, call.services.own())
     if not overview.lanes:
         return not_found(call, provider)
     return Reply(provider_document(overview))

@@ -108,7 +108,9 @@ async def _lane(call: Call, provider: str) -> Reply:
     """Return the lane after an action, which all pages show with their next sample."""
     call.services.changed()
     return Reply(
-        provider_document(await read_provider(await call.services.client(), call.settings, provider))
+        provider_document(
+            await read_provider(await call.services.client(), call.settings, provider, call.services.own())
+        )
     )
 
 

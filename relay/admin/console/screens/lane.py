@@ -38,7 +38,7 @@ async def _values(call: Call, sample: Sample) -> Values:
     client = await services.client()
 
     async def read_lane() -> Overview:
-        return await read_provider(client, call.settings, provider)
+        return await read_provider(client, call.settings, provider, call.services.own())
 
     overview = await services.cache.get(("lane", provider), 0.9, read_lane)
     if not overview.lanes:

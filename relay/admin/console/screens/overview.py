@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.admin.console.call import Call
+from relay.admin.console.call import Call, Services
 from relay.admin.console.lane_view import lane_view
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
@@ -41,6 +41,14 @@ async def _values(call: Call, sample: Sample) -> Values:
         "level_tones": LEVEL_TONES,
         "alive": len(overview.alive),
     }
+
+
+async def prepare(services: Services) -> None:
+    """Read all that this screen shows at first. Raises StoreError."""
+    sample = await services.sampler.latest()
+    first = trouble_first(sample.overview.lanes)
+    shown = first if len(first) <= MOST_ROWS else first[:FIRST_ROWS]
+    await services.sampler.with_hours(sample, (lane.provider for lane in shown))
 
 
 SCREEN = Screen("overview", "/", "overview.html", _values, "Overview")

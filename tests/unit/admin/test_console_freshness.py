@@ -1,0 +1,163 @@
+"""The console has its numbers ready, reads them once for all pages, and shows none from before an action."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from aiohttp import ClientSession
+from redis.asyncio import Redis
+
+from relay.admin.console.cache import Cache
+from relay.admin.console.rendering import environment
+from relay.admin.console.sampler import Sampler, SamplerTuning
+from relay.admin.host import Host
+from relay.admin.server import Admin
+from relay.engine.configured_intake import ConfiguredIntake
+from relay.errors import StoreError
+from relay.provider import AdapterOptions, discover
+from relay.settings.load import loads
+from relay.settings.models import Settings
+from relay.store.deployment import Deployment
+from relay.store.keys import LaneKeys
+from relay.store.lane_settings import Published
+from testing.ports import free_port
+from testing.redis_server import RedisServer
+
+ValueT = TypeVar("ValueT")
+
+LANES = 60
+
+FOREVER = SamplerTuning(interval=3600.0)
+"""A sample is good for as long as the test takes, on any machine."""
+
+
+@pytest.fixture(scope="module")
+def redis_server(newest_redis_server: RedisServer) -> RedisServer:
+    return newest_redis_server
+
+
+def settings_of(lanes: int, port: int = 1) -> Settings:
+    providers = "".join(
+        f"  lane-{lane}: {{type: webhook, url: 'https://h.example/'}}\n" for lane in range(lanes)
+    )
+    text = f"queues: [{{name: q}}]\nproviders:\n{providers}admin: {{listen: '127.0.0.1:{port}'}}\n"
+    return loads(text, Path("relay.yaml"), AdapterOptions(discover()))
+
+
+@asynccontextmanager
+async def serving(client: Callable[[], Awaitable[Redis]], lanes: int) -> AsyncIterator[str]:
+    port = free_port()
+    settings = settings_of(lanes, port)
+    intake = partial(ConfiguredIntake, settings=settings)
+    admin = Admin(settings, client, lambda: Host(Deployment(), ()), intake, sampling=FOREVER)
+    assert admin.open()
+    environment.cache_clear()
+    await admin.prepare()
+    task = asyncio.create_task(admin.run())
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_the_first_page_after_the_start_waits_for_no_reading_and_no_template(redis: Redis) -> None:
+    now = int((await redis.time())[0]) // 60 * 60
+    for lane in range(LANES):
+        keys = LaneKeys.of("relay", f"lane-{lane}")
+        await redis.hset(keys.part("control"), mapping={"accepted": 9, "delivered": 9})
+        await redis.hset(keys.statistics("minute", now - 60), mapping={"o:delivered": 9})
+    async with serving(ready(redis), LANES) as url, ClientSession() as session:
+        templates = environment()
+        assert templates.cache is not None
+        assert len(templates.cache) == len(templates.list_templates())
+        await redis.config_resetstat()
+        async with session.get(url) as answer:
+            page = await answer.text()
+        commands: dict[str, Any] = await redis.info("commandstats")
+    assert set(commands) <= {"cmdstat_config|resetstat", "cmdstat_info"}
+    # Each lane has its last hour with the first page, too.
+    assert page.count('aria-label="9 sent, 0 failed in the last hour"') == LANES
+
+
+async def test_a_console_without_redis_is_announced_and_says_so() -> None:
+    async def no_redis() -> Redis:
+        raise StoreError("no Redis here")
+
+    async with serving(no_redis, 1) as url, ClientSession() as session, session.get(url) as answer:
+        assert (answer.status, "no Redis here" in await answer.text()) == (503, True)
+
+
+async def test_a_slow_reading_delays_no_other_page() -> None:
+    cache = Cache()
+    slow = Gate()
+    waiting = asyncio.create_task(cache.get("slow", 1.0, slow.read))
+    await slow.reached.wait()
+    assert await cache.get("fast", 1.0, ready("now")) == "now"
+    assert not waiting.done()
+    slow.opened.set()
+    assert await waiting == 1
+
+
+async def test_ten_consoles_read_once() -> None:
+    cache, gate = Cache(), Gate()
+    waiting = [asyncio.create_task(cache.get("lane", 60.0, gate.read)) for _ in range(10)]
+    await gate.reached.wait()
+    gate.opened.set()
+    assert await asyncio.gather(*waiting) == [1] * 10
+
+
+async def test_an_answer_from_before_an_action_is_not_shown_after_it() -> None:
+    cache, gate = Cache(), Gate()
+    before = asyncio.create_task(cache.get("lane", 60.0, gate.read))
+    await gate.reached.wait()
+    cache.clear()  # an operator acts while Redis is read
+    gate.opened.set()
+    assert await before == 1
+    assert await cache.get("lane", 60.0, ready("after")) == "after"
+    cache.clear()
+    assert await cache.get("lane", 60.0, ready("later")) == "later"
+
+
+async def test_a_sample_from_before_an_action_is_not_shown_after_it(redis: Redis) -> None:
+    gate, settings = Gate(), settings_of(1)
+
+    async def client() -> Redis:
+        await gate.read()
+        return redis
+
+    sampler = Sampler(settings, client, lambda: Published.of(settings), FOREVER)
+    reading = asyncio.create_task(sampler.latest())
+    await gate.reached.wait()
+    sampler.invalidate()
+    gate.opened.set()
+    first = await reading
+    second = await sampler.latest()
+    assert (second.number, (await sampler.latest()).number) == (first.number + 1, second.number)
+
+
+class Gate:
+    """A reading that takes as long as the test wants. It returns how often it was made."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = asyncio.Event(), asyncio.Event()
+        self.count = 0
+
+    async def read(self) -> int:
+        self.count += 1
+        self.reached.set()
+        await self.opened.wait()
+        return self.count
+
+
+def ready(value: ValueT) -> Callable[[], Awaitable[ValueT]]:
+    async def read() -> ValueT:
+        return value
+
+    return read
