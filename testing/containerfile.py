@@ -62,18 +62,27 @@ def parse(text: str) -> list[Stage]:
 def context(folder: Path) -> Iterator[Path]:
     """Yield the files that a build sees: those that .dockerignore does not exclude."""
     rules = [line for line in (folder / ".dockerignore").read_text().splitlines() if line]
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        above = [name, *name.parents]
-        seen = True
-        for rule in rules:
-            # Paths begin at the folder; after **/ anywhere.
-            pattern = rule.removeprefix("!").removeprefix("**/")
-            names = name.parts if "**/" in rule else [each.as_posix() for each in above]
-            if any(fnmatch.fnmatch(each, pattern) for each in names):
-                seen = rule.startswith("!")
-        if seen and path.is_file():
-            yield path
+    for where, folders, files in os.walk(folder):
+        here = Path(where).relative_to(folder)
+        # As Docker does, skip an excluded folder unless a rule names something in it.
+        folders[:] = sorted(name for name in folders if _may_hold_a_seen_file(here / name, rules))
+        yield from (folder / here / name for name in sorted(files) if _is_seen(here / name, rules))
+
+
+def _is_seen(name: Path, rules: Sequence[str]) -> bool:
+    above = [name, *name.parents]
+    seen = True
+    for rule in rules:
+        # Paths begin at the folder; after **/ anywhere.
+        pattern = rule.removeprefix("!").removeprefix("**/")
+        names = name.parts if "**/" in rule else [each.as_posix() for each in above]
+        if any(fnmatch.fnmatch(each, pattern) for each in names):
+            seen = rule.startswith("!")
+    return seen
+
+
+def _may_hold_a_seen_file(name: Path, rules: Sequence[str]) -> bool:
+    return _is_seen(name, rules) or any(rule.startswith((f"!{name.as_posix()}/", "!**/")) for rule in rules)
 
 
 def carry_out(stages: Sequence[Stage], root: Path, scratch: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,34 @@ from relay.sandbox.options import SandboxOptions
 from relay.settings.load import load
 from testing.containerfile import FILE, context, parse
 
-HELM = shutil.which("helm") or shutil.which("helm", path=Path.home() / "go" / "bin")
+GO = Path.home() / "go"
+
+
+def tool(name: str) -> str | None:
+    """The path of a program that `.ci/run` installs, if it is here."""
+    return shutil.which(name) or shutil.which(name, path=GO / "bin")
+
+
+HELM = tool("helm")
+KUBECONFORM = tool("kubeconform")
+COMPOSE = tool("docker-compose")
 CHART = Path("deploy/helm/relay")
-KINDS_OF_OTHERS = {"PrometheusRule", "ScaledObject", "ServiceMonitor"}
-"""Their schemas belong to KEDA and to the Prometheus operator."""
+KINDS = (
+    "configmap-v1.json",
+    "deployment-apps-v1.json",
+    "networkpolicy-networking-v1.json",
+    "poddisruptionbudget-policy-v1.json",
+    "service-v1.json",
+    "serviceaccount-v1.json",
+)
+"""The files with the schemas of the chart's resources that are Kubernetes' own."""
+
+DEFINITIONS = (
+    "kedacore/keda/v2@v2.20.2/config/crd/bases/keda.sh_scaledobjects.yaml",
+    "prometheus-operator/prometheus-operator@v0.85.0/example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+    "prometheus-operator/prometheus-operator@v0.85.0/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+)
+"""The definitions of resources that are not Kubernetes' own, in the folder of downloaded Go modules."""
 
 SECRETS = {"RELAY_REDIS_URL": "redis://redis:6379/0", "RELAY_ADMIN_TOKEN": "4f9d2b1c7a8e6035" * 2}
 
@@ -31,16 +57,56 @@ def rendered(*words: str) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(found.stdout) if document]
 
 
-@pytest.mark.skipif(not HELM, reason="helm is not installed")
+def closed(schema: Any) -> Any:
+    """The schema, which refuses fields that it does not name, as a strict API server does."""
+    match schema:
+        case {"properties": dict(properties), **rest} if not rest.get("x-kubernetes-preserve-unknown-fields"):
+            known = {name: closed(field) for name, field in properties.items()}
+            return {"additionalProperties": False, **rest, "properties": known}
+        case dict():
+            return {name: closed(field) for name, field in schema.items()}
+        case _:
+            return schema
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A JSON Schema for each kind of resource, each complete, in a folder as kubeconform names it."""
+    folder = tmp_path_factory.mktemp("schemas")
+    modules = GO / "pkg" / "mod" / "github.com"
+    if not all((modules / file).exists() for file in DEFINITIONS):
+        pytest.skip("the definitions of KEDA and of the Prometheus operator are not here: see .ci/run")
+    of_kubernetes = files("kubernetes_validate") / "kubernetes-json-schema" / "v1.33.0-local-strict"
+    shared = json.loads(
+        (of_kubernetes / "_definitions.json").read_text().replace("/api/_definitions.json#", "#")
+    )
+    for name in KINDS:
+        schema = json.loads((of_kubernetes / name).read_text().replace("/api/_definitions.json#", "#"))
+        (folder / name).write_text(json.dumps(schema | shared))
+    for file in DEFINITIONS:
+        definition = yaml.load((modules / file).read_text(), yaml.CSafeLoader)["spec"]
+        kind, group = definition["names"]["kind"].lower(), definition["group"].split(".")[0]
+        for version in definition["versions"]:
+            schema = closed(version["schema"]["openAPIV3Schema"])
+            schema["properties"]["metadata"] = {"type": "object"}
+            (folder / f"{kind}-{group}-{version['name']}.json").write_text(json.dumps(schema))
+    return f"{folder}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+
+
+@pytest.mark.skipif(not HELM or not KUBECONFORM, reason="helm or kubeconform is not installed")
 @pytest.mark.parametrize(
     "options", [(), ("networkPolicy", "serviceMonitor", "prometheusRule", "autoscaling")]
 )
-def test_the_chart_renders_resources_that_kubernetes_accepts(options: tuple[str, ...]) -> None:
-    validate = pytest.importorskip("kubernetes_validate")
+def test_the_chart_renders_resources_that_kubernetes_accepts(options: tuple[str, ...], schemas: str) -> None:
+    assert KUBECONFORM
     documents = rendered(*(word for name in options for word in ("--set", f"{name}.enabled=true")))
-    for document in documents:
-        if document["kind"] not in KINDS_OF_OTHERS:
-            validate.validate(document, "1.33", strict=True)
+    command = [KUBECONFORM, "-strict", "-output", "json", "-verbose", "-schema-location", schemas]
+    found = subprocess.run(
+        command, input=yaml.safe_dump_all(documents), capture_output=True, text=True, check=False
+    )
+    resources = json.loads(found.stdout)["resources"]
+    assert [resource for resource in resources if resource["status"] != "statusValid"] == []
+    assert len(resources) == len(documents)
     (deployment,) = [found for found in documents if found["kind"] == "Deployment"]
     # A fixed number would fight with the autoscaler.
     assert ("replicas" in deployment["spec"]) is ("autoscaling" not in options)
@@ -161,7 +227,7 @@ def test_the_configuration_for_the_sandbox_has_its_keys() -> None:
     assert providers["webhook"]["secret"] == options.webhook_secret
 
 
-@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
+@pytest.mark.skipif(not COMPOSE, reason="docker-compose is not installed")
 @pytest.mark.parametrize(
     ("profile", "services"),
     [
@@ -171,8 +237,9 @@ def test_the_configuration_for_the_sandbox_has_its_keys() -> None:
     ],
 )
 def test_compose_accepts_its_file_with_each_profile(profile: str, services: set[str]) -> None:
+    assert COMPOSE
     words = [
-        "docker-compose",
+        COMPOSE,
         "-f",
         "deploy/compose/compose.yaml",
         "--profile",
