@@ -84,6 +84,24 @@ async def test_holds_and_pauses_are_remembered_with_their_times(redis: Client) -
     assert len(await ended(redis)) == 3
 
 
+async def test_all_holds_between_two_flushes_are_remembered_but_not_without_end(redis: Client) -> None:
+    lane = a_lane(redis)
+    for number in range(3):
+        await lane.settle([], Hold(3600, f"429, answer {number}"))
+        await lane.resume()
+    assert [hold.reason for hold in await ended(redis)] == ["429, answer 2", "429, answer 1", "429, answer 0"]
+    # Nobody flushes the lane.
+    for _ in range(20):
+        await lane.settle([], Hold(3600, "x" * 500))
+        await lane.resume()
+    assert await redis.hstrlen(lane.keys.part("control"), "ended") < 5000
+    assert 3 < len(await ended(redis)) < 20
+    # Another program wrote the field.
+    await redis.hset(lane.keys.part("control"), "ended", b"\xc1")
+    before = len(await ended(redis))
+    assert len(await ended(redis)) == before
+
+
 async def test_the_backlog_is_told_apart_by_priority_and_ordering_key(redis: Client) -> None:
     lane = a_lane(redis)
     await lane.enqueue(

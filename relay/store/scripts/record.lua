@@ -46,9 +46,8 @@ local names = {'accepted', 'delivered', 'retried', 'throttled', 'failed', 'unreg
 local fields = {}
 for index, name in ipairs(names) do fields[index] = 'total:' .. name end
 local now, before = call('HMGET', CONTROL, unpack(names)), call('HMGET', STATISTICS, unpack(fields))
-local paused, paused_until, state, hold, unexpanded, override, state_ended, pause_ended =
-    unpack(call('HMGET', CONTROL, 'paused', 'paused_until', 'state', 'hold', 'unexpanded', 'override', 'state_ended',
-                'pause_ended'))
+local paused, paused_until, state, hold, unexpanded, override, ended =
+    unpack(call('HMGET', CONTROL, 'paused', 'paused_until', 'state', 'hold', 'unexpanded', 'override', 'ended'))
 local backlog = call('HLEN', BODIES) - call('ZCARD', DUE) + tonumber(unexpanded or 0)
 -- @include oldest
 local oldest = samples and backlog > 0 and oldest_age() or 0
@@ -57,7 +56,7 @@ local windows = {
   {key = HOUR, keep = KEEP_HOUR, is_new = call('HLEN', HOUR) == 0},
 }
 if #ARGV > 5 then call('XLEN', JOURNAL) end
-if state_ended or pause_ended then call('XLEN', HOLDS) end
+if ended then call('XLEN', HOLDS) end
 
 -- The tightest rate in force (messages a second; 0: unlimited): that of an operator replaces the configured one.
 local function rate_in_force()
@@ -169,10 +168,12 @@ for index = 6, #ARGV do
   call('XADD', JOURNAL, 'MAXLEN', '~', policy.journal, '*', 'entry', ARGV[index])
 end
 if #news > 0 then call('HSET', STATISTICS, unpack(news)) end
-if state_ended or pause_ended then
-  for _, ended in ipairs({pause_ended or state_ended, pause_ended and state_ended}) do
-    if ended then call('XADD', HOLDS, 'MAXLEN', '~', MOST_HOLDS, '*', 'hold', ended) end
+if ended then
+  -- Several may have ended since the last flush. The first value is false if another program wrote the field.
+  local holds = {pcall(cmsgpack.unpack, ended)}
+  for place = 2, holds[1] and #holds or 0 do
+    call('XADD', HOLDS, 'MAXLEN', '~', MOST_HOLDS, '*', 'hold', cmsgpack.pack(holds[place]))
   end
-  call('HDEL', CONTROL, 'state_ended', 'pause_ended')
+  call('HDEL', CONTROL, 'ended')
 end
 return NOW
