@@ -39,6 +39,9 @@ class LaneCounts(msgspec.Struct, frozen=True):
         )
 
 
+NO_LANE_COUNTS = LaneCounts()
+
+
 class ProcessCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The counters of one process, or the sums of several."""
 

@@ -286,7 +286,7 @@ async def _run_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bo
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             if runner.worker is not None:
-                requests.seen(runner.worker.health().reload_request)
+                requests.seen(runner.worker.reload_request)
 
     async with AsyncExitStack() as stack:
         for loop in (runner.follow(changes()), service.run(), follow_requests()):

@@ -23,6 +23,7 @@ from relay.engine.failure_detector import host_id
 from relay.engine.flusher import Flusher, FlushTuning
 from relay.engine.forwarder import Forwarder, ForwardTuning
 from relay.engine.heartbeat import Heartbeat, HeartbeatTuning
+from relay.engine.idle_lanes import IdleLanes, IdleTuning
 from relay.engine.intake import Intake
 from relay.engine.janitor import Janitor, JanitorTuning
 from relay.engine.lane_service import LaneService
@@ -69,6 +70,7 @@ class WorkerTuning:
 
     claiming: ClaimTuning = field(default_factory=ClaimTuning)
     settling: SettleTuning = field(default_factory=SettleTuning)
+    idle: IdleTuning = field(default_factory=IdleTuning)
     forwarding: ForwardTuning = field(default_factory=ForwardTuning)
     heartbeat: HeartbeatTuning = field(default_factory=HeartbeatTuning)
     recovery: RecoveryTuning = field(default_factory=RecoveryTuning)
@@ -95,6 +97,7 @@ class Components:
     lanes: Mapping[str, Lane]
     dispatchers: Mapping[str, Dispatcher]
     lane_service: LaneService
+    idle_lanes: IdleLanes
     forwarder: Forwarder
     recorders: Mapping[str, LaneRecorder]
     flusher: Flusher
@@ -189,6 +192,7 @@ def build(
         lanes=lanes,
         dispatchers=dispatchers,
         lane_service=LaneService(client, adapters, dispatchers),
+        idle_lanes=IdleLanes(client, prefix, dispatchers, tuning=tuning.idle),
         forwarder=forwarder,
         recorders=recorders,
         flusher=Flusher(

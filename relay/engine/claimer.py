@@ -38,7 +38,8 @@ class ClaimTuning:
     """Claim nothing while more outcomes than this wait for Redis. If claims work and settles fail, each
     message that is sent will be sent again."""
     idle_poll: float = 30.0
-    """Claim again after a random half to whole of this, because a wake-up may be lost."""
+    """Claim again after a random half to whole of this if a lane holds, because a wake-up may be lost. Empty
+    lanes are checked together, see `IdleLanes`."""
     linger: float = 0.004
     """Wait for more free slots if at least as many become free meanwhile: a script for each one costs more
     than the wait."""
@@ -259,6 +260,9 @@ class Claimer:
     async def _rest(self, claimed: Claimed, answered: float) -> None:
         """Wait as long as the reply says, from the time of the reply."""
         tuning = self._tuning
+        if claimed.reason == "empty" and claimed.wait is None:
+            await self._state.wakeups.wait(ARRIVED)
+            return
         poll = tuning.idle_poll * random.uniform(0.5, 1)  # noqa: S311 - no secret
         wait = poll if claimed.wait is None else min(claimed.wait, poll)
         if claimed.reason == "rate":

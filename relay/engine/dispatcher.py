@@ -49,12 +49,13 @@ class Dispatcher:
         self._part = f"lane {provider.name}"
         self._parts = parts or Parts()
         self._state = LaneState(SlotReserve(self.slots) if provider.options.group_rules else None)
+        self._recorder = recorder or LaneRecorder(provider.options)
         self._sender = Sender(
             provider,
             self._state,
             lease_valid_since=lease_valid_since,
             on_fault=self._fail,
-            recorder=recorder or LaneRecorder(provider.options),
+            recorder=self._recorder,
             calls=calls,
         )
         self._claimer = Claimer(
@@ -91,10 +92,12 @@ class Dispatcher:
 
     def notify(self) -> None:
         """Messages have arrived: claim at once if the lane was empty."""
+        self._recorder.is_at_rest = False
         self._state.wakeups.notify(ARRIVED)
 
     def wake(self) -> None:
         """The lane was resumed or refilled: claim at once, unless it has a hold that Redis does not know."""
+        self._recorder.is_at_rest = False
         if self._state.hold is None:
             self._state.held_until = 0.0
         self._state.wakeups.notify(WOKEN | ARRIVED)

@@ -24,6 +24,8 @@ class FlushTuning:
     most_lanes: int = 20
     """Lanes in one flush: with more of them, each waits for its turn, so that two hundred lanes do not cost
     Redis more than twenty."""
+    most_at_rest: int = 2
+    """Samples in one flush of lanes at rest, so that a thousand of them cost hardly more than one."""
     most_rounds: int = 40
     """Reports of one lane in one flush, if it has many entries for the journal."""
 
@@ -93,11 +95,16 @@ class Flusher:
     def _due(self, now: float) -> dict[str, Report]:
         """Return reports of the lanes whose turn it is, and samples of those that have had none for long."""
         due: dict[str, Report] = {}
+        at_rest = 0
         for provider in self._order:
             if len(due) == self._tuning.most_lanes:
                 break
             report = self._pending.get(provider) or self._take(provider)
             if report is None and now >= self._next_sample[provider]:
+                if self._recorders[provider].is_at_rest:
+                    if at_rest == self._tuning.most_at_rest:
+                        continue
+                    at_rest += 1
                 report = SAMPLE
             if report is not None:
                 due[provider] = report
@@ -109,8 +116,11 @@ class Flusher:
         return self._tuning.sample * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
     def _take(self, provider: str) -> Report | None:
+        recorder = self._recorders[provider]
+        if not recorder.has_news:
+            return None
         self._number += 1
-        report = self._recorders[provider].take(str(self._number))
+        report = recorder.take(str(self._number))
         if report is not None:
             self._pending[provider] = report
         return report
@@ -122,6 +132,7 @@ class Flusher:
             error = failures.get(provider)
             if error is None:
                 self._pending.pop(provider, None)
+                self._recorders[provider].is_at_rest = provider in self._recording.at_rest
                 self._report_loss(provider)
             else:
                 redis_trouble.log("cannot write statistics", error, of=provider)

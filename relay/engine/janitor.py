@@ -15,6 +15,7 @@ from relay.settings.options import DeadOptions, JournalOptions
 from relay.store import dead
 from relay.store.fleet import Fleet
 from relay.store.journal import journal_stream
+from relay.store.reading import read_all
 
 logger = structlog.get_logger()
 
@@ -63,24 +64,32 @@ class Janitor:
     async def trim(self) -> int:
         """Delete dead letters that are too old or too many. Returns their number. Raises StoreError."""
         now, total = await self._fleet.now(), 0
-        for name, keep in self._journals.items():
+        journals = {name: journal_stream(self._prefix, name) for name in self._journals}
+        for name in await self._filled(journals):
             # Entries beyond `most` go when others come.
-            await dead.trim(self._client, journal_stream(self._prefix, name), before=now - keep, most=0)
-        for name, bounds in self._lanes.items():
-            number = await self._trim(dead.lane_stream(self._prefix, name), bounds, now)
+            await dead.trim(self._client, journals[name], before=now - self._journals[name], most=0)
+        lanes = {name: dead.lane_stream(self._prefix, name) for name in self._lanes}
+        for name in await self._filled(lanes):
+            number = await self._trim(lanes[name], self._lanes[name], now)
             if number:
                 await dead.count_trimmed(self._client, self._prefix, name, number)
                 logger.warning("deleted dead letters beyond the limits", provider=name, number=number)
             total += number
-        for name, bounds in self._queues.items():
-            number = await self._trim(dead.queue_stream(self._prefix, name), bounds, now)
+        queues = {name: dead.queue_stream(self._prefix, name) for name in self._queues}
+        for name in await self._filled(queues):
+            number = await self._trim(queues[name], self._queues[name], now)
             if number:
                 logger.warning("deleted dead letters beyond the limits", queue=name, number=number)
             total += number
         return total
 
+    async def _filled(self, streams: Mapping[str, str]) -> list[str]:
+        """Return the names of the streams that are not empty, in one round trip."""
+        if not streams:
+            return []
+        lengths, _ = await read_all(self._client, *(("XLEN", stream) for stream in streams.values()))
+        return [name for name, length in zip(streams, lengths, strict=True) if length != 0]
+
     async def _trim(self, stream: str, bounds: DeadOptions, now: float) -> int:
-        if not await dead.count(self._client, stream):
-            return 0
         before = now - bounds.keep if bounds.keep else 0.0
         return await dead.trim(self._client, stream, before=before, most=bounds.most)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relay.admin.counts import NO_LANE_COUNTS, LaneCounts
 from relay.engine.attempts import CLASSES, Attempts
 from relay.engine.journal_buffer import JournalBuffer
 from relay.outcome import (
@@ -57,6 +58,11 @@ class LaneRecorder:
         """`worker` is named in entries of the journal."""
         self.worker = worker
         self.journal = JournalBuffer(options, worker, most=tuning.most_entries)
+        self.has_news = False
+        """Whether anything was counted that `take` has not returned yet."""
+        self.is_at_rest = False
+        """Whether Redis found neither messages nor a hold in the lane, and none has arrived since. Set by
+        the flusher, cleared by the dispatcher."""
         self._tuning = tuning
         self._clocks = time.time() - time.monotonic()
         """Unix time minus monotonic time, as of the last flush."""
@@ -70,6 +76,8 @@ class LaneRecorder:
         """The groups of delivered messages. None without groups."""
 
         self._attempts = Attempts()
+        self._counts: LaneCounts | None = NO_LANE_COUNTS
+        """The attempts for `/metrics`; None if they have changed."""
         self._reported = Attempts()
         """The attempts at the last call of `take`."""
 
@@ -81,8 +89,17 @@ class LaneRecorder:
     @property
     def attempts(self) -> Attempts:
         """All attempts since the start of the process."""
-        self._fold()
+        if self.has_news:
+            self._fold()
         return self._attempts
+
+    @property
+    def counts(self) -> LaneCounts:
+        """The same for `/metrics`."""
+        attempts = self.attempts
+        if self._counts is None:
+            self._counts = attempts.counts()
+        return self._counts
 
     def answered(
         self, batch: Sequence[Claim], outcomes: Sequence[Outcome], started: float, status: int
@@ -92,6 +109,7 @@ class LaneRecorder:
         `started` is when the request began, in monotonic seconds; 0 if none was made. `status` is that of the
         answer, or 0.
         """
+        self.has_news = True
         now, place = time.monotonic(), status // 100
         if started:
             self._requests[place].append(now - started)
@@ -120,6 +138,7 @@ class LaneRecorder:
         status: int,
     ) -> None:
         """Count an attempt that did not deliver the message. `outcome` has no secrets any more."""
+        self.has_news = True
         attempts, now = self._attempts, time.monotonic()
         status = getattr(outcome, "status", 0) or status
         attempts.count_status(status)
@@ -143,14 +162,18 @@ class LaneRecorder:
 
     def expired(self, claim: Claim) -> None:
         """Note a message that expired before it was sent. The lane counts it."""
+        self.has_news = True
         if self.journal.admit():
             at = time.monotonic() + self._clocks
             self.journal.note(claim, "expired", at, attempt=claim.message.attempts)
 
     def take(self, number: str) -> Report | None:
         """Return what is new, under the number of a flush; None if nothing is. The caller must flush it."""
+        if not self.has_news:
+            return None
         counts = self.attempts.growth(self._reported)
         if not counts and not self._reasons and not self.journal:
+            self.has_news = False
             return None
         self._reported = self._attempts.copy()
         reasons, self._reasons = self._reasons, {}
@@ -159,7 +182,9 @@ class LaneRecorder:
             largest = sorted(self._groups.items(), key=lambda item: -sum(item[1]))[:MOST_GROUPS]
             groups = {name: (sums[0], sums[1]) for name, sums in largest}
             self._groups = {}
-        return Report(number, counts, reasons, groups, self.journal.take(self._tuning.most_in_report))
+        entries = self.journal.take(self._tuning.most_in_report)
+        self.has_news = bool(self.journal)
+        return Report(number, counts, reasons, groups, entries)
 
     def refill(self, seconds: float) -> None:
         """Let the time pass for the sample of the journal, and read the clock again."""
@@ -184,6 +209,7 @@ class LaneRecorder:
 
     def _fold(self) -> None:
         """Add the durations and statuses that were appended to the counts."""
+        self._counts = None
         attempts = self._attempts
         attempts.delivered += sum(map(len, self._waits))
         for durations, histograms in ((self._waits, attempts.delivery), (self._requests, attempts.request)):

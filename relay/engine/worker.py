@@ -96,7 +96,7 @@ class Worker:
             lanes={
                 provider: counts
                 for provider, recorder in components.recorders.items()
-                if (counts := recorder.attempts.counts()).results
+                if (counts := recorder.counts).results
             },
         )
         return Health(
@@ -107,7 +107,7 @@ class Worker:
             failures=counts.failures,
             reconnections=counts.reconnections,
             seconds_since_redis_answered=round(time.monotonic() - components.heartbeat.last, 1),
-            reload_request=components.fleet.reload_request,
+            reload_request=self.reload_request,
             log_lines_dropped=logs.dropped(),
             lanes=counts.lanes,
         )
@@ -115,6 +115,11 @@ class Worker:
     def redeploy(self, deployment: Deployment) -> None:
         """Publish a change of the deployment, such as a failed reload, with the next heartbeat."""
         self._components.heartbeat.redeploy(deployment)
+
+    @property
+    def reload_request(self) -> str | None:
+        """The last request of an operator to reload; empty if there is none, None before a heartbeat."""
+        return self._components.fleet.reload_request
 
     @property
     def drain_order(self) -> DrainOrder | None:
@@ -214,6 +219,7 @@ class Worker:
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "heartbeat": components.heartbeat.run,
             "recovery": components.recovery.run,
+            "idle lanes": components.idle_lanes.run,
             "outboxes": components.forwarder.run,
             "watchdog": components.watchdog.run,
             "janitor": components.janitor.run,

@@ -72,6 +72,8 @@ class Recording:
         self._fleet = Fleet(client, prefix)
         self._keys = {provider: LaneKeys.of(prefix, provider) for provider in policies}
         self._policies = {provider: _encode(policy) for provider, policy in policies.items()}
+        self.at_rest: set[str] = set()
+        """The lanes in which the last report found neither messages nor a hold."""
         self._clocks: float | None = None
         """Redis's clock minus this process's monotonic clock, in seconds."""
 
@@ -98,7 +100,7 @@ class Recording:
         found, keys = script("record"), self._keys[provider]
         windows = [keys.statistics(unit, now // step * step) for unit, step in SECONDS.items()]
         try:
-            moment: int = await found.run(
+            moment, is_at_rest = await found.run(
                 self._client,
                 (*keys.of_script(found.lane_parts), *windows),
                 self._policies[provider],
@@ -111,6 +113,10 @@ class Recording:
         except StoreError as error:
             return error
         self._clocks = moment / 1000 - time.monotonic()
+        if is_at_rest:
+            self.at_rest.add(provider)
+        else:
+            self.at_rest.discard(provider)
         return None
 
     async def _now(self) -> int:

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from relay.engine.claimer import ClaimTuning
 from relay.engine.flusher import FlushTuning
 from relay.engine.forwarder import ForwardTuning
+from relay.engine.idle_lanes import IdleTuning
 from relay.engine.janitor import JanitorTuning
 from relay.engine.worker import Worker, WorkerTuning
 from relay.provider import discover
@@ -53,6 +54,7 @@ def read(folder: Path, url: str, number: int) -> Settings:
 
 ONLY_THE_START = WorkerTuning(
     claiming=ClaimTuning(idle_poll=3600),
+    idle=IdleTuning(poll=7200),
     forwarding=ForwardTuning(poll=3600),
     janitor=JanitorTuning(first_pause=3600),
     flushing=FlushTuning(sample=7200),

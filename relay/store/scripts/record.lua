@@ -9,7 +9,7 @@
 --        4 reasons (MessagePack map: reason -> number)
 --        5 groups (MessagePack map: group -> {delivered, failed})
 --        6.. entries of the journal
--- reply  the time of Redis's clock (ms)
+-- reply  {the time of Redis's clock (ms), 1 if the lane is at rest: this call found neither counts, messages nor a hold}
 --
 -- Fields of MINUTE and HOUR: o:OUTCOME  s:STATUS  r:REASON (and `reasons`, their number)  d:BUCKET, d:sum (push to end, microseconds)
 --   q:BUCKET, q:sum (request)  h:STATE (held, ms)  sent  allowed (thousandths)  g:GROUP 'delivered failed rank' (and `groups`)
@@ -32,12 +32,12 @@ local policy = cmsgpack.unpack(ARGV[1])
 local flush_field = 'flush:' .. policy.worker
 local at, last_flush = unpack(call('HMGET', STATISTICS, 'at', flush_field))
 local counts_more = ARGV[2] ~= ''
-if counts_more and last_flush == ARGV[2] then return NOW end
+if counts_more and last_flush == ARGV[2] then return {NOW, 0} end
 
 local span = at and NOW - at or 0
 -- Otherwise another worker has just taken a sample.
 local samples = not at or span >= SAMPLE_EVERY or span < 0
-if not samples and not counts_more then return NOW end
+if not samples and not counts_more then return {NOW, 0} end
 
 -- Each key is read before the first write (see parts/check_types.lua). Under maxmemory that write is refused, and the
 -- worker sends the flush again later.
@@ -139,6 +139,7 @@ for index, name in ipairs(names) do
   end
 end
 
+local is_at_rest = false
 if samples then
   if paused and tonumber(paused_until or 0) > 0 and tonumber(paused_until) <= NOW then paused = false end
   if state == 'throttled' and tonumber(hold or 0) <= NOW then state = false end
@@ -149,7 +150,8 @@ if samples then
     add('h:' .. state, span)
     is_busy = true
   end
-  if is_busy or counts_more then
+  is_at_rest = not (is_busy or counts_more)
+  if not is_at_rest then
     if rate > 0 then add('allowed', math.floor(rate * span)) end
     if backlog > 0 then
       raise('backlog', backlog)
@@ -176,4 +178,4 @@ if ended then
   end
   call('HDEL', CONTROL, 'ended')
 end
-return NOW
+return {NOW, is_at_rest and 1 or 0}
