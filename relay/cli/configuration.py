@@ -36,6 +36,9 @@ class ConfigurationFile:
         self.path = path
         self.answered = ""
         """The last request of an operator that the last reload answers."""
+        self.was_signalled = False
+        """Whether the last reload answers a signal."""
+        self._is_signalled = False
         self._request = ""
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
@@ -48,6 +51,7 @@ class ConfigurationFile:
     def notify(self, request: str = "") -> None:
         """Make `reloads` read the file again. `request` is that of an operator; empty for a signal."""
         self._request = request or self._request
+        self._is_signalled |= not request
         self._changed.set()
         self._idle.clear()
 
@@ -60,7 +64,8 @@ class ConfigurationFile:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            request = self._request
+            request, signalled = self._request, self._is_signalled
+            self._is_signalled = False
             # A slow disk must not block the event loop.
             try:
                 result = await asyncio.to_thread(self._try_to_load)
@@ -69,7 +74,7 @@ class ConfigurationFile:
             # In the thread of the event loop, as in a worker.
             if isinstance(result, Loaded):
                 result = self._try_to_build(result)
-            self.answered = request
+            self.answered, self.was_signalled = request, signalled
             yield result if isinstance(result, Loaded) else _failure(result)
             # Logged last, so that the new configuration is in force when the line appears.
             if isinstance(result, Loaded):

@@ -23,6 +23,7 @@ from relay.admin.counts import NO_COUNTS
 from relay.admin.health import WorkerReport
 from relay.cli import common
 from relay.cli.configuration import ConfigurationFile, Loaded, adapters
+from relay.cli.reload_log import ReloadLog
 from relay.cli.reload_requests import ReloadRequests
 from relay.cli.service_manager import ServiceManager
 from relay.cli.supervise import HANGUP, supervise
@@ -133,6 +134,11 @@ class _Runner:
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
         """Set to end the current worker."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings
 
     def reports(self) -> list[WorkerReport]:
         """The present state of the worker, if there is one."""
@@ -266,9 +272,12 @@ def _handle_stops(runner: _Runner, on_stop: Callable[[], None] = lambda: None) -
 async def _run_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bool) -> None:
     """Run one worker without a supervisor. SIGHUP reloads the file."""
     runner = _Runner(loaded.settings, Deployment())
+    reload_log = ReloadLog(lambda: runner.settings)
 
     async def changes() -> AsyncIterator[_Change]:
         async for change in file.reloads():
+            if file.was_signalled:
+                reload_log.add(change)
             if isinstance(change, ReloadFailure):
                 yield _Change(None, Deployment(reload_failure=change, reloaded=file.answered))
             else:
@@ -289,7 +298,7 @@ async def _run_alone(file: ConfigurationFile, loaded: Loaded, *, until_empty: bo
                 requests.seen(runner.worker.reload_request)
 
     async with AsyncExitStack() as stack:
-        for loop in (runner.follow(changes()), service.run(), follow_requests()):
+        for loop in (runner.follow(changes()), service.run(), follow_requests(), reload_log.run()):
             stack.callback(asyncio.create_task(loop).cancel)
         await runner.run(until_empty=until_empty)
 

@@ -19,6 +19,7 @@ from relay import logs
 from relay.cli import common
 from relay.cli.advice import log_findings
 from relay.cli.configuration import ConfigurationFile, Loaded
+from relay.cli.reload_log import ReloadLog
 from relay.cli.reload_requests import ReloadRequests
 from relay.cli.service_manager import ServiceManager
 from relay.engine.link import Orders
@@ -68,6 +69,7 @@ async def supervise(
     )
     port = _AdminPort(supervisor)
     present = loaded.settings
+    reload_log = ReloadLog(lambda: present)
 
     def apply(change: Loaded | ReloadFailure) -> None:
         nonlocal present
@@ -86,7 +88,10 @@ async def supervise(
 
     async def follow() -> None:
         async for change in file.reloads():
-            apply(await _reachable(change, present))
+            result = await _reachable(change, present)
+            apply(result)
+            if file.was_signalled:
+                reload_log.add(result)
             await port.serve(present)
 
     service = ServiceManager(file, lambda: supervisor.orders.deployment, supervisor.reports)
@@ -105,7 +110,8 @@ async def supervise(
             await log_findings(client, loaded.settings)
         following = asyncio.create_task(Parts().keep("configuration", follow))
         stack.callback(following.cancel)
-        stack.callback(asyncio.create_task(Parts().keep("service manager", service.run)).cancel)
+        for about, beside in (("service manager", service.run), ("reload log", reload_log.run)):
+            stack.callback(asyncio.create_task(Parts().keep(about, beside)).cancel)
         if signal.sigtimedwait(HANGUP, 0) is not None:
             file.notify()
             await file.idle()

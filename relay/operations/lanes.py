@@ -82,7 +82,7 @@ async def pause(
     await lane_of(client, settings, provider).pause(order)
     # A pause that replaces a longer one ends earlier than workers expect.
     await fleet.wake([provider])
-    await _record(client, settings, AuditEntry("pause", who, provider, why=because))
+    await _record(client, settings, AuditEntry("pause", who, provider, why=because, until=order.until))
 
 
 async def resume(client: Client, settings: Settings, provider: str, *, because: str, who: str) -> None:
@@ -136,7 +136,8 @@ async def pause_group(
     order = _pause(seconds, because, who, now)
     await lane_of(client, settings, provider).pause_group(group, order.until, order.by, order.reason)
     await fleet.wake([provider])
-    await _record(client, settings, AuditEntry("pause", who, provider, group, why=because))
+    entry = AuditEntry("pause", who, provider, group, why=because, until=order.until)
+    await _record(client, settings, entry)
     return status.waiting
 
 

@@ -56,7 +56,7 @@ async def set_rate(
     await override.set_override(client, prefix, provider, order)
     await fleet.wake([provider])
     why = f"{order.text}: {because}" if because else order.text
-    await audit.record(client, prefix, AuditEntry("rate", who, provider, why=why))
+    await audit.record(client, prefix, AuditEntry("rate", who, provider, why=why, until=until))
     return order
 
 

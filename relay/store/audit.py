@@ -28,13 +28,15 @@ class AuditEntry(msgspec.Struct, frozen=True):
     action: str
     """`pause`, `resume`, `probe`, `rate`, `rate-reset`, `retry`, `purge`, `edit`, `cancel`, `reload`, …"""
     who: str
-    """`user@host`."""
+    """`user@host`; `SIGHUP@host` for a signal."""
     provider: str = ""
     """Empty: the whole fleet, or all providers."""
     group: str = ""
     count: int = 1
     """The number of things that the action changed."""
     why: str = ""
+    until: float = 0.0
+    """The time at which a pause or a rate ends on its own; 0: never, or no such action."""
     at: float = 0.0
     """Unix seconds by Redis's clock, which sets it."""
 
@@ -58,10 +60,11 @@ async def read(
     since: float = 0.0,
     provider: str | None = None,
     also: Collection[str] = (),
+    actions: Collection[str] = (),
 ) -> list[AuditEntry]:
     """Return the newest entries first, those of one provider or of all. Raises StoreError.
 
-    With a provider, `also` names further ones: an empty name is the whole fleet.
+    With a provider, `also` names further ones: an empty name is the whole fleet. `actions` selects some.
     """
     key = FleetKeys(prefix).audit
     found: list[AuditEntry] = []
@@ -75,7 +78,9 @@ async def read(
         found += (
             entry
             for entry in entries
-            if entry and (provider in (None, entry.provider) or entry.provider in also)
+            if entry
+            and (provider in (None, entry.provider) or entry.provider in also)
+            and (not actions or entry.action in actions)
         )
         if len(page) < PAGE:
             break

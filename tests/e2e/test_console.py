@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,14 @@ def test_an_operator_sets_a_rate_for_a_while_and_ends_it(opened: Opener) -> None
     page.get_by_role("button", name="End it").click()
     page.get_by_role("dialog").get_by_role("button", name="End it").click()
     expect(page.get_by_text("The rate is 20/s until")).to_be_hidden()
+    order(page, "rate", "hooks", rate="30/s", **{"for": "1s"})
+    (worker,) = page.request.get("/api/v1/workers").json()
+    os.kill(worker["pid"], signal.SIGHUP)
+    timeline = page.locator(".events")
+    for event in ("the rate has ended", "rate-reset", "reload"):
+        expect(timeline.get_by_text(event, exact=True)).to_be_visible()
+    expect(timeline).to_contain_text(f"SIGHUP@{worker['host']}")
+    expect(page.locator(".headline")).not_to_contain_text("30/s")
 
 
 def test_an_operator_pauses_one_group(opened: Opener, fleet: World) -> None:

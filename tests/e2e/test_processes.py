@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.redis_client.binaries import installed
+from relay.store import audit
 from testing.ports import free_port
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
@@ -165,9 +167,15 @@ async def test_a_hangup_before_the_worker_is_there_waits_for_it(site: Site, proc
         await running.says("the file was read again")
     await site.push(*hooks(range(1)))
     (request,) = await site.receiver.until(1)
+    async with asyncio.timeout(120):
+        while not (actions := await audit.read(site.redis, "relay")):
+            await asyncio.sleep(0.01)
     running.signal(signal.SIGTERM)
     assert await running.ended() == 0
     assert request.path == "/hook"
+    assert [(entry.action, entry.who, entry.why) for entry in actions] == [
+        ("reload", f"SIGHUP@{socket.gethostname()}", "")
+    ]
     assert not [line for line in running.lines if "died" in str(line["event"])]
 
 

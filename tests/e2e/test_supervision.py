@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
+from relay.store import audit
 from testing.ports import free_port
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
@@ -112,6 +113,13 @@ async def test_a_broken_file_stops_no_worker_and_no_replacement(
         await receiver.until(2)
         assert receiver.requests[-1].path == "/other"
         assert (await health(port))[1]["reload_failed"] is None
+        async with asyncio.timeout(120):
+            while len(actions := await audit.read(redis, "relay")) < 2:
+                await asyncio.sleep(0.01)
+        assert [entry.why.partition(f": {config}:")[0] for entry in actions] == [
+            "",
+            "the old configuration stays",
+        ]
         # A Redis that cannot be reached is a bad file, too.
         config.write_text(good.replace(redis_server.url, f"redis://127.0.0.1:{free_port()}/0"))
         running.signal(signal.SIGHUP)

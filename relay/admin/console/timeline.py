@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from relay.admin.console.charts import Band
 from relay.admin.console.tones import STATE_TONES, Tone
@@ -31,15 +32,39 @@ class Event:
     goes_on: bool = False
 
 
-def events(holds: Iterable[Hold], present: Hold | None, actions: Iterable[AuditEntry]) -> list[Event]:
+def events(
+    holds: Iterable[Hold],
+    present: Hold | None,
+    actions: Iterable[AuditEntry],
+    ends: Iterable[Event] = (),
+) -> list[Event]:
     """Return the events, the newest first. `present` is the hold that goes on."""
-    found = [_held(hold) for hold in holds]
+    found = [_held(hold) for hold in holds] + list(ends)
     if present is not None:
         tone = STATE_TONES.get(present.state, Tone.BAD)
         detail = printable(present.reason[:LONGEST])
         found.append(Event(present.since, tone, printable(present.state), detail, goes_on=True))
     found += [_acted(entry) for entry in actions]
     return sorted(found, key=lambda event: -event.at)[:MOST]
+
+
+ORDERS: Final = {"rate": "rate", "rate-reset": "rate", "pause": "pause", "resume": "pause"}
+"""The actions that begin or end something for a while."""
+
+
+def ends(orders: Iterable[AuditEntry], start: float, now: float) -> Iterator[Event]:
+    """Yield the rates, and the pauses of groups, that have ended at their own time since `start`.
+
+    `orders` has the newest first. The end of a lane's pause is that of a hold.
+    """
+    replaced: dict[tuple[str, str], float] = {}
+    for entry in orders:
+        thing = (ORDERS[entry.action], entry.group)
+        later = replaced.get(thing, now)
+        if entry.until and start <= entry.until <= later and thing != ("pause", ""):
+            text = f"the {thing[0]}{_of(entry.group)} has ended"
+            yield Event(entry.until, Tone.IDLE, text, f"at the time that {printable(entry.who)} set")
+        replaced[thing] = entry.at
 
 
 def bands(found: Sequence[Event], start: float, now: float) -> Iterator[Band]:
@@ -67,9 +92,15 @@ def _held(hold: Hold) -> Event:
 
 
 def _acted(entry: AuditEntry) -> Event:
-    thing = f" {printable(entry.group)}" if entry.group else ""
     count = f", {entry.count:,} letters" if entry.count > 1 else ""
     why = f": {printable(entry.why[:LONGEST])}" if entry.why else ""
     return Event(
-        entry.at, Tone.IDLE, f"{printable(entry.action)}{thing}{count}", f"{printable(entry.who)}{why}"
+        entry.at,
+        Tone.IDLE,
+        f"{printable(entry.action)}{_of(entry.group)}{count}",
+        f"{printable(entry.who)}{why}",
     )
+
+
+def _of(group: str) -> str:
+    return f" of {printable(group)}" if group else ""

@@ -11,7 +11,7 @@ from relay.admin.console.lane_history import SPANS, LaneHistory, read_history
 from relay.admin.console.lane_view import lane_view
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import NotFound, Screen, Values
-from relay.admin.console.timeline import Event, bands, events
+from relay.admin.console.timeline import ORDERS, Event, bands, ends, events
 from relay.admin.console.tones import STATE_TONES
 from relay.store import audit, holds
 from relay.store.holds import Hold
@@ -26,6 +26,10 @@ MOST_GROUPS = 50
 
 MOST_REASONS = 10
 MOST_EVENTS = 20
+
+MOST_ORDERS = 200
+BEFORE = 30 * 86_400
+"""Seconds before the time on the page in which a rate or a pause may have begun that ends within it."""
 
 PROBED = (State.OPEN, State.TRIAL, State.UNAUTHORISED, State.UNREGISTERED, State.FAULTY)
 """The states in which a lane can try one message."""
@@ -57,7 +61,16 @@ async def _values(call: Call, sample: Sample) -> Values:
         actions = await audit.read(
             client, services.prefix, limit=MOST_EVENTS, since=start, provider=provider, also=("",)
         )
-        return events(ended, _present(lane, overview.detail.since), actions)
+        orders = await audit.read(
+            client,
+            services.prefix,
+            limit=MOST_ORDERS,
+            since=start - BEFORE,
+            provider=provider,
+            actions=ORDERS,
+        )
+        over = ends(orders, start, overview.at)
+        return events(ended, _present(lane, overview.detail.since), actions, over)
 
     timeline = await services.cache.get(("timeline", provider, span.name), min(span.keep, 5.0), read_timeline)
     history = await services.cache.get(("history", provider, span.name), span.keep, read_span)
