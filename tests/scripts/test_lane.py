@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,6 +104,16 @@ async def test_a_standing_backlog_leaves_a_share_to_low(redis: Redis) -> None:
         "normal": 10,
         "low": 5,
     }
+
+
+async def test_claims_of_one_message_hand_out_one_and_keep_the_shares(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue(
+        [plain_message(level, priority=level) for level in ("high", "normal", "low") for _ in range(200)]
+    )
+    found = [texts((await lane.claim(1)).claims) for _ in range(200)]
+    assert {len(each) for each in found} == {1}
+    assert Counter(level for each in found for level in each) == {"high": 170, "normal": 20, "low": 10}
 
 
 async def test_the_shares_are_the_operator_s(redis: Redis) -> None:

@@ -238,11 +238,13 @@ end
 
 -- Priority: high before normal before low, but each gets its share of a standing backlog.
 claimed = tonumber(claimed or 0)
-local function reserve(level, share)
-  local quota = math.floor((claimed + allowed) * share) - math.floor(claimed * share)
-  return math.min(quota, lengths[level])
+local function reserve(level, share, phase, most)
+  local quota = math.floor((claimed + allowed) * share + phase) - math.floor(claimed * share + phase)
+  return math.min(quota, lengths[level], most)
 end
-local limits = {0, reserve(2, policy.shares[1]), reserve(3, policy.shares[2])}
+local limits = {0, reserve(2, policy.shares[1], 0, allowed), 0}
+-- In a phase of its own, so that claims of one message do not find both shares due at once.
+limits[3] = reserve(3, policy.shares[2], 0.25, allowed - limits[2])
 local unreserved = allowed - limits[2] - limits[3]
 for level = 1, 3 do
   local more = math.min(unreserved, lengths[level] - limits[level])
