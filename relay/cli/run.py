@@ -175,6 +175,7 @@ class _Runner:
         # The engine takes long to import, and neither other commands nor the supervisor need it.
         from relay.cli.advice import log_findings
         from relay.engine import (
+            allocator,
             stall,
             worker,  # noqa: F401 - loads its modules before the garbage collector freezes them
         )
@@ -183,6 +184,7 @@ class _Runner:
         gc.freeze()
         # The garbage of a message has no cycles: reference counts free it, so collect rarely.
         gc.set_threshold(10_000)
+        allocator.keep_freed_memory()
         async with AsyncExitStack() as stack:
             client = await tasks.run_until(
                 self._stop, stack.enter_async_context(common.redis(self._settings, self._read_url))
