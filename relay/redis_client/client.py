@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -53,6 +54,20 @@ async def execute(client: Client, *words: Argument) -> Any:
         async with _slots(client):
             return await client.execute_command(*words)
     return await channel_of(client).execute(*words)
+
+
+async def transaction(client: Client, *commands: Sequence[Argument]) -> list[Any]:
+    """Run commands together, in MULTI and EXEC; in a cluster, all their keys are in one slot.
+
+    Returns their replies, errors of single commands among them. Raises one of `REDIS_ERRORS` if none of them
+    ran, or if their replies were lost.
+    """
+    if topology.is_cluster(client):
+        async with _slots(client), client.pipeline(transaction=True) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return list(await pipe.execute(raise_on_error=False))
+    return await channel_of(client).transaction(*commands)
 
 
 def channel_of(client: Redis) -> Channel:

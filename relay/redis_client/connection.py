@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import hiredis
@@ -52,6 +53,20 @@ class Channel:
             link = await self._open()
         return await link.execute(command)
 
+    async def transaction(self, *commands: Sequence[Word]) -> list[Any]:
+        """Run commands together, in MULTI and EXEC. Returns their replies, errors of single commands among
+        them.
+
+        Raises the errors of redis-py if none of them ran, or if the connection failed.
+        """
+        words = [("MULTI",), *commands, ("EXEC",)]
+        packed = [hiredis.pack_command(each) for each in words]  # type: ignore[arg-type]
+        link = self._link
+        if link is None or not link.is_open:
+            link = await self._open()
+        *_, replies = await link.execute_all(packed)
+        return list(replies)
+
     async def _open(self) -> _Link:
         async with self._opening:
             if self._link is None or not self._link.is_open:
@@ -89,8 +104,7 @@ class _Link:
         come in order."""
         answer = self._loop.create_future()
         self._in_flight.append((answer, self._loop.time()))
-        if self._timer is None and self._answer_timeout is not None:
-            self._timer = self._loop.call_later(self._answer_timeout, self._check_timeout)
+        self._start_timer()
         try:
             await self._connection.send_packed_command([command], check_health=False)
         except BaseException:
@@ -98,6 +112,25 @@ class _Link:
             answer.cancel()
             raise
         return await answer
+
+    async def execute_all(self, commands: list[bytes]) -> list[Any]:
+        """Send commands together and return their replies. Raises the first error among them."""
+        now = self._loop.time()
+        answers = [self._loop.create_future() for _ in commands]
+        self._in_flight.extend((answer, now) for answer in answers)
+        self._start_timer()
+        try:
+            await self._connection.send_packed_command(commands, check_health=False)
+        except BaseException:
+            # The client has closed the connection, and the reader gets the error.
+            for answer in answers:
+                answer.cancel()
+            raise
+        replies = await asyncio.gather(*answers, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
 
     async def close(self) -> None:
         """Close the connection. All commands in flight fail."""
@@ -167,6 +200,10 @@ class _Link:
         await self._connection.disconnect(nowait=True)
         self._connection.socket_timeout = self._answer_timeout
         await self._pool.release(self._connection)
+
+    def _start_timer(self) -> None:
+        if self._timer is None and self._answer_timeout is not None:
+            self._timer = self._loop.call_later(self._answer_timeout, self._check_timeout)
 
     def _check_timeout(self) -> None:
         """Close the connection if a reply takes too long."""

@@ -14,6 +14,7 @@ from relay.names import key_beside
 LANE_PARTS: Mapping[str, str] = {
     "control": "hash",  # sequence, buckets, pause, hold, breaker, counters
     "bodies": "hash",  # ticket -> record
+    "large": "hash",  # ticket -> empty: messages without a header whose records scripts need not read
     "tries": "hash",  # ticket -> attempts:deliveries:crashes:alone, or more, see blame.lua and attempts.py
     "ids": "hash",  # the application's id -> ticket, while pending
     "ready:high": "list",  # tickets

@@ -19,6 +19,7 @@ from relay.store.codec import Settled
 from relay.store.dead import DeadLetter, Replayed
 from relay.store.items import Enqueued, Item, are_headerless, encode_items, is_ordered
 from relay.store.keys import LaneKeys, batch_id_of, flush_of
+from relay.store.large_bodies import LargeBodies, are_large
 from relay.store.pause import ENDLESS, Pause
 from relay.store.policies import policies, without_limits
 from relay.store.queue import Queue
@@ -55,6 +56,13 @@ class Lane:
         self._lifo = options.order == "lifo"
         self._is_limited = bool(options.max_backlog)
         self._policies = policies(options)
+        self._large = LargeBodies(
+            client,
+            self.keys,
+            self._inflight,
+            self._run,
+            claims=bool(self._policies.plain_claims and not self._has_groups),
+        )
         self._long_settles = 0
         """The number of settles that go the long way, because groups have a state."""
 
@@ -82,6 +90,10 @@ class Lane:
         items = list(items)
         encoded = encode_items(items)
         if not self._has_groups and not self._is_limited and encoded and are_headerless(items, encoded):
+            if are_large(encoded):
+                enqueued = await self._large.enqueue(encoded, batch_id, sequence)
+                if enqueued is not None:
+                    return enqueued
             reply, in_turn = await self._run("enqueue_plain", (), batch_id, sequence, *encoded)
             return Enqueued(in_turn, accepted=reply[0], ready=reply[1])
         reply, in_turn = await self._run("enqueue", (), self._policies.enqueue, batch_id, sequence, *encoded)
@@ -155,12 +167,19 @@ class Lane:
         Groups share so many places of this worker; others are for groups that have nothing in flight. 0: all.
         """
         policies = self._policies
+        if self._large.expected and (found := await self._large.claim(wanted)) is not None:
+            return found
         arguments = wanted, policies.claim, shared, policies.plain_claims, policies.group_concurrency
         reply, _ = await self._run("claim", (self._inflight,), *arguments)
         if reply[0] == b"groups":
             self._serve_left_groups()
             reply, _ = await self._run("claim", (self._inflight,), *arguments)
-        return decode_claimed(reply)
+        claimed = decode_claimed(reply)
+        if claimed.claims:
+            self._large.look_at(claimed.claims)
+        elif self._large.listed and (found := await self._large.claim(wanted)) is not None:
+            return found
+        return claimed
 
     async def expand(self, expansion: Expansion, group_of: Callable[[Message], str] | None = None) -> bool:
         """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours.

@@ -38,6 +38,7 @@ from relay.store import dead
 from relay.store.claims import Claim, Expansion, Hold
 from relay.store.items import Enqueued
 from relay.store.lane import POISON, Lane
+from relay.store.large_bodies import LARGE
 from relay.store.record import has_header
 from relay.store.settlement import (
     DeadLettered,
@@ -125,6 +126,8 @@ class LaneMachine(RuleBasedStateMachine):
         self.paused = False
         self.held_until = 0.0
         self.last_entries: dict[str, list[Any]] = {}
+        self.large = 0
+        """Each message with a multiple of this number is large; 0: none is."""
 
     def run(self, coroutine: Any) -> Any:
         return self.runner.run(coroutine)
@@ -338,6 +341,9 @@ class LaneMachine(RuleBasedStateMachine):
             )
             if message_id:
                 message = msgspec.structs.replace(message, id=message_id, named=True)
+            if self.large and known.number % self.large == 0:
+                payload = msgspec.json.encode({"text": text, "filler": LARGE * "."})
+                message = msgspec.structs.replace(message, payload_json=payload)
             self.enqueue_one(known, message)
 
     def enqueue_one(self, known: Known, message: Message) -> None:
@@ -772,8 +778,9 @@ class LaneMachine(RuleBasedStateMachine):
 class PlainLaneMachine(LaneMachine):
     """A lane whose claims and settles take their short ways: without a rate, and with few headers."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(large=st.sampled_from([0, 0, 1, 2, 7]))
+    def begin(self, large: int) -> None:
+        self.large = large
         self.open_lanes(ProviderOptions(type="test", breaker={"failures": 10_000}))
 
     @rule(
