@@ -1,4 +1,4 @@
-"""How exactly a rate limit is kept, and how much of it is used: `python -m bench.fidelity [--repeat N]`.
+"""The accuracy of a rate limit, and the share of it that is used: `python -m bench.fidelity [--repeat N]`.
 
 Several worker processes share one limit while a backlog waits. Redis (which stamps each claim in MONITOR),
 the receiver and this process use the same clock. A bucket that leaks at the rate finds the worst window: its
@@ -54,7 +54,7 @@ class Fidelity:
     """The same for arrivals after the first fifth: by then every process has sent its first request, which
     takes longer because it loads the HTTP client."""
     early_ms: float
-    """How much too short the worst window was for its messages, in milliseconds."""
+    """The time by which the worst window was too short for its messages, in milliseconds."""
     delay_p50: float
     delay_p99: float
     delay_max: float

@@ -1,4 +1,4 @@
-"""How exactly the limit of each group is kept: `python -m bench.group_limits [--repeat N]`.
+"""The accuracy of the limits of groups: `python -m bench.group_limits [--repeat N]`.
 
 Several worker processes share a lane with a backlog of ten groups, each of which has the same limit. Reported
 are the group that used the least of its limit, and the worst window of any group, as in `bench.fidelity`: by

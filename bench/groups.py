@@ -61,7 +61,7 @@ def plain_lane(redis: Redis) -> Lane:
 
 
 async def fill(lane: Lane, groups: range, messages: int) -> None:
-    """Enqueue so many messages, for each group in turn. Without groups: messages that have none."""
+    """Enqueue messages for each group in turn. Without groups: messages without a group."""
     names = [f"customer-{group}" for group in groups] or [""]
     for start in range(0, messages, BATCH):
         numbers = range(start, min(start + BATCH, messages))
@@ -69,7 +69,7 @@ async def fill(lane: Lane, groups: range, messages: int) -> None:
 
 
 async def hold(lane: Lane, number: int) -> None:
-    """Claim so many messages, and let each hold its group for an hour."""
+    """Claim this number of messages, and let each hold its group for an hour."""
     while number > 0:
         claims = (await lane.claim(min(BATCH, number))).claims
         assert claims, "too few groups to hold"
@@ -102,7 +102,7 @@ async def settle_some(lane: Lane) -> None:
 
 
 async def measure(redis: Redis, lane: Lane, claims: int) -> Cost:
-    """Claim and settle so many times, after once for Redis to get the scripts."""
+    """Claim and settle this number of times, after one time that loads the scripts."""
     await settle_some(lane)
     await redis.slowlog_reset()
     for _ in range(claims):

@@ -68,7 +68,7 @@ def _providers(count: int) -> Workload:
 
 
 def _groups(count: int) -> Workload:
-    """Envelopes in turn for so many groups."""
+    """Envelopes for each of `count` groups in turn."""
 
     def element(number: int, pushed: float) -> Element:
         group = {"group": f"customer-{number % count}"} if count else {}

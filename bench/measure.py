@@ -173,7 +173,7 @@ class Servers:
 class _Snapshot:
     requests: int
     at: float
-    """When the last request arrived."""
+    """The time of the last request."""
     usage: Usage
     redis_cpu: float
 

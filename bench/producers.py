@@ -85,7 +85,7 @@ class Celery(_Direct):
 
 
 class Taskiq(_Direct):
-    """Writes what ListQueueBroker.kick writes with the default serializer."""
+    """Writes the same keys as ListQueueBroker.kick with the default serializer."""
 
     def push(self, elements: Sequence[str]) -> None:
         self.redis.lpush("taskiq", *map(self._task, elements))
@@ -96,7 +96,7 @@ class Taskiq(_Direct):
 
 
 class Arq(_Direct):
-    """Writes what ArqRedis.enqueue_job writes with the default serializer."""
+    """Writes the same keys as ArqRedis.enqueue_job with the default serializer."""
 
     def push(self, elements: Sequence[str]) -> None:
         now = int(time.time() * 1000)

@@ -93,7 +93,7 @@ def slowed(pids: Sequence[int]) -> Iterator[None]:
 
 @contextmanager
 def servers(folder: Path, masters: int) -> Iterator[tuple[str, list[int]]]:
-    """Run one Redis, or a cluster of so many. Yields its URL and the ports."""
+    """Run one Redis, or a cluster with this number of masters. Yields its URL and the ports."""
     binary = max(binaries().items())[1]
     with ExitStack() as stack:
         if masters:

@@ -1,4 +1,4 @@
-"""Reads what is left in Redis after a run: receipts, dead letters, feedback, counters, keys."""
+"""Reads the evidence in Redis after a run: receipts, dead letters, feedback, counters, keys."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """When a message was pushed, and when Redis answered.
+    """The times of a push and of Redis's answer.
 
-    `certain` is false if there was no answer: such a message may exist or not, but never twice.
+    `certain` is false if there was no answer: such a message exists once or not at all.
     """
 
     started: float
@@ -114,7 +114,7 @@ class Evidence:
     unsure_giants: int = 0
     """Elements of 100 MB without an answer."""
     retried: int = 0
-    """How often `relay dead retry` was run."""
+    """The number of runs of `relay dead retry`."""
 
     def near(self, at: float, seconds: float = 3.0) -> Sequence[Window]:
         """Return the faults near a moment."""

@@ -31,7 +31,7 @@ UNWANTED = (
     "wrong number of outcomes",
     "makes no progress",
 )
-"""Texts that no worker should log, whatever happens around it."""
+"""Texts that no worker should ever log."""
 
 
 class Host:

@@ -172,7 +172,7 @@ class Push:
 
     @property
     def has_receipt(self) -> bool:
-        """Whether its outcome is known from a receipt."""
+        """Whether a receipt reports its outcome."""
         return bool(self.reply_to) and self.kind is not Kind.RECEIPT_REFUSED
 
 

@@ -71,7 +71,7 @@ class Topology(ABC):
         return self.masters()
 
     def steady(self) -> bool:
-        """Whether each master has a replica that could take over. Raises RedisError or LookupError."""
+        """Return whether each master has a replica that could take over. Raises RedisError or LookupError."""
         return True
 
     async def each(self, *command: Any) -> None:

@@ -178,7 +178,7 @@ class Apns(HttpProvider[ApnsOptions]):
         )
 
     def _corrects(self, message: Message, request: Request, response: Response) -> bool:
-        """Whether a second request differs from a refused one: a newer token, or no expiration."""
+        """Return whether a second request differs from a refused one: a newer token, or no expiration."""
         if response.status not in {400, 403}:
             return False
         why = reason_of(response)[0]

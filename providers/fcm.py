@@ -166,7 +166,7 @@ class Fcm(HttpProvider[FcmOptions]):
         return self._transport.start(self._request(self._body(batch), token), answered)
 
     def _refuses_token(self, response: Response, token: str) -> bool:
-        """Whether FCM refuses the access token, which is then forgotten."""
+        """Return whether FCM refuses the access token, which is then forgotten."""
         if response.status != 401 or read_error(response).code:
             return False
         self._tokens.forget(token)

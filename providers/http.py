@@ -250,7 +250,7 @@ def _at(path: str, tree: Any) -> Any:
 
 
 def _holds(rules: Mapping[str, Any], answer: Any, how_many: Callable[[Iterable[bool]], bool]) -> bool:
-    """Whether all (or any) fields have the values of the rules. A list names several values."""
+    """Return whether all (or any) fields have the values of the rules. A list names several values."""
     return how_many(
         # In JSON, unlike in Python, 1 and true differ.
         msgspec.json.encode(_at(path, answer))

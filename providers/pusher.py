@@ -209,7 +209,7 @@ class Pusher(HttpProvider[PusherOptions]):
         return statuses.outcome(response, why, self.clock())
 
     def _is_ours(self, response: Response) -> bool:
-        """Whether a refusal is about the app or the address, which all messages share."""
+        """Return whether a refusal is about the app or the address, which all messages share."""
         if response.status == 413:
             # One of Pusher's pages has 413 instead of 403 for a quota that is used up.
             return "quota" in response.text.lower()

@@ -270,7 +270,7 @@ def _listed(value: Secret | list[Secret] | None) -> list[Secret]:
 
 
 def _is_whole_body(payload: dict[str, Any]) -> bool:
-    """Whether the payload as a whole is the body, because it has none of our fields (`format: bare`)."""
+    """Return whether the whole payload is the body, because it has none of our fields (`format: bare`)."""
     return payload.keys().isdisjoint(_FIELDS)
 
 

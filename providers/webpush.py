@@ -226,7 +226,7 @@ class WebPush(HttpProvider[WebPushOptions]):
 
 
 def _is_public(host: str) -> bool:
-    """Whether a host is a name that anybody can look up, and no address."""
+    """Return whether a host is a name that anybody can look up, and no address."""
     name = host.lower().rstrip(".")
     return "." in name and not name.endswith(_UNREACHABLE) and not name.rpartition(".")[2].isdigit()
 

@@ -52,7 +52,7 @@ def prepare() -> None:
     sys.stdout, sys.stderr = _buffered(sys.stdout), _lossy(sys.stderr)
     # Imports create many objects and hardly any garbage: collections would take a fifth of the time.
     gc.disable()
-    # At the end, Python collects once more: among the objects of all imports, for another fifth.
+    # At the end, Python collects again, which would take another fifth among the objects of all imports.
     atexit.register(gc.freeze)
 
 

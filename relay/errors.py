@@ -2,7 +2,7 @@
 
     RelayError
     ├── UsageError            the operator: exit code 2
-    │   └── ConfigError       the YAML file; carries every problem found
+    │   └── ConfigError       the YAML file; with every problem found
     ├── MessageError          one queue element; it becomes a dead letter
     ├── StoreError            Redis cannot be reached or answers strangely
     └── TransportError        no response from a provider; becomes a retry

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be imported. The module itself is not imported, only the packages around it."""
+    """Return whether a module can be imported. Only the packages around the module are imported."""
     try:
         return find_spec(module) is not None
     except ImportError:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 
 def is_reserved(prefix: str, name: str) -> bool:
-    """Whether a key or a channel belongs to relay, given the `redis.prefix` of the configuration.
+    """Return whether a key or a channel belongs to relay, given the `redis.prefix` of the configuration.
 
     Every key and channel of relay starts with `PREFIX:`, so the rule needs no list: `is_reserved("relay",
     "relay:{pusher}:outbox")` and `is_reserved("relay", "relay:wake")` are true.
@@ -31,7 +31,7 @@ def hashed_part(key: str) -> str:
 
 
 def matches(patterns: Iterable[str], name: str) -> bool:
-    """Whether a name matches one of these glob patterns (`*`, `?`, `[abc]`, `[!abc]`). Case matters."""
+    """Return whether a name matches a glob pattern (`*`, `?`, `[abc]`, `[!abc]`). Case matters."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -54,5 +54,5 @@ class OwnNames:
         return ""
 
     def is_receipt_list(self, name: str) -> bool:
-        """Whether receipts may go to this key, which must therefore stay a list."""
+        """Return whether receipts may go to this key, which must therefore stay a list."""
         return matches(self.receipts, name)

@@ -1,6 +1,7 @@
 """The outcomes of one attempt at a delivery: plain frozen data, a closed union.
 
-Adapters return these; `relay.engine.policy` decides what each one means for the message and its lane.
+Adapters return these; `relay.engine.policy` turns each into a settlement of its message and a state of its
+lane.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ BODY_LIMIT = 4096
 
 
 ThrottleScope = Literal["provider", "target"]
-"""To whom a request to slow down applies: to all messages, or to those with the same receiver."""
+"""The scope of a request to slow down: all messages, or those with the same receiver."""
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):

@@ -49,7 +49,7 @@ async def run_until(stop: asyncio.Event, coroutine: Coroutine[Any, Any, ResultT]
 
 
 async def wait_for_any(*events: asyncio.Event, seconds: float | None = None) -> None:
-    """Return when one of the events is set, or after so many seconds."""
+    """Return when one of the events is set, or after `seconds`."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

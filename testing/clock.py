@@ -9,7 +9,7 @@ from relay.redis_client.client import Client
 from testing.script_text import changed_script
 
 KEY = "test:clock:{test}"
-"""In the slot of the lane `test`, where scripts on a cluster may read it."""
+"""A key in the slot of the lane `test`, so that scripts on a cluster may read it."""
 
 SCRIPTS = (
     "enqueue",

@@ -154,7 +154,7 @@ def _run(words: Sequence[str], environment: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Carry out deploy/container/Containerfile, and try what it made."""
+    """Execute deploy/container/Containerfile, and try the result."""
     stages = parse(FILE.read_text())
     with tempfile.TemporaryDirectory() as scratch:
         folder = carry_out(stages, Path(sys.argv[1]), Path(scratch))

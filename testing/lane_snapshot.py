@@ -18,7 +18,7 @@ _decode = msgspec.msgpack.Decoder().decode
 
 @dataclass(frozen=True)
 class LaneSnapshot:
-    """The keys of a lane that say where its messages are, and what it remembers of groups."""
+    """The keys of a lane that contain the places of its messages and the state of its groups."""
 
     at: int
     """Unix milliseconds by Redis's clock."""
@@ -44,7 +44,7 @@ class LaneSnapshot:
     """Why the lane itself holds; empty if it does not."""
 
     def places(self) -> Counter[str]:
-        """How often each ticket waits, is delayed, blocked, suspect or in flight.
+        """The number of times that each ticket waits, is delayed, blocked, suspect or in flight.
 
         Entries without a body are leftovers of messages that have ended; claims skip them.
         """
@@ -78,7 +78,7 @@ class LaneSnapshot:
             yield f"group {group} is due, but nothing is known of it"
 
     def _has_reason(self, group: str) -> bool:
-        """Whether a person or a settle to come will change its state."""
+        """Return whether an operator or a later settle will change its state."""
         state = self.groups[group]
         paused = state.get("paused")
         is_paused = paused is not None and paused["till"] == 0

@@ -127,7 +127,7 @@ def _import_everything() -> None:
 
 def _command(requests: socket.socket) -> None:
     _import_everything()
-    gc.freeze()  # what all share is written to by no collection
+    gc.freeze()  # no garbage collection writes to shared memory
     if (job := _serve(requests)) is None:
         return
     requests.detach()  # closed already

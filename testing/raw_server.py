@@ -139,7 +139,7 @@ async def was_read(writer: asyncio.StreamWriter) -> None:
 
 
 def _unread(table: Path, local: int, remote: int) -> bool:
-    """Whether the socket between these two ports has bytes that its process has not read."""
+    """Return whether the socket between these two ports has bytes that its process has not read."""
     for line in table.read_text().splitlines()[1:]:
         _, here, there, _, queues, *_ = line.split()
         if (int(here.rpartition(":")[2], 16), int(there.rpartition(":")[2], 16)) == (local, remote):

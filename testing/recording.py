@@ -1,4 +1,4 @@
-"""Records a command in a terminal, and writes what it showed as an animated SVG: `make docs-pictures`.
+"""Records the output of a command in a terminal as an animated SVG: `make docs-pictures`.
 
 The command must redraw its picture as rich's `Live` does: by erasing its lines and printing them again.
 """
@@ -41,14 +41,14 @@ _INVISIBLE = re.compile(rb"\x1b\[\?\d+[hl]|\x1b\]8;[^\x1b\x07]*(?:\x1b\\|\x07)|\
 
 @dataclass(frozen=True)
 class Frame:
-    """The picture that was there `at` so many seconds after the start."""
+    """The picture at a time, in seconds after the start."""
 
     at: float
     text: str
 
 
 def record(command: Sequence[str]) -> Iterator[tuple[float, bytes]]:
-    """Run a command in a terminal, and yield what it writes with the seconds since its start."""
+    """Run a command in a terminal, and yield its output with the seconds since its start."""
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
     env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -125,7 +125,7 @@ def _picture(text: str) -> str:
 
 
 def _spans(line: Text) -> Iterator[str]:
-    """Yield the parts of a line that look alike. Each is as long as its characters, whatever the font."""
+    """Yield the parts of a line that look alike. Each is as long as its characters, with any font."""
     plain = line.plain
     styles = [Style.null()] * len(plain)
     for span in line.spans:

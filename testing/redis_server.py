@@ -81,7 +81,7 @@ class RedisServer:
         return self
 
     def _is_ready(self) -> bool:
-        """Whether it answers, and listens on its TLS port if it has one."""
+        """Return whether it answers, and listens on its TLS port if it has one."""
         assert self._process is not None
         try:
             with self._client() as client:

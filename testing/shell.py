@@ -1,4 +1,4 @@
-"""What a shell makes of a command."""
+"""Splits commands of the documentation into arguments, as a shell does."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Site:
         await self.redis.rpush("notifications", *texts)
 
     async def receipts(self, number: int = 0, key: str = "receipts:1") -> list[dict[str, Any]]:
-        """The receipts so far, once there are so many."""
+        """Wait for this number of receipts, and return all of them."""
         async with asyncio.timeout(120):
             while await self.redis.llen(key) < number:
                 await asyncio.sleep(0.02)

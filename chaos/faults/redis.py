@@ -56,7 +56,7 @@ class KillClients(Fault):
 
 
 class OutOfMemory(Fault):
-    """maxmemory is what Redis uses at the moment."""
+    """maxmemory is the memory that Redis uses at the moment."""
 
     async def start(self) -> None:
         await self.harness.topology.each("CONFIG", "SET", "maxmemory", "1mb")

@@ -34,7 +34,7 @@ class EvidenceIndex:
         self._doubling = [window for window in evidence.windows if KINDS[window.kind].doubles]
 
     def is_certain(self, number: int) -> bool:
-        """Whether Redis acknowledged the push."""
+        """Return whether Redis acknowledged the push."""
         pushed = self.evidence.pushed.get(number)
         return pushed is not None and pushed.certain
 
@@ -77,7 +77,7 @@ class EvidenceIndex:
         return None
 
     def undone(self, arrival: Arrival, later: Arrival) -> bool:
-        """Whether the message was accepted before a `later` one, and a failover may have undone that."""
+        """Return whether a failover may have undone the acceptance of a message before the `later` one."""
         first = next(iter(self.accepted(arrival.number)), arrival)
         return first.at < later.at and any(
             KINDS[window.kind].fails_over and window.start - TOLERANCE <= arrival.at <= window.end + TOLERANCE
@@ -85,7 +85,7 @@ class EvidenceIndex:
         )
 
     def clock_was_off(self, start: float, end: float) -> bool:
-        """Whether a clock was off in that time."""
+        """Return whether a clock was off in that time."""
         return any(
             KINDS[window.kind].clock and window.overlaps(start, end) for window in self.evidence.windows
         )

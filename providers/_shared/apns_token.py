@@ -40,7 +40,7 @@ class ProviderToken:
         return self._header
 
     def replaces(self, used: str) -> bool:
-        """Whether there is another token than `used`, which has expired.
+        """Return whether there is another token than `used`, which has expired.
 
         Issues one if this token is old enough: Apple's clock may be ahead of ours.
         """

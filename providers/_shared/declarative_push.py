@@ -17,7 +17,7 @@ _LARGEST_BADGE = 2**64 - 1
 
 
 def is_declarative(data: object) -> TypeGuard[dict[str, Any]]:
-    """Whether the data of a message describes its notification."""
+    """Return whether the data of a message describes its notification."""
     return isinstance(data, dict) and data.get("web_push") == MARK
 
 

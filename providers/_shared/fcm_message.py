@@ -134,7 +134,8 @@ def _check_apns(payload: dict[str, Any]) -> None:
 
 
 def _is_shown(payload: dict[str, Any]) -> bool:
-    """Whether APNs accepts priority 10 for the message: it shows something, or is about a Live Activity."""
+    """Return whether APNs accepts priority 10 for the message, because it shows something or is about a Live
+    Activity."""
     aps = _aps(payload)
     return (
         payload.get("notification") is not None

@@ -1,4 +1,4 @@
-"""The refusals of a templated request that may be our fault, by where its URL and credentials come from.
+"""The refusals of a templated request that may be our fault, by the origin of its URL and credentials.
 
 An answer such as 401 is about one message if the URL or the credentials came with that message.
 """

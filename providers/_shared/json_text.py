@@ -53,7 +53,7 @@ def _filled(gap: Gap, values: Values) -> bytes:
 
 
 def _ends_quoted(text: str, quoted: bool) -> bool:
-    """Whether a JSON text that began within a string (or not) ends within one."""
+    """Return whether a JSON text that began within a string (or not) ends within one."""
     escaped = False
     for character in text:
         if escaped:

@@ -100,7 +100,7 @@ class AuthorisedProvider(HttpProvider[OptionsT]):
         batch: Sequence[Message],
         again: Callable[[Sequence[Message]], Awaitable[Sequence[Outcome]]] | None,
     ) -> Sequence[Outcome]:
-        """Deliver a batch, and once more by `again` if the access token is refused."""
+        """Deliver a batch, and repeat it by `again` if the access token is refused."""
         request, token = self.request(batch), ""
         if self._tokens is not None and not _has_credentials(request):
             try:
@@ -128,7 +128,7 @@ class AuthorisedProvider(HttpProvider[OptionsT]):
         return self._transport.start(with_token(request, sent), answered)
 
     def _refuses_token(self, response: Response, token: str) -> bool:
-        """Whether the provider refuses the access token, which is then forgotten."""
+        """Return whether the provider refuses the access token, which is then forgotten."""
         if self._tokens is None or not token or response.status != 401:
             return False
         self._tokens.forget(token)
@@ -146,7 +146,7 @@ class AuthorisedProvider(HttpProvider[OptionsT]):
 
 
 def _has_credentials(request: Request) -> bool:
-    """Whether the message has credentials of its own."""
+    """Return whether the message has credentials of its own."""
     return "authorization" in request.headers
 
 

@@ -82,7 +82,7 @@ def most_to_seal(size: int) -> int:
 
 
 def is_sealed(data: str) -> bool:
-    """Whether this is encrypted data. Only clients can check the key."""
+    """Return whether this is encrypted data. Only clients can check the key."""
     try:
         box = _decode(data)
         nonce, ciphertext = b64decode(box.nonce, validate=True), b64decode(box.ciphertext, validate=True)

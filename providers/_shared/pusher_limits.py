@@ -76,12 +76,12 @@ def channels(payload: Payload) -> list[str]:
 
 
 def is_alone(names: list[str]) -> bool:
-    """Whether an event to these channels needs a request of its own."""
+    """Return whether an event to these channels needs a request of its own."""
     return len(names) > 1 or is_encrypted(names[0])
 
 
 def is_encrypted(channel: str) -> bool:
-    """Whether a channel takes encrypted data only."""
+    """Return whether a channel takes encrypted data only."""
     return channel.startswith(PREFIX)
 
 

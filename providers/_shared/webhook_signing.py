@@ -78,7 +78,7 @@ def hex_signer(secret: str) -> Signer:
 
 
 def is_private(secret: str) -> bool:
-    """Whether a secret signs with Ed25519, so that receivers need only the public key."""
+    """Return whether a secret signs with Ed25519, so that receivers need only the public key."""
     return secret.startswith(PRIVATE)
 
 

@@ -42,14 +42,15 @@ def refusal(request: web.Request, token: str, challenge: Challenge = "Bearer") -
 
 
 def is_local(host: str) -> bool:
-    """Whether a Host header is a loopback name of this host; with any port, because the port may be
+    """Return whether a Host header is a loopback name of this host; with any port, because the port may be
     forwarded."""
     _, colon, port = host.rpartition(":")
     return is_loopback(host.lower() if colon and port.isdecimal() else f"{host.lower()}:0")
 
 
 def _is_same_origin(request: web.Request) -> bool:
-    """Whether the request comes from no page of another origin: programs send neither header."""
+    """Return whether the request comes from a page of this origin, or from a program, which sends neither
+    header."""
     if request.headers.get("Sec-Fetch-Site", "none").lower() not in ("same-origin", "none"):
         return False
     origin = request.headers.get("Origin")

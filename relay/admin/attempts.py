@@ -16,7 +16,7 @@ class AttemptTuning:
     burst: int = 10
     """Failures in a row until an address has to wait."""
     seconds: float = 6.0
-    """Seconds until an address may fail once more."""
+    """Seconds until an address may fail again."""
     addresses: int = 1000
     """Addresses that are remembered. A further one replaces the one that failed the longest time ago."""
 

@@ -46,9 +46,9 @@ class ProcessCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The counters of one process, or the sums of several."""
 
     failures: Mapping[str, int] = {}
-    """How often each part (`lane pusher`, `queue hits`, …) was restarted after an unexpected exception."""
+    """The number of restarts of each part (`lane pusher`, `queue hits`, …) after an unexpected exception."""
     reconnections: int = 0
-    """How often all connections to Redis were dropped because of a stall."""
+    """The number of times that all connections to Redis were dropped because of a stall."""
     log_lines_dropped: int = 0
     """Log lines that could not be written: a full disk, a closed or blocked pipe."""
     lanes: Mapping[str, LaneCounts] = {}

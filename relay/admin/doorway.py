@@ -25,7 +25,7 @@ from relay.errors import StoreError
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 VISITOR: web.RequestKey[Visitor] = web.RequestKey("visitor", Visitor)
-"""The visitor whom the gate has admitted."""
+"""The visitor that the gate has admitted."""
 
 _PROGRAMS = ("/api/", "/healthz", "/metrics")
 """Paths that programs request: they get a status instead of the log-in form."""

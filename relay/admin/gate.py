@@ -124,7 +124,7 @@ def refuse_change(request: web.Request, visitor: Visitor) -> Refusal | None:
 
 
 def comes_from_here(request: web.Request, peer: Peer, *, program: bool) -> bool:
-    """Whether a request comes from a page of this server. A `program` may send neither header."""
+    """Return whether a request comes from a page of this server. A `program` may send neither header."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site.lower() == "same-origin" or (program and site.lower() == "none")

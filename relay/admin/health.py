@@ -23,10 +23,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     troubles: tuple[str, ...] = ()
     """One line for each part that makes no progress or keeps failing; empty if the worker is healthy."""
     failures: Mapping[str, int] = {}
-    """How often each part (`lane pusher`, `queue hits`, `outbox pusher`, `recovery`, …) was restarted after
+    """The number of restarts of each part (`lane pusher`, `queue hits`, `outbox pusher`, `recovery`, …) after
     an unexpected exception."""
     reconnections: int = 0
-    """How often all connections to Redis were dropped because of a stall."""
+    """The number of times that all connections to Redis were dropped because of a stall."""
     seconds_since_redis_answered: float = 0.0
     reload_request: str | None = None
     """The last request of an operator to reload; empty if there is none, None before the first heartbeat."""

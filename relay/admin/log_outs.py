@@ -24,12 +24,12 @@ class LogOuts:
         self._prefix = prefix
 
     async def end(self, session: Session) -> None:
-        """Refuse a session from now on. Raises StoreError if other processes cannot be told."""
+        """Refuse a session from now on. Raises StoreError if other processes cannot be notified."""
         self._sessions.end(session)
         await ended_sessions.end(await self._client(), self._prefix, session.identity, session.until)
 
     async def has_ended(self, session: Session) -> bool:
-        """Whether a log-out has ended a session. Raises StoreError."""
+        """Return whether a log-out has ended a session. Raises StoreError."""
         return await ended_sessions.has_ended(await self._client(), self._prefix, session.identity)
 
     async def is_known_to_have_ended(self, session: Session) -> bool:

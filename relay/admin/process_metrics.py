@@ -1,4 +1,4 @@
-"""Metrics of the processes behind this port: what they counted themselves. Sums over all ports are those of
+"""Metrics of the processes behind this port, from their own counters. Sums over all ports are those of
 the fleet."""
 
 from __future__ import annotations

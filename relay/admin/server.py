@@ -1,7 +1,7 @@
 """The HTTP server of the admin port: the console, `/healthz` for orchestrators, `/metrics` for Prometheus.
 
-A worker that runs alone serves it; otherwise its supervisor does, for all of its workers. `gate` says who may
-do what. Beyond loopback it needs a token.
+A worker that runs alone serves it; otherwise its supervisor does, for all of its workers. `gate` decides who
+may do what. Beyond loopback it needs a token.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Executes a command of `relay dead` in the lean process; imports late what few commands need."""
+"""Executes a command of `relay dead` in the lean process. Modules that few commands need are imported
+late."""
 
 from __future__ import annotations
 

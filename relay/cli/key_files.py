@@ -18,7 +18,7 @@ class KeyFile:
 
     make: Callable[[], bytes]
     origin: str
-    """Where the user gets the real one; empty if this is a real one."""
+    """The place to get the real one; empty if this is a real one."""
 
 
 def new_vapid_key() -> bytes:

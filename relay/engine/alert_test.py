@@ -1,4 +1,4 @@
-"""Sends a test alert, and waits until it is known how it ended."""
+"""Sends a test alert, and waits for its outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POLL = 0.1
 async def send_test(
     client: Client, settings: Settings, adapter: Provider[ProviderOptions], *, who: str, wait: float
 ) -> dict[str, Any]:
-    """Send a test alert as real ones go. Returns its receipt, or what is known after `wait` seconds.
+    """Send a test alert in the way of a real one. Returns its receipt, or its state after `wait` seconds.
 
     Raises StoreError, and UsageError if the provider can send no alerts.
     """

@@ -142,14 +142,14 @@ class Alerts:
         return True
 
     async def _send(self, lane: AlertLane, stored: bytes, book: AlertBook) -> None:
-        """Put the messages of all events into the lane. What fails is repeated by the next check."""
+        """Put the messages of all events into the lane. The next check repeats failures."""
         if book.events:
             await lane.put(book)
             await self._fleet.wake([lane.provider])
             await self._store.replace(stored, msgspec.structs.replace(book, events=()))
 
     async def _look_closer(self, findings: Findings, book: AlertBook, now: float) -> Findings:
-        """Read the groups with an alert in lanes with so many groups that the overview has only some."""
+        """Read the groups with an alert, in lanes whose groups are too many for the overview."""
         found = {condition.key for condition in findings.conditions}
         conditions = list(findings.conditions)
         prefix, closer = self._settings.redis.prefix, set(findings.incomplete)

@@ -32,7 +32,7 @@ def raise_limit() -> int:
 
 
 def within(settings: Settings, limit: int) -> Settings:
-    """Reduce `concurrency` to what `limit` descriptors allow, with a warning."""
+    """Reduce `concurrency` to the requests that `limit` descriptors allow, with a warning."""
     providers = settings.providers
     wanted = sum(options.concurrency for options in providers.values())
     room = max(limit - RESERVE - len(settings.queues), len(providers))

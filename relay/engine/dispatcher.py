@@ -105,8 +105,8 @@ class Dispatcher:
     async def drain(self, on_settled: Callable[[], None] = lambda: None) -> None:
         """Stop claims, release messages that are not sent yet, and return when all others are settled.
 
-        `on_settled` is called after each settle: other workers may claim what it released, and more
-        messages of its groups.
+        `on_settled` is called after each settle, because other workers may then claim the released messages,
+        and more messages of their groups.
         """
         if self._claiming is not None:
             while not self._claiming.done():

@@ -1,4 +1,4 @@
-"""Whether an operator wants this worker to take no messages."""
+"""The order of an operator that this worker takes no messages."""
 
 from __future__ import annotations
 

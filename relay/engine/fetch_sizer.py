@@ -15,11 +15,11 @@ class FetchSizer:
         """Elements to fetch next."""
 
     def adapt(self, fetched: int, lanes: int, ready: float) -> None:
-        """Adapt to a fetch for so many `lanes`, the emptiest of which now has `ready` messages."""
+        """Adapt to a fetch for this number of `lanes`, the emptiest of which now has `ready` messages."""
         tuning = self._tuning
         self._lanes_are_full = fetched >= self.size and ready > tuning.high_watermark
         self.size = min(max(tuning.fetch_size, tuning.fetch_per_lane * lanes), tuning.max_fetch_size)
 
     def pause(self, busy: float) -> float:
-        """Return how many seconds to pause after a fetch that took `busy` seconds."""
+        """Return the pause after a fetch that took `busy` seconds."""
         return self._tuning.yield_ratio * busy if self._lanes_are_full else 0.0

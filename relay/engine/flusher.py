@@ -1,4 +1,4 @@
-"""Writes what the recorders of all lanes have counted to Redis, once a second."""
+"""Writes the counts of all recorders to Redis, once a second."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class Flusher:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what is new in some lanes. Reports that Redis does not accept are kept for the next time."""
+        """Write the new counts of some lanes. Reports that Redis does not accept are kept for the next
+        time."""
         now = self._clock()
         for recorder in self._recorders.values():
             recorder.refill(now - self._last)
@@ -79,7 +80,7 @@ class Flusher:
     async def finish(self) -> None:
         """Write everything that is new, at the end of the process.
 
-        This may be the last worker, so an empty report of each lane adds what the lane itself has counted.
+        This may be the last worker, so an empty report of each lane adds the lane's own counters.
         """
         providers, most = list(self._recorders), self._tuning.most_lanes
         starts = range(0, len(providers), most)

@@ -65,7 +65,8 @@ class Heartbeat:
         self.info = msgspec.structs.replace(self.info, deployment=deployment)
 
     def lease_valid_since(self, since: float) -> bool:
-        """Whether no other worker can have declared this one dead since a time (in monotonic seconds)."""
+        """Return whether no other worker can have declared this one dead since then (in monotonic
+        seconds)."""
         return since >= self._held_since and time.monotonic() - self.last < self._lease
 
     async def run(self) -> None:

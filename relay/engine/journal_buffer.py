@@ -37,7 +37,7 @@ class JournalBuffer:
             self.tokens = min(max(1.0, self._sample), self.tokens + self._sample * seconds)
 
     def admit(self) -> bool:
-        """Whether the sample admits another message. Call it once for each."""
+        """Return whether the sample admits another message. Call it once for each."""
         if self.tokens < 1.0:
             return False
         self.tokens -= 1.0

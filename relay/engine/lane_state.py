@@ -48,7 +48,7 @@ class Wakeups:
         return bool(self._reasons & reason)
 
     async def wait(self, reasons: int, seconds: float | None = None) -> None:
-        """Return when one of the reasons is set, or after so many seconds."""
+        """Return when one of the reasons is set, or after `seconds`."""
         if self._reasons & reasons:
             return
         loop = asyncio.get_running_loop()

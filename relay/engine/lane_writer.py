@@ -129,7 +129,7 @@ class LaneWriter:
 
 
 def is_lane_refusal(queue: Queue, error: StoreError) -> bool:
-    """Whether the elements of one lane should wait after this error, while other lanes continue.
+    """Return whether the elements of one lane should wait after this error, while other lanes continue.
 
     If Redis refuses everything, the fetch stays on the processing list, because the next fetch fails as well.
     In a cluster the error may be a passing one of the lane's node, so elements wait only if a key is wrong.

@@ -29,7 +29,7 @@ class Pace:
         self._limiter = AsyncLimiter(together, together / (per_second * HEADROOM))
 
     async def wait(self, messages: int) -> None:
-        """Return when so many messages (at most a batch) may be sent."""
+        """Return when this number of messages (at most a batch) may be sent."""
         await self._limiter.acquire(messages)
 
 

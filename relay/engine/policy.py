@@ -1,4 +1,4 @@
-"""Decides what each outcome means for a message and its lane. Pure, except for the clock."""
+"""Turns each outcome into a settlement of its message and a state of its lane. Pure, except for the clock."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class Policy:
         self._redactor = Redactor(secrets_in(options))
 
     def settle(self, claim: Claim, outcome: Outcome) -> Settlement:
-        """Return what happens to the message."""
+        """Return the settlement of the message."""
         if isinstance(outcome, Delivered):
             return self.delivered(claim, outcome.provider_id)
         return self.settle_failure(claim, self.printable(outcome))
 
     def settle_failure(self, claim: Claim, failure: Postponed | Failure) -> Settlement:
-        """Return what happens to a message that was not delivered. `failure` is `printable`."""
+        """Return the settlement of a message that was not delivered. `failure` is `printable`."""
         attempts = claim.message.attempts + 1
         match failure:
             case Postponed(after=after):

@@ -39,5 +39,5 @@ class Progress:
         self.refused = Refused(self.refused.since if self.refused else self.answered_at, str(error))
 
     def is_silent_for(self, seconds: float) -> bool:
-        """Whether Redis has not replied for longer than this."""
+        """Return whether Redis has not replied for longer than this."""
         return time.monotonic() - self.answered_at > seconds

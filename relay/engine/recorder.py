@@ -168,7 +168,8 @@ class LaneRecorder:
             self.journal.note(claim, "expired", at, attempt=claim.message.attempts)
 
     def take(self, number: str) -> Report | None:
-        """Return what is new, under the number of a flush; None if nothing is. The caller must flush it."""
+        """Return the new counts, under the number of a flush. Returns None if there are none. The caller must
+        flush it."""
         if not self.has_news:
             return None
         counts = self.attempts.growth(self._reported)

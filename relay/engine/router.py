@@ -253,5 +253,5 @@ def _with_expiry(message: Message, ttl: float) -> Message:
 
 
 def is_any_ordered(by_lane: Mapping[str, Sequence[Item]]) -> bool:
-    """Whether any of these items must stay ahead of those pushed later."""
+    """Return whether any of these items must stay ahead of those pushed later."""
     return any(is_ordered(item) for items in by_lane.values() for item in items)

@@ -75,7 +75,7 @@ class StallWatch:
         signal.setitimer(signal.ITIMER_PROF, self._tuning.cpu)
 
     def expect_exit(self, seconds: float, code: int) -> None:
-        """Expect no more turns: the process ends on its own within so many seconds."""
+        """Expect no more turns: the process ends on its own within `seconds`."""
         self._ending = (seconds, code)
 
     def _watch(self) -> None:

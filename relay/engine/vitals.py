@@ -1,4 +1,4 @@
-"""Measures what a worker publishes about itself with each heartbeat."""
+"""Measures the vitals of a worker, which it publishes with each heartbeat."""
 
 from __future__ import annotations
 

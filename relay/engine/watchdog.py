@@ -59,7 +59,7 @@ class Watchdog:
         self._dropped = self._clock()
         self._checks = 0
         self.reconnections = 0
-        """How often all connections were dropped."""
+        """The number of times that all connections were dropped."""
 
     def ignore_queues(self) -> None:
         """Nothing is fetched from the queues any more."""

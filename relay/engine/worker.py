@@ -266,7 +266,7 @@ class Worker:
             await tasks.wait_for_any(*over, seconds=EMPTY_POLL if until_empty else None)
 
     async def _is_empty(self) -> bool:
-        """Whether every queue and every lane is empty, over the whole fleet."""
+        """Return whether every queue and every lane is empty, over the whole fleet."""
         components = self._components
         try:
             workers = [member.info.worker for member in await components.fleet.members()]

@@ -140,7 +140,7 @@ class CurlTransfer:
         return bool(self.curl.getinfo(pycurl.INFO_HTTP_VERSION) < pycurl.CURL_HTTP_VERSION_2)
 
     def is_stale(self) -> bool:
-        """Whether the connection served another request before, and one at a time (HTTP/1.1)."""
+        """Return whether the connection served another request before, and one at a time (HTTP/1.1)."""
         return self.spoke_http1 and not self.curl.getinfo(pycurl.NUM_CONNECTS)
 
     def restart(self) -> None:

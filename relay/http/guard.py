@@ -84,7 +84,7 @@ def _within(address: Address, allowed: Sequence[Network]) -> bool:
 
 
 def _embedded(address: Address) -> tuple[Address, ...]:
-    """Return the IPv4 addresses that an IPv6 address contains, where its traffic may end."""
+    """Return the IPv4 addresses that an IPv6 address contains, because its traffic may end there."""
     if isinstance(address, IPv4Address):
         return ()
     if address.ipv4_mapped is not None:

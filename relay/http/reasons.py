@@ -40,7 +40,7 @@ EXHAUSTED = frozenset(
 
 
 def is_exhaustion(error: BaseException) -> bool:
-    """Whether an error means that this process or this host has run out of a resource."""
+    """Return whether an error means that this process or this host has run out of a resource."""
     match error:
         case MemoryError():
             return True
@@ -52,7 +52,7 @@ def is_exhaustion(error: BaseException) -> bool:
 
 
 def has_no_descriptor() -> bool:
-    """Whether this process has no free descriptor. Libraries do not always report that as the cause."""
+    """Return whether this process has no free descriptor. Libraries may report another cause."""
     try:
         os.close(os.dup(2))
     except OSError as error:

@@ -15,7 +15,7 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
 def readable(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, str | None]:
-    """Return the body, and what is missing from it (None: nothing).
+    """Return the body, and a description of its missing part (None: nothing is missing).
 
     relay requests no compression, but some servers and proxies compress anyway.
     """

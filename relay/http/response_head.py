@@ -45,7 +45,7 @@ def final_head(lines: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def final_head_ended(lines: Sequence[bytes]) -> bool:
-    """Whether the final head is complete."""
+    """Return whether the final head is complete."""
     return any(line in ENDS for line in final_head(lines))
 
 
@@ -55,7 +55,7 @@ def informational_heads(lines: Sequence[bytes]) -> int:
 
 
 def accepted(lines: Sequence[bytes], limit: int, *, by_tunnel: bool) -> bool:
-    """Whether there is a whole status line of 2xx among the first `limit` bytes.
+    """Return whether there is a whole status line of 2xx among the first `limit` bytes.
 
     `by_tunnel`: the first final head is that of a proxy, which has opened a tunnel.
     """

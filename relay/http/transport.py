@@ -88,7 +88,7 @@ class Http2Transport(Transport):
 
     @abstractmethod
     def speaks_http1(self, url: str) -> bool:
-        """Whether the server of a URL answered over HTTP/1.1 when HTTP/2 was offered."""
+        """Return whether the server of a URL answered over HTTP/1.1 when HTTP/2 was offered."""
 
 
 def _resolve(done: asyncio.Future[Response], _: PendingRequest, result: Response | Exception) -> None:

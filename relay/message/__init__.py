@@ -1,4 +1,4 @@
-"""The message: what an application pushes, as one typed value."""
+"""The message that an application pushes, as one typed value."""
 
 from relay.message.envelope import (
     MAX_CONTAINERS,

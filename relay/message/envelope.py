@@ -60,11 +60,11 @@ class Message(msgspec.Struct, frozen=True, array_like=True, dict=True):
     reply_to: str = ""
     traceparent: str = ""
     named: bool = False
-    """Whether the application chose the id: only then can there be a duplicate of it."""
+    """Whether the application chose the id. Only such ids can have duplicates."""
     attempts: int = 0
-    """How often the provider answered or failed before; not stored with the message."""
+    """The number of earlier attempts. It is not stored with the message."""
     targets: int = 0
-    """How many targets a fan-out has; 0: it is none."""
+    """The number of targets of a fan-out. 0: the message is no fan-out."""
     target_field: str = ""
     """The field of the payload that each of them fills."""
     part_of: str = ""
@@ -101,8 +101,8 @@ _BARE = msgspec.json.Decoder(msgspec.Raw)
 def parse_envelope(element: bytes, queue: str, now: float, priority: int = 1) -> tuple[str | None, Message]:
     """The provider that the element names (or None) and its message.
 
-    `now` is the time of intake in Unix seconds, `priority` what the queue gives to messages that
-    have none. Raises MessageError with one line for the dead letter.
+    `now` is the time of intake in Unix seconds, `priority` is the queue's default. Raises MessageError with
+    one line for the dead letter.
     """
     tree = _decode(element)
     if type(tree) is not dict:
@@ -237,7 +237,8 @@ def _decode(element: bytes) -> Any:
     if len(element) > MAX_CONTAINERS:
         _check_containers(element)
     keys = _count_keys(tree, 1)
-    # Strings may hold colons, and what looks like a key, so more of them than keys is only a suspicion.
+    # Strings may contain colons, and text that looks like a key, so more colons than keys are only a
+    # suspicion.
     if element.count(b":") != keys and len(_KEY.findall(element)) != keys:
         json.loads(element, object_pairs_hook=_refuse_duplicates)
     return tree

@@ -1,7 +1,7 @@
 """Fan-out: one message to many targets becomes one delivery each.
 
 Pure. `split` takes the targets out of a message at intake, in chunks; `expand` makes messages of one
-chunk when the lane is ready for them. What is shared is stored once.
+chunk when the lane is ready for them. Shared parts are stored once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FanOut:
 
 
 def chunk_size(options: ProviderOptions) -> int:
-    """Targets in a chunk: about a second's worth, since what comes later waits for a chunk to go out."""
+    """Targets in a chunk: about a second's worth, because later messages wait until a chunk is sent."""
     slowest = min((rate.per_second for rate in options.rate), default=MOST_AT_ONCE)
     return max(LEAST_AT_ONCE, min(MOST_AT_ONCE, int(slowest)))
 
@@ -46,7 +46,7 @@ def chunk_size(options: ProviderOptions) -> int:
 def split(message: Message, field: str, size: int) -> FanOut | Message:
     """Take the `targets` out of the payload, or leave a message that has none as it is.
 
-    `field` is what each target fills in its own delivery. Raises MessageError.
+    `field` is the field of the payload that each target fills in its own delivery. Raises MessageError.
     """
     # Decoding is for those who use it.
     if b'"targets"' not in message.payload_json:

@@ -28,7 +28,7 @@ TITLES: Mapping[str, str] = {
     "group_disabled": "the group is disabled",
     "test": "this is a test",
 }
-"""Each kind of alert, and what it says."""
+"""The kinds of alert, and their texts."""
 
 _STATES: Mapping[str, str] = {
     State.UNAUTHORISED: "unauthorised",
@@ -50,7 +50,7 @@ class Findings:
     """Lanes of which not all groups were read."""
 
     def hides(self, alert: Alert) -> bool:
-        """Whether it cannot be seen now if the condition of this alert still holds."""
+        """Return whether it is unknown now if the condition of this alert still holds."""
         if not self.fleet_is_readable and alert.alert in ("no_worker", "queue_unread"):
             return True
         name = alert.provider or alert.queue
@@ -114,7 +114,7 @@ def _oldest(seconds: float, *, provider: str = "", queue: str = "") -> Alert:
 
 
 def is_exact(name: str) -> bool:
-    """Whether the name of a group in an alert is certainly the group's own."""
+    """Return whether a name in an alert is certainly that of the group."""
     return "\\" not in name and "…" not in name
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeadScope:
-    """What the commands need of a configuration."""
+    """The parts of a configuration that the commands need."""
 
     prefix: str
     providers: tuple[str, ...]

@@ -21,7 +21,7 @@ LONGEST_ID = 128
 """Characters of an id or a group that a message may have."""
 
 ExportForm = Literal["letters", "messages"]
-"""Letters with all that is known about them, or only what `relay push` reads."""
+"""Letters with all details, or only their messages, for `relay push`."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -65,7 +65,7 @@ async def complete_letters(
 
 
 def letter_line(letter: DeadLetter) -> bytes:
-    """Return a letter as one line of JSON: `message` is what `relay push` reads."""
+    """Return a letter as one line of JSON. `message` can be passed to `relay push`."""
     document: dict[str, Any] = {
         "id": letter.message.id if letter.message else None,
         "provider": letter.provider or None,

@@ -18,7 +18,7 @@ from relay.store.dead import DeadLetter
 from relay.text import alike
 
 MOST_REASONS = 1000
-"""Reasons that are told apart."""
+"""The most reasons that are counted separately."""
 
 OTHER = "other reasons"
 
@@ -104,7 +104,7 @@ async def survey(client: Client, scope: DeadScope, selection: DeadSelection, mos
 
 
 class _Groups:
-    """The groups of the letters so far. `place_of` returns the place by which they are told apart."""
+    """The groups of the letters so far. `place_of` returns the place that distinguishes them."""
 
     def __init__(self, place_of: Callable[[DeadLetter], str]) -> None:
         self._place_of = place_of

@@ -33,7 +33,8 @@ class DeadSelection:
     """Only these letters, if there are any."""
 
     def capacity(self, number: int) -> int | None:
-        """Return how many letters the limit still allows after so many; None without a limit."""
+        """Return the number of letters that the limit still allows after `number` letters. None without a
+        limit."""
         return None if self.limit is None else max(0, self.limit - number)
 
     def describe(self) -> str:

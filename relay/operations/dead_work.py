@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from relay.store.lane import Lane
 
 STEP_SECONDS = 0.1
-"""With a rate: letters of so many seconds are sent together."""
+"""With a rate: the letters of this time are sent together."""
 
 LOW = 2
-"""The priority of letters that go behind fresh traffic."""
+"""The priority of letters that fresh traffic overtakes."""
 
 ReplayPriority = Literal["own", "low"]
 
@@ -74,7 +74,7 @@ OnProgress: TypeAlias = Callable[[DeadResult], None]
 
 @dataclass(frozen=True)
 class DeadOrder:
-    """How to carry out a retry or a purge. `stop`: end after the present page, as on cancellation."""
+    """The options of a retry or a purge. `stop` ends it after the present page, as a cancellation does."""
 
     who: str
     because: str = ""
@@ -163,7 +163,7 @@ class _Retry:
         self._intake = intake
 
     async def pace(self, number: int) -> None:
-        """Wait until the rate allows so many letters."""
+        """Wait until the rate allows this number of letters."""
         if self._limiter is not None:
             await self._limiter.acquire(number)
 

@@ -1,4 +1,4 @@
-"""How many targets are gone, by provider and over time."""
+"""The number of targets that are gone, by provider and over time."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class SearchedLane:
 async def journalled(
     client: Client, settings: Settings, lane: SearchedLane, newest: JournalEntry
 ) -> list[Found]:
-    """Return the message of an entry, which is the newest of its message, in the place where it is now."""
+    """Return the message of an entry, which is its newest one, with its present place."""
     if newest.outcome in WAITS_AGAIN:
         return await in_lane(client, settings, lane, newest.id)
     letters = await _dead(client, settings, lane, newest.id) if newest.outcome in IS_DEAD else []
@@ -155,7 +155,7 @@ async def _position(client: Client, prefix: str, lane: SearchedLane, found: Loca
 def _due_at(
     lane: SearchedLane, found: Located, group: GroupStatus | None, position: int | None
 ) -> float | None:
-    """Return when it will go, if that can be told."""
+    """Return the time of its next attempt, if it is known."""
     if found.where is Where.DELAYED:
         return max(found.due_at, lane.now)
     if position is None or reasons_to_wait.is_endless(lane.status, group):

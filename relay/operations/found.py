@@ -48,12 +48,12 @@ class Found:
     group: str = ""
     queue: str = ""
     position: int | None = None
-    """1 for the next message of its lane or queue; None: unknown, or beyond what is counted."""
+    """1 for the next message of its lane or queue. None: unknown, or too far back to count."""
     due_at: float | None = None
-    """When it will go, as far as can be told."""
+    """The time of its next attempt, if it is known."""
     worker: str = ""
     outcome: str = ""
-    """How it ended, as in receipts."""
+    """Its outcome, as in receipts."""
     ended_at: float | None = None
     why_not_now: str = ""
     attempts: Sequence[FoundAttempt] = field(default=())

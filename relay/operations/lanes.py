@@ -75,7 +75,7 @@ def lane_of(client: Client, settings: Settings, provider: str) -> Lane:
 async def pause(
     client: Client, settings: Settings, provider: str, *, seconds: float | None, because: str, who: str
 ) -> None:
-    """Stop sending to a provider, for so many seconds or until `resume`."""
+    """Stop sending to a provider, for some seconds or until `resume`."""
     require_provider(settings, provider)
     fleet = Fleet(client, settings.redis.prefix)
     order = _pause(seconds, because, who, await fleet.now())

@@ -46,7 +46,7 @@ async def set_rate(
     because: str,
     who: str,
 ) -> Override:
-    """Replace the configured rates of a provider, for so many seconds or until `reset_rate`."""
+    """Replace the configured rates of a provider, for some seconds or until `reset_rate`."""
     require_provider(settings, provider)
     prefix = settings.redis.prefix
     fleet = Fleet(client, prefix)

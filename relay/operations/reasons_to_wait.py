@@ -32,7 +32,7 @@ _OF_GROUP = {
 
 
 def is_endless(lane: LaneStatus, group: GroupStatus | None) -> bool:
-    """Whether nobody can tell when the lane or the group sends again."""
+    """Return whether the time at which the lane or the group sends again is unknown."""
     if not lane.served or (lane.state not in (State.RUNNING, State.TRIAL) and not lane.hold):
         return True
     held = group is not None and group.state in (GroupState.PAUSED, GroupState.DISABLED)

@@ -43,10 +43,9 @@ async def reload_fleet(
     wait: float,
     on_report: Callable[[ReloadReport], None] = lambda report: None,
 ) -> list[ReloadReport]:
-    """Ask all processes to read their files again, and wait for their reports for so many seconds.
-
-    `on_report` gets each report when it comes. A process without a report has one that says so. Raises
-    StoreError, and RelayError if no worker is running.
+    """Ask all processes to read their files again, and wait for their reports for `wait` seconds. `on_report`
+    gets each report when it comes. A process that sends none gets a report about that. Raises StoreError, and
+    RelayError if no worker is running.
     """
     prefix = settings.redis.prefix
     fleet = Fleet(client, prefix)

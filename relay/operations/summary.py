@@ -1,4 +1,4 @@
-"""What is wrong with a fleet: how serious each lane and queue is, and one sentence about all. Pure."""
+"""The troubles of a fleet: the severity of each lane and queue, and one sentence about all. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMED = 2
 
 
 class Level(IntEnum):
-    """How serious something is."""
+    """The severity of a condition."""
 
     FINE = 0
     NOTE = 1
@@ -62,7 +62,7 @@ def failing_groups(lane: LaneStatus) -> int:
 
 
 def is_unserved(lane: LaneStatus) -> bool:
-    """Whether messages wait in a lane that no worker serves."""
+    """Return whether messages wait in a lane that no worker serves."""
     return not lane.served and lane.backlog > 0
 
 
@@ -72,7 +72,7 @@ def queue_level(queue: QueueStatus) -> Level:
 
 
 def in_trouble(overview: Overview) -> bool:
-    """Whether somebody has to act: a lane or a queue is in trouble, or no worker is alive."""
+    """Return whether somebody has to act: a lane or a queue is in trouble, or no worker is alive."""
     return bool(
         not overview.alive
         or overview.errors

@@ -49,7 +49,7 @@ def reason_of(lane: LaneStatus) -> str:
 
 
 def is_unknown(lane: LaneStatus) -> bool:
-    """Whether neither the file nor a worker names the lane."""
+    """Return whether neither the file nor a worker names the lane."""
     return not (lane.configured or lane.served)
 
 

@@ -93,7 +93,7 @@ def _shown(member: Member) -> str:
 
 
 async def _holds(client: Client, settings: Settings, member: Member) -> str:
-    """Return what a worker still holds, such as `3 messages`; empty if nothing."""
+    """Return the messages that a worker still holds, such as `3 messages`. Empty if it holds none."""
     prefix, worker = settings.redis.prefix, member.info
     overview = await read_overview(client, settings)
     lanes = worker.lanes or [lane.provider for lane in overview.lanes]

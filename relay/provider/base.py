@@ -112,8 +112,7 @@ class HttpProvider(Provider[OptionsT]):
 
     @property
     def is_one_request(self) -> bool:
-        """Whether `start_request` does what `deliver` does, without a task: it does not if a subclass has a
-        `deliver` of its own."""
+        """Whether `start_request` can replace `deliver`. It cannot if a subclass overrides `deliver`."""
         for kind in type(self).__mro__:
             if "start_request" in vars(kind):
                 return True

@@ -1,4 +1,4 @@
-"""The adapters of a configuration, and what they say about messages before these are sent."""
+"""The adapters of a configuration, and their verdict on messages before these are sent."""
 
 from __future__ import annotations
 

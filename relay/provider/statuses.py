@@ -71,8 +71,8 @@ def outcome_of(
 ) -> Outcome:
     """Return the outcome for a response with this meaning.
 
-    `after` is the wait that the provider requests (seconds), `scope` to whom it applies. `target` is the
-    receiver of the message.
+    `after` is the wait that the provider requests (seconds), `scope` the messages that it applies to.
+    `target` is the receiver of the message.
     """
     status, body = response.status, response.body
     match found:

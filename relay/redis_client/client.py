@@ -93,17 +93,17 @@ def raise_if_cancelled() -> None:
 
 
 def is_refusal(error: StoreError) -> bool:
-    """Whether Redis replied with an error, so that the connection works."""
+    """Return whether Redis replied with an error. If so, the connection works."""
     return isinstance(error.__cause__, ResponseError)
 
 
 def is_about_keys(error: StoreError) -> bool:
-    """Whether Redis refuses certain keys, because of their type or a missing right, but not everything."""
+    """Return whether Redis refuses only certain keys, because of their type or a missing right."""
     return is_refusal(error) and any(word in str(error) for word in ("WRONGTYPE", "NOPERM", "No permissions"))
 
 
 def is_unavailable(error: ResponseError) -> bool:
-    """Whether a command is disabled, for this user or for all."""
+    """Return whether a command is disabled, for this user or for all."""
     return isinstance(error, NoPermissionError) or "unknown command" in str(error)
 
 

@@ -28,7 +28,7 @@ PIPELINES = 16
 """Pipelines in flight to one Redis, per process. Redis runs them one after the other anyway."""
 
 REDIRECTIONS = 3
-"""How often a transaction is sent to another node because its slot has moved."""
+"""The number of times that a transaction is sent to another node, because its slot has moved."""
 
 _CODES: Mapping[type[Exception], str] = {
     exceptions.AskError: "ASK",
@@ -201,7 +201,7 @@ class _Run:
         return moved
 
     def is_stale(self) -> bool:
-        """Whether the cluster may have changed since its nodes were read."""
+        """Return whether the cluster may have changed since its nodes were read."""
         stale, self._stale = self._stale, False
         return stale
 

@@ -18,7 +18,7 @@ Client = Redis | RedisCluster
 
 
 def is_cluster(client: Client) -> TypeIs[RedisCluster]:
-    """Whether keys are on several nodes."""
+    """Return whether keys are on several nodes."""
     # Both are protocol classes, for which isinstance() is slow unless the class is exactly the same.
     return not isinstance(client, Redis)
 
@@ -44,5 +44,5 @@ class Topology:
         return self.cluster is None
 
     def same_slot(self, key: str, other: str) -> bool:
-        """Whether one script may use both keys."""
+        """Return whether one script may use both keys."""
         return self.cluster is None or bool(self.cluster.keyslot(key) == self.cluster.keyslot(other))

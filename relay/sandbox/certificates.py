@@ -37,7 +37,7 @@ def private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def belongs(ca: bytes, ca_key: bytes) -> bool:
-    """Whether a certificate belongs to a key."""
+    """Return whether a certificate belongs to a key."""
     return x509.load_pem_x509_certificate(ca).public_key() == private_key(ca_key).public_key()
 
 

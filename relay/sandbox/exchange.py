@@ -117,5 +117,5 @@ def readable(text: str) -> str:
 
 
 def succeeds(status: int) -> bool:
-    """Whether a status means that the message was accepted."""
+    """Return whether a status means that the message was accepted."""
     return 200 <= status < 300

@@ -21,7 +21,7 @@ REMEMBERED = 10_000
 
 
 class Ending(Enum):
-    """How a request ends without an answer."""
+    """The end of a request without an answer."""
 
     HANG = "hang"
     RESET = "reset"

@@ -44,7 +44,7 @@ class Account:
         return f"{_PREFIX}{end}.{self._mark(end)}"
 
     def knows(self, token: str, now: float) -> bool:
-        """Whether the account has issued the token, and it is still valid."""
+        """Return whether the account has issued the token, and it is still valid."""
         end, _, mark = token.removeprefix(_PREFIX).partition(".")
         if not token.startswith(_PREFIX) or not mark.isascii():
             return False

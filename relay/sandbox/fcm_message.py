@@ -161,7 +161,7 @@ class FcmMessage(_Part):
 
 
 def is_silent_with_high_priority(message: FcmMessage) -> bool:
-    """Whether APNs would refuse the priority. FCM then answers that the token is invalid.
+    """Return whether APNs would refuse the priority. FCM then answers that the token is invalid.
 
     A push about a Live Activity is never silent.
     """

@@ -27,7 +27,7 @@ ACCOUNT, VAPID = "fcm.json", "vapid.pem"
 
 @dataclass(frozen=True)
 class Identity:
-    """PEM texts, and the JSON of a service account. `folder` is where they are kept, if anywhere."""
+    """PEM texts, and the JSON of a service account. `folder` stores them, if there is one."""
 
     ca: bytes
     ca_key: bytes

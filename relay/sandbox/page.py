@@ -1,6 +1,6 @@
 """The page of the sandbox: a live view of the requests, in one document without external resources.
 
-Input from strangers is inserted as text (`textContent`), never as markup. In addition, the policy allows the
+Untrusted input is inserted as text (`textContent`), never as markup. In addition, the policy allows the
 browser to run this script only and to contact this server only.
 """
 

@@ -123,7 +123,7 @@ def _event(event: dict[str, Any], channels: tuple[str, ...]) -> Event:
 
 
 def _is_encrypted(data: str) -> bool:
-    """Whether this is a secretbox: a nonce of 24 bytes and a ciphertext of more than 16 (its tag)."""
+    """Return whether this is a secretbox: a nonce of 24 bytes and a ciphertext of more than 16 (its tag)."""
     try:
         box = _decode(data)
         nonce, ciphertext = (b64decode(box[name], validate=True) for name in ("nonce", "ciphertext"))

@@ -75,5 +75,5 @@ def _line(provider: str, call: Call, status: int, messages: Sequence[Received]) 
         line = f"{status or '---'} {provider} {target} {event} {body[:_SHOWN]}{more}"
     else:
         line = f"{status or '---'} {provider} {call.method} {call.path}"
-    # Input from strangers must neither move the cursor of a terminal nor add lines to a log.
+    # Untrusted input must neither move the cursor of a terminal nor add lines to a log.
     return printable(line)

@@ -40,7 +40,7 @@ class Subscription:
     sender: bytes
 
     def accepts(self, key: bytes) -> bool:
-        """Whether the owner of this VAPID key may send."""
+        """Return whether the owner of this VAPID key may send."""
         return self.sender in (_ANY, _hash(key))
 
     def document(self, url: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Subscriptions:
             self._gone.popitem(last=False)
 
     def is_gone(self, identity: str) -> bool:
-        """Whether the subscription has ended."""
+        """Return whether the subscription has ended."""
         return identity in self._gone
 
     def _derive(self, identity: str) -> Subscription:

@@ -180,7 +180,8 @@ def read_body(call: Call, subscription: Subscription, sender: bytes) -> bytes:
 
 
 def _is_notification(text: bytes) -> bool:
-    """Whether a browser shows this without a service worker (Push API, declarative push message parser)."""
+    """Return whether a browser shows this without a service worker (Push API: declarative push message
+    parser)."""
     try:
         document = msgspec.json.decode(text, type=_Declarative)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -27,7 +27,7 @@ ANY_ADDRESS = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": 
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """Where a running relay answers. Defaults are those of the file."""
+    """The addresses of a running relay. Defaults are those of the file."""
 
     listen: str = DEFAULT_LISTEN
     """Address of the admin port; empty: off."""

@@ -140,8 +140,7 @@ class JournalOptions(Options):
     most: Annotated[Count, Field(le=100_000_000)] = 100_000
     """Keep about this many entries of each provider, and delete older ones."""
     sample: Sample = Rate(10)
-    """Delivered messages that get an entry, per process: at most so many, or `all`. Failures always get
-    one."""
+    """Limit of entries for delivered messages, per process, or `all`. Failures always get one."""
 
     @property
     def sampled_per_second(self) -> float:

@@ -44,7 +44,7 @@ class Key:
     kind: str
     """The values that it takes, with their limits."""
     default: str
-    """As it would be in the file. Empty if there is none, or if only words can describe it."""
+    """The default as the file would have it. Empty if there is none, or if only words can describe it."""
     default_in_words: str
     """`none`, or the words of the docstring, if `default` is empty. Empty for sections and required keys."""
     is_required: bool

@@ -200,7 +200,7 @@ Sample = Annotated[
     PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"anyOf": [_RATE_SCHEMA, {"const": "all"}], "examples": ["10/s", "all"]}),
 ]
-"""How many of many events are kept: so many in a time, or all."""
+"""The share of events that is kept: a number per unit of time, or all."""
 
 Size = Annotated[
     int,

@@ -75,7 +75,7 @@ class AlertStore:
         self._keys = FleetKeys(prefix)
 
     async def lock(self, worker: str, seconds: float) -> bool:
-        """Whether this worker alone may check for the next `seconds`."""
+        """Return whether this worker alone may check for the next `seconds`."""
         return bool(
             await script("lock").run(self._client, (self._keys.alerts_lock,), worker, round(seconds * 1000))
         )

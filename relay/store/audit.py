@@ -1,4 +1,5 @@
-"""The audit log: who did what to which lane, when and why. It keeps the newest entries."""
+"""The audit log: actions of operators on lanes, with their time, user and reason. It keeps the newest
+entries."""
 
 from __future__ import annotations
 

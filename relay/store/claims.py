@@ -25,9 +25,10 @@ class Claim(msgspec.Struct, frozen=True):
     crashes: int = 0
     isolated: bool = False
     again: int = 0
-    """How often it was tried again after a refusal, because the provider accepted another message."""
+    """The number of times that it was tried again after a refusal, because the provider accepted another
+    message."""
     headerless: bool = False
-    """Whether the scripts need to know nothing of it when it was delivered."""
+    """Whether the scripts need no fields of it after its delivery."""
     history: str = ""
     """Its failed attempts, as `relay.store.attempts` encodes them."""
 
@@ -68,7 +69,7 @@ class Claimed:
     claims: Sequence[Claim]
     expansions: Sequence[Expansion] = ()
     passed_over: int = 0
-    """How many had expired or been taken back."""
+    """The number of messages that had expired or been cancelled."""
     held: int = 0
     """Messages that this worker has in flight according to Redis; 0 if Redis did not count them."""
     override: float | None = None

@@ -67,7 +67,7 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
         return _encode(document)
 
     def matches(self, entry: str, queue: str, message: Message | None) -> bool:
-        """Whether a letter that Redis has returned matches."""
+        """Return whether a letter that Redis has returned matches."""
         if self.id and self.id != entry and (message is None or self.id != message.id):
             return False
         if self.group and (message is None or self.group != message.group):

@@ -1,4 +1,4 @@
-"""How a worker process was deployed: its supervisor, the number of its workers, the last failed reload."""
+"""The deployment of a worker process: its supervisor, the number of its workers, the last failed reload."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Deployment(msgspec.Struct, frozen=True):
     supervisor: str = ""
     """Name of the supervisor, unique in the fleet; empty for a process without one."""
     processes: int = 1
-    """How many workers the supervisor keeps running."""
+    """The number of workers that the supervisor keeps running."""
     reload_failure: ReloadFailure | None = None
     """The last reload, if it failed."""
     reloaded: str = ""

@@ -17,7 +17,7 @@ async def end(client: Client, prefix: str, session: str, until: int) -> None:
 
 
 async def has_ended(client: Client, prefix: str, session: str) -> bool:
-    """Whether a log-out has ended a session. Raises StoreError."""
+    """Return whether a log-out has ended a session. Raises StoreError."""
     try:
         score = await execute(client, "ZSCORE", FleetKeys(prefix).ended_sessions, session)
     except REDIS_ERRORS as error:

@@ -16,7 +16,7 @@ CLOCK_DIFFERENCE = 5.0
 """Tolerated difference between Redis's clock and ours, in seconds."""
 
 SHORTEST_IDLE = 60
-"""If Redis's `timeout` is shorter (seconds), it closes connections that relay still uses."""
+"""The least `timeout` of Redis (seconds). With a shorter one it closes connections that relay still uses."""
 
 
 class Level(Enum):

@@ -184,7 +184,7 @@ class Fleet:
         return int(seconds) + int(micros) / 1_000_000
 
     async def lock_recovery(self, worker: str, seconds: float) -> bool:
-        """Whether this worker alone may recover dead workers for the next `seconds`."""
+        """Return whether this worker alone may recover dead workers for the next `seconds`."""
         reply: int = await script("lock").run(
             self._client, (self.keys.recovery_lock,), worker, round(seconds * 1000)
         )
@@ -239,7 +239,7 @@ def _lane_of(call: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _worker_info(worker: str, encoded: bytes | None, beat: float) -> WorkerInfo:
-    """Decode what a worker published. If it is unreadable, only name and last heartbeat are set."""
+    """Decode the entry of a worker. If it is unreadable, only name and last heartbeat are set."""
     try:
         info = msgspec.json.decode(encoded or b"", type=WorkerInfo)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -33,7 +33,7 @@ def findings(overview: Overview, settings: str, others: Sequence[ForeignWorker] 
 
 
 def has_other_settings(worker: WorkerInfo, settings: str) -> bool:
-    """Whether a worker has another configuration. Older versions do not publish theirs."""
+    """Return whether a worker has another configuration. Older versions do not publish theirs."""
     return worker.settings not in ("", settings)
 
 

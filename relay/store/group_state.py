@@ -12,7 +12,7 @@ from relay.store.states import GroupState
 
 
 class _Pause(msgspec.Struct, frozen=True):
-    """As in Redis: times are in Unix milliseconds."""
+    """The state as Redis stores it. Times are in Unix milliseconds."""
 
     till: float = 0.0
     by: str = ""

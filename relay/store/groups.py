@@ -72,7 +72,7 @@ class GroupStatus:
 
     @property
     def is_notable(self) -> bool:
-        """Whether it has messages, fails, or is held by more than its rate."""
+        """Whether it has messages, fails, or is held for another reason than its rate."""
         match self.state:
             case GroupState.LIMITED:
                 return self.messages > 0

@@ -82,7 +82,7 @@ class Histogram:
         return Histogram(tuple(map(add, self.counts, other.counts)), self.total + other.total)
 
     def __sub__(self, other: Histogram) -> Histogram:
-        """Return what was added since an earlier state of the same histogram."""
+        """Return the difference from an earlier state of the same histogram."""
         counts = tuple(one - two for one, two in zip(self.counts, other.counts, strict=True))
         return Histogram(counts, max(0.0, self.total - other.total))
 

@@ -40,7 +40,7 @@ Item = Message | FanOut | Malformed | Refusal
 
 
 def is_ordered(item: Item) -> bool:
-    """Whether no item that was pushed later may overtake this one."""
+    """Return whether later items must not overtake this one."""
     message = item.message if isinstance(item, FanOut) else item
     return isinstance(message, Message) and bool(message.ordering_key or message.collapse_key)
 
@@ -50,7 +50,7 @@ class Enqueued:
     """The effect of an enqueue, in numbers of messages."""
 
     in_turn: bool
-    """Whether a claim that was asked for later has seen the messages."""
+    """Whether a claim that was sent later has seen the messages."""
     accepted: int = 0
     duplicates: int = 0
     collapsed: int = 0

@@ -1,4 +1,4 @@
-"""One provider's lane: enqueue, claim, settle, and what operators do to it."""
+"""One provider's lane: enqueue, claim, settle, and the actions of operators."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from relay.redis_client.replication import Replicas
 
 LONG_SETTLES = 50
-"""After groups with a state refused the short way of a settle, so many go the long way at once."""
+"""The number of settles that use the full script after groups with a state have refused the short one."""
 
 POISON = 3
-"""A message that so many workers died with is a dead letter."""
+"""The number of crashes after which a message becomes a dead letter."""
 
 
 class Lane:
@@ -100,7 +100,7 @@ class Lane:
         return Enqueued(in_turn, *reply)
 
     async def has_batch(self, batch_id: str, sequence: str) -> bool:
-        """Whether the last batch with this id had this sequence number."""
+        """Return whether the last batch with this id had this sequence number."""
         found = await self._command("HGET", self.keys.part("control"), batch_id)
         return found is not None and bytes(found) == sequence.encode()
 
@@ -139,13 +139,14 @@ class Lane:
         return None if reply is None else Enqueued(in_turn, *reply)
 
     async def replay(self, item: Item, letter: DeadLetter) -> Replayed:
-        """Put an item into this lane instead of a dead letter of any stream: once, whoever else tries it."""
+        """Put an item into this lane instead of a dead letter of any stream: once, even if others try it,
+        too."""
         policy, items = without_limits(self._policies.enqueue), encode_items([item])
         if letter.stream == self.keys.part("dead") or Topology.of(self._client).is_one:
             reply, _ = await self._run("replay", (letter.stream,), policy, letter.entry, *items)
             return Replayed(bytes(reply).decode())
         # The letter is on another node of the cluster. The lock keeps others away, and if this process dies
-        # in between, the batch id tells the next one that the message is there.
+        # in between, the batch id shows the next one that the message is there.
         batch_id = f"batch:dead:{letter.stream}:{letter.entry}"
         if (
             not await dead.lock(self._client, letter)
@@ -158,13 +159,13 @@ class Lane:
         return Replayed.DONE
 
     async def wait_for_replica(self, replicas: Replicas) -> None:
-        """In a cluster: return when a replica has what was written to this lane so far."""
+        """In a cluster: return when a replica has all earlier writes to this lane."""
         await replicas.wait_for_replica(self.keys.replicated)
 
     async def claim(self, wanted: int, shared: int = 0) -> Claimed:
         """Take up to `wanted` messages, as far as rate, pause and hold allow.
 
-        Groups share so many places of this worker; others are for groups that have nothing in flight. 0: all.
+        `shared`: the slots of this worker that groups without an answer share. 0: all slots.
         """
         policies = self._policies
         if self._large.expected and (found := await self._large.claim(wanted)) is not None:
@@ -182,7 +183,8 @@ class Lane:
         return claimed
 
     async def expand(self, expansion: Expansion, group_of: Callable[[Message], str] | None = None) -> bool:
-        """Put the messages of a chunk of a fan-out into the lane; False where it is no longer ours.
+        """Put the messages of a chunk of a fan-out into the lane. Returns False if the fan-out is no longer
+        ours.
 
         `group_of` names the group of each, if the lane has groups.
         """
@@ -263,7 +265,7 @@ class Lane:
     async def resume(self) -> None:
         """Lift a pause, and any hold by a throttle, a breaker, refused credentials or missing targets.
 
-        Suspects are tried once more.
+        Suspects are tried again.
         """
         await self._run("resume", (), int(self._lifo))
 
@@ -308,11 +310,12 @@ class Lane:
         return bytes(reply[0]).decode(), int(reply[1])
 
     async def size(self) -> int:
-        """Messages in the lane: waiting, delayed, parked and in flight, whoever holds them."""
+        """Return the number of messages in the lane: waiting, delayed, blocked, and in flight at any
+        worker."""
         return int(await self._command("HLEN", self.keys.part("bodies")))
 
     async def in_flight(self, workers: Sequence[str]) -> list[int]:
-        """How many messages each of these workers holds."""
+        """Return the number of messages that each of these workers holds."""
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 for worker in workers:

@@ -63,7 +63,7 @@ class Located:
     message: Message
     where: Where
     tries: str = ""
-    """As in the part `tries` of the lane."""
+    """The counters of the message, as in the lane's `tries`."""
     worker: str = ""
     """The worker that has it in flight."""
     due_at: float = 0.0
@@ -127,7 +127,7 @@ async def _search(client: Client, keys: LaneKeys, text: str) -> list[int]:
 async def was_delivered_lately(
     client: Client, prefix: str, provider: str, names: Iterable[str], now: float
 ) -> bool:
-    """Whether a lane remembers the delivery of one of these ids (scoped ones). Raises StoreError."""
+    """Return whether a lane remembers the delivery of one of these ids (scoped ones). Raises StoreError."""
     key = LaneKeys.of(prefix, provider).part("seen")
     until, error = await read_all(client, *(("ZSCORE", key, name) for name in names))
     if error:

@@ -114,7 +114,8 @@ class Outbox:
         return bool(reply)
 
     def _fits(self, target: str) -> bool:
-        """Whether relay's key for `target` is in the same slot: braces in the name can prevent that."""
+        """Return whether relay's key for `target` is in the same slot. Braces in the name can prevent
+        that."""
         return self._topology.same_slot(target, key_beside(self._prefix, target, "forwarded"))
 
     async def _run(
@@ -135,7 +136,7 @@ def _packed(fields: Sequence[bytes]) -> bytes:
 
 
 def _forbids_a_key(error: StoreError) -> bool:
-    """Whether the user of `redis.url` may run the script but may not use one of its keys."""
+    """Return whether the user of `redis.url` may run the script, but not use one of its keys."""
     cause = error.__cause__
     return isinstance(cause, NoPermissionError) and "command" not in str(cause)
 

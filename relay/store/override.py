@@ -76,7 +76,7 @@ class Override(msgspec.Struct, frozen=True):
         return f"{self.text}{until}{by}{': ' if self.reason else ''}{self.reason}"
 
     def holds(self, now: float) -> bool:
-        """Whether the override has not ended yet."""
+        """Return whether the override has not ended yet."""
         return bool(self.rates) and (not self.until or self.until > now)
 
 

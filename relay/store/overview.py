@@ -33,8 +33,8 @@ NO_COUNTS = Counts()
 class Overview:
     """The state at one time. `at` is Redis's clock in Unix seconds.
 
-    `errors` says what could not be read of the fleet as a whole. `abandoned` are registered names that hold
-    nothing, and that neither the file nor a living worker names.
+    `errors` has one line for each part of the fleet that could not be read. `abandoned` are registered names
+    that hold nothing, and that neither the file nor a living worker names.
     """
 
     at: float
@@ -123,7 +123,7 @@ class _Fleet:
         }
 
     def lane(self, lane: LaneStatus, settings: Published) -> LaneStatus:
-        """Add to the lane what the fleet knows about it."""
+        """Add the fleet's facts about the lane."""
         return replace(
             lane,
             configured=lane.provider in self.own.lanes,

@@ -21,7 +21,7 @@ class Pause(msgspec.Struct, frozen=True):
     reason: str = ""
 
     def holds(self, now: float) -> bool:
-        """Whether the pause has not ended yet."""
+        """Return whether the pause has not ended yet."""
         return not self.until or self.until > now
 
     def left(self, now: float) -> float:

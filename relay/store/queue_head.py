@@ -27,7 +27,7 @@ class HeadElement:
     beginning: bytes
     size: int
     deferred: bool = False
-    """Whether it waits beside the queue, because its lane refuses messages."""
+    """Whether its lane refuses messages, so that it waits beside the queue."""
 
     @property
     def is_cut(self) -> bool:

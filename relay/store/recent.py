@@ -16,7 +16,7 @@ _ARRIVED = ("accepted", "revived")
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What a lane does now. Errors and throttled attempts are those of the last minute."""
+    """The present activity of a lane. Errors and throttled attempts are those of the last minute."""
 
     delivered_per_second: float = 0.0
     errors_per_second: float = 0.0

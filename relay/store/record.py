@@ -37,12 +37,12 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 
 
 def has_header(message: Message) -> bool:
-    """Whether a script must read the message when it ends."""
+    """Return whether a script must read the message when it ends."""
     return bool(message.group) or _is_special(message)
 
 
 def _is_special(message: Message) -> bool:
-    """Whether it has a header that names more than its group."""
+    """Return whether it has a header that names more than its group."""
     return bool(
         message.named
         or message.expires_at
@@ -97,12 +97,12 @@ def _start(message: Message) -> tuple[object, ...]:
 
 
 def is_headerless(record: object) -> bool:
-    """Whether it is a record without a header."""
+    """Return whether it is a record without a header."""
     return isinstance(record, bytes) and record.startswith(_NO_HEADER)
 
 
 def is_plain(record: bytes) -> bool:
-    """Whether it has no header, or one that names only its group."""
+    """Return whether it has no header, or one that names only its group."""
     return record.startswith(_NO_HEADER) or record.startswith(_ONLY_GROUP, 2)
 
 

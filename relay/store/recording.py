@@ -1,4 +1,4 @@
-"""Writes what workers have counted and seen into the statistics and the journals of lanes."""
+"""Writes the counts and entries of workers into the statistics and the journals of lanes."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ NumberT = TypeVar("NumberT", int, float)
 
 SECONDS: Mapping[Unit, int] = {"minute": 60, "hour": 3600}
 KEEP: Mapping[Unit, int] = {"minute": 86_400, "hour": 90 * 86_400}
-"""How long Redis keeps the statistics of a minute and of an hour, in seconds."""
+"""The time for which Redis keeps the statistics of a minute and of an hour, in seconds."""
 
 MOST_REASONS = 20
 """The most different reasons in a minute or hour. Further ones are counted as `OTHER`."""

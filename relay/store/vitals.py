@@ -1,4 +1,4 @@
-"""What a worker publishes about itself with each heartbeat: its load, its duty, the flow of its queues."""
+"""The vitals that a worker publishes with each heartbeat: its load, its duty, the flow of its queues."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The reference of the commands, made from their functions.
 
-The functions' signatures are what stays the same over versions of typer; its parsers do not.
+Signatures stay the same over versions of typer; its parsers do not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`relay audit`: who did what, when and why."""
+"""`relay audit`: the actions of operators, with their user, time and reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measurements themselves, with few messages: what is counted is all that was pushed."""
+"""The measurements themselves, with few messages: they count every message that was pushed."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def deliver(self, batch):
 
 Trouble.deliver = deliver
 """
-"""Raises for every message as long as the file `BROKEN` exists, and for those that say so."""
+"""Raises for every message while the file `BROKEN` exists, and always for messages that order it."""
 
 
 async def push(redis: Redis, provider: str, payloads: list[Any]) -> None:
@@ -44,7 +44,7 @@ async def push(redis: Redis, provider: str, payloads: list[Any]) -> None:
 
 
 async def outcomes(redis: Redis, provider: str, number: int) -> dict[str, str]:
-    """The outcome of each message, once there are so many receipts."""
+    """Wait for this number of receipts, and return the outcome of each message."""
     async with asyncio.timeout(120):
         while await redis.llen(f"receipts:{provider}") < number:
             await asyncio.sleep(0.05)

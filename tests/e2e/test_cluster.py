@@ -47,7 +47,7 @@ async def redis(cluster: RedisCluster) -> AsyncIterator[ClusterClient]:
 
 
 def triggered(receiver: Receiver) -> int:
-    """Events that the Pusher requests carried."""
+    """The events of the requests to Pusher."""
     bodies = [json.loads(request.body) for request in receiver.requests if "apps" in request.path]
     return sum(len(body.get("batch", [body])) for body in bodies)
 

@@ -1,4 +1,4 @@
-"""Each command as an operator runs it: output, exit codes, and what wrong usage says."""
+"""Each command as an operator runs it: output, exit codes, and errors of wrong usage."""
 
 from __future__ import annotations
 

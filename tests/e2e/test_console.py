@@ -103,7 +103,7 @@ def opened(browser: Browser, fleet: World) -> Iterator[Opener]:
         context.add_init_script(WATCH)
         page = context.new_page()
         pages.append(page)
-        # As the form does, which a test of its own fills in: one page less for each test.
+        # Log in without the form, which has a test of its own. This saves each test a page.
         answer = context.request.post(
             "/login", form={"token": token}, headers={"Origin": fleet.url}, max_redirects=0
         )
@@ -128,7 +128,7 @@ def order(page: Page, action: str, provider: str, **body: str) -> None:
 
 
 def until_dead(page: Page, text: str, number: int) -> None:
-    """Wait until so many dead letters contain a text, before a page about them is opened."""
+    """Wait until this number of dead letters contains a text, before a page about them is opened."""
     while len(page.request.get(f"/api/v1/dead?text={text}").json()) < number:
         page.wait_for_timeout(20)
 

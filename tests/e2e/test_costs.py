@@ -136,7 +136,7 @@ class Counts:
 
     @contextmanager
     def asking(self, name: str) -> Iterator[None]:
-        """A command is under way."""
+        """A command is in progress."""
         self.under_way[name] += 1
         self.changed.set()
         try:
@@ -311,8 +311,8 @@ def measured(
 WEBHOOK = {"type": "webhook", "url": "http://127.0.0.1:9/", "secret": WEBHOOK_SECRET}
 EVENTS = {**PUSHER, "url": "http://127.0.0.1:9/", "event": "hit"}
 
-# The limits are the counts of Python 3.11, and a tenth; a limit may go down with what is saved. 200 elements
-# are one batch of an intake. 64 webhooks are under way at once, and each such wave is one claim and one
+# The limits are the counts of Python 3.11 plus a tenth. Lower them when a count falls. 200 elements
+# are one batch of an intake. 64 webhooks are in flight at once, and each such wave is one claim and one
 # settle; of the 640 slots of Pusher, a claim fills 100. The flush of a second may fall into either.
 BACKLOGS = {
     "webhook": Cost(

@@ -1,4 +1,4 @@
-"""Dead letters in numbers: bounds, pages, replays of many, and what is shown of malformed elements."""
+"""Many dead letters: bounds, pages, replays, and the display of malformed elements."""
 
 from __future__ import annotations
 
@@ -149,7 +149,8 @@ async def test_a_list_of_many_letters_takes_no_more_memory_than_a_short_one(
 
 
 async def calls(redis: Redis, *commands: str) -> int:
-    """How often Redis has run these commands since the last reset, also from within scripts."""
+    """The number of times that Redis has run these commands since the last reset, also from within
+    scripts."""
     stats = await redis.info("commandstats")
     return sum(stats.get(f"cmdstat_{command}", {}).get("calls", 0) for command in commands)
 

@@ -1,4 +1,4 @@
-"""Providers that fail, throttle or refuse, and what the operator then does about it."""
+"""Providers that fail, throttle or refuse, and the remedies of the operator."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ async def put(lane: Lane, *groups: str) -> None:
 
 
 async def fail(lane: Lane, times: int) -> None:
-    """Let one message of each group fail, so many times."""
+    """Let one message of each group fail, this number of times."""
     policy = Policy(options(groups=GROUPS, retry={"base": 3600}))
     for _ in range(times):
         claims = (await lane.claim(1)).claims

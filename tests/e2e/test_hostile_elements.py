@@ -23,7 +23,7 @@ def message(text: str, **fields: Any) -> str:
 
 
 async def ends(site: Site, number: int) -> dict[str, tuple[str, str]]:
-    """The provider and the outcome of each message, once there are so many receipts."""
+    """Wait for this number of receipts, and return the provider and the outcome of each message."""
     found = await site.receipts(number)
     assert len({receipt["id"] for receipt in found}) == len(found), "each receipt comes once"
     return {receipt["id"]: (receipt["provider"], receipt["outcome"]) for receipt in found}
@@ -105,7 +105,7 @@ async def test_a_malformed_element_stops_no_other_and_gets_a_receipt_if_possible
 
 
 async def test_a_lane_with_a_key_of_a_wrong_type_holds_up_no_other_lane(site: Site) -> None:
-    """Nor does it take more rights than the page about operations says."""
+    """The rights on the page about Redis are enough."""
     (rights,) = re.findall(r"ACL SETUSER relay on >PASSWORD ((?:.*\\\n)*.*)", OPERATIONS.read_text())
     words = rights.replace("\\\n", " ").replace("~notifications", "~q").split()
     await site.redis.execute_command("ACL", "SETUSER", "relay", "reset", "on", ">word", *words)

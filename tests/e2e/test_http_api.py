@@ -1,4 +1,4 @@
-"""The examples of docs/reference/providers/http.md, against a server that checks what those APIs check."""
+"""The examples of docs/reference/providers/http.md, against a server with the checks of those APIs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES: dict[str, Any] = {
     for block in re.findall(r"```yaml\n(.*?)```", PAGE.partition("## Examples")[2], re.DOTALL)
     for name, options in yaml.safe_load(re.sub(r"\$\{([^}]*)\}", r"<<\1>>", block)).items()
 }
-"""As YAML reads them, each reference with brackets that are nothing to it."""
+"""The examples as YAML reads them, with brackets in each reference that have no meaning."""
 
 ENVIRONMENT: dict[str, Any] = {
     "SLACK_BOT_TOKEN": "xoxb-1",

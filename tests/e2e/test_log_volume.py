@@ -1,4 +1,4 @@
-"""The log of a worker stays short, whatever happens how often, and leaves nothing out."""
+"""The log of a worker stays short, however often an event happens, and leaves nothing out."""
 
 from __future__ import annotations
 

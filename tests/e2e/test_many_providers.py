@@ -1,4 +1,4 @@
-"""A thousand providers in one file: what each one costs at the start, counted and not timed."""
+"""A thousand providers in one file: the cost of each one at the start, counted instead of timed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KINDS: list[dict[str, Any]] = [
 
 
 def read(folder: Path, url: str, number: int) -> Settings:
-    """A file with so many providers of mixed types, as the worker gets it."""
+    """A file with this number of providers of mixed types, as the worker gets it."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "key.pem").write_bytes(pem)
@@ -137,7 +137,7 @@ async def test_each_provider_costs_little_at_the_start_and_at_rest(site: Site) -
 
 
 def calls(folder: Path, number: int) -> int:
-    """Function calls that it takes to read a file with so many providers."""
+    """The number of function calls that read a file with this number of providers."""
     profile = cProfile.Profile()
     profile.enable()
     read(folder, "redis://127.0.0.1:1/0", number)
@@ -146,6 +146,6 @@ def calls(folder: Path, number: int) -> int:
 
 
 def test_reading_the_file_takes_as_much_for_the_last_provider_as_for_the_first(tmp_path: Path) -> None:
-    calls(tmp_path, 7)  # imports, and what is looked up once for each type
+    calls(tmp_path, 7)  # imports, and lookups that happen once for each type
     first, second, fourth = (calls(tmp_path, number) for number in (70, 140, 280))
     assert (fourth - second) / (second - first) == pytest.approx(2, rel=0.1)

@@ -1,4 +1,4 @@
-"""All that a message can ask for, through the command line; and the table of docs/reference/messages.md."""
+"""All features of a message, through the command line, and the table of docs/reference/messages.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMPTY = "--until-empty"
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """The rows of the table of examples: what, pushed, sent, receipts."""
+    """The rows of the table of examples: subject, pushed, sent, receipts."""
     _, _, table = PAGE.read_text().partition(
         "| what | pushed | sent | receipts |\n| --- | --- | --- | --- |\n"
     )
@@ -161,7 +161,7 @@ async def test_a_fan_out_survives_its_workers_and_lets_others_pass(site: Site) -
     assert (await site.relay("run", EMPTY)).code == 0
     counts = Counter(request.path for request in site.receiver.requests)
     assert set(counts) == {f"/{number}" for number in range(600)} | {"/after", "/single"}
-    # What was in flight at a kill may come twice, and nothing else.
+    # Only messages that were in flight at a kill may come twice.
     assert sum(counts.values()) <= 602 + 2 * 64
     (receipt,) = await receipts(site.redis)
     assert receipt["targets"] == {"delivered": 598, "unregistered": 1, "rejected": 1}

@@ -1,4 +1,5 @@
-"""Messages that share an ordering key go out one at a time and in order, whatever happens to the fleet."""
+"""Messages that share an ordering key are sent one at a time and in order, in spite of all failures of the
+fleet."""
 
 from __future__ import annotations
 

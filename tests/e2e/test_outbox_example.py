@@ -1,4 +1,5 @@
-"""The outbox recipe with a real PostgreSQL: the database and the queue do not diverge, whatever is killed."""
+"""The outbox recipe with a real PostgreSQL: the database and the queue do not diverge, even if a process is
+killed."""
 
 from __future__ import annotations
 
@@ -106,7 +107,7 @@ async def found(db: psycopg.Connection, query: str) -> None:
 
 
 async def warned(process: asyncio.subprocess.Process) -> None:
-    """Wait until the forwarder says that it tries again."""
+    """Wait until the forwarder logs that it tries again."""
     assert process.stderr is not None
     async with asyncio.timeout(120):
         async for line in process.stderr:
@@ -140,7 +141,7 @@ async def test_a_kill_between_the_push_and_the_delete_is_one_delivery(
 ) -> None:
     post(database_url, "ada", "one")
     with psycopg.connect(database_url) as blocking:
-        # Whoever deletes has to wait; whoever reads does not.
+        # The lock stops those that delete, and lets others read.
         blocking.execute("LOCK TABLE relay_outbox IN SHARE MODE")
         async with forwarder(database_url, site.server.url) as process:
             await site.receiver.until(1)

@@ -1,4 +1,4 @@
-"""Pauses by an operator: they say who, when and why, and can end on their own."""
+"""Pauses by an operator: they show user, time and reason, and can end on their own."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ async def write_once_asked(pipe: Path, text: str, then: Callable[[], None]) -> N
         while descriptor is None:
             with suppress(OSError):  # ENXIO: nobody reads
                 descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-            await asyncio.sleep(0.01)  # only asking tells
+            await asyncio.sleep(0.01)  # nothing else shows that the reader is there
     then()
     os.write(descriptor, text.encode())
     os.close(descriptor)
@@ -158,7 +158,7 @@ async def test_a_hangup_before_the_worker_is_there_waits_for_it(site: Site, proc
 
     def hang_up() -> None:
         running.signal(signal.SIGHUP)
-        # What is read again is an ordinary file; who has the pipe open keeps it.
+        # From now on the path is an ordinary file. The process that has opened the pipe keeps it.
         later.replace(config)
 
     await write_once_asked(config, later.read_text().replace("/hook", "/first"), hang_up)

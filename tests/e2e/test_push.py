@@ -1,4 +1,4 @@
-"""FCM, APNs and Web Push through the command line: fan-outs, and what remains of a life, on the wire."""
+"""FCM, APNs and Web Push through the command line: fan-outs, and the remaining lifetime, on the wire."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def pems(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 @pytest.fixture
 def tls_server(tmp_path: Path, pems: tuple[Path, Path, Path]) -> Iterator[tuple[RedisServer, int]]:
-    """A server that asks for client certificates, and its TLS port."""
+    """A server that requires client certificates, and its TLS port."""
     authority, certificate, key = map(str, pems)
     port = free_port()
     options = ("--tls-port", str(port), "--tls-auth-clients", "yes", "--tls-ca-cert-file", authority)

@@ -1,4 +1,4 @@
-"""Redis as the provider: heard at once, and read later, whatever goes away in between."""
+"""Redis as the provider: subscribers get messages at once, and readers later, across disconnections."""
 
 from __future__ import annotations
 

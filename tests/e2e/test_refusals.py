@@ -27,7 +27,7 @@ def message(number: object, **fields: Any) -> str:
 
 
 async def receipts(site: Site, number: int) -> dict[str, tuple[str, str]]:
-    """The outcome and the reason of each message, once there are so many receipts."""
+    """Wait for this number of receipts, and return the outcome and the reason of each message."""
     found = await site.receipts(number)
     return {receipt["id"]: (receipt["outcome"], receipt["reason"] or "") for receipt in found}
 

@@ -25,7 +25,7 @@ EACH = 250
 
 @dataclass(frozen=True)
 class Running:
-    """A sandbox: its URL, the providers that it tells an operator to configure, and its questions."""
+    """A sandbox: its URL, the providers that it suggests to an operator, and its requests."""
 
     url: str
     providers: dict[str, dict[str, Any]]
@@ -102,7 +102,7 @@ async def test_every_message_ends_among_failures_and_targets_that_are_gone(
         assert stats[name]["accepted"] == ended[name, "delivered"]
         assert statuses.get(gone, 0) == ended[name, "unregistered"] == feedback[name]
         assert ended[name, "delivered"] + ended[name, "unregistered"] == EACH
-        # Nothing but what was ordered: no request of ours was wrong.
+        # Only the ordered faults: no request of ours was wrong.
         assert set(statuses) <= {"200", "201", "500", gone}
         assert statuses["500"] > 0
     assert feedback.total() > 0

@@ -1,4 +1,4 @@
-"""No secret of the file, and no escape sequence of a message, in anything that relay says."""
+"""No secret of the file, and no escape sequence of a message, in any output of relay."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ OF_ENDPOINT = {
 
 
 def echo(request: Received) -> Answer:
-    """A receiver in debug mode: it refuses, and says all that it was sent, and which secrets it expected."""
+    """A receiver in debug mode: it refuses, and its answer repeats the whole request and the secrets that it
+    expected."""
     lines = [f"{name}: {value}" for name, value in request.headers.items()]
     if request.path == "/hook":
         lines += [f"not signed by whsec_{secret} ({secret})" for secret in OF_ENDPOINT.values()]

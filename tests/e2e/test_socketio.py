@@ -1,4 +1,5 @@
-"""The Socket.IO example with real Socket.IO servers and clients: what any language pushes, browsers get."""
+"""The Socket.IO example with real Socket.IO servers and clients: messages from any language reach
+browsers."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ PRODUCERS = {"python": lambda: [sys.executable, "-c", PYTHON], "php": php, "shel
 
 @asynccontextmanager
 async def node(*words: str, cwd: Path, **environment: str) -> AsyncIterator[asyncio.StreamReader]:
-    """A Node process, killed at the end; what it prints."""
+    """The output of a Node process, which is killed at the end."""
     process = await asyncio.create_subprocess_exec(
         "node", *words, cwd=cwd, env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE
     )
@@ -115,7 +116,7 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
 
 @asynccontextmanager
 async def browsers(servers: list[str], room: str) -> AsyncIterator[asyncio.StreamReader]:
-    """Clients of all servers, by all transports; what they hear, a JSON array in each line."""
+    """The events of clients of all servers, by all transports: a JSON array in each line."""
     words = ("--input-type=module", "-e", CLIENT, room, *servers)
     async with node(*words, cwd=node_packages()) as heard:
         yield heard

@@ -50,7 +50,7 @@ class Night:
         site.receiver.answer = self.answer
 
     def answer(self, request: Received) -> Answer:
-        """By what the message asks for, otherwise the mood of the provider."""
+        """The answer that the message orders, otherwise that of the provider."""
         status = json.loads(request.body).get("status", self.status) if self.status == 200 else self.status
         return Answer(status, headers={"Retry-After": "60"} if status == 429 else {})
 
@@ -157,7 +157,7 @@ async def thousands_of_dead_letters(night: Night) -> None:
     for status in REASONS:
         await night.push(LETTERS // len(REASONS), status=status)
     while await night.site.redis.xlen("relay:{hooks}:dead") < LETTERS:
-        await night.site.relay("resume", "hooks")  # so many 5xx in a row open the breaker
+        await night.site.relay("resume", "hooks")  # this number of 5xx in a row opens the breaker
     shown = (await night.run(heading, 0)).out
     assert all(str(status) in shown for status in REASONS)
     retried = await night.run(heading, 1)

@@ -1,4 +1,5 @@
-"""`relay status` and `/metrics/fleet` when keys cannot be read, or the file no longer names what is there."""
+"""`relay status` and `/metrics/fleet` when keys cannot be read, or the file no longer names a lane or a
+queue."""
 
 from __future__ import annotations
 

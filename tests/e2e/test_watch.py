@@ -180,7 +180,7 @@ class Terminal:
             self.output += os.read(self.end, 65536)
 
     def wait(self) -> int:
-        """Return the exit code when the process has ended, with what it wrote last in `output`."""
+        """Return the exit code when the process has ended, and put its last output into `output`."""
         while True:
             try:
                 data = os.read(self.end, 65536)

@@ -1,4 +1,4 @@
-"""The files of a release: what they hold, and that the wheel works next to a package called `providers`."""
+"""The files of a release: their content, and that the wheel works next to a package called `providers`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The ledger finds each broken promise in evidence that was made to have it, and none where there is none."""
+"""The ledger finds each broken promise in evidence that was made to have it, and finds none in other
+evidence."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ CONFIGURATION = Configuration(
 
 
 class Story:
-    """Evidence, told message by message."""
+    """Evidence, built message by message."""
 
     def __init__(self) -> None:
         self.evidence = Evidence({})

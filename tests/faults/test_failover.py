@@ -32,14 +32,14 @@ def message(number: int) -> str:
 
 
 def push(port: int, numbers: range) -> None:
-    """To a master, and to at least one of its replicas."""
+    """Push to a master, and wait for at least one of its replicas."""
     with SyncRedis(port=port, socket_timeout=BLOCKING_TIMEOUT) as master:
         master.rpush("notifications", *(message(number) for number in numbers))
         assert master.wait(1, 60_000) >= 1
 
 
 async def delivered(receiver: Receiver, total: int, seconds: float = 120) -> Counter[int]:
-    """How often each number came, once all have."""
+    """Wait until every number has come, and return how often each one did."""
 
     def numbers() -> Counter[int]:
         return Counter(json.loads(request.body)["n"] for request in receiver.requests)
@@ -88,7 +88,7 @@ async def test_a_drain_goes_on_at_the_new_master_that_sentinel_names(
             ends = {json.loads(text)["id"] for text in await redis.lrange("receipts:ends", 0, -1)}
             held = [key async for key in redis.scan_iter("*inflight*")]
     assert set(numbers) == set(range(300))
-    # What the old master had not yet told its replicas, of what was under way then, is done again.
+    # Work that the old master had not yet replicated is done again.
     assert sum(numbers.values()) < 300 + 150
     assert ends == {f"m{number}" for number in range(300)}
     assert held == [], "nothing stays in anybody's hands"

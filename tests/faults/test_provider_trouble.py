@@ -146,7 +146,7 @@ async def test_trouble_with_one_provider_is_that_provider_s_alone(site: Site) ->
         refuses = stack.enter_context(socket.socket())
         refuses.bind(("127.0.0.1", 0))
         troubles["refuses"].port = refuses.getsockname()[1]
-        troubles["refuses"].met.set()  # nobody can count what is refused
+        troubles["refuses"].met.set()  # refused connections cannot be counted
         context, authorities = expired_at_first(troubles["expired"], site.folder)
         answers = troubles["expired"].handler(hang)
         troubles["expired"].port = await stack.enter_async_context(serving(answers, context))
@@ -216,7 +216,7 @@ async def status(config: Path) -> list[dict[str, Any]]:
 
 
 async def until_all_hold(config: Path, names: set[str]) -> None:
-    """Return once these lanes hold, and say why."""
+    """Wait until these lanes hold and show a reason."""
     while {
         lane["provider"] for lane in await status(config) if lane["state"] == "open" and lane["why"]
     } != names:
@@ -224,7 +224,7 @@ async def until_all_hold(config: Path, names: set[str]) -> None:
 
 
 async def ends(redis: Redis, number: int) -> dict[str, int]:
-    """Once so many messages have been delivered: the attempts that each provider's took."""
+    """Wait for this number of receipts, and return the attempts of each provider's message."""
     attempts: dict[str, int] = {}
     async with asyncio.timeout(120):
         for _ in range(number):

@@ -39,7 +39,7 @@ class Scene:
 
 
 async def lasts(seconds: float) -> None:
-    """How long a trouble lasts. No test relies on anything that happens meanwhile."""
+    """The duration of a trouble. No test relies on anything that happens meanwhile."""
     await asyncio.sleep(seconds)
 
 
@@ -81,7 +81,8 @@ async def forget_scripts(scene: Scene) -> None:
 
 
 async def become_a_replica(scene: Scene) -> None:
-    """As an old master does after a failover. There is nobody at the other end, so it keeps its data."""
+    """Behave as an old master after a failover. The other end does not exist, so the server keeps its
+    data."""
     await scene.redis.execute_command("REPLICAOF 127.0.0.1 1")
     await lasts(0.7)
     await scene.redis.execute_command("REPLICAOF NO ONE")
@@ -179,7 +180,7 @@ async def test_a_drain_goes_on_after_trouble_with_redis(
             lane = await read_lane(redis, "relay", "hook", workers, 0)
     finally:
         server.stop()
-    # Each was pushed once; none was out twice but where it was sent and its end could not be told.
+    # Each was pushed once. A message is sent twice only if its outcome could not be recorded.
     numbers = Counter(json.loads(request.body)["n"] for request in receiver.requests)
     assert set(numbers) == set(range(TOTAL))
     assert max(numbers.values()) == 1

@@ -35,7 +35,7 @@ async def ends(redis: Redis) -> Counter[tuple[str, str]]:
 
 
 async def test_a_frozen_worker_that_wakes_settles_nothing_that_was_handed_on(site: Site) -> None:
-    """It freezes while its requests are under way, for longer than its lease; others finish its work."""
+    """A worker freezes for longer than its lease while its requests are in flight. Others finish its work."""
     gate = asyncio.Event()
 
     site.configure({"hook": site.webhook(timeout="60s")})

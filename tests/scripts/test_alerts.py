@@ -65,7 +65,7 @@ class Fixture:
         return True
 
     async def sent(self) -> list[tuple[str, str, str]]:
-        """Deliver the messages of the alerts. Returns of each its kind, what it is about, its status."""
+        """Deliver the messages of the alerts. Returns the kind, the subject and the status of each."""
         claims = (await self.lane.claim(100)).claims
         await self.lane.settle([Policy(options()).settle(claim, Delivered()) for claim in claims])
         found = [claim.message.payload for claim in claims]
@@ -211,7 +211,7 @@ async def test_an_alert_about_the_provider_of_the_alerts_is_shown_and_not_sent(f
 async def test_an_alert_about_a_group_stays_while_it_is_disabled_among_very_many_groups(
     redis: Client,
 ) -> None:
-    """An overview has only a sample of so many groups."""
+    """An overview has only a sample of many groups."""
     fleet = Fixture(redis, configured())
     await fleet.join("w1")
     states: dict[Any, Any] = {f"g{number}": msgspec.msgpack.encode({"failures": 1}) for number in range(3000)}

@@ -1,4 +1,4 @@
-"""Who is to blame for refusals: found by other messages, for every order of good and bad targets."""
+"""The cause of refusals, found by other messages, for every order of good and bad targets."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Scene:
         await self.lanes[0].enqueue([a_message(text, priority=priority) for text in texts])
 
     async def settle(self, number: int) -> Settled | None:
-        """Answer some of the requests under way, in any order."""
+        """Answer some of the requests in flight, in any order."""
         self.rng.shuffle(self.in_flight)
         some, self.in_flight = self.in_flight[:number], self.in_flight[number:]
         settled = None
@@ -148,7 +148,7 @@ async def outbox_entries(redis: Redis, lane: Lane) -> list[list[Any]]:
 
 
 async def ends(redis: Redis, lane: Lane) -> dict[str, list[str]]:
-    """How messages ended: ids of dead letters, targets on their way to the feedback stream."""
+    """The ends of messages: ids of dead letters, targets on their way to the feedback stream."""
     dead = [
         msgspec.msgpack.decode(fields[b"record"][2 + int.from_bytes(fields[b"record"][:2], "big") :])[0]
         for _, fields in await entries_of(redis, lane.keys.part("dead"))

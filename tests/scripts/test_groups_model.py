@@ -1,4 +1,4 @@
-"""Groups of a lane under arbitrary interleavings: whatever happens, turns are fair and limits hold.
+"""Groups of a lane under arbitrary interleavings: turns are always fair, and limits always hold.
 
 Several workers enqueue, claim, expand fan-outs, settle and crash, while operators pause and resume, cancel,
 change the limits, and set Redis's clock forward and back. The state in Redis is checked after each step.
@@ -116,7 +116,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.throttled: set[int] = set()
         """Tickets that were throttled in their group: others go before them."""
         self.owed: dict[tuple[int, str], Counter[str]] = {}
-        """For each priority and group that may send: how often others were served while it waited."""
+        """For each priority and group that may send: the number of turns of others while it waited."""
 
     def run(self, coroutine: Any) -> Any:
         self.last_snapshot = None
@@ -188,7 +188,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.micros -= round(seconds * 1_000_000)
         self.set_clock()
 
-    # What the model knows
+    # The state of the model
 
     def pending(self) -> list[Known]:
         return [known for known in self.known.values() if not known.ended]
@@ -557,7 +557,7 @@ class GroupMachine(RuleBasedStateMachine):
     def reload(self, data: st.DataObject) -> None:
         self.change_rules(data)
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def the_state_in_redis_makes_sense(self) -> None:
@@ -621,7 +621,7 @@ class GroupMachine(RuleBasedStateMachine):
             elif not self.snapshot().bodies:
                 break
         assert not self.snapshot().bodies, f"messages are starved: {self.snapshot()}"
-        for _ in range(4):  # what is remembered of groups goes with time
+        for _ in range(4):  # the states of groups expire
             self.time_passes(FAR)
             self.claim("w1", 50)
         left = {key.decode().rpartition("}:")[2] for key in self.run(self.redis.keys("relay:*"))}

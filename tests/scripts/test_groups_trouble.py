@@ -117,7 +117,7 @@ async def test_a_group_of_which_half_of_the_messages_fail_is_held(redis: Redis) 
 
 
 async def test_a_disabled_group_with_a_backlog_keeps_no_claim_long(redis: Redis) -> None:
-    """Whatever the number of disabled groups, one claim makes few dead letters."""
+    """One claim makes few dead letters, with any number of disabled groups."""
     limits: dict[str, Any] = {
         "groups": {"disable_after": 10.0, "concurrency": 0},
         "breaker": {"failures": 1000},

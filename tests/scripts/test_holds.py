@@ -30,7 +30,7 @@ async def claim(lane: Lane, most: int = 1) -> Sequence[Claim]:
 
 
 async def ended(redis: Client) -> list[holds.Hold]:
-    """Record what has ended, as a worker does each second, and return the newest first."""
+    """Record the holds that have ended, as a worker does each second, and return the newest first."""
     await redis.hdel(a_lane(redis).keys.part("statistics"), "at")  # otherwise another worker may have done it
     recording = Recording(redis, "relay", {"test": RecordingPolicy("w1", 0.0, 100)})
     assert await recording.write({"test": SAMPLE}) == {}

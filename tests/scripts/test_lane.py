@@ -552,7 +552,7 @@ async def test_a_success_is_final_even_if_a_stale_claim_reports_it(redis: Redis)
 async def test_a_message_that_two_workers_deliver_counts_once(
     redis: Redis, limits: dict[str, Any], others: int
 ) -> None:
-    """Whether it is settled with other outcomes or without."""
+    """The outcome is settled alone or together with another one."""
     frozen, other = a_lane(redis, worker="w1", **limits), a_lane(redis, worker="w2", **limits)
     group = "a" if limits else ""
     await frozen.enqueue([plain_message("a", group=group)])

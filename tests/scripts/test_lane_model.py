@@ -1,6 +1,6 @@
 """The lane's scripts against a model in plain Python, under arbitrary interleavings and clock steps.
 
-Several workers enqueue, claim, expand fan-outs, settle, repeat themselves, crash and hand back, while
+Several workers enqueue, claim, expand fan-outs, settle, repeat themselves, crash and release, while
 operators pause, resume, cancel and revive, and Redis's clock moves forward and back. Whatever happens: the
 rate's bound holds, no message is lost, doubled or starved, order holds where it was asked for, each end has
 exactly one receipt, and nothing is left behind.
@@ -57,7 +57,7 @@ from testing.clock import set_clock, settable_clock
 from testing.streams import entries_of
 
 WORKERS = ("w1", "w2", "w3")
-EPSILON = 1e-3  # messages: what floating point may be off
+EPSILON = 1e-3  # messages: the rounding error of floating point
 CHUNK = 2
 SETTLED = {"d": "delivered", "x": "rejected", "u": "unregistered", "e": "expired"}
 
@@ -201,13 +201,13 @@ class LaneMachine(RuleBasedStateMachine):
         self.micros -= round(seconds * 1_000_000)
         self.set_clock()
 
-    # What the model knows
+    # The state of the model
 
     def pending(self) -> list[Known]:
         return [known for known in self.known.values() if not known.ended]
 
     def is_alive(self, known: Known) -> bool:
-        """Whether its time is not over, in whole milliseconds as the scripts count."""
+        """Return whether it has not expired, in whole milliseconds as the scripts count."""
         return not known.expires or round(known.expires * 1000) > self.micros // 1000
 
     def note_expiry(self, known: Known) -> None:
@@ -216,13 +216,13 @@ class LaneMachine(RuleBasedStateMachine):
             known.stopped = True
 
     def may_be_gone(self, known: Known) -> bool:
-        """Whether it may have ended without a receipt of its own: the target of a fan-out."""
+        """Return whether it may have ended without a receipt of its own: the target of a fan-out."""
         if known.holder:
             return False
         return known.stopped if known.parent is None else self.may_have_stopped(known.parent)
 
     def may_have_stopped(self, known: Known) -> bool:
-        """Of a fan-out: whether no more of its targets become messages."""
+        """Whether no more targets of this fan-out become messages."""
         return known.stopped or not self.is_alive(known) or self.options.max_backlog is not None
 
     def end(self, known: Known, outcome: str) -> None:
@@ -248,7 +248,8 @@ class LaneMachine(RuleBasedStateMachine):
                 yield entry[1].removeprefix("r:"), entry[3], (entry[7] if len(entry) > 7 else None) or None
 
     def read_receipts(self, *expected: str) -> list[tuple[str, str]]:
-        """Applies what ended; all but `expected` outcomes must be ends that can come at any time."""
+        """Apply the ends of messages. Outcomes other than `expected` must be ends that can happen at any
+        time."""
         found = []
         for text, outcome, targets in self.receipts():
             known = self.known.get(text)
@@ -415,7 +416,7 @@ class LaneMachine(RuleBasedStateMachine):
     def claim(self, worker: str, wanted: int) -> None:
         for known in self.pending():
             if known.due <= self.clock:
-                # Its time has come, whatever the clock says later.
+                # Its time has come, even if the clock goes back later.
                 known.due = 0.0
         reply = self.run(self.lanes[worker].claim(wanted))
         assert len(reply.claims) <= wanted
@@ -423,7 +424,7 @@ class LaneMachine(RuleBasedStateMachine):
             assert reply.claims == [], "a lane that holds handed out messages"
             assert reply.expansions == []
         elif self.held_until:
-            # Who finds it over lifts it, whatever the clock says later.
+            # The claim that finds it over lifts it, even if the clock goes back later.
             self.held_until = 0.0
         self.read_receipts()
         if not self.paused:
@@ -440,7 +441,7 @@ class LaneMachine(RuleBasedStateMachine):
             assert reply.wait > 0
 
     def count_handed(self, claims: Sequence[Claim]) -> None:
-        """By what the rate holds for: each destination, or all together."""
+        """The buckets of the rate: one for each destination, or one for all."""
         if self.options.group_rules:
             counts = Counter(claim.message.group for claim in claims)
             del counts[""]
@@ -457,7 +458,7 @@ class LaneMachine(RuleBasedStateMachine):
         assert round(max(known.due, known.deliver) * 1000) <= self.micros // 1000, "out before its time"
         assert self.is_alive(known), "an expired message went out"
         assert known.parent is None or not known.parent.stopped, "what was taken back went out"
-        # As for the lane: a hold that a claim has found over is lifted, whatever the clock says later.
+        # As for the lane: a hold that a claim has found over is lifted, even if the clock goes back later.
         held_until = self.destination_held.pop(known.destination, 0.0)
         assert held_until <= self.clock, "it went where nothing may go"
         self.check_turn(known)
@@ -649,7 +650,7 @@ class LaneMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(known.holder for known in self.pending()))
     @rule(data=st.data())
     def frozen_worker_wakes(self, data: st.DataObject) -> None:
-        """It settles what was handed on: nothing changes."""
+        """It settles messages that others have taken over: nothing changes."""
         known = data.draw(st.sampled_from([known for known in self.pending() if known.holder]))
         claim = known.claim
         assert claim is not None
@@ -707,7 +708,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.held_until = self.clock + reply.hold
         assert reply.hold >= seconds
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def the_rate_holds_in_every_window(self) -> None:
@@ -762,7 +763,7 @@ class LaneMachine(RuleBasedStateMachine):
                 self.settle_all("w1", held, "d")
             elif not expansions and not self.run(lane.size()):
                 break
-        for _ in range(4):  # what is remembered of groups goes when it counts no more
+        for _ in range(4):  # the state of a group is deleted when it has no effect any more
             self.time_passes(2 * 86400.0)
             self.claim("w1", 50)
         assert self.run(lane.size()) == 0, "messages are starved"

@@ -117,7 +117,7 @@ async def test_a_frozen_forwarder_that_wakes_does_nothing(redis: Client) -> None
 
 
 async def test_entries_that_a_failover_restored_are_not_forgotten(redis: Client) -> None:
-    """The forwarder heard that the receipt came, from a master that was replaced in the same moment."""
+    """The forwarder got a confirmation from a master that was replaced in the same moment."""
     if not isinstance(redis, Redis):
         pytest.skip("in a cluster a replica is waited for")
     outbox = Outbox(redis, "relay", "test")

@@ -42,7 +42,7 @@ async def fill(lane: Lane, messages: int = 900) -> None:
 
 
 async def claimed_in(redis: Client, lanes: list[Lane], seconds: range) -> list[int]:
-    """How many messages these workers claim in each second, each worker 20 times a second."""
+    """The number of messages that these workers claim in each second, each worker 20 times a second."""
     found = []
     for second in seconds:
         claimed = 0
@@ -182,7 +182,7 @@ async def test_a_hostile_override_controls_no_terminal(redis: Client) -> None:
 
 
 async def test_operators_control_a_fleet_whose_redis_is_out_of_memory(redis: Client) -> None:
-    """That is when they have to."""
+    """That is the time at which they have to."""
     settings = Settings(queues=[QueueSettings(name="q", provider="test")], providers={"test": options()})
     await set_clock(redis, BEGIN)
     await Fleet(redis, "relay").heartbeat(WorkerInfo("w1", "h", "", 1, "1", 0.0))

@@ -1,4 +1,4 @@
-"""Findings of `relay check --connect` on real servers, where it changes nothing."""
+"""Findings of `relay check --connect` on real servers. It changes nothing there."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settings(url: str) -> Settings:
 
 
 async def bad(client: Client, url: str) -> dict[str, str]:
-    """The texts of what is worse than ok, by `level subject`."""
+    """The texts of findings that are not ok, by `level subject`."""
     findings = await examine(client, settings(url))
     return {
         f"{finding.level.value} {finding.subject}": finding.text

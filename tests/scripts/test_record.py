@@ -1,4 +1,4 @@
-"""How a message lies in Redis."""
+"""The record of a message in Redis."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_the_documented_rights_cover_every_command_of_the_scripts() -> None:
 def test_a_connection_that_closes_while_it_is_opened_is_trouble_on_uvloop_too(
     newest_redis_server: RedisServer,
 ) -> None:
-    """uvloop says RuntimeError to a write on it, which would end the worker."""
+    """uvloop raises RuntimeError at a write on it, which would end the worker."""
 
     async def close_first(connection: AbstractConnection) -> None:
         assert connection._writer is not None  # noqa: SLF001 - no public way

@@ -1,4 +1,4 @@
-"""Orders to single workers, and what they publish, on every Redis that is here and on a cluster."""
+"""Orders to single workers, and their published vitals, on every installed Redis and on a cluster."""
 
 from __future__ import annotations
 

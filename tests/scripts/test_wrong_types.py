@@ -295,7 +295,7 @@ BIG = b"x" * 200
 
 
 async def _play_queue(redis: Redis, spoiled: str, kind: str) -> list[bytes]:
-    """Take, file, defer and give back, each with one key of a wrong type; returns all elements."""
+    """Fetch, enqueue, defer and requeue, each with one key of a wrong type. Returns all elements."""
     await redis.flushall()
     queue = Queue(redis, "relay", "q", "w1", Limits(100, 100, 100))
     keys = queue.keys

@@ -1,4 +1,4 @@
-"""The plain installation and its extras: which libraries it needs, and what it says without the others."""
+"""The plain installation and its extras: the libraries that it needs, and its errors without the others."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_every_command_that_installs_an_extra_names_one_that_exists() -> None:
 
 @pytest.fixture
 def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the extras were not installed."""
+    """Hide the extras, as if they were not installed."""
     for module in ("google.auth", "h2", "opentelemetry.sdk", "apprise", "nacl.secret"):
         monkeypatch.setitem(sys.modules, module, None)
 

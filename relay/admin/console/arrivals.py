@@ -1,4 +1,4 @@
-"""The elements that arrive in queues: those that workers took, and the growth of what waits."""
+"""The elements that arrive in queues: those that workers fetched, and the growth of the backlog."""
 
 from __future__ import annotations
 

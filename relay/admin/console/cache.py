@@ -15,7 +15,7 @@ MOST = 200
 """Answers that are kept."""
 
 REST = 40
-"""An answer that took a second is good for so many seconds, so that Redis has time for others."""
+"""Seconds for which an answer is kept, for each second that it took. So Redis has time for other readers."""
 
 
 class Cache:
@@ -28,7 +28,8 @@ class Cache:
         self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, key: Hashable, seconds: float, read: Callable[[], Awaitable[ValueT]]) -> ValueT:
-        """Return the answer to `read`, or one that is at most so many seconds old; a slow one for longer."""
+        """Return the result of `read`, or an earlier one that is at most `seconds` old. Slow results are kept
+        for longer."""
         async with self._locks.setdefault(key, asyncio.Lock()):
             until, value = self._kept.get(key, (0.0, None))
             started, cleared = self._clock(), self._cleared

@@ -14,7 +14,7 @@ Values = Mapping[str, Any]
 
 
 class NotFound(Exception):
-    """A page about something that does not exist, with a line that says what to do."""
+    """A page about something that does not exist, with a line of advice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +31,4 @@ class Screen:
     label: str = ""
     """The word in the navigation; empty for a page that is not in it."""
     every: int = 1
-    """Render the live blocks for every so many samples, if their data is expensive; 0: never."""
+    """Render the live blocks for every nth sample, if their data are expensive. 0: never."""

@@ -11,7 +11,7 @@ from relay.store.states import GroupState, State
 
 
 class Tone(StrEnum):
-    """How serious something is."""
+    """The severity of a condition."""
 
     GOOD = "good"
     IDLE = "idle"

@@ -1,7 +1,7 @@
 """`${NAME}` and `${NAME:-default}` in the scalars of the file.
 
-A name with a full stop in it, as in `${payload.user}`, is no variable of the environment: what it stands
-for comes with each message (see `template`), and here it is left as it is.
+A name with a full stop in it, as in `${payload.user}`, is no variable of the environment. Its value comes
+with each message (see `template`), so it stays as it is here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class UndefinedVariableError(ValueError):
 class Filled:
     """A text after substitution.
 
-    `template` is the same text as a template of messages: what is literal in it is escaped (`$${`).
+    `template` is the same text as a template of messages, with literal parts escaped (`$${`).
     `references` are those to messages, as they were written; they are left in both.
     """
 

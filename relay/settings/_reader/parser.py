@@ -47,7 +47,7 @@ _CONSTRUCT = {
 def parse(source: str, env: Environment[str, str], problems: Problems) -> Node | None:
     """Return the tree of one YAML document, with references filled from `env`.
 
-    None where there is no document to speak of; `problems` then says why.
+    Returns None if there is no document, and adds the reason to `problems`.
     """
     if len(source.encode("utf-8", "surrogatepass")) > MAX_SOURCE:
         problems.add(START, (), f"the file is larger than {MAX_SOURCE // 1024} KiB")

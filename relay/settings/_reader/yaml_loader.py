@@ -1,6 +1,6 @@
 """Conversion of YAML source to YAML nodes by the safe loader, with limits and readable errors.
 
-What PyYAML says may quote the source, and so a secret; only its fixed phrases are passed on.
+Texts of PyYAML may quote the source, and so a secret, so only its fixed phrases are passed on.
 """
 
 from __future__ import annotations

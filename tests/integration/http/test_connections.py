@@ -117,7 +117,7 @@ async def test_an_idle_connection_that_was_closed_costs_nothing(linked: Linked) 
 async def test_a_reused_connection_that_ends_before_its_answer_costs_no_attempt(
     linked: Linked, end: str
 ) -> None:
-    """The other side closed it while the request was on its way: the request goes out once more."""
+    """The other side closed it while the request was on its way: the request is sent again."""
     async with linked(answers_then_ends(1, end)) as link:
         for _ in range(3):
             assert (await link.post()).status == 200

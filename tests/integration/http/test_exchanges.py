@@ -1,4 +1,5 @@
-"""The contract of a transport over HTTP/1.1 and HTTP/2: which answers count, and what is kept of them."""
+"""The contract of a transport over HTTP/1.1 and HTTP/2: valid answers, and the parts of them that are
+kept."""
 
 from __future__ import annotations
 
@@ -167,7 +168,7 @@ async def test_an_endless_body_is_cut(acts: Acts) -> None:
     assert sent <= (8 * BODY_LIMIT if link.http2 else 16 * MEBIBYTE)  # the buffers of both sockets
 
 
-# A status of 2xx counts, whatever follows it: otherwise the receiver would get the message again
+# A status of 2xx counts even if the rest is broken: otherwise the receiver would get the message again
 
 
 @pytest.mark.parametrize("how", ["reset", "abort", "close", "silence"])

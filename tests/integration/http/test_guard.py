@@ -132,7 +132,7 @@ def test_an_address_that_is_not_global_is_refused(address: IPv4Address | IPv6Add
     embedded = isinstance(address, IPv6Address) and (
         address.ipv4_mapped or address.sixtofour or address.teredo
     )
-    # What carries another address is judged by that one.
+    # An address that contains another one is judged by that one.
     if not address.is_global and not embedded:
         assert refusal(str(address))
 

@@ -1,4 +1,4 @@
-"""The guard at work: which servers a `public_only` request reaches, by whatever URL."""
+"""The guard at work: the servers that a `public_only` request reaches, by all kinds of URLs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ SPELLINGS = [
 
 
 class Reached:
-    """A server on all loopback addresses that only says whether anybody came."""
+    """A server on all loopback addresses that only records connections."""
 
     def __init__(self) -> None:
         self._sockets = [socket.create_server(("0.0.0.0", 0))]
@@ -103,7 +103,7 @@ def reached() -> Iterator[Reached]:
 
 
 async def ask(*urls: str) -> list[BaseException]:
-    """How requests to URLs of messages fail that must not arrive."""
+    """The errors of requests to URLs of messages that must not arrive."""
     transport = CurlTransport(timeout=0.5, concurrency=50, allowed=())
     requests = (transport.send(Request(url, b"x", public_only=True)) for url in urls)
     ends = await asyncio.gather(*requests, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The contract of a transport: servers that send too much, too slowly, or when nobody asked."""
+"""The contract of a transport: servers that send too much, too slowly, or without a request."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_a_body_without_end_is_read_as_far_as_it_is_of_use(linked: Linked,
     assert (response.status, len(response.body)) == (500, BODY_LIMIT)
 
 
-# Answers that nobody asked for
+# Answers without a request
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ async def test_a_handshake_that_drips_ends_with_the_timeout(linked: Linked) -> N
 
 
 async def test_an_idle_connection_over_tls_is_used_again(linked: Linked, pems: Pems) -> None:
-    """Session tickets arrive after the handshake, and are no answer that nobody asked for."""
+    """Session tickets arrive after the handshake. They do not count as an answer without a request."""
     async with linked(keeps_answering([]), tls=pems) as link:
         for _ in range(5):
             assert (await link.post()).status == 200

@@ -1,4 +1,4 @@
-"""HTTP/2 servers that misbehave to order, and what the transport makes of each (RFC 9113)."""
+"""HTTP/2 servers that misbehave to order, and the reaction of the transport to each (RFC 9113)."""
 
 from __future__ import annotations
 
@@ -479,7 +479,7 @@ async def test_a_late_answer_fails_its_own_request_only(tmp_path: Path) -> None:
         assert server.connections == 1
 
 
-# Which protocol
+# Choice of the protocol
 
 
 @pytest.mark.parametrize("protocols", [["http/1.1"], []])

@@ -1,4 +1,5 @@
-"""The contract of a transport: what goes out, and what is refused before anything goes out."""
+"""The contract of a transport: the bytes of a request, and requests that are refused before any byte is
+sent."""
 
 from __future__ import annotations
 

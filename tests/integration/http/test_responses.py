@@ -1,4 +1,4 @@
-"""The contract of a transport: what comes back, and what counts as a success."""
+"""The contract of a transport: responses, and those that count as a success."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_an_unrequested_switch_of_protocols_is_no_success(linked: Linked) 
             assert (await link.post()).status in (101, 200)
 
 
-# A status of 2xx counts, whatever follows it: otherwise the receiver would get the message again
+# A status of 2xx counts even if the rest is broken: otherwise the receiver would get the message again
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ async def test_bytes_after_an_answer_are_not_mistaken_for_the_next_answer(linked
     ],
 )
 async def test_lengths_that_contradict_do_not_spoil_the_next_answer(linked: Linked, lengths: bytes) -> None:
-    """Refused or read in the one way that RFC 9112 (6.3) allows; what comes next is right."""
+    """Refused, or read in the only way that RFC 9112 (6.3) allows. The next response is read correctly."""
     contradicts = first(b"HTTP/1.1 200 OK\r\n" + lengths)
     async with linked(contradicts, keeps_answering([]), timeout=0.2) as link:
         response = await link.post()

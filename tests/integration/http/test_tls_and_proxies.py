@@ -184,7 +184,7 @@ async def test_a_proxy_that_refuses_or_requires_credentials_is_named_without_the
 
 
 async def test_a_tunnel_is_no_success(fixed: Opener) -> None:
-    """The proxy says 200 to CONNECT, and then the handshake fails."""
+    """The proxy answers CONNECT with 200, and then the handshake fails."""
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

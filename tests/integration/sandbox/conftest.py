@@ -112,7 +112,7 @@ Adapter = TypeVar("Adapter", bound=HttpProvider[Any])
 
 
 class Sender(Generic[Adapter]):
-    """An adapter of relay's over its own transport, as `async with`. `payload` is what its messages share."""
+    """An adapter of relay over its own transport, as `async with`. All of its messages have `payload`."""
 
     def __init__(self, adapter: Adapter, transport: Transport, **payload: Any) -> None:
         self.adapter, self.transport, self.payload = adapter, transport, payload

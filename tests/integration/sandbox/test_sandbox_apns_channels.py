@@ -193,7 +193,8 @@ async def test_a_channel_that_relay_creates_carries_its_broadcasts(
 
 
 async def test_a_ttl_reaches_only_channels_that_store_pushes(calls: list[Call], sender: Sender[Apns]) -> None:
-    """APNs does not tell which ones do: the first push to a channel that stores nothing is sent twice."""
+    """APNs does not report which channels do: the first push to a channel that stores nothing is sent
+    twice."""
     channels = sender.adapter.channels()
     storing, silent = await channels.create(Storage.LATEST), await channels.create(Storage.NONE)
     del calls[:]

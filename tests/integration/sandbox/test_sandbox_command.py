@@ -44,7 +44,7 @@ async def test_a_quiet_sandbox_prints_no_requests_and_needs_no_reader() -> None:
         async with command("--listen", "127.0.0.1:0", *words) as process:
             url, _ = await started(process)
             if not words:
-                # As `| head` does when it has enough.
+                # Close the pipe, as `| head` does when it has enough.
                 output: Any = process.stdout
                 output._transport.close()  # noqa: SLF001 - no public way
             async with ClientSession() as session:

@@ -381,7 +381,7 @@ async def test_the_token_endpoint_has_faults_of_its_own(sandbox: Sandbox) -> Non
         found = await sender.push()
         assert isinstance(found, Unauthorised)
         assert "invalid_grant" in found.reason
-    # A token request carries no message, so no device can be gone.
+    # A token request contains no message, so no device can be gone.
     sandbox.fault_injector.replace(Faults(provider="oauth", unregistered=1.0))
     async with fcm(sandbox) as sender:
         assert isinstance(await sender.push(), Delivered)

@@ -29,7 +29,7 @@ from relay.sandbox.server import Sandbox
 
 
 class Client:
-    """One connection. `until` collects what the server says."""
+    """One connection. `until` collects the events of the server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -52,7 +52,7 @@ class Client:
         return stream
 
     async def until(self, condition: Callable[[Event], bool]) -> Event:
-        """The first event that meets the condition. EOFError where the server closes before."""
+        """Return the first event that meets the condition. Raises EOFError if the server closes before."""
         async with asyncio.timeout(120):
             while not (found := [event for event in self.events if condition(event)]):
                 await self.read()
@@ -152,7 +152,7 @@ async def test_more_streams_than_are_allowed_end_the_connection(identity: Identi
 
     async with serving(identity, never) as server, connected(identity, server.port) as client:
         await client.until(allows(1))
-        # As a client does that has not read the setting.
+        # Behave as a client that has not read the setting.
         client.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 100
         client.h2.remote_settings.acknowledge()
         client.post()
@@ -205,7 +205,7 @@ async def test_a_request_after_the_goaway_is_refused_unprocessed(identity: Ident
         client.post("/slow")
         await client.answer(client.post("/last"))
         await client.goaway()
-        # As if it had crossed the goaway on its way.
+        # Send a request as if it had crossed the goaway on its way.
         late = client.post("/late")
         reset = await client.until(lambda event: isinstance(event, StreamReset))
         assert (cast(StreamReset, reset).stream_id, cast(StreamReset, reset).error_code) == (

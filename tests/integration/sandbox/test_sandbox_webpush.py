@@ -41,7 +41,7 @@ def authorization(key: Any = KEY, k: str = "", **claims: Any) -> str:
     return f"vapid t={token}, k={k or jws.encoded(point(KEY.public_key()))}"
 
 
-# Who sends
+# Senders
 
 
 def test_the_example_of_the_standard_is_valid_until_it_expires() -> None:
@@ -97,7 +97,7 @@ def test_a_sender_names_itself_and_the_audience_for_a_day_at_most(header: str, w
         vapid.sender(header, ORIGIN, NOW)
 
 
-# What is sent
+# Content of messages
 
 
 def example() -> tuple[bytes, Subscription]:
@@ -225,7 +225,7 @@ def test_a_subscription_accepts_the_key_that_it_was_made_with() -> None:
 
 
 class Judge:
-    """An emulator whose clock stands; `ask` differs from a right request in one thing."""
+    """An emulator with a fixed clock. The request of `ask` differs from a right one in one detail."""
 
     def __init__(self, identity: Identity) -> None:
         self.subscriptions = Subscriptions(b"secret")

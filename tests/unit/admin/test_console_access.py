@@ -1,4 +1,4 @@
-"""Who may see and do what in the console, over real connections. Redis is not needed."""
+"""Rights of visitors of the console, over real connections. Redis is not needed."""
 
 from __future__ import annotations
 

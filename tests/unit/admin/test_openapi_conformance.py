@@ -1,4 +1,4 @@
-"""The API answers as its OpenAPI document says, whatever it is asked: generated requests on a real Redis."""
+"""The API answers every request as its OpenAPI document says: generated requests on a real Redis."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from testing.ports import free_port
 from testing.redis_server import RedisServer
 
 REQUESTS = 5
-"""For each operation."""
+"""The number of requests for each operation."""
 
 NAMES = {
     "provider": ["hook", HOSTILE],

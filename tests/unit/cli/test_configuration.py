@@ -16,7 +16,7 @@ from relay.store.deployment import ReloadFailure
 
 @contextmanager
 def few_descriptors(free: int) -> Iterator[None]:
-    """Let this process open so many more files."""
+    """Let this process open this number of files in addition."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     numbers = sorted(os.dup(1) for _ in range(free + 1))
     for number in numbers:

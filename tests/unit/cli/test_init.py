@@ -69,7 +69,7 @@ async def test_a_file_that_exists_is_replaced_by_force_only(folder: Path) -> Non
     Path("vapid.pem").write_text("my key")
     assert "exists already; --force replaces it" in await failure("init")
     assert Path("relay.yaml").read_text() == "mine"
-    # A key file stays in any case: what it lacks is reported as an error of the file that names it.
+    # A key file always stays: its faults are reported as errors of the file that names it.
     assert "providers.webpush.private_key: " in await failure("init", "--provider", "webpush", "--force")
     assert (Path("relay.yaml").read_text(), Path("vapid.pem").read_text()) == ("mine", "my key")
     await output("init", "--force")

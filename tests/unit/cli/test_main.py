@@ -70,7 +70,7 @@ def test_a_stream_that_is_buffered_already_is_left_alone(stream: TextIO) -> None
 
 
 def test_the_readme_lists_the_commands_that_there_are() -> None:
-    """And each has an example, as it says."""
+    """Each help text has an example."""
     written = (
         (Path(__file__).parents[3] / "README.md")
         .read_text()

@@ -232,7 +232,7 @@ def test_a_target_of_make_on_a_page_exists() -> None:
 
 
 def test_the_five_minutes_of_the_readme_are_steps_of_the_tutorial() -> None:
-    """Which another test runs."""
+    """These blocks are run by another test."""
     readme = (ROOT / "README.md").read_text().partition("## Get started")[2].partition("\n## ")[0]
     steps = re.findall(r"^```\w+\n.*?^```", readme, re.MULTILINE | re.DOTALL)
     tutorial = (ROOT / "docs/tutorial.md").read_text()

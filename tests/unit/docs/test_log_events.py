@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs/reference/log-events.md"
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 LIBRARY_LINES = ROOT / "relay/logs/__init__.py"
-"""Passes on what libraries log, whose words are theirs."""
+"""Passes on the log lines of libraries, which have their own texts."""
 
 _FIELDS = {"of": "about"}
 """The argument of `RedisTrouble.log` that has another name in the log."""
@@ -79,7 +79,7 @@ class Source:
         return None
 
     def _texts(self, expression: ast.expr, where: str) -> list[str]:
-        """The texts that an expression can be: a literal, a constant, or what callers pass on."""
+        """The possible texts of an expression: a literal, a constant, or the arguments of callers."""
         match expression:
             case ast.Constant(value=str(text)):
                 return [text]

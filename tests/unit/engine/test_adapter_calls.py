@@ -48,7 +48,7 @@ def of(
 
 
 class Line(Transport):
-    """A transport that answers when a test says so."""
+    """A transport that answers when a test orders it."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[OnDone, PendingRequest]] = []
@@ -74,7 +74,7 @@ class Line(Transport):
 
 
 class Plain(HttpProvider[ProviderOptions]):
-    """A request, and what its answer means."""
+    """A request, and the outcome of its answer."""
 
     def request(self, batch: Sequence[Message]) -> Request:
         if batch[0].payload["text"] == "breaks the request":

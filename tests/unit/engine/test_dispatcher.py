@@ -1,4 +1,4 @@
-"""The dispatcher on a real Redis, with an adapter that does what the test says."""
+"""The dispatcher on a real Redis, with an adapter that the test controls."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def emptied(lane: Lane) -> None:
 
 
 def note_arrivals(provider: FakeProvider) -> list[float]:
-    """When the provider gets each batch, in monotonic seconds."""
+    """Return a list that gets the time of each batch at the provider, in monotonic seconds."""
     arrivals: list[float] = []
     deliver = provider.deliver
 
@@ -188,7 +188,7 @@ async def test_waiting_messages_share_a_batch(redis: Redis) -> None:
 
 
 async def test_a_new_message_goes_out_at_once_beside_others_if_there_are_many_slots(redis: Redis) -> None:
-    """A claim asks for 100 at most: with 640 slots it would wait forever for a quarter of them."""
+    """A claim wants 100 messages at most: with 640 slots it would wait forever for a quarter of them."""
     tuning = ClaimTuning(linger=3600)
     lane = a_lane(redis)
     provider = FakeProvider(options(concurrency=64), batch_size=10)

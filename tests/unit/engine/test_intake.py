@@ -78,7 +78,7 @@ async def eventually(read: Callable[[], Awaitable[object]], value: object) -> No
 
 
 async def waits(redis: Redis) -> int:
-    """How many wait for an element."""
+    """The number of connections that wait for an element."""
     return int((await redis.info("clients"))["blocked_clients"])
 
 
@@ -150,7 +150,7 @@ async def test_a_single_element_goes_directly_into_its_lane(redis: Redis) -> Non
 
 @pytest.mark.parametrize("number", [1, 10])
 async def test_a_claim_on_arrival_finds_the_messages(redis: Redis, number: int) -> None:
-    """Also if Redis has forgotten the script, so that it runs after a claim that was asked for later."""
+    """Also if Redis has forgotten the script, so that it runs after a claim that was sent later."""
     lane, claims = a_lane(redis, worker="w3"), list[asyncio.Task[Claimed]]()
 
     def claim(provider: str) -> None:

@@ -1,4 +1,4 @@
-"""The janitor on a real Redis: it deletes what is older than the options allow, and nothing else."""
+"""The janitor on a real Redis: it deletes only entries that are older than the options allow."""
 
 from __future__ import annotations
 

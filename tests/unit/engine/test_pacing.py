@@ -17,7 +17,7 @@ ResultT = TypeVar("ResultT")
 
 
 class _Timers(selectors.DefaultSelector):
-    """Waits for nothing: a wait only puts the clock on, and so much further than it was asked for."""
+    """Never waits: a wait only advances the clock, by more than the requested time."""
 
     def __init__(self, late: float) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class _Timers(selectors.DefaultSelector):
         self._late = late
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        # A little always: what is due now by a rounding error would be waited for for ever.
+        # Always advance a little: otherwise a rounding error could make a wait endless.
         self.now += 1e-6 + (timeout + self._late if timeout else 0.0)
         return super().select(0)
 
@@ -47,7 +47,7 @@ def run(main: Coroutine[Any, Any, ResultT], *, late: float) -> ResultT:
 
 
 async def leaving(rate: str, batch: int, messages: int) -> list[float]:
-    """When each message left, in seconds from the first one."""
+    """The times of the messages, in seconds from the first one."""
     pace, clock = Pace(parse_rate(rate).per_second, batch), asyncio.get_running_loop().time
     times: list[float] = []
     while len(times) < messages:
@@ -69,7 +69,7 @@ def test_claimed_messages_are_sent_evenly_instead_of_in_bursts(rate: int, late: 
     times = run(leaving(f"{rate}/s", 1, messages=1_000), late=late)
     window = 0.05
     most = max(bisect_left(times, start + window) - index for index, start in enumerate(times))
-    # What may leave together, what a timer is late for, and what is meant for the window.
+    # The messages that may leave together, those of the lateness of a timer, and those of the window itself.
     assert most <= max(1, rate * 0.01) + rate * 0.005 + 1.1 * rate * window + 1
 
 

@@ -1,4 +1,4 @@
-"""A part that fails is started again, later and later, and says so until it has recovered."""
+"""A part that fails is started again after growing waits, and is reported until it has recovered."""
 
 from __future__ import annotations
 

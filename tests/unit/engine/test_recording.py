@@ -41,7 +41,7 @@ STREAM = LaneKeys.of("relay", "test").part("journal")
 
 
 class LosesReplies(Recording):
-    """A connection that breaks when a test says so: before Redis gets a report, or before its reply."""
+    """A connection that breaks when a test orders it: before Redis gets a report, or before its reply."""
 
     fault = ""
 

@@ -182,7 +182,7 @@ async def test_a_signal_to_a_worker_that_has_just_ended_leaves_its_exit_code(
 
 
 async def test_wrong_usage_ends_nothing_once_a_worker_has_worked(tmp_path: Path) -> None:
-    """As if the installed package were broken under a running supervisor."""
+    """Break the installed package under a running supervisor."""
     (tmp_path / "child.py").write_text(REPORTS)
     command = [sys.executable, str(tmp_path / "child.py"), str(tmp_path)]
     supervisor = Supervisor(command, orders(), 5, tuning=QUICK)

@@ -1,4 +1,4 @@
-"""The JSON contract: what becomes a message, and what becomes a dead letter with which words."""
+"""The JSON contract: elements that become messages, and the reasons of those that become dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of a message says what the parser reads."""
+"""The JSON Schema of a message agrees with the parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A templated request: what the file may say, what goes out by its place, and what an answer means."""
+"""A templated request: valid templates, the encoding of each place, and the outcomes of answers."""
 
 from __future__ import annotations
 
@@ -420,7 +420,7 @@ async def test_verifying_sends_nothing_and_names_the_host_alone() -> None:
     )
 
 
-# What an answer means
+# Outcomes of answers
 
 
 def outcome(response: Response, payload: Any = None, **options: Any) -> Outcome:

@@ -1,4 +1,4 @@
-"""Whatever a message or the file holds, a request is one request, to where it should go."""
+"""A request stays one request to its own address, with any content of a message or of the file."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ BASES: dict[str, tuple[Callable[[], Provider[Any]], dict[str, Any], str]] = {
 
 
 def check(request: Request, origin: str) -> None:
-    """One request: nothing in its parts can end a line, and it goes where the file says."""
+    """Check that this is one request: no part of it ends a line, and it goes to the address in the file."""
     assert TOKEN.fullmatch(request.method)
     assert URL.fullmatch(request.url), request.url
     for name, value in request.headers.items():

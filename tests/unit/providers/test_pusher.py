@@ -1,4 +1,4 @@
-"""Pusher Channels: what is refused, what goes out, and what an answer means."""
+"""Pusher Channels: refused messages, requests, and the outcomes of answers."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_options_that_could_never_work_are_refused(fields: dict[str, Any]) -> No
         a_pusher(**fields)
 
 
-# What is refused
+# Refused messages
 
 OK_CHANNELS = [
     "a",
@@ -451,7 +451,7 @@ def test_the_official_message_of_the_stats_site_needs_only_the_option_event() ->
     assert document == {"name": "hit", "channels": ["site-1"], "data": '{"hits":3}'}
 
 
-# What goes out
+# Requests
 
 
 @pytest.mark.parametrize(
@@ -579,7 +579,7 @@ def test_any_payload_is_rejected_or_goes_out_whole(payload: dict[str, Any], esca
 
 SKEWED = b"Timestamp expired: Given timestamp (2020-01-01) not within 600s of server time"
 ANSWERS: list[tuple[Response, Outcome, Outcome | None]] = [
-    # the answer; what it means for one message; what it means for each of a batch, where that differs
+    # the answer; the outcome of a single message; the outcomes of a batch, if they differ
     (Response(200, {}, b"{}"), Delivered(), None),
     (Response(202, {}, b""), Delivered(), None),
     (Response(204), Delivered(), None),

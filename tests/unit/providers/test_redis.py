@@ -1,4 +1,5 @@
-"""Redis as a provider: what is refused, what subscribers and readers get, and what Redis's answers mean."""
+"""Redis as a provider: refused messages, the data that subscribers and readers get, and the outcomes of
+answers."""
 
 from __future__ import annotations
 
@@ -77,7 +78,7 @@ async def listening(redis: Redis, *patterns: str) -> AsyncIterator[PubSub]:
 
 
 async def heard(subscriber: PubSub, count: int) -> list[tuple[bytes, bytes]]:
-    """The next so many messages: channel and content."""
+    """Return channel and content of the next messages."""
     found: list[tuple[bytes, bytes]] = []
     async with asyncio.timeout(120):
         while len(found) < count:
@@ -87,7 +88,7 @@ async def heard(subscriber: PubSub, count: int) -> list[tuple[bytes, bytes]]:
     return found
 
 
-# What goes out
+# Transactions
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_a_number_larger_than_any_float_is_refused() -> None:
     assert refusal(a_publisher(), payload) == "data: holds a number that is too large"
 
 
-# What Redis's answers mean
+# Outcomes of Redis's answers
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Byte for byte what the official emitter (npm `@socket.io/redis-emitter`) publishes."""
+"""The same bytes as those of the official emitter (npm `@socket.io/redis-emitter`)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ PLAIN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def emit() -> Iterator[Emit]:
-    """The official emitter: what it publishes, and where."""
+    """The official emitter, with its published texts and their channels."""
     process = subprocess.Popen(
         ["node", "--input-type=module", "-e", SCRIPT],
         cwd=node_packages(),

@@ -1,4 +1,4 @@
-"""Webhooks: what is refused, what goes out and how it is signed, and what an answer means."""
+"""Webhooks: refused messages, requests with their signatures, and the outcomes of answers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def a_webhook(now: float = NOW, **fields: Any) -> Webhook:
-    """One whose configuration gives the URL, unless told otherwise."""
+    """A provider whose configuration gives the URL, unless the options differ."""
     return Webhook("hook", WebhookOptions(type="webhook", **{"url": URL, **fields}), clock=lambda: now)
 
 
@@ -286,7 +286,7 @@ def test_a_secret_with_or_without_prefix_and_padding(size: int) -> None:
         assert a_webhook(secret=form).request([a_message({"body": {}})]).headers == expected
 
 
-# Where it goes
+# Destinations
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_a_url_of_the_configuration_may_be_private() -> None:
     assert (request.url, request.public_only) == ("http://127.0.0.1:8000/x", False)
 
 
-# What is refused
+# Refused messages
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ def test_a_url_beside_the_one_of_the_configuration_is_rejected() -> None:
     assert refused == Rejected("url: the configuration gives one already; take it out of one of the two")
 
 
-# What goes out
+# Requests
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Web Push: the RFCs' own vectors, what is refused, what goes out, and what an answer means."""
+"""Web Push: the RFCs' own vectors, refused messages, requests, and the outcomes of answers."""
 
 from __future__ import annotations
 

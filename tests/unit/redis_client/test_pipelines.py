@@ -1,4 +1,5 @@
-"""Transactions in pipelines: what is known to have run, over every kind of connection and on a cluster."""
+"""Transactions in pipelines: those that are known to have run, over every kind of connection and on a
+cluster."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ async def linked(url: str, timeout: float = 10.0) -> AsyncIterator[Transactions]
 
 
 async def ran(url: str) -> bool:
-    """Whether one transaction runs there, with a client of its own."""
+    """Return whether one transaction runs there, with a client of its own."""
     async with linked(url) as link:
         (answer,) = await link.run([an_entry("s")])
         return isinstance(answer, Replied) and answer.replies[1] == 0
@@ -57,7 +58,7 @@ def kinds(answers: Sequence[Answer]) -> list[type[Answer]]:
     return [type(answer) for answer in answers]
 
 
-# What is known
+# Known results
 
 
 async def test_commands_that_ran_before_the_connection_broke_are_known(
@@ -148,7 +149,7 @@ async def test_a_silent_redis_is_an_outage(redis_server: RedisServer) -> None:
             await link.greet()
 
 
-# Where it is
+# Places of slots
 
 
 async def test_transactions_run_over_a_unix_socket(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             one.config_set("cluster-replica-no-failover", "yes")
     yield running
     for node in running.nodes:
-        # A master that is told to stop waits for its replicas.
+        # A master that gets SIGTERM waits for its replicas.
         node.kill()
 
 
@@ -256,7 +257,7 @@ async def test_a_slot_that_has_moved_is_followed_at_once(cluster: Cluster, clien
             await on(port, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
         try:
             async with asyncio.timeout(120):
-                # The nodes may be of two minds for a moment; what is refused has not run.
+                # The nodes may disagree for a moment; a refused transaction has not run.
                 while kinds(await link.run([an_entry("moving")])) != [Replied]:
                     await asyncio.sleep(0.01)
             assert kinds(await link.run([an_entry("here")])) == [Replied]

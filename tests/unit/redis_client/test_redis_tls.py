@@ -15,7 +15,8 @@ from testing.raw_server import serving
 
 
 async def try_redis(folder: Path, version: ssl.TLSVersion) -> tuple[StoreError, bytes]:
-    """How connecting to a server ends that speaks this version alone, and what it heard."""
+    """Connect to a server that speaks only this version. Returns the error, and the bytes that the server
+    got."""
     authority, certificate, key = certificates(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

@@ -1,4 +1,4 @@
-"""Which texts are secrets, and what is put in their place."""
+"""The texts that are secrets, and their replacements."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_longer_secret_hides_the_shorter_one_in_it() -> None:
     assert Redactor(["a", ""]).text("a banana") == "a banana"
 
 
-# An asterisk beside `***` cannot be told from one of it.
+# An asterisk beside `***` cannot be distinguished from one of it.
 LETTERS = st.characters(codec="utf-8", exclude_characters="*")
 
 
@@ -103,7 +103,7 @@ def test_no_secret_is_left(secrets: list[str], text: str, data: st.DataObject) -
         at = data.draw(st.integers(0, len(text)))
         text = text[:at] + secret + text[at:]
     shown = Redactor(secrets).text(text)
-    # What stands left and right of a hidden one may form another by chance, but never across `***`.
+    # The texts on both sides of a hidden secret may form another one by chance, but never across `***`.
     for part in shown.split("***"):
         assert not any(secret in part for secret in secrets)
 

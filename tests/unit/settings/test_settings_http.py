@@ -1,4 +1,4 @@
-"""TLS, proxies and connections in the file: what is wrong is said when it is read, at its place."""
+"""TLS, proxies and connections in the file: errors are reported when the file is read, with their place."""
 
 from __future__ import annotations
 

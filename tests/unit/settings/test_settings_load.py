@@ -36,7 +36,7 @@ EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 
 @pytest.fixture
 def shipped(adapters: dict[str, type[ProviderOptions]]) -> dict[str, type[ProviderOptions]]:
-    """The adapters that the example speaks of: the real ones where they are installed."""
+    """The adapters of the example: the real ones if they are installed."""
 
     def options(name: str) -> type[ProviderOptions]:
         try:
@@ -63,7 +63,7 @@ def test_the_example_is_right_as_it_stands_with_no_environment(
 
 
 def defaults(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
-    """Each key with its default; what has none, or is absent by default, comes with None."""
+    """Each key with its default, or None if there is no default."""
     for name, field in model.model_fields.items():
         yield name, None if field.is_required() else field.get_default(call_default_factory=True)
 

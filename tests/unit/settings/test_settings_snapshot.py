@@ -1,4 +1,4 @@
-"""Snapshots restore a configuration whose files have changed; digests tell configurations apart."""
+"""Snapshots restore a configuration whose files have changed; digests distinguish configurations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log: who did what, when, to how many, why."""
+"""The audit log: the actions of operators, with their time, user, number of messages and reason."""
 
 from __future__ import annotations
 

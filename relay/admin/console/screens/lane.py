@@ -1,4 +1,5 @@
-"""One lane: its state, what it sent and how fast, what failed and why, its groups, and what operators did."""
+"""One lane: its state, its deliveries and their speed, its failures and their reasons, its groups, and the
+actions of operators."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class MessageView:
     command: str = ""
     """The command that pushes a copy; empty if there is none."""
     receipt: str = ""
-    """Where its receipt goes or went, or what it said."""
+    """The list that its receipt goes to, or the content of its receipt."""
 
 
 def _view(found: Found, call: Call) -> MessageView:
@@ -67,7 +67,7 @@ def _view(found: Found, call: Call) -> MessageView:
 
 
 def _receipt_of_ended(found: Found) -> str:
-    """Return what a receipt said, if the message asked for one."""
+    """Return the content of the receipt, if the message asked for one."""
     if found.state is not State.ENDED or not found.outcome:
         return ""
     last = found.attempts[-1] if found.attempts else None

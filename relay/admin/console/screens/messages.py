@@ -1,4 +1,4 @@
-"""Search for messages: what became of them, attempt by attempt."""
+"""Search for messages, and show their fate attempt by attempt."""
 
 from __future__ import annotations
 

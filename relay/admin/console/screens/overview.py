@@ -16,7 +16,8 @@ MOST_ROWS = 100
 """Lanes on one page."""
 
 FIRST_ROWS = 50
-"""If there are more: those with trouble come first, the filter finds the others, and the page opens fast."""
+"""Show at most this many lanes, so that the page opens fast: those with trouble first. The filter finds the
+others."""
 
 
 async def _values(call: Call, sample: Sample) -> Values:

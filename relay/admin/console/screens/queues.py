@@ -1,4 +1,4 @@
-"""The queues: what waits, arrives and is taken, and which of them nobody reads."""
+"""The queues: their waiting, arriving and fetched elements, and those that no worker reads."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class WorkerView:
     state: str
     tone: Tone
     differs: bool
-    """Whether its settings are not those of the file of this console."""
+    """Whether its settings differ from those of the console's file."""
 
     @property
     def is_alive(self) -> bool:
@@ -30,7 +30,7 @@ class WorkerView:
 
     @property
     def is_held(self) -> bool:
-        """Whether an operator keeps it from taking messages."""
+        """Whether an operator has drained it."""
         return self.state in _DUTIES
 
 
