@@ -6,6 +6,7 @@ loaded neither: `relay.cli.lean` explains why.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from relay.cli import common
 from relay.cli.lean import Job, hand_over
 from relay.errors import UsageError
 from relay.operations.dead_filter import parse_filter
-from relay.operations.dead_selection import DeadSelection
+from relay.operations.dead_selection import DeadSelection, parse_cursor
 
 app = typer.Typer(
     help="List, retry, edit, export and delete dead letters.",
@@ -85,6 +86,13 @@ def list_letters(
             "--limit", min=1, help=f"Maximum number of dead letters, oldest first. Default: {LISTED}."
         ),
     ] = None,
+    newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="CURSOR", help="Only those after this one: its `cursor` in `--json`."
+        ),
+    ] = None,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
@@ -104,10 +112,14 @@ def list_letters(
         since=since,
         until=until,
     )
+    if by_reason and (newest or after):
+        raise UsageError("--by-reason has no order: leave --newest and --after out")
+    if after:
+        selection = replace(selection, after=parse_cursor(after))
     outline = common.load_outline(context, config)
     if by_reason:
         hand_over(Job(action="by-reason", outline=outline, selection=selection, as_json=as_json))
-    hand_over(Job(action="list", outline=outline, selection=selection, as_json=as_json))
+    hand_over(Job(action="list", outline=outline, selection=selection, as_json=as_json, newest=newest))
 
 
 @app.command()

@@ -7,8 +7,9 @@ them: tables and progress bars (3 MiB), the router and the adapters (15 MiB with
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,9 @@ from relay.operations.dead_documents import (
     reason_documents,
     result_document,
 )
+from relay.operations.dead_newest import newest_letters
 from relay.operations.dead_reasons import ReasonGroup, by_reason
+from relay.operations.dead_selection import LetterName
 from relay.operations.dead_work import DeadOrder, DeadResult, OnProgress, purge, retry
 from relay.operations.times import rfc3339
 from relay.operations.who import operator
@@ -47,11 +50,15 @@ ROWS = 200
 def list_all(job: Job) -> None:
     """Print the selected letters, one per line."""
     selection = job.selection
-    number = terminal.run(_print(job, _JsonList() if job.as_json else _Tables(selection.name is None)))
-    if not job.as_json and number == 0:
-        terminal.note(f"no dead letters for {_name(job)}")
-    elif not job.as_json and number == selection.limit:
-        terminal.note(f"(the oldest {selection.limit}; --limit shows more)")
+    number, last = terminal.run(_print(job, _JsonList() if job.as_json else _Tables(selection.name is None)))
+    if job.as_json:
+        return
+    if last is None:
+        terminal.note(f"no {'more ' if selection.after else ''}dead letters for {_name(job)}")
+    elif number == selection.limit:
+        what = f"{'after that one, ' if selection.after else ''}the {'newest' if job.newest else 'oldest'}"
+        cursor = shlex.quote(printable(LetterName.of(last).cursor))
+        terminal.note(f"({what} {number}; --limit shows more, --after {cursor} the next ones)")
 
 
 def list_reasons(job: Job) -> None:
@@ -227,15 +234,26 @@ def _name(job: Job) -> str:
     return job.selection.name or "all providers"
 
 
-async def _print(job: Job, output: _JsonList | _Tables) -> int:
-    """Print the letters. Returns their number."""
-    number = 0
+async def _print(job: Job, output: _JsonList | _Tables) -> tuple[int, DeadLetter | None]:
+    """Print the letters. Returns their number, and the last one."""
+    number, last = 0, None
     async with redis(job.outline) as client:
-        async for letter in list_letters(client, scope(job), job.selection):
+        async for letter in _listed(job, client):
             output.add(letter)
-            number += 1
+            number, last = number + 1, letter
     output.end()
-    return number
+    return number, last
+
+
+async def _listed(job: Job, client: Client) -> AsyncIterator[DeadLetter]:
+    """Yield the letters of a list in its order."""
+    if job.newest:
+        page = await newest_letters(client, scope(job), job.selection, job.selection.limit or ROWS)
+        for letter in page.letters:
+            yield letter
+    else:
+        async for letter in list_letters(client, scope(job), job.selection):
+            yield letter
 
 
 async def _read_whole(job: Job) -> list[DeadLetter]:

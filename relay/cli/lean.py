@@ -36,6 +36,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     output: str = ""
     """The file of an export; empty: standard output."""
     messages: bool = False
+    newest: bool = False
 
 
 def hand_over(job: Job) -> NoReturn:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.errors import UsageError
-from relay.operations.dead_selection import DeadSelection
+from relay.operations.dead_selection import DeadSelection, LetterName
 from relay.redis_client.client import Client
 from relay.store import dead, registry
 from relay.store.dead import DeadLetter, Form
+from relay.text import quote
 
 if TYPE_CHECKING:
     from relay.settings.models import Settings
@@ -52,6 +53,10 @@ class Place:
     queue: str = ""
     only_queue: str = ""
 
+    def holds(self, letter: LetterName) -> bool:
+        """Whether a letter is in this stream, if there is such a letter."""
+        return (self.provider, self.queue) == (letter.provider, letter.queue)
+
 
 async def places(client: Client, scope: DeadScope, name: str | None) -> list[Place]:
     """Return the streams to read. A name that the file does not have is found if it has letters.
@@ -86,19 +91,29 @@ async def pages(
         async for page in _named(client, scope, selection, form):
             yield page
         return
-    for place in await places(client, scope, selection.name):
-        where = selection.where
+    where, after = selection.where, selection.after
+    found = await places(client, scope, selection.name)
+    for place in found if after is None else _from_letter(found, after):
         only = place.only_queue
         reading = dead.pages(
             client,
             place.stream,
             where,
+            after=after.entry if after is not None and place.holds(after) else "",
             form="whole" if only else form,
             provider=place.provider,
             queue=place.queue,
         )
         async for page in reading:
             yield [letter for letter in page if letter.queue == only] if only else page
+
+
+def _from_letter(found: Sequence[Place], letter: LetterName) -> Sequence[Place]:
+    """Return the streams from that of a letter on. Raises UsageError if it is none of them."""
+    for number, place in enumerate(found):
+        if place.holds(letter):
+            return found[number:]
+    raise UsageError(f"--after: {quote(letter.cursor)} is no letter of this list")
 
 
 async def _named(

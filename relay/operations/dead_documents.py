@@ -9,6 +9,7 @@ import msgspec
 
 from relay.message import PRIORITIES
 from relay.operations.dead_reasons import ReasonGroup
+from relay.operations.dead_selection import LetterName
 from relay.operations.dead_work import DeadResult
 from relay.settings.credentials import text_without_credentials, without_credentials
 from relay.store.dead import DeadLetter
@@ -41,6 +42,7 @@ def letter_document(letter: DeadLetter) -> dict[str, Any]:
         "provider": letter.provider or None,
         "group": message.group or None if message else None,
         "entry": letter.entry,
+        "cursor": LetterName.of(letter).cursor,
         "at": letter.at,
         "reason": letter.reason,
         "queue": letter.queue,

@@ -5,12 +5,12 @@ Every function raises StoreError, and UsageError for a selection that is not pos
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from relay.operations.dead import DeadScope, list_letters, pages
+from relay.operations.dead import DeadScope, pages
+from relay.operations.dead_newest import LetterPage, Window
 from relay.operations.dead_selection import DeadSelection, LetterName
 from relay.redis_client.client import Client
 from relay.store import dead
@@ -63,10 +63,10 @@ class ReasonGroup:
 
 @dataclass(frozen=True)
 class Survey:
-    """The letters by provider (or queue), reason and status, the largest group first, and the newest ones."""
+    """The letters by provider (or queue), reason and status, the largest group first, and a page of them."""
 
-    groups: Sequence[ReasonGroup]
-    newest: Sequence[DeadLetter]
+    groups: Sequence[ReasonGroup] = ()
+    page: LetterPage = field(default_factory=LetterPage)
 
 
 async def by_reason(client: Client, scope: DeadScope, selection: DeadSelection) -> list[ReasonGroup]:
@@ -83,24 +83,15 @@ async def by_reason(client: Client, scope: DeadScope, selection: DeadSelection) 
 
 
 async def survey(client: Client, scope: DeadScope, selection: DeadSelection, most: int) -> Survey:
-    """Group all letters by provider, reason and status, and return the newest, at most `most`."""
+    """Group all letters by provider, reason and status, and return the newest, at most `most`; or those after
+    `selection.after`."""
     groups = _Groups(lambda letter: letter.provider or letter.queue)
-    newest: list[tuple[tuple[int, ...], str, LetterName]] = []
-    async for page in pages(client, scope, selection, form="brief"):
+    window = Window(most, selection.after)
+    async for page in pages(client, scope, replace(selection, after=None), form="brief"):
         for letter in page:
             groups.add(letter)
-            name = LetterName(letter.entry, letter.provider, "" if letter.provider else letter.queue)
-            moment = tuple(int(part) for part in letter.entry.split("-"))
-            found = (moment, letter.stream, name)
-            if len(newest) < most:
-                heapq.heappush(newest, found)
-            elif found > newest[0]:
-                heapq.heapreplace(newest, found)
-    names = tuple(name for *_, name in newest)
-    letters: list[DeadLetter] = []
-    if names:
-        letters = [each async for each in list_letters(client, scope, DeadSelection(letters=names))]
-    return Survey(await groups.finished(client), sorted(letters, key=lambda letter: -letter.at))
+            window.add(LetterName.of(letter))
+    return Survey(await groups.finished(client), await window.read(client, scope))
 
 
 class _Groups:

@@ -107,6 +107,7 @@ async def pages(
     stream: str,
     where: DeadFilter = ALL,
     *,
+    after: str = "",
     form: Form = "whole",
     provider: str = "",
     queue: str = "",
@@ -114,11 +115,13 @@ async def pages(
     """Yield the current letters that match, page by page, the oldest first. Raises StoreError.
 
     Letters that are added meanwhile are not included, so a replay ends even if its messages fail again.
-    `provider` and `queue` are those of letters that name none.
+    `after` is the entry before the first one. `provider` and `queue` are those of letters that name none.
     """
     if where.reads_messages:
         form = "whole"
     start, end, packed = where.start, where.end, where.packed()
+    if after and int(after.partition("-")[0]) / 1000 >= where.since:
+        start = f"({after}"
     while start:
         try:
             reply = await script("dead_page").run(

@@ -7,9 +7,10 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 import pytest
@@ -17,7 +18,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from relay.store.fleet import WorkerInfo
 from relay.store.keys import FleetKeys, LaneKeys
+from relay.store.record import pack
 from testing.browser import axe, chromium
+from testing.builders import a_message
 from testing.console_world import HOSTILE, OPERATOR, VIEWER, World, world
 from testing.redis_server import RedisServer
 from testing.shell import arguments
@@ -443,6 +446,54 @@ def test_dead_letters_are_retried_and_purged_by_reason_with_their_number_first(
     lines = page.request.get("/api/v1/dead/export?provider=broken").text().splitlines()
     assert sorted(json.loads(line)["message"]["id"] for line in lines) == ["bad-0", "bad-2"]
     fleet.push("bad", {"id": "bad-1", "payload": {"body": HOSTILE}})
+
+
+def test_dead_letters_are_paged_while_others_arrive(opened: Opener, fleet: World) -> None:
+    stream = LaneKeys.of("relay", "quiet").part("dead")
+
+    def file(*names: str) -> None:
+        for name in names:
+            letter: Any = {"ticket": 1, "record": pack(a_message(name)), "reason": "413", "status": 413}
+            fleet.redis.xadd(stream, letter)
+
+    file(*(f"paged-{number}" for number in range(110)))
+    page = opened("/dead?provider=quiet&status=4xx")
+    letters, title = page.locator(".letters tbody tr"), page.get_by_role("heading", name="letters")
+    expect(title.last).to_have_text("Newest letters 1 to 50 of 110")
+    expect(letters.first).to_contain_text("paged-109")
+    older = page.get_by_role("link", name="Older")
+    older.focus()
+    page.keyboard.press("Enter")
+    expect(title.last).to_have_text("Older letters 51 to 100 of 110")
+    expect(letters.first).to_contain_text("paged-59")
+    file("late")
+    expect(title.last).to_have_text("Older letters 52 to 101 of 111")
+    expect(letters.first).to_contain_text("paged-59")
+    # The API and the command line have the same page; neither needs a script.
+    (cursor,) = re.findall(r"after=([^&#]+)", page.url)
+    document = page.request.get(f"/api/v1/dead?provider=quiet&status=4xx&newest=true&limit=2&after={cursor}")
+    words = (
+        "dead",
+        "list",
+        "quiet",
+        "--status",
+        "4xx",
+        "--newest",
+        "--limit",
+        "2",
+        "--after",
+        unquote(cursor),
+    )
+    assert document.json() == fleet.json(*words)
+    assert [letter["id"] for letter in document.json()] == ["paged-59", "paged-58"]
+    (link,) = re.findall(r'rel="next" href="([^"]+)', page.request.get(page.url).text())
+    last = page.request.get("/dead" + unescape(link)).text()
+    assert ("102 to 111 of 111" in last, 'rel="next"' in last) == (True, False)
+    page.get_by_role("link", name="Newer").click()
+    expect(letters.first).to_contain_text("paged-109")
+    page.goto("/dead?after=nonsense")
+    expect(page.get_by_role("alert")).to_contain_text("is not the `cursor` of a letter")
+    fleet.redis.delete(stream)
 
 
 def test_single_dead_letters_are_chosen_and_purged(opened: Opener, fleet: World) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from relay.errors import StoreError, UsageError
 from relay.operations.dead import DeadScope, count, list_letters, pages
+from relay.operations.dead_newest import LetterPage, newest_letters
 from relay.operations.dead_reasons import TREND_STEPS, by_reason, survey
-from relay.operations.dead_selection import DeadSelection, LetterName
+from relay.operations.dead_selection import DeadSelection, LetterName, parse_cursor
 from relay.operations.dead_work import DeadOrder, DeadResult, purge, retry
 from relay.redis_client.client import Client
 from relay.store import audit, dead, registry
@@ -114,9 +115,61 @@ async def test_a_survey_groups_letters_by_provider_and_has_the_newest_ones(redis
     await redis.xadd(dead.queue_stream("relay", "notifications"), queue, id=f"{round(now) * 1000}-0")
     found = await survey(redis, SCOPE, ALL, 2)
     assert {group.place: group.count for group in found.groups} == {"one": 2, "notifications": 1, "two": 1}
-    assert [letter.raw or letter.id for letter in found.newest] == [b"{", "c"]
+    assert [letter.raw or letter.id for letter in found.page.letters] == [b"{", "c"]
     trend = found.groups[0].trend(now)
     assert (len(trend), trend[-5], sum(trend)) == (TREND_STEPS, 2, 2)
+
+
+async def test_pages_of_letters_stay_the_same_while_others_arrive(redis: Client) -> None:
+    """In both orders, over several streams, with letters that died at the same time and a filter."""
+    await file(redis, "one", *(f"a{number}" for number in range(4)), at=1_000_000)
+    await file(redis, "two", *(f"b{number}" for number in range(4)), at=1_000_000)
+    queue: Any = {"raw": "{", "reason": "413: not JSON", "status": 413}
+    await redis.xadd(dead.queue_stream("relay", "notifications"), queue, id="1000002-0")
+    await file(redis, "one", "other", reason="503", status=503, at=1_000_010)
+    where = DeadFilter(statuses=(413, 413))
+    found: list[str] = []
+    after: LetterName | None = None
+    shown: list[LetterPage] = []
+    while True:
+        page = await newest_letters(redis, SCOPE, DeadSelection(where=where, after=after), 2)
+        if not page.letters:
+            break
+        shown.append(page)
+        found += [letter.id for letter in page.letters]
+        after = parse_cursor(LetterName.of(page.letters[-1]).cursor)
+        await file(redis, "two", f"new-{len(found)}")
+    assert found == ["b3", "a3", "b2", "a2", "1000002-0", "b1", "a1", "b0", "a0"]
+    # Each page names the one before it, and counts those that have arrived since.
+    assert shown[0].previous is None
+    assert [page.newer for page in shown] == [0, 3, 6, 9, 12]
+    before = await newest_letters(
+        redis, SCOPE, DeadSelection(where=where, after=parse_cursor(shown[4].previous or "")), 2
+    )
+    assert [letter.id for letter in before.letters] == found[6:8]
+
+    oldest: list[str] = []
+    after = None
+    while letters := [
+        each async for each in list_letters(redis, SCOPE, DeadSelection(None, where, limit=2, after=after))
+    ]:
+        oldest += [letter.id for letter in letters]
+        after = parse_cursor(LetterName.of(letters[-1]).cursor)
+    assert oldest[:5] == ["a0", "a1", "a2", "a3", "b0"]
+    assert len(oldest) == len(set(oldest)) == 9 + 5
+
+
+@pytest.mark.parametrize("text", ["", "7", "7-0", "7-0/lane/", "7-0/stream/one", "x-0/lane/one"])
+def test_a_cursor_that_names_no_letter_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="`cursor`"):
+        parse_cursor(text)
+
+
+async def test_a_list_cannot_go_on_after_a_letter_of_another_list(redis: Client) -> None:
+    await file(redis, "one", "a")
+    elsewhere = DeadSelection("one", after=LetterName("1-0", "two"))
+    with pytest.raises(UsageError, match="no letter of this list"):
+        _ = [each async for each in list_letters(redis, SCOPE, elsewhere)]
 
 
 async def test_single_letters_are_chosen_by_their_names(redis: Client) -> None:

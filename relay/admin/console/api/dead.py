@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from relay.admin.console.api.dead_arguments import DeadArguments
+from relay.admin.console.api.dead_arguments import DeadArguments, Text
 from relay.admin.console.api.route import Arguments, NoArguments, Reply, Route
 from relay.admin.console.call import Call
 from relay.admin.console.jobs import Job
@@ -22,8 +23,9 @@ from relay.operations.dead_documents import (
 )
 from relay.operations.dead_edit import editable, read_letter, retry_edited
 from relay.operations.dead_filter import OPTIONS
+from relay.operations.dead_newest import newest_letters
 from relay.operations.dead_reasons import by_reason
-from relay.operations.dead_selection import DeadSelection, LetterName
+from relay.operations.dead_selection import DeadSelection, LetterName, parse_cursor
 from relay.operations.dead_work import DeadOrder, DeadResult, purge, retry
 
 MOST_TEXT = 1024 * 1024
@@ -37,6 +39,10 @@ class ListArguments(DeadArguments, frozen=True, kw_only=True):
 
     by_reason: Annotated[bool, Meta(description="Count the letters by reason and status.")] = False
     limit: Annotated[int, Meta(ge=1, le=10_000, description="Maximum number of letters.")] = 50
+    newest: Annotated[bool, Meta(description="The newest first, instead of the oldest of each provider.")] = (
+        False
+    )
+    after: Annotated[Text | None, Meta(description="Only letters after this one: its `cursor`.")] = None
 
 
 class WorkArguments(DeadArguments, frozen=True, kw_only=True):
@@ -80,9 +86,15 @@ class EditArguments(LetterArguments, frozen=True, kw_only=True):
 async def _list(call: Call, arguments: ListArguments) -> Reply:
     client, scope = await call.services.client(), DeadScope.of(call.settings)
     if arguments.by_reason:
+        if arguments.newest or arguments.after:
+            raise UsageError("by_reason has no order: leave newest and after out")
         groups = await by_reason(client, scope, arguments.selection())
         return Reply(reason_documents(groups))
-    selection = arguments.selection(arguments.limit)
+    after = None if arguments.after is None else parse_cursor(arguments.after)
+    selection = replace(arguments.selection(arguments.limit), after=after)
+    if arguments.newest:
+        found = await newest_letters(client, scope, selection, arguments.limit)
+        return Reply([letter_document(each) for each in found.letters])
     return Reply([letter_document(each) async for each in dead.list_letters(client, scope, selection)])
 
 
