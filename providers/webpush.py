@@ -245,7 +245,9 @@ def _keys(subscription: object) -> tuple[bytes, bytes]:
     from ._shared.webpush_crypto import decoded, public_key
 
     if not isinstance(subscription, dict) or not isinstance(subscription.get("keys"), dict):
-        raise ValueError("subscription: must be what JSON.stringify(subscription) gives: endpoint and keys")
+        raise ValueError(
+            "subscription: must be the result of JSON.stringify(subscription): endpoint and keys"
+        )
     if not isinstance(subscription.get("endpoint"), str):
         raise ValueError("subscription.endpoint: missing")
     keys = subscription["keys"]

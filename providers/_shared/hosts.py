@@ -30,7 +30,7 @@ def base_url(url: str) -> str:
     """The URL of a server in the configuration, without a slash at its end. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not _PLAIN.fullmatch(url):
-        raise ValueError("must be http://HOST or https://HOST, with a port and a path where needed")
+        raise ValueError("must be http://HOST or https://HOST, with a port and a path if needed")
     check_host(parts)
     return url.rstrip("/")
 

@@ -33,7 +33,7 @@ class ProcessMetrics(Collector):
         yield from _attempts(counts.lanes)
         failures = CounterMetricFamily(
             "relay_part_failures",
-            "How often a part of a worker was restarted after an unexpected exception.",
+            "Restarts of a part of a worker after an unexpected exception.",
             labels=["part"],
         )
         for part, number in sorted(counts.failures.items()):
@@ -46,7 +46,7 @@ class ProcessMetrics(Collector):
         )
         yield CounterMetricFamily(
             "relay_reconnections",
-            "How often all connections to Redis were dropped because of a stall.",
+            "Times that all connections to Redis were dropped because of a stall.",
             value=counts.reconnections,
         )
         yield CounterMetricFamily(

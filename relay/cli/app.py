@@ -26,9 +26,7 @@ COMMANDS = {
     "check": Entry("check", "check", "Validate the configuration and report all mistakes at once."),
     "push": Entry("push", "push", "Push one message, or one per line of standard input."),
     "status": Entry("status", "status", "Show queues, lanes and workers, or one provider with its groups."),
-    "find": Entry(
-        "find", "find", "Find a message: where it is, its attempts, when it will go and why not now."
-    ),
+    "find": Entry("find", "find", "Find a message: its place, its attempts, and when it will be sent."),
     "health": Entry(
         "health_command",
         "health",
@@ -59,7 +57,7 @@ COMMANDS = {
         "send_next",
         "Move a waiting message to the head of its lane, or of its group if the lane has groups.",
     ),
-    "audit": Entry("audit", "show_audit", "Show who paused, resumed, retried, purged, … what, when and why."),
+    "audit": Entry("audit", "show_audit", "Show the actions of operators, with user, time and reason."),
     "console": Entry("console", "console", "Serve the operator's console, without a worker."),
     "alerts": Entry("alerts", "app", "Show the alerts that are firing, or send a test alert."),
     "reload": Entry(

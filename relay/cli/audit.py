@@ -31,7 +31,7 @@ def show_audit(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Show who paused, resumed, retried, purged, … what, when and why.
+    """Show the actions of operators, with user, time and reason.
 
     The newest action comes first.
 

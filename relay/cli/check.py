@@ -44,7 +44,7 @@ def check(
         bool,
         typer.Option(
             "--against-live",
-            help="Also show what a reload of the running fleet with this file would change.",
+            help="Also show the changes that a reload of the running fleet with this file would make.",
         ),
     ] = False,
 ) -> None:

@@ -177,7 +177,9 @@ def retry(
     rate: Annotated[
         str | None,
         typer.Option(
-            "--rate", metavar="RATE", help="Send at most so many, such as `50/s`, besides the limits."
+            "--rate",
+            metavar="RATE",
+            help="Limit for these letters, such as `50/s`, in addition to the provider's.",
         ),
     ] = None,
     because: BecauseOption = "",
@@ -300,7 +302,7 @@ def export(
         typer.Option("--output", "-o", metavar="FILE", help="Write to this file. Default: standard output."),
     ] = None,
     messages: Annotated[
-        bool, typer.Option("--messages", help="Write only what `relay push` reads, one message per line.")
+        bool, typer.Option("--messages", help="Write only the messages, one per line, for `relay push`.")
     ] = False,
     message_id: IdOption = None,
     reason: ReasonOption = None,

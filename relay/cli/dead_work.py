@@ -95,7 +95,7 @@ def show(job: Job) -> None:
     if not letters:
         name = _name(job)
         command = " ".join(filter(None, ("relay dead list", job.selection.name)))
-        raise UsageError(f"no such dead letter for {name}; `{command}` shows what there is")
+        raise UsageError(f"no such dead letter for {name}; `{command}` lists those that exist")
     documents = [letter_document(letter) for letter in letters]
     if job.as_json:
         print(terminal.as_json(documents), flush=True)

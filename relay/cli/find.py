@@ -49,7 +49,7 @@ def find(
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
 ) -> None:
-    """Find a message: where it is, its attempts, when it will go and why not now.
+    """Find a message: its place, its attempts, and when it will be sent.
 
     Messages that have ended are found if the journal has them: all failures, and a sample of the successes.
 

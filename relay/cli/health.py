@@ -70,7 +70,7 @@ def _ask(endpoints: Endpoints, path: Path) -> tuple[str, Answer]:
             before.append(str(error))
     if endpoints.redis_url.startswith("embedded://"):
         # A probe must not start the server that relay itself would start.
-        before = before or ["`admin.listen` is off, and an embedded Redis is not asked"]
+        before = before or ["`admin.listen` is off, and an embedded Redis is not contacted"]
         return "admin", Answer(healthy=False, troubles=before)
     try:
         answer = terminal.run(_by_heartbeats(endpoints, path))

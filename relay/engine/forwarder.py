@@ -22,7 +22,7 @@ from relay.store.outbox_entries import FeedbackEntry, ReceiptEntry
 LOST: Final[Mapping[Forwarded, str]] = {
     "wrong type": "the key holds something else",
     "no right": "the user of redis.url may not write to this key",
-    "wrong slot": "braces in this key's name put it where a cluster cannot update it in one step",
+    "wrong slot": "braces in this key's name put it into a slot that one step cannot update in a cluster",
 }
 """Why entries for a target are dropped: waiting would delay the entries for all other targets."""
 

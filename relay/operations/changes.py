@@ -86,7 +86,7 @@ def _lane(lane: LaneStatus, live: Published, new: Published) -> Iterator[Finding
         level = Level.WARNING if lane.backlog else Level.OK
         yield Finding(level, name, text)
     if after.rate != before.rate:
-        starts = "; its token bucket starts anew, and full" if after.rate else ""
+        starts = "; its token bucket starts again, full" if after.rate else ""
         yield Finding(Level.OK, name, f"rate: {_rate(before)} → {_rate(after)}{starts}")
     if lane.override is not None and after.rate != before.rate:
         text = f"an operator's rate stays in force: {lane.override}"

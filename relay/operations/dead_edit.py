@@ -55,7 +55,7 @@ async def read_letter(client: Client, scope: DeadScope, selection: DeadSelection
             raise UsageError("this dead letter is gone: it was retried, purged or is too old")
         command = f"relay dead list {selection.name}" if selection.name else "relay dead list"
         wanted = quote(selection.where.id)
-        raise UsageError(f"no dead letter with the id {wanted}; `{command}` shows what there is")
+        raise UsageError(f"no dead letter with the id {wanted}; `{command}` lists those that exist")
     return whole
 
 

@@ -109,7 +109,7 @@ async def _holds(client: Client, settings: Settings, member: Member) -> str:
     ):
         numbers, error = await read_all(client, *commands) if names else ([], "")
         if error:
-            raise UsageError(f"cannot tell what it holds: Redis refused {error}")
+            raise UsageError(f"cannot read its messages: Redis refused {error}")
         if total := sum(numbers):
             found.append(f"{total:,} {noun}{'s' if total != 1 else ''}")
     return " and ".join(found)

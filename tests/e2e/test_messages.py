@@ -22,7 +22,7 @@ EMPTY = "--until-empty"
 def rows() -> list[tuple[str, str, str, str]]:
     """The rows of the table of examples: subject, pushed, sent, receipts."""
     _, _, table = PAGE.read_text().partition(
-        "| what | pushed | sent | receipts |\n| --- | --- | --- | --- |\n"
+        "| example | pushed | sent | receipts |\n| --- | --- | --- | --- |\n"
     )
     found = []
     for line in table.partition("\n\n")[0].splitlines():

@@ -95,4 +95,4 @@ async def test_a_file_can_be_compared_with_the_running_fleet(
         shown = await output("check", "--against-live", "-c", str(new))
     assert "a reload changes no queue and no provider" in same
     assert "warning gone: the lane leaves the fleet with messages in it" in shown
-    assert "ok hook: rate: 10/s → 20/s; its token bucket starts anew" in shown
+    assert "ok hook: rate: 10/s → 20/s; its token bucket starts again" in shown

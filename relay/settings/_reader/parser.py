@@ -164,7 +164,7 @@ class _Builder:
         except UndefinedVariableError as error:
             problem = str(error)
         except _TagMismatchError:
-            problem = f"is not what its tag says; remove {_tag_name(node.tag)}"
+            problem = f"does not match its tag; remove {_tag_name(node.tag)}"
         self._problems.add(position, location, problem)
         return Scalar(position, None, raw, plain, broken=True)
 

@@ -81,7 +81,7 @@ def test_a_rate_that_changes_starts_anew() -> None:
     override = Override.of(options("10/s").rate)
     found = compare(old, new, lane(override=override))
     assert found == [
-        ("ok", "hook", "rate: 100/s → 50/s; its token bucket starts anew, and full"),
+        ("ok", "hook", "rate: 100/s → 50/s; its token bucket starts again, full"),
         ("warning", "hook", "an operator's rate stays in force: 10/s"),
     ]
     assert compare(new, configured(), lane()) == [("ok", "hook", "rate: 50/s → unlimited")]

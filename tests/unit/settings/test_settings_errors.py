@@ -63,7 +63,7 @@ OPTIONS = {
     "event: !!python/object:os.system x": "10:12: providers.pusher.event: "
     "the tag !!python/object:os.system is not allowed; quote a text that begins with `!`",
     "event: !hit x": "10:12: providers.pusher.event: a tag (`!…`) is not allowed; quote a text that begins with `!`",
-    "burst: !!int x": "10:12: providers.pusher.burst: is not what its tag says; remove !!int",
+    "burst: !!int x": "10:12: providers.pusher.burst: does not match its tag; remove !!int",
     "? [a]\n    : 1": "10:7: providers.pusher: a key must be text, not a list or a mapping",
     "<<: 1": "10:9: providers.pusher: `<<` merges mappings only: write `<<: *anchor` of one",
 }

@@ -64,7 +64,7 @@ class WorkArguments(DeadArguments, frozen=True, kw_only=True):
         if not self.letters:
             return self.selection(self.limit)
         if any(getattr(self, name) for name in ("provider", *OPTIONS)):
-            raise UsageError("`letters` names what to change: leave the filter out")
+            raise UsageError("`letters` selects the letters: leave the filter out")
         return DeadSelection(letters=self.letters, limit=self.limit)
 
 

@@ -50,7 +50,7 @@ ROUTES: Final = (
     Route(
         "GET",
         "/feedback/rates",
-        "How many targets are gone, by provider: within the last hour, the last 24 hours, and in all.",
+        "Numbers of targets that are gone, by provider: within the last hour, the last 24 hours, and in all.",
         "relay status PROVIDER --json",
         _rates,
     ),

@@ -61,7 +61,7 @@ ROUTES: Final = (
     Route(
         "GET",
         "/messages/{id}",
-        "Where a message is, its attempts, when it will go and why not now. Nothing found: 404 and `[]`.",
+        "The place of a message, its attempts, and when it will be sent. Nothing found: 404 and `[]`.",
         "relay find ID --json",
         _find,
     ),
