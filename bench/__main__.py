@@ -31,11 +31,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--growth",
         action="store_true",
-        help="measure only relay, with growing backlogs, providers, processes, payloads and groups",
+        help="measure only relay, with growing numbers: one table for each --kind",
     )
-    parser.add_argument("--kind", action="append", help="only these tables of --growth, such as groups")
+    parser.add_argument(
+        "--kind", action="append", choices=growth.KINDS, help="only this table of --growth; repeatable"
+    )
     parser.add_argument("--messages", type=int, default=100_000, help="size of a backlog; default 100000")
-    parser.add_argument("--most", type=int, default=1_000_000, help="size of the largest backlog of --growth")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=1_000_000,
+        help="the largest number of --growth: messages of a backlog, delayed ones, targets of all fan-outs; "
+        "default 1000000",
+    )
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="drain a backlog for at most this long; default 5"
     )

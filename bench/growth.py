@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from bench.measure import Backlog, Servers
+from bench.measure import CHUNK, Backlog, Servers
 from bench.suite import Say
 from bench.systems import Relay
 from bench.workloads import Element, Workload, hit, mixed, webhook, webhooks
@@ -21,7 +21,11 @@ from relay.message import Message
 from relay.settings.options import ProviderOptions
 from relay.store.lane import Lane
 
-GROUPS = (0, 10, 100, 10_000)
+GROUPS = (0, 10, 100, 10_000, 100_000)
+TARGETS = 10_000
+"""The most targets that a message may have."""
+QUEUES = (1, 100, 1_000)
+KINDS = ("backlog", "providers", "processes", "payload", "groups", "delayed", "fan-out", "queues")
 WEBHOOK = Workload("webhook", hit, webhook)
 
 
@@ -34,6 +38,10 @@ class Case:
     processes: int = 1
     delayed: int = 0
     """Messages in the lane that are due in a day, in addition to the backlog."""
+    targets: int = 0
+    """Targets of each message; `messages` counts deliveries."""
+    queues: int = 1
+    """Lists over which the backlog is spread."""
 
 
 def cases(messages: int, most: int, kinds: Sequence[str] | None = None) -> Sequence[Case]:
@@ -57,6 +65,10 @@ def _cases(messages: int, most: int) -> Sequence[Case]:
         *(Case("groups", f"{count:,}" if count else "none", _groups(count), messages) for count in GROUPS),
         Case("delayed", "0", WEBHOOK, messages),
         Case("delayed", f"{most:,}", WEBHOOK, messages, delayed=most),
+        Case("fan-out", f"{messages:,} × 1", WEBHOOK, messages, targets=1),
+        Case("fan-out", f"1 × {TARGETS:,}", WEBHOOK, TARGETS, targets=TARGETS),
+        Case("fan-out", f"{most // TARGETS:,} × {TARGETS:,}", WEBHOOK, most, targets=TARGETS),
+        *(Case("queues", f"{count:,}", WEBHOOK, messages, queues=count) for count in QUEUES),
     )
 
 
@@ -81,6 +93,25 @@ def _groups(count: int) -> Workload:
     return Workload("groups", element, providers, bare=False)
 
 
+def _fan_out(url: str, targets: int) -> Workload:
+    """Messages to so many URLs each, in a lane without groups; a single URL is the field `url`."""
+
+    def element(number: int, pushed: float) -> Element:
+        urls = [f"{url}/hook/{number}/{target}" for target in range(targets)]
+        to = {"targets": urls} if targets > 1 else {"url": urls[0]}
+        return {"provider": "webhook", "payload": {**to, "body": hit(number, pushed)}}
+
+    def providers(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
+        return {
+            "webhook": {
+                "type": "webhook",
+                "allow_private": True,
+            }
+        }
+
+    return Workload("fan-out", element, providers, bare=False)
+
+
 def _sized(size: int) -> Callable[[int, float], Element]:
     return lambda number, pushed: hit(number, pushed, size)
 
@@ -97,11 +128,15 @@ def run(servers: Servers, chosen: Sequence[Case], seconds: float, rounds: int, s
 
 
 def _measure(servers: Servers, case: Case, seconds: float) -> Backlog:
-    if not case.delayed:
-        return servers.backlog(Relay(), case.workload, case.messages, seconds, processes=case.processes)
-    servers.fill(Relay(), case.workload, case.messages)
-    asyncio.run(_delay(servers.redis_server.url, "webhook", case.delayed))
-    return servers.drain(Relay(), case.workload, case.messages, seconds, processes=case.processes)
+    system, workload = Relay(queues=case.queues), case.workload
+    if case.targets:
+        workload = _fan_out(servers.nginx.plain, case.targets)
+    servers.fill(
+        system, workload, case.messages // (case.targets or 1), chunk=max(1, CHUNK // (case.targets or 1))
+    )
+    if case.delayed:
+        asyncio.run(_delay(servers.redis_server.url, "webhook", case.delayed))
+    return servers.drain(system, workload, case.messages, seconds, processes=case.processes)
 
 
 async def _delay(url: str, provider: str, count: int) -> None:

@@ -1,7 +1,8 @@
-"""The cost of an idle worker: `python -m bench.idle [--seconds N] [--providers N …]`.
+"""The cost of an idle worker: `python -m bench.idle [--seconds N] [--providers N …] [--queues N …]`.
 
 Measures the CPU of one worker process (all threads) and of Redis as a share of one core, the commands that
-the worker sends to Redis, and its wake-ups, with one queue and with one queue per provider. `--profile FILE`
+the worker sends to Redis, and its wake-ups: with one queue and with one queue per provider, or with one
+provider and so many --queues. `--profile FILE`
 records a flame graph of the last run with py-spy; that run uses more CPU.
 """
 
@@ -45,13 +46,13 @@ def redis_cpu(redis: Redis) -> float:
 
 
 def run(
-    folder: Path, redis: Redis, providers: int, *, each_queue: bool, seconds: float, profile: Path | None
+    folder: Path, redis: Redis, providers: int, queues: int, *, seconds: float, profile: Path | None
 ) -> dict[str, Any]:
     """Measure one idle worker."""
     redis.flushall()
+    names = {f"q{index}": f"p{index % providers}" for index in range(queues)}
     named = {f"p{index}": harness.webhook(9) for index in range(providers)}
-    queues = None if each_queue else {"notifications": "p0"}
-    with harness.workers(folder, redis, named, queues=queues) as (pid,):
+    with harness.workers(folder, redis, named, queues=names) as (pid,):
         time.sleep(WARM_UP)
         sent, asleep = commands(redis), switches(pid)
         used, of_redis = harness.cpu(pid), redis_cpu(redis)
@@ -76,20 +77,26 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="duration of each run")
     parser.add_argument("--providers", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--profile", type=Path, help="an SVG file for a flame graph of the last run")
+    parser.add_argument(
+        "--queues",
+        type=int,
+        nargs="+",
+        help="measure one provider with so many queues, instead of --providers",
+    )
     options = parser.parse_args()
     print("| providers | queues | worker, of a core | Redis | wake-ups/s | commands/s, including scripts' |")
     print("| ---: | ---: | ---: | ---: | ---: | --- |")
-    kinds = [(providers, each) for providers in options.providers for each in (False, True)]
-    kinds = [(providers, each) for providers, each in kinds if providers > 1 or not each]
+    kinds = [(1, queues) for queues in options.queues or ()]
+    if not kinds:
+        pairs = [(providers, queues) for providers in options.providers for queues in (1, providers)]
+        kinds = list(dict.fromkeys(pairs))
     with tempfile.TemporaryDirectory() as name, harness.redis_server(Path(name)) as redis:
-        for providers, each in kinds:
-            profile = options.profile if (providers, each) == kinds[-1] else None
-            found = run(
-                Path(name), redis, providers, each_queue=each, seconds=options.seconds, profile=profile
-            )
+        for providers, queues in kinds:
+            profile = options.profile if (providers, queues) == kinds[-1] else None
+            found = run(Path(name), redis, providers, queues, seconds=options.seconds, profile=profile)
             commands_text = ", ".join(f"{name} {calls:.1f}" for name, calls in found["commands"].items())
             print(
-                f"| {providers} | {providers if each else 1} | {found['worker']:.2%} | {found['redis']:.2%} "
+                f"| {providers} | {queues} | {found['worker']:.2%} | {found['redis']:.2%} "
                 f"| {found['wakes']:.1f} | {commands_text} |",
                 flush=True,
             )

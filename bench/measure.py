@@ -89,12 +89,12 @@ class Servers:
         self.fill(system, workload, messages)
         return self.drain(system, workload, messages, seconds, processes=processes)
 
-    def fill(self, system: System, workload: Workload, messages: int) -> None:
-        """Empty Redis and push a backlog."""
+    def fill(self, system: System, workload: Workload, messages: int, *, chunk: int = CHUNK) -> None:
+        """Empty Redis and push a backlog, `chunk` messages at a time."""
         self.redis.flushall()
         producer = system.producer(self.redis, False)
-        for start in range(0, messages, CHUNK):
-            producer.push(elements(workload, start, min(CHUNK, messages - start)))
+        for start in range(0, messages, chunk):
+            producer.push(elements(workload, start, min(chunk, messages - start)))
         producer.close()
 
     def drain(

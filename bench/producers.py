@@ -38,8 +38,22 @@ class _Direct:
 class Lists(_Direct):
     """RPUSH, as applications do for relay and for the plain loops."""
 
+    def __init__(self, redis: Redis, steady: bool, queues: int = 1) -> None:
+        """With several queues, elements go to them in turn."""
+        super().__init__(redis, steady)
+        self.names = queue_names(queues)
+
     def push(self, elements: Sequence[str]) -> None:
-        self.redis.rpush("bench", *elements)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for start, name in enumerate(self.names):
+                if mine := elements[start :: len(self.names)]:
+                    pipe.rpush(name, *mine)
+            pipe.execute()
+
+
+def queue_names(count: int) -> list[str]:
+    """Return the names of so many queues."""
+    return ["bench", *(f"bench-{number}" for number in range(1, count))]
 
 
 class Sidekiq(_Direct):

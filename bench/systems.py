@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import yaml
 from redis import Redis
 
-from bench.producers import PEERS, Arq, BullMq, Celery, Lists, Producer, Sidekiq, Taskiq
+from bench.producers import PEERS, Arq, BullMq, Celery, Lists, Producer, Sidekiq, Taskiq, queue_names
 from bench.workloads import Workload
 
 CONCURRENCY = 64
@@ -66,17 +66,21 @@ class System(Protocol):
 class Relay:
     name: str = "relay"
     workloads: frozenset[str] = EVERY
-    producer: Callable[[Redis, bool], Producer] = Lists
+    queues: int = 1
+    """Lists that are read; the producer spreads messages over them."""
 
     def missing(self) -> str:
         return ""
+
+    def producer(self, redis: Redis, steady: bool) -> Producer:
+        return Lists(redis, steady, self.queues)
 
     def start(self, workload: Workload, setting: Setting) -> subprocess.Popen[bytes]:
         providers = workload.providers(setting.url, setting.ca, setting.folder)
         bare = {"format": "bare", "provider": next(iter(providers))} if workload.bare else {}
         document = {
             "redis": {"url": setting.redis_url},
-            "queues": [{"name": "bench", **bare}],
+            "queues": [{"name": name, **bare} for name in queue_names(self.queues)],
             "providers": {name: {"concurrency": CONCURRENCY, **each} for name, each in providers.items()},
             "processes": setting.processes,
             "admin": {"listen": ""},
