@@ -14,6 +14,8 @@ KEY = "test:clock:{test}"
 SCRIPTS = (
     "enqueue",
     "claim",
+    "claim_large",
+    "reserve",
     "expand",
     "settle",
     "release",

@@ -21,6 +21,7 @@ from relay.store.lane import Lane
 from relay.store.overview import read_lane
 from relay.store.settlement import DeadLettered, DeliveredOne
 from testing.builders import a_lane, options, plain_message, texts
+from testing.clock import set_clock, settable_clock
 from testing.streams import entries_of
 
 SIZE = 2
@@ -102,6 +103,33 @@ async def test_an_operator_sees_how_many_deliveries_wait(redis: Client) -> None:
     assert await waiting() == 2
     await expand_all(lane)
     assert await waiting() == 0
+
+
+async def test_a_fan_out_to_a_group_at_its_concurrency_becomes_messages_slowly(redis: Client) -> None:
+    """Otherwise Redis would hold each target of all fan-outs as a message of its own."""
+    with settable_clock():
+        lane, now = a_lane(redis, groups={"concurrency": 1}), 2_000_000_000
+        await set_clock(redis, now)
+        await lane.enqueue([a_fan_out(3000, size=100) for _ in range(2)])
+
+        async def expand_what_may_go(group: str = "slow") -> list[str]:
+            found: list[str] = []
+            while (claimed := await lane.claim(10)).expansions or claimed.claims:
+                found += [claim.message.group for claim in claimed.claims]
+                for expansion in claimed.expansions:
+                    assert await lane.expand(expansion, lambda _: group)
+            assert 0 < (claimed.wait or 0) <= 0.1
+            return found
+
+        assert await expand_what_may_go() == ["slow"]
+        size = await lane.size()
+        assert 1000 <= size < 1300, "two chunks more than the limit at most"
+        await set_clock(redis, now, 99_000)
+        assert await expand_what_may_go() == []
+        assert await lane.size() == size
+        await set_clock(redis, now, 100_000)
+        assert await expand_what_may_go("free") == ["free"], "targets in other groups still get their turn"
+        assert await lane.size() == size + 100
 
 
 async def test_a_fan_out_costs_no_tokens_and_its_deliveries_do(redis: Client) -> None:

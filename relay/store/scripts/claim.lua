@@ -218,7 +218,8 @@ local function next_due()
   of_group = turns and first_in(GROUPS_DUE)
   -- @end
   local report_at = doubt and (doubt.report_at > NOW and doubt.report_at or doubt.waits and NOW + TRIAL_POLL / 1000)
-  at = math.min(at or math.huge, of_group or math.huge, report_at or math.huge, NOW + opens_in / 1000)
+  at = math.min(at or math.huge, of_group or math.huge, report_at or math.huge, NOW + opens_in / 1000,
+                special and special.next_at or math.huge)
   return at < math.huge and at or nil
 end
 

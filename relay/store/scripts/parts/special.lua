@@ -9,6 +9,10 @@ local function load_special(call, NOW, NOW_US, policy)
   -- @include dead
   -- @include journal
 
+  -- @if groups
+  local MANY_BLOCKED = 1000 -- messages that wait in groups
+  local BLOCKED_PACE = 100 -- milliseconds from one chunk of a fan-out to the next while so many are blocked
+  -- @end
   local EXPIRED = 'its time to live was over before it could be sent'
 
   -- How a message ends that must not go out any more, or nil.
@@ -18,7 +22,7 @@ local function load_special(call, NOW, NOW_US, policy)
     return fan and fan.stop ~= '' and fan.stop or nil
   end
 
-  local special = {}
+  local special = {} -- next_at: when the next chunk of a fan-out may go, if blocked messages delay it
 
   function special.check_header_types()
     -- @include check_header_types
@@ -83,7 +87,21 @@ local function load_special(call, NOW, NOW_US, policy)
       local chunk
       -- Messages of this priority that go first, until the next chunk's turn.
       local before = tonumber(call('HGET', CONTROL, 'fan:' .. level) or 0) - given[level]
-      if before <= 0 or exhausted[level] then chunk, before = next_fan_out(level) end
+      local turn = before <= 0 or exhausted[level]
+      -- @if groups
+      -- If many messages wait because their groups may not send, the next chunk would most likely wait with them. But it
+      -- may have targets in other groups.
+      if turn and exhausted[level] and call('ZCARD', WAITING[level]) >= MANY_BLOCKED then
+        local last = tonumber(call('HGET', CONTROL, 'fanned:' .. level) or 0)
+        turn = last > NOW or NOW - last >= BLOCKED_PACE
+        if turn then
+          call('HSET', CONTROL, 'fanned:' .. level, NOW)
+        elseif call('EXISTS', FAN_OUTS[level]) == 1 then
+          special.next_at = math.min(special.next_at or math.huge, last + BLOCKED_PACE)
+        end
+      end
+      -- @end
+      if turn then chunk, before = next_fan_out(level) end
       if chunk then chunks[#chunks + 1] = chunk end
       call('HSET', CONTROL, 'fan:' .. level, before)
     end
