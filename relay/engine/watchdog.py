@@ -20,6 +20,7 @@ from relay.errors import StoreError
 from relay.redis_client.client import Client
 from relay.redis_client.connect import drop_connections, follow_master
 from relay.store.fleet import LEASE
+from relay.store.queue import have_elements
 
 logger = structlog.get_logger()
 
@@ -121,11 +122,13 @@ class Watchdog:
         self.reconnections += 1
 
     async def _scan_queues(self) -> None:
-        for intake in self._intakes:
+        try:
+            found = await have_elements(self._client, [intake.queue for intake in self._intakes])
+        except StoreError:
+            return
+        for intake, waiting in zip(self._intakes, found, strict=True):
             name = intake.queue.name
-            try:
-                waiting, _ = await intake.queue.depth(())
-            except StoreError:
+            if waiting is None:
                 continue
             if not waiting or not intake.progress.waiting:
                 self._starving.pop(name, None)

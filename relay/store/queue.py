@@ -15,6 +15,7 @@ from relay.redis_client.connection import Channel
 from relay.redis_client.slots import SlotChannel
 from relay.redis_client.topology import Topology, is_cluster
 from relay.store.keys import LaneKeys, QueueKeys, batch_id_of, control_key
+from relay.store.reading import read_all
 from relay.store.scripting import script
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -264,6 +265,20 @@ class Queue:
         except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
         return waiting + staged + sum(deferred), sum(fetched)
+
+
+async def have_elements(client: Client, queues: Sequence[Queue]) -> list[bool | None]:
+    """Return for each queue whether elements wait for a worker or a lane; None if it cannot be read.
+
+    One round trip for all. Raises StoreError if Redis cannot be reached.
+    """
+    keys = [queue.keys for queue in queues]
+    if not keys:
+        return []
+    replies, _ = await read_all(
+        client, *(("EXISTS", each.queue, each.staged, each.deferred) for each in keys)
+    )
+    return [None if reply is None else reply > 0 for reply in replies]
 
 
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:
