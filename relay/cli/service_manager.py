@@ -56,7 +56,7 @@ class ServiceManager:
             if not self._is_ready and reports and all(r.health and r.health.worker for r in reports):
                 self._is_ready = True
                 self._send("READY=1")
-            status = status_line(self._deployment(), reports)
+            status = self._current_status()
             if status != self._status:
                 self._status = status
                 self._send(f"STATUS={status}")
@@ -75,7 +75,12 @@ class ServiceManager:
 
     async def _report_reload(self) -> None:
         await self._file.idle()
-        self._send("READY=1")
+        # In one message, so that `systemctl status` shows the result as soon as `systemctl reload` returns.
+        self._status = self._current_status()
+        self._send("READY=1", f"STATUS={self._status}")
+
+    def _current_status(self) -> str:
+        return status_line(self._deployment(), self._reports())
 
     def stopping(self) -> None:
         """Report that the process is about to end."""
