@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -187,3 +187,15 @@ async def test_a_user_without_the_right_to_multi_takes_large_messages_too(
         await client.aclose()
     finally:
         await redis.execute_command("ACL", "DELUSER", "few")
+
+
+async def test_tickets_that_other_claims_hand_out_do_not_pile_up(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([large("waits")])
+    for _ in range(10):
+        await lane.enqueue([large("a"), large("b")])
+        # A worker that knows nothing about large messages, as those of an earlier version.
+        claims = (await a_lane(redis, worker="w2").claim(2)).claims
+        await lane.settle([DeliveredHeaderless(claim.ticket, claim.fencing_token) for claim in claims])
+    assert await lane.size() == 1
+    assert await cast(Any, redis.hlen(lane.keys.part("large"))) <= 4

@@ -20,11 +20,11 @@ local call = redis.call
 call('HDEL', CONTROL, '')
 
 -- All keys are read before the first write (see parts/check_types.lua).
-local saved, ready
+local saved, ready, listed
 local fine, problem = pcall(function()
   saved = call('HMGET', CONTROL, 'accepted', ARGV[1])
   ready = call('LLEN', READY[1]) + call('LLEN', READY[2]) + call('LLEN', READY[3])
-  call('HLEN', LARGE)
+  listed = call('HLEN', LARGE)
   if call('HEXISTS', BODIES, ARGV[FIRST]) == 0 then error('the records are missing') end
 end)
 if not fine or ARGV[1] ~= '' and saved[2] == ARGV[2] then
@@ -33,8 +33,8 @@ if not fine or ARGV[1] ~= '' and saved[2] == ARGV[2] then
   return {0, 0}
 end
 
--- Tickets that claim.lua has handed out stay in LARGE, until nothing waits.
-if ready == 0 then call('DEL', LARGE) end
+-- Tickets that claim.lua has handed out stay in LARGE. It may be deleted at any time: claims then read all records.
+if listed > 2 * ready then call('DEL', LARGE) end
 local lists, large = {{}, {}, {}}, {LONG_FIELD, ''}
 for index = FIRST, #ARGV do
   local ticket = ARGV[index]
