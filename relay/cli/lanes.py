@@ -129,8 +129,7 @@ def send_next(
     settings = common.load_settings(context, config)
     common.require_provider(settings, provider)
     before = common.run(_send_next(settings, provider, message_id, because))
-    others = f", after {before:,} of its group with the priority high" if before else ""
-    common.note(f"{message_id} is next at {provider}{others}")
+    common.note(lanes.sent_next(provider, message_id, before))
 
 
 async def _pause(settings: Settings, provider: str, seconds: float | None, because: str) -> None:

@@ -24,7 +24,7 @@ from relay.store.lane import Lane
 from relay.store.pause import Pause
 from relay.store.record import scoped
 from relay.store.states import State
-from relay.text import one_line, quote
+from relay.text import one_line, printable, quote
 
 LONGEST_PAUSE = 3650 * 86400.0
 
@@ -206,6 +206,12 @@ async def send_next(
     why = f"{message_id}: {because}" if because else message_id
     await _record(client, settings, AuditEntry("send-next", who, provider, count=len(before), why=why))
     return max(before)
+
+
+def sent_next(provider: str, message_id: str, before: int) -> str:
+    """Return the effect of `send_next` in one line."""
+    others = f", after {before:,} of its group with the priority high" if before else ""
+    return f"{printable(message_id)} is next at {provider}{others}"
 
 
 async def _record(client: Client, settings: Settings, entry: AuditEntry) -> None:

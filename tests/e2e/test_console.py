@@ -209,6 +209,15 @@ def test_an_operator_pauses_one_group(opened: Opener, fleet: World) -> None:
     expect(page.get_by_text("hooks is resumed.").last).to_be_visible()
     expect(page.locator("main")).not_to_contain_text("disabled")
     assert fleet.json("audit")[0]["group"] == "tenant-off"
+    urgent: Any = {"payload": {"body": 1}, "group": "tenant-7", "priority": "high"}
+    fleet.push(
+        "notifications", urgent, urgent, {"id": "after-two", "payload": {"body": 1}, "group": "tenant-7"}
+    )
+    page.goto("/messages/after-two")
+    page.get_by_role("button", name="Send next").click()
+    page.get_by_role("dialog").get_by_role("button", name="Send next").click()
+    said = "after-two is next at hooks, after 2 of its group with the priority high."
+    expect(page.get_by_text(said)).to_be_visible()
     order(page, "resume", "hooks")
 
 
@@ -678,7 +687,7 @@ def test_a_message_shows_its_content_goes_next_and_is_copied_as_a_command(
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Reason").fill("a call")
     dialog.get_by_role("button", name="Send next").click()
-    expect(page.get_by_text("next-3 is next.")).to_be_visible()
+    expect(page.get_by_text("next-3 is next at quiet.")).to_be_visible()
     expect(page.locator("main")).to_contain_text("Place in line1")
     moved = fleet.run("send-next", "quiet", "next-2")
     assert (moved.returncode, moved.stderr) == (0, "next-2 is next at quiet\n")

@@ -42,11 +42,12 @@ async def _cancel(call: Call, arguments: MessageArguments) -> Reply:
 
 
 async def _send_next(call: Call, arguments: MessageArguments) -> Reply:
+    provider = call.part("provider")
     try:
         before = await lanes.send_next(
             await call.services.client(),
             call.settings,
-            call.part("provider"),
+            provider,
             arguments.id,
             because=arguments.because,
             who=call.visitor.name,
@@ -54,7 +55,8 @@ async def _send_next(call: Call, arguments: MessageArguments) -> Reply:
     except UsageError as error:
         return Reply({"error": str(error)}, 409)
     call.services.changed()
-    return Reply({"result": "moved", "before": before})
+    text = lanes.sent_next(provider, arguments.id, before)
+    return Reply({"result": "moved", "before": before, "text": text})
 
 
 ROUTES: Final = (
