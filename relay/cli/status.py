@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import Annotated, NoReturn, Protocol
 
 import typer
 from rich.console import Group, RenderableType
@@ -18,6 +18,7 @@ from relay.cli import common
 from relay.cli.status_view import fleet_view, provider_view
 from relay.errors import StoreError, UsageError
 from relay.extras import install
+from relay.operations.document_types import FleetDocument, ProviderDocument
 from relay.operations.documents import fleet_document, provider_document
 from relay.operations.summary import in_trouble, summary
 from relay.redis_client.client import Client
@@ -70,7 +71,7 @@ class View(Protocol):
 
     async def read(self, client: Client) -> Overview: ...
 
-    def document(self, overview: Overview) -> dict[str, Any]: ...
+    def document(self, overview: Overview) -> FleetDocument | ProviderDocument: ...
 
     def tables(self, overview: Overview) -> RenderableType: ...
 
@@ -140,7 +141,7 @@ class FleetView:
             self._others = await foreign_workers(client, self._settings.redis.prefix, queues)
         return overview
 
-    def document(self, overview: Overview) -> dict[str, Any]:
+    def document(self, overview: Overview) -> FleetDocument:
         return fleet_document(overview, digest(self._settings), self._others or ())
 
     def tables(self, overview: Overview) -> RenderableType:
@@ -161,7 +162,7 @@ class ProviderView:
             common.require_provider(self._settings, self._provider)
         return overview
 
-    def document(self, overview: Overview) -> dict[str, Any]:
+    def document(self, overview: Overview) -> ProviderDocument:
         return provider_document(overview)
 
     def tables(self, overview: Overview) -> RenderableType:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
 from relay.message import PRIORITIES, Message
 from relay.operations.alert_rules import TITLES, Findings
+from relay.operations.document_types import AlertDocument
 from relay.operations.times import rfc3339
 from relay.provider import Provider
 from relay.settings.durations import rough_duration
@@ -101,7 +101,7 @@ def _has_room(condition: Alert, others: list[Alert]) -> bool:
     return len(others) < MOST_ALERTS
 
 
-def alert_document(alert: Alert, *, resolved: bool = False, at: float | None = None) -> dict[str, Any]:
+def alert_document(alert: Alert, *, resolved: bool = False, at: float | None = None) -> AlertDocument:
     """Return the payload of an alert's message; also an entry of `relay alerts --json`."""
     return {
         "text": text_of(alert, resolved=resolved, at=at),

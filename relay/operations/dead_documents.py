@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import msgspec
 
@@ -12,7 +12,57 @@ from relay.operations.dead_reasons import ReasonGroup
 from relay.operations.dead_selection import LetterName
 from relay.operations.dead_work import DeadResult
 from relay.settings.credentials import text_without_credentials, without_credentials
+from relay.store.attempts import Attempt
 from relay.store.dead import DeadLetter
+
+
+class LetterDocument(TypedDict):
+    """A dead letter, without credentials."""
+
+    id: str | None
+    provider: str | None
+    group: str | None
+    entry: str
+    cursor: str
+    at: float
+    reason: str
+    queue: str
+    attempts: int
+    status: int | None
+    body: str
+    history: list[Attempt]
+    raw: NotRequired[str]
+    raw_bytes: NotRequired[int]
+    priority: NotRequired[str]
+    payload: NotRequired[dict[str, Any]]
+    created_at: NotRequired[float]
+    expires_at: NotRequired[float]
+    deliver_at: NotRequired[float]
+    collapse_key: NotRequired[str]
+    ordering_key: NotRequired[str]
+    reply_to: NotRequired[str]
+    traceparent: NotRequired[str]
+
+
+class ReasonDocument(TypedDict):
+    """The dead letters with one reason and status."""
+
+    reason: str
+    status: int | None
+    count: int
+    first_at: float
+    last_at: float
+    example_id: str | None
+    providers: dict[str, int]
+
+
+class ResultDocument(TypedDict):
+    """The effect of a retry or a purge. `left` counts letters by the reason for which they stay."""
+
+    matched: int
+    done: int
+    left: dict[str, int]
+
 
 MESSAGE_FIELDS = (
     "created_at",
@@ -34,10 +84,10 @@ WHY_LEFT = {
 """The reasons for which a letter stays, by their names in `DeadResult.left`."""
 
 
-def letter_document(letter: DeadLetter) -> dict[str, Any]:
+def letter_document(letter: DeadLetter) -> LetterDocument:
     """Return one dead letter, without credentials."""
     message = letter.message
-    document: dict[str, Any] = {
+    document: LetterDocument = {
         "id": message.id if message else None,
         "provider": letter.provider or None,
         "group": message.group or None if message else None,
@@ -56,14 +106,13 @@ def letter_document(letter: DeadLetter) -> dict[str, Any]:
         if len(letter.raw) < letter.raw_size:
             document["raw_bytes"] = letter.raw_size
         return document
-    document |= {
-        "priority": PRIORITIES[message.priority],
-        "payload": without_credentials(message.payload),
-    }
-    return document | {name: value for name in MESSAGE_FIELDS if (value := getattr(message, name))}
+    document["priority"] = PRIORITIES[message.priority]
+    document["payload"] = without_credentials(message.payload)
+    fields = {name: value for name in MESSAGE_FIELDS if (value := getattr(message, name))}
+    return cast(LetterDocument, {**document, **fields})
 
 
-def reason_documents(groups: Sequence[ReasonGroup]) -> list[dict[str, Any]]:
+def reason_documents(groups: Sequence[ReasonGroup]) -> list[ReasonDocument]:
     """Return the groups of `by_reason`."""
     return [
         {
@@ -79,7 +128,7 @@ def reason_documents(groups: Sequence[ReasonGroup]) -> list[dict[str, Any]]:
     ]
 
 
-def result_document(result: DeadResult) -> dict[str, Any]:
+def result_document(result: DeadResult) -> ResultDocument:
     """Return the effect of a retry or a purge."""
     return {
         "matched": result.matched,

@@ -6,23 +6,36 @@ Times are in Unix seconds, durations in seconds. Later versions may add fields.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import msgspec
 
 from relay.operations.alerts import alert_document
+from relay.operations.document_types import (
+    FleetDocument,
+    GroupDocument,
+    LaneDocument,
+    LaneFields,
+    OverrideDocument,
+    PauseDocument,
+    Percentiles,
+    ProviderDocument,
+    QueueDocument,
+    WorkerDocument,
+)
 from relay.operations.summary import in_trouble, summary
 from relay.store.fleet import Member
 from relay.store.fleet_findings import findings, lane_findings
 from relay.store.groups import Groups
 from relay.store.histogram import Histogram
+from relay.store.lane_status import Totals
 from relay.store.neighbours import ForeignWorker
 from relay.store.override import Override
 from relay.store.overview import LaneStatus, Overview, QueueStatus
 from relay.store.pause import Pause
 
 
-def fleet_document(overview: Overview, settings: str, others: Sequence[ForeignWorker] = ()) -> dict[str, Any]:
+def fleet_document(overview: Overview, settings: str, others: Sequence[ForeignWorker] = ()) -> FleetDocument:
     """Return the document of `relay status --json`.
 
     `settings` is the digest of the reader's configuration; `others` are workers of other fleets on the same
@@ -41,7 +54,7 @@ def fleet_document(overview: Overview, settings: str, others: Sequence[ForeignWo
     }
 
 
-def provider_document(overview: Overview) -> dict[str, Any]:
+def provider_document(overview: Overview) -> ProviderDocument:
     """Return the document of `relay status PROVIDER --json`, from an overview of that lane.
 
     Outcomes, statuses, reasons, durations and holds are those of the last hour.
@@ -49,7 +62,7 @@ def provider_document(overview: Overview) -> dict[str, Any]:
     (lane,) = overview.lanes
     return {
         "at": overview.at,
-        **lane_document(lane),
+        **_lane_fields(lane),
         "since": overview.detail.since,
         "priorities": dict(overview.detail.priorities),
         "blocked": overview.detail.blocked,
@@ -66,7 +79,7 @@ def provider_document(overview: Overview) -> dict[str, Any]:
     }
 
 
-def queue_document(queue: QueueStatus) -> dict[str, Any]:
+def queue_document(queue: QueueStatus) -> QueueDocument:
     """Return one queue."""
     return {
         "name": queue.name,
@@ -82,8 +95,12 @@ def queue_document(queue: QueueStatus) -> dict[str, Any]:
     }
 
 
-def lane_document(lane: LaneStatus) -> dict[str, Any]:
+def lane_document(lane: LaneStatus) -> LaneDocument:
     """Return one lane."""
+    return {**_lane_fields(lane), "groups": lane.groups.total}
+
+
+def _lane_fields(lane: LaneStatus) -> LaneFields:
     return {
         "provider": lane.provider,
         "state": lane.state,
@@ -106,16 +123,15 @@ def lane_document(lane: LaneStatus) -> dict[str, Any]:
         "settings": None if lane.settings is None else msgspec.to_builtins(lane.settings),
         "configured": lane.configured,
         "served": lane.served,
-        "groups": lane.groups.total,
         "error": lane.error or None,
         "suspects": lane.suspects,
         "outbox": lane.outbox,
         "outbox_lost": lane.outbox_lost,
-        **lane.totals,
+        **cast(Totals, lane.totals),
     }
 
 
-def group_documents(groups: Groups) -> list[dict[str, Any]]:
+def group_documents(groups: Groups) -> list[GroupDocument]:
     """Return the groups of a lane, the largest first."""
     return [
         {
@@ -132,7 +148,7 @@ def group_documents(groups: Groups) -> list[dict[str, Any]]:
     ]
 
 
-def worker_documents(overview: Overview) -> list[dict[str, Any]]:
+def worker_documents(overview: Overview) -> list[WorkerDocument]:
     """Return the workers, including those that died within the last minutes."""
     alive = {member.info.worker for member in overview.alive}
     return [
@@ -141,7 +157,7 @@ def worker_documents(overview: Overview) -> list[dict[str, Any]]:
     ]
 
 
-def _worker(member: Member, now: float, *, alive: bool) -> dict[str, Any]:
+def _worker(member: Member, now: float, *, alive: bool) -> WorkerDocument:
     info = member.info
     return {
         "worker": info.worker,
@@ -161,17 +177,21 @@ def _worker(member: Member, now: float, *, alive: bool) -> dict[str, Any]:
     }
 
 
-def _percentiles(histogram: Histogram) -> dict[str, float | None]:
-    return {f"p{share}": _rounded(histogram.percentile(share / 100)) for share in (50, 95, 99)}
+def _percentiles(histogram: Histogram) -> Percentiles:
+    return {
+        "p50": _rounded(histogram.percentile(0.5)),
+        "p95": _rounded(histogram.percentile(0.95)),
+        "p99": _rounded(histogram.percentile(0.99)),
+    }
 
 
-def _pause(pause: Pause | None) -> dict[str, Any] | None:
+def _pause(pause: Pause | None) -> PauseDocument | None:
     if pause is None:
         return None
     return {"by": pause.by, "at": pause.at or None, "until": pause.until or None, "reason": pause.reason}
 
 
-def _override(override: Override | None) -> dict[str, Any] | None:
+def _override(override: Override | None) -> OverrideDocument | None:
     if override is None:
         return None
     return {

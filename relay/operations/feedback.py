@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from relay.redis_client.client import Client
 from relay.store.overview import LaneStatus
@@ -45,7 +45,16 @@ async def gone_targets(
     return sorted(found, key=lambda one: (-one.last_hour, -one.last_day, -one.total))
 
 
-def gone_document(gone: GoneTargets) -> dict[str, Any]:
+class GoneDocument(TypedDict):
+    """The targets of one provider that are gone, in numbers."""
+
+    provider: str
+    last_hour: int
+    last_day: int
+    total: int
+
+
+def gone_document(gone: GoneTargets) -> GoneDocument:
     """Return the numbers of one provider."""
     return {
         "provider": gone.provider,

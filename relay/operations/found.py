@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 from relay.message import PRIORITIES, Message
 from relay.operations.without_secrets import payload_without_secrets
@@ -61,25 +61,71 @@ class Found:
     """The message itself, if Redis still has it."""
 
 
+class MessageDocument(TypedDict):
+    """The content of a message, without secrets."""
+
+    priority: str
+    created_at: float | None
+    expires_at: float | None
+    deliver_at: float | None
+    ordering_key: str | None
+    collapse_key: str | None
+    reply_to: str | None
+    traceparent: str | None
+    targets: int | None
+    payload: dict[str, Any]
+
+
+class AttemptDocument(TypedDict):
+    """One attempt."""
+
+    at: float
+    outcome: str
+    status: int | None
+    reason: str
+    request_seconds: float
+    worker: str | None
+    provider_id: str | None
+
+
+class FoundDocument(TypedDict):
+    """A message in one place: an entry of `relay find --json`."""
+
+    provider: str | None
+    id: str
+    group: str | None
+    queue: str | None
+    state: str
+    position: int | None
+    due_at: float | None
+    worker: str | None
+    outcome: str | None
+    ended_at: float | None
+    why_not_now: str | None
+    message: MessageDocument | None
+    attempts: list[AttemptDocument]
+
+
 ONLY_SIGNING_SECRETS = Redactor()
 
-MESSAGE_FIELDS = ("created_at", "expires_at", "deliver_at")
-"""Times of a message, 0 if there is none."""
 
-MESSAGE_TEXTS = ("ordering_key", "collapse_key", "reply_to", "traceparent")
-
-
-def message_document(message: Message, redactor: Redactor) -> dict[str, Any]:
+def message_document(message: Message, redactor: Redactor) -> MessageDocument:
     """Return a message without secrets."""
     return {
         "priority": PRIORITIES[message.priority],
-        **{name: getattr(message, name) or None for name in (*MESSAGE_FIELDS, *MESSAGE_TEXTS)},
+        "created_at": message.created_at or None,
+        "expires_at": message.expires_at or None,
+        "deliver_at": message.deliver_at or None,
+        "ordering_key": message.ordering_key or None,
+        "collapse_key": message.collapse_key or None,
+        "reply_to": message.reply_to or None,
+        "traceparent": message.traceparent or None,
         "targets": message.targets or None,
         "payload": payload_without_secrets(message.payload, redactor),
     }
 
 
-def documents(found: Iterable[Found], redactor: Redactor = ONLY_SIGNING_SECRETS) -> list[dict[str, Any]]:
+def documents(found: Iterable[Found], redactor: Redactor = ONLY_SIGNING_SECRETS) -> list[FoundDocument]:
     """Return the document of `relay find --json`. `redactor` hides the secrets of the configuration."""
     return [
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from relay.settings.credentials import text_without_credentials, without_credentials
 from relay.store.queue_head import HeadElement
@@ -24,7 +24,15 @@ def element_text(element: HeadElement, redactor: Redactor) -> str:
     return shown if len(shown) <= LONGEST_ELEMENT else f"{shown[: LONGEST_ELEMENT - 1]}…"
 
 
-def head_document(element: HeadElement, redactor: Redactor) -> dict[str, Any]:
+class ElementDocument(TypedDict):
+    """One of the first elements of a queue, without secrets."""
+
+    element: str
+    bytes: int
+    deferred: bool
+
+
+def head_document(element: HeadElement, redactor: Redactor) -> ElementDocument:
     """Return one of the first elements of a queue."""
     return {
         "element": element_text(element, redactor),

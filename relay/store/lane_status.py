@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final, TypedDict
 
 from relay.redis_client.client import Client
 from relay.store import override as overrides
@@ -18,23 +18,28 @@ from relay.store.reading import Command, read_rows
 from relay.store.recent import NOTHING_RECENT, Recent
 from relay.store.states import State
 
-TOTALS = (
-    "accepted",
-    "delivered",
-    "failed",
-    "retried",
-    "throttled",
-    "unregistered",
-    "expired",
-    "duplicate",
-    "collapsed",
-    "dropped",
-    "cancelled",
-    "fanned_out",
-    "revived",
-    "malformed",
-    "dead_trimmed",
-)
+
+class Totals(TypedDict):
+    """The counters of a lane since its beginning."""
+
+    accepted: int
+    delivered: int
+    failed: int
+    retried: int
+    throttled: int
+    unregistered: int
+    expired: int
+    duplicate: int
+    collapsed: int
+    dropped: int
+    cancelled: int
+    fanned_out: int
+    revived: int
+    malformed: int
+    dead_trimmed: int
+
+
+TOTALS: Final = tuple(Totals.__annotations__)
 
 TOGETHER = 100
 """Lanes that are read in one pipeline, so that no answer is large."""

@@ -16,7 +16,10 @@ def documents() -> dict[Path, str]:
         "../README.md": {"fields": messages.fields()},
         "reference/messages.md": {"fields": messages.fields()},
         "reference/commands.md": {"commands": commands.all_commands()},
-        "reference/http-api.md": {"routes": http_api.all_routes()},
+        "reference/http-api.md": {
+            "routes": http_api.all_routes(),
+            "documents": http_api.all_documents(),
+        },
         "reference/metrics.md": {
             "metrics of a port": metrics.of_port(),
             "metrics of the fleet": metrics.of_fleet(),

@@ -235,7 +235,7 @@ async def test_the_status_of_a_provider_has_the_reasons_and_durations_of_the_las
         "d:sum": 90,
     }
     await redis.hset(key, mapping=fields)
-    document = provider_document(await read_provider(redis, settings(hook={}), "hook"))
+    document: Any = provider_document(await read_provider(redis, settings(hook={}), "hook"))
     assert document["reasons"] == [{"reason": "refused \x1b[2J", "count": 2}]
     assert document["outcomes"]["delivered"] == 3
     assert document["statuses"] == {"503": 2}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -26,11 +28,21 @@ from relay.admin.console.api.routes import ROUTES
 from relay.admin.host import Host
 from relay.admin.server import Admin
 from relay.engine.configured_intake import ConfiguredIntake
+from relay.operations.rates import parse_rates
 from relay.provider import AdapterOptions, discover
 from relay.redis_client.client import Client
 from relay.settings.load import loads
-from relay.store.deployment import Deployment
+from relay.store import audit
+from relay.store.attempts import Attempt, encode
+from relay.store.audit import AuditEntry
+from relay.store.dead import queue_stream
+from relay.store.deployment import Deployment, ReloadFailure
+from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.lane import Lane
+from relay.store.override import Override, set_override
+from relay.store.pause import Pause
+from relay.store.record import pack
+from relay.store.vitals import Vitals
 from testing.builders import a_message
 from testing.console_world import HOSTILE, OPERATOR, VIEWER
 from testing.ports import free_port
@@ -42,7 +54,7 @@ REQUESTS = 5
 NAMES = {
     "provider": ["hook", HOSTILE],
     "queue": ["notifications", HOSTILE],
-    "id": ["waiting", HOSTILE],
+    "id": ["waiting", "dead", HOSTILE],
     "worker": ["web-1", HOSTILE],
 }
 """Path parameters that lead somewhere, and hostile ones."""
@@ -77,6 +89,7 @@ async def url(redis: Redis) -> AsyncIterator[str]:
     await lane.enqueue([a_message(name, group=name, payload_json=payload) for name in ("waiting", "other")])
     await redis.rpush("notifications", HOSTILE, '{"payload": {"body": 1}, "id": "queued"}')
     await redis.xadd("relay:feedback", {"provider": "hook", "target": HOSTILE, "reason": "410"})
+    await fill(redis, lane)
 
     async def client() -> Client:
         return redis
@@ -94,6 +107,53 @@ async def url(redis: Redis) -> AsyncIterator[str]:
     finally:
         serving.cancel()
         await asyncio.wait({serving})
+
+
+async def fill(redis: Redis, lane: Lane) -> None:
+    """Let every part of the documents have something in it."""
+    history = encode([Attempt(1_800_000_000.0, 503, HOSTILE, "web-1")])
+    dead: Any = {
+        "ticket": 1,
+        "record": pack(a_message("dead", group="g", collapse_key="c")),
+        "reason": HOSTILE,
+    }
+    await redis.xadd(lane.keys.part("dead"), {**dead, "status": 503, "attempts": 8, "history": history})
+    await redis.xadd(queue_stream("relay", "notifications"), {"raw": "{", "reason": "not JSON"})
+    failure = ReloadFailure("relay.yaml:1:1: queues: …", 1, 1_800_000_000.0)
+    info = WorkerInfo("web-1", "web", "h", 4711, "0.1.0", time.time(), lanes=("hook",), settings="abc")
+    await Fleet(redis, "relay").heartbeat(
+        msgspec.structs.replace(info, deployment=Deployment("web-0", 2, failure), vitals=Vitals(0.1, 9, 1))
+    )
+    await lane.pause(Pause(at=time.time(), until=time.time() + 3600, by="ann", reason=HOSTILE))
+    order = Override.of(parse_rates("50/s"), until=time.time() + 3600, by="ann", reason=HOSTILE)
+    await set_override(redis, "relay", "hook", order)
+    minute = int(time.time()) // 60 * 60
+    counts: Any = {
+        "o:delivered": 3,
+        "o:unregistered": 2,
+        "s:200": 3,
+        "r:refused": 1,
+        "d:10": 3,
+        "q:9": 3,
+    }
+    for unit, start in (("minute", minute), ("hour", minute // 3600 * 3600)):
+        await redis.hset(lane.keys.statistics(unit, start), mapping=counts)
+    await redis.hset(lane.keys.part("control"), mapping={"delivered": 3, "unregistered": 2})
+    hold = msgspec.msgpack.encode(["open", 1_800_000_000_000, 1_800_000_001_000, HOSTILE])
+    await redis.xadd(lane.keys.part("holds"), {"hold": hold}, id=f"{minute * 1000}-0")
+    await audit.record(redis, "relay", AuditEntry("rate", "ann", "hook", why=HOSTILE, until=1.0))
+
+
+def test_every_answer_and_each_of_its_fields_has_a_schema() -> None:
+    document = openapi_document(ROUTES)
+    for route in ROUTES:
+        responses = document["paths"][f"/api/v1{route.path}"][route.method.lower()]["responses"]
+        assert {"200", "202"} & responses.keys(), route.path
+        for status in route.documents:
+            assert responses[status]["content"]["application/json"]["schema"] != {}
+    for name, schema in document["components"]["schemas"].items():
+        assert schema["properties"], name
+        assert {} not in schema["properties"].values(), name
 
 
 @pytest.mark.parametrize(("token", "role"), [(OPERATOR, "operator"), (VIEWER, "viewer")])

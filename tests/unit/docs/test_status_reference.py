@@ -27,9 +27,7 @@ def keys(document: Iterable[str]) -> set[str]:
 
 
 def test_each_field_of_the_fleet_is_described() -> None:
-    document: dict[str, Any] = fleet_document(
-        Overview(0.0, [QueueStatus("q", 0, 0, 0)], [LANE], [WORKER]), ""
-    )
+    document: Any = fleet_document(Overview(0.0, [QueueStatus("q", 0, 0, 0)], [LANE], [WORKER]), "")
     assert fields_of("The fleet") == keys(document)
     for heading, part in (("A queue", "queues"), ("A lane", "lanes"), ("A worker", "workers")):
         assert fields_of(heading) == keys(document[part][0])

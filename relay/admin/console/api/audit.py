@@ -11,6 +11,7 @@ from relay.admin.console.api.route import Arguments, Reply, Route
 from relay.admin.console.call import Call
 from relay.operations.times import parse_moment
 from relay.store import audit
+from relay.store.audit import AuditEntry
 
 
 class AuditArguments(Arguments, frozen=True, kw_only=True):
@@ -43,5 +44,6 @@ ROUTES: Final = (
         "relay audit --json",
         _audit,
         AuditArguments,
+        answer=list[AuditEntry],
     ),
 )

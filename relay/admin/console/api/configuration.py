@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, TypedDict
 
 from msgspec import Meta
 
@@ -17,9 +17,16 @@ class CheckArguments(Arguments, frozen=True, kw_only=True):
     text: Annotated[str, Meta(max_length=1024 * 1024, description="The YAML text of the file.")]
 
 
+class CheckDocument(TypedDict):
+    """The mistakes in a file, one line each."""
+
+    valid: bool
+    problems: list[str]
+
+
 async def _check(call: Call, arguments: CheckArguments) -> Reply:
     problems = await check_text(arguments.text)
-    return Reply({"valid": not problems, "problems": problems})
+    return Reply(CheckDocument(valid=not problems, problems=problems))
 
 
 ROUTES: Final = (
@@ -30,5 +37,6 @@ ROUTES: Final = (
         "relay check",
         _check,
         CheckArguments,
+        answer=CheckDocument,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypedDict
 
 from msgspec import Meta
 
@@ -17,6 +17,9 @@ from relay.operations import dead
 from relay.operations.dead import DeadScope
 from relay.operations.dead_documents import (
     WHY_LEFT,
+    LetterDocument,
+    ReasonDocument,
+    ResultDocument,
     letter_document,
     reason_documents,
     result_document,
@@ -83,6 +86,29 @@ class EditArguments(LetterArguments, frozen=True, kw_only=True):
     because: Because = ""
 
 
+class EditableDocument(LetterDocument):
+    """A letter with the text that an operator may change."""
+
+    text: str
+
+
+class JobStarted(TypedDict):
+    """The name of a job, and the number of letters that matched."""
+
+    job: str
+    total: int
+
+
+class JobDocument(ResultDocument):
+    """The progress of a job."""
+
+    action: str
+    running: bool
+    total: int
+    error: str | None
+    interrupted: bool
+
+
 async def _list(call: Call, arguments: ListArguments) -> Reply:
     client, scope = await call.services.client(), DeadScope.of(call.settings)
     if arguments.by_reason:
@@ -131,7 +157,7 @@ async def _work(call: Call, arguments: WorkArguments, action: Literal["retry", "
             call.services.changed()
 
     if arguments.background:
-        return Reply({"job": call.services.jobs.start(job, work), "total": job.total}, 202)
+        return Reply(JobStarted(job=call.services.jobs.start(job, work), total=job.total), 202)
     return Reply(result_document(await work()))
 
 
@@ -141,7 +167,7 @@ async def _text(call: Call, arguments: LetterArguments) -> Reply:
     text = editable(letter)
     try:
         if len(text) <= MOST_TEXT:
-            return Reply({"text": text.decode(), **letter_document(letter)})
+            return Reply(EditableDocument(**letter_document(letter), text=text.decode()))
     except UnicodeDecodeError:
         pass
     raise UsageError(
@@ -187,7 +213,7 @@ async def _stop(call: Call, _: Arguments) -> Reply:
     return Reply(_job_document(job))
 
 
-def _job_document(job: Job) -> dict[str, object]:
+def _job_document(job: Job) -> JobDocument:
     return {
         "action": job.action,
         "running": job.is_running,
@@ -199,7 +225,15 @@ def _job_document(job: Job) -> dict[str, object]:
 
 
 ROUTES: Final = (
-    Route("GET", "/dead", "Dead letters, or their reasons.", "relay dead list --json", _list, ListArguments),
+    Route(
+        "GET",
+        "/dead",
+        "Dead letters, or their reasons.",
+        "relay dead list --json",
+        _list,
+        ListArguments,
+        answer=(list[LetterDocument], list[ReasonDocument]),
+    ),
     Route(
         "POST",
         "/dead/retry",
@@ -207,6 +241,8 @@ ROUTES: Final = (
         "relay dead retry",
         _retry,
         WorkArguments,
+        answer=ResultDocument,
+        begun=JobStarted,
     ),
     Route(
         "POST",
@@ -215,6 +251,8 @@ ROUTES: Final = (
         "relay dead purge",
         _purge,
         WorkArguments,
+        answer=ResultDocument,
+        begun=JobStarted,
     ),
     Route(
         "POST",
@@ -223,6 +261,7 @@ ROUTES: Final = (
         "relay dead edit",
         _text,
         LetterArguments,
+        answer=EditableDocument,
     ),
     Route(
         "POST",
@@ -231,7 +270,15 @@ ROUTES: Final = (
         "relay dead edit",
         _edit,
         EditArguments,
+        answer=ResultDocument,
     ),
-    Route("GET", "/jobs/{job}", "The progress of a job.", "relay dead retry", _job),
-    Route("POST", "/jobs/{job}/stop", "Stop a job after its present page.", "relay dead retry", _stop),
+    Route("GET", "/jobs/{job}", "The progress of a job.", "relay dead retry", _job, answer=JobDocument),
+    Route(
+        "POST",
+        "/jobs/{job}/stop",
+        "Stop a job after its present page.",
+        "relay dead retry",
+        _stop,
+        answer=JobDocument,
+    ),
 )

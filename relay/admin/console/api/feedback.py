@@ -10,8 +10,8 @@ from msgspec import Meta
 from relay.admin.console.api.route import Arguments, NoArguments, Reply, Route
 from relay.admin.console.call import Call
 from relay.errors import UsageError
-from relay.operations.feedback import gone_document, gone_targets
-from relay.store.feedback import read_feedback
+from relay.operations.feedback import GoneDocument, gone_document, gone_targets
+from relay.store.feedback import Feedback, read_feedback
 
 
 class FeedbackArguments(Arguments, frozen=True, kw_only=True):
@@ -46,6 +46,7 @@ ROUTES: Final = (
         "redis-cli XREVRANGE relay:feedback + -",
         _feedback,
         FeedbackArguments,
+        answer=list[Feedback],
     ),
     Route(
         "GET",
@@ -53,5 +54,6 @@ ROUTES: Final = (
         "Numbers of targets that are gone, by provider: within the last hour, the last 24 hours, and in all.",
         "relay status PROVIDER --json",
         _rates,
+        answer=list[GoneDocument],
     ),
 )

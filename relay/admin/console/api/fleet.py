@@ -6,6 +6,13 @@ from typing import Any, Final
 
 from relay.admin.console.api.route import NoArguments, Reply, Route
 from relay.admin.console.call import Call
+from relay.operations.document_types import (
+    FleetDocument,
+    LaneDocument,
+    ProviderDocument,
+    QueueDocument,
+    WorkerDocument,
+)
 from relay.operations.documents import (
     fleet_document,
     lane_document,
@@ -53,9 +60,23 @@ def not_found(call: Call, provider: str) -> Reply:
 
 
 ROUTES: Final = (
-    Route("GET", "/overview", "Queues, lanes, workers and findings.", "relay status --json", _overview),
-    Route("GET", "/lanes", "All lanes.", "relay status --json", _lanes),
-    Route("GET", "/lanes/{provider}", "One lane with its groups.", "relay status PROVIDER --json", _lane),
-    Route("GET", "/queues", "All queues.", "relay status --json", _queues),
-    Route("GET", "/workers", "All workers.", "relay status --json", _workers),
+    Route(
+        "GET",
+        "/overview",
+        "Queues, lanes, workers and findings.",
+        "relay status --json",
+        _overview,
+        answer=FleetDocument,
+    ),
+    Route("GET", "/lanes", "All lanes.", "relay status --json", _lanes, answer=list[LaneDocument]),
+    Route(
+        "GET",
+        "/lanes/{provider}",
+        "One lane with its groups.",
+        "relay status PROVIDER --json",
+        _lane,
+        answer=ProviderDocument,
+    ),
+    Route("GET", "/queues", "All queues.", "relay status --json", _queues, answer=list[QueueDocument]),
+    Route("GET", "/workers", "All workers.", "relay status --json", _workers, answer=list[WorkerDocument]),
 )

@@ -10,6 +10,7 @@ from relay.admin.console.api.route import Arguments, Reply, Route
 from relay.admin.console.call import Call
 from relay.errors import UsageError
 from relay.operations import lanes, rates
+from relay.operations.document_types import ProviderDocument
 from relay.operations.documents import provider_document
 from relay.store.overview import read_provider
 
@@ -122,6 +123,7 @@ ROUTES: Final = (
         "relay pause PROVIDER",
         _pause,
         PauseArguments,
+        answer=ProviderDocument,
     ),
     Route(
         "POST",
@@ -130,6 +132,7 @@ ROUTES: Final = (
         "relay resume PROVIDER",
         _resume,
         ResumeArguments,
+        answer=ProviderDocument,
     ),
     Route(
         "POST",
@@ -138,6 +141,7 @@ ROUTES: Final = (
         "relay probe PROVIDER",
         _probe,
         ProbeArguments,
+        answer=ProviderDocument,
     ),
     Route(
         "POST",
@@ -146,5 +150,6 @@ ROUTES: Final = (
         "relay rate PROVIDER",
         _rate,
         RateArguments,
+        answer=ProviderDocument,
     ),
 )

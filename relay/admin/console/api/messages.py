@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, TypedDict
 
 from msgspec import Meta
 
@@ -11,6 +11,7 @@ from relay.admin.console.call import Call
 from relay.errors import UsageError
 from relay.operations import lanes
 from relay.operations.find import documents, find
+from relay.operations.found import FoundDocument
 
 
 class MessageArguments(Arguments, frozen=True, kw_only=True):
@@ -18,6 +19,21 @@ class MessageArguments(Arguments, frozen=True, kw_only=True):
 
     id: Annotated[str, Meta(min_length=1, max_length=128, description="The id of the message.")]
     because: Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")] = ""
+
+
+class Cancelled(TypedDict):
+    """The message is cancelled."""
+
+    result: Literal["cancelled"]
+
+
+class SentNext(TypedDict):
+    """The message is next."""
+
+    result: Literal["moved"]
+    before: int
+    """The messages of its group that still go before it."""
+    text: str
 
 
 async def _find(call: Call, _: NoArguments) -> Reply:
@@ -38,7 +54,7 @@ async def _cancel(call: Call, arguments: MessageArguments) -> Reply:
     call.services.changed()
     if result != "cancelled":
         return Reply({"error": f"not cancelled: the message is {result}", "result": result}, 409)
-    return Reply({"result": result})
+    return Reply(Cancelled(result="cancelled"))
 
 
 async def _send_next(call: Call, arguments: MessageArguments) -> Reply:
@@ -56,7 +72,7 @@ async def _send_next(call: Call, arguments: MessageArguments) -> Reply:
         return Reply({"error": str(error)}, 409)
     call.services.changed()
     text = lanes.sent_next(provider, arguments.id, before)
-    return Reply({"result": "moved", "before": before, "text": text})
+    return Reply(SentNext(result="moved", before=before, text=text))
 
 
 ROUTES: Final = (
@@ -66,6 +82,7 @@ ROUTES: Final = (
         "The place of a message, its attempts, and when it will be sent. Nothing found: 404 and `[]`.",
         "relay find ID --json",
         _find,
+        answer=list[FoundDocument],
     ),
     Route(
         "POST",
@@ -74,6 +91,7 @@ ROUTES: Final = (
         "relay cancel PROVIDER ID",
         _cancel,
         MessageArguments,
+        answer=Cancelled,
     ),
     Route(
         "POST",
@@ -82,5 +100,6 @@ ROUTES: Final = (
         "relay send-next PROVIDER ID",
         _send_next,
         MessageArguments,
+        answer=SentNext,
     ),
 )

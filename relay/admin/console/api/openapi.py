@@ -21,6 +21,7 @@ _ERRORS = {
     "429": "Too many wrong tokens came from this address: see `Retry-After`.",
     "503": "Redis does not answer.",
 }
+_DONE = {"200": "Done.", "202": "It has begun."}
 _ERROR_SCHEMA = {"$ref": "#/components/schemas/Error"}
 _ERROR = {"application/json": {"schema": _ERROR_SCHEMA}}
 _NOTHING = {"application/json": {"schema": {"anyOf": [_ERROR_SCHEMA, {"type": "array", "maxItems": 0}]}}}
@@ -29,8 +30,16 @@ _NOTHING = {"application/json": {"schema": {"anyOf": [_ERROR_SCHEMA, {"type": "a
 
 def openapi_document(routes: Sequence[Route], base: str = "") -> dict[str, Any]:
     """Return the document of the API below `base`."""
-    kinds = list(dict.fromkeys(route.arguments for route in routes if route.arguments is not NoArguments))
-    _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    kinds = list(
+        dict.fromkeys(
+            kind
+            for route in routes
+            for kind in (route.arguments, *(each for types in route.documents.values() for each in types))
+            if kind is not NoArguments
+        )
+    )
+    found, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    schemas = dict(zip(kinds, found, strict=True))
     components["Error"] = {
         "type": "object",
         "required": ["error"],
@@ -38,7 +47,7 @@ def openapi_document(routes: Sequence[Route], base: str = "") -> dict[str, Any]:
     }
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(f"/api/v1{route.path}", {})[route.method.lower()] = _operation(route, components)
+        paths.setdefault(f"/api/v1{route.path}", {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -68,7 +77,7 @@ def fields(arguments: type[Arguments]) -> Iterable[tuple[str, Mapping[str, Any]]
     yield from definition.get("properties", {}).items()
 
 
-def _operation(route: Route, components: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "description": f"The same as `{route.command}`.",
@@ -78,8 +87,10 @@ def _operation(route: Route, components: Mapping[str, Any]) -> dict[str, Any]:
             for name in path_parameters(route.path)
         ],
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": {}}}},
-            "202": {"description": "It has begun.", "content": {"application/json": {"schema": {}}}},
+            **{
+                status: {"description": _DONE[status], "content": _any_of([schemas[each] for each in types])}
+                for status, types in route.documents.items()
+            },
             **{
                 status: {"description": text, "content": _NOTHING if status == "404" else _ERROR}
                 for status, text in _ERRORS.items()
@@ -94,6 +105,11 @@ def _operation(route: Route, components: Mapping[str, Any]) -> dict[str, Any]:
             for name, schema in fields(route.arguments)
         ]
     else:
-        reference = f"#/components/schemas/{route.arguments.__name__}"
-        operation["requestBody"] = {"content": {"application/json": {"schema": {"$ref": reference}}}}
+        operation["requestBody"] = {"content": _any_of([schemas[route.arguments]])}
     return operation
+
+
+def _any_of(schemas: Sequence[Any]) -> dict[str, Any]:
+    """Return content that one of the schemas describes."""
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
+    return {"application/json": {"schema": schema}}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, TypedDict
 
 from msgspec import Meta
 
 from relay.admin.console.api.route import Arguments, NoArguments, Reply, Route
 from relay.admin.console.call import Call
+from relay.operations.document_types import QueueDocument
 from relay.operations.documents import queue_document
 from relay.operations.push import push_by_hand
-from relay.operations.without_secrets import head_document
+from relay.operations.without_secrets import ElementDocument, head_document
 from relay.store.queue_head import read_head
 
 
@@ -23,6 +24,18 @@ class PushArguments(Arguments, frozen=True, kw_only=True):
     because: Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")] = ""
 
 
+class QueueDetailDocument(QueueDocument):
+    """One queue with its first elements."""
+
+    first: list[ElementDocument]
+
+
+class Pushed(TypedDict):
+    """The number of messages that were pushed."""
+
+    pushed: int
+
+
 async def _queue(call: Call, _: NoArguments) -> Reply:
     sample = await call.services.sampler.latest()
     name = call.part("queue")
@@ -31,7 +44,7 @@ async def _queue(call: Call, _: NoArguments) -> Reply:
             client, prefix = await call.services.client(), call.services.prefix
             first = await read_head(client, prefix, name)
             elements = [head_document(element, call.services.redactor) for element in first]
-            return Reply({**queue_document(queue), "first": elements})
+            return Reply(QueueDetailDocument(**queue_document(queue), first=elements))
     known = ", ".join(queue.name for queue in sample.overview.queues)
     return Reply({"error": f"no queue {name!r}; known: {known}"}, 404)
 
@@ -47,7 +60,7 @@ async def _push(call: Call, arguments: PushArguments) -> Reply:
         who=call.visitor.name,
     )
     call.services.changed()
-    return Reply({"pushed": 1})
+    return Reply(Pushed(pushed=1))
 
 
 ROUTES: Final = (
@@ -57,6 +70,7 @@ ROUTES: Final = (
         "One queue with its first ten elements, without secrets.",
         "relay status --json` and `redis-cli LRANGE QUEUE 0 9",
         _queue,
+        answer=QueueDetailDocument,
     ),
     Route(
         "POST",
@@ -65,5 +79,6 @@ ROUTES: Final = (
         "relay push QUEUE JSON",
         _push,
         PushArguments,
+        answer=Pushed,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,3 +37,14 @@ class Route:
     command: str
     handle: Callable[[Call, Any], Awaitable[Reply]]
     arguments: type[Arguments] = NoArguments
+    answer: Any = None
+    """The type of the document with status 200, or a tuple of types; None if there is none."""
+    begun: Any = None
+    """The type of the document with status 202, of an action that has begun."""
+
+    @property
+    def documents(self) -> Mapping[str, tuple[Any, ...]]:
+        """The types of the documents, by status."""
+        answers = self.answer if isinstance(self.answer, tuple) else (self.answer,)
+        found = {"200": answers, "202": (self.begun,)}
+        return {status: types for status, types in found.items() if types != (None,)}

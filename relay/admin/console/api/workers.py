@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, TypedDict
 
 from msgspec import Meta
 
@@ -20,6 +20,18 @@ class WorkerArguments(Arguments, frozen=True, kw_only=True):
     because: Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")] = ""
 
 
+class Asked(TypedDict):
+    """The number of processes that were asked."""
+
+    asked: int
+
+
+class Named(TypedDict):
+    """The whole name of the worker."""
+
+    worker: str
+
+
 async def _reload(call: Call, arguments: WorkerArguments) -> Reply:
     # It does not wait for reports: the process that answers may be the one that reloads.
     asked = await reload_fleet(
@@ -30,7 +42,7 @@ async def _reload(call: Call, arguments: WorkerArguments) -> Reply:
         wait=0.0,
     )
     call.services.changed()
-    return Reply({"asked": len(asked)}, 202)
+    return Reply(Asked(asked=len(asked)), 202)
 
 
 async def _drain(call: Call, arguments: WorkerArguments) -> Reply:
@@ -56,7 +68,7 @@ async def _act(
         who=call.visitor.name,
     )
     call.services.changed()
-    return Reply({"worker": member.info.worker}, status)
+    return Reply(Named(worker=member.info.worker), status)
 
 
 ROUTES: Final = (
@@ -67,6 +79,7 @@ ROUTES: Final = (
         "relay reload",
         _reload,
         WorkerArguments,
+        begun=Asked,
     ),
     Route(
         "POST",
@@ -75,6 +88,7 @@ ROUTES: Final = (
         "relay worker drain WORKER",
         _drain,
         WorkerArguments,
+        begun=Named,
     ),
     Route(
         "POST",
@@ -83,6 +97,7 @@ ROUTES: Final = (
         "relay worker resume WORKER",
         _resume,
         WorkerArguments,
+        begun=Named,
     ),
     Route(
         "POST",
@@ -91,5 +106,6 @@ ROUTES: Final = (
         "relay worker dismiss WORKER",
         _dismiss,
         WorkerArguments,
+        answer=Named,
     ),
 )
