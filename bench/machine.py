@@ -38,6 +38,10 @@ def versions() -> dict[str, str]:
     found |= {"node": _version_of("node", "--version"), "ruby": _version_of("ruby", "--version")}
     found |= {"sidekiq": _version_of("sidekiq", "--version")}
     found |= json.loads((PEERS / "package.json").read_text())["dependencies"]
+    found["go"] = _version_of("go", "version")
+    for file in sorted(PEERS.glob("*/go.mod")):
+        required = re.findall(r"^(?:require)?\s+\S*/(\S+(?:/v\d+)?) v(\S+)$", file.read_text(), re.MULTILINE)
+        found[file.parent.name] = ", ".join(f"{name} {number}" for name, number in required)
     for file in sorted(PEERS.glob("*/requirements.txt")):
         found[file.parent.name] = ", ".join(file.read_text().split())
     return found

@@ -125,14 +125,16 @@ class Arq(_Direct):
         pipeline.execute()
 
 
-class BullMq:
-    """BullMQ's own client, because BullMQ uses scripts. At a steady rate, the client itself stamps the
-    times."""
+class _Piped:
+    """A system's own client, because its messages are added by scripts. At a steady rate, the client itself
+    stamps the times."""
+
+    command: tuple[str, ...]
 
     def __init__(self, redis: Redis, steady: bool) -> None:
         port = redis.connection_pool.connection_kwargs["port"]
         self._process = subprocess.Popen(
-            ["node", str(PEERS / "bullmq/push.mjs"), *(["--steady"] if steady else [])],
+            [*self.command, *(["--steady"] if steady else [])],
             env={**os.environ, "BENCH_REDIS": f"redis://127.0.0.1:{port}"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -152,3 +154,11 @@ class BullMq:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+
+
+class BullMq(_Piped):
+    command = "node", str(PEERS / "bullmq/push.mjs")
+
+
+class Asynq(_Piped):
+    command = str(PEERS / "asynq/asynq"), "push"

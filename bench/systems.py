@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import yaml
 from redis import Redis
 
-from bench.producers import PEERS, Arq, BullMq, Celery, Lists, Producer, Sidekiq, Taskiq, queue_names
+from bench.producers import PEERS, Arq, Asynq, BullMq, Celery, Lists, Producer, Sidekiq, Taskiq, queue_names
 from bench.workloads import Workload
 
 CONCURRENCY = 64
@@ -24,6 +24,7 @@ RELAY = str(Path(sys.executable).parent / "relay")
 WEBHOOK = frozenset({"webhook"})
 HTTP_1 = frozenset({"webhook", "mixed"})
 EVERY = frozenset({"webhook", "mixed", "pusher", "pusher-single", "apns", "fcm"})
+GO = EVERY - {"pusher", "pusher-single"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +179,19 @@ def _run(command: list[str], setting: Setting, **where: Any) -> subprocess.Popen
 _CELERY = f"-P gevent -c {CONCURRENCY} --without-gossip --without-mingle --without-heartbeat"
 _TASKIQ = f"--workers 1 --max-async-tasks {CONCURRENCY} --max-prefetch {CONCURRENCY} --log-level WARNING"
 
-_NO_MODULE = "its Go modules were not available; the plain Go loop is a substitute"
+_NO_MODULE = "its Go modules were not available; the plain Go loop and apns2 are substitutes"
 
 SYSTEMS: tuple[System, ...] = (
     Relay(),
     Bare(),
     Peer("plain Node loop", "plain_node", "node worker.mjs", Lists, EVERY, "node_modules/undici"),
-    Peer("plain Go loop", "plain_go", "plain_go", Lists, EVERY - {"pusher", "pusher-single"}),
+    Peer("plain Go loop", "plain_go", "plain_go", Lists, GO),
+    Peer(
+        "plain Go loop, one thread", "plain_go", "env GOMAXPROCS=1 ./plain_go", Lists, GO, "plain_go/plain_go"
+    ),
+    Peer("apns2", "apns2", "apns2", Lists, frozenset({"apns"})),
+    Peer("apns2, one thread", "apns2", "env GOMAXPROCS=1 ./apns2", Lists, frozenset({"apns"}), "apns2/apns2"),
+    Peer("asynq", "asynq", "asynq", Asynq),
     Peer("plain Python loop", "plain_python", "python worker.py", Lists, HTTP_1, "plain_python/.venv"),
     Peer("BullMQ", "bullmq", "node worker.mjs", BullMq, WEBHOOK, "node_modules/bullmq"),
     Peer("arq", "arq", "arq worker.Settings", Arq),
