@@ -168,6 +168,7 @@ def build(
         on_ready=peers.on_ready,
         on_outbox=forwarder.notify,
     )
+    direct = {provider: dispatcher.direct for provider, dispatcher in dispatchers.items()}
     intakes = [
         Intake(
             Queue(client, prefix, queue.name, name, limits(queue)),
@@ -175,6 +176,7 @@ def build(
             lanes,
             replicas=replicas,
             listeners=listeners,
+            direct=direct,
         )
         for queue in settings.queues
     ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from relay.engine.direct_claims import DirectClaims
 from relay.engine.grouping import grouping
 from relay.engine.lane_state import ARRIVED, SETTLED, SLOT_FREED, WOKEN, Batch, LaneState
 from relay.engine.pacing import Pace, Paces
@@ -64,6 +65,7 @@ class Claimer:
         provider: Provider[ProviderOptions],
         state: LaneState,
         sender: Sender,
+        direct: DirectClaims,
         *,
         lease_valid_since: Callable[[float], bool],
         on_outbox: Callable[[], None],
@@ -75,6 +77,7 @@ class Claimer:
         self._provider = provider
         self._state = state
         self._sender = sender
+        self._direct = direct
         self._lease_valid_since = lease_valid_since
         self._on_outbox = on_outbox
         self._tuning = tuning
@@ -111,7 +114,7 @@ class Claimer:
         if not self._lease_valid_since(sent):
             await state.wakeups.wait(WOKEN, tuning.no_lease_pause)
             return
-        idle = not state.held and not state.settlements
+        idle = not state.held and not state.settlements and self._direct.is_idle
         first = self._is_first(sent)
         claimed = await self._claim(min(capacity, self._provider.batch_size) if first else capacity)
         if claimed is None:
@@ -204,6 +207,7 @@ class Claimer:
     async def _reconcile(self) -> None:
         """Release the messages of claims whose reply was lost."""
         state = self._state
+        await self._direct.until_idle()
         unsettled = (settlement.ticket for settlement in state.settlements)
         released = await self._lane.release(keep=(*state.held, *unsettled))
         state.uncertain = False
@@ -261,7 +265,8 @@ class Claimer:
         """Wait as long as the reply says, from the time of the reply."""
         tuning = self._tuning
         if claimed.reason == "empty" and claimed.wait is None:
-            await self._state.wakeups.wait(ARRIVED)
+            with self._direct.opened():
+                await self._state.wakeups.wait(ARRIVED)
             return
         poll = tuning.idle_poll * random.uniform(0.5, 1)  # noqa: S311 - no secret
         wait = poll if claimed.wait is None else min(claimed.wait, poll)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from relay.engine.adapter_calls import AdapterCalls
 from relay.engine.claimer import Claimer, ClaimTuning
+from relay.engine.direct_claims import DirectClaims
 from relay.engine.lane_state import ARRIVED, SETTLED, WOKEN, LaneState
 from relay.engine.parts import Parts
 from relay.engine.recorder import LaneRecorder
@@ -58,11 +59,20 @@ class Dispatcher:
             recorder=self._recorder,
             calls=calls,
         )
+        self.direct = DirectClaims(
+            lane,
+            self._state,
+            self._sender,
+            self.slots,
+            lease_valid_since=lease_valid_since,
+            on_fault=self._fail,
+        )
         self._claimer = Claimer(
             lane,
             provider,
             self._state,
             self._sender,
+            self.direct,
             lease_valid_since=lease_valid_since,
             on_outbox=on_outbox,
             tuning=claiming or ClaimTuning(),

@@ -5,11 +5,14 @@ It replaces a fetch, an enqueue and an acknowledgement: one round trip instead o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from relay.engine.deferred import DeferredElements
+from relay.engine.direct_claims import DirectClaims
 from relay.engine.lane_writer import LaneWriter
 from relay.engine.progress import Progress
 from relay.engine.router import Router
-from relay.store.items import Malformed
+from relay.store.items import Item, Malformed
 from relay.store.queue import TOO_LONG, Queue
 
 
@@ -23,14 +26,17 @@ class FastPath:
         writer: LaneWriter,
         deferred: DeferredElements,
         progress: Progress,
+        direct: Mapping[str, DirectClaims],
         *,
         max_queue_length: int,
     ) -> None:
+        """`direct` are the direct claims of this process, by provider."""
         self._queue = queue
         self._router = router
         self._writer = writer
         self._deferred = deferred
         self._progress = progress
+        self._direct = direct
         self._max_queue_length = max_queue_length
 
     async def enqueue_direct(self, element: bytes) -> bool:
@@ -44,8 +50,19 @@ class FastPath:
         provider, item = self._router.route(element)
         if provider is None or isinstance(item, Malformed) or provider in self._deferred.providers:
             return False
-        enqueued = await self._writer.enqueue_direct(provider, item, element)
-        if enqueued is None:
+        left = await self._move(provider, item, element)
+        if left is None:
             return False
         self._progress.fetched += 1
-        return enqueued.left <= self._max_queue_length
+        return left <= self._max_queue_length
+
+    async def _move(self, provider: str, item: Item, element: bytes) -> int | None:
+        """Move the element into flight or into its lane. Returns how many are left in the queue."""
+        direct = self._direct.get(provider)
+        if direct is not None and direct.accepts(item):
+            left = await direct.take(item, self._queue, element)
+            if left is not None:
+                self._progress.note_answer()
+                return left
+        enqueued = await self._writer.enqueue_direct(provider, item, element)
+        return None if enqueued is None else enqueued.left

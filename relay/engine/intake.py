@@ -10,6 +10,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from relay.engine.deferred import DeferredElements
+from relay.engine.direct_claims import DirectClaims
 from relay.engine.fast_path import FastPath
 from relay.engine.fetch_sizer import FetchSizer
 from relay.engine.intake_tuning import DEFAULTS, Tuning
@@ -41,8 +42,10 @@ class Intake:
         *,
         replicas: Replicas,
         listeners: Listeners,
+        direct: Mapping[str, DirectClaims] | None = None,
         tuning: Tuning = DEFAULTS,
     ) -> None:
+        """`direct`: see `FastPath`."""
         self.queue = queue
         self.router = router
         self.progress = Progress()
@@ -51,7 +54,7 @@ class Intake:
         self._deferred = DeferredElements(queue, router, self._writer, self.progress, tuning)
         self._sizer = FetchSizer(tuning)
         self._fast_path = FastPath(
-            *(queue, router, self._writer, self._deferred, self.progress),
+            *(queue, router, self._writer, self._deferred, self.progress, direct or {}),
             max_queue_length=tuning.max_queue_length,
         )
         self._ack = NO_ACK

@@ -24,6 +24,8 @@ OUTCOME = 8
 SETTLED = 16
 AWAITED = 32
 """Not all outcomes to settle are deliveries that nobody waits for."""
+TAKEN = 64
+"""A direct claim has ended."""
 
 Batch = list[Claim]
 

@@ -77,6 +77,14 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A message that went from its queue straight into flight, and the elements left in the queue."""
+
+    claim: Claim
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """A provider's wish to be left alone. `seconds` None: the lane's own, growing wait."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 
@@ -14,7 +14,7 @@ from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, 
 from relay.redis_client.topology import Topology
 from relay.settings.options import ProviderOptions
 from relay.store import codec, dead
-from relay.store.claims import Claimed, Expansion, Hold, decode_claimed
+from relay.store.claims import Claim, Claimed, Expansion, Hold, Taken, decode_claimed
 from relay.store.codec import Settled
 from relay.store.dead import DeadLetter, Replayed
 from relay.store.items import Enqueued, Item, are_headerless, encode_items, is_ordered
@@ -137,6 +137,29 @@ class Lane:
             *encode_items([item]),
         )
         return None if reply is None else Enqueued(in_turn, *reply)
+
+    def claims_directly(self, item: Item) -> TypeGuard[Message]:
+        """Return whether `take` may move an item into flight."""
+        return (
+            bool(self._policies.plain_claims)
+            and not self._has_groups
+            and not self._is_limited
+            and isinstance(item, Message)
+            and not has_header(item)
+        )
+
+    async def take(self, message: Message, queue: Queue, element: bytes) -> Taken | None:
+        """Move an element that a wait has staged straight into flight, in one script.
+
+        Returns None if the element is no longer the first staged one, or if anything waits in the lane or it
+        has a state. Only for messages that `claims_directly` admits. Not for a cluster.
+        """
+        own = self._inflight, queue.keys.staged, queue.name
+        reply, _ = await self._run("take_into_flight", own, element, message.priority, pack(message))
+        if reply is None:
+            return None
+        left, ticket, token = reply
+        return Taken(Claim(ticket.decode(), token.decode(), message, headerless=True), left)
 
     async def replay(self, item: Item, letter: DeadLetter) -> Replayed:
         """Put an item into this lane instead of a dead letter of any stream: once, even if others try it,

@@ -39,6 +39,7 @@ from relay.store.claims import Claim, Expansion, Hold
 from relay.store.items import Enqueued
 from relay.store.lane import POISON, Lane
 from relay.store.large_bodies import LARGE
+from relay.store.queue import Queue
 from relay.store.record import has_header
 from relay.store.settlement import (
     DeadLettered,
@@ -801,6 +802,32 @@ class PlainLaneMachine(LaneMachine):
         held = [known for known in self.held_by(worker) if known.claim and known.claim.headerless]
         if held[kept:]:
             self.settle_all(worker, held[kept:], "d")
+
+    @rule(worker=st.sampled_from(WORKERS), priority=st.sampled_from(PRIORITIES), settled=st.booleans())
+    def take_directly(self, worker: str, priority: str, settled: bool) -> None:
+        """A single element goes from its queue into flight, or stays if anything waits or the lane holds."""
+        text, queue = f"m{next(self.numbers)}", Queue(self.redis, "relay", "{test}queue", worker)
+        known = Known(text, number=next(self.order), priority=PRIORITIES.index(priority))
+        self.run(self.redis.rpush(queue.keys.staged, text))
+        taken = self.run(
+            self.lanes[worker].take(plain_message(text, priority=priority), queue, text.encode())
+        )
+        left = self.run(self.redis.llen(queue.keys.staged))
+        if taken is None:
+            assert left == 1
+            self.run(self.redis.delete(queue.keys.staged))
+            return
+        assert (taken.left, left) == (0, 0)
+        assert not self.paused, "a lane that holds handed out a message"
+        assert self.held_until <= self.clock, "a lane that holds handed out a message"
+        for other in self.pending():
+            may_go = not (other.holder or other.targets or other.ordering_key)
+            assert not (may_go and self.is_alive(other)), "it overtook a message"
+        self.known[text] = known
+        self.take(worker, taken.claim)
+        self.count_handed([taken.claim])
+        if settled:
+            self.settle_all(worker, [known], "d")
 
 
 def check(machine: type[LaneMachine], url: str, examples: int) -> None:

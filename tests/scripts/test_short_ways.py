@@ -1,4 +1,4 @@
-"""The short ways of `claim` and `settle`, for messages without a header, do what the long ways do."""
+"""The short ways of messages without a header do what the long ways do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
-from relay.store.claims import Claim, Hold
+from relay.store.claims import Claim, Hold, Taken
+from relay.store.keys import LANE_PARTS
 from relay.store.lane import Lane
+from relay.store.queue import Queue
 from relay.store.settlement import DeliveredHeaderless, Released, RetryLater
 from relay.store.states import State
 from testing.builders import a_lane, a_message, plain_message, texts
@@ -133,3 +135,98 @@ async def test_messages_of_a_bodies_key_with_a_wrong_type_stay_in_their_lane(red
         await lane.claim(2)
     await redis.rename(bodies + ":saved", bodies)
     assert await claimed_texts(lane) == ["0", "1", "2"]
+
+
+async def take(lane: Lane, redis: Redis, text: str = "a", *, staged: str = "") -> Taken | None:
+    """Take an element that a wait has staged; `staged` is the first one there, if it is another."""
+    queue = Queue(redis, "relay", "{test}q", "w1")
+    await redis.delete(queue.keys.staged)
+    await redis.rpush(queue.keys.staged, staged or text)
+    return await lane.take(plain_message(text), queue, text.encode())
+
+
+async def test_a_message_goes_straight_into_flight_and_is_settled(redis: Redis) -> None:
+    lane = a_lane(redis)
+    await redis.rpush("{test}q", "behind")
+    for number in range(3):
+        taken = await take(lane, redis, str(number))
+        assert taken is not None
+        assert (taken.left, taken.claim.message.payload) == (1, {"text": str(number)})
+        assert await redis.hgetall(lane.keys.inflight("w1")) == {
+            taken.claim.ticket.encode(): taken.claim.fencing_token.encode()
+        }
+        assert (await lane.settle([delivered(taken.claim)])).settled == 1
+    counters = await redis.hmget(lane.keys.part("control"), "accepted", "claimed", "delivered")
+    assert counters == [b"3", b"3", b"3"]
+    assert await lane.size() == 0
+    assert await redis.llen(Queue(redis, "relay", "{test}q", "w1").keys.staged) == 0
+
+
+async def test_messages_that_were_taken_and_claimed_have_different_tickets_and_tokens(redis: Redis) -> None:
+    lane = a_lane(redis)
+    claims: list[Claim] = []
+    for number in range(6):
+        if number % 2:
+            await lane.enqueue([plain_message(str(number))])
+            claims += (await lane.claim(1)).claims
+        else:
+            taken = await take(lane, redis, str(number))
+            assert taken is not None
+            claims.append(taken.claim)
+    tickets = [int(claim.ticket) for claim in claims]
+    tokens = [int(claim.fencing_token) for claim in claims]
+    assert (tickets, tokens) == (sorted(set(tickets)), sorted(set(tokens)))
+    assert await lane.recover("w1") == 6
+    assert await claimed_texts(lane) == list("012345")
+
+
+async def test_an_element_stays_staged_while_anything_waits_or_the_lane_holds(redis: Redis) -> None:
+    lane, staged = a_lane(redis), Queue(redis, "relay", "{test}q", "w1").keys.staged
+    for priority in ("high", "normal", "low"):
+        await lane.enqueue([plain_message("first", priority=priority)])
+        assert await take(lane, redis) is None
+        await lane.claim(1)
+    await lane.enqueue([plain_message("later", deliver_at=time.time() + 3600)])
+    assert await take(lane, redis) is None
+    await redis.flushall()
+    await lane.pause()
+    assert await take(lane, redis) is None
+    await lane.resume()
+    await lane.settle([], Hold(60.0, "429"))
+    assert await take(lane, redis) is None
+    await lane.resume()
+    assert await take(lane, redis, staged="another") is None
+    assert await redis.lrange(staged, 0, -1) == [b"another"]
+    assert await lane.size() == 0
+    assert await take(lane, redis) is not None
+
+
+async def test_an_element_stays_staged_if_a_key_of_its_lane_has_a_wrong_type(redis: Redis) -> None:
+    lane, staged = a_lane(redis), Queue(redis, "relay", "{test}q", "w1").keys.staged
+    for key in (*(lane.keys.part(part) for part in LANE_PARTS), lane.keys.inflight("w1")):
+        await redis.flushall()
+        await redis.set(key, "x")
+        try:
+            taken = await take(lane, redis)
+        except StoreError:
+            taken = None
+        if taken is None:
+            assert await redis.lrange(staged, 0, -1) == [b"a"], key
+            await redis.delete(key)
+            assert await lane.size() == 0, key
+        else:
+            assert await redis.getdel(key) == b"x"
+            assert (await lane.settle([delivered(taken.claim)])).settled == 1
+
+
+async def test_a_lane_with_rates_groups_or_a_limit_takes_nothing_directly(redis: Redis) -> None:
+    message = plain_message("a")
+    assert a_lane(redis).claims_directly(message)
+    for fields in (
+        {"rate": "5/s"},
+        {"groups": {"concurrency": 1}},
+        {"max_backlog": 5},
+        {"order": "lifo"},
+    ):
+        assert not a_lane(redis, **fields).claims_directly(message)
+    assert not a_lane(redis).claims_directly(a_message("named"))
