@@ -6,14 +6,25 @@ It replaces a fetch, an enqueue and an acknowledgement: one round trip instead o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol, TypeGuard
 
 from relay.engine.deferred import DeferredElements
-from relay.engine.direct_claims import DirectClaims
 from relay.engine.lane_writer import LaneWriter
 from relay.engine.progress import Progress
 from relay.engine.router import Router
+from relay.message import Message
 from relay.store.items import Item, Malformed
 from relay.store.queue import TOO_LONG, Queue
+
+
+class Direct(Protocol):
+    """The direct claims of one lane: see `direct_claims`."""
+
+    def accepts(self, item: Item) -> TypeGuard[Message]:
+        """Whether an element may be taken directly."""
+
+    async def take(self, message: Message, queue: Queue, element: bytes) -> int | None:
+        """Send a staged element. Returns how many are left; None: it has to go through the lane."""
 
 
 class FastPath:
@@ -26,7 +37,7 @@ class FastPath:
         writer: LaneWriter,
         deferred: DeferredElements,
         progress: Progress,
-        direct: Mapping[str, DirectClaims],
+        direct: Mapping[str, Direct],
         *,
         max_queue_length: int,
     ) -> None:

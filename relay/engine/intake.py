@@ -10,8 +10,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from relay.engine.deferred import DeferredElements
-from relay.engine.direct_claims import DirectClaims
-from relay.engine.fast_path import FastPath
+from relay.engine.fast_path import Direct, FastPath
 from relay.engine.fetch_sizer import FetchSizer
 from relay.engine.intake_tuning import DEFAULTS, Tuning
 from relay.engine.lane_writer import LaneWriter, Listeners
@@ -42,7 +41,7 @@ class Intake:
         *,
         replicas: Replicas,
         listeners: Listeners,
-        direct: Mapping[str, DirectClaims] | None = None,
+        direct: Mapping[str, Direct] | None = None,
         tuning: Tuning = DEFAULTS,
     ) -> None:
         """`direct`: see `FastPath`."""
