@@ -11,6 +11,7 @@ import typer
 
 from relay.cli import common
 from relay.errors import UsageError
+from relay.operations.providers import require_provider
 from relay.text import printable
 
 app = typer.Typer(
@@ -135,7 +136,7 @@ def _call(
     from relay.provider import discover
 
     settings = common.load_settings(context, config)
-    common.require_provider(settings, name)
+    require_provider(settings, name)
     options = settings.providers[name]
     adapter = discover()[options.type](name, options)
     if not isinstance(adapter, HasChannels):

@@ -6,10 +6,10 @@ Every command imports this module, so slow modules are imported in the functions
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import typer
 
@@ -51,6 +51,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Loader: TypeAlias = "Callable[[], Settings]"
 
 ResultT = TypeVar("ResultT")
+ArgumentsP = ParamSpec("ArgumentsP")
 
 
 def __getattr__(name: str) -> object:
@@ -119,6 +120,21 @@ async def redis(settings: Settings, read_url: Callable[[], str] | None = None) -
         yield client
 
 
+def act(
+    settings: Settings,
+    action: Callable[Concatenate[Client, Settings, ArgumentsP], Awaitable[ResultT]],
+    *arguments: ArgumentsP.args,
+    **options: ArgumentsP.kwargs,
+) -> ResultT:
+    """Run one action of `relay.operations` on the Redis of the settings. Raises StoreError."""
+
+    async def connected() -> ResultT:
+        async with redis(settings) as client:
+            return await action(client, settings, *arguments, **options)
+
+    return run(connected())
+
+
 def fastest_loop() -> Callable[[], AbstractEventLoop]:
     """Return the factory of the fastest installed event loop, for commands that move many messages."""
     try:
@@ -128,9 +144,3 @@ def fastest_loop() -> Callable[[], AbstractEventLoop]:
 
         return standard
     return new_event_loop
-
-
-def require_provider(settings: Settings, name: str) -> None:
-    """Raise UsageError unless the file names this provider."""
-    if name not in settings.providers:
-        raise UsageError(f"no provider {name!r} in {settings.path}; known: {', '.join(settings.providers)}")

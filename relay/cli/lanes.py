@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from relay.cli import common
 from relay.operations import lanes
+from relay.operations.providers import require_provider
 from relay.operations.who import operator
 from relay.settings.durations import format_duration
 from relay.settings.models import Settings
 
 ProviderArgument = Annotated[str, typer.Argument(metavar="PROVIDER", help="Name of a configured provider.")]
+MessageArgument = Annotated[str, typer.Argument(metavar="ID", help="`id` of the message.")]
 GroupOption = Annotated[
     str | None,
     typer.Option(
@@ -41,14 +44,15 @@ def pause(
     Example: `relay pause hooks --group api.example.com --for 2h --because "they asked for it"`
     """
     seconds = lanes.pause_seconds(duration)
-    settings = common.load_settings(context, config)
-    common.require_provider(settings, provider)
+    settings = _load(context, config, provider)
     ends = "" if seconds is None else f" for {format_duration(seconds)}"
     if group is None:
-        common.run(_pause(settings, provider, seconds, because))
+        common.act(settings, lanes.pause, provider, seconds=seconds, because=because, who=operator())
         common.note(f"{provider} is paused{ends}; new messages wait")
     else:
-        waiting = common.run(_pause_group(settings, provider, group, seconds, because))
+        waiting = common.act(
+            settings, lanes.pause_group, provider, group, seconds=seconds, because=because, who=operator()
+        )
         now = f"{waiting:,} messages wait" if waiting else "it has no messages now, new ones wait"
         common.note(f"group {group} of {provider} is paused{ends}; {now}")
 
@@ -64,12 +68,11 @@ def resume(
 
     Example: `relay resume pusher --because "new key"`
     """
-    settings = common.load_settings(context, config)
-    common.require_provider(settings, provider)
+    settings = _load(context, config, provider)
     if group is None:
-        common.run(_resume(settings, provider, because))
+        common.act(settings, lanes.resume, provider, because=because, who=operator())
         common.note(f"{provider} is resumed")
-    elif common.run(_resume_group(settings, provider, group, because)):
+    elif common.act(settings, lanes.resume_group, provider, group, because=because, who=operator()):
         common.note(f"group {group} of {provider} is resumed")
     else:
         common.note(f"group {group} of {provider} did not hold")
@@ -87,16 +90,15 @@ def probe(
 
     Example: `relay probe pusher`
     """
-    settings = common.load_settings(context, config)
-    common.require_provider(settings, provider)
-    state = common.run(_probe(settings, provider, because))
+    settings = _load(context, config, provider)
+    state = common.act(settings, lanes.probe, provider, because=because, who=operator())
     common.note(f"{provider} is {state}; one message goes now, and its answer decides")
 
 
 def cancel(
     context: typer.Context,
     provider: ProviderArgument,
-    message_id: Annotated[str, typer.Argument(metavar="ID", help="`id` of the message.")],
+    message_id: MessageArgument,
     because: BecauseOption = "",
     config: common.ConfigOption = None,
 ) -> None:
@@ -104,9 +106,8 @@ def cancel(
 
     Example: `relay cancel pusher order-17`
     """
-    settings = common.load_settings(context, config)
-    common.require_provider(settings, provider)
-    result = common.run(_cancel(settings, provider, message_id, because))
+    settings = _load(context, config, provider)
+    result = common.act(settings, lanes.cancel, provider, message_id, because=because, who=operator())
     if result != "cancelled":
         common.note(f"not cancelled: {message_id} is {result} at {provider}")
         raise typer.Exit(1)
@@ -116,7 +117,7 @@ def cancel(
 def send_next(
     context: typer.Context,
     provider: ProviderArgument,
-    message_id: Annotated[str, typer.Argument(metavar="ID", help="`id` of the message.")],
+    message_id: MessageArgument,
     because: BecauseOption = "",
     config: common.ConfigOption = None,
 ) -> None:
@@ -126,46 +127,13 @@ def send_next(
 
     Example: `relay send-next pusher order-17 --because "the customer is on the phone"`
     """
-    settings = common.load_settings(context, config)
-    common.require_provider(settings, provider)
-    before = common.run(_send_next(settings, provider, message_id, because))
+    settings = _load(context, config, provider)
+    before = common.act(settings, lanes.send_next, provider, message_id, because=because, who=operator())
     common.note(lanes.sent_next(provider, message_id, before))
 
 
-async def _pause(settings: Settings, provider: str, seconds: float | None, because: str) -> None:
-    async with common.redis(settings) as client:
-        await lanes.pause(client, settings, provider, seconds=seconds, because=because, who=operator())
-
-
-async def _pause_group(
-    settings: Settings, provider: str, group: str, seconds: float | None, because: str
-) -> int:
-    async with common.redis(settings) as client:
-        return await lanes.pause_group(
-            client, settings, provider, group, seconds=seconds, because=because, who=operator()
-        )
-
-
-async def _resume(settings: Settings, provider: str, because: str) -> None:
-    async with common.redis(settings) as client:
-        await lanes.resume(client, settings, provider, because=because, who=operator())
-
-
-async def _probe(settings: Settings, provider: str, because: str) -> str:
-    async with common.redis(settings) as client:
-        return await lanes.probe(client, settings, provider, because=because, who=operator())
-
-
-async def _resume_group(settings: Settings, provider: str, group: str, because: str) -> bool:
-    async with common.redis(settings) as client:
-        return await lanes.resume_group(client, settings, provider, group, because=because, who=operator())
-
-
-async def _send_next(settings: Settings, provider: str, message_id: str, because: str) -> int:
-    async with common.redis(settings) as client:
-        return await lanes.send_next(client, settings, provider, message_id, because=because, who=operator())
-
-
-async def _cancel(settings: Settings, provider: str, message_id: str, because: str) -> str:
-    async with common.redis(settings) as client:
-        return await lanes.cancel(client, settings, provider, message_id, because=because, who=operator())
+def _load(context: typer.Context, config: Path | None, provider: str) -> Settings:
+    """Load the settings. Raises UsageError unless they name this provider."""
+    settings = common.load_settings(context, config)
+    require_provider(settings, provider)
+    return settings

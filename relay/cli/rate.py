@@ -11,11 +11,9 @@ from relay.cli.lanes import BecauseOption, ProviderArgument
 from relay.errors import UsageError
 from relay.operations import rates
 from relay.operations.lanes import pause_seconds
+from relay.operations.providers import require_provider
 from relay.operations.who import operator
 from relay.settings.durations import format_duration
-from relay.settings.models import Settings
-from relay.settings.values import Rate
-from relay.store.override import Override
 
 
 def rate(
@@ -38,30 +36,24 @@ def rate(
     Example: `relay rate pusher 50/s --for 1h --because "they asked for less"`
     """
     settings = common.load_settings(context, config)
-    common.require_provider(settings, provider)
+    require_provider(settings, provider)
     if reset:
         if new is not None or duration is not None:
             raise UsageError("--reset takes neither a rate nor --for")
-        was_set = common.run(_reset(settings, provider, because))
+        was_set = common.act(settings, rates.reset_rate, provider, because=because, who=operator())
         common.note(f"{provider} sends at its configured rate{'' if was_set else ' already'}")
         return
     if new is None:
         raise UsageError("write a rate such as 50/s, or --reset to return to the configured one")
     seconds = pause_seconds(duration)
-    order = common.run(_set(settings, provider, rates.parse_rates(new), seconds, because))
+    order = common.act(
+        settings,
+        rates.set_rate,
+        provider,
+        rates.parse_rates(new),
+        seconds=seconds,
+        because=because,
+        who=operator(),
+    )
     ends = "until `relay rate --reset`" if seconds is None else f"for {format_duration(seconds)}"
     common.note(f"{provider} sends {order.text} {ends}")
-
-
-async def _set(
-    settings: Settings, provider: str, new: tuple[Rate, ...], seconds: float | None, because: str
-) -> Override:
-    async with common.redis(settings) as client:
-        return await rates.set_rate(
-            client, settings, provider, new, seconds=seconds, because=because, who=operator()
-        )
-
-
-async def _reset(settings: Settings, provider: str, because: str) -> bool:
-    async with common.redis(settings) as client:
-        return await rates.reset_rate(client, settings, provider, because=because, who=operator())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -13,7 +12,6 @@ from relay.cli.lanes import BecauseOption
 from relay.operations.lanes import pause_seconds
 from relay.operations.reload import ReloadReport, reload_fleet
 from relay.operations.who import operator
-from relay.settings.models import Settings
 
 
 def reload(
@@ -34,20 +32,18 @@ def reload(
     """
     seconds = pause_seconds(wait, "--wait") or 0.0
     settings = common.load_settings(context, config)
-    reports = common.run(_reload(settings, because, seconds, _ignore if as_json else _print))
+    reports = common.act(
+        settings,
+        reload_fleet,
+        who=operator(),
+        because=because,
+        wait=seconds,
+        on_report=_ignore if as_json else _print,
+    )
     if as_json:
         print(common.as_json([msgspec.to_builtins(report) for report in reports]))
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
-
-
-async def _reload(
-    settings: Settings, because: str, wait: float, on_report: Callable[[ReloadReport], None]
-) -> list[ReloadReport]:
-    async with common.redis(settings) as client:
-        return await reload_fleet(
-            client, settings, who=operator(), because=because, wait=wait, on_report=on_report
-        )
 
 
 def _print(report: ReloadReport) -> None:

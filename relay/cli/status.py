@@ -20,6 +20,7 @@ from relay.errors import StoreError, UsageError
 from relay.extras import install
 from relay.operations.document_types import FleetDocument, ProviderDocument
 from relay.operations.documents import fleet_document, provider_document
+from relay.operations.providers import require_provider
 from relay.operations.summary import in_trouble, summary
 from relay.redis_client.client import Client
 from relay.settings.digest import digest
@@ -159,7 +160,7 @@ class ProviderView:
         """Read the lane. Raises UsageError if neither the file nor Redis knows the provider."""
         overview = await read_provider(client, self._settings, self._provider)
         if not overview.lanes:
-            common.require_provider(self._settings, self._provider)
+            require_provider(self._settings, self._provider)
         return overview
 
     def document(self, overview: Overview) -> ProviderDocument:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,6 @@ from relay.cli import common
 from relay.cli.lanes import BecauseOption
 from relay.operations import workers
 from relay.operations.who import operator
-from relay.settings.models import Settings
 from relay.store.fleet import Member
 from relay.text import printable
 
@@ -79,18 +79,12 @@ def dismiss(
 
 def _run(
     context: typer.Context,
-    config: common.ConfigOption,
+    config: Path | None,
     action: Callable[..., Awaitable[Member]],
     worker: str,
     because: str,
 ) -> str:
-    """Return the name of the worker."""
+    """Run an action on a worker. Returns the name of the worker."""
     settings = common.load_settings(context, config)
-    return printable(common.run(_act(settings, action, worker, because)).info.worker)
-
-
-async def _act(
-    settings: Settings, action: Callable[..., Awaitable[Member]], worker: str, because: str
-) -> Member:
-    async with common.redis(settings) as client:
-        return await action(client, settings, worker, because=because, who=operator())
+    member = common.act(settings, action, worker, because=because, who=operator())
+    return printable(member.info.worker)

@@ -1,4 +1,4 @@
-"""Finds messages wherever they are, with their attempts, and says when they will go and why not now."""
+"""Finds messages in all places, with their attempts, the time of the next one, and why they wait."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from relay.errors import StoreError, UsageError
+from relay.operations.find_in_journal import MOST_ENTRIES
 from relay.operations.find_in_lanes import (
-    MOST_ENTRIES,
     SearchedLane,
     in_lane,
     journalled,

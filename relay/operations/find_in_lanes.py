@@ -1,4 +1,4 @@
-"""Finds messages in a lane: waiting, in flight, among the dead letters, and in the journal."""
+"""Finds messages in a lane: waiting, in flight, among the dead letters, and by their ends in the journal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from dataclasses import dataclass
 import msgspec
 
 from relay.operations import reasons_to_wait
+from relay.operations.find_in_journal import (
+    WAITS_AGAIN,
+    attempts_of,
+    ended,
+    of_present_life,
+    with_history,
+)
 from relay.operations.found import Found, FoundAttempt, State
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
-from relay.store import dead, journal, lookup
-from relay.store.attempts import Attempt, of_tries
+from relay.store import dead, lookup
+from relay.store.attempts import of_tries
 from relay.store.dead import DeadLetter
 from relay.store.dead_filter import DeadFilter
 from relay.store.fleet import Member
@@ -23,17 +30,8 @@ from relay.store.lookup import Located, Where
 from relay.store.overview import LaneStatus
 from relay.store.record import scoped
 
-MOST_ENTRIES = 200
-"""Entries of the journal about one message."""
-
-WAITS_AGAIN = frozenset({"retry", "throttled", "unauthorised"})
-"""Outcomes in the journal after which the message is still there."""
-
 IS_DEAD = frozenset({"dead", "rejected"})
 """Outcomes in the journal after which the message is a dead letter, until an operator takes it."""
-
-FINISHED_OTHERWISE = frozenset({"duplicate"})
-"""An entry about another element with the same id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ async def journalled(
     if newest.outcome in WAITS_AGAIN:
         return await in_lane(client, settings, lane, newest.id)
     letters = await _dead(client, settings, lane, newest.id) if newest.outcome in IS_DEAD else []
-    return letters or await ended(client, settings, lane, newest.id)
+    return letters or await ended(client, settings, lane.provider, newest.id)
 
 
 def scopes(settings: Settings) -> list[str]:
@@ -80,7 +78,7 @@ async def in_lane(client: Client, settings: Settings, lane: SearchedLane, messag
         found += await _dead(client, settings, lane, message_id)
     return (
         found
-        or await ended(client, settings, lane, message_id)
+        or await ended(client, settings, lane.provider, message_id)
         or await _delivered_lately(client, settings, lane, message_id)
     )
 
@@ -108,7 +106,7 @@ async def located(client: Client, settings: Settings, lane: SearchedLane, ticket
     if found.message.group:
         group = await read_group(client, LaneKeys.of(prefix, name), found.message.group, lane.now)
     position = await _position(client, prefix, lane, found)
-    attempts = await _attempts(client, settings, name, found.message.id)
+    attempts = await attempts_of(client, settings, name, found.message.id)
     return Found(
         provider=name,
         id=found.message.id,
@@ -119,7 +117,7 @@ async def located(client: Client, settings: Settings, lane: SearchedLane, ticket
         due_at=_due_at(lane, found, group, position),
         worker=found.worker,
         why_not_now=_why(lane, found, group, position),
-        attempts=_with_history(_of_present_life(attempts), of_tries(found.tries)),
+        attempts=with_history(of_present_life(attempts), of_tries(found.tries)),
         message=msgspec.structs.replace(found.message, priority=found.ticket % 4),
     )
 
@@ -189,7 +187,7 @@ async def _dead(client: Client, settings: Settings, lane: SearchedLane, message_
     stream = dead.lane_stream(settings.redis.prefix, lane.provider)
     pages = dead.pages(client, stream, DeadFilter(id=message_id))
     letters = [letter async for page in pages for letter in page if _has_id(letter, message_id)]
-    attempts = await _attempts(client, settings, lane.provider, message_id) if letters else []
+    attempts = await attempts_of(client, settings, lane.provider, message_id) if letters else []
     return [_dead_letter(lane.provider, letter, attempts) for letter in letters]
 
 
@@ -209,73 +207,9 @@ def _dead_letter(provider: str, letter: DeadLetter, attempts: Sequence[FoundAtte
         ended_at=letter.at,
         why_not_now=f"it is a dead letter: {letter.reason}; "
         f"`relay dead retry {provider} --id {message_id}` sends it again",
-        attempts=_with_history([one for one in attempts if one.at <= letter.at + 1], letter.history),
+        attempts=with_history([one for one in attempts if one.at <= letter.at + 1], letter.history),
         message=letter.message,
     )
-
-
-async def ended(client: Client, settings: Settings, lane: SearchedLane, message_id: str) -> list[Found]:
-    """Return the message if the journal has its end."""
-    entries = await _entries(client, settings, lane.provider, message_id)
-    last = next((entry for entry in reversed(entries) if entry.outcome not in WAITS_AGAIN), None)
-    if last is None:
-        return []
-    return [
-        Found(
-            provider=lane.provider,
-            id=message_id,
-            state=State.ENDED,
-            group=last.group,
-            outcome=last.outcome,
-            ended_at=last.at,
-            worker=last.worker,
-            attempts=[_attempt(entry) for entry in entries],
-        )
-    ]
-
-
-async def _entries(client: Client, settings: Settings, provider: str, message_id: str) -> list[JournalEntry]:
-    """Return the journal about a message, the oldest entry first."""
-    query = JournalQuery(id=message_id)
-    entries = await journal.search(client, settings.redis.prefix, provider, query, limit=MOST_ENTRIES)
-    return entries[::-1]
-
-
-async def _attempts(client: Client, settings: Settings, provider: str, message_id: str) -> list[FoundAttempt]:
-    return [_attempt(entry) for entry in await _entries(client, settings, provider, message_id)]
-
-
-def _attempt(entry: JournalEntry) -> FoundAttempt:
-    return FoundAttempt(
-        entry.at,
-        entry.outcome,
-        entry.status,
-        entry.reason,
-        entry.request_seconds,
-        entry.worker,
-        entry.provider_id,
-    )
-
-
-def _of_present_life(attempts: Sequence[FoundAttempt]) -> list[FoundAttempt]:
-    """Leave out the attempts of an earlier message with the same id, which has ended."""
-    ends = [
-        index
-        for index, one in enumerate(attempts)
-        if one.outcome not in WAITS_AGAIN and one.outcome not in FINISHED_OTHERWISE
-    ]
-    return list(attempts[ends[-1] + 1 :] if ends else attempts)
-
-
-def _with_history(attempts: Sequence[FoundAttempt], history: Sequence[Attempt]) -> list[FoundAttempt]:
-    """Add the attempts that the message itself remembers, and that the journal does not have (yet)."""
-    known = {(round(one.at), one.status) for one in attempts}
-    more = [
-        FoundAttempt(one.at, "retry", one.status, one.reason, 0.0, one.worker)
-        for one in history
-        if not {(round(one.at) + shift, one.status) for shift in (-1, 0, 1)} & known
-    ]
-    return sorted([*attempts, *more], key=lambda one: one.at)
 
 
 async def tickets_of(

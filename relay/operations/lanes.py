@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from relay.errors import UsageError
+from relay.operations.providers import require_provider
 from relay.redis_client.client import Client
 from relay.settings.durations import parse_duration
 from relay.settings.formatting import near_miss
@@ -57,14 +58,6 @@ def pause_seconds(text: str | None, option: str = "--for") -> float | None:
             f"{option}: {text} is out of range: write 1s to 3650d, or leave {option} out for no end"
         )
     return seconds
-
-
-def require_provider(settings: Settings, name: str) -> None:
-    """Raise UsageError unless the file names this provider."""
-    if name not in settings.providers:
-        raise UsageError(
-            f"no provider {quote(name)} in {settings.path}; known: {', '.join(settings.providers)}"
-        )
 
 
 def lane_of(client: Client, settings: Settings, provider: str) -> Lane:

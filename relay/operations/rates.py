@@ -6,7 +6,7 @@ Every function raises StoreError, and UsageError for an order that cannot be car
 from __future__ import annotations
 
 from relay.errors import UsageError
-from relay.operations.lanes import require_provider
+from relay.operations.providers import require_provider
 from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.settings.values import Rate, parse_rate

@@ -188,7 +188,7 @@ async def test_the_name_of_a_group_cannot_control_a_terminal(config: str, lane: 
 
 
 async def test_a_provider_that_nobody_knows_has_no_status(config: str) -> None:
-    assert "no provider 'nobody'" in await failure("status", "nobody", "-c", config)
+    assert 'no provider "nobody"' in await failure("status", "nobody", "-c", config)
 
 
 async def test_a_provider_that_left_the_file_still_has_a_status(config: str, redis: Redis) -> None:

@@ -100,4 +100,4 @@ async def test_a_rate_that_makes_no_sense_is_refused(config: str, words: tuple[s
 
 
 async def test_the_rate_of_an_unknown_provider_is_refused(config: str) -> None:
-    assert "no provider 'nobody'" in await failure("rate", "nobody", "1/s", "-c", config)
+    assert 'no provider "nobody"' in await failure("rate", "nobody", "1/s", "-c", config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -17,6 +18,9 @@ from relay.redis_client.client import Client
 from relay.settings.models import Settings
 from relay.store.lane_settings import Published
 from relay.text import Redactor
+
+ResultT = TypeVar("ResultT")
+ArgumentsP = ParamSpec("ArgumentsP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,14 @@ class Call:
     def query(self, name: str, default: str = "") -> str:
         """Return a parameter of the URL."""
         return self.request.query.get(name, default)
+
+    async def act(
+        self,
+        action: Callable[Concatenate[Client, Settings, ArgumentsP], Awaitable[ResultT]],
+        *arguments: ArgumentsP.args,
+        **options: ArgumentsP.kwargs,
+    ) -> ResultT:
+        """Run an action of `relay.operations`. All pages show its effect with their next sample."""
+        result = await action(await self.services.client(), self.settings, *arguments, **options)
+        self.services.changed()
+        return result

@@ -54,40 +54,27 @@ class RateArguments(Arguments, frozen=True, kw_only=True):
 
 
 async def _pause(call: Call, arguments: PauseArguments) -> Reply:
-    provider, who = call.part("provider"), call.visitor.name
+    provider, because, who = call.part("provider"), arguments.because, call.visitor.name
     seconds = lanes.pause_seconds(arguments.duration or None, "for")
-    client = await call.services.client()
-    if arguments.group:
-        await lanes.pause_group(
-            client,
-            call.settings,
-            provider,
-            arguments.group,
-            seconds=seconds,
-            because=arguments.because,
-            who=who,
-        )
+    if group := arguments.group:
+        await call.act(lanes.pause_group, provider, group, seconds=seconds, because=because, who=who)
     else:
-        await lanes.pause(
-            client, call.settings, provider, seconds=seconds, because=arguments.because, who=who
-        )
+        await call.act(lanes.pause, provider, seconds=seconds, because=because, who=who)
     return await _lane(call, provider)
 
 
 async def _resume(call: Call, arguments: ResumeArguments) -> Reply:
     provider, because, who = call.part("provider"), arguments.because, call.visitor.name
-    client = await call.services.client()
     if arguments.group:
-        group = arguments.group
-        await lanes.resume_group(client, call.settings, provider, group, because=because, who=who)
+        await call.act(lanes.resume_group, provider, arguments.group, because=because, who=who)
     else:
-        await lanes.resume(client, call.settings, provider, because=because, who=who)
+        await call.act(lanes.resume, provider, because=because, who=who)
     return await _lane(call, provider)
 
 
 async def _probe(call: Call, arguments: ProbeArguments) -> Reply:
-    provider, because, who = call.part("provider"), arguments.because, call.visitor.name
-    await lanes.probe(await call.services.client(), call.settings, provider, because=because, who=who)
+    provider = call.part("provider")
+    await call.act(lanes.probe, provider, because=arguments.because, who=call.visitor.name)
     return await _lane(call, provider)
 
 
@@ -96,23 +83,18 @@ async def _rate(call: Call, arguments: RateArguments) -> Reply:
     if arguments.reset == (arguments.rate is not None):
         raise UsageError("write a rate such as 50/s, or reset to return to the configured one")
     seconds = lanes.pause_seconds(arguments.duration or None, "for")
-    client = await call.services.client()
     if arguments.rate is None:
-        await rates.reset_rate(client, call.settings, provider, because=because, who=who)
+        await call.act(rates.reset_rate, provider, because=because, who=who)
     else:
         new = rates.parse_rates(arguments.rate)
-        await rates.set_rate(client, call.settings, provider, new, seconds=seconds, because=because, who=who)
+        await call.act(rates.set_rate, provider, new, seconds=seconds, because=because, who=who)
     return await _lane(call, provider)
 
 
 async def _lane(call: Call, provider: str) -> Reply:
-    """Return the lane after an action, which all pages show with their next sample."""
-    call.services.changed()
-    return Reply(
-        provider_document(
-            await read_provider(await call.services.client(), call.settings, provider, call.services.own())
-        )
-    )
+    """Return the lane after an action."""
+    client = await call.services.client()
+    return Reply(provider_document(await read_provider(client, call.settings, provider, call.services.own())))
 
 
 ROUTES: Final = (

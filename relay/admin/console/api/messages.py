@@ -43,34 +43,19 @@ async def _find(call: Call, _: NoArguments) -> Reply:
 
 
 async def _cancel(call: Call, arguments: MessageArguments) -> Reply:
-    result = await lanes.cancel(
-        await call.services.client(),
-        call.settings,
-        call.part("provider"),
-        arguments.id,
-        because=arguments.because,
-        who=call.visitor.name,
-    )
-    call.services.changed()
+    provider, because, who = call.part("provider"), arguments.because, call.visitor.name
+    result = await call.act(lanes.cancel, provider, arguments.id, because=because, who=who)
     if result != "cancelled":
         return Reply({"error": f"not cancelled: the message is {result}", "result": result}, 409)
     return Reply(Cancelled(result="cancelled"))
 
 
 async def _send_next(call: Call, arguments: MessageArguments) -> Reply:
-    provider = call.part("provider")
+    provider, because, who = call.part("provider"), arguments.because, call.visitor.name
     try:
-        before = await lanes.send_next(
-            await call.services.client(),
-            call.settings,
-            provider,
-            arguments.id,
-            because=arguments.because,
-            who=call.visitor.name,
-        )
+        before = await call.act(lanes.send_next, provider, arguments.id, because=because, who=who)
     except UsageError as error:
         return Reply({"error": str(error)}, 409)
-    call.services.changed()
     text = lanes.sent_next(provider, arguments.id, before)
     return Reply(SentNext(result="moved", before=before, text=text))
 

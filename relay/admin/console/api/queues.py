@@ -50,16 +50,14 @@ async def _queue(call: Call, _: NoArguments) -> Reply:
 
 
 async def _push(call: Call, arguments: PushArguments) -> Reply:
-    await push_by_hand(
-        await call.services.client(),
-        call.settings,
+    await call.act(
+        push_by_hand,
         call.part("queue"),
         arguments.message,
         call.services.open_intake,
         because=arguments.because,
         who=call.visitor.name,
     )
-    call.services.changed()
     return Reply(Pushed(pushed=1))
 
 

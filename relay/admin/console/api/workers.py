@@ -34,14 +34,7 @@ class Named(TypedDict):
 
 async def _reload(call: Call, arguments: WorkerArguments) -> Reply:
     # It does not wait for reports: the process that answers may be the one that reloads.
-    asked = await reload_fleet(
-        await call.services.client(),
-        call.settings,
-        who=call.visitor.name,
-        because=arguments.because,
-        wait=0.0,
-    )
-    call.services.changed()
+    asked = await call.act(reload_fleet, who=call.visitor.name, because=arguments.because, wait=0.0)
     return Reply(Asked(asked=len(asked)), 202)
 
 
@@ -60,14 +53,7 @@ async def _dismiss(call: Call, arguments: WorkerArguments) -> Reply:
 async def _act(
     call: Call, action: Callable[..., Awaitable[Member]], arguments: WorkerArguments, status: int
 ) -> Reply:
-    member = await action(
-        await call.services.client(),
-        call.settings,
-        call.part("worker"),
-        because=arguments.because,
-        who=call.visitor.name,
-    )
-    call.services.changed()
+    member = await call.act(action, call.part("worker"), because=arguments.because, who=call.visitor.name)
     return Reply(Named(worker=member.info.worker), status)
 
 
