@@ -150,7 +150,7 @@ async def test_a_refused_test_alert_shows_the_answer(site: Site) -> None:
     assert "ops has not delivered the test alert: rejected: 400 no such channel" in result.stderr
 
 
-async def test_a_test_alert_without_a_worker_says_that_nothing_is_known(site: Site) -> None:
+async def test_a_test_alert_without_a_worker_has_no_outcome(site: Site) -> None:
     path = site.configure(
         {"ops": {"type": "http", "url": f"{site.receiver.url}/ops"}}, alerts={"provider": "ops"}
     )

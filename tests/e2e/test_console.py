@@ -578,7 +578,7 @@ def test_a_retry_at_a_rate_shows_its_progress_and_stops(opened: Opener, fleet: W
     )
 
 
-def test_a_message_is_found_by_what_is_known_of_it(opened: Opener) -> None:
+def test_a_message_is_found_by_each_of_its_properties(opened: Opener) -> None:
     page = opened("/messages")
     page.get_by_label("Search in").select_option("id")
     page.get_by_label("For").fill("bad-2")
@@ -588,7 +588,7 @@ def test_a_message_is_found_by_what_is_known_of_it(opened: Opener) -> None:
     expect(page.locator("tbody")).to_contain_text("400")
 
 
-def test_a_message_that_waits_says_why_and_can_be_cancelled(opened: Opener, fleet: World) -> None:
+def test_a_message_that_waits_shows_why_and_can_be_cancelled(opened: Opener, fleet: World) -> None:
     page = opened("/messages/wait-1")
     expect(page.locator("main")).to_contain_text("No message has this id")
     order(page, "pause", "quiet", because="a new receiver")

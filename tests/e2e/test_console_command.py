@@ -13,7 +13,7 @@ from testing.relay_process import RELAY, environment
 from testing.site import Site
 
 
-async def test_the_console_runs_without_a_worker_and_says_so(site: Site) -> None:
+async def test_the_console_runs_without_a_worker_and_shows_that(site: Site) -> None:
     port = free_port()
     site.configure({"hook": site.webhook()}, admin={"listen": f"127.0.0.1:{port}"})
     process = await asyncio.create_subprocess_exec(

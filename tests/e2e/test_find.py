@@ -59,7 +59,7 @@ async def test_nothing_found_is_exit_code_1_and_an_empty_list(config: str) -> No
     assert "no message nothing in any queue or lane" in result.stderr
 
 
-async def test_a_wrong_command_line_says_what_to_write(config: str) -> None:
+async def test_a_wrong_command_line_gets_a_remedy(config: str) -> None:
     assert "write an ID, or one of --group" in await failure("find", "-c", config)
     assert "write an ID, or one of --group" in await failure("find", "a", "--group", "b", "-c", config)
     assert 'no provider "nobody"' in await failure("find", "a", "--provider", "nobody", "-c", config)

@@ -112,7 +112,9 @@ async def test_status_shows_groups_that_fail(config: str, lane: Lane, redis: Red
     assert re.search(r"open \S+: 10 failures in a row: refused", table)
 
 
-async def test_status_says_how_to_enable_a_disabled_group(config: str, lane: Lane, redis: Redis) -> None:
+async def test_status_has_the_command_that_enables_a_disabled_group(
+    config: str, lane: Lane, redis: Redis
+) -> None:
     now = int((await redis.time())[0]) * 1000
     entry = msgspec.msgpack.encode({"disabled": now, "since": now - 1000, "failures": 7})
     for number in range(5):
@@ -187,7 +189,7 @@ async def test_the_name_of_a_group_cannot_control_a_terminal(config: str, lane: 
     assert json.loads(raw)["groups"][0]["group"] == hostile
 
 
-async def test_a_provider_that_nobody_knows_has_no_status(config: str) -> None:
+async def test_an_unknown_provider_has_no_status(config: str) -> None:
     assert 'no provider "nobody"' in await failure("status", "nobody", "-c", config)
 
 
@@ -198,7 +200,7 @@ async def test_a_provider_that_left_the_file_still_has_a_status(config: str, red
     assert (shown["configured"], shown["groups"][0]["group"]) == (False, "a")
 
 
-async def test_the_rates_of_a_provider_and_of_its_groups_are_told_apart(config: str) -> None:
+async def test_the_rates_of_a_provider_and_of_its_groups_are_distinct(config: str) -> None:
     rates = {row["provider"]: row["rate"] for row in (await status(config))["lanes"]}
     assert rates == {"hook": "unlimited", "plain": "5/s", "paced": "50/s, 2/s a group"}
 

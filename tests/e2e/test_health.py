@@ -82,7 +82,7 @@ async def test_an_embedded_redis_is_not_started_by_a_probe(tmp_path: Path) -> No
     assert (refused.code, (tmp_path / "data").exists()) == (1, False)
 
 
-async def test_a_port_of_another_program_is_told_from_relay() -> None:
+async def test_a_port_of_another_program_is_not_taken_for_relay() -> None:
     app = web.Application()
     app.router.add_get("/healthz", _ok)
     runner = web.AppRunner(app)

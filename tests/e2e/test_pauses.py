@@ -98,7 +98,7 @@ async def test_a_pause_of_no_sensible_length_is_refused(config: str, text: str) 
     assert (await lane(config))["state"] == "running"
 
 
-async def test_a_lane_that_another_program_has_paused_says_so(config: str, redis: Redis) -> None:
+async def test_a_lane_that_another_program_has_paused_shows_it(config: str, redis: Redis) -> None:
     await redis.hset("relay:{hook}:control", "paused", "1")
     found = await lane(config)
     assert (found["state"], found["why"], found["hold_seconds"]) == ("paused", "by an operator", 0)

@@ -84,7 +84,7 @@ async def test_a_start_a_reload_and_a_stop_are_reported(
             assert await running.ended() == 0
 
 
-def test_a_status_line_has_one_line_whatever_the_trouble() -> None:
+def test_a_status_line_has_one_line_for_any_trouble() -> None:
     health = Health(worker="w", pid=7, settings="", troubles=("lane a:\n\x1b[31mred",))
     reports = [
         WorkerReport(pid=7, age=0.0, health=health),

@@ -311,7 +311,7 @@ class Breaks:
 
 
 @pytest.mark.parametrize("work", [retry, purge])
-async def test_an_error_of_redis_says_how_far_the_work_came(redis: Client, work: Any) -> None:
+async def test_an_error_of_redis_reports_the_progress_of_the_work(redis: Client, work: Any) -> None:
     await file(redis, "one", *(f"m{number}" for number in range(250)))
     order = DeadOrder(who="me", on_progress=Breaks())
     with pytest.raises(StoreError, match=f"Connection refused; {2 * dead.PAGE} dead letters were"):

@@ -203,7 +203,7 @@ async def test_an_unstarted_fan_out_is_replaced_whole(redis: Client) -> None:
     assert await redis.exists(lane.keys.part("targets"), lane.keys.part("fans")) == 0
 
 
-async def test_the_dedup_window_knows_fan_outs(redis: Client) -> None:
+async def test_the_dedup_window_remembers_fan_outs(redis: Client) -> None:
     lane = a_lane(redis, dedup_window=60.0)
     await lane.enqueue([a_fan_out(2, id="news")])
     assert (await lane.enqueue([a_fan_out(2, id="news")])).duplicates == 1

@@ -92,7 +92,7 @@ async def test_the_newest_message_is_next_with_lifo(redis: Redis) -> None:
     assert [(await one(redis, name, order="lifo")).position for name in "abc"] == [3, 2, 1]
 
 
-async def test_a_rate_tells_when_a_message_will_go(redis: Redis) -> None:
+async def test_a_rate_gives_the_time_of_a_waiting_message(redis: Redis) -> None:
     await a_worker(redis)
     await a_lane(redis, rate="2/s").enqueue([a_message(str(number)) for number in range(21)])
     found = await one(redis, "20", rate="2/s")
@@ -121,7 +121,7 @@ async def test_a_part_of_an_id_finds_nothing(redis: Redis) -> None:
     assert await find(redis, settings(), "order-1") == []
 
 
-async def test_a_delayed_message_says_until_when_and_after_which_attempt(redis: Redis) -> None:
+async def test_a_delayed_message_shows_its_time_and_its_last_attempt(redis: Redis) -> None:
     await a_worker(redis)
     lane, at = a_lane(redis), time.time() + HOUR
     await lane.enqueue([a_message("later", deliver_at=at), a_message("again")])
@@ -161,7 +161,7 @@ async def test_a_message_in_flight_names_its_worker(redis: Redis) -> None:
         (Unauthorised("401 bad key"), "the provider refused it; other messages are tried to find the cause"),
     ],
 )
-async def test_a_message_of_a_holding_lane_says_why_it_holds(
+async def test_a_message_of_a_holding_lane_shows_why_it_holds(
     redis: Redis, outcome: Outcome, why: str
 ) -> None:
     await a_worker(redis)
@@ -187,7 +187,7 @@ async def test_a_paused_lane_and_a_lane_without_workers_say_so(redis: Redis) -> 
     assert found.due_at is None
 
 
-async def test_a_message_of_a_group_says_why_its_group_waits(redis: Redis) -> None:
+async def test_a_message_of_a_group_shows_why_its_group_waits(redis: Redis) -> None:
     await a_worker(redis)
     lane = a_lane(redis, groups={"by": "message"})
     await lane.enqueue([a_message(f"a{number}", group="a") for number in range(3)])
@@ -202,7 +202,7 @@ async def test_a_message_of_a_group_says_why_its_group_waits(redis: Redis) -> No
     assert found.due_at is None
 
 
-async def test_a_fan_out_that_is_expanded_says_so(redis: Redis) -> None:
+async def test_a_fan_out_that_is_expanded_shows_it(redis: Redis) -> None:
     await a_worker(redis)
     lane = a_lane(redis)
     tokens = [f"t{number}" for number in range(10)]

@@ -96,7 +96,7 @@ async def test_a_pause_that_has_ended_is_over_before_a_worker_notices(redis: Red
     assert (await read_lane(redis, "relay", "test", [], time.time())).state == "running"
 
 
-async def test_a_held_group_says_why_and_for_how_long(redis: Redis) -> None:
+async def test_a_held_group_shows_its_reason_and_its_end(redis: Redis) -> None:
     limits: dict[str, Any] = {"groups": {"rate": "1/h", "burst": 3, "breaker": {"failures": 2}}}
     lane = a_lane(redis, **limits)
     await put(lane, "ttoollll")
@@ -165,7 +165,7 @@ async def test_a_lane_without_groups_has_none(redis: Redis) -> None:
     assert (groups.total, list(groups.found), groups.complete) == (0, [], True)
 
 
-async def test_of_very_many_groups_the_largest_are_found(redis: Redis) -> None:
+async def test_the_largest_of_very_many_groups_are_found(redis: Redis) -> None:
     """And those that are in flight, and those that are held for the longest time."""
     lane = a_lane(redis, groups={"concurrency": 1, "rate": "1/d", "burst": 1})
     small = [a_message(group=f"small{number}") for number in range(600)]
@@ -191,7 +191,7 @@ async def test_a_group_with_a_strange_name_is_found(redis: Redis, name: str) -> 
     assert by_name(await groups_of(redis, lane))[name or "(none)"].waiting == 1
 
 
-async def test_an_entry_that_cannot_be_read_says_so(redis: Redis) -> None:
+async def test_an_entry_that_cannot_be_read_shows_it(redis: Redis) -> None:
     lane = a_lane(redis, groups={})
     await redis.hset(lane.keys.part("groups"), mapping={"a": b"\xc1", "b": msgspec.msgpack.encode([1])})
     groups = by_name(await groups_of(redis, lane))

@@ -41,7 +41,7 @@ def groups(claims: Sequence[Claim]) -> str:
     return "".join(claim.message.group for claim in claims)
 
 
-async def test_groups_take_turns_whatever_their_backlog(redis: Redis) -> None:
+async def test_groups_take_turns_with_any_backlog(redis: Redis) -> None:
     lane = a_lane(redis, groups={"concurrency": 0})
     await lane.enqueue(messages("aaaaaaaaaabbbc"))
     assert groups((await lane.claim(4)).claims) == "abca"

@@ -661,7 +661,7 @@ class PlainGroupMachine(GroupMachine):
 
 
 @pytest.mark.parametrize("kind", [GroupMachine, PlainGroupMachine])
-def test_groups_have_fair_turns_and_their_limits_whatever_happens(
+def test_groups_have_fair_turns_and_their_limits_always(
     newest_redis_server: RedisServer, kind: type[GroupMachine]
 ) -> None:
     machine = type("Machine", (kind,), {"url": newest_redis_server.url})

@@ -177,7 +177,7 @@ async def test_ready_messages_of_a_single_group_are_counted(redis: Redis) -> Non
     assert (await lane.enqueue([plain_message("x", group="a") for _ in range(500)])).ready == 500
 
 
-async def test_a_settle_says_that_a_group_from_earlier_options_may_go_on(redis: Redis) -> None:
+async def test_a_settle_reports_that_a_group_from_earlier_options_may_continue(redis: Redis) -> None:
     lane, without = a_lane(redis, groups={"concurrency": 1}), a_lane(redis)
     await lane.enqueue([plain_message("x", group="a") for _ in range(3)])
     claims = list((await lane.claim(10)).claims)

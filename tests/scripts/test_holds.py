@@ -102,7 +102,7 @@ async def test_all_holds_between_two_flushes_are_remembered_but_not_without_end(
     assert len(await ended(redis)) == before
 
 
-async def test_the_backlog_is_told_apart_by_priority_and_ordering_key(redis: Client) -> None:
+async def test_the_backlog_is_split_by_priority_and_ordering_key(redis: Client) -> None:
     lane = a_lane(redis)
     await lane.enqueue(
         [

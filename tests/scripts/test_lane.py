@@ -479,7 +479,7 @@ async def test_a_retry_that_would_come_too_late_comes_at_the_end(redis: Redis) -
     assert await lane.size() == 0
 
 
-async def test_the_dedup_window_remembers_so_many_and_no_more(redis: Redis) -> None:
+async def test_the_dedup_window_remembers_a_limited_number(redis: Redis) -> None:
     lane = a_lane(redis, dedup_window=HOUR)
     seen = lane.keys.part("seen")
     await redis.zadd(seen, {f"id-{number}": 1e15 + number for number in range(15)})

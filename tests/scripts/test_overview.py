@@ -195,7 +195,7 @@ async def test_a_lane_that_returns_messages_is_as_old_as_the_oldest_of_them(redi
     assert found.oldest_seconds >= HOUR
 
 
-async def test_a_queue_is_as_old_as_its_first_element_says(redis: Client) -> None:
+async def test_a_queue_is_as_old_as_its_first_element(redis: Client) -> None:
     file = settings(hook={})
 
     async def age(element: bytes) -> float | None:

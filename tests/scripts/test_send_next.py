@@ -94,7 +94,7 @@ async def test_a_message_that_relay_has_named_or_that_has_an_own_scope_is_sent_n
     assert texts((await lane.claim(2)).claims) == ["unnamed", "scoped"]
 
 
-async def test_a_message_that_cannot_go_now_stays_and_says_why(redis: Redis) -> None:
+async def test_a_message_that_cannot_be_sent_next_stays_with_a_reason(redis: Redis) -> None:
     lane = a_lane(redis)
     fan_out = split(a_message("many", payload_json=b'{"targets":["1","2"]}'), "text", 1)
     scheduled = a_message("scheduled", deliver_at=time.time() + 3600)

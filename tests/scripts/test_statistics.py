@@ -135,7 +135,7 @@ async def test_the_oldest_message_is_found_in_groups(redis: Client) -> None:
     assert 59 <= (await recent(redis)).oldest_seconds < 120
 
 
-async def test_the_use_of_a_limit_is_what_was_sent_of_what_was_allowed(redis: Client) -> None:
+async def test_the_use_of_a_limit_is_the_sent_share_of_the_allowed_messages(redis: Client) -> None:
     lane = a_lane(redis, rate="10/s", burst=5)
     statistics: Any = lane.keys.part("statistics")
     await write(redis, SAMPLE, rate=10.0)
@@ -215,7 +215,7 @@ async def test_minutes_and_hours_expire(redis: Client) -> None:
         assert kept - 100 < left <= kept
 
 
-async def test_hours_hold_what_their_minutes_hold(redis: Client) -> None:
+async def test_hours_have_the_sums_of_their_minutes(redis: Client) -> None:
     await write(redis, Report("1", {"s:200": 3, "d:4": 3, "d:sum": 100}))
     moment = await now(redis)
     minutes = await read_minutes(redis, "relay", "test", now=moment, minutes=60)

@@ -2,7 +2,7 @@
 --
 -- @key WORKERS   sorted set: worker by its last heartbeat
 -- @key PROFILES  hash: worker -> JSON about it
--- @key GONE      sorted set: workers that left or were buried
+-- @key GONE      sorted set: workers that left or were recovered
 -- ARGV   1 the worker, 2 the millisecond of its last heartbeat as the operator saw it; '' if it is among those that
 --        left, 3 its profile that hides it (JSON)
 -- reply  1, or 0 if it has sent a heartbeat meanwhile, or is unknown

@@ -2,12 +2,12 @@
 --
 -- @key WORKERS   sorted set: worker by its last heartbeat
 -- @key PROFILES  hash: worker -> JSON about it
--- @key GONE      sorted set: workers that left or were buried
+-- @key GONE      sorted set: workers that left or were recovered
 -- @key SCRATCH   a key that exists only during the call
 -- @key RELOAD    string: the last request of an operator to reload
 -- @key DRAINS    hash: worker -> the order of an operator to take no messages (JSON)
 -- ARGV   1 the worker, 2 its profile (JSON)
--- reply  {1 if the fleet still counted it as living, 0 if it is new or was buried meanwhile; the request to reload;
+-- reply  {1 if the fleet still counted it as living, 0 if it is new or was recovered meanwhile; the request to reload;
 --        the order to drain; '' if there is none}
 
 -- First, so that under maxmemory the rest is not refused (see parts/lane.lua). The worker itself stays in the fleet

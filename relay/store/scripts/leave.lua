@@ -1,7 +1,7 @@
--- A worker has left the fleet, or was buried.
+-- Removes a worker that has left the fleet, or was recovered.
 --
 -- @key WORKERS  sorted set: worker by its last heartbeat
--- @key GONE     sorted set: workers that left or were buried
+-- @key GONE     sorted set: workers that left or were recovered
 -- @key DRAINS   hash: worker -> the order of an operator to take no messages
 -- ARGV   1 the worker
 -- reply  1

@@ -1,4 +1,4 @@
--- Adds to the statistics and the journal of a lane: what one worker counted, and what the lane itself counted.
+-- Adds the counts of one worker, and those of the lane itself, to the statistics and the journal of the lane.
 --
 -- @key MINUTE  hash: the statistics of the present minute
 -- @key HOUR    hash: those of the present hour

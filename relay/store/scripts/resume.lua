@@ -1,4 +1,4 @@
--- Lifts a pause and every hold. Suspects are tried once more: those whose targets are gone end if they are still gone;
+-- Lifts a pause and every hold. Suspects are tried again: those whose targets are gone end if they are still gone;
 -- of the others, none ends before another message is accepted, because our credentials may still be wrong.
 --
 -- ARGV   1 lifo ('1' or '0')

@@ -107,7 +107,7 @@ local records = #wanted > 0 and call('HMGET', BODIES, unpack(wanted)) or {}
 
 local settled, stale, delivered, failed, expired, unregistered, retried = 0, 0, 0, 0, 0, 0, 0
 local released, ended, back, throttled, throttled_tickets = {}, {}, {}, 0, {}
--- What this call adds to the state of the lane.
+-- The changes of this call to the state of the lane.
 local seen = {answered = 0, broken = 0, failures = tonumber(failures or 0), last_reason = ''}
 
 local group -- what the present message adds to the state of its group, if it has one

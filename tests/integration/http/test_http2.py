@@ -484,7 +484,7 @@ async def test_a_late_answer_fails_its_own_request_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocols", [["http/1.1"], []])
 @pytest.mark.parametrize("needed", [True, False])
-async def test_a_provider_that_needs_http2_says_so(pems: Pems, protocols: list[str], needed: bool) -> None:
+async def test_a_provider_that_needs_http2_gets_it(pems: Pems, protocols: list[str], needed: bool) -> None:
     context = server_tls(pems)
     if protocols:
         context.set_alpn_protocols(protocols)

@@ -137,7 +137,7 @@ async def test_the_cookie_of_a_session_is_out_of_reach_of_scripts_and_other_site
         assert OPERATOR not in cookie
 
 
-async def test_a_log_in_makes_a_new_session_whatever_cookie_it_brings() -> None:
+async def test_a_log_in_makes_a_new_session_with_any_cookie() -> None:
     async with console(**TOKENS) as browser:
         first = (await browser.log_in(VIEWER)).cookies["relay_session"].value
         second = (await browser.log_in(OPERATOR)).cookies["relay_session"].value
@@ -229,7 +229,7 @@ async def test_every_answer_forbids_frames_caches_and_foreign_content() -> None:
         assert "unsafe" not in policy
 
 
-async def test_a_trusted_proxy_says_who_the_client_is() -> None:
+async def test_a_trusted_proxy_names_the_client() -> None:
     async with console(**TOKENS, trusted_proxies=["127.0.0.0/8"], base_path="/relay") as browser:
         forwarded = {
             "X-Forwarded-Host": "relay.example",

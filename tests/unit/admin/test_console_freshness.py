@@ -86,7 +86,7 @@ async def test_the_first_page_after_the_start_waits_for_no_reading_and_no_templa
     assert page.count('aria-label="9 sent, 0 failed in the last hour"') == LANES
 
 
-async def test_a_console_without_redis_is_announced_and_says_so() -> None:
+async def test_a_console_without_redis_is_announced_and_shows_it() -> None:
     async def no_redis() -> Redis:
         raise StoreError("no Redis here")
 

@@ -28,7 +28,7 @@ def few_descriptors(free: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_reload_without_descriptors_says_so_and_blames_no_adapter(tmp_path: Path) -> None:
+async def test_a_reload_without_descriptors_reports_that_and_blames_no_adapter(tmp_path: Path) -> None:
     path = tmp_path / "relay.yaml"
     path.write_text("queues: [{name: q}]\nproviders: {hook: {type: webhook, url: 'http://127.0.0.1:1/'}}\n")
     file = ConfigurationFile(path)

@@ -37,14 +37,14 @@ def unbuffered(pipe: Pipe, encoding: str = "utf-8", errors: str = "strict") -> i
 TEXT = "".join(f"line {number}: größer\n" for number in range(1000))
 
 
-def test_python_itself_forgets_what_a_pipe_does_not_take() -> None:
+def test_python_itself_loses_the_rest_that_a_pipe_does_not_take() -> None:
     """The reason for `_buffered`: if this test fails, `_buffered` can be removed."""
     pipe = Pipe()
     unbuffered(pipe).write(TEXT)
     assert pipe.taken == TEXT.encode()[:10]
 
 
-def test_everything_arrives_however_little_a_pipe_takes_at_a_time() -> None:
+def test_all_bytes_arrive_through_a_pipe_that_takes_few_at_a_time() -> None:
     pipe = Pipe()
     first = unbuffered(pipe)  # which lives as long as sys.__stdout__ does
     stream = _buffered(first)

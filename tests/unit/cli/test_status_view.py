@@ -119,7 +119,7 @@ def test_a_sentence_comes_first_and_then_the_lanes_in_trouble() -> None:
     assert [name[:6] for name in names[:4]] == ["webpus", "fcm", "notifi", "pusher"]
 
 
-def test_a_row_shows_what_a_lane_does_and_its_reason_is_on_a_line_of_its_own() -> None:
+def test_a_row_shows_the_work_of_a_lane_and_its_reason_on_a_line_of_its_own() -> None:
     lines = printed(fleet_view(BURNING, "s"))
     row = next(index for index, line in enumerate(lines) if line.startswith("webpush "))
     assert lines[row].split() == [
@@ -176,7 +176,7 @@ def test_lanes_in_the_same_trouble_share_a_clause() -> None:
         (fleet(lane("a"), workers=[]), True),
     ],
 )
-def test_trouble_is_what_somebody_has_to_act_on(overview: Overview, trouble: bool) -> None:
+def test_a_trouble_is_a_state_that_needs_an_operator(overview: Overview, trouble: bool) -> None:
     assert in_trouble(overview) is trouble
 
 

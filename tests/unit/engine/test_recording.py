@@ -182,7 +182,7 @@ async def test_a_lane_without_a_journal_has_statistics_all_the_same(redis: Redis
         (Unauthorised("401: key", 401, target="token-2"), "unauthorised", "401: key", "token-2"),
     ],
 )
-async def test_an_entry_says_how_an_attempt_ended(
+async def test_an_entry_has_the_end_of_an_attempt(
     bench: Bench, outcome: Outcome, expected: str, reason: str, target: str
 ) -> None:
     message = {"group": "acme", "ordering_key": "o", "collapse_key": "c", "traceparent": "00-1-2-01"}
@@ -230,7 +230,7 @@ async def test_reasons_are_counted_without_their_numbers_and_ids(bench: Bench) -
     assert list(reasons.values()) == [50]
 
 
-async def test_the_oldest_entries_go_while_redis_is_away_and_one_line_says_so(redis: Redis) -> None:
+async def test_the_oldest_entries_are_dropped_and_logged_once_while_redis_is_away(redis: Redis) -> None:
     bench = Bench(redis, RecorderTuning(most_entries=10, most_in_report=4))
     for number in range(30):
         bench.fail(Retry("503"), a_claim(f"m{number}"))
@@ -275,7 +275,7 @@ async def test_counts_wait_while_the_memory_of_redis_is_full(bench: Bench) -> No
     assert len(await bench.entries()) == 5
 
 
-async def test_the_last_worker_counts_what_scripts_have_ended(bench: Bench) -> None:
+async def test_the_last_worker_counts_messages_that_scripts_have_ended(bench: Bench) -> None:
     bench.deliver(1)
     await bench.flusher.flush()
     await a_lane(bench.redis).enqueue([a_message("once"), a_message("once")])

@@ -94,7 +94,7 @@ def test_null_is_the_same_as_absent() -> None:
     assert not parse(**dict.fromkeys(fields)).named
 
 
-def test_an_unreadable_traceparent_is_ignored_as_w3c_asks() -> None:
+def test_an_unreadable_traceparent_is_ignored_as_w3c_requires() -> None:
     assert parse(traceparent="nonsense\r\nx: y").traceparent == ""
 
 

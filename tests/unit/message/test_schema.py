@@ -38,7 +38,7 @@ def test_a_field_that_the_schema_lacks_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "form"), LIMITED, ids=[name for name, _ in LIMITED])
-def test_a_text_may_be_as_long_as_the_schema_says(name: str, form: dict[str, Any]) -> None:
+def test_a_text_may_be_as_long_as_in_the_schema(name: str, form: dict[str, Any]) -> None:
     assert accepted(**{name: "x" * form["maxLength"]})
     assert not accepted(**{name: "x" * (form["maxLength"] + 1)})
     assert accepted(**{name: ""}) == (form.get("minLength", 0) == 0)

@@ -144,7 +144,7 @@ def test_an_alert_stays_while_its_lane_cannot_be_read() -> None:
     )
 
 
-def test_an_alert_says_the_present_reason_and_the_first_time() -> None:
+def test_an_alert_has_the_present_reason_and_the_first_time() -> None:
     book = advance(AlertBook(), Findings((KEY_REFUSED,)), NOW, 0.0, "")
     later = msgspec.structs.replace(KEY_REFUSED, why="403")
     (alert,) = advance(book, Findings((later,)), NOW + 50, 0.0, "").firing
@@ -194,7 +194,7 @@ def test_the_message_of_an_alert_has_the_documented_fields() -> None:
     assert begin["key"] == end["key"]
 
 
-def test_the_id_of_a_message_is_valid_whatever_the_group_is_called() -> None:
+def test_the_id_of_a_message_is_valid_with_any_name_of_a_group() -> None:
     event = AlertEvent(
         serial=1, alert=Alert(alert="group_disabled", provider="p" * 64, group="ж" * 300, since=NOW), at=NOW
     )

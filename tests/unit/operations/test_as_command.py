@@ -15,7 +15,7 @@ from testing.shell import arguments
 QUEUES = ["notifications", f"q {HOSTILE}", "-force", "it's $(id) `id` \\ !! \n\x00"[:-1], "ключ\u202e"]
 
 
-def test_a_command_pushes_the_same_message_whatever_its_text() -> None:
+def test_a_command_pushes_the_same_message_with_any_text() -> None:
     payload: dict[str, Any] = {"text": HOSTILE + "\n'\"$(id)", "list": [1, {"ключ": None}], "x": 1.5}
     for queue in QUEUES:
         message = Message("id-1", queue, b"{}", 0, group=HOSTILE[:40], ordering_key="k")

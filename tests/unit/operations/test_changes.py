@@ -76,7 +76,7 @@ def test_a_lane_that_vanishes_with_messages_in_it_is_a_warning() -> None:
     ]
 
 
-def test_a_rate_that_changes_starts_anew() -> None:
+def test_a_rate_that_changes_starts_again() -> None:
     old, new = configured(hook=options("100/s")), configured(hook=options("50/s"))
     override = Override.of(options("10/s").rate)
     found = compare(old, new, lane(override=override))
@@ -114,7 +114,7 @@ def test_other_options_show_their_old_and_new_values() -> None:
     ]
 
 
-def test_a_fleet_without_workers_is_compared_with_what_it_was() -> None:
+def test_a_fleet_without_workers_is_compared_with_its_last_settings() -> None:
     old, new = configured(hook=options("100/s")), configured(hook=options("50/s"))
     found = compare(old, new, lane(), workers=0)
     assert found[0][2].startswith("rate: 100/s → 50/s")

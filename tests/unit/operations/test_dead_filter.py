@@ -59,7 +59,7 @@ def test_a_wrong_option_is_named(options: dict[str, str], error: str) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(OPTIONS), st.one_of(st.none(), st.text(max_size=30))))
-def test_any_text_is_a_filter_or_an_error_that_says_why(options: dict[str, str | None]) -> None:
+def test_any_text_is_a_filter_or_an_error_with_a_reason(options: dict[str, str | None]) -> None:
     with suppress(UsageError):
         where = parse_filter(options, NOW)
         assert where.packed()

@@ -78,7 +78,7 @@ def test_a_server_that_would_start_empty_is_refused_though_nobody_noted_who_wrot
         ("usage: something else", "None"),
     ],
 )
-def test_a_version_is_read_from_what_the_server_prints(text: str, found: str) -> None:
+def test_a_version_is_read_from_the_output_of_the_server(text: str, found: str) -> None:
     assert str(Version.parse(text)) == found
 
 

@@ -56,5 +56,5 @@ def test_a_queue_and_relays_keys_for_it_share_a_slot(read: Read, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["a{b", "}{", "{}", "{}{a}", "{a}", "x{a}{b}", "{{a}}", "a}b{c}"])
-def test_the_hashed_part_is_what_redis_hashes(name: str) -> None:
+def test_the_hashed_part_is_that_of_redis(name: str) -> None:
     assert key_slot(hashed_part(name).encode()) == key_slot(name.encode())

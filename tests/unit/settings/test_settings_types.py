@@ -62,7 +62,7 @@ def test_the_error_for_a_wrong_duration_shows_the_syntax(written: object) -> Non
         ("0.5/s", Rate(0.5, 1), 0.5),
     ],
 )
-def test_a_rate_is_so_many_in_so_many_seconds(written: str, rate: Rate, per_second: float) -> None:
+def test_a_rate_is_a_number_in_a_time(written: str, rate: Rate, per_second: float) -> None:
     assert parse_rate(written) == rate
     assert parse_rate(written).per_second == per_second
     assert str(rate) == written

@@ -30,7 +30,7 @@ COUNTS = st.builds(
 
 
 @given(st.lists(COUNTS, min_size=1, max_size=5))
-def test_sums_are_the_same_in_whatever_steps_they_are_taken(counts: list[Counts]) -> None:
+def test_sums_are_the_same_in_any_steps(counts: list[Counts]) -> None:
     whole = merged(counts)
     assert reduce(lambda one, two: merged([one, two]), counts) == whole
     assert merged(reversed(counts)) == whole

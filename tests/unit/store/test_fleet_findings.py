@@ -58,7 +58,7 @@ def test_another_fleet_on_the_same_queue_is_found() -> None:
     assert "takes from q" in line
 
 
-def test_of_a_sample_at_least_so_many_groups_are_disabled() -> None:
+def test_a_sample_gives_a_lower_bound_of_disabled_groups() -> None:
     disabled = [
         GroupStatus(f"g{number}\x1b", GroupState.DISABLED, "", 0.0, 0, 0, None, 9) for number in range(1200)
     ]

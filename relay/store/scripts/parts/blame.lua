@@ -33,7 +33,7 @@
 -- @include doubt
 -- @include journal
 
--- The credentials are to blame after refusals of so many targets in a row, or of so many messages.
+-- The credentials are to blame after refusals of this number of targets in a row, or of messages.
 local MOST_ACCUSED = 3
 local MOST_REFUSALS = 10
 -- The share of targets that are gone counts only from this number on.

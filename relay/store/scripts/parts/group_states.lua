@@ -57,7 +57,7 @@ local function open_groups(names)
   end
 end
 
--- Whether an answer changes what is stored of a group, besides the messages in flight.
+-- Returns whether an answer changes the stored state of a group, besides the messages in flight.
 local function has_trouble(state)
   return state == NEUTRAL or state.failures or state.since or state.window or state.waves or state.hold or state.paused or state.disabled
 end

@@ -2,7 +2,7 @@
 local factor = 1
 if policy.warmup > 0 then
   local since = tonumber(warm_since or 0)
-  -- A clock that was set back starts the climb anew: a negative time would be a negative rate.
+  -- A clock that was set back starts the climb again: a negative time would be a negative rate.
   if NOW - (active or 0) > policy.warmup or since == 0 or since > NOW or probing then
     since = NOW
     call('HSET', CONTROL, 'warm_since', since)
