@@ -45,7 +45,7 @@ TextOption = Annotated[
     typer.Option("--text", help="Only those with this text in the message, the reason or the answer."),
 ]
 StatusOption = Annotated[
-    str | None, typer.Option("--status", help="Only those that the provider answered so: `413`, `5xx`.")
+    str | None, typer.Option("--status", help="Only those with this status of the answer: `413`, `5xx`.")
 ]
 GroupOption = Annotated[str | None, typer.Option("--group", help="Only messages of this group.")]
 QueueOption = Annotated[str | None, typer.Option("--queue", help="Only messages from this queue.")]
@@ -53,7 +53,9 @@ SinceOption = Annotated[
     str | None,
     typer.Option("--since", metavar="TIME", help="Not before: RFC 3339, Unix seconds, or `2h` ago."),
 ]
-UntilOption = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Not after, likewise.")]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Not after this time, in the same forms.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without confirmation.")]
 LimitOption = Annotated[
