@@ -97,7 +97,7 @@ def run(
 
 
 def arrive(receiver: harness.Arrivals, pushed: Sequence[float]) -> list[float]:
-    """Return the age of each message at its arrival in milliseconds, once all have arrived."""
+    """Wait until all messages have arrived, and return the age of each one at its arrival in milliseconds."""
     ages: dict[int, float] = {}
 
     def all_arrived() -> bool:

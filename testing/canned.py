@@ -1,4 +1,4 @@
-"""A transport without sockets, for adapters whose answers a test makes up."""
+"""A transport without sockets, for tests of adapters that choose the answers."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Site:
         return [fields for _, fields in await entries_of(self.redis, "relay:feedback")]
 
     async def receipt(self, key: str) -> dict[str, Any]:
-        """The next receipt of a list, once there is one."""
+        """Wait for the next receipt of a list."""
         popped: Any = await self.redis.blpop([key], 120)
         receipt: dict[str, Any] = json.loads(popped[1])
         return receipt

@@ -46,7 +46,7 @@ class EvidenceIndex:
         """Return how a message ended: by its receipts, otherwise by arrivals and dead letters."""
         if push.has_receipt:
             receipts = [receipt.outcome for receipt in self.receipts.get(push.id, ())]
-            # The receipts of two pushes with the same id cannot be told apart.
+            # The receipts of two pushes with the same id cannot be distinguished.
             if len(self.by_id[push.id]) > 1:
                 return ["delivered"] if self.accepted(push.number) else ["duplicate"] if receipts else []
             return receipts
@@ -56,7 +56,7 @@ class EvidenceIndex:
         return ["delivered"] if self.accepted(push.number) else ["dead"] if letters else []
 
     def explained(self, arrival: Arrival) -> Window | None:
-        """Return the fault because of which the accepted message may arrive, or end, a second time."""
+        """Return the fault that explains a second arrival, or a second end, of an accepted message."""
         for window in self._doubling:
             if window.host in ("", arrival.host) and (
                 window.start - TOLERANCE <= arrival.at <= window.end + TOLERANCE

@@ -1,4 +1,4 @@
-"""All of it on a Redis Cluster: lanes, queues, receipts and feedback lie in different slots."""
+"""All features on a Redis Cluster: lanes, queues, receipts and feedback are in different slots."""
 
 from __future__ import annotations
 

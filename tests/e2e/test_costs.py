@@ -174,7 +174,7 @@ class Cost:
 
 
 def count_trips(client: Redis, counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count the commands of a client and its channels, and have Redis see them one by one."""
+    """Count the commands of a client and its channels, and send them one by one."""
     names = {key: name for name in SCRIPTS for key in (script(name).digest, script(name).text)}
 
     async def counted(execute: Callable[..., Any], words: tuple[Any, ...], **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Elements and keys that try to stop a worker or its neighbours: everything else goes on."""
+"""Elements and keys that try to stop a worker or its neighbours: everything else continues."""
 
 from __future__ import annotations
 

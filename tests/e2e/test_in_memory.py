@@ -106,7 +106,7 @@ async def messages(running: Running) -> list[dict[str, Any]]:
 
 
 async def test_a_worker_goes_on_with_its_own_code_when_the_package_is_replaced(site: Site) -> None:
-    """All kinds of messages go out, and those of a killed worker are recovered, after every file of the
+    """All kinds of messages are sent, and those of a killed worker are recovered, after every file of the
     package was overwritten. Nothing is opened or imported meanwhile."""
     site.receiver.gate.clear()
     async with sandbox(site.folder / "keys") as running:

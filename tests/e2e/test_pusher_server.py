@@ -1,4 +1,4 @@
-"""A Pusher server that others wrote takes our requests and shows the events to its subscribers.
+"""A third-party Pusher server accepts our requests and shows the events to its subscribers.
 
 sockudo comes from its language's registry and takes minutes to build, so that the suite uses it where
 it is there: on the PATH, or where $SOCKUDO says. `.ci/run` builds it.

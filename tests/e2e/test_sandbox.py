@@ -1,4 +1,4 @@
-"""`relay run` against `relay sandbox`, as somebody has both on a machine of their own."""
+"""`relay run` against `relay sandbox`, both on one machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bug in one part of a worker: that part starts again, and everything else goes on."""
+"""A bug in one part of a worker: that part starts again, and everything else continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neighbours on the same Redis write garbage or shut a door: everything else goes on."""
+"""Neighbours on the same Redis write garbage or take rights away: everything else continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis is there, but in trouble, in the middle of a drain: the worker waits and goes on by itself."""
+"""Redis runs, but is in trouble in the middle of a drain: the worker waits and continues on its own."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def test_a_drain_goes_on_after_trouble_with_redis(
 
 
 async def test_queued_messages_are_delivered_while_redis_is_out_of_memory(site: Site) -> None:
-    """The application gets an error on a push; everything else goes on, from start to end."""
+    """The application gets an error on a push; everything else continues, from start to end."""
     provider = {"type": "webhook", "url": f"{site.receiver.url}/hook", "rate": "200/s", "dedup_window": "1m"}
     site.configure({"hook": provider})
     await site.push(*(message(number) for number in range(TOTAL)))

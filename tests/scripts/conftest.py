@@ -1,4 +1,4 @@
-"""The scripts run on every Redis that is here, and on a cluster of it."""
+"""The scripts run on every installed Redis, and on a cluster of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts on each Redis that is here and on a cluster: one message each, whichever worker checks or fails."""
+"""Alerts on every installed Redis and on a cluster: one message each, whichever worker checks or fails."""
 
 from __future__ import annotations
 

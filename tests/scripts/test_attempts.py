@@ -1,4 +1,4 @@
-"""The failed attempts of a message, on every Redis that is here: while it waits, and in its dead letter."""
+"""The failed attempts of a message, on every installed Redis: while it waits, and in its dead letter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log, on every Redis that is here and on a cluster."""
+"""The audit log, on every installed Redis and on a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters on every Redis that is here: bounds and pages."""
+"""Dead letters on every installed Redis: bounds and pages."""
 
 from __future__ import annotations
 

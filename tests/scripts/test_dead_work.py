@@ -1,4 +1,4 @@
-"""Dead letters over all providers on every Redis that is here: found, counted, retried and deleted."""
+"""Dead letters over all providers on every installed Redis: found, counted, retried and deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding messages in lanes and queues, on every Redis that is here and on a cluster."""
+"""Finding messages in lanes and queues, on every installed Redis and on a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The groups of a lane as operators see them, on every Redis that is here and on a cluster."""
+"""The groups of a lane as operators see them, on every installed Redis and on a cluster."""
 
 from __future__ import annotations
 

@@ -286,7 +286,8 @@ class GroupMachine(RuleBasedStateMachine):
         for claim in reply.claims:
             self.take(worker, claim)
         self.expansions += [(worker, expansion) for expansion in reply.expansions]
-        # Messages that came while the lane had no groups, or have none, go out beside the groups.
+        # Messages that came while the lane had no groups, or have none, are sent in addition to those of
+        # groups.
         served = Counter(after.held[worker][claim.ticket] for claim in reply.claims)
         self.lane_handed.append((self.elapsed, len(reply.claims)))
         if self.has_groups:
@@ -295,7 +296,7 @@ class GroupMachine(RuleBasedStateMachine):
             self.check_concurrency(served, after)
         self.check_order(before, after, reply.claims)
         if shared:
-            self.owed.clear()  # groups without an answer let others go first
+            self.owed.clear()  # other groups precede those without an answer
         else:
             self.check_turns(before, after, reply.claims)
 
@@ -599,7 +600,7 @@ class GroupMachine(RuleBasedStateMachine):
                 assert not name or total <= allowed + EPSILON, f"{name}: more than burst + rate x time"
 
     def drain(self) -> None:
-        """Nobody is starved: with time and claims everything goes out, and nothing is left behind."""
+        """No message starves: with time and claims all are sent, and nothing is left behind."""
         if not hasattr(self, "lanes"):
             return
         for group in GROUPS:

@@ -1,4 +1,4 @@
-"""Holds of a lane on every Redis that is here: probes, and the times of those that are over."""
+"""Holds of a lane on every installed Redis: probes, and the times of those that are over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal of a lane on every Redis that is here: capped, and searched in Redis page by page."""
+"""The journal of a lane on every installed Redis: capped, and searched in Redis page by page."""
 
 from __future__ import annotations
 

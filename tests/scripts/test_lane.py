@@ -1,4 +1,4 @@
-"""The lane's scripts, one behaviour a test, on every Redis that is here."""
+"""The lane's scripts, one behaviour a test, on every installed Redis."""
 
 from __future__ import annotations
 

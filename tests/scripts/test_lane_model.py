@@ -737,7 +737,7 @@ class LaneMachine(RuleBasedStateMachine):
             assert held == sum(known.holder == worker for known in pending) + len(self.expansions[worker])
 
     def drain(self) -> None:
-        """None is starved: with time and claims everything goes out, once, and leaves nothing behind."""
+        """No message starves: with time and claims each is sent once, and nothing is left behind."""
         if not hasattr(self, "lanes"):
             return
         self.resume()
@@ -745,7 +745,7 @@ class LaneMachine(RuleBasedStateMachine):
             self.run(self.lanes[worker].release())
             self.go_back(worker, ())
         waits = [max(known.due, known.deliver) for known in self.pending()]
-        # A clock that is set back puts far off: the time of a collapsed message, which the new one keeps,
+        # A clock that is set back postpones the time of a collapsed message, which the new one keeps,
         # and the end of a group's hold, even of one that was over.
         for name in ("due", "groups:due"):
             due = self.run(self.redis.zrange(f"relay:{{test}}:{name}", 0, -1, withscores=True))

@@ -1,4 +1,4 @@
-"""The layout version of a lane, on every Redis that is here and on a cluster."""
+"""The layout version of a lane, on every installed Redis and on a cluster."""
 
 from __future__ import annotations
 

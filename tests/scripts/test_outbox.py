@@ -415,7 +415,7 @@ def test_each_receipt_comes_once_and_in_order_from_any_interleaving_of_forwarder
                     target, entries = hands[number][2].popitem()
                     hands[number][3][target] = entries[-1][0]
                     if await outbox.forward(target, "list", hands[number][0], entries) != "ok":
-                        del hands[number]  # somebody else has forwarded them: it would read again
+                        del hands[number]  # another worker has forwarded them: it would read again
                 elif step == "forget" and number in hands and not hands[number][2]:
                     _, last, _, came = hands.pop(number)
                     assert await outbox.forget(last, came)

@@ -1,4 +1,4 @@
-"""Rates that an operator sets for a while, on every Redis that is here and on a cluster. The clock is set."""
+"""Rates that an operator sets for a while, on every installed Redis and on a cluster. The clock is set."""
 
 from __future__ import annotations
 

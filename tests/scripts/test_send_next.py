@@ -1,4 +1,4 @@
-"""Sending a waiting message next, on every Redis that is here and on a cluster."""
+"""Sending a waiting message next, on every installed Redis and on a cluster."""
 
 from __future__ import annotations
 

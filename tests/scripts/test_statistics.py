@@ -1,4 +1,4 @@
-"""The statistics of a lane on every Redis that is here: exactly once, bounded, and gone after their time."""
+"""The statistics of a lane on every installed Redis: exactly once, bounded, and gone after their time."""
 
 from __future__ import annotations
 

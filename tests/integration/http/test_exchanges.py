@@ -227,7 +227,7 @@ async def test_a_fresh_connection_without_an_answer_is_an_attempt_and_is_not_use
 
 
 async def test_a_cancelled_task_cancels_its_request(acts: Acts) -> None:
-    """Over HTTP/2 its connection goes on."""
+    """Over HTTP/2 its connection stays open."""
     came, gone = asyncio.Event(), asyncio.Event()
 
     async def behave(exchange: Exchange) -> None:

@@ -238,7 +238,7 @@ async def test_an_address_is_checked_again_at_each_new_connection() -> None:
 
 
 async def test_a_connection_that_was_opened_unguarded_serves_no_guarded_request() -> None:
-    """Not even for an adapter whose options know nothing of HTTP."""
+    """Not even for an adapter without HTTP options."""
     seen: list[bytes] = []
     opened = partial(opening, lambda **fields: open_transport(options(**fields)))
     async with linking(opened, keeps_answering(seen), concurrency=1) as link:

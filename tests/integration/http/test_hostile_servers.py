@@ -34,7 +34,7 @@ class Flood:
 
 
 def pours(beginning: bytes, more: bytes) -> Handler:
-    """Answers a request with `beginning`, and then `more` for as long as anybody reads it."""
+    """Answers a request with `beginning`, and then sends `more` as long as the client reads it."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -169,7 +169,7 @@ async def test_an_answer_that_comes_while_the_connection_is_idle_is_discarded(
 
 
 async def test_a_forged_answer_that_is_still_in_the_socket_is_discarded(linked: Linked) -> None:
-    """The event loop has had no turn to read it when the next request is about to go out."""
+    """The event loop has not read it yet when the next request is about to be sent."""
     writers: list[asyncio.StreamWriter] = []
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -30,7 +30,8 @@ async def between(
     other: str = "",
     **more: Any,
 ) -> AsyncIterator[tuple[Transport, Peering]]:
-    """A transport that trusts a server, whose connections behave so, one after the other."""
+    """A transport that trusts a server. The server's connections follow `behaviours`, one after the
+    other."""
     async with (
         peering(folder, *behaviours) as server,
         opening(

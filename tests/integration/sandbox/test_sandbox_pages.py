@@ -1,4 +1,4 @@
-"""The payloads of the pages about providers: the sandbox accepts each one as it stands."""
+"""The payloads of the pages about providers: the sandbox accepts each one without a change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin server's door: who may come in, by which name, and for how long."""
+"""The access to the admin server: connections, names of hosts, and time limits."""
 
 from __future__ import annotations
 

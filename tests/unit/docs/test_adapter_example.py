@@ -1,4 +1,4 @@
-"""The adapter on the page about writing adapters works as it stands."""
+"""The adapter on the page about writing adapters works without a change."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class _Timers(selectors.DefaultSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop with a clock of its own, all of whose timers are late by as much."""
+    """An event loop with its own clock, whose timers are late by this much."""
 
     def __init__(self, late: float) -> None:
         self._timers = _Timers(late)

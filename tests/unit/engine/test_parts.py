@@ -22,7 +22,7 @@ class Clock:
 
 
 class Failing:
-    """A loop that raises these, one for each run, and then goes on until it is cancelled."""
+    """A loop that raises these exceptions, one in each run, and then runs until it is cancelled."""
 
     def __init__(self, *errors: BaseException) -> None:
         self._errors = [*errors]

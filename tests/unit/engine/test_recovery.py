@@ -359,7 +359,7 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
 
 
 async def test_a_recoverer_that_lives_does_not_count_as_a_death(redis: Redis) -> None:
-    """It was interrupted by trouble with Redis, and another one goes on."""
+    """Trouble with Redis interrupted the recovery, and another worker continues it."""
     await push_all(redis, "q", [b'{"payload":{"text":"a"}}'])
     await Queue(redis, "relay", "q", "w1").fetch()
     queue = Queue(redis, "relay", "q", "w1")

@@ -107,7 +107,7 @@ def test_a_library_that_formats_wrongly_ends_nothing(output: io.StringIO) -> Non
 
 
 class Unprintable:
-    """An object of somebody's adapter."""
+    """An object of a third-party adapter."""
 
     def __str__(self) -> str:
         raise ZeroDivisionError

@@ -199,7 +199,7 @@ async def test_transactions_follow_sentinels_to_the_master_of_the_moment(tmp_pat
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     running = Cluster(NEWEST, tmp_path_factory.mktemp("cluster"), replicas=1).start()
     for node in running.nodes:
-        # Nothing happens by itself on a machine that is busy.
+        # No failover starts because the machine is busy.
         with SyncRedis(port=node.port) as one:
             one.config_set("cluster-node-timeout", 60_000)
             one.config_set("cluster-replica-no-failover", "yes")

@@ -1,4 +1,4 @@
-"""Files that are right, the example among them, and texts that are anything at all."""
+"""Valid files, the example among them, and arbitrary texts."""
 
 from __future__ import annotations
 
