@@ -144,7 +144,7 @@ class Admin:
     def _application(self) -> web.Application:
         gate, log_outs = self._gate, self._log_outs
         doorway = Doorway(gate, log_outs, self._settings.admin.base_path)
-        app = web.Application(middlewares=[doorway.admit])
+        app = web.Application(middlewares=[doorway.admit, self._console.missing])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/metrics/fleet", self._fleet_metrics)

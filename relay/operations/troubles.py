@@ -8,6 +8,7 @@ from typing import Literal
 
 from relay.operations.summary import Level, is_unserved, level_of, queue_level, sentence_of
 from relay.settings.durations import rough_duration
+from relay.store.fleet_findings import group_findings
 from relay.store.overview import LaneStatus, Overview
 from relay.store.states import State
 from relay.text import printable
@@ -21,10 +22,10 @@ LONGEST_WHY = 300
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing. `place` is the thing that has it; if that is a lane, `lane` is that lane."""
+    """One thing. `place` is the thing that has it; `lane` is set for a lane, its rate and its groups."""
 
     level: Level
-    place: Literal["lane", "queues", "workers", "redis"]
+    place: Literal["lane", "rate", "groups", "queues", "workers", "redis"]
     text: str
     detail: str = ""
     lane: LaneStatus | None = None
@@ -76,6 +77,11 @@ def _lanes(overview: Overview) -> Iterator[Trouble]:
                 yield Trouble(Level.TROUBLE, "lane", f"no worker serves {name}", detail, lane)
         elif lane.state != State.RUNNING:
             yield Trouble(level_of(lane), "lane", _sentence(lane, name), reason_of(lane), lane)
+        if lane.override is not None:
+            text = f"{name} sends at an operator's rate"
+            yield Trouble(Level.NOTE, "rate", text, printable(str(lane.override)), lane)
+        for line in group_findings([lane]):
+            yield Trouble(Level.NOTE, "groups", printable(line), lane=lane)
 
 
 def _sentence(lane: LaneStatus, name: str) -> str:

@@ -20,6 +20,11 @@ def findings(overview: Overview, settings: str, others: Sequence[ForeignWorker] 
     `settings` is the digest of the reader's configuration; `others` are workers of other fleets on the same
     queues.
     """
+    return [*worker_findings(overview, settings), *lane_findings(overview.lanes), *map(str, others)]
+
+
+def worker_findings(overview: Overview, settings: str) -> list[str]:
+    """Return the lines about workers and their files."""
     workers = [member.info for member in overview.alive]
     return [
         *_reloads(workers),
@@ -27,8 +32,6 @@ def findings(overview: Overview, settings: str, others: Sequence[ForeignWorker] 
         *_differing(overview.differing),
         *_drained(overview.alive),
         *_missing(overview),
-        *lane_findings(overview.lanes),
-        *map(str, others),
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import cache
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from relay.admin.console import api, assets
 from relay.admin.console.cache import Cache
@@ -28,8 +29,6 @@ from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
 from relay.store.lane_settings import Published
 from relay.text import Redactor
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Console:
@@ -57,6 +56,12 @@ class Console:
             Redactor(secrets_in(settings)),
             log_outs,
         )
+        self._pages = Pages(self._services, SCREENS)
+
+    @property
+    def missing(self) -> Middleware:
+        """The middleware that shows unknown pages."""
+        return self._pages.missing
 
     async def load(self) -> None:
         """Load what all pages need, beside the requests that come meanwhile."""
@@ -74,7 +79,7 @@ class Console:
 
     def add_routes(self, app: web.Application, login: Login) -> None:
         """Add all routes, and those below the base path too: a proxy may pass it on or remove it."""
-        pages = Pages(self._services, SCREENS)
+        pages = self._pages
         for base in dict.fromkeys(("", self._services.base)):
             add = app.router.add_route
             add("GET", f"{base}/login", login.form)

@@ -17,7 +17,7 @@ from relay.admin.console.call import Call, Services
 from relay.admin.console.policy import PAGE_HEADERS
 from relay.admin.console.rendering import Page
 from relay.admin.console.sampler import Sample
-from relay.admin.console.screen import NotFound, Screen
+from relay.admin.console.screen import NotFound, Screen, Values
 from relay.admin.doorway import VISITOR
 from relay.errors import RelayError, StoreError
 
@@ -34,6 +34,14 @@ SESSION_CHECK = 5
 
 PATIENCE = 0.01
 """Seconds until the bar of a page is sent although its content is not ready."""
+
+
+async def _no_values(call: Call, sample: Sample) -> Values:
+    return {}
+
+
+NOWHERE = Screen("nowhere", "/", "trouble.html", _no_values, "Not found", every=0)
+"""The screen of an unknown page."""
 
 
 class Pages:
@@ -91,6 +99,19 @@ class Pages:
             problem = "This is a bug of relay; the log of this process has the details."
             values = {**self._common(call, screen, None), "status": status, "problem": problem}
         return status, Page(template, values).text
+
+    @web.middleware
+    async def missing(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a browser that asks for an unknown page with a page."""
+        try:
+            return await handler(request)
+        except web.HTTPNotFound:
+            if VISITOR not in request or "text/html" not in request.headers.get("Accept", ""):
+                raise
+        values = self._common(Call(self._services, request[VISITOR], request), NOWHERE, None)
+        problem = "The address may have a mistake, or be one of another version."
+        text = Page(NOWHERE.template, {**values, "status": 404, "problem": problem}).text
+        return web.Response(text=text, status=404, content_type="text/html", headers=PAGE_HEADERS)
 
     def live(self, screen: Screen) -> Handler:
         """Return the handler of a page's events."""

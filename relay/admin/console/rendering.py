@@ -48,6 +48,7 @@ def environment() -> Environment:
         "moment": moment,
         "stamp": stamp,
         "past": past,
+        "answer": answer,
         "trend": trend,
         "share": share,
         "bytes": size,
@@ -148,6 +149,11 @@ def stamp(seconds: float | None, now: float) -> str:
 def past(seconds: float) -> str:
     """Return how long ago something was: `4m ago`."""
     return "just now" if seconds < 1 else f"{rough_duration(seconds)} ago"
+
+
+def answer(status: int, reason: str) -> str:
+    """Return a status and a reason, which may begin with the status."""
+    return reason if not status or reason.startswith(str(status)) else f"{status} {reason}".strip()
 
 
 def share(value: float | None) -> str:

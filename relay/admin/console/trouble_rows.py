@@ -51,6 +51,10 @@ def _row(trouble: Trouble) -> TroubleRow:
         case "lane":
             assert trouble.lane is not None
             tone, link = tone_of(trouble.lane), f"/lanes/{trouble.lane.provider}"
+        case "rate" | "groups":
+            assert trouble.lane is not None
+            tone = Tone.HELD if trouble.place == "rate" else tone
+            link = f"/lanes/{trouble.lane.provider}"
         case "queues" | "workers":
             link = f"/{trouble.place}"
         case "redis":

@@ -43,10 +43,10 @@ def redis_server(newest_redis_server: RedisServer) -> RedisServer:
 
 
 def settings_of(lanes: int, port: int = 1) -> Settings:
-    providers = "".join(
-        f"  lane-{lane}: {{type: webhook, url: 'https://h.example/'}}\n" for lane in range(lanes)
-    )
-    text = f"queues: [{{name: q}}]\nproviders:\n{providers}admin: {{listen: '127.0.0.1:{port}'}}\n"
+    names = [f"lane-{number}" for number in range(lanes)]
+    queues = "".join(f"- {{name: q-{name}, provider: {name}}}\n" for name in names)
+    providers = "".join(f"  {name}: {{type: webhook, url: 'https://h.example/'}}\n" for name in names)
+    text = f"queues:\n{queues}providers:\n{providers}admin: {{listen: '127.0.0.1:{port}'}}\n"
     return loads(text, Path("relay.yaml"), AdapterOptions(discover()))
 
 
@@ -84,6 +84,39 @@ async def test_the_first_page_after_the_start_waits_for_no_reading_and_no_templa
     assert set(commands) <= {"cmdstat_config|resetstat", "cmdstat_info"}
     # Each lane has its last hour with the first page, too.
     assert page.count('aria-label="9 sent, 0 failed in the last hour"') == LANES
+
+
+async def test_a_page_with_a_thousand_rows_shows_the_first_ones_and_finds_the_others(redis: Redis) -> None:
+    async with serving(ready(redis), 120) as url, ClientSession() as session:
+
+        async def page(path: str) -> str:
+            async with session.get(url + path) as answer:
+                assert answer.status == 200
+                return await answer.text()
+
+        for path, word in (("", "lanes"), ("queues", "queues"), ("configuration", "providers")):
+            first = await page(path)
+            assert first.count('<th scope="row"') in (50, 100), path
+            assert f"50 of 120 {word}" in first
+            found = await page(f"{path}?filter=lane-119")
+            assert ("lane-119" in found, "lane-118" in found, f"50 of 120 {word}" in found) == (
+                True,
+                False,
+                False,
+            )
+            assert (await page(f"{path}?all")).count('<th scope="row"') in (120, 240), path
+        for path in ("?filter=nothing", "queues?filter=nothing"):
+            assert "Show all 120" in await page(path)
+
+
+async def test_a_browser_that_asks_for_an_unknown_page_gets_a_page(redis: Redis) -> None:
+    async with serving(ready(redis), 1) as url, ClientSession() as session:
+        async with session.get(f"{url}nothing", headers={"Accept": "text/html,*/*"}) as answer:
+            page = await answer.text()
+            assert (answer.status, "There is no such page" in page, "/queues" in page) == (404, True, True)
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        async with session.get(f"{url}nothing") as answer:
+            assert (answer.status, answer.content_type) == (404, "text/plain")
 
 
 async def test_a_console_without_redis_is_announced_and_shows_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relay.admin.console.call import Call
+from relay.admin.console.rows import rows_of
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
 from relay.store import lane_settings
@@ -16,9 +17,10 @@ async def _values(call: Call, sample: Sample) -> Values:
 
     published = await services.cache.get("settings", 5.0, read)
     alive = {member.info.settings: member.info.started for member in overview.alive}
+    queues = published.in_force(alive).queues
     return {
-        "lanes": overview.lanes,
-        "queues": published.in_force(alive).queues,
+        "lanes": rows_of(call, overview.lanes, lambda lane, text: text in lane.provider.lower()),
+        "queues": rows_of(call, list(queues.items()), lambda queue, text: text in queue[0].lower()),
         "overrides": [lane for lane in overview.lanes if lane.override],
         "differing": overview.differing,
         "digests": sorted(alive),

@@ -4,40 +4,32 @@ from __future__ import annotations
 
 from relay.admin.console.call import Call, Services
 from relay.admin.console.lane_view import lane_view
+from relay.admin.console.rows import first_rows, rows_of
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
 from relay.admin.console.tones import LEVEL_TONES
 from relay.admin.console.trouble_rows import sentence, tone_of_all, trouble_rows
 from relay.operations.summary import trouble_first
 from relay.operations.troubles import troubles
-from relay.store.fleet_findings import findings
-
-MOST_ROWS = 100
-"""Lanes on one page."""
-
-FIRST_ROWS = 50
-"""Show at most this many lanes, so that the page opens fast: those with trouble first. The filter finds the
-others."""
+from relay.store.fleet_findings import worker_findings
 
 
 async def _values(call: Call, sample: Sample) -> Values:
     overview = sample.overview
-    rows = trouble_rows(troubles(overview, findings(overview, call.services.digest())), sample.servers)
-    views = [lane_view(lane, sample) for lane in trouble_first(overview.lanes)]
-    wanted = call.query("filter").strip().lower()
-    matching = [view for view in views if wanted in view.name.lower() or wanted in view.state]
-    are_few = len(matching) <= MOST_ROWS or "all" in call.request.query
-    lanes = matching if are_few else matching[:FIRST_ROWS]
-    sample = await call.services.sampler.with_hours(sample, (view.name for view in lanes))
-    lanes = [lane_view(view.lane, sample) for view in lanes]
+    found = troubles(overview, worker_findings(overview, call.services.digest()))
+    rows = trouble_rows(found, sample.servers)
+    lanes = rows_of(
+        call,
+        trouble_first(overview.lanes),
+        lambda lane, text: text in lane.provider.lower() or text in lane.state,
+    )
+    sample = await call.services.sampler.with_hours(sample, (lane.provider for lane in lanes.shown))
     return {
         "sentence": sentence(overview),
         "tone": tone_of_all(rows),
         "troubles": rows,
-        "lanes": lanes,
-        "matching": len(matching),
-        "total": len(views),
-        "filter": wanted,
+        "rows": lanes,
+        "lanes": [lane_view(lane, sample) for lane in lanes.shown],
         "servers": sample.servers,
         "level_tones": LEVEL_TONES,
         "alive": len(overview.alive),
@@ -47,8 +39,7 @@ async def _values(call: Call, sample: Sample) -> Values:
 async def prepare(services: Services) -> None:
     """Read all that this screen shows at first. Raises StoreError."""
     sample = await services.sampler.latest()
-    first = trouble_first(sample.overview.lanes)
-    shown = first if len(first) <= MOST_ROWS else first[:FIRST_ROWS]
+    shown = first_rows(trouble_first(sample.overview.lanes))
     await services.sampler.with_hours(sample, (lane.provider for lane in shown))
 
 

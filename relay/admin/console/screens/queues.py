@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relay.admin.console.call import Call
+from relay.admin.console.rows import rows_of
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
 from relay.admin.console.tones import Tone
@@ -59,7 +60,10 @@ def queue_view(queue: QueueStatus, call: Call, sample: Sample) -> QueueView:
 async def _values(call: Call, sample: Sample) -> Values:
     views = [queue_view(queue, call, sample) for queue in sample.overview.queues]
     # Trouble first; otherwise they stay in their order.
-    return {"views": sorted(views, key=lambda view: view.tone is not Tone.BAD)}
+    ordered = sorted(views, key=lambda view: view.tone is not Tone.BAD)
+    return {
+        "rows": rows_of(call, ordered, lambda view, text: text in view.name.lower() or text in view.state)
+    }
 
 
 SCREEN = Screen("queues", "/queues", "queues.html", _values, "Queues")

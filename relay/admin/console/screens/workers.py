@@ -9,7 +9,7 @@ from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
 from relay.admin.console.tones import Tone
 from relay.store.fleet import Member
-from relay.store.fleet_findings import findings, has_other_settings
+from relay.store.fleet_findings import has_other_settings, worker_findings
 from relay.store.overview import Overview
 from relay.store.vitals import Duty
 
@@ -63,7 +63,7 @@ async def _values(call: Call, sample: Sample) -> Values:
         "in_flight": sum(each.in_flight for each in vitals),
         "is_known": bool(vitals),
         "settings": len({view.member.info.settings for view in alive}),
-        "findings": findings(overview, ours),
+        "findings": worker_findings(overview, ours),
         "at": overview.at,
     }
 
