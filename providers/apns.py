@@ -6,7 +6,7 @@ Source: https://developer.apple.com/documentation/usernotifications/sending-noti
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -110,9 +110,6 @@ class Apns(HttpProvider[ApnsOptions]):
             check_push(message, self.options.topic, by_token=self._token is not None)
         except ValueError as error:
             return Rejected(str(error))
-        return None
-
-    def group(self, message: Message) -> Hashable:
         return None
 
     def request(self, batch: Sequence[Message]) -> Request:

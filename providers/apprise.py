@@ -6,7 +6,7 @@ Source: https://appriseit.com/. The library is the extra `apprise`; it works in 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, Literal
 
@@ -86,9 +86,6 @@ class Apprise(Provider[AppriseOptions]):
         for field, text, most in (("title", title, MOST_TITLE), ("body", body, MOST_BODY)):
             if len(text) > most:
                 return Rejected(f"{field}: {len(text)} characters; at most {most} are sent")
-        return None
-
-    def group(self, message: Message) -> Hashable:
         return None
 
     def alert_payload(self, alert: Mapping[str, object]) -> Mapping[str, object]:

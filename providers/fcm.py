@@ -6,7 +6,7 @@ https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -132,9 +132,6 @@ class Fcm(HttpProvider[FcmOptions]):
             check_message(message.payload)
         except ValueError as error:
             return Rejected(str(error))
-        return None
-
-    def group(self, message: Message) -> Hashable:
         return None
 
     async def deliver(self, batch: Sequence[Message]) -> Sequence[Outcome]:

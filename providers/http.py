@@ -5,7 +5,7 @@ The configuration describes the request, and each message fills its gaps (`relay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -140,9 +140,6 @@ class Http(AuthorisedProvider[HttpRequestOptions]):
             self._request(message)
         except ValueError as error:
             return Rejected(str(error))
-        return None
-
-    def group(self, message: Message) -> Hashable:
         return None
 
     def request(self, batch: Sequence[Message]) -> Request:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
@@ -200,9 +200,6 @@ class Webhook(AuthorisedProvider[WebhookOptions]):
 
     def destination(self, message: Message) -> str:
         return host_of(self.options.url or message.payload.get("url"))
-
-    def group(self, message: Message) -> Hashable:
-        return None
 
     def request(self, batch: Sequence[Message]) -> Request:
         (message,) = batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -149,9 +149,6 @@ class WebPush(HttpProvider[WebPushOptions]):
     def destination(self, message: Message) -> str:
         subscription = message.payload.get("subscription")
         return host_of(subscription.get("endpoint") if isinstance(subscription, dict) else None)
-
-    def group(self, message: Message) -> Hashable:
-        return None
 
     def request(self, batch: Sequence[Message]) -> Request:
         from ._shared.webpush_crypto import encrypt

@@ -66,7 +66,7 @@ class Provider(ABC, Generic[OptionsT]):
 
     def group(self, message: Message) -> Hashable:
         """Return the group of the message: messages of one group may share a batch. None: it gets a batch of
-        its own."""
+        its own. Not called if `batch_size` is 1."""
         return "all"
 
     def alert_payload(self, alert: Mapping[str, object]) -> Mapping[str, object]:

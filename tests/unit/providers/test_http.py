@@ -582,4 +582,3 @@ def test_a_fan_out_fills_the_field_that_the_file_names() -> None:
 
 def test_messages_travel_alone() -> None:
     assert Http.batch_size == 1
-    assert an_http().group(a_message({})) is None
