@@ -91,7 +91,8 @@ class Lane:
         encoded = encode_items(items)
         if not self._has_groups and not self._is_limited and encoded and are_headerless(items, encoded):
             if are_large(encoded):
-                enqueued = await self._large.enqueue(encoded, batch_id, sequence)
+                messages = [item for item in items if isinstance(item, Message)]
+                enqueued = await self._large.enqueue(messages, encoded, batch_id, sequence)
                 if enqueued is not None:
                     return enqueued
             reply, in_turn = await self._run("enqueue_plain", (), batch_id, sequence, *encoded)

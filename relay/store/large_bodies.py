@@ -14,6 +14,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ResponseError
 
 from relay.errors import StoreError
+from relay.message import Message
 from relay.redis_client.client import (
     REDIS_ERRORS,
     Argument,
@@ -26,6 +27,7 @@ from relay.redis_client.client import (
 from relay.store.claims import Claim, Claimed
 from relay.store.items import Enqueued
 from relay.store.keys import LaneKeys
+from relay.store.recent_messages import recent_messages
 from relay.store.record import unpack
 from relay.store.scripting import script
 
@@ -48,6 +50,7 @@ class LargeBodies:
         """`run` runs a script of the lane. `claims`: whether the lane has neither rates nor groups."""
         self._client = client
         self._bodies = keys.part("bodies")
+        self._recent = recent_messages(client)
         self._inflight = inflight
         self._run = run
         written = script("enqueue_written")
@@ -64,10 +67,16 @@ class LargeBodies:
         """Whether `large` may list tickets. Claims by scripts leave them there."""
 
     async def enqueue(
-        self, arguments: Sequence[str | bytes | int], batch_id: str, sequence: str
+        self,
+        messages: Sequence[Message],
+        arguments: Sequence[str | bytes | int],
+        batch_id: str,
+        sequence: str,
     ) -> Enqueued | None:
-        """Enqueue messages, as priority, record, …; None if Redis accepts no transaction now, and a batch
-        counts once."""
+        """Enqueue messages, whose `arguments` are priority, record, …; a batch counts once.
+
+        Returns None if Redis accepts no transaction now.
+        """
         if self._may_write is None:
             self._may_write = await self._has_rights()
         if not self._may_write:
@@ -99,6 +108,9 @@ class LargeBodies:
             if isinstance(found, Exception):
                 raise StoreError(f"enqueue_written: {describe(found)}") from found
         self.expected = self.listed = self._may_claim
+        if reply[0] and self._may_claim:
+            for ticket, message in zip(tickets, messages, strict=True):
+                self._recent.keep(self._bodies, b"%d" % ticket, message)
         return Enqueued(False, accepted=reply[0], ready=reply[1])
 
     async def _has_rights(self) -> bool:
@@ -121,17 +133,28 @@ class LargeBodies:
             return None
         more, wait, token, held, *found = reply
         tickets, records = found[::2], found[1::2]
-        missing = [ticket for ticket, record in zip(tickets, records, strict=True) if not record]
-        read = iter(await self._read(missing)) if missing else iter(())
-        claims = []
-        for ticket, record in zip(tickets, records, strict=True):
-            body = record or next(read)
-            if body is not None:  # otherwise another worker has recovered and delivered it meanwhile
-                claims.append(Claim(ticket.decode(), str(token), unpack(body), headerless=True))
-        self.expected = bool(missing)
+        claims = [
+            Claim(ticket.decode(), str(token), message, headerless=True)
+            for ticket, message in zip(tickets, await self._messages(tickets, records), strict=True)
+            # Otherwise another worker has recovered and delivered it meanwhile.
+            if message is not None
+        ]
+        self.expected = not all(records)
         if more:
             return Claimed("ok", 0.0, claims, held=held)
         return Claimed("empty", None if wait < 0 else wait / 1_000_000, claims, held=held)
+
+    async def _messages(self, tickets: Sequence[bytes], records: Sequence[bytes]) -> Sequence[Message | None]:
+        """Return the messages of a claim. Those with an empty record are here, or are read."""
+        found = [
+            unpack(record) if record else self._recent.take(self._bodies, ticket)
+            for ticket, record in zip(tickets, records, strict=True)
+        ]
+        missing = [ticket for ticket, message in zip(tickets, found, strict=True) if message is None]
+        if not missing:
+            return found
+        read = iter(await self._read(missing))
+        return [message or _unpacked(next(read)) for message in found]
 
     async def _read(self, tickets: Sequence[bytes]) -> Sequence[bytes | None]:
         try:
@@ -144,3 +167,7 @@ class LargeBodies:
     def look_at(self, claims: Sequence[Claim]) -> None:
         """Learn from the messages of a usual claim whether the next ones are probably large."""
         self.expected = self._may_claim and len(claims[0].message.payload_json) >= LARGE
+
+
+def _unpacked(record: bytes | None) -> Message | None:
+    return None if record is None else unpack(record)

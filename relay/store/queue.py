@@ -15,6 +15,7 @@ from relay.redis_client.connection import Channel
 from relay.redis_client.slots import SlotChannel
 from relay.redis_client.topology import Topology, is_cluster
 from relay.store.keys import LaneKeys, QueueKeys, batch_id_of, control_key
+from relay.store.large_fetches import LargeFetches
 from relay.store.reading import read_all
 from relay.store.scripting import script
 
@@ -96,6 +97,7 @@ class Queue:
         self.is_beside_lanes = Topology.of(client).is_one
         """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
         # A blocking wait would delay all other commands on a shared connection.
+        self._large = LargeFetches(client, self.keys, worker, self.batch_id, FETCH_BYTES)
         self._waits = (
             Channel(client.connection_pool, longest=MAX_WAIT_BYTES)
             if not is_cluster(client)
@@ -146,6 +148,11 @@ class Queue:
         keys = self.keys
         # In a cluster, lanes may be on other nodes, so the intake waits for replicas instead.
         providers = ack.providers if self.is_beside_lanes else ()
+        controls = [control_key(self._prefix, provider) for provider in providers]
+        if self._large.expected and most and not ack.rejected and not ack.deferred:
+            found = await self._large.fetch(ack.sequence, controls, most)
+            if found is not None:
+                return Fetch(*found)
         sequence, preceding, deferred, sizes, *elements = await script("fetch").run(
             self._client,
             (
@@ -158,7 +165,7 @@ class Queue:
                 keys.last_sequence,
                 keys.deferred,
                 *self._too_large_in,
-                *(control_key(self._prefix, provider) for provider in providers),
+                *controls,
             ),
             self._worker,
             ack.sequence,
@@ -168,6 +175,7 @@ class Queue:
             self._limits,
             *self._details(ack),
         )
+        self._large.note(elements)
         names = frozenset(name.decode() for name in deferred or ())
         return Fetch(sequence.decode(), preceding, elements, names, sizes or ())
 

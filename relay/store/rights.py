@@ -68,6 +68,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """Each command with a key of relay, and with arguments that Redis accepts after the key."""
 
+OPTIONAL = ("SORT", "MEMORY")
+"""Commands of scripts that relay does without if the user may not run them."""
+
 _OF_QUEUES = ("LLEN", "LRANGE", "LTRIM", "LPOP", "LPUSH", "RPUSH")
 """The commands on the applications' lists, besides BLMOVE."""
 

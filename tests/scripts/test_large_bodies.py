@@ -132,6 +132,25 @@ async def test_a_delayed_message_sets_the_time_of_the_next_claim_of_large_ones(r
     assert 3000 < (reply.wait or 0) < 3601
 
 
+async def test_a_worker_claims_the_same_message_whether_it_has_enqueued_it_or_not(
+    redis: Client, server_url: str
+) -> None:
+    stranger = open_client(server_url)
+    lane, other = a_lane(redis), a_lane(stranger, worker="w2")
+    sent = [large("a", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), large("b")]
+    for _ in range(2):
+        await lane.enqueue(sent)
+        await other.enqueue([large("c")])
+    mine, theirs = (await lane.claim(3)).claims, (await other.claim(3)).claims
+    mine, theirs = mine[:2], theirs[:2]
+    assert [claim.message for claim in mine] == [claim.message for claim in theirs] == sent
+    await lane.release()
+    await other.release()
+    again = (await lane.claim(6)).claims
+    assert sorted(texts(again)) == ["a", "a", "b", "b", "c", "c"], "released messages are read again"
+    await stranger.aclose()
+
+
 async def test_workers_of_two_versions_share_large_messages(redis: Client) -> None:
     """The version before this one claims through `claim.lua` alone, as a new worker does at first."""
     lane, other = a_lane(redis), a_lane(redis, worker="w2")

@@ -17,6 +17,7 @@ from relay.errors import StoreError
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
+from relay.store.large_fetches import LARGE
 from relay.store.queue import FETCH_BYTES, NO_ACK, Ack, Fetch, Queue, push_all
 from testing.builders import a_lane, options, plain_message, texts
 from testing.redis_server import RedisServer
@@ -46,14 +47,18 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(steps=STEPS, name=st.sampled_from(["notifications", "a{tag}b", "with space"]))
+@given(
+    steps=STEPS,
+    name=st.sampled_from(["notifications", "a{tag}b", "with space"]),
+    size=st.sampled_from([0, LARGE]),
+)
 def test_no_element_is_lost_or_doubled_by_any_sequence_of_calls(
-    url: str, steps: list[tuple[str, int]], name: str
+    url: str, steps: list[tuple[str, int]], name: str, size: int
 ) -> None:
-    asyncio.run(_play(url, name, steps))
+    asyncio.run(_play(url, name, steps, size))
 
 
-async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
+async def _play(url: str, name: str, steps: list[tuple[str, int]], size: int) -> None:
     async with Redis.from_url(url, protocol=2) as redis:
         await redis.flushall()
         queue, lane = Queue(redis, "relay", name, "w1"), a_lane(redis)
@@ -62,7 +67,7 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]]) -> None:
         batch = EMPTY
         for step, number in steps:
             if step == "push":
-                fresh = [b"%d" % count for count in range(len(pushed), len(pushed) + number)]
+                fresh = [b"%d" % count + size * b"." for count in range(len(pushed), len(pushed) + number)]
                 pushed += fresh
                 await push_all(redis, name, fresh)
             elif step == "wait" and await redis.llen(name):

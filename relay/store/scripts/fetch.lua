@@ -126,11 +126,8 @@ if #batch == 0 then
 end
 
 if is_new or not sequence then
-  -- A number is never given to two batches, or a lane would take the second for the first: it follows the clock,
-  -- because a failover may have undone LAST_SEQUENCE, and LAST_SEQUENCE, because the clock may have been set back.
-  local time = call('TIME')
-  -- @include whole
-  sequence = whole(math.max(time[1] * 1000000 + time[2], (last or 0) + 1))
+  -- @include batch_number
+  sequence = next_batch_number(last)
   call('SET', LAST_SEQUENCE, sequence)
   call('SET', SEQUENCE, sequence)
   call('ZADD', OUTSTANDING, sequence, worker)
