@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
@@ -295,26 +296,105 @@ def test_a_page_stays_live_without_moving(opened: Opener, fleet: World) -> None:
 
 
 def test_every_number_is_that_of_the_command_line(opened: Opener, fleet: World) -> None:
+    """On each screen, while the fleet stands still."""
     page = opened("/lanes/broken")
-    expect(page.locator(".numbers")).to_contain_text("Dead3")
+    numbers = page.locator(".numbers")
+    expect(numbers).to_contain_text("Dead3")
+    order(page, "pause", "quiet")
+    queue, later = f"q {HOSTILE}", time.time() + 3600
+    fleet.push(
+        queue,
+        {"id": "still-1", "payload": {"body": 1}, "priority": "high"},
+        *({"payload": {"body": 1}, "ordering_key": "k"} for _ in range(3)),
+        {"id": "still-2", "payload": {"body": 1}, "deliver_at": later},
+    )
+    page.goto("/lanes/quiet")
+    expect(numbers).to_contain_text("Delayed1")
+    expect(numbers).to_contain_text("Blocked2")
+    of_fleet, of_lane, audit = fleet.json("status"), fleet.json("status", "quiet"), fleet.json("audit")
+    levels = [f"{number} {level}" for level, number in of_lane["priorities"].items() if number]
+    for text in (
+        f"Waiting{of_lane['waiting']}{', '.join(levels)}",
+        f"Delayed{of_lane['delayed']}",
+        f"Blocked{of_lane['blocked']}",
+        f"In flight{of_lane['in_flight']}",
+        f"Dead{of_lane['dead']}",
+    ):
+        expect(numbers).to_contain_text(text)
+
     page.goto("/")
-    document = fleet.json("status")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("3 dead")
-    for lane in document["lanes"]:
+    sentence = of_fleet["summary"].partition(", oldest")[0]
+    expect(page.get_by_role("heading", level=1)).to_contain_text(sentence)
+    for lane in of_fleet["lanes"]:
         cells = row(page, lane["provider"])
         expect(cells.locator("[data-label=Waiting]")).to_contain_text(f"{lane['waiting']:,}")
         expect(cells.locator("[data-label=Dead]")).to_have_text(f"{lane['dead']:,}")
+        expect(cells.locator("[data-label=Rate]")).to_contain_text(lane["rate"])
         expect(cells).to_contain_text(lane["state"])
     answer = page.request.get("/api/v1/overview").json()
-    assert answer.keys() == document.keys()
+    assert answer.keys() == of_fleet.keys()
     for name in ("queues", "lanes", "workers"):
         assert page.request.get(f"/api/v1/{name}").json() == answer[name] or name == "workers"
-        assert len(answer[name]) == len(document[name])
-    one = page.request.get("/api/v1/lanes/broken").json()
-    assert (one.keys(), one["dead"]) == (fleet.json("status", "broken").keys(), 3)
+        assert len(answer[name]) == len(of_fleet[name])
+    assert page.request.get("/api/v1/lanes/quiet").json().keys() == of_lane.keys()
+
     page.goto("/queues")
-    for queue in document["queues"]:
-        expect(page.locator("tbody")).to_contain_text(f"{queue['waiting']:,}")
+    for each in of_fleet["queues"]:
+        link = page.locator(f'a[href="/queue/{quote(each["name"], safe="")}"]')
+        cells = page.locator("tr").filter(has=link)
+        expect(cells.locator("[data-label=Waiting]")).to_have_text(f"{each['waiting']:,}")
+        expect(cells.locator("[data-label=Dead]")).to_have_text(f"{each['dead']:,}")
+    (of_queue,) = [each for each in of_fleet["queues"] if each["name"] == queue]
+    page.goto(QUEUE)
+    for text in (f"Waiting{of_queue['waiting']}", f"Taken{of_queue['taken']}", f"Dead{of_queue['dead']}"):
+        expect(numbers).to_contain_text(text)
+
+    page.goto("/workers")
+    (worker,) = of_fleet["workers"]
+    expect(numbers).to_contain_text(f"Alive{len(of_fleet['workers'])}")
+    expect(page.locator("tbody tr")).to_contain_text(f"pid {worker['pid']} · {worker['version']}")
+    expect(page.locator("tbody [data-label=Settings]")).to_have_text(worker["settings"])
+    expect(page.locator("tbody [data-label='In flight']")).to_have_text(str(worker["in_flight"]))
+
+    page.goto("/configuration")
+    for lane in of_fleet["lanes"]:
+        cells = row(page, lane["provider"])
+        expect(cells.locator("[data-label=Rate]")).to_have_text(lane["rate"])
+        expect(cells.locator("[data-label=Concurrency]")).to_have_text(str(lane["settings"]["concurrency"]))
+
+    page.goto("/dead")
+    reasons = page.request.get("/api/v1/dead?by_reason=true").json()
+    assert sum(reason["count"] for reason in reasons) == sum(lane["dead"] for lane in of_fleet["lanes"])
+    for reason in reasons:
+        cells = page.locator(".reasons tr").filter(has_text=reason["example_id"])
+        expect(cells.locator("[data-label=Count]")).to_have_text(f"{reason['count']:,}")
+
+    page.goto("/messages/still-1")
+    (found,) = page.request.get("/api/v1/messages/still-1").json()
+    expect(page.locator("main")).to_contain_text(f"Place in line{found['position']}")
+
+    page.goto("/audit")
+    for place, entry in enumerate(audit[:5]):
+        cells = page.locator("tbody tr").nth(place)
+        expect(cells.locator("[data-label=Count]")).to_have_text(f"{entry['count']:,}")
+        expect(cells).to_contain_text(entry["action"])
+
+    while True:  # both are those of the last 60 minutes
+        minute = int(fleet.redis.time()[0]) // 60
+        of_broken = fleet.json("status", "broken")
+        page.goto("/lanes/broken")
+        traffic = page.locator("[data-block=traffic]").inner_text()
+        if int(fleet.redis.time()[0]) // 60 == minute:
+            break
+    outcomes = of_broken["outcomes"]
+    failed = sum(outcomes.get(name, 0) for name in ("failed", "retried", "unregistered"))
+    assert f"{outcomes.get('delivered', 0):,} sent" in traffic
+    assert f"{failed:,} failed" in traffic
+    for count in [*of_broken["statuses"].values(), *(reason["count"] for reason in of_broken["reasons"])]:
+        assert re.search(rf"\s{count:,}\b", traffic)
+    origin = {"Origin": page.evaluate("location.origin")}
+    page.request.post("/api/v1/lanes/quiet/cancel", data=json.dumps({"id": "still-2"}), headers=origin)
+    order(page, "resume", "quiet")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 380), ("dark", 1024)])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -16,17 +14,11 @@ from redis.asyncio import Redis
 from relay.admin.console.cache import Cache
 from relay.admin.console.rendering import environment
 from relay.admin.console.sampler import Sampler, SamplerTuning
-from relay.admin.host import Host
-from relay.admin.server import Admin
-from relay.engine.configured_intake import ConfiguredIntake
 from relay.errors import StoreError
-from relay.provider import AdapterOptions, discover
-from relay.settings.load import loads
 from relay.settings.models import Settings
-from relay.store.deployment import Deployment
 from relay.store.keys import LaneKeys
 from relay.store.lane_settings import Published
-from testing.ports import free_port
+from testing.console_server import console_server, console_settings
 from testing.redis_server import RedisServer
 
 ValueT = TypeVar("ValueT")
@@ -42,29 +34,18 @@ def redis_server(newest_redis_server: RedisServer) -> RedisServer:
     return newest_redis_server
 
 
-def settings_of(lanes: int, port: int = 1) -> Settings:
+def settings_of(lanes: int) -> Settings:
     names = [f"lane-{number}" for number in range(lanes)]
     queues = "".join(f"- {{name: q-{name}, provider: {name}}}\n" for name in names)
     providers = "".join(f"  {name}: {{type: webhook, url: 'https://h.example/'}}\n" for name in names)
-    text = f"queues:\n{queues}providers:\n{providers}admin: {{listen: '127.0.0.1:{port}'}}\n"
-    return loads(text, Path("relay.yaml"), AdapterOptions(discover()))
+    return console_settings(f"queues:\n{queues}providers:\n{providers}admin: {{listen: '127.0.0.1:PORT'}}\n")
 
 
 @asynccontextmanager
 async def serving(client: Callable[[], Awaitable[Redis]], lanes: int) -> AsyncIterator[str]:
-    port = free_port()
-    settings = settings_of(lanes, port)
-    intake = partial(ConfiguredIntake, settings=settings)
-    admin = Admin(settings, client, lambda: Host(Deployment(), ()), intake, sampling=FOREVER)
-    assert admin.open()
     environment.cache_clear()
-    await admin.prepare()
-    task = asyncio.create_task(admin.run())
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
+    async with console_server(settings_of(lanes), client, FOREVER) as url:
+        yield f"{url}/"
 
 
 async def test_the_first_page_after_the_start_waits_for_no_reading_and_no_template(redis: Redis) -> None:

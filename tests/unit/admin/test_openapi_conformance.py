@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
-from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -25,13 +23,8 @@ from schemathesis.specs.openapi.checks import (
 
 from relay.admin.console.api.openapi import openapi_document
 from relay.admin.console.api.routes import ROUTES
-from relay.admin.host import Host
-from relay.admin.server import Admin
-from relay.engine.configured_intake import ConfiguredIntake
 from relay.operations.rates import parse_rates
-from relay.provider import AdapterOptions, discover
 from relay.redis_client.client import Client
-from relay.settings.load import loads
 from relay.store import audit
 from relay.store.attempts import Attempt, encode
 from relay.store.audit import AuditEntry
@@ -44,8 +37,8 @@ from relay.store.pause import Pause
 from relay.store.record import pack
 from relay.store.vitals import Vitals
 from testing.builders import a_message
+from testing.console_server import console_server, console_settings
 from testing.console_world import HOSTILE, OPERATOR, VIEWER
-from testing.ports import free_port
 from testing.redis_server import RedisServer
 
 REQUESTS = 5
@@ -81,9 +74,7 @@ def redis_server(newest_redis_server: RedisServer) -> RedisServer:
 @pytest.fixture
 async def url(redis: Redis) -> AsyncIterator[str]:
     """Serve a console without a worker, over a lane with messages and a queue with elements."""
-    port = free_port()
-    text = CONFIG.replace("PORT", str(port)).replace("TOKEN", OPERATOR).replace("VIEWER", VIEWER)
-    configuration = loads(text, Path("relay.yaml"), AdapterOptions(discover()))
+    configuration = console_settings(CONFIG.replace("TOKEN", OPERATOR).replace("VIEWER", VIEWER))
     lane = Lane(redis, "relay", "hook", configuration.providers["hook"], "w1")
     payload = b'{"body": {"text": 1}, "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}'
     await lane.enqueue([a_message(name, group=name, payload_json=payload) for name in ("waiting", "other")])
@@ -94,19 +85,8 @@ async def url(redis: Redis) -> AsyncIterator[str]:
     async def client() -> Client:
         return redis
 
-    admin = Admin(
-        configuration,
-        client,
-        lambda: Host(Deployment(), ()),
-        partial(ConfiguredIntake, settings=configuration),
-    )
-    assert admin.open()
-    serving = asyncio.create_task(admin.run())
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        serving.cancel()
-        await asyncio.wait({serving})
+    async with console_server(configuration, client) as found:
+        yield found
 
 
 async def fill(redis: Redis, lane: Lane) -> None:
