@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from html import escape
 from typing import Any, NoReturn
 
 import msgspec
@@ -15,6 +17,7 @@ from aiohttp import ClientResponse, ClientSession, CookieJar
 from relay.admin.console.api import ROUTES
 from relay.admin.console.api.openapi import fields
 from relay.admin.console.api.route import NoArguments, Route
+from relay.admin.console.screens import SCREENS
 from relay.admin.health import Health, WorkerReport
 from relay.admin.host import Host
 from relay.admin.server import Admin
@@ -30,6 +33,7 @@ VIEWER = "viewers-token-2"
 TOKENS = {"token": OPERATOR, "viewer_token": VIEWER}
 HOST = Host(Deployment(), [WorkerReport(pid=1, age=0.0, health=Health(worker="w", pid=1, settings=""))])
 NEEDS = {
+    "/lanes/{provider}/rate": '{"rate": "50/s"}',
     "/lanes/{provider}/cancel": '{"id": "order-17"}',
     "/lanes/{provider}/send-next": '{"id": "order-17"}',
     "/queues/{queue}/push": '{"message": "{}"}',
@@ -38,6 +42,11 @@ NEEDS = {
     "/dead/edit": '{"letter": {"entry": "1800000000000-0", "provider": "hook"}, "text": "{}"}',
 }
 """Arguments of routes that need some."""
+
+EXPORTS = ("/api/v1/dead/export", "/api/v1/feedback/export")
+
+WITHOUT_REDIS = {"/configuration/check": 200, "/jobs/{job}": 404, "/jobs/{job}/stop": 404}
+"""Routes that need no Redis, and their statuses."""
 
 NO_REDIS = 503
 """The status of a request that was admitted: there is no Redis in these tests."""
@@ -92,6 +101,11 @@ async def console(**admin: Any) -> AsyncIterator[Browser]:
         await asyncio.wait({serving})
 
 
+def filled(path: str) -> str:
+    """Return a path with a name for each of its parts."""
+    return re.sub(r"\{\w+\}", "name", path)
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
@@ -107,6 +121,69 @@ async def test_a_page_leads_to_the_log_in_and_the_api_answers_401() -> None:
             assert answer.status == 401
             assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert (await browser.get("/api/v1/overview")).content_type == "application/json"
+
+
+async def test_the_routes_that_others_rely_on_are_there() -> None:
+    found = {(route.method, route.path) for route in ROUTES}
+    reads = ("overview", "lanes", "lanes/{provider}", "messages/{id}", "dead", "queues", "workers", "audit")
+    acts = ("lanes/{provider}/pause", "lanes/{provider}/resume", "lanes/{provider}/rate")
+    assert found >= {("GET", f"/{path}") for path in reads}
+    assert found >= {("POST", f"/{path}") for path in (*acts, "dead/retry", "dead/purge")}
+
+
+async def test_no_screen_stream_or_route_opens_without_credentials() -> None:
+    async with console(**TOKENS) as browser:
+        for screen in SCREENS:
+            path = filled(screen.path)
+            for each in (path, f"{path.rstrip('/')}/live") if screen.every else (path,):
+                answer = await browser.get(each)
+                assert (answer.status, answer.headers["Location"][:6]) == (303, "/login"), each
+        for route in ROUTES:
+            path = f"/api/v1{filled(route.path)}"
+            get = browser.get(path) if route.method == "GET" else browser.post(path, json={})
+            assert (await get).status == 401, path
+        for path in EXPORTS:
+            assert (await browser.get(path)).status == 401
+
+
+@pytest.mark.parametrize("proof", ["session", "bearer"])
+async def test_a_viewer_sees_everything_and_changes_nothing_and_an_operator_may_do_both(proof: str) -> None:
+    for token, acts in ((OPERATOR, NO_REDIS), (VIEWER, 403)):
+        async with console(**TOKENS) as browser:
+            headers = bearer(token) if proof == "bearer" else {}
+            if proof == "session":
+                await browser.log_in(token)
+            for path in (*(filled(screen.path) for screen in SCREENS), *EXPORTS):
+                assert (await browser.get(path, **headers)).status == NO_REDIS, path
+            for route in ROUTES:
+                path = f"/api/v1{filled(route.path)}"
+                if route.method == "GET":
+                    expected = 404 if route.path in WITHOUT_REDIS else NO_REDIS
+                    assert (await browser.get(path, **headers)).status == expected, path
+                    continue
+                sent = {**headers, "Origin": browser.url}
+                answer = await browser.post(path, sent, data=NEEDS.get(route.path, "{}"))
+                # Redis says whether a session was ended, before it may act.
+                free = acts == NO_REDIS and proof == "bearer"
+                assert answer.status == (WITHOUT_REDIS.get(route.path, acts) if free else acts), path
+
+
+async def test_no_action_is_taken_for_a_page_of_another_origin() -> None:
+    async with console(**TOKENS) as browser:
+        await browser.log_in(OPERATOR)
+        for route in ROUTES:
+            if route.method == "POST":
+                path = f"/api/v1{filled(route.path)}"
+                for headers in ({}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "same-site"}):
+                    answer = await browser.post(path, headers, data=NEEDS.get(route.path, "{}"))
+                    assert answer.status == 403, (path, headers)
+
+
+async def test_a_page_names_its_environment_in_its_colour() -> None:
+    for name, kind in (("production", "production"), ("Staging 2", "staging"), ("<i>demo", "other")):
+        async with console(environment=name) as browser:
+            page = await (await browser.get("/")).text()
+            assert f'<span class="badge badge-{kind}">{escape(name)}</span>' in page
 
 
 @pytest.mark.parametrize(("token", "may_act"), [(OPERATOR, True), (VIEWER, False)])
@@ -217,16 +294,21 @@ async def test_a_log_in_leads_to_no_other_site(after: str) -> None:
 
 async def test_every_answer_forbids_frames_caches_and_foreign_content() -> None:
     async with console(**TOKENS) as browser:
-        for path in ("/login", "/", "/api/v1/overview", "/healthz"):
-            headers = (await browser.get(path)).headers
-            assert headers["X-Frame-Options"] == "DENY"
-            assert headers["X-Content-Type-Options"] == "nosniff"
-            assert headers["Cache-Control"] == "no-store"
-            assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
-            assert "Access-Control-Allow-Origin" not in headers
         policy = (await browser.get("/login")).headers["Content-Security-Policy"]
         assert "default-src 'self'" in policy
         assert "unsafe" not in policy
+        paths = ["/login", "/healthz", "/nothing", *EXPORTS, *(filled(screen.path) for screen in SCREENS)]
+        paths += [f"/api/v1{filled(route.path)}" for route in ROUTES]
+        for log_in in (False, True):
+            if log_in:
+                await browser.log_in(OPERATOR)
+            for path in paths:
+                headers = (await browser.get(path)).headers
+                assert headers["X-Frame-Options"] == "DENY"
+                assert headers["X-Content-Type-Options"] == "nosniff"
+                assert headers["Cache-Control"] == "no-store"
+                assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+                assert "Access-Control-Allow-Origin" not in headers
 
 
 async def test_a_trusted_proxy_names_the_client() -> None:
