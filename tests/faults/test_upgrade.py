@@ -34,9 +34,9 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def message(number: int) -> dict[str, Any]:
-    """One of six kinds: plain, ordered, of low priority, delayed, of a group, refused at first."""
+    """One of six kinds: large, ordered, of low priority, delayed, of a group, refused at first."""
     fields: list[dict[str, Any]] = [
-        {},
+        {"provider": "bulk"},
         {"ordering_key": f"k{number % KEYS}"},
         {"priority": "low"},
         {"delay": 1},
@@ -45,7 +45,13 @@ def message(number: int) -> dict[str, Any]:
     ]
     kind = number % len(fields)
     body = {"n": number, "key": number % KEYS if kind == 1 else None, "fails": kind == 5}
+    if is_large(number):
+        return {"payload": {"body": {**body, "filler": 8000 * "x"}}, **fields[kind]}
     return {"id": f"m{number}", "reply_to": "receipts:ends", "payload": {"body": body}, **fields[kind]}
+
+
+def is_large(number: int) -> bool:
+    return number % 6 == 0
 
 
 def errors(*workers: Worker) -> list[dict[str, Any]]:
@@ -70,7 +76,7 @@ async def test_two_versions_share_a_backlog_and_lose_nothing_while_both_are_kill
     hook = site.webhook(rate="200/s", concurrency=AT_ONCE, timeout="60s", retry={"base": "2s", "max": "2s"})
     tenants = site.webhook(concurrency=AT_ONCE, timeout="60s", groups={"by": "message"})
     site.configure(
-        {"hook": hook, "tenants": tenants},
+        {"hook": hook, "tenants": tenants, "bulk": site.webhook(concurrency=AT_ONCE, timeout="60s")},
         [{"name": "notifications", "provider": "hook", "providers": "*"}],
     )
     await site.push(*(message(number) for number in range(MESSAGES)))
@@ -107,15 +113,15 @@ async def test_two_versions_share_a_backlog_and_lose_nothing_while_both_are_kill
     # And the way back.
     await share(this, before)
     listed = await site.json("status", **previous)
-    assert {lane["provider"] for lane in listed["lanes"]} == {"hook", "tenants"}
+    assert {lane["provider"] for lane in listed["lanes"]} == {"hook", "tenants", "bulk"}
     await site.drain(**previous)
 
     receipts = [json.loads(text) for text in await site.redis.lrange("receipts:ends", 0, -1)]
     assert Counter((one["id"], one["outcome"]) for one in receipts) == Counter(
-        {(f"m{number}", "delivered"): 1 for number in range(MESSAGES)}
+        {(f"m{number}", "delivered"): 1 for number in range(MESSAGES) if not is_large(number)}
     ), "one receipt each"
     assert set(seen) == set(range(MESSAGES))
-    kills, lanes = 2, 2
+    kills, lanes = 2, 3
     assert sum(seen.values()) - MESSAGES <= kills * lanes * AT_ONCE, "only those in flight are sent again"
     for key in range(KEYS):
         bodies = [json.loads(request.body) for request in site.receiver.requests]
