@@ -9,7 +9,7 @@ from relay.redis_client.client import Client
 from relay.settings.options import ProviderOptions
 from relay.store.fleet import WorkerInfo
 from relay.store.lane import Lane
-from relay.store.queue import Queue
+from relay.store.queue import Queue, holders_of
 
 
 class Holdings:
@@ -35,6 +35,12 @@ class Holdings:
         return self.lanes.get(name) or Lane(
             self._client, self._prefix, name, ProviderOptions(type=""), self._own
         )
+
+    async def holders(self) -> dict[str, list[str] | None]:
+        """Return the workers with fetches of each of our queues that are not acknowledged; None for a queue
+        that cannot be read. Raises StoreError."""
+        names = list(self.routers)
+        return dict(zip(names, await holders_of(self._client, self._prefix, names), strict=True))
 
     def queues_of(self, *workers: WorkerInfo) -> Sequence[str]:
         """The names of the workers' queues; for a worker with an unreadable `WorkerInfo`, those of ours."""

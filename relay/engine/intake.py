@@ -113,9 +113,19 @@ class Intake:
         while polls:
             element = await self._poll()
             if element is None:
-                polls -= 1
+                polls = self._polls_left(polls)
             elif not await self._fast_path.enqueue_direct(element):
                 return
+
+    def _polls_left(self, polls: int) -> int:
+        """Return how many waits without an element remain before a fetch."""
+        match self.progress.recent_scan(self._tuning.empty_polls * self._tuning.wait):
+            case True:
+                return 0
+            case False:
+                return polls
+            case None:
+                return polls - 1
 
     async def _poll(self) -> bytes | None:
         self.progress.waiting = True

@@ -12,7 +12,8 @@ class Tuning:
     wait: float = 5.0
     """One blocking wait for an element."""
     empty_polls: int = 3
-    """Waits without an element before a fetch: a worker that died may have left elements staged."""
+    """Waits without an element before a fetch: a worker that died may have left elements staged. While the
+    watchdog looks at all queues, a fetch follows only if it has found some."""
     max_queue_length: int = 1
     """Keep to the fast path while the queue holds at most this many elements; more are fetched together."""
 

@@ -1,7 +1,8 @@
-"""The progress of an intake, for the watchdog."""
+"""The progress of an intake, and the observations of the watchdog about its queue."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ class Refused:
 
 
 class Progress:
-    """Only the intake writes to it."""
+    """Only the intake writes to it, except `note_scan`."""
 
     def __init__(self) -> None:
         self.answered_at = time.monotonic()
@@ -28,6 +29,18 @@ class Progress:
         """The number of those that became dead letters inside Redis because of their size."""
         self.waiting = False
         """Whether the intake waits for the next element."""
+
+        self._scanned_at = -math.inf
+        self._found_elements = False
+
+    def note_scan(self, *, found: bool) -> None:
+        """The watchdog, which looks at all queues together, has found elements that wait, or none."""
+        self._scanned_at = time.monotonic()
+        self._found_elements = found
+
+    def recent_scan(self, seconds: float) -> bool | None:
+        """Return whether elements waited when the watchdog last looked; None if that was longer ago."""
+        return self._found_elements if time.monotonic() - self._scanned_at < seconds else None
 
     def note_answer(self) -> None:
         """Redis has replied."""

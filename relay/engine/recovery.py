@@ -127,9 +127,12 @@ class Recovery:
     async def _find_unregistered(self) -> list[Member]:
         """Workers that hold fetches of our queues, and were unregistered at this sweep and the one before."""
         holders: set[str] = set()
-        for name in self._holdings.routers:
-            find = self._holdings.queue(name).holders
-            holders.update(await self._containment.attempt(f"queue {name}", find) or ())
+        for name, found in (await self._holdings.holders()).items():
+            if found is not None:
+                holders.update(found)
+            else:  # again, for its error
+                find = self._holdings.queue(name).holders
+                holders.update(await self._containment.attempt(f"queue {name}", find) or ())
         known = [*await self._fleet.members(), *await self._fleet.gone()]
         before = self._unregistered
         self._unregistered = holders.difference(member.info.worker for member in known)

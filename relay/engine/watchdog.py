@@ -130,6 +130,7 @@ class Watchdog:
             name = intake.queue.name
             if waiting is None:
                 continue
+            intake.progress.note_scan(found=waiting)
             if not waiting or not intake.progress.waiting:
                 self._starving.pop(name, None)
             elif name not in self._starving or self._starving[name][0] != intake.progress.fetched:

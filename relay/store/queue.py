@@ -289,6 +289,18 @@ async def have_elements(client: Client, queues: Sequence[Queue]) -> list[bool | 
     return [None if reply is None else reply > 0 for reply in replies]
 
 
+async def holders_of(client: Client, prefix: str, names: Sequence[str]) -> list[list[str] | None]:
+    """Return for each queue what `Queue.holders` returns; None if it cannot be read.
+
+    One round trip for all. Raises StoreError if Redis cannot be reached.
+    """
+    if not names:
+        return []
+    keys = [QueueKeys.of(prefix, name).outstanding for name in names]
+    replies, _ = await read_all(client, *(("ZRANGE", key, 0, -1) for key in keys))
+    return [None if reply is None else [name.decode() for name in reply] for reply in replies]
+
+
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:
     """Push elements as an application does. Returns the length of the list. Raises StoreError."""
     try:

@@ -231,6 +231,16 @@ async def test_elements_that_another_worker_left_staged_are_fetched_after_empty_
         await eventually(lane.size, 1)
 
 
+async def test_staged_elements_are_fetched_as_soon_as_the_watchdog_has_found_them(redis: Redis) -> None:
+    """Until then no fetch is needed: with a thousand idle queues they would cost more than the waits."""
+    lane = a_lane(redis, worker="w3")
+    async with running(an_intake(redis, wait=0.02, empty_polls=10_000)) as intake:
+        intake.progress.note_scan(found=False)
+        await redis.rpush(intake.queue.keys.staged, element("0"))
+        intake.progress.note_scan(found=True)
+        await eventually(lane.size, 1)
+
+
 async def test_a_step_fetches_routes_enqueues_and_the_next_one_acknowledges(redis: Redis) -> None:
     intake, lane = an_intake(redis, wait=0.02, empty_polls=1), a_lane(redis, worker="w3")
     await push_all(redis, "q", [element("0"), element("1")])
