@@ -43,6 +43,16 @@ async def test_answers_find_their_questions(channel: Channel, redis: Redis) -> N
     assert await connected(redis) == before + 1
 
 
+async def test_commands_that_come_at_once_are_one_read_of_redis(channel: Channel, redis: Redis) -> None:
+    async def reads() -> int:
+        return int((await redis.info("stats"))["total_reads_processed"])
+
+    await channel.execute("PING")
+    before = await reads()
+    await asyncio.gather(*(channel.execute("ECHO", str(number)) for number in range(100)))
+    assert await reads() - before < 10
+
+
 async def test_words_of_any_kind_go_out(channel: Channel) -> None:
     words = ("return ARGV", 0, "ä", b"\0\r\n", 7, 1.5, "")
     assert await channel.execute("EVAL", *words) == ["ä".encode(), b"\0\r\n", b"7", b"1.5", b""]
