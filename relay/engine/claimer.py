@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -218,8 +218,7 @@ class Claimer:
 
     async def _send(self, claims: Iterable[Claim], pace: Pace | None) -> None:
         """Pass the claims to the sender. Releases them if the lane has begun to hold."""
-        valid = self._sender.reject_invalid(claims)
-        found = batches(valid, self._provider.batch_size, self._sender.calls.group)
+        found = self._sender.batches(claims)
         if pace is not None:
             await self._send_evenly(found, pace)
         elif self._state.hold_left > 0:
@@ -275,19 +274,3 @@ class Claimer:
         if (left := answered + wait - time.monotonic()) > 0:
             is_over = claimed.reason in ("empty", "full")
             await self._state.wakeups.wait(ARRIVED if is_over else WOKEN, left)
-
-
-def batches(claims: Iterable[Claim], size: int, group_of: Callable[..., Hashable]) -> list[Batch]:
-    """Return batches of at most `size` messages of one group, in their order."""
-    full: list[Batch] = []
-    unfilled: dict[object, Batch] = {}
-    for claim in claims:
-        group = None if size == 1 or claim.isolated else group_of(claim.message)
-        if group is None:
-            full.append([claim])
-            continue
-        batch = unfilled.setdefault(group, [])
-        batch.append(claim)
-        if len(batch) == size:
-            full.append(unfilled.pop(group))
-    return [*full, *unfilled.values()]

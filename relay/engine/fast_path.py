@@ -6,25 +6,14 @@ It replaces a fetch, an enqueue and an acknowledgement: one round trip instead o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeGuard
 
 from relay.engine.deferred import DeferredElements
-from relay.engine.lane_writer import LaneWriter
+from relay.engine.lane_writer import Direct, LaneWriter
 from relay.engine.progress import Progress
 from relay.engine.router import Router
 from relay.message import Message
 from relay.store.items import Item, Malformed
 from relay.store.queue import TOO_LONG, Queue
-
-
-class Direct(Protocol):
-    """The direct claims of one lane: see `direct_claims`."""
-
-    def accepts(self, item: Item) -> TypeGuard[Message]:
-        """Whether an element may be taken directly."""
-
-    async def take(self, message: Message, queue: Queue, element: bytes) -> int | None:
-        """Send a staged element. Returns how many are left; None: it has to go through the lane."""
 
 
 class FastPath:
@@ -70,7 +59,7 @@ class FastPath:
     async def _move(self, provider: str, item: Item, element: bytes) -> int | None:
         """Move the element into flight or into its lane. Returns how many are left in the queue."""
         direct = self._direct.get(provider)
-        if direct is not None and direct.accepts(item):
+        if direct is not None and isinstance(item, Message) and direct.accepts([item]):
             left = await direct.take(item, self._queue, element)
             if left is not None:
                 self._progress.note_answer()

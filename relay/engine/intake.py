@@ -10,10 +10,10 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from relay.engine.deferred import DeferredElements
-from relay.engine.fast_path import Direct, FastPath
+from relay.engine.fast_path import FastPath
 from relay.engine.fetch_sizer import FetchSizer
 from relay.engine.intake_tuning import DEFAULTS, Tuning
-from relay.engine.lane_writer import LaneWriter, Listeners
+from relay.engine.lane_writer import Direct, LaneWriter, Listeners
 from relay.engine.progress import Progress
 from relay.engine.repeats import redis_trouble, thinned
 from relay.engine.router import Router, is_any_ordered
@@ -44,16 +44,17 @@ class Intake:
         direct: Mapping[str, Direct] | None = None,
         tuning: Tuning = DEFAULTS,
     ) -> None:
-        """`direct`: see `FastPath`."""
+        """`direct`: see `LaneWriter`."""
         self.queue = queue
         self.router = router
         self.progress = Progress()
         self._tuning = tuning
-        self._writer = LaneWriter(queue, lanes, replicas, listeners, self.progress)
+        direct = direct or {}
+        self._writer = LaneWriter(queue, lanes, replicas, listeners, self.progress, direct)
         self._deferred = DeferredElements(queue, router, self._writer, self.progress, tuning)
         self._sizer = FetchSizer(tuning)
         self._fast_path = FastPath(
-            *(queue, router, self._writer, self._deferred, self.progress, direct or {}),
+            *(queue, router, self._writer, self._deferred, self.progress, direct),
             max_queue_length=tuning.max_queue_length,
         )
         self._ack = NO_ACK

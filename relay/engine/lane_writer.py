@@ -6,10 +6,12 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeGuard
 
 from relay.engine.progress import Progress
 from relay.engine.repeats import thinned
 from relay.errors import StoreError
+from relay.message import Message
 from relay.redis_client.client import is_about_keys, is_refusal
 from relay.redis_client.replication import Replicas
 from relay.store.items import Enqueued, Item
@@ -27,6 +29,19 @@ class Listeners:
     """Messages were enqueued; the number is that of all ready messages of the lane."""
     on_outbox: Callable[[str], None]
     """The outbox of the lane has entries."""
+
+
+class Direct(Protocol):
+    """The direct claims of one lane: see `direct_claims`."""
+
+    def accepts(self, items: Sequence[Item]) -> TypeGuard[Sequence[Message]]:
+        """Whether elements may be sent at once."""
+
+    async def take(self, message: Message, queue: Queue, element: bytes) -> int | None:
+        """Send a staged element. Returns how many are left; None: it has to go through the lane."""
+
+    async def enqueue(self, messages: Sequence[Message], batch_id: str, sequence: str) -> bool:
+        """Send a part of a fetch. Returns False if it has to go through the lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +64,15 @@ class LaneWriter:
         replicas: Replicas,
         listeners: Listeners,
         progress: Progress,
+        direct: Mapping[str, Direct],
     ) -> None:
+        """`direct` are the direct claims of this process, by provider."""
         self._queue = queue
         self._lanes = lanes
         self._replicas = replicas
         self._listeners = listeners
         self._progress = progress
+        self._direct = direct
 
     async def enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], sequence: str) -> Written:
         """Enqueue the elements of a fetch."""
@@ -86,7 +104,15 @@ class LaneWriter:
             return None
 
     async def _enqueue(self, provider: str, items: Sequence[Item], sequence: str) -> int:
-        lane = self._lanes[provider]
+        lane, direct = self._lanes[provider], self._direct.get(provider)
+        if (
+            direct is not None
+            and direct.accepts(items)
+            and await direct.enqueue(items, self._queue.batch_id, sequence)
+        ):
+            await lane.wait_for_replica(self._replicas)
+            self._progress.note_answer()
+            return 0
         if self._queue.is_beside_lanes:
             # A claim uses the same connection, so it runs right after the enqueue.
             self._listeners.on_arrival(provider)

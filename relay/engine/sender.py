@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from relay.engine.adapter_calls import AdapterCalls
+from relay.engine.batching import batches
 from relay.engine.lane_state import UNKNOWN_HOLD, Batch, LaneState
 from relay.engine.policy import Policy
 from relay.engine.recorder import LaneRecorder
@@ -68,6 +69,10 @@ class Sender:
         """Send batches as soon as slots are free."""
         self._ready.extend(batches)
         self._send_ready()
+
+    def batches(self, claims: Iterable[Claim]) -> list[Batch]:
+        """Return the claims that the adapter can send, in batches, and settle the others."""
+        return batches(self.reject_invalid(claims), self._provider.batch_size, self.calls.group)
 
     def reject_invalid(self, claims: Iterable[Claim]) -> list[Claim]:
         """Return the claims that the adapter can send, and settle the others."""

@@ -162,6 +162,28 @@ class Lane:
         left, ticket, token = reply
         return Taken(Claim(ticket.decode(), token.decode(), message, headerless=True), left)
 
+    async def enqueue_into_flight(
+        self, messages: Sequence[Message], batch_id: str, sequence: str
+    ) -> Sequence[Claim] | None:
+        """Put a batch straight into flight, in one script. Returns the claims: none of a repeated batch.
+
+        Returns None if anything waits in the lane, if it has a state, or if the messages are large. Only for
+        messages that `claims_directly` admits.
+        """
+        encoded = encode_items(messages)
+        if are_large(encoded):
+            return None
+        reply, _ = await self._run("enqueue_into_flight", (self._inflight,), batch_id, sequence, *encoded)
+        if reply is None:
+            return None
+        if not reply:
+            return ()
+        token = reply[0].decode()
+        return [
+            Claim(ticket.decode(), token, message, headerless=True)
+            for ticket, message in zip(reply[1:], messages, strict=True)
+        ]
+
     async def replay(self, item: Item, letter: DeadLetter) -> Replayed:
         """Put an item into this lane instead of a dead letter of any stream: once, even if others try it,
         too."""

@@ -829,6 +829,28 @@ class PlainLaneMachine(LaneMachine):
         if settled:
             self.settle_all(worker, [known], "d")
 
+    @rule(worker=st.sampled_from(WORKERS), number=st.integers(1, 20), kept=st.integers(0, 3))
+    def enqueue_directly(self, worker: str, number: int, kept: int) -> None:
+        """A part of a fetch goes into flight, or through the lane if anything waits there or it holds."""
+        known = [Known(f"m{next(self.numbers)}", number=next(self.order)) for _ in range(number)]
+        messages = [plain_message(each.text) for each in known]
+        sequence = str(next(self.order))
+        claims = self.run(self.lanes[worker].enqueue_into_flight(messages, f"batch:{worker}", sequence))
+        self.known |= {each.text: each for each in known}
+        if claims is None:
+            assert (
+                self.run(self.lanes[worker].enqueue(messages, f"batch:{worker}", sequence)).accepted == number
+            )
+            return
+        assert not self.paused, "a lane that holds handed out messages"
+        assert self.held_until <= self.clock, "a lane that holds handed out messages"
+        assert not self.run(self.lanes[worker].enqueue_into_flight(messages, f"batch:{worker}", sequence))
+        for claim in claims:
+            self.take(worker, claim)
+        self.count_handed(claims)
+        if known[kept:]:
+            self.settle_all(worker, known[kept:], "d")
+
 
 def check(machine: type[LaneMachine], url: str, examples: int) -> None:
     run_state_machine_as_test(

@@ -230,3 +230,53 @@ async def test_a_lane_with_rates_groups_or_a_limit_takes_nothing_directly(redis:
     ):
         assert not a_lane(redis, **fields).claims_directly(message)
     assert not a_lane(redis).claims_directly(a_message("named"))
+
+
+async def test_a_batch_goes_straight_into_flight_once(redis: Redis) -> None:
+    lane = a_lane(redis)
+    messages = [plain_message("a"), plain_message("b", priority="high"), plain_message("c", priority="low")]
+    claims = await lane.enqueue_into_flight(messages, "batch:w1:q", "7")
+    assert claims is not None
+    assert texts(claims) == ["a", "b", "c"]
+    assert await redis.hgetall(lane.keys.inflight("w1")) == {
+        claim.ticket.encode(): claims[0].fencing_token.encode() for claim in claims
+    }
+    for repeated in (await lane.enqueue_into_flight(messages, "batch:w1:q", "7"), ()):
+        assert not repeated
+    assert (await lane.enqueue(messages, "batch:w1:q", "7")).accepted == 0
+    assert await lane.size() == 3
+    assert await lane.release() == 3
+    assert await lane.enqueue_into_flight(messages, "batch:w1:q", "8") is None, "messages wait"
+    found = (await lane.claim(9)).claims
+    assert texts(found) == ["b", "a", "c"], "by priority, as if they had been enqueued"
+    assert all(int(claim.fencing_token) > int(claims[0].fencing_token) for claim in found)
+    await lane.settle([delivered(claim) for claim in found])
+    again = await lane.enqueue_into_flight(messages[:1], "batch:w1:q", "8")
+    assert again is not None
+    assert int(again[0].ticket) > max(int(claim.ticket) for claim in claims)
+    counters = await redis.hmget(lane.keys.part("control"), "accepted", "claimed", "delivered")
+    assert counters == [b"4", b"7", b"3"]
+
+
+async def test_a_batch_stays_out_of_a_lane_that_holds_and_of_keys_with_a_wrong_type(redis: Redis) -> None:
+    lane, messages = a_lane(redis), [plain_message("a"), plain_message("b")]
+    await lane.pause()
+    assert await lane.enqueue_into_flight(messages, "batch:w1:q", "1") is None
+    await lane.resume()
+    for key in (*(lane.keys.part(part) for part in LANE_PARTS), lane.keys.inflight("w1")):
+        await redis.flushall()
+        await redis.set(key, "x")
+        try:
+            claims = await lane.enqueue_into_flight(messages, "batch:w1:q", "1")
+        except StoreError:
+            claims = None
+        await redis.delete(key)
+        assert await lane.size() == len(claims or ()), key
+
+
+async def test_a_batch_of_many_messages_is_found_as_fast_as_one_of_few(redis: Redis) -> None:
+    """Redis searches small hashes from end to end."""
+    lane = a_lane(redis)
+    assert await lane.enqueue_into_flight([plain_message("a")] * 20, "batch:w1:q", "1")
+    for key in (lane.keys.part("bodies"), lane.keys.inflight("w1")):
+        assert await redis.object("encoding", key) == b"hashtable"

@@ -35,12 +35,12 @@ class Scene:
         """Take a message as the fast path does. Returns None if it has to go through the lane."""
         await self.redis.rpush(self.queue.keys.staged, text)
         item = message or plain_message(text)
-        if not self.dispatcher.direct.accepts(item):
+        if not self.dispatcher.direct.accepts([item]):
             return None
         return await self.dispatcher.direct.take(item, self.queue, text.encode())
 
     async def until_open(self) -> None:
-        await until(lambda: self.dispatcher.direct.accepts(plain_message("any")))
+        await until(lambda: self.dispatcher.direct.accepts([plain_message("any")]))
 
     async def until_empty(self) -> None:
         async with asyncio.timeout(120):
@@ -100,7 +100,7 @@ async def test_a_lane_that_begins_to_hold_takes_nothing_more(redis: Redis) -> No
         assert await scene.take("a") is None
         await scene.lane.enqueue_direct(plain_message("a"), scene.queue, b"a")
         scene.dispatcher.notify()
-        await until(lambda: not scene.dispatcher.direct.accepts(plain_message("any")))
+        await until(lambda: not scene.dispatcher.direct.accepts([plain_message("any")]))
         assert scene.provider.messages == []
         await scene.lane.resume()
         scene.dispatcher.wake()
@@ -158,3 +158,21 @@ async def test_a_message_on_its_way_is_not_released_with_those_whose_reply_was_l
         assert await one == 0
         await scene.until_empty()
     assert sorted(scene.provider.messages) == ["one", "two"]
+
+
+async def test_a_part_of_a_fetch_is_delivered_without_a_claim_unless_slots_are_short(redis: Redis) -> None:
+    async with resting(redis, concurrency=4) as scene:
+        direct, messages = scene.dispatcher.direct, [plain_message(text) for text in "abc"]
+        assert direct.accepts(messages)
+        assert await direct.enqueue(messages, "batch:w1:q", "1")
+        await scene.until_empty()
+        await scene.until_open()
+        assert not direct.accepts([plain_message("more")] * 5)
+        assert await direct.enqueue(messages, "batch:w1:q", "1"), (
+            "the reply was lost, and the fetch comes again"
+        )
+        await scene.lane.enqueue([plain_message("waits")])  # by another worker
+        assert not await direct.enqueue([plain_message("d")], "batch:w1:q", "2")
+        scene.dispatcher.notify()
+        await scene.until_empty()
+    assert sorted(scene.provider.messages) == ["a", "b", "c", "waits"]
