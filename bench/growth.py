@@ -94,7 +94,7 @@ def _groups(count: int) -> Workload:
 
 
 def _fan_out(url: str, targets: int) -> Workload:
-    """Messages to so many URLs each, in a lane without groups; a single URL is the field `url`."""
+    """Messages with this number of URLs each, in a lane without groups. A single URL is the field `url`."""
 
     def element(number: int, pushed: float) -> Element:
         urls = [f"{url}/hook/{number}/{target}" for target in range(targets)]

@@ -2,7 +2,7 @@
 
 Measures the CPU of one worker process (all threads) and of Redis as a share of one core, the commands that
 the worker sends to Redis, and its wake-ups: with one queue and with one queue per provider, or with one
-provider and so many --queues. `--profile FILE`
+provider and the number of --queues. `--profile FILE`
 records a flame graph of the last run with py-spy; that run uses more CPU.
 """
 
@@ -81,7 +81,7 @@ def main() -> None:
         "--queues",
         type=int,
         nargs="+",
-        help="measure one provider with so many queues, instead of --providers",
+        help="measure one provider with this number of queues, instead of --providers",
     )
     options = parser.parse_args()
     print("| providers | queues | worker, of a core | Redis | wake-ups/s | commands/s, including scripts' |")

@@ -52,7 +52,7 @@ class Lists(_Direct):
 
 
 def queue_names(count: int) -> list[str]:
-    """Return the names of so many queues."""
+    """Return the names of this number of queues."""
     return ["bench", *(f"bench-{number}" for number in range(1, count))]
 
 

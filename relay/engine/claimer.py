@@ -92,7 +92,7 @@ class Claimer:
         self._counted, self._counted_at = 0, time.monotonic()
         """The number of finished messages when free slots were last counted."""
         self._claimed_at = -math.inf
-        """When messages were last claimed, in monotonic seconds."""
+        """The time of the last claim of messages, in monotonic seconds."""
 
     async def run(self) -> None:
         """Claim until cancelled. May be restarted after a failure: deliveries in flight are not affected."""

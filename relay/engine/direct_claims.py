@@ -67,7 +67,7 @@ class DirectClaims:
             await self._state.wakeups.wait(TAKEN)
 
     def accepts(self, items: Sequence[Item]) -> TypeGuard[Sequence[Message]]:
-        """Whether elements may take this way."""
+        """Return whether elements may take this way."""
         state = self._state
         return (
             self._is_open

@@ -51,7 +51,7 @@ class Heartbeat:
         self._interval, self._lease = tuning.interval, tuning.lease
         self._fleet = fleet
         self.last = time.monotonic()
-        """When the last heartbeat that Redis accepted was sent, in monotonic seconds."""
+        """The time of the last heartbeat that Redis accepted, in monotonic seconds."""
         self._held_since = self.last
         self.info = info
         """Published by each heartbeat, with the vitals."""

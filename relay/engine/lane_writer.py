@@ -35,7 +35,7 @@ class Direct(Protocol):
     """The direct claims of one lane: see `direct_claims`."""
 
     def accepts(self, items: Sequence[Item]) -> TypeGuard[Sequence[Message]]:
-        """Whether elements may be sent at once."""
+        """Return whether elements may be sent at once."""
 
     async def take(self, message: Message, queue: Queue, element: bytes) -> int | None:
         """Send a staged element. Returns how many are left; None: it has to go through the lane."""

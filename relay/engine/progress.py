@@ -20,7 +20,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.answered_at = time.monotonic()
-        """When Redis last replied, also with an error, in monotonic seconds."""
+        """The time of Redis's last reply, also of an error, in monotonic seconds."""
         self.refused: Refused | None = None
         """Set from the first error reply until elements move or a wait for them ends."""
         self.fetched = 0

@@ -78,7 +78,7 @@ class Settler:
         self._tuning = tuning
         self._lane_state = ""
         self._last = 0.0
-        """When Redis accepted the last outcomes, in monotonic seconds."""
+        """The time at which Redis accepted the last outcomes, in monotonic seconds."""
         self._isolated = 0
         """Send this many of the first outcomes one at a time, because one of them cannot be settled."""
 

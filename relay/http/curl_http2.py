@@ -92,7 +92,7 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
         }
         self._share = math.ceil(concurrency / self._max_connections)
         self._http1: dict[str, float] = {}
-        """When each server was found to speak only HTTP/1.1, in monotonic seconds."""
+        """The time at which each server was found to speak only HTTP/1.1, in monotonic seconds."""
         self._responded_at = -math.inf
         self._retired: set[Multi] = set()
         """Connections that get no new requests, and close after their current ones."""

@@ -129,9 +129,9 @@ class _EpollMulti:
         self._in_flight: dict[pycurl.Curl, OnEnd] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = math.inf
-        """When the timer fires, by the loop's clock."""
+        """The time at which the timer fires, by the loop's clock."""
         self._due = math.inf
-        """When libcurl has to be called."""
+        """The time at which libcurl has to be called."""
         self._at_once = False
         """Whether a call is scheduled for the next iteration of the event loop."""
         self._epoll = select.epoll()

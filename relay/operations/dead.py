@@ -54,7 +54,7 @@ class Place:
     only_queue: str = ""
 
     def holds(self, letter: LetterName) -> bool:
-        """Whether a letter is in this stream, if there is such a letter."""
+        """Return whether a letter is in this stream, if there is such a letter."""
         return (self.provider, self.queue) == (letter.provider, letter.queue)
 
 

@@ -28,9 +28,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     group: str = ""
     queue: str = ""
     since: float = 0.0
-    """When the condition began, as far as it is known."""
+    """The beginning of the condition, as far as it is known."""
     seen: float = 0.0
-    """When it was seen first."""
+    """The time at which it was seen first."""
     firing: bool = False
     """Whether it has lasted long enough, so that a message has gone out."""
     why: str = ""
@@ -56,7 +56,7 @@ class AlertBook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that a fleet knows about alerts."""
 
     checked: float = 0.0
-    """When a worker has checked last; 0: never, or alerts were turned off."""
+    """The time of the last check; 0: none, or alerts were turned off."""
     serial: int = 0
     """The number of the newest event."""
     alerts: tuple[Alert, ...] = ()

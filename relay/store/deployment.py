@@ -13,7 +13,7 @@ class ReloadFailure(msgspec.Struct, frozen=True):
     others: int
     """The number of further problems in the file."""
     at: float
-    """When the file was read, in Unix seconds."""
+    """The time at which the file was read, in Unix seconds."""
 
     def __str__(self) -> str:
         return f"{self.problem}{f' (and {self.others} more)' if self.others else ''}"

@@ -87,7 +87,7 @@ class Published(msgspec.Struct, frozen=True):
     """The lanes and queues of one configuration."""
 
     at: float
-    """When a worker has published it last, in Unix seconds."""
+    """The time at which a worker has published it last, in Unix seconds."""
     lanes: dict[str, LaneSettings] = {}
     queues: dict[str, PublishedQueue] = {}
 

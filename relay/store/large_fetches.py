@@ -75,7 +75,7 @@ class LargeFetches:
 
 
 def _lacks_rights(error: ResponseError | None) -> bool:
-    """Whether the user may not run one of the commands. Scripts wrap this error."""
+    """Return whether the user may not run one of the commands. Scripts wrap this error."""
     text = str(error).lower()
     return isinstance(error, NoPermissionError) or any(word in text for word in _REFUSALS)
 

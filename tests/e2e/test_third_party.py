@@ -34,7 +34,7 @@ class ShoutOptions(ProviderOptions):
     """The options of `type: shout`."""
 
     url: str
-    """Where to shout."""
+    """URL to shout at."""
     token: Secret
     """The bearer token."""
 

@@ -223,7 +223,7 @@ class LaneMachine(RuleBasedStateMachine):
         return known.stopped if known.parent is None else self.may_have_stopped(known.parent)
 
     def may_have_stopped(self, known: Known) -> bool:
-        """Whether no more targets of this fan-out become messages."""
+        """Return whether no more targets of this fan-out become messages."""
         return known.stopped or not self.is_alive(known) or self.options.max_backlog is not None
 
     def end(self, known: Known, outcome: str) -> None:

@@ -21,7 +21,7 @@ if ARGV[2] ~= '' and call('HGET', CONTROL, ARGV[2]) == ARGV[3] then return {0, 0
 local policy = cmsgpack.unpack(ARGV[1])
 
 -- Only messages without a header, and no limit: the common case. It comes first, because Lua creates all functions
--- of a script anew at each call, and this path needs few.
+-- of a script again at each call, and this path needs few.
 local function is_headerless()
   if policy.max_backlog > 0 then return false end
   for index = FIRST, #ARGV, 2 do

@@ -1,5 +1,5 @@
 -- The common case: nothing waits but messages of normal priority without a header, and the lane has neither rates nor
--- a state. It comes before the other functions of the script, because Lua creates each function anew at each call: a
+-- a state. It comes before the other functions of the script, because Lua creates each function again at each call: a
 -- claim of one message takes 0.4 of the instructions.
 if ARGV[PLAIN] == '1' and ARGV[WANTED] ~= '0'
    and call('EXISTS', READY[1], READY[3], DUE, TRIES, FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3]) == 0 then

@@ -1,5 +1,5 @@
 -- Everything about fan-outs, and messages that may not go out now. A function, because Lua creates all functions of a
--- script anew at each call, and most claims need none of these.
+-- script again at each call, and most claims need none of these.
 local function load_special(call, NOW, NOW_US, policy)
   local lifo = policy.lifo
   -- @include count
