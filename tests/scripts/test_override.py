@@ -182,7 +182,6 @@ async def test_a_hostile_override_controls_no_terminal(redis: Client) -> None:
 
 
 async def test_operators_control_a_fleet_whose_redis_is_out_of_memory(redis: Client) -> None:
-    """That is the time at which they have to."""
     settings = Settings(queues=[QueueSettings(name="q", provider="test")], providers={"test": options()})
     await set_clock(redis, BEGIN)
     await Fleet(redis, "relay").heartbeat(WorkerInfo("w1", "h", "", 1, "1", 0.0))

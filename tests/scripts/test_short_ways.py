@@ -1,4 +1,4 @@
-"""The short ways of messages without a header do what the long ways do."""
+"""The short scripts for messages without a header have the same effects as the full ones."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Site:
         self._session = session
 
     async def beat(self, **fields: Any) -> None:
-        """Let the worker publish what is given, and what is right otherwise."""
+        """Let the worker publish these facts, and correct ones for all others."""
         info = WorkerInfo("w1", "web", "h", 1, "0.1.0", time.time(), ("test",), ("q",), digest(self.settings))
         await Fleet(self.redis, "relay").heartbeat(msgspec.structs.replace(info, **fields))
 

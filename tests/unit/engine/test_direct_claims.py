@@ -1,4 +1,5 @@
-"""Direct claims on a real Redis: a message goes from its queue to the provider, once, whatever fails."""
+"""Direct claims on a real Redis: a message goes from its queue to the provider once, in spite of all
+failures."""
 
 from __future__ import annotations
 
