@@ -364,8 +364,8 @@ BACKLOGS = {
 }
 
 # Large messages: a fetch has 1 MiB. Redis gets each payload twice, by the push and by the worker. It sends it
-# once if the worker claims what it still has from its own enqueue, otherwise twice. Here the intake runs ahead,
-# because only the provider takes time.
+# once if the worker claims messages that it still has from its own enqueue, otherwise twice. Here the intake
+# runs ahead, because only the provider takes time.
 LARGE = Cost(
     {
         "fetch": 1.5,
