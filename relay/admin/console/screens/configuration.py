@@ -17,7 +17,8 @@ async def _values(call: Call, sample: Sample) -> Values:
 
     published = await services.cache.get("settings", 5.0, read)
     alive = {member.info.settings: member.info.started for member in overview.alive}
-    queues = published.in_force(alive).queues
+    # Those of the file that no worker has published come first, as in all documents.
+    queues = {**services.own().queues, **published.in_force(alive).queues}
     return {
         "lanes": rows_of(call, overview.lanes, lambda lane, text: text in lane.provider.lower()),
         "queues": rows_of(call, list(queues.items()), lambda queue, text: text in queue[0].lower()),
