@@ -7,7 +7,6 @@ timeout and returning it costs more than everything else, and Redis runs one scr
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 import hiredis
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
-_PIECE = 1 << 16  # bytes to drop at a time
+from relay.redis_client.replies import AllReplies, Replies, ShortTexts
 
 Word = str | bytes | int | float
 
@@ -79,12 +78,15 @@ class Channel:
             await self._link.close()
 
 
-class _Link:
-    """One open connection, until it is closed."""
+class _Link(asyncio.Protocol):
+    """One open connection, until it is closed.
+
+    It reads the replies itself: redis-py needs a stream and a task for that, which cost a single command more
+    than everything else.
+    """
 
     def __init__(self, pool: Connections, connection: Any, longest: int | None) -> None:
         self._pool = pool
-        self._longest = longest
         self._connection = connection
         self._in_flight: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._unsent: list[bytes] = []
@@ -95,7 +97,14 @@ class _Link:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._end: Exception | None = None
-        self._reader = self._loop.create_task(self._read())
+        self._leaving: asyncio.Task[None] | None = None
+        parse_error = connection._parser.parse_error
+        self._replies: Replies = (
+            AllReplies(parse_error) if longest is None else ShortTexts(parse_error, longest)
+        )
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._protocol_of_client = self._transport.get_protocol()
+        self._transport.set_protocol(self)
 
     @property
     def is_open(self) -> bool:
@@ -125,12 +134,12 @@ class _Link:
         self._send(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _send(self, commands: bytes) -> None:
-        """Send commands. After an error the reader ends, and all commands in flight fail."""
-        try:
-            self._connection._writer.write(commands)
-        except Exception as error:
-            self._end = self._end or ConnectionError(f"the connection was closed: {error!r}")
-            self._reader.cancel()
+        """Send commands. After an error all commands in flight fail."""
+        if self._end is None:
+            try:
+                self._transport.write(commands)
+            except Exception as error:
+                self._stop(ConnectionError(f"the connection was closed: {error!r}"))
 
     async def execute_all(self, commands: list[bytes]) -> list[Any]:
         """Send commands together and return their replies. Raises the first error among them."""
@@ -147,67 +156,46 @@ class _Link:
 
     async def close(self) -> None:
         """Close the connection. All commands in flight fail."""
-        self._end = self._end or ConnectionError("the connection was closed")
-        self._reader.cancel()
-        await asyncio.wait([self._reader])
+        await self._stop(ConnectionError("the connection was closed"))
 
-    async def _read(self) -> None:
+    def data_received(self, data: bytes) -> None:
+        """Return replies to those that wait for them."""
+        if self._end is not None:
+            return
         try:
-            while True:
-                reply = await self._reply()
+            for reply in self._replies.feed(data):
+                failed = isinstance(reply, Exception)
+                if failed and not isinstance(reply, ResponseError):
+                    raise reply
                 answer, _ = self._in_flight.popleft()
                 if answer.done():
                     continue  # its task was cancelled
-                if isinstance(reply, ResponseError):
+                if failed:
                     answer.set_exception(reply)
                 else:
                     answer.set_result(reply)
         except RedisError as error:
-            self._end = self._end or error
+            self._stop(error)
         except Exception as error:
-            # The client's error for a connection that is closed during a read.
-            self._end = self._end or ConnectionError(f"the connection was closed: {error!r}")
-        finally:
-            self._fail_all(self._end or ConnectionError("the connection was closed"))
-            await self._leave()
+            self._stop(ConnectionError(f"the connection was closed: {error!r}"))
 
-    async def _reply(self) -> Any:
-        try:
-            if self._longest is not None:
-                return await self._bounded_reply(self._connection._reader, self._longest)
-            return await self._connection.read_response(timeout=math.inf)
-        except ResponseError as error:
-            return error
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail all commands in flight, and let the client know that its connection is closed."""
+        self._stop(ConnectionError("the connection was closed" if exc is None else str(exc)))
+        self._protocol_of_client.connection_lost(exc)
 
-    async def _bounded_reply(self, stream: asyncio.StreamReader, longest: int) -> bytes | None:
-        """Read a text or nothing (RESP2)."""
-        line = (await stream.readuntil(b"\r\n"))[:-2]
-        kind, rest = line[:1], line[1:]
-        if kind == b"-":
-            raise self._connection._parser.parse_error(rest.decode("utf-8", "replace"))
-        if kind not in (b"$", b"*") or (kind == b"*" and rest != b"-1"):
-            raise ConnectionError(f"unexpected answer: {line[:80]!r}")
-        size = int(rest)
-        if size < 0:
-            return None
-        if size <= longest:
-            return (await stream.readexactly(size + 2))[:-2]
-        left = size + 2
-        while left:
-            part = await stream.read(min(left, _PIECE))
-            if not part:
-                raise ConnectionError("the connection was closed")
-            left -= len(part)
-        return b""
-
-    def _fail_all(self, end: Exception) -> None:
-        self._end = end
-        if self._timer is not None:
-            self._timer.cancel()
-        for answer, _ in self._in_flight:
-            if not answer.done():
-                answer.set_exception(type(end)(*end.args))
-        self._in_flight.clear()
+    def _stop(self, end: Exception) -> asyncio.Task[None]:
+        """Fail all commands in flight, and return the connection. Returns the task that does so."""
+        if self._leaving is None:
+            self._end = end
+            if self._timer is not None:
+                self._timer.cancel()
+            for answer, _ in self._in_flight:
+                if not answer.done():
+                    answer.set_exception(type(end)(*end.args))
+            self._in_flight.clear()
+            self._leaving = self._loop.create_task(self._leave())
+        return self._leaving
 
     async def _leave(self) -> None:
         await self._connection.disconnect(nowait=True)
@@ -227,5 +215,4 @@ class _Link:
         if left > 0:
             self._timer = self._loop.call_later(left, self._check_timeout)
         else:
-            self._end = TimeoutError(f"no answer within {self._answer_timeout:g} s")
-            self._reader.cancel()
+            self._stop(TimeoutError(f"no answer within {self._answer_timeout:g} s"))
