@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
 HIDDEN = "***"
 
@@ -16,6 +17,9 @@ LONGEST_EXCERPT = 200
 
 LONGEST_QUOTE = 60
 """Characters of a value or a name in an error."""
+
+LATEST = 253_402_300_800.0
+"""The end of the year 9999 in Unix seconds."""
 
 SHORTEST = 4
 """Characters. Shorter secrets are not hidden, because they would hide ordinary words too."""
@@ -146,3 +150,8 @@ class Redactor:
         if self._data:
             data = self._data.sub(HIDDEN.encode(), data)
         return _SIGNING_SECRET_BYTES.sub(HIDDEN.encode(), data)
+
+
+def rfc3339(at: float) -> str:
+    """Return Unix seconds as `2026-11-28T03:00:00Z`, also if another program wrote a time out of range."""
+    return datetime.fromtimestamp(min(max(at, 0.0), LATEST - 1), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -13,7 +12,7 @@ from relay.operations.times import parse_moment
 from relay.settings.models import Settings
 from relay.store import audit
 from relay.store.audit import AuditEntry
-from relay.text import printable
+from relay.text import printable, rfc3339
 
 
 def show_audit(
@@ -56,7 +55,7 @@ async def _read(settings: Settings, provider: str | None, since: str | None, lim
 def _print(entries: list[AuditEntry]) -> None:
     """Print two lines for an action that has a reason, one for any other."""
     for entry in entries:
-        at = datetime.fromtimestamp(entry.at, UTC).isoformat(timespec="seconds")
+        at = rfc3339(entry.at)
         target = " ".join(filter(None, (entry.provider, entry.group)))
         number = f" ({entry.count:,})" if entry.count != 1 else ""
         print(printable(f"{at}  {entry.action} {target}{number}  {entry.who}"))

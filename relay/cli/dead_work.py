@@ -30,13 +30,12 @@ from relay.operations.dead_newest import newest_letters
 from relay.operations.dead_reasons import ReasonGroup, by_reason
 from relay.operations.dead_selection import LetterName
 from relay.operations.dead_work import DeadOrder, DeadResult, OnProgress, purge, retry
-from relay.operations.times import rfc3339
 from relay.operations.who import operator
 from relay.redis_client.client import Client
 from relay.settings.outline import Outline
 from relay.store import dead
 from relay.store.dead import DeadLetter
-from relay.text import hide_signing_secrets, printable
+from relay.text import hide_signing_secrets, printable, rfc3339
 
 if TYPE_CHECKING:
     from rich.table import Table

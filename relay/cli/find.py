@@ -10,11 +10,10 @@ from relay.cli import common
 from relay.errors import UsageError
 from relay.operations import find as finding
 from relay.operations.find import Found, State
-from relay.operations.times import rfc3339
 from relay.settings.models import Settings
 from relay.settings.redaction import secrets_in
 from relay.store.journal import JournalQuery
-from relay.text import Redactor, hide_signing_secrets, printable
+from relay.text import Redactor, hide_signing_secrets, printable, rfc3339
 
 
 def find(

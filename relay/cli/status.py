@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Annotated, NoReturn, Protocol
 
@@ -27,7 +26,7 @@ from relay.settings.digest import digest
 from relay.settings.models import Settings
 from relay.store.neighbours import ForeignWorker, foreign_workers
 from relay.store.overview import Overview, read_overview, read_provider
-from relay.text import printable
+from relay.text import printable, rfc3339
 
 REFRESH = 1.0
 """Seconds between two refreshes with `--watch`."""
@@ -124,7 +123,7 @@ async def _print_lines(view: View, client: Client) -> NoReturn:
 
 
 def _at(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    return rfc3339(moment)
 
 
 class FleetView:

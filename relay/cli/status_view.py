@@ -12,7 +12,6 @@ from relay.cli.group_rows import group_tables
 from relay.cli.lane_rows import lanes_table
 from relay.cli.rows import Cell, Column, Paragraph, Row, Rows, count, short_duration
 from relay.operations.summary import Level, in_trouble, queue_level, summary
-from relay.operations.times import rfc3339
 from relay.settings.durations import rough_duration
 from relay.store.fleet import Member
 from relay.store.fleet_findings import findings, has_other_settings, lane_findings
@@ -20,7 +19,7 @@ from relay.store.histogram import Histogram
 from relay.store.neighbours import ForeignWorker
 from relay.store.overview import Overview, QueueStatus
 from relay.store.vitals import Duty
-from relay.text import one_line, printable
+from relay.text import one_line, printable, rfc3339
 
 OUTBOX_BACKLOG = 1000
 """The tables mention an outbox with more entries than this. Normally, workers forward entries at once."""

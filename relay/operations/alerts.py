@@ -15,11 +15,11 @@ import msgspec
 from relay.message import PRIORITIES, Message
 from relay.operations.alert_rules import TITLES, Findings
 from relay.operations.document_types import AlertDocument
-from relay.operations.times import rfc3339
 from relay.provider import Provider
 from relay.settings.durations import rough_duration
 from relay.settings.options import ProviderOptions
 from relay.store.alerts import Alert, AlertBook, AlertEvent
+from relay.text import rfc3339
 
 MOST_ALERTS = 200
 """Alerts at a time: a fleet in ruins must not flood the provider of its alerts."""

@@ -11,9 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from relay.errors import UsageError
-from relay.operations.times import rfc3339
 from relay.store.dead_filter import ALL, DeadFilter
-from relay.text import quote
+from relay.text import quote, rfc3339
 
 if TYPE_CHECKING:
     from relay.store.dead import DeadLetter

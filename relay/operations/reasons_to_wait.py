@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from relay.operations.times import rfc3339
 from relay.settings.durations import rough_duration
 from relay.store.fleet import LEASE, Member
 from relay.store.groups import GroupStatus
 from relay.store.lookup import Located, Queued
 from relay.store.overview import LaneStatus, QueueStatus
 from relay.store.states import GroupState, State
-from relay.text import quote
+from relay.text import quote, rfc3339
 
 _OF_LANE = {
     State.PAUSED: "the provider is paused",

@@ -7,10 +7,7 @@ from datetime import UTC, datetime
 
 from relay.errors import UsageError
 from relay.settings.durations import parse_duration
-from relay.text import quote
-
-LATEST = 253_402_300_800.0
-"""The end of the year 9999 in Unix seconds."""
+from relay.text import LATEST, quote
 
 
 def parse_moment(option: str, text: str, now: float | None = None) -> float:
@@ -35,8 +32,3 @@ def parse_moment(option: str, text: str, now: float | None = None) -> float:
     if seconds >= 100_000_000 and text.strip().replace(".", "", 1).isdecimal():
         return seconds
     return (time.time() if now is None else now) - seconds
-
-
-def rfc3339(at: float) -> str:
-    """Unix seconds as `2026-11-28T03:00:00Z`."""
-    return datetime.fromtimestamp(min(max(at, 0.0), LATEST - 1), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 
 from relay.store.fleet import Member, WorkerInfo
 from relay.store.groups import LONGEST_NAME, Groups, GroupStatus
@@ -11,7 +10,7 @@ from relay.store.neighbours import ForeignWorker
 from relay.store.overview import LaneStatus, Overview
 from relay.store.states import GroupState
 from relay.store.vitals import Duty
-from relay.text import shortened
+from relay.text import rfc3339, shortened
 
 
 def findings(overview: Overview, settings: str, others: Sequence[ForeignWorker] = ()) -> list[str]:
@@ -47,7 +46,7 @@ def _reloads(workers: Iterable[WorkerInfo]) -> Iterator[str]:
     }
     for (host, _), failure in failures.items():
         if failure is not None:
-            at = datetime.fromtimestamp(failure.at, UTC).isoformat(timespec="seconds")
+            at = rfc3339(failure.at)
             yield f"reload failed on {host} at {at}, the previous configuration stays in force: {failure}"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
 from relay.store.pause import Pause
 from relay.store.states import GroupState
+from relay.text import rfc3339
 
 
 class _Pause(msgspec.Struct, frozen=True):
@@ -65,9 +65,7 @@ def decode(packed: bytes | None) -> Entry:
 def standing(entry: Entry, now: float, in_flight: int) -> Standing:
     """The state that decides whether the group may send. `now` is Redis's clock in Unix seconds."""
     if entry.disabled:
-        since = datetime.fromtimestamp((entry.since or entry.disabled) / 1000, UTC).isoformat(
-            timespec="seconds"
-        )
+        since = rfc3339((entry.since or entry.disabled) / 1000)
         return Standing(GroupState.DISABLED, f"nothing but failures since {since}")
     if entry.paused is not None:
         at = entry.paused

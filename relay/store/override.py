@@ -7,7 +7,6 @@ claim on. It ends by Redis's clock, with no worker's help.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from relay.settings.options import ProviderOptions
 from relay.settings.values import Rate
 from relay.store.keys import control_key
 from relay.store.scripting import script
-from relay.text import one_line
+from relay.text import one_line, rfc3339
 
 FIELD = "override"
 """The field of the control hash."""
@@ -70,8 +69,8 @@ class Override(msgspec.Struct, frozen=True):
         return min(rate.per_second for rate in self.rates)
 
     def __str__(self) -> str:
-        """For example `50/s until 2026-11-28T20:00:00+00:00, by ann@ops1: they asked`."""
-        until = f" until {_date(self.until)}" if self.until else ""
+        """For example `50/s until 2026-11-28T20:00:00Z, by ann@ops1: they asked`."""
+        until = f" until {rfc3339(self.until)}" if self.until else ""
         by = f", by {self.by}" if self.by else ""
         return f"{self.text}{until}{by}{': ' if self.reason else ''}{self.reason}"
 
@@ -115,13 +114,6 @@ def of_control(value: bytes | str | None, now: float) -> Override | None:
         one_line(stored.reason),
     )
     return override if override.holds(now) else None
-
-
-def _date(at: float) -> str:
-    try:
-        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):  # another program has written it
-        return f"{at:g}"
 
 
 def _encode(override: Override) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import msgspec
+
+from relay.text import rfc3339
 
 CONTROL_FIELDS = ("paused", "paused_until", "paused_at", "paused_by", "paused_reason")
 """The fields of a lane's control hash, in the order of `Pause.to_control`."""
@@ -29,10 +29,10 @@ class Pause(msgspec.Struct, frozen=True):
         return max(0.0, self.until - now) if self.until else 0.0
 
     def __str__(self) -> str:
-        """For example `new certificate (ann@ops1, since 2026-11-28T19:20:00+00:00)`."""
+        """For example `new certificate (ann@ops1, since 2026-11-28T19:20:00Z)`."""
         if not self.by:
             return self.reason or "by an operator"
-        at = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="seconds")
+        at = rfc3339(self.at)
         return f"{self.reason} ({self.by}, since {at})" if self.reason else f"by {self.by}, since {at}"
 
     def to_control(self) -> list[str | int]:

@@ -61,7 +61,7 @@ async def test_the_table_has_one_line_for_an_action_and_one_for_its_reason(confi
     await output("pause", "out", "--because", "certificate", "-c", config)
     await output("pause", "other", "-c", config)
     lines = (await output("audit", "-c", config)).splitlines()
-    time_of = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
+    time_of = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
     assert re.fullmatch(rf"{time_of}  pause other  {re.escape(WHO)}", lines[0])
     assert re.fullmatch(rf"{time_of}  pause out  {re.escape(WHO)}", lines[1])
     assert lines[2:] == ["    certificate"]

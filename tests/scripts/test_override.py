@@ -170,7 +170,7 @@ async def test_an_override_is_read_as_it_was_written(redis: Client) -> None:
     assert (found.text, found.per_second) == ("50/s, 20/10m", 20 / 600)
     assert [rate.burst for rate in found.rates] == [5, 1]
     assert (found.at, found.until, found.by, found.reason) == (BEGIN, BEGIN + 3600, "ann@ops1", "less")
-    assert str(found) == "50/s, 20/10m until 1970-01-01T01:16:40+00:00, by ann@ops1: less"
+    assert str(found) == "50/s, 20/10m until 1970-01-01T01:16:40Z, by ann@ops1: less"
     assert await override.read(redis, "relay", "test", BEGIN + 3600) is None
 
 

@@ -135,7 +135,7 @@ def test_a_row_shows_the_work_of_a_lane_and_its_reason_on_a_line_of_its_own() ->
 def test_a_rate_of_an_operator_is_shown_with_its_end_and_author() -> None:
     text = " ".join(printed(fleet_view(BURNING, "s")))
     assert "45 of 50/s" in text
-    assert "50/s until 2027-01-15T08:00:00+00:00, by ann@ops" in text
+    assert "50/s until 2027-01-15T08:00:00Z, by ann@ops" in text
 
 
 def test_columns_without_figures_are_left_out_of_a_narrow_terminal() -> None:
