@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,11 +47,19 @@ class Prefork:
             )
 
     async def run(
-        self, words: Sequence[str], stdin: bytes | None, cwd: Path | None
+        self,
+        words: Sequence[str],
+        stdin: bytes | None,
+        cwd: Path | None,
+        variables: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes, bytes]:
-        """Run a command to its end. Returns its exit code (-N: ended by signal N) and its output."""
+        """Run a command to its end, with these variables besides those of every command.
+
+        Returns its exit code (-N: ended by signal N) and its output.
+        """
+        job = {"words": list(words), "cwd": str(cwd or Path.cwd()), "variables": dict(variables or {})}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            report = self._start(words, stdin, cwd, out, err)
+            report = self._start(job, stdin, out, err)
             reader = asyncio.StreamReader()
             transport, _ = await asyncio.get_running_loop().connect_read_pipe(
                 lambda: asyncio.StreamReaderProtocol(reader), report
@@ -69,16 +77,15 @@ class Prefork:
             err.seek(0)
             return code, out.read(), err.read()
 
-    def _start(
-        self, words: Sequence[str], stdin: bytes | None, cwd: Path | None, out: IO[bytes], err: IO[bytes]
-    ) -> IO[bytes]:
+    def _start(self, job: dict[str, Any], stdin: bytes | None, out: IO[bytes], err: IO[bytes]) -> IO[bytes]:
         """Start a command. Returns a pipe with two lines: its process id, and its exit code at the end."""
         report, report_end = os.pipe()
         source, source_end = os.pipe()
         try:
             os.write(source_end, stdin or b"")
-            job = json.dumps({"words": list(words), "cwd": str(cwd or Path.cwd())}).encode()
-            socket.send_fds(self._socket, [job], [source, out.fileno(), err.fileno(), report_end])
+            socket.send_fds(
+                self._socket, [json.dumps(job).encode()], [source, out.fileno(), err.fileno(), report_end]
+            )
         finally:
             for descriptor in (report_end, source, source_end):
                 os.close(descriptor)
@@ -132,6 +139,8 @@ def _command(requests: socket.socket) -> None:
         return
     requests.detach()  # closed already
     os.chdir(job["cwd"])
+    os.environ.update(job["variables"])
+    sys.path += filter(None, job["variables"].get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = [str(Path(sys.executable).parent / "relay"), *job["words"]]
     main()
 

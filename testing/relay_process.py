@@ -75,6 +75,15 @@ async def relay(*words: str, stdin: bytes | None = None, cwd: Path | None = None
     return Finished(process.returncode or 0, out.decode(), err.decode())
 
 
+async def short_command(
+    *words: str, stdin: bytes | None, cwd: Path, variables: Mapping[str, str]
+) -> Finished:
+    """Run a command that reads the variables after its start, in a process that has its imports already."""
+    async with asyncio.timeout(120):
+        code, out, err = await _prefork().run(words, stdin, cwd, variables)
+    return Finished(code, out.decode(), err.decode())
+
+
 class Worker:
     """A running `relay run`. Its log lines are read as they come."""
 
@@ -135,12 +144,14 @@ async def worker(
     *words: str,
     ready: str = "ready",
     limits: Mapping[int, tuple[int, int]] | None = None,
+    variables: Mapping[str, str] | None = None,
     **env: str,
 ) -> AsyncIterator[Worker]:
     """Run a worker, and yield it when it has logged `ready`. At the end it gets SIGTERM, and SIGKILL if it
     does not stop.
 
-    `limits` maps numbers to soft and hard limits of `resource.setrlimit`.
+    `limits` maps numbers to soft and hard limits of `resource.setrlimit`. `variables` and `env` are variables
+    of the environment.
     """
 
     def set_limits() -> None:
@@ -155,7 +166,7 @@ async def worker(
         *words,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env=environment(**env),
+        env=environment(**env, **(variables or {})),
         preexec_fn=set_limits if limits else None,
         limit=1 << 20,
     )

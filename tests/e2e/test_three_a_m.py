@@ -9,15 +9,15 @@ import re
 import shlex
 import signal
 from collections import Counter
-from pathlib import Path
 
 from testing.commands import run_command
+from testing.pages.blocks import ROOT, blocks, commands
 from testing.ports import free_port
 from testing.receiver import Answer, Received
 from testing.relay_process import Finished
 from testing.site import Site
 
-PAGE = Path("docs/how-to/3-a-m.md")
+PAGE = "docs/how-to/3-a-m.md"
 BACKLOG = int(os.environ.get("RELAY_NIGHT_BACKLOG", "2000"))
 """Messages of the last night; the page speaks of a million."""
 
@@ -29,15 +29,15 @@ PATIENCE = 120.0
 REASONS = (400, 413, 415, 422, 500, 503)
 
 
-def commands() -> dict[str, list[list[str]]]:
+def typed() -> dict[str, list[list[str]]]:
     """The commands of the page by the heading above them."""
-    found: dict[str, list[list[str]]] = {}
-    for section in PAGE.read_text().split("\n## ")[1:]:
-        blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-        found[section.partition("\n")[0]] = [
-            shlex.split(line) for block in blocks for line in block.strip().splitlines()
+    sections = (ROOT / PAGE).read_text().split("\n## ")[1:]
+    return {
+        section.partition("\n")[0]: [
+            shlex.split(line) for block in blocks(PAGE, section) for line in commands(block)
         ]
-    return found
+        for section in sections
+    }
 
 
 class Night:
@@ -45,7 +45,9 @@ class Night:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.commands = commands()
+        self.commands = typed()
+        self.run_so_far: set[tuple[str, int]] = set()
+        """Headings, and the places of commands below them."""
         self.status = 200
         site.receiver.answer = self.answer
 
@@ -56,9 +58,10 @@ class Night:
 
     async def run(self, heading: str, place: int) -> Finished:
         """Run a command of the page."""
+        self.run_so_far.add((heading, place))
         program, *words = self.commands[heading][place]
         assert program == "relay"
-        if words[0] == "dead":  # it replaces its process
+        if words[0] in ("check", "dead"):  # its errors are printed last; it replaces its process
             return await self.site.relay(*words)
         result = await run_command(*words, "-c", str(self.site.config))
         return Finished(result.exit_code, result.stdout, result.stderr)
@@ -114,6 +117,9 @@ async def test_each_night_is_understood_by_one_command_and_fixed_by_one(site: Si
         assert said["reload"] >= 2
         assert said["retry"] == 1
         assert said["purge"] >= 1
+        assert night.run_so_far == {
+            (heading, place) for heading, found in night.commands.items() for place in range(len(found))
+        }
 
 
 async def the_provider_is_down(night: Night) -> None:
@@ -172,7 +178,7 @@ async def a_bad_deploy(night: Night) -> None:
     heading, config = "A bad deploy", night.site.config
     good = config.read_text()
     config.write_text(good.replace("1000/s", "1000/fortnight"))
-    checked = await night.site.relay("check")
+    checked = await night.run(heading, 0)
     assert checked.code == 2
     assert re.search(r"relay\.yaml:\d+:\d+: providers\.hooks\.rate: ", checked.err)
     config.write_text(good)
@@ -206,6 +212,7 @@ async def a_worker_hangs(night: Night) -> None:
     assert shown.code == 1
     assert str(pid) in shown.out + shown.err
     assert night.commands[heading][1] == ["kill", "-9", "PID"]
+    night.run_so_far.add((heading, 1))
     os.kill(pid, signal.SIGKILL)
     async with asyncio.timeout(PATIENCE):
         while (await night.run(heading, 0)).code:

@@ -1,7 +1,6 @@
 """The commands of docs/tutorial.md and README.md, in the order of the page, with the output that it shows.
 
-A line of a `text` block is shown if one line of output has all of its parts between `…`. Only the ports
-differ.
+Only the ports differ.
 """
 
 from __future__ import annotations
@@ -10,15 +9,18 @@ import asyncio
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from redis.asyncio import Redis
 
+from testing.pages.blocks import ROOT, Block, blocks, commands
+from testing.pages.not_run import reason
+from testing.pages.shown import is_shown
 from testing.ports import free_port
 from testing.redis_server import RedisServer
 from testing.relay_process import RELAY, environment
 
-ROOT = Path(__file__).parents[2]
 EMBEDDED = "embedded://./data?port=6380"
 SERVERS = ("relay sandbox", "relay run")
 """Commands that run until Ctrl-C."""
@@ -27,17 +29,6 @@ LOOKS = re.compile(r"relay (check|find|status|dead list)\b")
 """Commands that change nothing, so that a reader may repeat them."""
 
 PATIENCE = 120.0
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of each block of the page, except the installation."""
-    found = re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    return [(language, text) for language, text in found if "pip install" not in text]
-
-
-def is_shown(line: str, output: str) -> bool:
-    parts = [re.sub(r"\s+", " ", part.strip()) for part in line.split("…")]
-    return any(all(part in re.sub(r"\s+", " ", row) for part in parts) for row in output.splitlines())
 
 
 class Reader:
@@ -129,23 +120,24 @@ class Reader:
         return output.decode()
 
 
-async def follow(reader: Reader, page: str) -> None:
-    for language, text in blocks(page):
-        match language:
+async def follow(reader: Reader, steps: list[Block]) -> None:
+    for block in steps:
+        match block.language:
             case "yaml":
-                reader.write(text)
+                reader.write(block.text)
             case "sh":
-                await reader.type(text)
+                lines = commands(block)
+                await reader.type("\n".join(line for line in lines if not reason(block.page, line)))
             case "python":
-                await reader.run_python(text)
+                await reader.run_python(block.text)
             case "text":
-                await reader.sees(text)
+                await reader.sees(block.text)
 
 
 async def test_a_reader_of_the_tutorial_has_a_message_delivered(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     try:
-        await follow(reader, (ROOT / "docs/tutorial.md").read_text())
+        await follow(reader, blocks("docs/tutorial.md"))
     finally:
         await reader.leave()
 
@@ -157,7 +149,10 @@ async def test_a_reader_of_the_readme_has_a_message_delivered_by_a_redis_of_thei
     assert "`redis://127.0.0.1:6379/0`" in readme
     reader = Reader(tmp_path)
     try:
-        await follow(reader, readme.replace(EMBEDDED, redis_server.url))
+        steps = blocks("README.md", readme)
+        await follow(
+            reader, [replace(step, text=step.text.replace(EMBEDDED, redis_server.url)) for step in steps]
+        )
         await reader.sees(
             '200 webhook /webhook/demo POST {"order": 17, "state": "sent"}\norder-17 at shop: delivered'
         )

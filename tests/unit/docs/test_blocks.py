@@ -23,13 +23,10 @@ from relay.provider.configured import configured, refused
 from relay.settings.load import load
 from relay.settings.models import Settings
 from relay.store.items import Malformed
+from testing.pages.blocks import ROOT, SHELLS, commands, pages
+from testing.pages.blocks import blocks as blocks_of
+from testing.pages.not_run import NOT_RUN
 
-ROOT = Path(__file__).parents[3]
-PAGES = sorted(
-    path
-    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*/*.md"))
-    if "decisions" not in path.parts
-)
 ENVIRONMENT = {
     "OPS_URL": "json://ops.example",
     "PUSHER_SECRET": "secret",
@@ -45,14 +42,8 @@ Where = tuple[str, str]
 
 def blocks(*languages: str) -> list[Where]:
     """Place and text of each block in one of these languages."""
-    found = []
-    for page in PAGES:
-        text = page.read_text()
-        for block in re.finditer(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            if block[1] in languages:
-                line = text.count("\n", 0, block.start()) + 1
-                found.append((f"{page.relative_to(ROOT)}:{line}", block[2]))
-    return found
+    every = (block for page in pages() for block in blocks_of(page))
+    return [(block.where, block.text) for block in every if block.language in languages]
 
 
 def whole_file(part: str) -> str:
@@ -135,7 +126,7 @@ def test_a_message_of_a_page_is_accepted(where: str, text: str, settings: Settin
     assert refused(adapters[name], item) == ""
 
 
-def commands(text: str) -> Iterator[list[str]]:
+def calls(text: str) -> Iterator[list[str]]:
     """The calls of relay in a shell's text. A call ends at a pipe, a redirection or an `&`."""
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(re.sub(r"\$\([^)]*\)", "value", line), comments=True)
@@ -164,7 +155,7 @@ CALLS = [
     (where, " ".join(words), words)
     for where, text in blocks("sh", "console")
     if not where.startswith("docs/reference/commands.md")
-    for words in commands(text)
+    for words in calls(text)
     if words and re.fullmatch(r"[a-z]+", words[0])
 ]
 
@@ -191,15 +182,15 @@ def test_a_message_in_a_command_is_an_envelope(where: str, element: str) -> None
 def test_a_command_in_a_sentence_exists_with_its_options() -> None:
     known = names(typer.main.get_command(app), ())
     unknown = []
-    for page in PAGES:
-        for code in re.findall(r"`relay ([a-z][^`;]*)`", page.read_text().replace("\n", " ")):
+    for page in pages():
+        for code in re.findall(r"`relay ([a-z][^`;]*)`", (ROOT / page).read_text().replace("\n", " ")):
             words = re.split(r"\s+|=", code.replace("|", " "))
             path: tuple[str, ...] = ()
             for word in words:
                 path = (*path, word) if (*path, word) in known else path
             options = {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)}
             if not path or not options <= known[path] | known[()]:
-                unknown.append(f"{page.relative_to(ROOT)}: relay {code}")
+                unknown.append(f"{page}: relay {code}")
     assert unknown == []
 
 
@@ -218,8 +209,8 @@ def test_an_extra_of_a_page_exists() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {
         extra
-        for page in PAGES
-        for extras_of_page in re.findall(r"(?:relay-push|'\.)\[([a-z,]+)\]", page.read_text())
+        for page in pages()
+        for extras_of_page in re.findall(r"(?:relay-push|'\.)\[([a-z,]+)\]", (ROOT / page).read_text())
         for extra in extras_of_page.split(",")
     }
     assert {"embedded", "watch"} <= named <= extras.keys()
@@ -229,6 +220,28 @@ def test_a_target_of_make_on_a_page_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for _, text in blocks("sh") for name in re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)}
     assert {"demo", "test"} <= named <= targets
+
+
+NOT_RUNS = [(page, start) for page, starts in NOT_RUN.items() for start in starts]
+
+
+@pytest.mark.parametrize(("page", "start"), NOT_RUNS)
+def test_a_command_that_is_not_run_is_on_its_page(page: str, start: str) -> None:
+    texts = [
+        text
+        for block in blocks_of(page)
+        for text in (commands(block) if block.language in SHELLS else [block.text])
+    ]
+    assert any(text.startswith(start) for text in texts)
+
+
+def test_a_command_of_the_readme_is_in_its_five_minutes_or_is_not_run() -> None:
+    """The test of the tutorial runs the five minutes."""
+    readme = (ROOT / "README.md").read_text().partition("## Get started")[2].partition("\n## ")[0]
+    run = [block.text for block in blocks_of("README.md", readme)]
+    rest = [block for block in blocks_of("README.md") if block.text not in run and block.language in SHELLS]
+    for command in (command for block in rest for command in commands(block)):
+        assert command.startswith(tuple(NOT_RUN["README.md"]))
 
 
 def test_the_five_minutes_of_the_readme_are_steps_of_the_tutorial() -> None:
