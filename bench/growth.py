@@ -16,7 +16,19 @@ from redis.asyncio import Redis
 from bench.measure import CHUNK, Backlog, Servers
 from bench.suite import Say
 from bench.systems import Relay
-from bench.workloads import Element, Workload, hit, mixed, webhook, webhooks
+from bench.workloads import (
+    Element,
+    Workload,
+    apns,
+    apns_push,
+    fcm,
+    fcm_message,
+    hit,
+    mixed,
+    to_tokens,
+    webhook,
+    webhooks,
+)
 from relay.message import Message
 from relay.settings.options import ProviderOptions
 from relay.store.lane import Lane
@@ -25,7 +37,7 @@ GROUPS = (0, 10, 100, 10_000, 100_000)
 TARGETS = 10_000
 """The most targets that a message may have."""
 QUEUES = (1, 100, 1_000)
-KINDS = ("backlog", "providers", "processes", "payload", "groups", "delayed", "fan-out", "queues")
+KINDS = ("backlog", "providers", "processes", "payload", "groups", "delayed", "fan-out", "tokens", "queues")
 WEBHOOK = Workload("webhook", hit, webhook)
 
 
@@ -68,8 +80,20 @@ def _cases(messages: int, most: int) -> Sequence[Case]:
         Case("fan-out", f"{messages:,} × 1", WEBHOOK, messages, targets=1),
         Case("fan-out", f"1 × {TARGETS:,}", WEBHOOK, TARGETS, targets=TARGETS),
         Case("fan-out", f"{most // TARGETS:,} × {TARGETS:,}", WEBHOOK, most, targets=TARGETS),
+        *_tokens(messages, "apns", apns_push, apns, "device_token"),
+        *_tokens(messages, "fcm", fcm_message, fcm, "token"),
         *(Case("queues", f"{count:,}", WEBHOOK, messages, queues=count) for count in QUEUES),
     )
+
+
+def _tokens(
+    messages: int, name: str, element: Callable[[int, float], Element], providers: Any, field: str
+) -> Iterator[Case]:
+    """Pushes to one token each, and to 100 tokens each."""
+    for count in (1, 100):
+        many = to_tokens(element, field, count) if count > 1 else element
+        workload = Workload(name, many, providers, tls=True)
+        yield Case("tokens", f"{name}: {count}", workload, messages, targets=count)
 
 
 def _providers(count: int) -> Workload:
@@ -129,7 +153,7 @@ def run(servers: Servers, chosen: Sequence[Case], seconds: float, rounds: int, s
 
 def _measure(servers: Servers, case: Case, seconds: float) -> Backlog:
     system, workload = Relay(queues=case.queues), case.workload
-    if case.targets:
+    if case.kind == "fan-out":
         workload = _fan_out(servers.nginx.plain, case.targets)
     servers.fill(
         system, workload, case.messages // (case.targets or 1), chunk=max(1, CHUNK // (case.targets or 1))

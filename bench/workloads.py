@@ -63,6 +63,19 @@ def fcm_message(number: int, pushed: float) -> Element:
     return {"token": f"token-{number}", "notification": notification, "data": {"t": f"{stamp(pushed):.6f}"}}
 
 
+def to_tokens(
+    element: Callable[[int, float], Element], field: str, count: int
+) -> Callable[[int, float], Element]:
+    """Return the same messages, each to so many tokens instead of one."""
+
+    def fan_out(number: int, pushed: float) -> Element:
+        message = element(number, pushed)
+        del message[field]
+        return {"targets": [f"{number * count + index:064x}" for index in range(count)], **message}
+
+    return fan_out
+
+
 def webhooks(count: int) -> Callable[[str, Path, Path], dict[str, dict[str, Any]]]:
     def providers(url: str, ca: Path, folder: Path) -> dict[str, dict[str, Any]]:
         return {f"p{number}": {"type": "webhook", "url": f"{url}/p{number}"} for number in range(count)}
