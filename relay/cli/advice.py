@@ -11,6 +11,7 @@ from relay.errors import StoreError, UsageError
 from relay.redis_client import binaries
 from relay.redis_client.client import Client
 from relay.redis_client.embedded import address_of
+from relay.settings.deprecation import deprecated_keys
 from relay.settings.example import PLACEHOLDER
 from relay.settings.exposure import exposed
 from relay.settings.models import Settings
@@ -33,6 +34,7 @@ def local_findings(settings: Settings) -> Iterator[Finding]:
             "secrets",
             f"{path} holds secrets, and every user of this host can read it: chmod o-r {path}",
         )
+    yield from (Finding(Level.WARNING, "deprecated", warning) for warning in deprecated_keys(settings))
     for name, provider in settings.providers.items():
         yield from (Finding(Level.WARNING, name, warning) for warning in provider.warnings())
         if unfilled := sorted(placeholders(provider)):

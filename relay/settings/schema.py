@@ -20,7 +20,7 @@ _REFERENCE_SCHEMA: Schema = {
     "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}]*)?\}",
     "description": "A value from the environment: ${NAME} or ${NAME:-default}.",
 }
-_NOTES = ("title", "description", "default", "examples")
+_NOTES = ("title", "description", "default", "examples", "deprecated")
 
 
 def config_schema(adapters: Mapping[str, type[ProviderOptions]]) -> Schema:
