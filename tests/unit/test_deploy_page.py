@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/deploy.md that need root, an engine or a cluster: the tools read their words."""
+"""The commands of docs/how-to/deploy.md for root, engines and clusters: the real tools read their words."""
 
 from __future__ import annotations
 
