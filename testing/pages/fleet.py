@@ -153,7 +153,7 @@ class Fleet:
             return found
 
     async def fail(self, provider: str, status: int, times: int) -> None:
-        """Let the sandbox answer with this status so many times."""
+        """Let the sandbox answer with this status, this number of times."""
         fault = {"provider": provider, "status": status, "times": times}
         async with ClientSession() as session:
             answered = await session.post(f"{self.sandbox.url}/_sandbox/faults", json=fault)

@@ -216,7 +216,7 @@ CHAT = "docs/how-to/write-an-adapter.md"
 
 
 async def the_adapter_is_installed(reader: Reader) -> None:
-    """As pip leaves it: the module, and the entry points of its package."""
+    """Install the module and the entry points of its package, as pip does."""
     packages = reader.fleet.folder / "packages"
     module, project = (
         next(b.text for b in blocks(CHAT) if b.language == name) for name in ("python", "toml")
