@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relay.engine.intake_tuning import Tuning
 
 
@@ -14,10 +16,12 @@ class FetchSizer:
         self.size = tuning.fetch_size
         """Elements to fetch next."""
 
-    def adapt(self, fetched: int, lanes: int, ready: float) -> None:
-        """Adapt to a fetch for this number of `lanes`, the emptiest of which now has `ready` messages."""
-        tuning = self._tuning
-        self._lanes_are_full = fetched >= self.size and ready > tuning.high_watermark
+    def adapt(self, elements: Sequence[bytes], lanes: int, ready: float) -> None:
+        """Adapt to a fetch for so many `lanes`, the emptiest of which now has `ready` messages."""
+        tuning, fetched, size = self._tuning, len(elements), sum(map(len, elements))
+        is_full_fetch = fetched >= self.size or size >= tuning.large_fetch
+        watermark = min(tuning.high_watermark, tuning.high_watermark_bytes * fetched / max(1, size))
+        self._lanes_are_full = is_full_fetch and ready > watermark
         self.size = min(max(tuning.fetch_size, tuning.fetch_per_lane * lanes), tuning.max_fetch_size)
 
     def pause(self, busy: float) -> float:

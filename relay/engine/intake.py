@@ -164,7 +164,7 @@ class Intake:
         blocked = self._deferred.providers & by_lane.keys() if self.queue.is_beside_lanes else frozenset()
         free = {provider: items for provider, items in by_lane.items() if provider not in blocked}
         written = await self._writer.enqueue_all(free, fetch.sequence)
-        self._sizer.adapt(len(fetch.elements), len(by_lane), written.ready)
+        self._sizer.adapt(fetch.elements, len(by_lane), written.ready)
         self._ack = self.router.acknowledge(fetch, by_lane, rejected, refused=blocked | written.refused)
 
     async def _wait_for_preceding(self, fetch: Fetch) -> None:

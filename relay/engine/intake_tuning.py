@@ -27,6 +27,10 @@ class Tuning:
 
     high_watermark: int = 10_000
     """The intake yields to the senders if each lane of a full fetch has more ready messages than this."""
+    high_watermark_bytes: int = 3 << 20
+    """The same in bytes: a worker keeps the payloads of as many large messages until it claims them."""
+    large_fetch: int = 900_000
+    """A fetch of so many bytes is full, too."""
     yield_ratio: float = 2.0
     """Yield for the duration of the fetch times this factor. Without it a long backlog takes half of the
     senders' time."""
