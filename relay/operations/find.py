@@ -94,7 +94,7 @@ async def search(
 ) -> list[Found]:
     """Return the newest messages with a group, an ordering key, a collapse key, a target or a trace.
 
-    Messages that wait are found by group and keys; those that have ended only if the journal has them. They
+    Messages that have not ended are found by group and keys; others only if the journal has them. They
     come without their content. Raises UsageError, StoreError.
     """
     for name in ("group", "ordering_key", "collapse_key", "target", "traceparent"):
@@ -102,9 +102,13 @@ async def search(
     prefix = settings.redis.prefix
     found: list[Found] = []
     for lane in _lanes(await _overview(client, settings, provider)):
-        tickets = await tickets_of(client, settings, lane.provider, query, limit)
-        waiting = [await located(client, settings, lane, ticket) for ticket in tickets[:limit]]
-        found += (replace(one, message=None) for one in waiting if one is not None)
+        tickets = await tickets_of(client, settings, lane, query, limit)
+        waiting = [await located(client, settings, lane, ticket) for ticket in tickets]
+        found += [
+            replace(one, message=None)
+            for one in waiting
+            if one is not None and query.group in ("", one.group)
+        ][:limit]
         entries = await journal.search(client, prefix, lane.provider, query, limit=MOST_ENTRIES)
         known = {one.id for one in found}
         newest: dict[str, JournalEntry] = {}

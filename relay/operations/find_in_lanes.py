@@ -213,11 +213,11 @@ def _dead_letter(provider: str, letter: DeadLetter, attempts: Sequence[FoundAtte
 
 
 async def tickets_of(
-    client: Client, settings: Settings, provider: str, query: JournalQuery, limit: int
+    client: Client, settings: Settings, lane: SearchedLane, query: JournalQuery, limit: int
 ) -> list[int]:
-    """Return the waiting messages of a group or a key."""
-    prefix, tickets = settings.redis.prefix, list[int]()
-    if query.group:
+    """Return the messages of a group or a key that have not ended, and perhaps a few others."""
+    prefix, provider, tickets = settings.redis.prefix, lane.provider, list[int]()
+    if query.group and lane.status.backlog:
         tickets += await lookup.tickets_of_group(client, prefix, provider, query.group, limit)
     for scope in scopes(settings) if query.ordering_key or query.collapse_key else ():
         if query.ordering_key:

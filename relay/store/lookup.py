@@ -21,6 +21,9 @@ from relay.store.scripting import script
 MOST_BODIES = 200_000
 """Messages of a lane that are searched for an id that Redis has no index of."""
 
+MOST_CANDIDATES = 1000
+"""Messages that contain the name of a group, after which the search for it ends."""
+
 MOST_ELEMENTS = 10_000
 """Elements at each end of a queue that are searched."""
 
@@ -109,11 +112,11 @@ async def tickets_of_id(
     return found or await _search(client, keys, message_id)
 
 
-async def _search(client: Client, keys: LaneKeys, text: str) -> list[int]:
+async def _search(client: Client, keys: LaneKeys, text: str, most: int = MOST_BODIES) -> list[int]:
     found: list[int] = []
     found_script, cursor, looked_at = script("search_bodies"), b"0", 0
     of_script = keys.of_script(found_script.lane_parts)
-    while looked_at < MOST_BODIES:
+    while looked_at < MOST_BODIES and len(found) < most:
         cursor, number, *tickets = await found_script.run(
             client, of_script, cursor, _PAGE, text, _PAGE, _PAGE_BYTES
         )
@@ -136,11 +139,17 @@ async def was_delivered_lately(
 
 
 async def tickets_of_group(client: Client, prefix: str, provider: str, group: str, limit: int) -> list[int]:
-    """Return the first messages that wait for the turn of a group. Raises StoreError."""
+    """Return messages of a group: those that wait for its turn first, then those in flight or delayed.
+
+    No index has the latter: up to `MOST_BODIES` messages are searched for the name, and some of those that
+    contain it belong to other groups. Raises StoreError.
+    """
     keys, found = LaneKeys.of(prefix, provider), list[int]()
     for level in PRIORITIES:
         members = await _members(client, keys.part(f"waiting:{level}"), group, limit - len(found))
         found += members
+    if len(found) < limit:
+        found += await _search(client, keys, group, MOST_CANDIDATES)
     return found
 
 

@@ -343,6 +343,21 @@ async def test_messages_are_found_by_group_and_keys(redis: Redis) -> None:
     assert len(await search(redis, there, JournalQuery(group="acme"), limit=1)) == 1
 
 
+async def test_messages_of_a_group_are_found_in_flight_and_between_attempts(redis: Redis) -> None:
+    await a_worker(redis)
+    lane = a_lane(redis, groups={"by": "message"})
+    await lane.enqueue([a_message("retried", group="acme")])
+    await settle(lane, Retry("503"))
+    await lane.enqueue([a_message("sent", group="acme")])
+    await lane.claim(1)
+    await lane.enqueue([a_message("other", group="b", payload_json=b'{"name":"acme"}')])
+    found = await search(redis, settings(groups={"by": "message"}), JournalQuery(group="acme"))
+    assert {each.id: each.state for each in found} == {
+        "retried": State.DELAYED,
+        "sent": State.IN_FLIGHT,
+    }
+
+
 async def test_messages_that_the_journal_names_are_found_where_they_are_now(redis: Redis) -> None:
     await a_worker(redis)
     lane = a_lane(redis)
