@@ -177,10 +177,25 @@ async def send_next(
     before its next attempt ends. Returns how many messages of its group still go before it. Raises
     UsageError if it stays.
     """
+    before = await _send_next(client, settings, provider, message_id, "move")
+    await Fleet(client, settings.redis.prefix).wake([provider])
+    why = f"{message_id}: {because}" if because else message_id
+    await _record(client, settings, AuditEntry("send-next", who, provider, count=len(before), why=why))
+    return max(before)
+
+
+async def count_before_next(client: Client, settings: Settings, provider: str, message_id: str) -> int:
+    """Return the result of `send_next` without changing anything. Raises UsageError likewise."""
+    return max(await _send_next(client, settings, provider, message_id, "count"))
+
+
+async def _send_next(
+    client: Client, settings: Settings, provider: str, message_id: str, step: Literal["move", "count"]
+) -> list[int]:
+    """Take the step for all messages with this id. Returns how many messages go before each."""
     require_provider(settings, provider)
     prefix = settings.redis.prefix
-    fleet = Fleet(client, prefix)
-    workers = [member.info.worker for member in await fleet.members()]
+    workers = [member.info.worker for member in await Fleet(client, prefix).members()]
     scopes = ["", *(queue.name for queue in settings.queues if queue.scope == "queue")]
     tickets = await lookup.tickets_of_id(client, prefix, provider, message_id, scopes)
     lane, stays = lane_of(client, settings, provider), "unknown"
@@ -188,21 +203,18 @@ async def send_next(
     for ticket in tickets:
         located = await lookup.locate(client, prefix, provider, ticket, workers)
         if located is not None and located.message.id == message_id:
-            result, number = await lane.send_next(ticket, workers)
-            if result == "moved":
+            result, number = await lane.send_next(ticket, workers, step)
+            if result in ("moved", "movable"):
                 before.append(number)
             else:
                 stays = result
     if not before:
         raise UsageError(f"{quote(message_id)} is not sent next: {STAYS[stays]}")
-    await fleet.wake([provider])
-    why = f"{message_id}: {because}" if because else message_id
-    await _record(client, settings, AuditEntry("send-next", who, provider, count=len(before), why=why))
-    return max(before)
+    return before
 
 
 def sent_next(provider: str, message_id: str, before: int) -> str:
-    """Return the effect of `send_next` in one line."""
+    """Return the effect of `send_next`, or of `count_before_next`, in one line."""
     others = f", after {before:,} of its group with the priority high" if before else ""
     return f"{printable(message_id)} is next at {provider}{others}"
 

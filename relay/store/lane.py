@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import msgspec
 
@@ -346,13 +346,16 @@ class Lane:
         reply, _ = await self._run("cancel", hashes, message_id, self._policies.claim)
         return bytes(reply).decode()
 
-    async def send_next(self, ticket: int, workers: Iterable[str]) -> tuple[str, int]:
-        """Move a waiting message to the head of its lane or group.
+    async def send_next(
+        self, ticket: int, workers: Iterable[str], step: Literal["move", "count"] = "move"
+    ) -> tuple[str, int]:
+        """Move a waiting message to the head of its lane or group, or only see whether that is possible.
 
-        Returns 'moved' or the reason why it stays, and how many messages of its group still go before it.
+        Returns 'moved' or 'movable', or the reason why it stays; and how many messages of its group still go
+        before it.
         """
         hashes = [self.keys.inflight(worker) for worker in workers]
-        reply, _ = await self._run("send_next", hashes, ticket, int(self._lifo))
+        reply, _ = await self._run("send_next", hashes, ticket, int(self._lifo), step)
         return bytes(reply[0]).decode(), int(reply[1])
 
     async def size(self) -> int:

@@ -216,9 +216,10 @@ def test_an_operator_pauses_one_group(opened: Opener, fleet: World) -> None:
     )
     page.goto("/messages/after-two")
     page.get_by_role("button", name="Send next").click()
-    page.get_by_role("dialog").get_by_role("button", name="Send next").click()
     said = "after-two is next at hooks, after 2 of its group with the priority high."
-    expect(page.get_by_text(said)).to_be_visible()
+    expect(page.get_by_role("dialog")).to_contain_text(f"Then {said}")
+    page.get_by_role("dialog").get_by_role("button", name="Send next").click()
+    expect(page.locator(".toast")).to_contain_text(said)
     order(page, "resume", "hooks")
 
 
@@ -769,7 +770,7 @@ def test_a_message_shows_its_content_goes_next_and_is_copied_as_a_command(
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Reason").fill("a call")
     dialog.get_by_role("button", name="Send next").click()
-    expect(page.get_by_text("next-3 is next at quiet.")).to_be_visible()
+    expect(page.locator(".toast", has_text="next-3 is next at quiet.")).to_be_visible()
     expect(page.locator("main")).to_contain_text("Place in line1")
     moved = fleet.run("send-next", "quiet", "next-2")
     assert (moved.returncode, moved.stderr) == (0, "next-2 is next at quiet\n")

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from relay.engine.policy import Policy
 from relay.errors import UsageError
 from relay.message.fan_out import split
-from relay.operations.lanes import send_next
+from relay.operations.lanes import count_before_next, send_next
 from relay.outcome import Outcome, Retry, Unauthorised
 from relay.settings.models import QueueSettings, Settings
 from relay.store import audit
@@ -77,8 +77,13 @@ async def test_a_message_of_a_group_goes_first_within_its_group(redis: Redis) ->
     lane = a_lane(redis, **fields)
     await lane.enqueue([a_message(f"{group}{number}", group=group) for group in "xy" for number in range(3)])
     await lane.enqueue([a_message("x-high", group="x", priority="high")])
+    for name, before in (("y2", 0), ("x2", 1), ("x-high", 0)):
+        assert await count_before_next(redis, settings(**fields), "test", name) == before
+    assert await lane.size() == 7
+    assert await audit.read(redis, "relay") == []
     assert await send(redis, "y2", **fields) == 0
     assert await send(redis, "x2", **fields) == 1, "one of high priority was there before"
+    assert await count_before_next(redis, settings(**fields), "test", "x2") == 1
     claimed = texts((await lane.claim(9)).claims)
     assert sorted(claimed[:3]) == ["x-high", "x2", "y2"]
     assert claimed.index("x-high") < claimed.index("x2")

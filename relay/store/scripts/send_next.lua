@@ -1,8 +1,8 @@
 -- Puts a waiting message where the next claim takes it first, as one of high priority.
 --
 -- @key INFLIGHT_HASHES...  of all living workers: ticket -> fencing token
--- ARGV   1 the ticket, 2 lifo (1 or 0)
--- reply  {'moved', messages of its group that go before it}, or {the reason why it stays, 0}: 'unknown', 'in flight',
+-- ARGV   1 the ticket, 2 lifo (1 or 0), 3 'move', or 'count' to change nothing
+-- reply  {'moved' or 'movable', messages of its group that go before it}, or {the reason why it stays, 0}: 'unknown', 'in flight',
 --        'fan-out', 'suspect', 'blocked' (by a message with its ordering key), 'scheduled' (for a time to come)
 --
 -- It gets a new ticket, because lists are never searched: the old one has no body any more, and is passed over.
@@ -27,6 +27,17 @@ if header then
   if header.targets then return {'fan-out', 0} end
   if header.ordering_key and call('HGET', ORDERING, header.ordering_key) ~= ticket then return {'blocked', 0} end
   if header.deliver and header.deliver > NOW then return {'scheduled', 0} end
+end
+
+if ARGV[3] == 'count' then
+  local before = 0
+  if header and header.group and not lifo then
+    -- @include group_member
+    local start = start_of_members(header.group)
+    before = call('ZLEXCOUNT', WAITING[1], '[' .. start, '[' .. start .. '\255')
+    if call('ZSCORE', WAITING[1], group_member(header.group, ticket)) then before = before - 1 end
+  end
+  return {'movable', before}
 end
 
 local first = whole((reserve_numbers('sequence', 1) + 1) * 4)

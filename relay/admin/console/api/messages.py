@@ -21,6 +21,12 @@ class MessageArguments(Arguments, frozen=True, kw_only=True):
     because: Annotated[str, Meta(max_length=1000, description="The reason, for the audit log.")] = ""
 
 
+class NextArguments(MessageArguments, frozen=True, kw_only=True):
+    """The message to send next."""
+
+    dry_run: Annotated[bool, Meta(description="Only count the messages before it; change nothing.")] = False
+
+
 class Cancelled(TypedDict):
     """The message is cancelled."""
 
@@ -28,9 +34,9 @@ class Cancelled(TypedDict):
 
 
 class SentNext(TypedDict):
-    """The message is next."""
+    """The message is next, or would be."""
 
-    result: Literal["moved"]
+    result: Literal["moved", "movable"]
     before: int
     """The messages of its group that still go before it."""
     text: str
@@ -50,14 +56,19 @@ async def _cancel(call: Call, arguments: MessageArguments) -> Reply:
     return Reply(Cancelled(result="cancelled"))
 
 
-async def _send_next(call: Call, arguments: MessageArguments) -> Reply:
+async def _send_next(call: Call, arguments: NextArguments) -> Reply:
     provider, because, who = call.part("provider"), arguments.because, call.visitor.name
+    result: Literal["moved", "movable"] = "movable" if arguments.dry_run else "moved"
     try:
-        before = await call.act(lanes.send_next, provider, arguments.id, because=because, who=who)
+        if arguments.dry_run:
+            client = await call.services.client()
+            before = await lanes.count_before_next(client, call.settings, provider, arguments.id)
+        else:
+            before = await call.act(lanes.send_next, provider, arguments.id, because=because, who=who)
     except UsageError as error:
         return Reply({"error": str(error)}, 409)
     text = lanes.sent_next(provider, arguments.id, before)
-    return Reply(SentNext(result="moved", before=before, text=text))
+    return Reply(SentNext(result=result, before=before, text=text))
 
 
 ROUTES: Final = (
@@ -84,7 +95,7 @@ ROUTES: Final = (
         "Move a waiting message to the head of its lane, or of its group; 409 if it cannot be moved.",
         "relay send-next PROVIDER ID",
         _send_next,
-        MessageArguments,
+        NextArguments,
         answer=SentNext,
     ),
 )

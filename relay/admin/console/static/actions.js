@@ -106,7 +106,12 @@ async function countFirst(dialog, form, values) {
   try {
     const found = await post(filled(form.dataset.post, values, true), { ...body(form), dry_run: true });
     dialog.dataset.counting = "";
-    setCount(dialog, found.matched);
+    if (form.dataset.dry === "text") {
+      dialog.querySelector('[data-show="count"]').textContent = `Then ${found.text}.`;
+      check(dialog);
+    } else {
+      setCount(dialog, found.matched);
+    }
   } catch (error) {
     dialog.dataset.counting = "";
     fail(dialog, error.message);
