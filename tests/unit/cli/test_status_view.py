@@ -23,6 +23,7 @@ from relay.store.overview import LaneStatus, Overview, QueueStatus
 from relay.store.recent import Recent
 from relay.store.states import GroupState, State
 from relay.store.statistics import Counts
+from testing.pages.blocks import blocks
 
 HOSTILE = "\x1b[2J\u202e[red]日本\n"
 WORKER = Member(WorkerInfo("w", "host-1", "", 812, "0.1.0", 1000.0, settings="s"), 1.0, 0.0)
@@ -89,6 +90,58 @@ def printed(view: Any, width: int = 80) -> list[str]:
     console.print(view)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
+
+
+ON_THE_PAGE = fleet(
+    lane("pusher", waiting=34, in_flight=12, oldest_seconds=2.0, dead=3, recent=Recent(98.2, 0, 0, 0.98, 3)),
+    lane(
+        "webpush",
+        State.UNAUTHORISED,
+        '401 {"error": "bad key"}',
+        hold=24.0,
+        waiting=12_004,
+        dead=12_001,
+        oldest_seconds=240.0,
+        recent=Recent(0, 12.3, 0, 0.98, -3),
+    ),
+    lane(
+        "fcm",
+        State.OPEN,
+        "20 failures in a row: connection refused",
+        hold=24.0,
+        waiting=50,
+        oldest_seconds=66.0,
+        recent=Recent(0, 0.13, 0.5, 0.98, -1),
+        settings=LaneSettings(type="fcm", rate="50/s", per_second=50),
+    ),
+)
+
+
+GROUPS_ON_THE_PAGE = [
+    GroupStatus(
+        "hooks.example.org",
+        GroupState.OPEN,
+        "10 failures in a row: connection refused",
+        hold=24.0,
+        waiting=8214,
+        in_flight=0,
+        oldest=4320.0,
+        failures=31,
+    ),
+    GroupStatus("api.example.com", GroupState.RUNNING, "", 0.0, 12, 4, 1.0, 0),
+    GroupStatus("push.example.net", GroupState.LIMITED, "its rate", 0.0, 3, 0, 2.0, 0),
+]
+
+
+def test_the_page_shows_what_a_terminal_of_80_columns_does() -> None:
+    lanes, groups = (
+        block.text
+        for block in blocks("docs/how-to/watch-a-fleet.md")
+        if block.language == "text" and "order-17" not in block.text
+    )
+    assert "\n".join(line.rstrip() for line in printed(fleet_view(ON_THE_PAGE, "s"))).startswith(lanes)
+    hooks = fleet(lane("hooks", groups=Groups(3, GROUPS_ON_THE_PAGE)))
+    assert groups in "\n".join(line.rstrip() for line in printed(provider_view(hooks))) + "\n"
 
 
 @pytest.mark.parametrize("width", [40, 80, 81, 109, 110, 200])
