@@ -3,17 +3,20 @@
 `python -m bench.arrivals` prints its port. For each line on standard input it prints one JSON line:
 `arrivals`, a list of [Unix seconds, number, …] for each request since the previous line, and `lag`, the
 longest delay of the receiver itself in seconds. The number of a message is in its payload, as `"n": 17`. With
-`--silent` the receiver never answers. The first segment of a path selects another answer: `hang`, `throttle`
-or `fail`.
+`--silent` the receiver never answers. With `--prompt` it runs before all other processes, if it may (Linux,
+root), so that it is not late on a busy machine. The first segment of a path selects another answer: `hang`,
+`throttle` or `fail`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
+from contextlib import suppress
 
 from bench.receiver import ANSWER, Receiver
 
@@ -59,7 +62,16 @@ class Lag:
             self.worst = max(self.worst, time.perf_counter() - asked - INTERVAL)
 
 
+def run_first() -> None:
+    """Run before all other processes from now on, if that is allowed."""
+    if hasattr(os, "SCHED_FIFO"):
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+
+
 async def main() -> None:
+    if "--prompt" in sys.argv:
+        run_first()
     loop = asyncio.get_running_loop()
     ArrivalRecorder.silent = "--silent" in sys.argv
     server = await loop.create_server(ArrivalRecorder, "127.0.0.1", 0)
