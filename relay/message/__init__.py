@@ -1,6 +1,7 @@
 """The message that an application pushes, as one typed value."""
 
 from relay.message.envelope import (
+    LARGE,
     MAX_CONTAINERS,
     MAX_DEPTH,
     MAX_VALUES,
@@ -16,6 +17,7 @@ from relay.message.envelope import (
 from relay.message.fields import PRIORITIES
 
 __all__ = [
+    "LARGE",
     "MAX_CONTAINERS",
     "MAX_DEPTH",
     "MAX_VALUES",

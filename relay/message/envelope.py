@@ -32,6 +32,9 @@ MAX_PROVIDER = 64
 MAX_CONTAINERS = 100_000
 """Opening brackets and braces that an element may have: bounds the time that it takes."""
 
+LARGE = 1024
+"""Bytes from which a message is large, and takes other ways into its lane and out of it."""
+
 TARGETS_SIZE = 16 * 1024 * 1024
 """Bytes that the targets of one message may have; `max_size` does not count them."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ResponseError
 
 from relay.errors import StoreError
-from relay.message import Message
+from relay.message import LARGE, Message
 from relay.redis_client.client import (
     REDIS_ERRORS,
     Argument,
@@ -30,9 +30,6 @@ from relay.store.keys import LaneKeys
 from relay.store.recent_messages import recent_messages
 from relay.store.record import unpack
 from relay.store.scripting import script
-
-LARGE = 1024
-"""Bytes of a record, on average over a batch, from which it bypasses the scripts."""
 
 Run = Callable[..., Coroutine[Any, Any, tuple[Any, bool]]]
 

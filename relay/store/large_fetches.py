@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from redis.exceptions import NoPermissionError, ResponseError
 
 from relay.errors import StoreError
+from relay.message import LARGE
 from relay.redis_client.client import REDIS_ERRORS, Client, describe, raise_if_cancelled, transaction
 from relay.store.keys import QueueKeys
 from relay.store.scripting import script
-
-LARGE = 1024
-"""Bytes of an element, on average over a fetch, from which the next fetch bypasses Lua."""
 
 
 class LargeFetches:

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.message import PRIORITIES, Message
+from relay.message import LARGE, PRIORITIES, Message
 from relay.message.fan_out import FanOut, split
 from relay.redis_client.connect import open_client
 from relay.settings.options import DestinationOptions, ProviderOptions
@@ -38,7 +38,6 @@ from relay.store import dead
 from relay.store.claims import Claim, Expansion, Hold
 from relay.store.items import Enqueued
 from relay.store.lane import POISON, Lane
-from relay.store.large_bodies import LARGE
 from relay.store.queue import Queue
 from relay.store.record import has_header
 from relay.store.settlement import (

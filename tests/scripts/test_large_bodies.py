@@ -10,11 +10,10 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
-from relay.message import Message
+from relay.message import LARGE, Message
 from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
 from relay.store.lane import Lane
-from relay.store.large_bodies import LARGE
 from relay.store.settlement import DeliveredHeaderless, RetryLater
 from testing.builders import a_lane, a_message, plain_message, texts
 from testing.redis_cluster import RedisCluster

@@ -9,10 +9,10 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
+from relay.message import LARGE
 from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
 from relay.store import dead
-from relay.store.large_fetches import LARGE
 from relay.store.queue import FETCH_BYTES, Ack, Limits, Queue, push_all
 from testing.redis_cluster import RedisCluster
 from testing.redis_server import RedisServer

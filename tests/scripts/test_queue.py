@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 from relay.engine.fetch_recovery import FetchRecovery
 from relay.engine.router import Router
 from relay.errors import StoreError
+from relay.message import LARGE
 from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
-from relay.store.large_fetches import LARGE
 from relay.store.queue import FETCH_BYTES, NO_ACK, Ack, Fetch, Queue, push_all
 from testing.builders import a_lane, options, plain_message, texts
 from testing.redis_server import RedisServer
