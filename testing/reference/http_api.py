@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-import msgspec
-
 from relay.admin.console.api import ROUTES
-from relay.admin.console.api.openapi import fields
+from relay.admin.console.api.openapi import document_schemas, fields
 from relay.admin.console.api.route import NoArguments, Route
 from testing.reference.markdown import code, table
 
@@ -41,7 +39,7 @@ def _name(kind: Any) -> str:
 def all_documents() -> str:
     """A table for each document that a route returns, and for each part of one."""
     kinds = dict.fromkeys(kind for route in ROUTES for kinds in route.documents.values() for kind in kinds)
-    _, components = msgspec.json.schema_components(list(kinds), ref_template="{name}")
+    components = document_schemas(list(kinds), "{name}")
     parts: list[str] = []
     for name, schema in sorted(components.items()):
         parts.append(f"### `{name}`\n")

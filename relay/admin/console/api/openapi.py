@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -40,6 +40,8 @@ def openapi_document(routes: Sequence[Route], base: str = "") -> dict[str, Any]:
     )
     found, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(kinds, found, strict=True))
+    answers = [each for route in routes for types in route.documents.values() for each in types]
+    components |= _complete(answers, components)
     components["Error"] = {
         "type": "object",
         "required": ["error"],
@@ -63,6 +65,41 @@ def openapi_document(routes: Sequence[Route], base: str = "") -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def document_schemas(documents: Sequence[Any], template: str) -> dict[str, Any]:
+    """Return the schema of each part of these documents, by name."""
+    _, components = msgspec.json.schema_components(documents, ref_template=template)
+    return {**components, **_complete(documents, components)}
+
+
+def _complete(documents: Sequence[Any], components: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schemas of structs that are written with all of their fields, defaults too."""
+    structs = {
+        each.cls.__name__
+        for kind in documents
+        for each in _parts(msgspec.inspect.type_info(kind))
+        if isinstance(each, msgspec.inspect.StructType) and not each.cls.__struct_config__.omit_defaults
+    }
+    return {name: {**components[name], "required": list(components[name]["properties"])} for name in structs}
+
+
+def _parts(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
+    """Yield a type and all types within it."""
+    yield kind
+    match kind:
+        case msgspec.inspect.ListType():
+            inner: Sequence[msgspec.inspect.Type] = [kind.item_type]
+        case msgspec.inspect.UnionType():
+            inner = kind.types
+        case msgspec.inspect.DictType():
+            inner = [kind.value_type]
+        case msgspec.inspect.TypedDictType() | msgspec.inspect.StructType():
+            inner = [field.type for field in kind.fields]
+        case _:
+            inner = []
+    for each in inner:
+        yield from _parts(each)
 
 
 def path_parameters(path: str) -> list[str]:
