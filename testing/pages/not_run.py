@@ -19,7 +19,8 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
     "README.md": {"make demo": "tests/e2e/test_demo.py runs `relay demo`", "make test": SUITE},
     "docs/how-to/push-messages.md": {"type object map": "Go would download its Redis client for each run"},
     "docs/explanation/reliability.md": {
-        "make chaos": f"{MINUTES}; tests/faults/test_chaos.py has a short run"
+        "make chaos CHAOS='--seed 7 --plan'": "tests/faults/test_chaos_plan.py makes plans",
+        "make chaos": f"{MINUTES}; tests/faults/test_chaos.py has a short run",
     },
     "docs/how-to/deploy.md": {
         "python3 -m venv": REGISTRY,
@@ -52,7 +53,7 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
     "docs/reference/providers/pusher.md": {"pip install": REGISTRY},
     "examples/outbox/README.md": dict.fromkeys(
         ("pip", "export", "psql", "python"),
-        "tests/e2e/test_outbox_example.py runs the example on a PostgreSQL",
+        "tests/e2e/test_outbox_example.py runs these commands on a PostgreSQL",
     ),
     "examples/socketio/README.md": {
         "npm ci": "testing/node_packages.py installs the same versions",

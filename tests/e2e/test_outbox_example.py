@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -18,13 +20,15 @@ import pytest
 import yaml
 from redis.asyncio import Redis
 
+from testing.pages.blocks import ROOT, blocks, commands
 from testing.postgres import Postgres, binaries, running_postgres
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
 from testing.relay_process import worker
 from testing.site import Site
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "outbox"
+PAGE = "examples/outbox"
+EXAMPLE = ROOT / PAGE
 POSTGRES = binaries()
 BLOCKED = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 INSERT = "INSERT INTO relay_outbox (message) VALUES (%s)"
@@ -114,6 +118,31 @@ async def warned(process: asyncio.subprocess.Process) -> None:
             if b"trying again" in line:
                 return
     raise AssertionError("the forwarder ended")
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="no psql on this machine")
+@pytest.mark.usefixtures("relaying", "db")
+async def test_the_commands_of_the_page_deliver_both_posts(
+    database_url: str, redis_server: RedisServer, receiver: Receiver
+) -> None:
+    """The forwarder of the page runs in the background until the shell reads a line."""
+    urls = {"postgresql:///app": database_url, "redis://127.0.0.1:6379/0": redis_server.url}
+    (block,) = (block for block in blocks(f"{PAGE}/README.md") if block.language == "sh")
+    other = block.text.rpartition("# or: ")[2]
+    lines = [*(line for line in commands(block) if not line.startswith("pip")), other, "read -r", "kill %1"]
+    script = "\n".join(lines)
+    for usual, ours in urls.items():
+        script = script.replace(usual, shlex.quote(ours))
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-euc", script),
+        cwd=EXAMPLE,
+        stdin=asyncio.subprocess.PIPE,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+    )
+    requests = await receiver.until(2)
+    await shell.communicate(b"\n")
+    assert shell.returncode == 0
+    assert {json.loads(request.body)["text"] for request in requests} == {"Hello, followers", "Hello"}
 
 
 @pytest.mark.usefixtures("relaying")
