@@ -34,7 +34,12 @@ def arguments() -> argparse.Namespace:
         help="measure only relay, with growing numbers: one table for each --kind",
     )
     parser.add_argument(
-        "--kind", action="append", choices=growth.KINDS, help="only this table of --growth; repeatable"
+        "--kind",
+        action="append",
+        choices=growth.KINDS,
+        metavar="KIND",
+        help="only this table of --growth; repeatable. "
+        + ", ".join(f"{name}: {grows}" for name, grows in growth.KINDS.items()),
     )
     parser.add_argument("--messages", type=int, default=100_000, help="size of a backlog; default 100000")
     parser.add_argument(

@@ -37,7 +37,18 @@ GROUPS = (0, 10, 100, 10_000, 100_000)
 TARGETS = 10_000
 """The most targets that a message may have."""
 QUEUES = (1, 100, 1_000)
-KINDS = ("backlog", "providers", "processes", "payload", "groups", "delayed", "fan-out", "tokens", "queues")
+KINDS = {
+    "backlog": "messages that wait",
+    "providers": "providers on one queue",
+    "processes": "worker processes",
+    "payload": "bytes of a message",
+    "groups": "groups in one lane",
+    "delayed": "messages that are due in a day",
+    "fan-out": "targets of a message",
+    "tokens": "tokens of a push to APNs or FCM",
+    "queues": "queues of one provider",
+}
+"""The tables, each with what grows in it."""
 WEBHOOK = Workload("webhook", hit, webhook)
 
 
