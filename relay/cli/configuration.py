@@ -76,7 +76,7 @@ class ConfigurationFile:
                 result = self._try_to_build(result)
             self.answered, self.was_signalled = request, signalled
             yield result if isinstance(result, Loaded) else _failure(result)
-            # Logged last, so that the new configuration is in force when the line appears.
+            # Logged after the reader has the result. `ready` follows once a worker runs with it.
             if isinstance(result, Loaded):
                 logger.info("the file was read again")
             else:

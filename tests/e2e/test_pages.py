@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +31,7 @@ OTHER_TESTS = {
 SYNOPSES = "docs/reference/commands.md"
 """Its blocks are the forms of the commands, made from the code."""
 
+TOKEN = "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1"
 UNAVAILABLE = Answer(503, b"closed")
 ORDER = {
     "id": "order-17",
@@ -315,3 +317,40 @@ async def test_the_blocks_of_a_page_work_in_their_order(fleet: Fleet, page: str)
     await walk.follow(page)
     if walk.missing:
         pytest.skip("; ".join(walk.missing))  # the rest of the page has passed
+
+
+def fields(text: str) -> set[str]:
+    """The names in a JSON document, which a page may have shortened with `…`."""
+    return set(re.findall(r'"(\w+)":', text))
+
+
+def document(page: str, start: str) -> str:
+    return next(block.text for block in blocks(page) if block.text.startswith(start))
+
+
+async def test_a_receipt_on_a_page_has_the_fields_of_a_real_one(fleet: Fleet) -> None:
+    await fleet.write(fleet.standard())
+    message = {"id": "order-17", "provider": "fcm", "payload": {"token": TOKEN, "data": {}}}
+    await fleet.deliver(json.dumps(message))  # waits for an access token
+    single = await fleet.deliver(json.dumps(message))
+    assert fields(document("docs/reference/receipts.md", '{"id"')) == single.keys()
+    await fleet.fail("fcm", 404, 1)
+    message = {
+        "id": "news-7",
+        "provider": "fcm",
+        "payload": {"targets": [f"{TOKEN}1", f"{TOKEN}2"], "data": {}},
+    }
+    several = await fleet.deliver(json.dumps(message))
+    assert several["outcome"] == "partial"
+    assert fields(document("docs/explanation/messages.md", '{"id"')) == fields(json.dumps(several))
+
+
+async def test_a_health_report_on_the_page_has_the_fields_of_a_real_one(fleet: Fleet) -> None:
+    token = "Authorization: Bearer $RELAY_ADMIN_TOKEN"
+    report = (await Reader(fleet, SYNOPSES).type(f'curl -H "{token}" http://127.0.0.1:9464/healthz')).out
+    failed_reload = {"problem", "others", "at"}
+    failing_lane = {"pusher"}
+    shown = fields(
+        re.sub(r'"failures": \{[^}]*\}', '"failures": {}', document("docs/reference/health.md", "{"))
+    )
+    assert shown - failed_reload <= fields(report) | failing_lane, fields(report)
