@@ -131,6 +131,16 @@ def order(page: Page, action: str, provider: str, **body: str) -> None:
     assert answer.status == 200
 
 
+def until_still(page: Page) -> None:
+    """Wait until no worker has anything to do, and says so."""
+    while any(
+        thing["in_flight"] or thing.get("waiting")
+        for name in ("workers", "lanes")
+        for thing in page.request.get(f"/api/v1/{name}").json()
+    ):
+        page.wait_for_timeout(50)
+
+
 def read_again(page: Page) -> None:
     """Load the page without what the console keeps for some seconds: an action makes it forget that."""
     order(page, "resume", "quiet")
@@ -307,6 +317,7 @@ def test_every_number_is_that_of_the_command_line(opened: Opener, fleet: World) 
     page = opened("/lanes/broken")
     numbers = page.locator(".numbers")
     expect(numbers).to_contain_text("Dead3")
+    until_still(page)
     order(page, "pause", "quiet")
     queue, later = f"q {HOSTILE}", time.time() + 3600
     fleet.push(
