@@ -114,7 +114,8 @@ def _check_targets(index: EvidenceIndex, push: Push) -> Iterator[Violation]:
 def _check_times(index: EvidenceIndex, push: Push) -> Iterator[Violation]:
     pushed = index.evidence.pushed[push.number]
     arrivals = index.arrivals.get(push.number, [])
-    end = arrivals[-1].at if arrivals else pushed.at
+    ends = (*(arrival.at for arrival in arrivals), *(r.at for r in index.receipts.get(push.id, ())))
+    end = max(ends, default=pushed.at)
     if index.clock_was_off(pushed.started - CLOCK_LAG, end + 1):
         return
     for arrival in arrivals:

@@ -56,17 +56,13 @@ async def execute(client: Client, *words: Argument) -> Any:
     return await channel_of(client).execute(*words)
 
 
-async def transaction(client: Client, *commands: Sequence[Argument]) -> list[Any]:
-    """Run commands together, in MULTI and EXEC; in a cluster, all their keys are in one slot.
+async def transaction(client: Redis, *commands: Sequence[Argument]) -> list[Any]:
+    """Run commands together, in MULTI and EXEC. Not for a cluster: redis-py starts a thread with an event
+    loop of its own for each command of a transaction there.
 
     Returns their replies, errors of single commands among them. Raises one of `REDIS_ERRORS` if none of them
     ran, or if their replies were lost.
     """
-    if topology.is_cluster(client):
-        async with _slots(client), client.pipeline(transaction=True) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            return list(await pipe.execute(raise_on_error=False))
     return await channel_of(client).transaction(*commands)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from relay.errors import StoreError
@@ -24,6 +25,7 @@ from relay.redis_client.client import (
     raise_if_cancelled,
     transaction,
 )
+from relay.redis_client.topology import is_cluster
 from relay.store.claims import Claim, Claimed
 from relay.store.items import Enqueued
 from relay.store.keys import LaneKeys
@@ -46,6 +48,8 @@ class LargeBodies:
     def __init__(self, client: Client, keys: LaneKeys, inflight: str, run: Run, *, claims: bool) -> None:
         """`run` runs a script of the lane. `claims`: whether the lane has neither rates nor groups."""
         self._client = client
+        self._server = None if is_cluster(client) else client
+        """The Redis that runs transactions; None for a cluster, whose client is too slow at them."""
         self._bodies = keys.part("bodies")
         self._recent = recent_messages(client)
         self._inflight = inflight
@@ -55,7 +59,7 @@ class LargeBodies:
             *("EVAL", written.text, len(written.lane_parts)),
             *keys.of_script(written.lane_parts),
         )
-        self._may_claim = claims
+        self._may_claim = claims and self._server is not None
         self._may_write: bool | None = None
         """Whether the user may run transactions; None if that is not known."""
         self.expected = False
@@ -74,8 +78,11 @@ class LargeBodies:
 
         Returns None if Redis accepts no transaction now.
         """
+        server = self._server
+        if server is None:
+            return None
         if self._may_write is None:
-            self._may_write = await self._has_rights()
+            self._may_write = await self._has_rights(server)
         if not self._may_write:
             return None
         last, _ = await self._run("reserve", (), len(arguments) // 2, batch_id, sequence)
@@ -89,7 +96,7 @@ class LargeBodies:
             fields += (ticket, arguments[index + 1])
         try:
             written, reply = await transaction(
-                self._client,
+                server,
                 ("HSET", self._bodies, *fields),
                 (*self._enqueue, batch_id, sequence, int(self._may_claim), *tickets),
             )
@@ -110,10 +117,10 @@ class LargeBodies:
                 self._recent.keep(self._bodies, b"%d" % ticket, message)
         return Enqueued(False, accepted=reply[0], ready=reply[1])
 
-    async def _has_rights(self) -> bool:
+    async def _has_rights(self, server: Redis) -> bool:
         """Return whether the user may run transactions: without MULTI, commands would run one by one."""
         try:
-            await transaction(self._client, ("HLEN", self._bodies))
+            await transaction(server, ("HLEN", self._bodies))
         except NoPermissionError:
             return False
         except ResponseError:

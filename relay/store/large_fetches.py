@@ -9,6 +9,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from relay.errors import StoreError
 from relay.message import LARGE
 from relay.redis_client.client import REDIS_ERRORS, Client, describe, raise_if_cancelled, transaction
+from relay.redis_client.topology import is_cluster
 from relay.store.keys import QueueKeys
 from relay.store.scripting import script
 
@@ -17,7 +18,8 @@ class LargeFetches:
     """Fetches large elements for one worker, if nothing else has to be done in the same step."""
 
     def __init__(self, client: Client, keys: QueueKeys, worker: str, batch_id: str, most_bytes: int) -> None:
-        self._client = client
+        self._server = None if is_cluster(client) else client
+        """The Redis that runs transactions; None for a cluster, whose client is too slow at them."""
         self._worker = worker
         self._batch_id = batch_id
         self._most_bytes = most_bytes
@@ -34,7 +36,7 @@ class LargeFetches:
     @property
     def expected(self) -> bool:
         """Whether the next elements are probably large."""
-        return self._may_run and self._size >= LARGE
+        return self._server is not None and self._may_run and self._size >= LARGE
 
     def note(self, elements: Sequence[bytes]) -> None:
         """Learn from the elements of a fetch how large the next ones probably are."""
@@ -48,13 +50,16 @@ class LargeFetches:
         `done` is the number of the fetch that may be deleted, and `controls` are the control hashes of its
         lanes. Raises StoreError.
         """
+        server = self._server
+        if server is None:
+            return None
         text = script("fetch_large").text
         most = min(most, max(1, int(self._most_bytes / self._size)))
         keys = (*self._keys, *controls)
         words = (self._worker, done, most, self._most_bytes * 5 // 4, self._batch_id)
         try:
             reply, elements = await transaction(
-                self._client,
+                server,
                 ("EVAL", text, len(keys), *keys, *words),
                 ("LRANGE", self._processing, 0, -1),
             )

@@ -192,9 +192,11 @@ def test_a_delayed_message_comes_too_early(story: Story) -> None:
 
 
 def test_a_message_expires_too_early(story: Story) -> None:
-    push = story.push(Kind.SHORT_LIVED, ttl=3)
-    story.end(push, "expired")
+    push = story.push(Kind.SHORT_LIVED, ttl=30)
+    story.end(push, "expired", at=NOW + 20)
     assert story.rules == ["wrong end"]
+    story.fault("step worker clock", 19, 21)
+    assert story.rules == []
 
 
 def test_a_dead_letter_is_there_once(story: Story) -> None:
