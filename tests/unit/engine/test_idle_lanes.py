@@ -23,9 +23,10 @@ NAMES = [f"lane-{number}" for number in range(40)]
 
 
 async def calls(redis: Redis, *names: str) -> int:
-    """The number of such commands that Redis has run."""
+    """The number of such commands that succeeded: those for a script that is not loaded do not count."""
     stats: Mapping[str, Mapping[str, int]] = await redis.info("commandstats")
-    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in names)
+    found = [stats.get(f"cmdstat_{name}", {}) for name in names]
+    return sum(each.get("calls", 0) - each.get("failed_calls", 0) for each in found)
 
 
 async def scripts(redis: Redis) -> int:
