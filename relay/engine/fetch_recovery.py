@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from relay.engine.lane_writer import is_lane_refusal, log_lane_refusal
+from relay.engine.lane_writer import has_fetch, is_lane_refusal, log_lane_refusal
 from relay.engine.repeats import thinned
 from relay.engine.router import Router, is_any_ordered
 from relay.errors import StoreError
@@ -56,7 +56,7 @@ class FetchRecovery:
             return False
         refused = set[str]()
         for provider, items in by_lane.items():
-            is_blocked = provider in fetch.deferred and self.queue.is_beside_lanes
+            is_blocked = provider in self._blocked(fetch) and not await self._has(provider, fetch.sequence)
             if is_blocked or not await self._lane_accepts(provider, items, fetch.sequence):
                 refused.add(provider)
             else:
@@ -68,6 +68,7 @@ class FetchRecovery:
 
     async def _enqueue_one_by_one(self, fetch: Fetch, deaths: int) -> None:
         """Enqueue a fetch that has killed several workers, to find the element that causes it."""
+        blocked = set(self._blocked(fetch))
         for index, element in enumerate(fetch.elements):
             reason, waits_for = "", ""
             if deaths >= POISON:
@@ -76,21 +77,36 @@ class FetchRecovery:
             else:
                 # A lane has either the whole fetch, or some of its elements, one by one.
                 part = f"{fetch.sequence}/{len(fetch.elements) - index}"
-                reason, waits_for = await self._enqueue_one(element, fetch.sequence, part)
+                reason, waits_for = await self._enqueue_one(element, fetch.sequence, part, blocked)
             recoverers = (self.recoverer, _ONE_BY_ONE)
             if not await self.queue.pop_first(element, recoverers, reason=reason, waits_for=waits_for):
                 return
+            blocked.add(waits_for)
             deaths = 2
 
-    async def _enqueue_one(self, element: bytes, sequence: str, part: str) -> tuple[str, str]:
-        """Return why the element belongs to no lane, and the provider for whose lane it waits."""
+    async def _enqueue_one(
+        self, element: bytes, sequence: str, part: str, blocked: Collection[str]
+    ) -> tuple[str, str]:
+        """Return why the element belongs to no lane, and the provider for whose lane it waits.
+
+        `blocked` are providers with earlier elements that wait.
+        """
         by_lane, rejected = self.router.sort([element])
         waits_for = ""
         for provider, items in by_lane.items():
-            has_all = await self.lanes[provider].has_batch(self.queue.batch_id, sequence)
-            if not has_all and not await self._lane_accepts(provider, items, part):
+            if await self._has(provider, sequence) or await self._has(provider, part):
+                continue
+            if provider in blocked or not await self._lane_accepts(provider, items, part):
                 waits_for = provider
         return rejected[0][0] if rejected else "", waits_for
+
+    def _blocked(self, fetch: Fetch) -> frozenset[str]:
+        """Return the providers with earlier elements that wait for their lanes."""
+        return fetch.deferred if self.queue.is_beside_lanes else frozenset()
+
+    async def _has(self, provider: str, number: str) -> bool:
+        """Return whether a lane has its elements of a fetch, or of a part of it."""
+        return await has_fetch(self.queue, self.lanes[provider], number)
 
     async def _lane_accepts(self, provider: str, items: Sequence[Item], sequence: str) -> bool:
         """Enqueue items. Returns False if only this lane refuses them."""

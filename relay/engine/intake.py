@@ -161,20 +161,21 @@ class Intake:
         if fetch.preceding and is_any_ordered(by_lane):
             await self._wait_for_preceding(fetch)
         # The elements of a lane keep their order, so they follow its deferred ones.
-        blocked = self._deferred.providers & by_lane.keys() if self.queue.is_beside_lanes else frozenset()
+        deferred = self._deferred.providers & by_lane.keys() if self.queue.is_beside_lanes else ()
+        blocked = await self._writer.blocked(deferred, fetch.sequence)
         free = {provider: items for provider, items in by_lane.items() if provider not in blocked}
         written = await self._writer.enqueue_all(free, fetch.sequence)
         self._sizer.adapt(fetch.elements, len(by_lane), written.ready)
         self._ack = self.router.acknowledge(fetch, by_lane, rejected, refused=blocked | written.refused)
 
     async def _wait_for_preceding(self, fetch: Fetch) -> None:
-        """Return when all earlier fetches, by any worker, are in their lanes."""
+        """Return when all earlier fetches, by any worker, are in their lanes or wait for these."""
         preceding, delay = fetch.preceding, 0.001
         deadline = time.monotonic() + self._tuning.preceding_timeout
         while preceding and time.monotonic() < deadline:
             await asyncio.sleep(delay)
             delay = min(2 * delay, self._tuning.max_poll_interval)
-            preceding = await self.queue.preceding(fetch.sequence)
+            preceding, self._deferred.providers = await self.queue.preceding(fetch.sequence)
             self.progress.note_answer()
         if preceding:
             log = logger.bind(queue=self.queue.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard
 
@@ -140,6 +140,14 @@ class LaneWriter:
         if enqueued is not None:
             self._notify(provider, enqueued)
 
+    async def blocked(self, providers: Iterable[str], sequence: str) -> frozenset[str]:
+        """Return the providers whose elements of a fetch must follow deferred ones, of `providers` that have
+        some. Those whose lanes have got the fetch before are not among them."""
+        lanes = self._lanes
+        return frozenset(
+            [name for name in providers if not await has_fetch(self._queue, lanes[name], sequence)]
+        )
+
     async def check_lane(self, provider: str) -> None:
         """Raise StoreError if the lane still refuses messages."""
         if provider in self._lanes:
@@ -161,6 +169,19 @@ def is_lane_refusal(queue: Queue, error: StoreError) -> bool:
     In a cluster the error may be a passing one of the lane's node, so elements wait only if a key is wrong.
     """
     return is_refusal(error) if queue.is_beside_lanes else is_about_keys(error)
+
+
+async def has_fetch(queue: Queue, lane: Lane, number: str) -> bool:
+    """Return whether a lane has its elements of a fetch, or of a part of it. False if it cannot be read.
+
+    Raises StoreError.
+    """
+    try:
+        return await lane.has_batch(queue.batch_id, number)
+    except StoreError as error:
+        if not is_lane_refusal(queue, error):
+            raise
+        return False
 
 
 def log_lane_refusal(queue: Queue, provider: str, error: StoreError) -> None:

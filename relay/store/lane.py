@@ -114,7 +114,7 @@ class Lane:
         """Move an element that a wait has staged into this lane, in one script.
 
         Returns None if the element is no longer the first staged one, or if its order counts and earlier
-        fetches may not be in their lanes yet. Not for a cluster.
+        elements may not be in their lanes yet. Not for a cluster.
         """
         return await self._enqueue_first(item, queue.keys.staged, queue, element)
 
@@ -131,7 +131,7 @@ class Lane:
         in_order = source == queue.keys.staged and is_ordered(item)
         reply, in_turn = await self._run(
             "take_one",
-            (source, queue.name, queue.keys.outstanding),
+            (source, queue.name, queue.keys.outstanding, queue.keys.deferred_for(self.provider)),
             self._policies.enqueue,
             element,
             int(in_order),

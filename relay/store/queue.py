@@ -186,12 +186,21 @@ class Queue:
             return (self.batch_id, len(ack.rejected), *elements)
         return (self.batch_id,) if ack.providers else ()
 
-    async def preceding(self, sequence: str) -> int:
-        """Return the number of earlier fetches that are not acknowledged yet."""
+    async def preceding(self, sequence: str) -> tuple[int, frozenset[str]]:
+        """Return the number of earlier fetches that are not acknowledged yet, and the providers with elements
+        that wait for their lanes.
+
+        An acknowledgement may defer elements, so the second is read after the first: at 0, all elements of
+        earlier fetches are in their lanes, or their providers are returned.
+        """
         try:
-            return int(await self._client.zcount(self.keys.outstanding, "-inf", f"({sequence}"))
+            async with self._client.pipeline(transaction=False) as pipe:
+                pipe.zcount(self.keys.outstanding, "-inf", f"({sequence}")
+                pipe.hkeys(self.keys.deferred)
+                number, names = await pipe.execute()
         except REDIS_ERRORS as error:
             raise StoreError(describe(error)) from error
+        return int(number), frozenset(name.decode() for name in names)
 
     async def requeue(self, worker: str | None = None) -> None:
         """Return the elements that a worker (default: this one) has fetched to the head of the queue."""

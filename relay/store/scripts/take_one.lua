@@ -3,9 +3,10 @@
 -- @key SOURCE       list: elements that waits have moved off the queue, or that wait for this lane
 -- @key QUEUE        the queue itself
 -- @key OUTSTANDING  sorted set: fetches of the queue that are not yet in their lanes
+-- @key DEFERRED     list: elements that wait for this lane
 -- ARGV   1 policy (see parts/items.lua)
 --        2 the element, which must be the first of SOURCE
---        3 '1' if its order counts, so that it must wait for outstanding fetches
+--        3 '1' if its order counts, so that it must follow outstanding fetches and deferred elements
 --        4.. its message (see parts/items.lua)
 -- reply  {accepted, duplicates, collapsed, dropped, malformed, ready, letters in the outbox, elements left in the
 --        queue}; nil if the element has to be fetched
@@ -19,7 +20,7 @@ local FIRST = 4 -- the argument with the message
 -- @include count
 -- @include ready_count
 
-if ARGV[3] == '1' and call('ZCARD', OUTSTANDING) > 0 then return false end
+if ARGV[3] == '1' and call('ZCARD', OUTSTANDING) + call('EXISTS', DEFERRED) > 0 then return false end
 local left = call('LLEN', QUEUE)
 local policy = cmsgpack.unpack(ARGV[1])
 -- @include check_types

@@ -19,8 +19,8 @@ from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store.claims import Claimed
 from relay.store.items import Malformed
-from relay.store.queue import MAX_WAIT_BYTES, Queue, push_all
-from testing.builders import a_lane, options, texts
+from relay.store.queue import MAX_WAIT_BYTES, Ack, Queue, push_all
+from testing.builders import a_lane, options, plain_message, texts
 from testing.redis_server import RedisServer
 
 
@@ -110,6 +110,35 @@ async def test_an_ordered_element_waits_for_an_earlier_one_that_another_worker_h
     assert texts((await lane.claim(10)).claims) == newest[key], (
         "the older one first, or the newer in its place"
     )
+
+
+async def test_an_ordered_element_follows_an_earlier_one_that_was_deferred_meanwhile(redis: Redis) -> None:
+    """The other worker defers it after this one has fetched the next element."""
+    lane = a_lane(redis, worker="w3")
+    slow, first = Queue(redis, "relay", "q", "w1"), element("0", ordering_key="k")
+    await push_all(redis, "q", [first])
+    fetch = await slow.fetch()
+    async with running(an_intake(redis)) as intake:
+        await push_all(redis, "q", [element("1", ordering_key="k")])
+        await eventually(lambda: intake.queue.depth(["w2"]), (0, 1))
+        await slow.fetch(Ack(fetch.sequence, deferred=[("test", first)]), most=0)
+        await eventually(lane.size, 2)
+    assert texts((await lane.claim(10)).claims) == ["0"]
+
+
+async def test_a_fetch_that_is_in_its_lane_is_not_deferred(redis: Redis) -> None:
+    """Its acknowledgement was lost, and elements of others wait for the lane since then."""
+    lane, other = a_lane(redis, worker="w2"), Queue(redis, "relay", "q", "w1")
+    intake = an_intake(redis, deferred_interval=0.01)
+    await push_all(redis, "q", [element("0")])
+    fetch = await intake.queue.fetch()
+    await lane.enqueue([plain_message("0")], intake.queue.batch_id, fetch.sequence)
+    await push_all(redis, "q", [element("1")])
+    later = await other.fetch()
+    await other.fetch(Ack(later.sequence, deferred=[("test", later.elements[0])]), most=0)
+    async with running(intake):
+        await eventually(lambda: intake.queue.depth(["w2"]), (0, 0))
+    assert texts((await lane.claim(10)).claims) == ["0", "1"]
 
 
 async def test_an_element_without_an_order_overtakes_a_slow_worker(redis: Redis) -> None:

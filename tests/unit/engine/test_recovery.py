@@ -358,6 +358,47 @@ async def test_an_element_that_kills_its_worker_three_times_is_a_dead_letter(
     assert left == {queue.keys.rejected.encode(), queue.keys.last_sequence.encode()}
 
 
+async def test_elements_that_are_recovered_one_by_one_follow_deferred_ones(redis: Redis) -> None:
+    elements = [b'{"ordering_key":"k","payload":{"text":"%s"}}' % text for text in (b"a", b"b", b"c")]
+    await push_all(redis, "q", elements)
+    other, queue = (Queue(redis, "relay", "q", name) for name in ("w2", "w1"))
+    earlier = await other.fetch(most=1)
+    await queue.fetch()
+    await other.fetch(Ack(earlier.sequence, deferred=[("test", earlier.elements[0])]), most=0)
+    await queue.begin_recovery("dead")
+    settings_of_queue = QueueSettings(name="q", provider="test")
+    router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
+    lanes = {"test": a_lane(redis)}
+    assert await FetchRecovery(queue, router, lanes, Replicas(redis), "r").recover([])
+    assert await queue.deferred("test") == elements
+    assert await lanes["test"].size() == 0
+
+
+async def test_elements_that_are_recovered_one_by_one_wait_behind_one_that_its_lane_refuses(
+    redis: Redis,
+) -> None:
+    lane = a_lane(redis)
+    wrong = lane.keys.part("ordering")
+
+    class RepairingQueue(Queue):
+        """Lets the lane accept messages again after the first element."""
+
+        async def pop_first(self, *arguments: Any, **options: Any) -> bool:
+            await redis.delete(wrong)
+            return await super().pop_first(*arguments, **options)
+
+    elements = [b'{"ordering_key":"k","payload":{"text":"%s"}}' % text for text in (b"a", b"b")]
+    await push_all(redis, "q", elements)
+    queue = RepairingQueue(redis, "relay", "q", "w1")
+    await queue.fetch()
+    await queue.begin_recovery("dead")
+    await redis.set(wrong, "of another type")
+    settings_of_queue = QueueSettings(name="q", provider="test")
+    router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
+    assert await FetchRecovery(queue, router, {"test": lane}, Replicas(redis), "r").recover([])
+    assert await queue.deferred("test") == elements
+
+
 async def test_a_recoverer_that_lives_does_not_count_as_a_death(redis: Redis) -> None:
     """Trouble with Redis interrupted the recovery, and another worker continues it."""
     await push_all(redis, "q", [b'{"payload":{"text":"a"}}'])
