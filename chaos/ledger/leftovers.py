@@ -45,6 +45,8 @@ def _may_stay(key: str, evidence: Evidence) -> bool:
     if key == f"{PREFIX}:feedback":
         return True
     part = key.partition("}:")[2]
+    if part.startswith("recoverers:"):
+        return True  # of a recoverer that came too late and died: until the recovered worker is forgotten
     if key.startswith(f"{PREFIX}:{{fleet}}:"):
         return part in FLEET
     return part in STAYS or part in SHARED or part.startswith("statistics:")

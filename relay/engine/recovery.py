@@ -200,4 +200,8 @@ class Recovery:
         for name in self._holdings.lanes_of(info):
             forget = partial(self._holdings.lane(name).forget_worker, info.worker, queues)
             await self._containment.attempt(f"lane {name}", forget)
+        for name in queues:
+            # A recoverer that came too late and died has left this behind.
+            end = self._holdings.queue(name, info.worker).end_recovery
+            await self._containment.attempt(f"queue {name}", end)
         await self._fleet.forget(info.worker)

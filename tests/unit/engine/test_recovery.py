@@ -148,9 +148,10 @@ async def test_messages_of_an_unregistered_worker_are_released(redis: Redis) -> 
 
 
 async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis: Redis) -> None:
-    fleet = Fleet(redis, "relay")
+    fleet, queue = Fleet(redis, "relay"), Queue(redis, "relay", "q", "w1")
     await fleet.heartbeat(a_worker("w1"))
-    await a_lane(redis).enqueue([], Queue(redis, "relay", "q", "w1").batch_id, "1:0")
+    await a_lane(redis).enqueue([], queue.batch_id, "1:0")
+    await queue.begin_recovery("a recoverer that died")
     await fleet.leave("w1")
     await recovery(redis).sweep()
     assert [member.info.worker for member in await fleet.gone()] == ["w1"], "not yet"
@@ -159,7 +160,8 @@ async def test_a_worker_that_is_gone_for_long_is_forgotten_with_its_marks(redis:
     await recovery(redis).sweep()
     assert await fleet.gone() == []
     assert not await redis.hgetall(fleet.keys.profiles)
-    assert not await a_lane(redis).has_batch(Queue(redis, "relay", "q", "w1").batch_id, "1:0")
+    assert not await a_lane(redis).has_batch(queue.batch_id, "1:0")
+    assert not await redis.exists(queue.keys.recoverers("w1"))
 
 
 async def test_a_worker_that_comes_back_is_no_longer_gone(redis: Redis) -> None:
