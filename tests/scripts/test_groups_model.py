@@ -104,6 +104,8 @@ class GroupMachine(RuleBasedStateMachine):
         self.stack.callback(lambda: self.run(self.redis.aclose()))
         self.numbers = itertools.count()
         self.known: dict[str, Known] = {}
+        self.texts: dict[str, str] = {}
+        """By ticket."""
         self.last_snapshot: LaneSnapshot | None = None
         self.expansions: list[tuple[str, Expansion]] = []
         self.receipts: Counter[str] = Counter()
@@ -567,11 +569,15 @@ class GroupMachine(RuleBasedStateMachine):
         snapshot = self.snapshot()
         problems = list(snapshot.problems())
         assert not problems, f"{problems}; {snapshot}"
-        bodies = {self.text_of(body): ticket for ticket, body in snapshot.bodies.items()}
+        found = {ticket: self.text_of(body) for ticket, body in snapshot.bodies.items()}
+        self.texts |= found
+        bodies = set(found.values())
+        # A fan-out has its receipt when the last of its targets ends, also after it was taken back.
+        fan_outs = {self.texts[ticket] for ticket in snapshot.fans}
         for known in self.known.values():
             if known.has_receipt:
-                # A fan-out has its receipt when the last of its targets ends.
-                assert self.receipts[known.text] == int(known.text not in bodies), "lost or doubled"
+                is_over = known.text not in bodies | fan_outs
+                assert self.receipts[known.text] == int(is_over), "lost or doubled"
             elif not known.is_part:
                 assert known.ended == (known.text not in bodies), "lost or doubled"
         for worker in WORKERS:
