@@ -104,7 +104,7 @@ async def retry_dead(harness: Harness) -> None:
 
 
 async def until_empty(harness: Harness) -> None:
-    """Return when Redis is empty and all dead workers are recovered. After a timeout, note what is left."""
+    """Return when Redis is empty and all dead workers are recovered. After a timeout, note the rest."""
     client = open_client(harness.topology.url)
     deadline = time.monotonic() + EMPTY_TIMEOUT
     try:

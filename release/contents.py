@@ -23,7 +23,7 @@ _NEEDED_TO_BUILD = (
 
 
 def problems(artifacts: Artifacts) -> Iterator[str]:
-    """Yield what is wrong with the content of the two files."""
+    """Yield each mistake in the content of the two files."""
     with zipfile.ZipFile(artifacts.wheel) as archive:
         names = set(archive.namelist())
     yield from _wheel_problems(names)

@@ -18,7 +18,7 @@ from relay.provider import Provider
 from relay.settings.provider import ProviderOptions
 
 BROKEN = Path(os.environ["BROKEN"])
-"""As long as this file exists, what it names fails."""
+"""As long as this file exists, the messages that it names fail."""
 
 
 class TroubleOptions(ProviderOptions):

@@ -65,7 +65,7 @@ class World:
 
     @contextmanager
     def console(self) -> Iterator[str]:
-        """Run `relay console` beside the worker. Yields its URL."""
+        """Run `relay console` next to the worker. Yields its URL."""
         process = subprocess.Popen(
             [RELAY, "console", "--listen", "127.0.0.1:0", "-c", str(self.config)],
             stderr=subprocess.PIPE,

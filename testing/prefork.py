@@ -2,7 +2,7 @@
 
 Imports are nine tenths of the time of a short command, and the tests start hundreds. A command that is
 started here is a process of its own, with its own arguments, folder and standard streams; only its imports
-are older than itself. `relay run` and whatever measures a process start the installed command instead.
+are older than itself. `relay run`, and tests that measure a process, start the installed command instead.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ const io = new Server(http, { adapter: createAdapter(client, subscriber) });
 io.on("connection", async (socket) => {
   const { room } = socket.handshake.auth;
   try {
-    // First the room, then the past: what happens in between comes twice rather than never.
+    // First the room, then the past: an event in between comes twice rather than never.
     await socket.join(room);
     socket.emit("joined", await missed(room));
   } catch (error) {
     console.error(`cannot catch up: ${error.message}`);
-    socket.conn.close(); // the browser connects anew
+    socket.conn.close(); // the browser connects again
   }
 });
 

@@ -1,6 +1,6 @@
 """Checks of URL, headers and secrets of a webhook, whether they come from a message or the configuration.
 
-All checks raise ValueError with one line on what is wrong.
+All checks raise ValueError with one line on the mistake.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Access to the admin port: who a visitor is, and whether a request is admitted.
+"""Access to the admin port: identifies the visitor, and admits or refuses the request.
 
 With a token, visitors prove themselves with a bearer token (programs) or a session cookie (browsers). Without
 one, requests must use a name of this host: a page can reach a server on loopback by a name that was bound to

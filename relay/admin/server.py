@@ -109,7 +109,7 @@ class Admin:
         return True
 
     async def prepare(self) -> None:
-        """Prepare the pages of the console, before somebody is told its URL. `run` shows errors of Redis."""
+        """Prepare the pages of the console, before its URL is shown. `run` shows errors of Redis."""
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(PREPARATION):
                 await self._console.prepare()

@@ -20,7 +20,7 @@ logger = structlog.get_logger()
 
 
 class ReloadLog:
-    """Records beside the reloads, because Redis may be slow or away."""
+    """Records in a task of its own, because Redis may be slow or away."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         """`settings` returns those in force."""

@@ -91,7 +91,7 @@ class SlotReserve:
         if now - oldest > SLOW:
             self._until = now + KEEP
         if now < self._until:
-            # Which group hangs is unknown: all messages in hand count.
+            # The group that hangs is unknown: all messages in hand count.
             return self._shared
         if self._are_many_new or self._number > MANY * self._slots:
             return self._shared + len(held) - self._number

@@ -26,7 +26,7 @@ class TracedCalls(AdapterCalls):
     """The deliveries of one provider with their spans.
 
     If the provider passes the context of messages on, it gets the context of the attempt instead of the
-    application's: what the receiver does then appears under the attempt that caused it.
+    application's: the spans of the receiver then appear under the attempt that caused it.
     """
 
     def __init__(self, provider: Provider[ProviderOptions], spans: Tracing) -> None:

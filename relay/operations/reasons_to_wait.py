@@ -89,7 +89,7 @@ def queued(queue: QueueStatus, found: Queued) -> str:
         return f"no living worker reads the queue {queue.name}"
     match found.place:
         case "deferred":
-            return "its lane refuses messages, so it waits beside the queue"
+            return "its lane refuses messages, so it waits outside the queue"
         case "waiting" if found.position > 1:
             return f"{found.position - 1:,} elements are before it in the queue"
         case "waiting":

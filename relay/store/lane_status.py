@@ -84,7 +84,7 @@ class LaneStatus:
     oldest_seconds: float | None = None
     """Time since the oldest message that could be sent now entered the lane. None if there is none."""
     override: Override | None = None
-    """The rates of an operator, in place of those of the settings."""
+    """The rates of an operator, instead of those of the settings."""
 
     recent: Recent = NOTHING_RECENT
 

@@ -27,7 +27,7 @@ class HeadElement:
     beginning: bytes
     size: int
     deferred: bool = False
-    """Whether its lane refuses messages, so that it waits beside the queue."""
+    """Whether its lane refuses messages, so that it waits outside the queue."""
 
     @property
     def is_cut(self) -> bool:

@@ -144,7 +144,7 @@ Step = Callable[[Reader], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Story:
-    """The world of a page, where it differs from that of other pages.
+    """The differences between the world of a page and that of other pages.
 
     Keys of `before`, `after` and `codes` are beginnings of commands; those of `before` are also languages of
     blocks.

@@ -142,7 +142,7 @@ def until_still(page: Page) -> None:
 
 
 def read_again(page: Page) -> None:
-    """Load the page without what the console keeps for some seconds: an action makes it forget that."""
+    """Load the page without the data that the console caches for seconds: an action clears them."""
     order(page, "resume", "quiet")
     page.reload()
 

@@ -40,7 +40,7 @@ async def test_a_throttling_destination_holds_its_own_messages_only(site: Site) 
             refused = len(busy.requests)
             first = busy.requests[0].at
             at_once = [request for request in busy.requests if request.at < first + 1]
-            assert len(at_once) <= 64 + 20, "what was in flight at the first 429"
+            assert len(at_once) <= 64 + 20, "the requests in flight at the first 429"
             busy.answer = lambda request: Answer()
             await busy.until(refused + 300)
     bodies = [json.loads(request.body)["n"] for request in busy.requests[refused:]]

@@ -638,7 +638,7 @@ class GroupMachine(RuleBasedStateMachine):
 
 
 class PlainGroupMachine(GroupMachine):
-    """A lane whose claims take their short way: without rates, and with few headers besides groups."""
+    """A lane whose claims take the short way: without rates, and with few headers besides groups."""
 
     def change_rules(self, data: st.DataObject) -> None:
         self.order, self.lane_rate, self.lane_failures, self.ends_waiting = "fifo", None, 10_000, False

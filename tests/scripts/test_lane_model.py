@@ -1,7 +1,7 @@
 """The lane's scripts against a model in plain Python, under arbitrary interleavings and clock steps.
 
 Several workers enqueue, claim, expand fan-outs, settle, repeat themselves, crash and release, while
-operators pause, resume, cancel and revive, and Redis's clock moves forward and back. Whatever happens: the
+operators pause, resume, cancel and revive, and Redis's clock moves forward and back. After each step, the
 rate's bound holds, no message is lost, doubled or starved, order holds where it was asked for, each end has
 exactly one receipt, and nothing is left behind.
 """
@@ -264,10 +264,10 @@ class LaneMachine(RuleBasedStateMachine):
                 self.check_fan_out(known, outcome, targets)
             elif outcome == "expired" and not known.ended:
                 assert not self.is_alive(known), "it expired before its time"
-                assert not known.holder, "what is in flight is not passed over"
+                assert not known.holder, "a message in flight is not passed over"
             elif outcome == "dropped":
                 assert self.options.max_backlog is not None, "dropped from a backlog without an end"
-                assert not known.holder, "what is in flight was dropped"
+                assert not known.holder, "a message in flight was dropped"
             else:
                 assert outcome in expected, f"{outcome} out of the blue"
                 assert known.ended, "a receipt of a message that has not ended"
@@ -381,7 +381,9 @@ class LaneMachine(RuleBasedStateMachine):
             self.end(older, "collapsed")
         elif older is not None:
             # Only of a fan-out we do not see that its turn has come.
-            assert older.ended or older.targets, "a newer message stands beside the older of its collapse_key"
+            assert older.ended or older.targets, (
+                "a newer message waits with the older one of its collapse_key"
+            )
         if reply.dropped and (known.text, "dropped") in receipts:
             assert reply.accepted == 0
             return
@@ -457,10 +459,10 @@ class LaneMachine(RuleBasedStateMachine):
         assert not known.holder, "a message is in two hands"
         assert round(max(known.due, known.deliver) * 1000) <= self.micros // 1000, "out before its time"
         assert self.is_alive(known), "an expired message went out"
-        assert known.parent is None or not known.parent.stopped, "what was taken back went out"
+        assert known.parent is None or not known.parent.stopped, "a message that was taken back went out"
         # As for the lane: a hold that a claim has found over is lifted, even if the clock goes back later.
         held_until = self.destination_held.pop(known.destination, 0.0)
-        assert held_until <= self.clock, "it went where nothing may go"
+        assert held_until <= self.clock, "it went while its destination was held"
         self.check_turn(known)
         known.holder, known.claim = worker, claim
         if self.waits_under.get(known.collapse_key) is known:
@@ -473,14 +475,16 @@ class LaneMachine(RuleBasedStateMachine):
         for other in rivals:
             assert not other.holder, "two of one ordering key in flight"
             if other is not known:
-                assert not any(child.holder for child in other.children), "it went beside a fan-out"
+                assert not any(child.holder for child in other.children), (
+                    "it was in flight together with a fan-out"
+                )
         alive = [other for other in rivals if self.is_alive(other) and not other.stopped]
         assert known.number == min(other.number for other in alive), "an ordering key was overtaken"
 
     def take_expansion(self, worker: str, expansion: Expansion) -> None:
         known = self.known[expansion.template.payload["text"]]
         assert not known.ended
-        assert not known.stopped, "what was taken back is expanded"
+        assert not known.stopped, "a fan-out that was taken back is expanded"
         assert self.is_alive(known)
         assert round(known.deliver * 1000) <= self.micros // 1000
         assert expansion.first == known.expanded, "a chunk is expanded twice or passed over"

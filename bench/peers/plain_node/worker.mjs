@@ -1,4 +1,4 @@
-// The plain loop: BLPOP, then push, with so many in flight. What was popped dies with the process.
+// The plain loop: BLPOP, then push, with so many in flight. Popped messages die with the process.
 import Redis from "ioredis";
 import { sender } from "./senders.mjs";
 

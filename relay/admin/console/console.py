@@ -64,7 +64,7 @@ class Console:
         return self._pages.missing
 
     async def load(self) -> None:
-        """Load what all pages need, beside the requests that come meanwhile."""
+        """Load the data of all pages, while requests are already served."""
         await asyncio.to_thread(self._load)
 
     async def prepare(self) -> None:

@@ -26,7 +26,7 @@ class Scalar:
 
     `plain` says that it stands there without quotes. `broken` says that a problem with it is known
     already, so that nothing that follows from it is worth reporting. `template` is the text as a template
-    of messages, where that is not the same, and `references` what it names of them. `filled` says that a
+    of messages, if it differs, and `references` the fields that it names. `filled` says that a
     part of it came from the environment.
     """
 

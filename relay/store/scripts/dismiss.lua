@@ -9,7 +9,7 @@
 --
 -- Atomic because a worker that comes back to life must not be hidden.
 
--- First what is never refused (see parts/lane.lua).
+-- First the writes that are never refused (see parts/lane.lua).
 redis.call('ZREM', WORKERS, '')
 local seen = redis.call('ZSCORE', WORKERS, ARGV[1])
 if ARGV[2] == '' then

@@ -1,7 +1,7 @@
 -- Puts letters of one lane into the keys that they are for, each once, whichever worker forwards them, and how often.
 --
 -- @key TARGET   the application's list, or the feedback stream
--- @key LAST_IDS  hash beside it: lane -> id of the last letter that came from there
+-- @key LAST_IDS  hash next to it: lane -> id of the last letter that came from there
 -- @key? OUTBOX  if one Redis holds all: the outbox that they were read from
 -- ARGV   1 the lane
 --        2 Unix milliseconds after which it is too late: another worker may have forwarded them, and the

@@ -6,7 +6,7 @@
 -- ARGV   1 the worker
 -- reply  1
 --
--- Atomic because it must be in one of the two, and first what is never refused (see parts/lane.lua).
+-- Atomic because it must be in one of the two, and first the writes that are never refused (see parts/lane.lua).
 
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))

@@ -1,4 +1,4 @@
--- Takes a lock that ends by itself.
+-- Takes a lock that expires.
 --
 -- @key LOCK
 -- ARGV   1 who takes it, 2 for how many milliseconds

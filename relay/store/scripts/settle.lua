@@ -71,7 +71,7 @@ local failures, window, state, hold, retry_after_until, throttles, doubts, group
                 'groups_window', 'groups_throttled'))
 
 -- @if groups
--- What a group's messages add to its state: freed, answered, delivered, broken (failed without an answer), row
+-- The changes by a group's messages to its state: freed, answered, delivered, broken (failed without an answer), row
 -- (failures since its last answer), reason, and if it is throttled wait (ms) and tickets.
 local by_group = {}
 local function of_group(name)
@@ -110,7 +110,7 @@ local released, ended, back, throttled, throttled_tickets = {}, {}, {}, 0, {}
 -- The changes of this call to the state of the lane.
 local seen = {answered = 0, broken = 0, failures = tonumber(failures or 0), last_reason = ''}
 
-local group -- what the present message adds to the state of its group, if it has one
+local group -- the change by the present message to the state of its group, if it has one
 
 local function saw_answer()
   seen.answered, seen.failures = seen.answered + 1, 0

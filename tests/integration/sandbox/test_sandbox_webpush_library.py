@@ -1,4 +1,4 @@
-"""relay's Web Push adapter beside pywebpush, an independent library: both send the same message."""
+"""relay's Web Push adapter compared with pywebpush, an independent library: both send the same message."""
 
 from __future__ import annotations
 

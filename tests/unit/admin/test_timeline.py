@@ -1,4 +1,4 @@
-"""The timeline of a lane: what began and ended, and by whom."""
+"""The timeline of a lane: the beginning, end and author of each entry."""
 
 from __future__ import annotations
 

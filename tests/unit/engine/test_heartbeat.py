@@ -29,7 +29,7 @@ async def test_claims_from_before_the_lease_ended_are_no_longer_valid(redis: Red
     await fleet.leave("w1")
     await beating.beat()
     assert not beating.lease_valid_since(claimed)
-    assert beating.lease_valid_since(time.monotonic()), "but what it claims from now on is"
+    assert beating.lease_valid_since(time.monotonic()), "but a claim from now on is"
 
 
 async def test_a_beat_that_was_answered_too_late_holds_nothing(

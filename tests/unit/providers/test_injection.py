@@ -131,7 +131,7 @@ def check(request: Request, origin: str) -> None:
 def test_no_message_can_say_more_than_its_fields(name: str, data: st.DataObject) -> None:
     build, base, origin = BASES[name]
     payload = json.loads(json.dumps(base))
-    # Anything in place of any one value, or in addition to them, at any depth.
+    # Anything instead of any one value, or in addition to them, at any depth.
     node = payload
     while True:
         key = data.draw(st.sampled_from(sorted(node)) | HOSTILE)

@@ -68,7 +68,7 @@ def test_the_page_of_licences_has_every_library_with_one() -> None:
         needed |= {name, *(canonicalize_name(Requirement(inner).name) for inner in _always(name))}
     assert needed <= set(listed) | {"async-timeout"}
     assert "UNKNOWN" not in listed.values()
-    # None that would oblige a user of relay to publish code: pycurl offers MIT besides.
+    # None that would oblige a user of relay to publish code: pycurl also offers MIT.
     assert {name for name, licence in listed.items() if "GPL" in licence} == {"pycurl"}
 
 

@@ -93,7 +93,7 @@ def test_a_longer_secret_hides_the_shorter_one_in_it() -> None:
     assert Redactor(["a", ""]).text("a banana") == "a banana"
 
 
-# An asterisk beside `***` cannot be distinguished from one of it.
+# An asterisk next to `***` cannot be distinguished from one of it.
 LETTERS = st.characters(codec="utf-8", exclude_characters="*")
 
 

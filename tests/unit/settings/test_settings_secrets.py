@@ -17,7 +17,7 @@ HEAD = "queues: [{name: a}]\nproviders:\n  p:\n    type: webhook\n"
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    """A file's name; the files beside it hold secrets."""
+    """A file's name; the files next to it hold secrets."""
     (tmp_path / "one").write_text("whsec_hunter2\n")
     (tmp_path / "many").write_text("hunter2\n\nhunter3\r\n")
     (tmp_path / "url").write_text("redis://:hunter2@host/0\n")

@@ -1,4 +1,4 @@
-"""The workers: who is alive, how busy they are, and with which settings."""
+"""The workers: their state, load and settings."""
 
 from __future__ import annotations
 

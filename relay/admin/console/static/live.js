@@ -8,7 +8,7 @@ function morphAttributes(from, to) {
   for (const { name, value } of to.attributes) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
 }
 
-// Elements with an id are moved instead of made anew, so that focus and selection stay.
+// Elements with an id are moved instead of made again, so that focus and selection stay.
 function morphChildren(from, to) {
   const known = new Map();
   for (const child of from.children) if (child.id) known.set(child.id, child);

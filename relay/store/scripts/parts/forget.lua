@@ -1,6 +1,6 @@
 -- @include pass_turn
 
--- Removes all that a lane remembers of a message besides its record: id, collapse key, turn of its ordering key.
+-- Removes everything that a lane stores of a message except its record: id, collapse key, turn of its ordering key.
 local function forget(ticket, header, lifo)
   if header.id and call('HGET', IDS, header.id) == ticket then call('HDEL', IDS, header.id) end
   if header.collapse_key and call('HGET', COLLAPSE, header.collapse_key) == ticket then

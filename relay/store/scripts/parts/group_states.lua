@@ -3,7 +3,7 @@
 --   window, cooldown, disable_after (0: never) and probe, all four in ms, and one_upstream (true if one provider
 --   serves all groups, so that they share its quota)
 --
--- GROUPS  group -> what is not neutral about it:
+-- GROUPS  group -> its state, unless that is neutral:
 --   tokens    of each rate; at: when they were counted (µs)
 --   out       true while the group is in no rotation: it may not send
 --   full      true if it is out because of its concurrency; the next settle of one of its messages lets it in
