@@ -12,10 +12,12 @@ from typing import Annotated
 import typer
 
 from relay.cli import common
+from relay.cli.dead_options import takes_filter
 from relay.cli.lean import Job, hand_over
 from relay.errors import UsageError
 from relay.operations.dead_filter import parse_filter
 from relay.operations.dead_selection import DeadSelection, parse_cursor
+from relay.store.dead_filter import DeadFilter
 
 app = typer.Typer(
     help="List, retry, edit, export and delete dead letters.",
@@ -33,29 +35,6 @@ NameArgument = Annotated[
         show_default=False,
     ),
 ]
-IdOption = Annotated[
-    str | None,
-    typer.Option("--id", help="Only the dead letter with this id, its own or that of its message."),
-]
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", help="Only dead letters whose reason contains this text.")
-]
-TextOption = Annotated[
-    str | None,
-    typer.Option("--text", help="Only those with this text in the message, the reason or the answer."),
-]
-StatusOption = Annotated[
-    str | None, typer.Option("--status", help="Only those with this status of the answer: `413`, `5xx`.")
-]
-GroupOption = Annotated[str | None, typer.Option("--group", help="Only messages of this group.")]
-QueueOption = Annotated[str | None, typer.Option("--queue", help="Only messages from this queue.")]
-SinceOption = Annotated[
-    str | None,
-    typer.Option("--since", metavar="TIME", help="Not before: RFC 3339, Unix seconds, or `2h` ago."),
-]
-UntilOption = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Not after this time, in the same forms.")
-]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without confirmation.")]
 LimitOption = Annotated[
@@ -68,20 +47,15 @@ LISTED = 50
 
 
 @app.command("list")
+@takes_filter
 def list_letters(
     context: typer.Context,
+    *,
     name: NameArgument = None,
     by_reason: Annotated[
         bool, typer.Option("--by-reason", help="Count them by reason and status instead.")
     ] = False,
-    message_id: IdOption = None,
-    reason: ReasonOption = None,
-    text: TextOption = None,
-    status: StatusOption = None,
-    group: GroupOption = None,
-    queue: QueueOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    where: DeadFilter,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -102,18 +76,7 @@ def list_letters(
 
     Example: `relay dead list --by-reason --since 24h`
     """
-    selection = _selection(
-        name,
-        limit if by_reason or limit else LISTED,
-        id=message_id,
-        reason=reason,
-        text=text,
-        status=status,
-        group=group,
-        queue=queue,
-        since=since,
-        until=until,
-    )
+    selection = DeadSelection(name, where, limit if by_reason or limit else LISTED)
     if by_reason and (newest or after):
         raise UsageError("--by-reason has no order: leave --newest and --after out")
     if after:
@@ -125,17 +88,12 @@ def list_letters(
 
 
 @app.command()
+@takes_filter
 def show(
     context: typer.Context,
+    *,
     name: NameArgument = None,
-    message_id: IdOption = None,
-    reason: ReasonOption = None,
-    text: TextOption = None,
-    status: StatusOption = None,
-    group: GroupOption = None,
-    queue: QueueOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    where: DeadFilter,
     limit: LimitOption = 1,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
@@ -144,34 +102,18 @@ def show(
 
     Example: `relay dead show pusher --id order-17`
     """
-    selection = _selection(
-        name,
-        limit,
-        id=message_id,
-        reason=reason,
-        text=text,
-        status=status,
-        group=group,
-        queue=queue,
-        since=since,
-        until=until,
-    )
+    selection = DeadSelection(name, where, limit)
     outline = common.load_outline(context, config)
     hand_over(Job(action="show", outline=outline, selection=selection, as_json=as_json))
 
 
 @app.command()
+@takes_filter
 def retry(
     context: typer.Context,
+    *,
     name: NameArgument = None,
-    message_id: IdOption = None,
-    reason: ReasonOption = None,
-    text: TextOption = None,
-    status: StatusOption = None,
-    group: GroupOption = None,
-    queue: QueueOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    where: DeadFilter,
     limit: LimitOption = None,
     low: Annotated[
         bool, typer.Option("--low", help="Send them behind fresh traffic, with low priority.")
@@ -198,18 +140,7 @@ def retry(
 
     Example: `relay dead retry pusher --status 5xx --low --rate 50/s`
     """
-    selection = _selection(
-        name,
-        limit,
-        id=message_id,
-        reason=reason,
-        text=text,
-        status=status,
-        group=group,
-        queue=queue,
-        since=since,
-        until=until,
-    )
+    selection = DeadSelection(name, where, limit)
     per_second = _rate(rate)
     outline = common.load_outline(context, config)
     job = Job(
@@ -227,17 +158,12 @@ def retry(
 
 
 @app.command()
+@takes_filter
 def purge(
     context: typer.Context,
+    *,
     name: NameArgument = None,
-    message_id: IdOption = None,
-    reason: ReasonOption = None,
-    text: TextOption = None,
-    status: StatusOption = None,
-    group: GroupOption = None,
-    queue: QueueOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    where: DeadFilter,
     limit: LimitOption = None,
     because: BecauseOption = "",
     dry_run: DryRunOption = False,
@@ -249,18 +175,7 @@ def purge(
 
     Example: `relay dead purge pusher --reason 413 --until 7d --yes`
     """
-    selection = _selection(
-        name,
-        limit,
-        id=message_id,
-        reason=reason,
-        text=text,
-        status=status,
-        group=group,
-        queue=queue,
-        since=since,
-        until=until,
-    )
+    selection = DeadSelection(name, where, limit)
     outline = common.load_outline(context, config)
     job = Job(
         action="purge",
@@ -290,14 +205,16 @@ def edit(
 
     Example: `relay dead edit pusher --id order-17`
     """
-    selection = _selection(name, None, id=message_id)
+    selection = DeadSelection(name, parse_filter({"id": message_id}), None)
     outline = common.load_outline(context, config)
     hand_over(Job(action="edit", outline=outline, selection=selection, as_json=as_json, because=because))
 
 
 @app.command()
+@takes_filter
 def export(
     context: typer.Context,
+    *,
     name: NameArgument = None,
     output: Annotated[
         str | None,
@@ -306,14 +223,7 @@ def export(
     messages: Annotated[
         bool, typer.Option("--messages", help="Write only the messages, one per line, for `relay push`.")
     ] = False,
-    message_id: IdOption = None,
-    reason: ReasonOption = None,
-    text: TextOption = None,
-    status: StatusOption = None,
-    group: GroupOption = None,
-    queue: QueueOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    where: DeadFilter,
     limit: LimitOption = None,
     config: common.ConfigOption = None,
 ) -> None:
@@ -321,26 +231,11 @@ def export(
 
     Example: `relay dead export pusher --since 24h --output letters.ndjson`
     """
-    selection = _selection(
-        name,
-        limit,
-        id=message_id,
-        reason=reason,
-        text=text,
-        status=status,
-        group=group,
-        queue=queue,
-        since=since,
-        until=until,
-    )
+    selection = DeadSelection(name, where, limit)
     outline = common.load_outline(context, config)
     hand_over(
         Job(action="export", outline=outline, selection=selection, output=output or "", messages=messages)
     )
-
-
-def _selection(name: str | None, limit: int | None, **options: str | None) -> DeadSelection:
-    return DeadSelection(name, parse_filter(options), limit)
 
 
 def _rate(text: str | None) -> float:
