@@ -6,8 +6,8 @@ import asyncio
 import math
 import socket
 import time
-from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import pycurl
 
@@ -53,30 +53,14 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
     """
 
     def __init__(
-        self,
-        *,
-        timeout: float,
-        concurrency: int,
-        ca: str | None = None,
-        identity: tuple[str, str] | None = None,
-        proxy: str | None = None,
-        connections: int | None = None,
-        addresses: Sequence[str] = (),
-        http2: bool = False,
+        self, *, concurrency: int, connections: int | None = None, http2: bool = False, **options: Any
     ) -> None:
         """Like `CurlTransport`, but `connections` defaults to one per `STREAMS` of `concurrency`.
 
         With `http2`, a server that does not speak HTTP/2 is an error.
         """
-        super().__init__(
-            timeout=timeout,
-            concurrency=concurrency,
-            ca=ca,
-            identity=identity,
-            proxy=proxy,
-            connections=connections or math.ceil(concurrency / STREAMS),
-            addresses=addresses,
-        )
+        connections = connections or math.ceil(concurrency / STREAMS)
+        super().__init__(concurrency=concurrency, connections=connections, **options)
         only, preferred = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE, pycurl.CURL_HTTP_VERSION_2TLS
         self._http2 = http2
         self._keep_alive = KEEP_ALIVE
