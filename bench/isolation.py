@@ -1,6 +1,6 @@
 """The effect of two failing providers on a third: `python -m bench.isolation [--seconds N] [--repeat N]`.
 
-One worker process serves three webhooks. `fast` answers at once and gets a steady stream. `hangs` accepts
+One worker process serves three webhooks. `fast` answers immediately and gets a steady stream. `hangs` accepts
 requests and never answers, so each request ends at its timeout. Nothing listens at the address of `refused`.
 The latter two have a backlog. The latency of `fast` is compared with alternating runs without the other two:
 once with default breakers, and once with breakers that never open, so that relay keeps trying both at their

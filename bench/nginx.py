@@ -1,7 +1,8 @@
 """The receiver of backlogs: nginx with one worker, over HTTP/1.1, and over TLS with HTTP/2.
 
-It answers at once. Its access log records arrivals, in milliseconds and several dozen at a time, which is too
-coarse for latencies: to measure those, nginx only terminates TLS and HTTP/2 in front of the latency recorder.
+It answers immediately. Its access log records arrivals, in milliseconds and several dozen at a time, which is
+too coarse for latencies: to measure those, nginx only terminates TLS and HTTP/2 in front of the latency
+recorder.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Throttled(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """The provider will never accept this message: it becomes a dead letter at once."""
+    """The provider will never accept this message: it becomes a dead letter immediately."""
 
     reason: str
     status: int = 0

@@ -39,7 +39,7 @@ class Asked:
 
 
 class Peer:
-    """One connection. Frames are sent at once."""
+    """One connection. Frames are sent immediately."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

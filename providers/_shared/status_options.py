@@ -60,7 +60,7 @@ class StatusOptions(Options):
     retry: Statuses = ()
     """Retried, besides 408, 409, 423, 425 and 500-599."""
     reject: Statuses = ()
-    """Rejected: a dead letter at once, besides all statuses without another meaning."""
+    """Rejected: a dead letter immediately, besides all statuses without another meaning."""
     throttled: Statuses = ()
     """Throttled: hold the lane until Retry-After is over, besides 429 and 503 with Retry-After."""
     unauthorised: Statuses = ()

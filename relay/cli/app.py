@@ -44,7 +44,7 @@ COMMANDS = {
     "probe": Entry(
         "lanes",
         "probe",
-        "Send one message of a provider that holds (an open breaker, refused credentials) at once.",
+        "Send one message immediately, of a provider that holds (an open breaker, refused credentials).",
     ),
     "rate": Entry(
         "rate",

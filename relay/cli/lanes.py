@@ -1,4 +1,4 @@
-"""`relay pause`, `resume`, `probe`, `cancel` and `send-next`: at once, over the whole fleet."""
+"""`relay pause`, `resume`, `probe`, `cancel` and `send-next`: immediately, over the whole fleet."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def probe(
     because: BecauseOption = "",
     config: common.ConfigOption = None,
 ) -> None:
-    """Send one message of a provider that holds (an open breaker, refused credentials) at once.
+    """Send one message immediately, of a provider that holds (an open breaker, refused credentials).
 
     If the provider accepts it, the others follow; otherwise the lane holds again. `relay resume` sends all.
 

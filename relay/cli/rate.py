@@ -1,4 +1,4 @@
-"""`relay rate`: overrides the configured rate of a provider, at once and over the whole fleet."""
+"""`relay rate`: overrides the configured rate of a provider, immediately and over the whole fleet."""
 
 from __future__ import annotations
 

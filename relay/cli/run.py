@@ -74,8 +74,8 @@ def run(
     """Run the workers: send messages from the queues to the providers.
 
     SIGTERM or Ctrl-C: claim no more, finish requests in flight within `shutdown_timeout`, release all other
-    messages, exit with code 0. A second signal ends the process at once; no message is lost. SIGHUP: reload
-    the file; if it has mistakes, the old configuration stays.
+    messages, exit with code 0. A second signal ends the process immediately; no message is lost. SIGHUP:
+    reload the file; if it has mistakes, the old configuration stays.
 
     Example: `relay run -c relay.yaml`
     """
@@ -152,7 +152,7 @@ class _Runner:
         self._over.set()
 
     def on_signal(self, number: signal.Signals) -> None:
-        """Stop; the second signal ends the process at once."""
+        """Stop; the second signal ends the process immediately."""
         if self._stop.is_set():
             # The messages of this process are on its own lists in Redis, and are recovered from there.
             logs.flush()

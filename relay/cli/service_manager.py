@@ -48,7 +48,7 @@ class ServiceManager:
         self._status = ""
 
     async def run(self) -> None:
-        """Report until cancelled. Returns at once if no service manager listens."""
+        """Report until cancelled. Returns immediately if no service manager listens."""
         if not self._address:
             return
         while True:

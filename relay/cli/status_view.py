@@ -22,7 +22,7 @@ from relay.store.vitals import Duty
 from relay.text import one_line, printable, rfc3339
 
 OUTBOX_BACKLOG = 1000
-"""The tables mention an outbox with more entries than this. Normally, workers forward entries at once."""
+"""The tables mention an outbox with more entries than this. Normally, workers forward entries immediately."""
 
 MOST_HOLDS = 10
 """Holds of the last hour that are listed."""

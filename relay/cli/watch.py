@@ -48,7 +48,7 @@ SORTS: dict[str, Callable[[LaneStatus], float | str]] = {
     "dead": lambda lane: -lane.dead,
     "errors": lambda lane: -lane.recent.errors_per_second,
 }
-"""The orders of the lanes, in which `s` goes on to the next one. Equal lanes stay as `trouble` has them."""
+"""The orders of the lanes, which `s` goes through. Equal lanes stay as `trouble` has them."""
 
 
 class WatchApp(App[None]):

@@ -103,7 +103,7 @@ class Alerts:
         self._tuning = tuning
 
     async def run(self) -> None:
-        """Check until cancelled; return at once if alerts are turned off."""
+        """Check until cancelled; return immediately if alerts are turned off."""
         if self._lane is None:
             try:
                 await self._store.forget_check()

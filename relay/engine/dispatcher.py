@@ -101,12 +101,12 @@ class Dispatcher:
             await self._sender.close()
 
     def notify(self) -> None:
-        """Messages have arrived: claim at once if the lane was empty."""
+        """Messages have arrived: claim immediately if the lane was empty."""
         self._recorder.is_at_rest = False
         self._state.wakeups.notify(ARRIVED)
 
     def wake(self) -> None:
-        """The lane was resumed or refilled: claim at once, unless it has a hold that Redis does not know."""
+        """The lane was resumed or refilled: claim immediately, unless it has a hold unknown to Redis."""
         self._recorder.is_at_rest = False
         if self._state.hold is None:
             self._state.held_until = 0.0

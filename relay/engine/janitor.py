@@ -42,7 +42,7 @@ class Janitor:
         self._prefix = settings.redis.prefix
         self._fleet = fleet
         self._lanes = {name: options.dead for name, options in settings.providers.items()}
-        # Entries from before a journal was turned off go too, but not at once.
+        # Entries from before a journal was turned off go too, but not immediately.
         self._journals = {
             name: (options.journal or JournalOptions()).keep for name, options in settings.providers.items()
         }

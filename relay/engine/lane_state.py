@@ -11,7 +11,7 @@ from relay.store.claims import Claim, Hold
 from relay.store.settlement import DeliveredHeaderless, Settlement
 
 UNKNOWN_HOLD = 1.0
-"""Seconds to hold at once if the provider gives no time; the reply to the next settle has the fleet's
+"""Seconds to hold immediately if the provider gives no time; the reply to the next settle has the fleet's
 hold."""
 
 ARRIVED = 1

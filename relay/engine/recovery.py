@@ -189,7 +189,7 @@ class Recovery:
             return True
         members = await self._fleet.members()
         dead = self._detector.check(members, time.monotonic())
-        # A recoverer that died on this host counts at once: its successor may start before its lease ends.
+        # A dead recoverer of this host counts immediately: its successor may start before its lease ends.
         living = {member.info.worker for member in members} - dead
         recovery = FetchRecovery(queue, router, holdings.lanes, self._replicas, self._info.worker)
         return await recovery.recover(living)

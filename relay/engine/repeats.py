@@ -1,4 +1,4 @@
-"""Thins out repeated log lines: logs the first at once, and the others of a window as one line with a count.
+"""Thins out repeated log lines: logs the first immediately, the others of a window as one line with a count.
 
 There is one instance of each kind for the whole process, because there is one log.
 """

@@ -160,7 +160,7 @@ class Worker:
                 await self._stand_by(stop, lanes, intakes, until_empty=until_empty)
             else:
                 log.info("stopping", seconds=self._settings.shutdown_timeout)
-                # Claims end at once, while the intakes still wait for Redis.
+                # Claims end immediately, while the intakes still wait for Redis.
                 await asyncio.gather(self._drain(), _cancel(intakes))
         finally:
             await _cancel([*intakes, *lanes])

@@ -117,7 +117,7 @@ class _LibraryMulti:
 
 class _EpollMulti:
     """A separate epoll that the event loop watches. Idle connections stay registered, because most serve
-    another request at once; the kernel removes closed ones.
+    another request immediately; the kernel removes closed ones.
     """
 
     def __init__(self, idle_input: IdleInput) -> None:

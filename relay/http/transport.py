@@ -57,7 +57,7 @@ class Transport(ABC):
         """Start a request without waiting for it.
 
         The event loop calls `on_done` once, after this has returned. Raises Unsendable if the request is
-        found to be invalid at once.
+        found to be invalid immediately.
         """
 
     async def send(self, request: Request) -> Response:

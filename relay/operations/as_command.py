@@ -23,7 +23,7 @@ def push_command(
     """Return the command that pushes a new message like this one; empty if it would be too long.
 
     `payload` is that of the message, without secrets. The id and the times of the message are left out: a
-    copy is a message of its own, which is sent at once.
+    copy is a message of its own, which is sent immediately.
     """
     element: Mapping[str, Any] = payload
     if form == "envelope":

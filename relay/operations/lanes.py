@@ -1,4 +1,4 @@
-"""Pause, probe and resume a lane or its groups, cancel a message or send it next: at once, over the fleet.
+"""Pause, probe and resume a lane or its groups, cancel a message or send it next, in the whole fleet.
 
 Each action is in the audit log, with its author and reason.
 
@@ -97,7 +97,7 @@ async def probe(client: Client, settings: Settings, provider: str, *, because: s
         case State.THROTTLED:
             raise UsageError(
                 f"{provider} asked relay to wait: a message now would only make the wait longer. "
-                f"`relay resume {provider}` sends at once all the same"
+                f"`relay resume {provider}` sends immediately all the same"
             )
         case state:
             pass

@@ -130,7 +130,7 @@ def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Client:
     certificates = {key: value for key, value in options.items() if key in TLS}
     sentinel: Any = Sentinel(
         _nodes(parts.netloc, 26379),
-        # If a sentinel does not answer, try the next one at once.
+        # If a sentinel does not answer, try the next one immediately.
         sentinel_kwargs={
             **_OPTIONS,
             "socket_timeout": CONNECT_TIMEOUT,

@@ -120,7 +120,7 @@ class _Link(asyncio.Protocol):
         return await answer
 
     def _queue(self, commands: bytes) -> None:
-        """Send commands at once, or together with others of this step of the event loop."""
+        """Send commands immediately, or together with others of this step of the event loop."""
         if len(self._in_flight) == 1:
             self._send(commands)
             return

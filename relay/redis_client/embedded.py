@@ -70,7 +70,7 @@ class EmbeddedRedis:
                     self._start()
                 if self._server is not None and self._server.poll() is not None:
                     raise StoreError(
-                        f"the embedded Redis ended at once; the reason is in {self.directory / 'redis.log'}"
+                        f"the embedded Redis ended immediately; see {self.directory / 'redis.log'}"
                     )
                 await asyncio.sleep(0.02)
 

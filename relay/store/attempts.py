@@ -1,8 +1,8 @@
 """The failed attempts of a message: kept with it while it waits, and then in its dead letter.
 
 They follow the counters of a message that waits again (`Claim.tries`), so they cost no command of their own,
-and nothing for a message that is delivered at once. The form is a JSON array of arrays, the oldest first: [at
-(Unix milliseconds), status, reason, worker]. An attempt like the one before has only its time; one by the
+and nothing for a message that is delivered immediately. The form is a JSON array of arrays, the oldest first:
+[at (Unix milliseconds), status, reason, worker]. An attempt like the one before has only its time; one by the
 same worker leaves out the worker.
 """
 

@@ -201,7 +201,7 @@ class Fleet:
     async def subscribe(self) -> AsyncIterator[frozenset[str] | None]:
         """Yield the lanes of `wake` calls. Any program may publish other names.
 
-        The first item is None: calls before it are lost. A single call is yielded at once. Further calls
+        The first item is None: calls before it are lost. A single call is yielded immediately. Further calls
         within `LINGER` seconds are yielded together, so that a flood costs little. An idle connection is
         checked by a ping.
         """

@@ -145,7 +145,7 @@ async def test_an_id_of_a_scoped_queue_is_found_by_cancel(site: Site) -> None:
                 await asyncio.sleep(0.02)
         cancelled = await site.relay("cancel", "hook", "same")
         assert (cancelled.code, await site.redis.hlen("relay:{hook}:bodies")) == (0, 0)
-    # A worker that ends forwards receipts at once; otherwise it polls for them every 15 s.
+    # A worker that ends forwards receipts immediately; otherwise it polls for them every 15 s.
     for name in ("one", "two"):
         (receipt,) = await site.redis.lrange(f"receipts:{name}", 0, -1)
         found = json.loads(receipt)

@@ -53,7 +53,7 @@ async def test_repeated_lines_are_one_line_with_a_count_and_an_example(
         server.stop()
     letters = said(running, "dead letter")
     assert sum(line["count"] for line in letters) == malformed + rejected
-    # A line at once, one for each 10 s that it took, and one at the end, for each of the two reasons.
+    # A line immediately, one for each 10 s that it took, and one at the end, for each of the two reasons.
     assert len(letters) <= 2 * (2 + (time.monotonic() - started) // 10)
     assert all(line["id"].startswith("m") for line in letters if line["reason"].startswith("400"))
     assert all(len(said(running, event)) <= 2 for event in TROUBLES)

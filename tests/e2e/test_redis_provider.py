@@ -1,4 +1,4 @@
-"""Redis as the provider: subscribers get messages at once, and readers later, across disconnections."""
+"""Redis as the provider: subscribers get messages immediately, and readers later, across disconnections."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Services:
         return self.settings.admin.base_path
 
     def changed(self) -> None:
-        """Show the effect of an action at once."""
+        """Show the effect of an action immediately."""
         self.cache.clear()
         self.sampler.invalidate()
 

@@ -113,7 +113,7 @@ class Sampler:
         return replace(sample, hours=self.history.hours(at))
 
     def invalidate(self) -> None:
-        """Read again at once, because an action has changed something."""
+        """Read again immediately, because an action has changed something."""
         self._changes += 1
         self._read_at = -math.inf
         self._soon.set()

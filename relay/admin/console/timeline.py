@@ -22,7 +22,7 @@ LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that began at `at`. `ended` is None if it is one moment, or goes on."""
+    """Something that began at `at`. `ended` is None if it is one moment, or has not ended."""
 
     at: float
     tone: Tone
@@ -38,7 +38,7 @@ def events(
     actions: Iterable[AuditEntry],
     ends: Iterable[Event] = (),
 ) -> list[Event]:
-    """Return the events, the newest first. `present` is the hold that goes on."""
+    """Return the events, the newest first. `present` is the current hold."""
     found = [_held(hold) for hold in holds] + list(ends)
     if present is not None:
         tone = STATE_TONES.get(present.state, Tone.BAD)

@@ -24,10 +24,9 @@ class Position:
 class Scalar:
     """A value. `text` is the text in the file after substitution.
 
-    `plain` says that it stands there without quotes. `broken` says that a problem with it is known
-    already, so that nothing that follows from it is worth reporting. `template` is the text as a template
-    of messages, if it differs, and `references` the fields that it names. `filled` says that a
-    part of it came from the environment.
+    `plain`: it is written without quotes. `broken`: a problem with it is known already, so its consequences
+    are not reported. `template` is the text as a template of messages, if it differs, and `references` the
+    fields that it names. `filled`: a part of it came from the environment.
     """
 
     position: Position

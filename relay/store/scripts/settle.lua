@@ -290,7 +290,7 @@ if asked_state ~= '' or doubt or state or window or throttles or seen.broken > 0
   state, until_ms = update_state(found, seen, asked, policy, doubt and function(state, enter, leave)
     blame.judge(doubt, state, enter, leave, refusal, policy, lifo)
   end)
-  -- A lane that holds only because nothing else waits tries new messages at once.
+  -- A lane that holds only because nothing else waits tries new messages immediately.
   if doubt and doubt.lone and blame.in_doubt(state) then until_ms = NOW end
   -- So does one whose groups fail: groups that have not been tried may send.
   if state == 'open' and policy.groups and asked_state == '' and found.retry_after_until <= NOW then until_ms = NOW end

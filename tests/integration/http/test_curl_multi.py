@@ -169,7 +169,7 @@ async def test_a_call_that_fails_takes_no_other_with_it(
 
 
 async def test_a_timeout_is_kept_while_other_transfers_begin_and_are_cancelled(multi: Multi) -> None:
-    """The library sets its timer once, even if another call is due at once."""
+    """The library sets its timer once, even if another call is due immediately."""
     async with serving(hang) as slow, serving(keeps_answering([])) as quick:
         waiting = [asyncio.ensure_future(perform(multi, transfer(slow, timeout=0.3))) for _ in range(5)]
         for _ in range(20):

@@ -178,7 +178,7 @@ async def test_a_forged_answer_that_is_still_in_the_socket_is_discarded(linked: 
 
     async with linked(handler) as link:
         assert (await link.post()).status == 200
-        # Written at once, without a turn of the event loop in between.
+        # Written immediately, without a turn of the event loop in between.
         writers[0].write(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
         assert (await link.post()).status == 200
     assert len(writers) == 2

@@ -49,7 +49,7 @@ def test_all_bytes_arrive_through_a_pipe_that_takes_few_at_a_time() -> None:
     first = unbuffered(pipe)  # which lives as long as sys.__stdout__ does
     stream = _buffered(first)
     stream.write(TEXT)
-    # Each line at once, as logs are followed.
+    # Each line immediately, as logs are followed.
     assert pipe.taken == TEXT.encode()
     stream.write("the rest")
     stream.flush()

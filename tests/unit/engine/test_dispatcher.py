@@ -37,7 +37,7 @@ IMPATIENT: dict[str, Any] = {"breaker": {"failures": 20, "cooldown": 0.02}, "tim
 
 
 def a_parts() -> Parts:
-    """Parts that start again at once."""
+    """Parts that start again immediately."""
     return Parts(Tuning(first=0.001, longest=0.01))
 
 

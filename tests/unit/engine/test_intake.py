@@ -1,4 +1,4 @@
-"""From a queue into the lanes: in order if the order counts, otherwise at once."""
+"""From a queue into the lanes: in order if the order counts, otherwise immediately."""
 
 from __future__ import annotations
 

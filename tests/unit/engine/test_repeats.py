@@ -1,4 +1,4 @@
-"""Log lines that repeat themselves: the first at once, then one for each window, with a count."""
+"""Log lines that repeat themselves: the first immediately, then one for each window, with a count."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ async def test_refused_credentials_hold_the_lane_and_cost_no_message(
     assert "wrong-secret" not in outcome.reason
     tried = len(api.paths())
     assert isinstance(await deliver(hook), Unauthorised)
-    assert len(api.paths()) == tried, "the next message does not ask again at once"
+    assert len(api.paths()) == tried, "the next message does not ask again immediately"
     with pytest.raises(UsageError, match=rf"oauth2: the token endpoint answered 40. .*{why}"):
         await hook.verify()
     assert "/hook" not in api.paths()

@@ -59,7 +59,9 @@ class WorkArguments(DeadArguments, frozen=True, kw_only=True):
     dry_run: Annotated[bool, Meta(description="Only count the letters; change nothing.")] = False
     low: Annotated[bool, Meta(description="Retry: behind fresh traffic.")] = False
     rate: Annotated[float, Meta(ge=0, description="Retry: letters per second; 0: no limit.")] = 0.0
-    background: Annotated[bool, Meta(description="Answer at once, with the name of a job to follow.")] = False
+    background: Annotated[bool, Meta(description="Answer immediately, with the name of a job to follow.")] = (
+        False
+    )
     because: Because = ""
 
     def chosen(self) -> DeadSelection:

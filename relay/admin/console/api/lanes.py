@@ -119,7 +119,7 @@ ROUTES: Final = (
     Route(
         "POST",
         "/lanes/{provider}/probe",
-        "Send one message of a provider that holds at once; its answer decides.",
+        "Send one message immediately, of a provider that holds; its answer decides.",
         "relay probe PROVIDER",
         _probe,
         ProbeArguments,

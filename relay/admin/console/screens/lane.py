@@ -103,7 +103,7 @@ async def _values(call: Call, sample: Sample) -> Values:
 
 
 def _present(lane: LaneStatus, since: float | None) -> Hold | None:
-    """Return the hold that goes on."""
+    """Return the current hold."""
     if since is None or lane.state == State.RUNNING:
         return None
     return Hold(lane.state, since, 0.0, lane.why)

@@ -19,7 +19,7 @@
 --           accused    targets that were refused since the last acceptance, at most MOST_ACCUSED
 --           refusals   messages that were refused since the last acceptance
 --           gone       {count (targets that are gone), delivered (messages meanwhile), since (ms)}
---           lone       '1' if the lane holds only because no other message waits: it tries new messages at once
+--           lone       '1' if the lane holds only because no other message waits: it tries new messages immediately
 --           overlap    {count (accepted messages that were sent before the trial), claim, ticket (of the one that was
 --                      sent last)}
 --           report_at  when to report the targets that are gone, unless more of them follow (ms)

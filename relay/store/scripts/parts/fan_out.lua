@@ -45,7 +45,7 @@ local function tally(ticket, fan, outcome, number, lifo)
 end
 
 -- Targets that are not yet messages never become any; those that are and wait end when a claim meets them.
--- Returns how many ended at once.
+-- Returns how many ended immediately.
 local function stop_fan_out(ticket, outcome, lifo)
   local fan = fan_out(ticket)
   if not fan then return 0 end
