@@ -48,7 +48,7 @@ KINDS = {
     "tokens": "tokens of a push to APNs or FCM",
     "queues": "queues of one provider",
 }
-"""The tables, each with what grows in it."""
+"""The tables, each with the number that grows in it."""
 WEBHOOK = Workload("webhook", hit, webhook)
 
 

@@ -28,7 +28,7 @@ class TroubleOptions(ProviderOptions):
 
 
 class Trouble(Provider[TroubleOptions]):
-    """Does what its messages say."""
+    """Behaves as its messages demand."""
 
     Options = TroubleOptions
 

@@ -110,8 +110,8 @@ async def supervise(
             await log_findings(client, loaded.settings)
         following = asyncio.create_task(Parts().keep("configuration", follow))
         stack.callback(following.cancel)
-        for about, beside in (("service manager", service.run), ("reload log", reload_log.run)):
-            stack.callback(asyncio.create_task(Parts().keep(about, beside)).cancel)
+        for about, run in (("service manager", service.run), ("reload log", reload_log.run)):
+            stack.callback(asyncio.create_task(Parts().keep(about, run)).cancel)
         if signal.sigtimedwait(HANGUP, 0) is not None:
             file.notify()
             await file.idle()

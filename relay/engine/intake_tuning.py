@@ -38,7 +38,7 @@ class Tuning:
     refusal_pause: float = 0.5
     """Pause after a refusal by Redis."""
     stall_threshold: float = 1.0
-    """After this long without an answer, a failover may have undone what Redis has acknowledged."""
+    """After this long without an answer, a failover may have undone writes that Redis has acknowledged."""
     preceding_timeout: float = 30.0
     """Wait for earlier fetches for this long. Those of a dead worker are recovered long before."""
     max_poll_interval: float = 0.05

@@ -290,7 +290,7 @@ def test_a_viewer_sees_every_screen_and_no_button(opened: Opener) -> None:
         "fetch('/api/v1/lanes/quiet/pause', {method: 'POST', body: '{}'}).then((answer) => answer.status)"
     )
     assert status == 403
-    # Viewers get letters without credentials, operators what `relay push` reads.
+    # Viewers get letters without credentials, operators get input for `relay push`.
     (line, *_) = page.request.get("/api/v1/dead/export?provider=broken").text().splitlines()
     assert "message" not in json.loads(line)
 

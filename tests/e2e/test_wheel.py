@@ -61,7 +61,7 @@ def test_a_wheel_holds_one_package(unpacked: Path) -> None:
     assert [path.name for path in unpacked.iterdir() if not path.name.endswith(".dist-info")] == ["relay"]
 
 
-async def test_a_wheel_delivers_beside_another_package_called_providers(unpacked: Path, site: Site) -> None:
+async def test_a_wheel_delivers_next_to_another_package_called_providers(unpacked: Path, site: Site) -> None:
     others = site.folder / "others"
     others.mkdir()
     (others / "providers.py").write_text("raise ImportError('this module belongs to another package')")

@@ -213,7 +213,7 @@ async def test_a_claim_is_not_repeated_while_the_lane_is_open(redis: Redis) -> N
     assert groups(list((await lane.claim(64, 40)).claims)) == ["fresh"]
 
 
-async def test_a_group_is_served_that_waits_beside_others_without_messages(redis: Redis) -> None:
+async def test_a_waiting_group_is_served_although_others_have_no_messages(redis: Redis) -> None:
     """Messages that expired, wait for an ordering key, are delayed or were cancelled keep no turn."""
     lane = a_lane(redis, groups={"concurrency": 1})
     await lane.enqueue(

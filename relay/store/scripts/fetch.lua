@@ -53,7 +53,7 @@ if is_new then
     local key, count, more = STAGED, 0, true
     if pass == 2 then key = QUEUE end
     while more and number < most and size < full do
-      -- No more than is likely to fit: Redis's Lua looks at every byte of what it is given.
+      -- No more than is likely to fit: Redis's Lua looks at every byte of its arguments.
       local fit = 1
       if size > 0 then fit = math.ceil((full - size) * (number + #too_large) / size) end
       if fit > most - number then fit = most - number end

@@ -152,8 +152,10 @@ def test_a_bucket_limits_messages_and_returns_the_wait() -> None:
 
 
 def test_choices_of_one_fault_do_not_move_with_another() -> None:
-    alone, beside = FaultInjector(Faults(fail=0.3), 7), FaultInjector(Faults(fail=0.3, hang=0), 7)
-    assert [alone.decide("webhook", 1) for _ in range(50)] == [beside.decide("webhook", 1) for _ in range(50)]
+    alone, with_hangs = FaultInjector(Faults(fail=0.3), 7), FaultInjector(Faults(fail=0.3, hang=0), 7)
+    assert [alone.decide("webhook", 1) for _ in range(50)] == [
+        with_hangs.decide("webhook", 1) for _ in range(50)
+    ]
     assert FaultInjector(Faults()).decide("webhook", 1) is NO_FAULT
 
 

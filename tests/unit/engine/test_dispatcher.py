@@ -187,7 +187,9 @@ async def test_waiting_messages_share_a_batch(redis: Redis) -> None:
     assert sorted(len(batch) for batch in provider.batches) == [5, 10, 10]
 
 
-async def test_a_new_message_goes_out_at_once_beside_others_if_there_are_many_slots(redis: Redis) -> None:
+async def test_a_new_message_goes_out_immediately_while_others_are_in_flight_if_there_are_many_slots(
+    redis: Redis,
+) -> None:
     """A claim wants 100 messages at most: with 640 slots it would wait forever for a quarter of them."""
     tuning = ClaimTuning(linger=3600)
     lane = a_lane(redis)

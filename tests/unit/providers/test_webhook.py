@@ -410,7 +410,7 @@ def test_a_url_with_a_host_is_accepted(url: str) -> None:
     assert a_webhook(url=None).check(a_message({"url": url})) is None
 
 
-def test_a_url_beside_the_one_of_the_configuration_is_rejected() -> None:
+def test_a_url_in_addition_to_that_of_the_configuration_is_rejected() -> None:
     refused = a_webhook().check(a_message({"url": "https://other.example/", "body": {}}))
     assert refused == Rejected("url: the configuration gives one already; take it out of one of the two")
 

@@ -49,7 +49,7 @@ def problems(text: str, folder: Path) -> str:
     return str(caught.value)
 
 
-def test_files_are_read_beside_the_configuration(folder: Path) -> None:
+def test_files_are_read_next_to_the_configuration(folder: Path) -> None:
     text = f"{FIXED}    ca_file: ca.pem\n    client_cert_file: cert.pem\n    client_key_file: key.pem\n"
     options = read(text + "    proxy: http://u:p@proxy.example.com:3128\n    connections: 3\n", folder)
     found = options.providers["p"]

@@ -27,7 +27,7 @@ def config(tmp_path: Path) -> str:
     return str(tmp_path / "relay.yaml")
 
 
-def test_a_secret_is_read_from_a_file_beside_the_configuration(read: Read, config: str) -> None:
+def test_a_secret_is_read_from_a_file_next_to_the_configuration(read: Read, config: str) -> None:
     options: Any = read(f"{HEAD}    secret_file: one\n", config).providers["p"]
     assert options.secret.get_secret_value() == "whsec_hunter2"
 

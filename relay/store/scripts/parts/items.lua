@@ -1,5 +1,5 @@
 -- Puts the messages that begin at argument FIRST into the lane, under `policy`. Comes after every key is known to
--- have its type, and counts what it does: accepted, duplicates, collapsed, dropped, malformed, letters.
+-- have its type, and counts the results: accepted, duplicates, collapsed, dropped, malformed, letters.
 --   policy (MessagePack map): lifo, max_backlog (0: none), overflow, dedup (ms), groups (true if the lane has some),
 --     group_backlog (max_backlog of each group, 0: none), journal (see journal.lua)
 --   for each message: kind, record

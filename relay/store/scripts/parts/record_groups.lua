@@ -1,6 +1,6 @@
 -- The attempts of the largest groups in a window. The number of fields is bounded: a group that is not among them replaces
 -- the smallest one and inherits its rank, so that a group that sends much stays, whenever it begins ("space saving"). Its
--- counts are those since then; `rank` is what the groups in its place had counted before.
+-- counts are those since then; `rank` is the count of the earlier groups in its place.
 local MOST_GROUPS = 20
 
 local function counts_of(value)
