@@ -19,7 +19,7 @@ from hashlib import sha256
 COOKIE = "relay_session"
 
 LIFETIME = 12 * 3600
-"""Seconds until a session ends."""
+"""The lifetime of a session, in seconds."""
 
 MOST_ENDED = 10_000
 """Sessions that were ended by a log-out and are remembered until they would have ended anyway."""
