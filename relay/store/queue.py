@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from relay.redis_client.slots import SlotChannel
 from relay.redis_client.topology import Topology, is_cluster
 from relay.store.keys import LaneKeys, QueueKeys, batch_id_of, control_key
 from relay.store.large_fetches import LargeFetches
-from relay.store.reading import read_all
+from relay.store.reading import Command, may_exist, read_all
 from relay.store.scripting import script
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -287,27 +288,33 @@ class Queue:
 async def have_elements(client: Client, queues: Sequence[Queue]) -> list[bool | None]:
     """Return for each queue whether elements wait for a worker or a lane; None if it cannot be read.
 
-    One round trip for all. Raises StoreError if Redis cannot be reached.
+    At most two round trips for all. Raises StoreError if Redis cannot be reached.
     """
-    keys = [queue.keys for queue in queues]
-    if not keys:
-        return []
-    replies, _ = await read_all(
-        client, *(("EXISTS", each.queue, each.staged, each.deferred) for each in keys)
-    )
+    rows = [(queue.keys.queue, queue.keys.staged, queue.keys.deferred) for queue in queues]
+    replies = await _read_existing(client, rows, [("EXISTS", *row) for row in rows], 0)
     return [None if reply is None else reply > 0 for reply in replies]
 
 
 async def holders_of(client: Client, prefix: str, names: Sequence[str]) -> list[list[str] | None]:
     """Return for each queue what `Queue.holders` returns; None if it cannot be read.
 
-    One round trip for all. Raises StoreError if Redis cannot be reached.
+    At most two round trips for all. Raises StoreError if Redis cannot be reached.
     """
-    if not names:
-        return []
     keys = [QueueKeys.of(prefix, name).outstanding for name in names]
-    replies, _ = await read_all(client, *(("ZRANGE", key, 0, -1) for key in keys))
+    replies = await _read_existing(
+        client, [(key,) for key in keys], [("ZRANGE", key, 0, -1) for key in keys], ()
+    )
     return [None if reply is None else [name.decode() for name in reply] for reply in replies]
+
+
+async def _read_existing(
+    client: Client, rows: Sequence[Sequence[str]], commands: Sequence[Command], absent: object
+) -> list[Any]:
+    """Return the reply of each command, as `read_all` does; `absent` for a row of keys that do not exist."""
+    present = await may_exist(client, rows)
+    wanted = list(compress(commands, present))
+    replies = iter((await read_all(client, *wanted))[0] if wanted else ())
+    return [next(replies) if may else absent for may in present]
 
 
 async def push_all(client: Client, queue: str, elements: Sequence[bytes]) -> int:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
 from relay.redis_client.client import REDIS_ERRORS, Client, describe
+from relay.redis_client.topology import Topology
 
 Command = tuple[str | bytes | int, ...]
+
+ROWS_PER_CHECK = 100
+"""Rows whose keys are checked by one command."""
 
 
 async def read_all(client: Client, *commands: Command) -> tuple[list[Any], str]:
@@ -35,6 +40,19 @@ async def read_rows(client: Client, rows: Sequence[Sequence[Command]]) -> list[t
         found.append(_judged(row, replies[first : first + len(row)]))
         first += len(row)
     return found
+
+
+async def may_exist(client: Client, rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Return for each row of keys whether any of them may exist.
+
+    One command checks many rows, so a thousand rows without keys cost little. In a cluster no command
+    reaches keys of several slots, so each row may exist. Raises StoreError if Redis cannot be reached.
+    """
+    if not rows or not Topology.of(client).is_one:
+        return [True] * len(rows)
+    parts = [rows[first : first + ROWS_PER_CHECK] for first in range(0, len(rows), ROWS_PER_CHECK)]
+    replies, _ = await read_all(client, *(("EXISTS", *chain.from_iterable(part)) for part in parts))
+    return [reply != 0 for part, reply in zip(parts, replies, strict=True) for _ in part]
 
 
 async def _replies(client: Client, commands: Sequence[Command]) -> list[Any]:

@@ -16,9 +16,10 @@ from relay.engine.router import Router
 from relay.errors import StoreError
 from relay.message import LARGE
 from relay.redis_client.replication import Replicas
+from relay.redis_client.topology import Topology
 from relay.settings.models import QueueSettings, Settings
 from relay.store import dead
-from relay.store.queue import FETCH_BYTES, NO_ACK, Ack, Fetch, Queue, push_all
+from relay.store.queue import FETCH_BYTES, NO_ACK, Ack, Fetch, Queue, have_elements, holders_of, push_all
 from testing.builders import a_lane, options, plain_message, texts
 from testing.redis_server import RedisServer
 from tests.conftest import BINARIES
@@ -301,3 +302,24 @@ async def test_no_two_fetches_have_the_same_sequence_number(redis: Redis, ahead:
         done = Ack((await quick.fetch(done, most=1)).sequence)
         numbers.append(int(done.sequence))
     assert numbers == sorted(set(numbers))
+
+
+async def test_many_queues_are_read_with_few_commands_and_each_has_its_own_answer(redis: Redis) -> None:
+    names = [f"q{number}" for number in range(250)]
+    queues = [Queue(redis, "relay", name, "w1") for name in names]
+    await push_all(redis, "q120", [b"waits"])
+    await push_all(redis, "q249", [b"fetched"])
+    await queues[249].fetch()
+    await redis.set(queues[7].keys.outstanding, "of another type")
+    found = await have_elements(redis, queues)
+    assert [name for name, has in zip(names, found, strict=True) if has is not False] == ["q120"]
+    holders = dict(zip(names, await holders_of(redis, "relay", names), strict=True))
+    assert {name: held for name, held in holders.items() if held != []} == {"q7": None, "q249": ["w1"]}
+
+    await redis.flushall()
+    await redis.config_resetstat()
+    assert await have_elements(redis, queues) == [False] * 250
+    assert await holders_of(redis, "relay", names) == [[]] * 250
+    if Topology.of(redis).is_one:
+        sent = await redis.info("commandstats")
+        assert sum(sent.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("exists", "zrange")) < 10
