@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 CODE = ("relay", "providers", "testing", "bench", "chaos", "release", "tests")
 PAGES = ("docs", "examples")
 CLAUSE = re.compile(r'"""(What|Whatever|Who|Whoever|Whom|Whose|Where|When|Which|How) ')
-RARE = re.compile(r"\b([Aa]new|[Ff]or ever|whoever|[Aa]fresh|[Ll]est|[Tt]hereof|[Ww]hilst)\b")
+RARE = re.compile(r"\b([Aa]new|[Bb]eside|[Ff]or ever|whoever|[Aa]fresh|[Ll]est|[Tt]hereof|[Ww]hilst)\b")
 
 
 def files(folders: tuple[str, ...], suffixes: set[str]) -> Iterator[Path]:
