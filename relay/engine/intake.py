@@ -111,8 +111,10 @@ class Intake:
     async def _wait(self) -> None:
         """Enqueue single elements as they arrive. Returns when a fetch must follow."""
         polls = 1 if self._deferred.providers else self._tuning.empty_polls
+        seconds = self._deferred.longest_wait()
         while polls:
-            element = await self._poll()
+            element = await self._poll(seconds)
+            seconds = self._next_wait(element)
             if element is None:
                 polls = self._polls_left(polls)
             elif not await self._fast_path.enqueue_direct(element):
@@ -120,7 +122,9 @@ class Intake:
 
     def _polls_left(self, polls: int) -> int:
         """Return how many waits without an element remain before a fetch."""
-        match self.progress.recent_scan(self._tuning.empty_polls * self._tuning.wait):
+        if self._deferred.providers:
+            return polls - 1
+        match self._recent_scan():
             case True:
                 return 0
             case False:
@@ -128,12 +132,22 @@ class Intake:
             case None:
                 return polls - 1
 
-    async def _poll(self) -> bytes | None:
+    def _recent_scan(self) -> bool | None:
+        return self.progress.recent_scan(self._tuning.empty_polls * self._tuning.wait)
+
+    def _next_wait(self, element: bytes | None) -> float:
+        """Return how many seconds to wait for the next element after this one, or after none."""
+        is_idle = element is None and not self._deferred.providers and self._recent_scan() is False
+        return self._tuning.idle_wait if is_idle else self._deferred.longest_wait()
+
+    async def _poll(self, seconds: float) -> bytes | None:
+        self.progress.longer_wait = max(0.0, seconds - self._tuning.wait)
         self.progress.waiting = True
         try:
-            element = await self.queue.wait(self._deferred.longest_wait())
+            element = await self.queue.wait(seconds)
         finally:
             self.progress.waiting = False
+            self.progress.longer_wait = 0.0
         self.progress.note_answer()
         self.progress.refused = None
         return element

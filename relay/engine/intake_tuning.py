@@ -11,6 +11,9 @@ class Tuning:
 
     wait: float = 5.0
     """One blocking wait for an element."""
+    idle_wait: float = 10.0
+    """The same after a wait without an element, while the watchdog finds none in the queue either. It ends
+    well before `relay.redis_client.connect.ANSWER_TIMEOUT`."""
     empty_polls: int = 3
     """Waits without an element before a fetch: a worker that died may have left elements staged. While the
     watchdog looks at all queues, a fetch follows only if it has found some."""

@@ -29,6 +29,8 @@ class Progress:
         """The number of those that became dead letters inside Redis because of their size."""
         self.waiting = False
         """Whether the intake waits for the next element."""
+        self.longer_wait = 0.0
+        """The seconds by which the current wait may exceed the usual one."""
 
         self._scanned_at = -math.inf
         self._found_elements = False

@@ -110,7 +110,8 @@ class Watchdog:
         for intake in self._intakes:
             name = intake.queue.name
             since = self._starving[name][1] if name in self._starving else now
-            if (silent := now - intake.progress.answered_at) > self._tuning.stall_threshold:
+            silent = now - intake.progress.answered_at
+            if silent > self._tuning.stall_threshold + intake.progress.longer_wait:
                 found.append(f"queue {name}: no answer for {silent:.0f} s")
             elif now - since > self._tuning.stall_threshold:
                 found.append(f"queue {name}: elements wait for {now - since:.0f} s, and none is fetched")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from relay.engine.fetch_recovery import FetchRecovery
 from relay.engine.intake import Intake
@@ -263,11 +264,45 @@ async def test_elements_that_another_worker_left_staged_are_fetched_after_empty_
 async def test_staged_elements_are_fetched_as_soon_as_the_watchdog_has_found_them(redis: Redis) -> None:
     """Until then no fetch is needed: with a thousand idle queues they would cost more than the waits."""
     lane = a_lane(redis, worker="w3")
-    async with running(an_intake(redis, wait=0.02, empty_polls=10_000)) as intake:
+    tuning = {"wait": 0.02, "idle_wait": 0.02, "empty_polls": 10_000}
+    async with running(an_intake(redis, **tuning)) as intake:
         intake.progress.note_scan(found=False)
         await redis.rpush(intake.queue.keys.staged, element("0"))
         intake.progress.note_scan(found=True)
         await eventually(lane.size, 1)
+
+
+async def test_a_wait_is_longer_while_the_watchdog_finds_no_elements(redis: Redis) -> None:
+    """An element still ends it."""
+    lane = a_lane(redis, worker="w3")
+    async with running(an_intake(redis, wait=0.02, idle_wait=1000)) as intake:
+        intake.progress.note_scan(found=False)
+        async with asyncio.timeout(120):
+            while not intake.progress.longer_wait:
+                await asyncio.sleep(0.01)
+        await push_all(redis, "q", [element("0")])
+        await eventually(lane.size, 1)
+        assert not intake.progress.longer_wait
+
+
+async def test_deferred_elements_are_tried_again_although_the_watchdog_has_not_seen_them(
+    redis: Redis,
+) -> None:
+    lane = a_lane(redis, worker="w3")
+    intake = an_intake(redis, idle_wait=1000, deferred_interval=0.02, empty_polls=10_000)
+    await push_all(redis, "q", [element("0")])
+    fetch = await intake.queue.fetch()
+    await intake.queue.fetch(Ack(fetch.sequence, deferred=[("test", fetch.elements[0])]), most=0)
+    intake.progress.note_scan(found=False)
+    await redis.set(lane.keys.part("control"), "not a hash")
+    with capture_logs() as logs:
+        async with running(intake):
+            async with asyncio.timeout(120):
+                while not logs:
+                    await asyncio.sleep(0.01)
+            await redis.delete(lane.keys.part("control"))
+            await eventually(lane.size, 1)
+    assert logs[0]["event"] == "a lane refuses messages; they wait"
 
 
 async def test_a_step_fetches_routes_enqueues_and_the_next_one_acknowledges(redis: Redis) -> None:

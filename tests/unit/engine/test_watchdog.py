@@ -74,6 +74,14 @@ async def test_a_queue_without_an_answer_is_a_trouble(redis: Redis) -> None:
     assert a_watchdog(redis, intake).troubles() == ["queue q: no answer for 30 s"]
 
 
+async def test_a_longer_wait_for_elements_is_no_trouble_until_it_is_over(redis: Redis) -> None:
+    intake = an_intake(redis, silent=30)
+    intake.progress.longer_wait = 15
+    assert a_watchdog(redis, intake).troubles() == []
+    intake.progress.longer_wait = 5
+    assert a_watchdog(redis, intake).troubles() == ["queue q: no answer for 30 s"]
+
+
 async def test_a_queue_that_redis_refuses_is_trouble_that_new_connections_do_not_help(redis: Redis) -> None:
     refused = Refused(time.monotonic() - 30, "take: WRONGTYPE")
     watchdog = a_watchdog(redis, an_intake(redis, refused=refused))
