@@ -264,8 +264,7 @@ async def test_elements_that_another_worker_left_staged_are_fetched_after_empty_
 async def test_staged_elements_are_fetched_as_soon_as_the_watchdog_has_found_them(redis: Redis) -> None:
     """Until then no fetch is needed: with a thousand idle queues they would cost more than the waits."""
     lane = a_lane(redis, worker="w3")
-    tuning = {"wait": 0.02, "idle_wait": 0.02, "empty_polls": 10_000}
-    async with running(an_intake(redis, **tuning)) as intake:
+    async with running(an_intake(redis, wait=0.02, idle_wait=0.02, empty_polls=10_000)) as intake:
         intake.progress.note_scan(found=False)
         await redis.rpush(intake.queue.keys.staged, element("0"))
         intake.progress.note_scan(found=True)
