@@ -23,6 +23,7 @@ from relay.redis_client.client import Client
 from relay.redis_client.replication import Replicas
 from relay.store.fleet import Fleet, Member, WorkerInfo
 from relay.store.lane import Lane
+from relay.store.queue import Queue
 
 logger = structlog.get_logger()
 
@@ -144,8 +145,9 @@ class Recovery:
     async def _sweep_queue(self, name: str, workers: Collection[str]) -> int:
         queue, found = self._holdings.queue(name), 0
         for worker in set(await queue.holders()).intersection(workers):
-            found += (await queue.depth([worker]))[1]
+            before = (await queue.depth([worker]))[1]
             await self._recover_queue(name, worker)
+            found += before - (await queue.depth([worker]))[1]
         return found
 
     async def _sweep_lane(self, name: str, workers: Sequence[str]) -> int:
@@ -182,17 +184,28 @@ class Recovery:
     async def _recover_queue(self, name: str, worker: str) -> bool:
         """Enqueue the elements that a worker had fetched. Returns False if they must wait for others."""
         holdings, queue = self._holdings, self._holdings.queue(name, worker)
+        members = await self._fleet.members()
+        # A dead recoverer of this host counts immediately: its successor may start before its lease ends.
+        dead = self._detector.check(members, time.monotonic())
+        living = {member.info.worker: member.info for member in members if member.info.worker not in dead}
         router = holdings.routers.get(name)
         if router is None:
-            # Our file no longer names the queue; that of another worker may.
-            await queue.requeue()
+            await self._give_back(queue, living)
             return True
-        members = await self._fleet.members()
-        dead = self._detector.check(members, time.monotonic())
-        # A dead recoverer of this host counts immediately: its successor may start before its lease ends.
-        living = {member.info.worker for member in members} - dead
         recovery = FetchRecovery(queue, router, holdings.lanes, self._replicas, self._info.worker)
-        return await recovery.recover(living)
+        return await recovery.recover(living.keys())
+
+    async def _give_back(self, queue: Queue, living: Mapping[str, WorkerInfo]) -> None:
+        """Return what dead workers had fetched to a queue that our file does not name.
+
+        A living worker that has the queue finds these fetches in its next sweep, and may hold later ones.
+        """
+        if any(queue.name in info.queues for info in living.values()):
+            return
+        # The newest first, because each goes to the head of the queue.
+        for holder in reversed(await queue.holders()):
+            if holder not in living:
+                await queue.requeue(holder)
 
     async def _forget(self, info: WorkerInfo) -> None:
         # Not as soon as it is recovered: if it was only frozen, it must not enqueue its fetch a second time.

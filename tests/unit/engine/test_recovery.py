@@ -81,13 +81,15 @@ def test_an_outage_of_redis_restarts_the_failure_detector() -> None:
     assert dead_after([(120.0, [a_member("w", 1)])], detector) == set()
 
 
+def a_router(name: str = "q") -> Router:
+    queue = QueueSettings(name=name, provider="test")
+    return Router(queue, Settings(queues=[queue], providers={"test": options()}))
+
+
 def recovery(redis: Redis, worker: str = "w2") -> Recovery:
-    queue = QueueSettings(name="q", provider="test")
-    settings = Settings(queues=[queue], providers={"test": options()})
     lanes = {"test": a_lane(redis, worker=worker)}
     info = a_worker(worker, host_id=OURS)
-    fleet = Fleet(redis, "relay")
-    return Recovery(redis, "relay", fleet, info, lanes, {"q": Router(queue, settings)}, tuning=TUNING)
+    return Recovery(redis, "relay", Fleet(redis, "relay"), info, lanes, {"q": a_router()}, tuning=TUNING)
 
 
 @pytest.fixture
@@ -184,12 +186,36 @@ async def test_a_batch_enqueued_after_its_worker_was_recovered_counts_once(
     frozen = Queue(redis, "relay", "q", "w1")
     batch = await frozen.fetch()
     assert await recoverer.recover_dead() == 1
-    queue = QueueSettings(name="q", provider="test")
-    router = Router(queue, Settings(queues=[queue], providers={"test": options()}))
-    by_lane, _ = router.sort(batch.elements)
+    by_lane, _ = a_router().sort(batch.elements)
     await a_lane(redis, worker="w1").enqueue(by_lane["test"], frozen.batch_id, batch.sequence)
     assert texts((await a_lane(redis, worker="w2").claim(10)).claims) == ["once"]
     assert (await frozen.fetch(Ack(batch.sequence))).elements == []
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["a living worker has it", "no living worker has it"])
+async def test_fetches_of_a_queue_that_the_file_does_not_name_keep_their_order(
+    redis: Redis, is_read: bool
+) -> None:
+    """They go back to the queue, unless a living worker may have fetched later elements already."""
+    fleet, queues = Fleet(redis, "relay"), ("other",)
+    elements = [b'{"payload":{"text":"%d"}}' % number for number in range(3)]
+    await push_all(redis, "other", elements)
+    for worker in ("w1", "w3"):
+        await fleet.heartbeat(a_worker(worker, queues=queues, host_id=OURS, pid=DEAD_PID))
+        await Queue(redis, "relay", "other", worker).fetch(most=1)
+    if is_read:
+        await fleet.heartbeat(a_worker("w4", queues=queues))
+    assert await recovery(redis).recover_dead() == 2
+    reader = Queue(redis, "relay", "other", "w4")
+    assert await reader.depth(["w1", "w3"]) == ((1, 2) if is_read else (3, 0))
+    if is_read:
+        router, lanes = a_router("other"), {"test": a_lane(redis, worker="w4")}
+        sweeper = Recovery(redis, "relay", fleet, a_worker("w4"), lanes, {"other": router}, tuning=TUNING)
+        await redis.delete(fleet.keys.recovery_lock)
+        assert await sweeper.sweep() == 2
+        assert sorted(texts((await lanes["test"].claim(10)).claims)) == ["0", "1"]
+    else:
+        assert (await reader.fetch()).elements == elements
 
 
 async def test_a_queue_or_lane_that_cannot_be_recovered_holds_up_no_other(redis: Redis) -> None:
@@ -368,8 +394,7 @@ async def test_elements_that_are_recovered_one_by_one_follow_deferred_ones(redis
     await queue.fetch()
     await other.fetch(Ack(earlier.sequence, deferred=[("test", earlier.elements[0])]), most=0)
     await queue.begin_recovery("dead")
-    settings_of_queue = QueueSettings(name="q", provider="test")
-    router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
+    router = a_router()
     lanes = {"test": a_lane(redis)}
     assert await FetchRecovery(queue, router, lanes, Replicas(redis), "r").recover([])
     assert await queue.deferred("test") == elements
@@ -395,8 +420,7 @@ async def test_elements_that_are_recovered_one_by_one_wait_behind_one_that_its_l
     await queue.fetch()
     await queue.begin_recovery("dead")
     await redis.set(wrong, "of another type")
-    settings_of_queue = QueueSettings(name="q", provider="test")
-    router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
+    router = a_router()
     assert await FetchRecovery(queue, router, {"test": lane}, Replicas(redis), "r").recover([])
     assert await queue.deferred("test") == elements
 
@@ -408,8 +432,7 @@ async def test_a_recoverer_that_lives_does_not_count_as_a_death(redis: Redis) ->
     queue = Queue(redis, "relay", "q", "w1")
     for name in ("r1", "r2", "r3"):
         await queue.begin_recovery(name)
-    settings_of_queue = QueueSettings(name="q", provider="test")
-    router = Router(settings_of_queue, Settings(queues=[settings_of_queue], providers={"test": options()}))
+    router = a_router()
     lanes = {"test": a_lane(redis)}
     await FetchRecovery(queue, router, lanes, Replicas(redis), "r4").recover(["r1", "r2", "r3"])
     assert texts((await lanes["test"].claim(10)).claims) == ["a"]
