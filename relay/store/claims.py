@@ -75,6 +75,11 @@ class Claimed:
     override: float | None = None
     """The rate of an operator, in messages per second, if messages were claimed under one."""
 
+    @property
+    def found_nothing(self) -> bool:
+        """Whether the lane is open, and the claim has changed nothing."""
+        return self.reason == "empty" and not (self.claims or self.expansions or self.passed_over)
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:

@@ -224,8 +224,8 @@ class Lane:
         claimed = decode_claimed(reply)
         if claimed.claims:
             self._large.look_at(claimed.claims)
-        elif self._large.listed and (found := await self._large.claim(wanted)) is not None:
-            return found
+        elif self._large.listed and claimed.found_nothing:
+            return await self._large.claim(wanted) or claimed
         return claimed
 
     async def expand(self, expansion: Expansion, group_of: Callable[[Message], str] | None = None) -> bool:

@@ -88,12 +88,16 @@ class LargeBodies:
         last, _ = await self._run("reserve", (), len(arguments) // 2, batch_id, sequence)
         if last is None:
             return Enqueued(False)
-        number, tickets, fields = int(last), list[int](), list[Argument]()
+        number, tickets, fields = int(last), list[bytes](), list[Argument]()
         for index in range(0, len(arguments), 2):
             number += 1
-            ticket = 4 * number + int(arguments[index])
+            ticket = b"%d" % (4 * number + int(arguments[index]))
             tickets.append(ticket)
             fields += (ticket, arguments[index + 1])
+        self.expected = self._may_claim
+        if self._may_claim:
+            # Already now, because a claim may be answered before this process has read the reply.
+            self._recent.keep(self._bodies, tickets, messages)
         try:
             written, reply = await transaction(
                 server,
@@ -111,10 +115,7 @@ class LargeBodies:
         for found in (reply, written):
             if isinstance(found, Exception):
                 raise StoreError(f"enqueue_written: {describe(found)}") from found
-        self.expected = self.listed = self._may_claim
-        if reply[0] and self._may_claim:
-            for ticket, message in zip(tickets, messages, strict=True):
-                self._recent.keep(self._bodies, b"%d" % ticket, message)
+        self.listed = self._may_claim
         return Enqueued(False, accepted=reply[0], ready=reply[1])
 
     async def _has_rights(self, server: Redis) -> bool:
@@ -132,10 +133,12 @@ class LargeBodies:
     async def claim(self, wanted: int) -> Claimed | None:
         """Take up to `wanted` messages; None if a usual claim has to do it."""
         reply, _ = await self._run("claim_large", (self._inflight,), wanted)
-        if not reply:
-            self.expected, self.listed = False, reply is None
+        if reply is None:
+            self.expected, self.listed = False, True
             return None
         more, wait, token, held, *found = reply
+        if not token:
+            self.listed = False
         tickets, records = found[::2], found[1::2]
         claims = [
             Claim(ticket.decode(), str(token), message, headerless=True)
@@ -143,7 +146,8 @@ class LargeBodies:
             # Otherwise another worker has recovered and delivered it meanwhile.
             if message is not None
         ]
-        self.expected = not all(records)
+        if found:
+            self.expected = not all(records)
         if more:
             return Claimed("ok", 0.0, claims, held=held)
         return Claimed("empty", None if wait < 0 else wait / 1_000_000, claims, held=held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 from relay.message import Message
@@ -19,10 +20,12 @@ class RecentMessages:
         self._size = 0
         self._messages: dict[tuple[str, bytes], Message] = {}
 
-    def keep(self, bodies: str, ticket: bytes, message: Message) -> None:
-        """Keep a message, instead of the oldest ones if there is no room."""
-        self._messages[bodies, ticket] = message
-        self._size += len(message.payload_json)
+    def keep(self, bodies: str, tickets: Sequence[bytes], messages: Sequence[Message]) -> None:
+        """Keep messages, instead of the oldest ones if there is no room. Their tickets need not be in use
+        yet."""
+        for ticket, message in zip(tickets, messages, strict=True):
+            self._messages[bodies, ticket] = message
+            self._size += len(message.payload_json)
         while self._size > self._most:
             oldest = self._messages.pop(next(iter(self._messages)))
             self._size -= len(oldest.payload_json)

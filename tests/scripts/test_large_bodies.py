@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, cast
 
@@ -10,7 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
-from relay.message import LARGE, Message
+from relay.message import LARGE, Message, parse_envelope
+from relay.message.fan_out import split
 from relay.redis_client.client import Client
 from relay.redis_client.connect import open_client
 from relay.store.lane import Lane
@@ -150,6 +152,37 @@ async def test_a_worker_claims_the_same_message_whether_it_has_enqueued_it_or_no
     again = (await lane.claim(6)).claims
     assert sorted(texts(again)) == ["a", "a", "b", "b", "c", "c"], "released messages are read again"
     await stranger.aclose()
+
+
+async def test_a_worker_that_waits_for_messages_does_not_read_its_own_large_ones_from_redis(
+    redis: Client,
+) -> None:
+    if not isinstance(redis, Redis):
+        pytest.skip("in a cluster, large messages go through the scripts")
+    lane = a_lane(redis)
+    await lane.enqueue([large("first")])
+    assert await serve(lane) == ["first"]
+    before = (await redis.info("stats"))["total_net_output_bytes"]
+    for _ in range(20):
+        assert await serve(lane) == []
+        enqueuing = asyncio.create_task(lane.enqueue([large("a"), large("b")]))
+        found: list[str] = []
+        while len(found) < 2:
+            found += await serve(lane)
+        await enqueuing
+    assert (await redis.info("stats"))["total_net_output_bytes"] - before < 20 * LARGE
+
+
+async def test_a_claim_after_large_messages_returns_a_chunk_of_a_fan_out(redis: Client) -> None:
+    lane, other = a_lane(redis), a_lane(redis, worker="w2")
+    await lane.enqueue([large("a")])
+    assert await serve(lane) == ["a"]
+    await lane.enqueue([large("b")])
+    assert await serve(other) == ["b"]
+    element = b'{"payload": {"targets": ["1","2"], "text": "news"}}'
+    await lane.enqueue([split(parse_envelope(element, "q", 0.0)[1], "to", 2)])
+    expansions = [part for _ in range(3) for part in (await lane.claim(10)).expansions]
+    assert [part.chunk for part in expansions] == [b'["1","2"]']
 
 
 async def test_workers_of_two_versions_share_large_messages(redis: Client) -> None:

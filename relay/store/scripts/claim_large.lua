@@ -24,9 +24,10 @@ local held, some_tried = call('HLEN', INFLIGHT), call('HLEN', TRIES) > 0
 call('HLEN', LARGE)
 call('HLEN', BODIES)
 local tickets = call('LPOP', READY[2], ARGV[1])
+local wait = first_due and (first_due - NOW) * 1000 or -1
 if not tickets then
   call('DEL', LARGE) -- tickets that claim.lua has handed out
-  return 0
+  return {0, wait, 0, held}
 end
 
 local function put_back()
@@ -54,7 +55,6 @@ if #small > 0 then
 end
 
 local token = whole(last_number(control[6]) + 1)
-local wait = first_due and (first_due - NOW) * 1000 or -1
 local reply, leases, total, next_small = {0, wait, tonumber(token), held}, {}, 0, 0
 for index = 1, #tickets do
   local ticket, record = tickets[index], ''
