@@ -9,6 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from relay.errors import StoreError
+from relay.redis_client.batch import execute_together
 from relay.redis_client.client import REDIS_ERRORS, Client, describe
 from relay.redis_client.topology import Topology
 
@@ -57,6 +58,9 @@ async def may_exist(client: Client, rows: Sequence[Sequence[str]]) -> list[bool]
 
 async def _replies(client: Client, commands: Sequence[Command]) -> list[Any]:
     try:
+        one = Topology.of(client).one
+        if one is not None:
+            return await execute_together(one, commands)
         async with client.pipeline(transaction=False) as pipe:
             for words in commands:
                 pipe.execute_command(*words)
