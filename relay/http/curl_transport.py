@@ -165,8 +165,6 @@ def _options(
     milliseconds = max(1, round(timeout * 1000))
     options: dict[int, Any] = {
         pycurl.NOSIGNAL: 1,
-        # Allocated for each request. With the default of 64 KiB, malloc would trim its heap each time.
-        pycurl.UPLOAD_BUFFERSIZE: 16384,
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
         pycurl.PATH_AS_IS: 1,
         pycurl.USERAGENT: f"relay/{__version__}",

@@ -52,6 +52,15 @@ async def test_an_empty_body_has_a_length_and_no_type(linked: Linked, method: st
     assert b"content-type" not in seen[0].lower()
 
 
+async def test_bodies_of_any_size_follow_each_other_byte_for_byte(linked: Linked) -> None:
+    seen: list[bytes] = []
+    sent = [bytes(range(256)) * number for number in (1, 80, 0, 256, 4000, 63, 57, 1)]
+    async with linked(keeps_answering(seen)) as link:
+        for body in sent:
+            await link.post("/", body)
+    assert [each.partition(b"\r\n\r\n")[2] for each in seen] == sent
+
+
 async def test_a_line_break_in_a_path_is_escaped_or_refused(linked: Linked) -> None:
     seen: list[bytes] = []
     async with linked(keeps_answering(seen)) as link:
