@@ -35,6 +35,9 @@ MAX_CONTAINERS = 100_000
 LARGE = 1024
 """Bytes from which a message is large, and takes other ways into its lane and out of it."""
 
+FEW_KEYS = 32
+"""A large element with at most this many keys consists mostly of texts."""
+
 TARGETS_SIZE = 16 * 1024 * 1024
 """Bytes that the targets of one message may have; `max_size` does not count them."""
 
@@ -242,9 +245,22 @@ def _decode(element: bytes) -> Any:
     keys = _count_keys(tree, 1)
     # Strings may contain colons, and text that looks like a key, so more colons than keys are only a
     # suspicion.
-    if element.count(b":") != keys and len(_KEY.findall(element)) != keys:
+    if _has_more_colons(element, keys) and len(_KEY.findall(element)) != keys:
         json.loads(element, object_pairs_hook=_refuse_duplicates)
     return tree
+
+
+def _has_more_colons(element: bytes, keys: int) -> bool:
+    """Return whether an element has more colons than keys."""
+    if keys > FEW_KEYS or len(element) < LARGE:
+        return element.count(b":") > keys
+    # `count` looks at each byte, `find` at 32 at once: 0.3 instead of 5 µs for 20 KiB.
+    found = -1
+    for _ in range(keys + 1):
+        found = element.find(b":", found + 1)
+        if found < 0:
+            return False
+    return True
 
 
 def _check_containers(element: bytes) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import MessageError
-from relay.message import MAX_DEPTH, hints, parse_bare, parse_envelope, uuid7
+from relay.message import LARGE, MAX_DEPTH, hints, parse_bare, parse_envelope, uuid7
 from testing.json_values import JSON, TEXT
 
 NOW = 1_700_000_000.0
@@ -176,8 +176,9 @@ def test_depth_is_allowed_up_to_the_limit() -> None:
     parse_envelope(deep(MAX_DEPTH - 1), "q", NOW)
 
 
-def test_text_that_looks_like_keys_is_not_taken_for_duplicates() -> None:
-    payload = {"payload": {"a": '{"a": 1, "a": 2}', "url": "http://x/?a:b", 'c"': 1}}
+@pytest.mark.parametrize("filler", ["", LARGE * "."])
+def test_text_that_looks_like_keys_is_not_taken_for_duplicates(filler: str) -> None:
+    payload = {"payload": {"a": '{"a": 1, "a": 2}', "url": f"http://x/?a:b{filler}", 'c"': 1}}
     assert parse_envelope(json.dumps(payload).encode(), "q", NOW)[1].payload == payload["payload"]
 
 
@@ -203,9 +204,12 @@ def test_no_bytes_do_more_than_raise_a_message_error(element: bytes) -> None:
     hints(element)
 
 
-@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=4))
-def test_duplicate_keys_are_found_wherever_they_are(keys: list[str]) -> None:
-    text = "{" + ",".join(f'"{key}" : {number}' for number, key in enumerate(keys)) + "}"
+@given(
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=4),
+    st.sampled_from(["", LARGE * ".", LARGE * ":", LARGE * '\\":']),
+)
+def test_duplicate_keys_are_found_wherever_they_are(keys: list[str], filler: str) -> None:
+    text = "{" + ",".join(f'"{key}" : "{filler}"' for key in keys) + "}"
     element = f'{{"x": [{{"y": {text}}}]}}'.encode()
     if len(set(keys)) == len(keys):
         parse_bare(element, "q", NOW)
