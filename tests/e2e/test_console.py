@@ -61,6 +61,10 @@ window.shift = 0;
 new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
 }).observe({ type: "layout-shift", buffered: true });
+window.streamed = 0;
+window.EventSource = class extends EventSource {
+  constructor(url) { super(url); window.streamed ||= performance.now(); }
+};
 """
 
 
@@ -310,6 +314,11 @@ def test_a_page_stays_live_without_moving(opened: Opener, fleet: World) -> None:
     first = page.locator(".pulse").inner_text()
     expect(page.locator(".pulse")).not_to_have_text(first)
     assert page.evaluate("window.shift") < 0.01
+    # The first event brings as much as the page itself, so it must not compete with the first paint.
+    (painted,) = page.evaluate(
+        "performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime)"
+    )
+    assert page.evaluate("window.streamed") >= painted
 
 
 def test_every_number_is_that_of_the_command_line(opened: Opener, fleet: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def sparkline(sent: Sequence[float], failed: Sequence[float], label: str) -> Mar
     top = max(max(sent, default=0), max(failed, default=0))
     parts = [
         f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f'aria-label="{escape(label)}" preserveAspectRatio="none"><title>{escape(label)}</title>'
+        f'preserveAspectRatio="none"><title>{escape(label)}</title>'
         f'<path class="spark-base" d="M0 {HEIGHT - 0.5}H{WIDTH}"/>'
     ]
     if top:
@@ -41,13 +42,15 @@ def sparkline(sent: Sequence[float], failed: Sequence[float], label: str) -> Mar
 
 
 def _bars(values: Sequence[float], step: float, top: float) -> str:
-    width = max(1.0, step - 0.5)
-    bars = []
-    for place, value in enumerate(values):
-        if value > 0:
-            height = max(1.5, value / top * (HEIGHT - 2))
-            bars.append(f"M{place * step:.1f} {HEIGHT}v-{height:.1f}h{width:.1f}v{height:.1f}z")
-    return "".join(bars)
+    """Return the outline of bars without gaps, which equal neighbours share. A page may have hundreds of
+    sparklines, and a browser draws one outline several times as fast as sixty bars."""
+    heights = [round(max(1.5, value / top * (HEIGHT - 2)) * 2) / 2 if value > 0 else 0.0 for value in values]
+    parts, place = [f"M0 {HEIGHT}"], 0
+    for height, equal in groupby(heights):
+        length = len(list(equal))
+        place += length
+        parts.append(f"V{HEIGHT - height:g}H{place * step:g}")
+    return "".join((*parts, f"V{HEIGHT}z"))
 
 
 def stacked(series: Sequence[tuple[str, Sequence[float]]], label: str) -> Markup:

@@ -13,8 +13,8 @@ RowT = TypeVar("RowT")
 MOST = 100
 """Rows of one page."""
 
-FIRST = 50
-"""If there are more: the filter finds the others, and the page opens fast and stays cheap."""
+FIRST = 25
+"""If there are more: a screenful. The filter finds the others, and the page opens fast and stays cheap."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,9 +142,11 @@ class Sampler:
             yield sample
 
     async def _run(self) -> None:
+        max_age = None  # the page that is followed has just read a sample
         while True:
             with suppress(StoreError):
-                await self.latest(0.0)
+                await self.latest(max_age)
+            max_age = 0.0
             async with self._changed:
                 self._changed.notify_all()
             with suppress(TimeoutError):

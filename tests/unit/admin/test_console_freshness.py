@@ -64,7 +64,10 @@ async def test_the_first_page_after_the_start_waits_for_no_reading_and_no_templa
         commands: dict[str, Any] = await redis.info("commandstats")
     assert set(commands) <= {"cmdstat_config|resetstat", "cmdstat_info"}
     # Each lane has its last hour with the first page, too.
-    assert page.count('aria-label="9 sent, 0 failed in the last hour"') == LANES
+    assert page.count("<title>9 sent, 0 failed in the last hour</title>") == LANES
+    # A browser needs time for each byte and each element before it paints anything.
+    row = page[page.index('<tr id="lane-') : page.index("</tr>", page.index('<tr id="lane-'))]
+    assert (len(row) < 1500, row.count("<") - row.count("</") <= 20) == (True, True), row
 
 
 async def test_a_page_with_a_thousand_rows_shows_the_first_ones_and_finds_the_others(redis: Redis) -> None:
@@ -77,10 +80,10 @@ async def test_a_page_with_a_thousand_rows_shows_the_first_ones_and_finds_the_ot
 
         for path, word in (("", "lanes"), ("queues", "queues"), ("configuration", "providers")):
             first = await page(path)
-            assert first.count('<th scope="row"') in (50, 100), path
-            assert f"50 of 120 {word}" in first
+            assert first.count('<th scope="row"') in (25, 50), path
+            assert f"25 of 120 {word}" in first
             found = await page(f"{path}?filter=lane-119")
-            assert ("lane-119" in found, "lane-118" in found, f"50 of 120 {word}" in found) == (
+            assert ("lane-119" in found, "lane-118" in found, f"25 of 120 {word}" in found) == (
                 True,
                 False,
                 False,

@@ -1,9 +1,13 @@
 // The keyboard: `/` goes to the search, and `g` with a letter to a screen.
 
-// On a phone the screens are in a line that scrolls.
+// On a phone the screens are in a line that scrolls. Measuring it before the first frame would lay out the page twice.
 const nav = document.querySelector(".bar nav");
 const current = nav?.querySelector("[aria-current]");
-if (current) nav.scrollLeft = current.offsetLeft - nav.offsetLeft - 16;
+if (current) {
+  requestAnimationFrame(() => {
+    nav.scrollLeft = current.offsetLeft - nav.offsetLeft - 16;
+  });
+}
 
 let waiting = false;
 

@@ -93,5 +93,6 @@ document.addEventListener("relay:done", () => {
 // A page that nobody sees costs nothing.
 document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
 addEventListener("pagehide", close);
-addEventListener("pageshow", open);
-open();
+addEventListener("pageshow", (event) => event.persisted && open());
+// An event brings all blocks, which costs as much as the page did, so the first one waits for the first paint.
+new PerformanceObserver(open).observe({ type: "paint", buffered: true });
