@@ -433,7 +433,7 @@ def test_every_screen_is_accessible_and_fits_its_window(opened: Opener, scheme: 
     found = {"the dialog": _violations(page, source)}
     for path in SCREENS:
         page.goto(path)
-        found[path] = _violations(page, source)
+        found[path] = [*_violations(page, source), *_unnamed(page)]
         # 941 pixels are the narrowest window with tables.
         for each in (941, width):
             page.set_viewport_size({"width": each, "height": 800})
@@ -453,6 +453,16 @@ def _violations(page: Page, source: str) -> list[str]:
         for violation in results["violations"]
         for node in violation["nodes"]
     ]
+
+
+def _unnamed(page: Page) -> list[str]:
+    """Return the tables without a name, and the names that several buttons have: a screen reader lists both
+    without the text around them."""
+    tables = page.locator("main table:not([aria-label], :has(caption))").count()
+    names: list[str] = page.locator("main button").evaluate_all(
+        "(all) => all.map((each) => each.ariaLabel || each.textContent.trim())"
+    )
+    return [*["a table"] * tables, *sorted({name for name in names if names.count(name) > 1})]
 
 
 def test_text_of_messages_providers_and_operators_is_only_text(opened: Opener) -> None:

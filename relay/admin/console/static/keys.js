@@ -4,8 +4,9 @@
 const nav = document.querySelector(".bar nav");
 const current = nav?.querySelector("[aria-current]");
 if (current) {
+  nav.addEventListener("scroll", () => nav.classList.toggle("scrolled", nav.scrollLeft > 0), { passive: true });
   requestAnimationFrame(() => {
-    nav.scrollLeft = current.offsetLeft - nav.offsetLeft - 16;
+    nav.scrollLeft = current.offsetLeft - nav.offsetLeft - 48;
   });
 }
 
