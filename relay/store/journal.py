@@ -6,12 +6,14 @@ messages that end without a worker (`parts/journal.lua`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from relay.redis_client.client import Client
 from relay.store.keys import LaneKeys
+from relay.store.reading import Command, read_all
 from relay.store.scripting import script
 
 JournalOutcome = Literal[
@@ -122,6 +124,21 @@ async def search(
 async def latest(client: Client, prefix: str, provider: str, *, limit: int = 100) -> list[JournalEntry]:
     """Return the newest entries, the newest first. Raises StoreError."""
     return await search(client, prefix, provider, JournalQuery(), limit=limit)
+
+
+async def newest_first(client: Client, prefix: str, providers: Sequence[str]) -> list[str]:
+    """Return the lanes that have a journal, by their newest entries. Raises StoreError."""
+    commands: list[Command] = [
+        ("XREVRANGE", journal_stream(prefix, provider), "+", "-", "COUNT", 1) for provider in providers
+    ]
+    replies, _ = await read_all(client, *commands)
+    # The id of an entry begins with the time at which it was written, in milliseconds.
+    times = {
+        provider: int(reply[0][0].partition(b"-")[0])
+        for provider, reply in zip(providers, replies, strict=True)
+        if reply
+    }
+    return sorted(times, key=lambda provider: -times[provider])
 
 
 def journal_stream(prefix: str, provider: str) -> str:

@@ -33,8 +33,6 @@ async def read_rows(client: Client, rows: Sequence[Sequence[Command]]) -> list[t
     Raises StoreError if Redis cannot be reached.
     """
     commands = [words for row in rows for words in row]
-    if not commands:
-        return [([], "") for _ in rows]
     replies = await _replies(client, commands)
     found, first = [], 0
     for row in rows:
@@ -57,6 +55,8 @@ async def may_exist(client: Client, rows: Sequence[Sequence[str]]) -> list[bool]
 
 
 async def _replies(client: Client, commands: Sequence[Command]) -> list[Any]:
+    if not commands:
+        return []
     try:
         one = Topology.of(client).one
         if one is not None:

@@ -76,6 +76,17 @@ async def test_a_query_finds_the_entries_that_match(
     assert await found(redis, query, page=1) == expected
 
 
+async def test_lanes_are_ordered_by_the_newest_entries_of_their_journals(redis: Client) -> None:
+    for name, written in (("old", 1), ("new", 3), ("middle", 2)):
+        stream = LaneKeys.of("relay", name).part("journal")
+        for number in range(1, written + 1):
+            await redis.xadd(stream, {"entry": journal.encode(ENTRIES[0])}, id=f"{number}000-0")
+    await redis.set(LaneKeys.of("relay", "broken").part("journal"), "no stream")
+    names = ["empty", "old", "broken", "new", "middle"]
+    assert await journal.newest_first(redis, "relay", names) == ["new", "middle", "old"]
+    assert await journal.newest_first(redis, "relay", []) == []
+
+
 async def test_a_search_reads_page_after_page_until_it_has_enough(redis: Client) -> None:
     entries = [JournalEntry(float(number), f"m{number % 10}") for number in range(1, 1001)]
     await write(redis, entries)

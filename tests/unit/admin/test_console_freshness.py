@@ -16,6 +16,7 @@ from relay.admin.console.rendering import environment
 from relay.admin.console.sampler import Sampler, SamplerTuning
 from relay.errors import StoreError
 from relay.settings.models import Settings
+from relay.store.journal import JournalEntry, encode, journal_stream
 from relay.store.keys import LaneKeys
 from relay.store.lane_settings import Published
 from testing.console_server import console_server, console_settings
@@ -91,6 +92,24 @@ async def test_a_page_with_a_thousand_rows_shows_the_first_ones_and_finds_the_ot
             assert (await page(f"{path}?all")).count('<th scope="row"') in (120, 240), path
         for path in ("?filter=nothing", "queues?filter=nothing"):
             assert "Show all 120" in await page(path)
+
+
+async def test_a_search_begins_with_the_lanes_in_which_something_ended_last(redis: Redis) -> None:
+    for lane in range(LANES):
+        entry = JournalEntry(float(lane + 1), f"message-{lane}")
+        await redis.xadd(
+            journal_stream("relay", f"lane-{lane}"), {"entry": encode(entry)}, id=f"{lane + 1}-0"
+        )
+    async with serving(ready(redis), LANES) as url, ClientSession() as session:
+
+        async def found(query: str) -> tuple[bool, bool, bool]:
+            async with session.get(f"{url}messages?{query}") as answer:
+                page = await answer.text()
+            return ">message-0<" in page, ">message-59<" in page, "Only 50 of 60 lanes" in page
+
+        assert await found("") == (False, True, True)
+        assert await found("q=message-59") == (False, True, True)
+        assert await found("q=message-0&provider=lane-0") == (True, False, False)
 
 
 async def test_a_browser_that_asks_for_an_unknown_page_gets_a_page(redis: Redis) -> None:

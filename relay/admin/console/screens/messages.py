@@ -6,9 +6,10 @@ from relay.admin.console.call import Call
 from relay.admin.console.message_search import KINDS, MOST, search_messages
 from relay.admin.console.sampler import Sample
 from relay.admin.console.screen import Screen, Values
+from relay.store.journal import newest_first
 
 MOST_LANES = 50
-"""Lanes that are searched without a choice of one."""
+"""Lanes that are searched without a choice of one: those in which something ended last."""
 
 OUTCOMES = ("delivered", "retry", "throttled", "rejected", "dead", "unregistered", "expired", "cancelled")
 
@@ -17,11 +18,12 @@ async def _values(call: Call, sample: Sample) -> Values:
     kind = call.query("kind", "text")
     text, provider, outcome = call.query("q").strip(), call.query("provider"), call.query("outcome")
     names = [lane.provider for lane in sample.overview.lanes]
-    chosen = [name for name in names if provider in ("", name)]
+    client, prefix = await call.services.client(), call.services.prefix
+    journals = await newest_first(client, prefix, [name for name in names if provider in ("", name)])
     found = await search_messages(
-        await call.services.client(),
-        call.services.prefix,
-        chosen[:MOST_LANES],
+        client,
+        prefix,
+        journals[:MOST_LANES],
         kind if kind in KINDS else "text",
         text,
         outcome if outcome in OUTCOMES else "",
@@ -36,8 +38,8 @@ async def _values(call: Call, sample: Sample) -> Values:
         "providers": names,
         "found": found,
         "most": MOST,
-        "searched": min(len(chosen), MOST_LANES),
-        "lanes": len(chosen),
+        "searched": min(len(journals), MOST_LANES),
+        "lanes": len(journals),
     }
 
 
