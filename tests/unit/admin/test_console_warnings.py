@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from relay.admin.console.sampler import SamplerTuning
+from relay.errors import StoreError
 from relay.operations.rates import parse_rates
 from relay.settings.digest import digest
 from relay.settings.models import Settings
@@ -234,3 +235,28 @@ async def test_a_warning_appears_when_it_is_true_and_goes_when_it_is_over(site: 
     assert text not in after
     # A message that waits is no trouble, but it is counted.
     assert warning == "unserved lane" or after == before
+
+
+async def test_a_redis_that_does_not_answer_is_the_first_trouble_until_it_does(redis: Redis) -> None:
+    settings = console_settings(CONFIG)
+    problem = ""
+
+    async def client() -> Redis:
+        if problem:
+            raise StoreError(problem)
+        return redis
+
+    async with console_server(settings, client, FRESH) as url, ClientSession() as session:
+        site = Site(redis, settings, url, session)
+        await site.beat()
+        before = await site.troubles()
+        problem = "connection <refused>"
+        troubles = re.sub(r"\s+", " ", await site.troubles()).removeprefix("> ").strip()
+        assert troubles.startswith("Redis does not answer. The numbers are those of ")
+        assert "Redis does not answer connection <refused>" in troubles
+        # Programs do not see which numbers are old, so they get none.
+        for path in ("overview", "lanes", "queues", "workers"):
+            async with session.get(f"{url}/api/v1/{path}") as answer:
+                assert (answer.status, "connection <refused>" in await answer.text()) == (503, True), path
+        problem = ""
+        assert await site.troubles() == before

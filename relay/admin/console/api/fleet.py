@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from relay.admin.console.api.route import NoArguments, Reply, Route
 from relay.admin.console.call import Call
+from relay.admin.console.sampler import Sample
+from relay.errors import StoreError
 from relay.operations.document_types import (
     FleetDocument,
     LaneDocument,
@@ -23,13 +25,21 @@ from relay.operations.documents import (
 from relay.store.overview import read_provider
 
 
-async def _overview(call: Call, _: NoArguments) -> Reply:
+async def _present(call: Call) -> Sample:
+    """Return a sample of now. Raises StoreError while Redis does not answer: programs see no earlier one."""
     sample = await call.services.sampler.latest()
+    if sample.error:
+        raise StoreError(sample.error)
+    return sample
+
+
+async def _overview(call: Call, _: NoArguments) -> Reply:
+    sample = await _present(call)
     return Reply(fleet_document(sample.overview, call.services.digest()))
 
 
 async def _lanes(call: Call, _: NoArguments) -> Reply:
-    sample = await call.services.sampler.latest()
+    sample = await _present(call)
     return Reply([lane_document(lane) for lane in sample.overview.lanes])
 
 
@@ -43,12 +53,12 @@ async def _lane(call: Call, _: NoArguments) -> Reply:
 
 
 async def _queues(call: Call, _: NoArguments) -> Reply:
-    sample = await call.services.sampler.latest()
+    sample = await _present(call)
     return Reply([queue_document(queue) for queue in sample.overview.queues])
 
 
 async def _workers(call: Call, _: NoArguments) -> Reply:
-    sample = await call.services.sampler.latest()
+    sample = await _present(call)
     return Reply(worker_documents(sample.overview))
 
 
