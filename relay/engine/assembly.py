@@ -17,6 +17,7 @@ from relay import __version__
 from relay.engine.adapter_calls import AdapterCalls
 from relay.engine.alerts import AlertLane, Alerts, AlertTuning
 from relay.engine.claimer import ClaimTuning
+from relay.engine.direct_parts import DirectParts
 from relay.engine.dispatcher import Dispatcher
 from relay.engine.drain_switch import DrainSwitch
 from relay.engine.failure_detector import host_id
@@ -42,6 +43,7 @@ from relay.provider import Provider
 from relay.provider.redis import forbid_names
 from relay.redis_client.client import Client
 from relay.redis_client.replication import Replicas
+from relay.redis_client.topology import is_cluster
 from relay.settings.digest import digest
 from relay.settings.models import Settings
 from relay.settings.options import ProviderOptions
@@ -49,6 +51,7 @@ from relay.store.deployment import Deployment
 from relay.store.fleet import Fleet, WorkerInfo
 from relay.store.lane import Lane
 from relay.store.lane_settings import Published
+from relay.store.many_lanes import ManyLanes
 from relay.store.outbox import Outboxes
 from relay.store.queue import Queue
 from relay.store.recording import Policy as RecordPolicy
@@ -169,6 +172,7 @@ def build(
         on_outbox=forwarder.notify,
     )
     direct = {provider: dispatcher.direct for provider, dispatcher in dispatchers.items()}
+    direct_parts = None if is_cluster(client) else DirectParts(ManyLanes(client), lanes, direct)
     intakes = [
         Intake(
             Queue(client, prefix, queue.name, name, limits(queue)),
@@ -177,6 +181,7 @@ def build(
             replicas=replicas,
             listeners=listeners,
             direct=direct,
+            parts=direct_parts,
         )
         for queue in settings.queues
     ]

@@ -82,30 +82,34 @@ class DirectClaims:
         """Move a staged element into flight, and send it. Returns how many elements are left in the queue, or
         None if this one has to go through the lane. Raises StoreError."""
         sent = time.monotonic()
-        with self._on_the_way(1):
+        with self.on_the_way(1):
             taken = await self._lane.take(message, queue, element)
             if taken is not None:
-                self._state.held[taken.claim.ticket] = sent
+                self.hold([taken.claim], sent)
         if taken is None:
             return None
-        self._send([taken.claim])
+        self.send([taken.claim])
         return taken.left
 
     async def enqueue(self, messages: Sequence[Message], batch_id: str, sequence: str) -> bool:
         """Put a batch of a fetch into flight, and send it. Returns False if it has to go through the lane.
         Raises StoreError."""
         sent = time.monotonic()
-        with self._on_the_way(len(messages)):
+        with self.on_the_way(len(messages)):
             claims = await self._lane.enqueue_into_flight(messages, batch_id, sequence)
-            for claim in claims or ():
-                self._state.held[claim.ticket] = sent
+            self.hold(claims or (), sent)
         if claims is None:
             return False
-        self._send(claims)
+        self.send(claims)
         return True
 
+    def hold(self, claims: Sequence[Claim], sent: float) -> None:
+        """Hold messages, which a script that was sent at this time has put into flight."""
+        for claim in claims:
+            self._state.held[claim.ticket] = sent
+
     @contextmanager
-    def _on_the_way(self, number: int) -> Iterator[None]:
+    def on_the_way(self, number: int) -> Iterator[None]:
         """Count messages until they are in `state.held`."""
         state = self._state
         self._under_way += number
@@ -121,7 +125,7 @@ class DirectClaims:
             self._under_way -= number
             state.wakeups.notify(TAKEN)
 
-    def _send(self, claims: Sequence[Claim]) -> None:
+    def send(self, claims: Sequence[Claim]) -> None:
         """Send messages. Releases them if the lane has begun to hold."""
         try:
             batches = self._sender.batches(claims)

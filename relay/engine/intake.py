@@ -13,7 +13,7 @@ from relay.engine.deferred import DeferredElements
 from relay.engine.fast_path import FastPath
 from relay.engine.fetch_sizer import FetchSizer
 from relay.engine.intake_tuning import DEFAULTS, Tuning
-from relay.engine.lane_writer import Direct, LaneWriter, Listeners
+from relay.engine.lane_writer import Direct, DirectMany, LaneWriter, Listeners
 from relay.engine.progress import Progress
 from relay.engine.repeats import redis_trouble, thinned
 from relay.engine.router import Router, is_any_ordered
@@ -42,15 +42,16 @@ class Intake:
         replicas: Replicas,
         listeners: Listeners,
         direct: Mapping[str, Direct] | None = None,
+        parts: DirectMany | None = None,
         tuning: Tuning = DEFAULTS,
     ) -> None:
-        """`direct`: see `LaneWriter`."""
+        """`direct` and `parts`: see `LaneWriter`."""
         self.queue = queue
         self.router = router
         self.progress = Progress()
         self._tuning = tuning
         direct = direct or {}
-        self._writer = LaneWriter(queue, lanes, replicas, listeners, self.progress, direct)
+        self._writer = LaneWriter(queue, lanes, replicas, listeners, self.progress, direct, parts)
         self._deferred = DeferredElements(queue, router, self._writer, self.progress, tuning)
         self._sizer = FetchSizer(tuning)
         self._fast_path = FastPath(

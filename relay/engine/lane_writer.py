@@ -44,6 +44,16 @@ class Direct(Protocol):
         """Send a part of a fetch. Returns False if it has to go through the lane."""
 
 
+class DirectMany(Protocol):
+    """The direct claims of all lanes: see `direct_parts`."""
+
+    async def enqueue(
+        self, by_lane: Mapping[str, Sequence[Item]], batch_id: str, sequence: str
+    ) -> dict[str, StoreError | None]:
+        """Send parts of a fetch. Returns the providers of these parts, with the error of a lane that refused
+        its part; all others have to go through their lanes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """The effect of a fetch on its lanes."""
@@ -65,43 +75,70 @@ class LaneWriter:
         listeners: Listeners,
         progress: Progress,
         direct: Mapping[str, Direct],
+        parts: DirectMany | None = None,
     ) -> None:
-        """`direct` are the direct claims of this process, by provider."""
+        """`direct` are the direct claims of this process, by provider. `parts` use them for several lanes at
+        once."""
         self._queue = queue
         self._lanes = lanes
         self._replicas = replicas
         self._listeners = listeners
         self._progress = progress
         self._direct = direct
+        self._parts = parts
 
     async def enqueue_all(self, by_lane: Mapping[str, Sequence[Item]], sequence: str) -> Written:
         """Enqueue the elements of a fetch."""
-        ready: list[int | None]
+        ready: dict[str, int | None] = {}
+        if self._parts is not None and len(by_lane) > 1:
+            ready = self._sent(await self._parts.enqueue(by_lane, self._queue.batch_id, sequence))
+        others = {provider: items for provider, items in by_lane.items() if provider not in ready}
+        ready |= await self._enqueue_each(others, sequence)
+        refused = frozenset(provider for provider, number in ready.items() if number is None)
+        return Written(
+            refused, min((number for number in ready.values() if number is not None), default=math.inf)
+        )
+
+    def _sent(self, results: Mapping[str, StoreError | None]) -> dict[str, int | None]:
+        """Return what `_attempt` returns, for parts of a fetch that went into flight or were refused."""
+        ready: dict[str, int | None] = {}
+        for provider, error in results.items():
+            ready[provider] = 0
+            if error is not None:
+                self._check_refusal(provider, error)
+                ready[provider] = None
+        if results:
+            self._progress.note_answer()
+        return ready
+
+    async def _enqueue_each(
+        self, by_lane: Mapping[str, Sequence[Item]], sequence: str
+    ) -> dict[str, int | None]:
+        """Enqueue elements with a script for each lane. Returns what `_attempt` returns."""
         if len(by_lane) == 1:
             # Without a task, which would cost each message of a backlog its share.
             ((provider, items),) = by_lane.items()
-            ready = [await self._attempt(provider, items, sequence)]
-        else:
-            # All end before an error is raised, so that none continues in the background.
-            results = await asyncio.gather(
-                *(self._attempt(provider, items, sequence) for provider, items in by_lane.items()),
-                return_exceptions=True,
-            )
-            ready = [_value(result) for result in results]
-        refused = frozenset(
-            provider for provider, number in zip(by_lane, ready, strict=True) if number is None
+            return {provider: await self._attempt(provider, items, sequence)}
+        # All end before an error is raised, so that none continues in the background.
+        results = await asyncio.gather(
+            *(self._attempt(provider, items, sequence) for provider, items in by_lane.items()),
+            return_exceptions=True,
         )
-        return Written(refused, min((number for number in ready if number is not None), default=math.inf))
+        return {provider: _value(result) for provider, result in zip(by_lane, results, strict=True)}
 
     async def _attempt(self, provider: str, items: Sequence[Item], sequence: str) -> int | None:
         """Return the number of ready messages, or None if the lane refuses messages."""
         try:
             return await self._enqueue(provider, items, sequence)
         except StoreError as error:
-            if not is_lane_refusal(self._queue, error):
-                raise
-            log_lane_refusal(self._queue, provider, error)
+            self._check_refusal(provider, error)
             return None
+
+    def _check_refusal(self, provider: str, error: StoreError) -> None:
+        """Log that elements wait for a lane that refuses them. Raises any other error."""
+        if not is_lane_refusal(self._queue, error):
+            raise error
+        log_lane_refusal(self._queue, provider, error)
 
     async def _enqueue(self, provider: str, items: Sequence[Item], sequence: str) -> int:
         lane, direct = self._lanes[provider], self._direct.get(provider)

@@ -25,7 +25,7 @@ from relay.store.policies import policies, without_limits
 from relay.store.queue import Queue
 from relay.store.record import has_header, pack
 from relay.store.script_text import TWO_FORMS
-from relay.store.scripting import Script, script
+from relay.store.scripting import Call, Script, script
 from relay.store.settlement import Settlement
 from relay.store.states import State
 
@@ -73,12 +73,16 @@ class Lane:
 
         `own_keys` are the keys that it declares besides those of the lane.
         """
+        form, keys = self._script(name)
+        return form.run_in_turn(self._client, (*keys, *own_keys), *arguments)
+
+    def _script(self, name: str) -> tuple[Script, tuple[str, ...]]:
+        """Return the form of a script for this lane, and its keys of the lane."""
         found = self._scripts.get(name)
         if found is None:
             form = script(f"{name}:groups" if self._has_groups and name in TWO_FORMS else name)
             found = self._scripts[name] = form, self.keys.of_script(form.lane_parts)
-        form, keys = found
-        return form.run_in_turn(self._client, (*keys, *own_keys), *arguments)
+        return found
 
     def _serve_left_groups(self) -> None:
         """Run the scripts for lanes with groups from now on: some are left from other options."""
@@ -168,16 +172,27 @@ class Lane:
         """Put a batch straight into flight, in one script. Returns the claims: none of a repeated batch.
 
         Returns None if anything waits in the lane, if it has a state, or if the messages are large. Only for
-        messages that `claims_directly` admits.
+        messages that `claims_directly` admits. `ManyLanes` does the same for several lanes.
         """
+        call = self.into_flight(messages, batch_id, sequence)
+        if call is None:
+            return None
+        reply, _ = await self._run("enqueue_into_flight", (self._inflight,), *call.arguments)
+        return self.claims_in_flight(reply, messages)
+
+    def into_flight(self, messages: Sequence[Message], batch_id: str, sequence: str) -> Call | None:
+        """Return the call of that script; None if the messages are large."""
         encoded = encode_items(messages)
         if are_large(encoded):
             return None
-        reply, _ = await self._run("enqueue_into_flight", (self._inflight,), batch_id, sequence, *encoded)
-        if reply is None:
-            return None
+        _, keys = self._script("enqueue_into_flight")
+        return Call((*keys, self._inflight), (batch_id, sequence, *encoded))
+
+    @staticmethod
+    def claims_in_flight(reply: Any, messages: Sequence[Message]) -> Sequence[Claim] | None:
+        """Decode its reply."""
         if not reply:
-            return ()
+            return reply if reply is None else ()
         token = reply[0].decode()
         return [
             Claim(ticket.decode(), token, message, headerless=True)

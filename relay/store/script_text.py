@@ -15,13 +15,15 @@ A script gets only those keys of the lane that it names.
 
 Each key costs Redis a thousand instructions a call. So a script with `-- @if` has two forms: `claim` is for
 lanes without groups, and `claim:groups` for the others.
+
+`NAME:lanes` runs a script for several lanes of one Redis: see parts/for_each_lane.lua.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from relay.store.keys import LANE_PARTS
@@ -31,6 +33,9 @@ FOLDER = files("relay.store") / "scripts"
 
 TWO_FORMS = ("claim", "enqueue", "settle", "take_one")
 """The scripts on the hot path, which have a form without groups."""
+
+FOR_LANES = ("enqueue_into_flight",)
+"""The scripts that may run for several lanes at once."""
 
 _INCLUDE = re.compile(r"^[ ]*-- @include (\w+)\n", re.MULTILINE)
 _CONDITION = re.compile(r"^[ ]*-- @(if groups|if no groups|else|end)\n", re.MULTILINE)
@@ -73,8 +78,14 @@ def assemble(source: str, read_part: Callable[[str], str], *, form: str = "group
 
 
 def read_script(name: str) -> ScriptText:
-    """Return the script of this name in the folder. If it has two forms, NAME:groups is the other one."""
+    """Return the script of this name in the folder. If it has two forms, NAME:groups is the other one.
+
+    NAME:lanes runs it for several lanes.
+    """
     file, _, form = name.partition(":")
+    if form == "lanes":
+        one = read_script(file)
+        return replace(one, text=_read_part("for_each_lane").replace("-- @script\n", one.text))
     source = (FOLDER / f"{file}.lua").read_text("utf-8")
     return assemble(source, _read_part, form=form or ("no groups" if file in TWO_FORMS else "groups"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,15 @@ from redis.exceptions import NoScriptError
 from relay.errors import StoreError
 from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, execute, raise_if_cancelled
 from relay.redis_client.topology import is_cluster
-from relay.store.script_text import FOLDER, TWO_FORMS, read_script
+from relay.store.script_text import FOLDER, FOR_LANES, TWO_FORMS, read_script
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The keys and arguments of a script."""
+
+    keys: Sequence[str]
+    arguments: Sequence[Argument]
 
 
 class Script:
@@ -64,3 +73,5 @@ def load_scripts() -> None:
             script(name)
     for name in TWO_FORMS:
         script(f"{name}:groups")
+    for name in FOR_LANES:
+        script(f"{name}:lanes")

@@ -32,12 +32,14 @@ from hypothesis.stateful import (
 from relay.message import LARGE, PRIORITIES, Message
 from relay.message.fan_out import FanOut, split
 from relay.redis_client.connect import open_client
+from relay.redis_client.topology import is_cluster
 from relay.settings.options import DestinationOptions, ProviderOptions
 from relay.settings.values import parse_rate
 from relay.store import dead
 from relay.store.claims import Claim, Expansion, Hold
 from relay.store.items import Enqueued
 from relay.store.lane import POISON, Lane
+from relay.store.many_lanes import ManyLanes, Part
 from relay.store.queue import Queue
 from relay.store.record import has_header
 from relay.store.settlement import (
@@ -52,7 +54,7 @@ from relay.store.settlement import (
     Settlement,
     TargetGone,
 )
-from testing.builders import plain_message
+from testing.builders import a_lane, plain_message
 from testing.clock import set_clock, settable_clock
 from testing.streams import entries_of
 
@@ -832,13 +834,23 @@ class PlainLaneMachine(LaneMachine):
         if settled:
             self.settle_all(worker, [known], "d")
 
-    @rule(worker=st.sampled_from(WORKERS), number=st.integers(1, 20), kept=st.integers(0, 3))
-    def enqueue_directly(self, worker: str, number: int, kept: int) -> None:
-        """A part of a fetch goes into flight, or through the lane if anything waits there or it holds."""
+    @rule(
+        worker=st.sampled_from(WORKERS),
+        number=st.integers(1, 20),
+        kept=st.integers(0, 3),
+        others=st.sampled_from([None, (0, 1), (1, 0), (2, 1)]),
+    )
+    def enqueue_directly(
+        self, worker: str, number: int, kept: int, others: tuple[int, int] | None = None
+    ) -> None:
+        """A part of a fetch goes into flight, or through the lane if anything waits there or it holds.
+
+        `others`: the numbers of other lanes before and after it in one script for all; None: its own script.
+        """
         known = [Known(f"m{next(self.numbers)}", number=next(self.order)) for _ in range(number)]
         messages = [plain_message(each.text) for each in known]
         sequence = str(next(self.order))
-        claims = self.run(self.lanes[worker].enqueue_into_flight(messages, f"batch:{worker}", sequence))
+        claims = self.into_flight(worker, messages, sequence, others)
         self.known |= {each.text: each for each in known}
         if claims is None:
             assert (
@@ -847,12 +859,32 @@ class PlainLaneMachine(LaneMachine):
             return
         assert not self.paused, "a lane that holds handed out messages"
         assert self.held_until <= self.clock, "a lane that holds handed out messages"
-        assert not self.run(self.lanes[worker].enqueue_into_flight(messages, f"batch:{worker}", sequence))
+        assert not self.into_flight(worker, messages, sequence, others)
         for claim in claims:
             self.take(worker, claim)
         self.count_handed(claims)
         if known[kept:]:
             self.settle_all(worker, known[kept:], "d")
+
+    def into_flight(
+        self, worker: str, messages: Sequence[Message], sequence: str, others: tuple[int, int] | None
+    ) -> Sequence[Claim] | None:
+        """Put messages into flight. Other lanes get one message each, as often as the script runs."""
+        lane, batch_id = self.lanes[worker], f"batch:{worker}"
+        claims: Sequence[Claim] | None
+        if others is None or is_cluster(self.redis):
+            claims = self.run(lane.enqueue_into_flight(messages, batch_id, sequence))
+            return claims
+        before, _ = others
+        strangers = [a_lane(self.redis, name=f"other{index}", worker=worker) for index in range(sum(others))]
+        parts = [Part(other, [plain_message("x")]) for other in strangers]
+        parts.insert(before, Part(lane, messages))
+        replies = self.run(ManyLanes(self.redis).enqueue_into_flight(parts, batch_id, sequence))
+        claims = replies.pop(before)
+        assert [len(reply) for reply in replies] == [1] * sum(others)
+        for other in strangers:
+            self.run(self.redis.unlink(other.keys.inflight(worker), *other.keys.shared))
+        return claims
 
 
 def check(machine: type[LaneMachine], url: str, examples: int) -> None:

@@ -84,7 +84,7 @@ def _all_parts(source: str) -> set[str]:
 
 def test_every_part_is_included_by_a_script() -> None:
     scripts = "\n".join((FOLDER / f"{name}.lua").read_text("utf-8") for name in SCRIPTS)
-    assert _all_parts(scripts) == set(PARTS)
+    assert _all_parts(scripts) == set(PARTS) - {"for_each_lane"}  # the frame of `NAME:lanes`
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
