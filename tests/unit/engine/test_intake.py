@@ -275,9 +275,9 @@ async def test_a_wait_is_longer_while_the_watchdog_finds_no_elements(redis: Redi
     """An element still ends it."""
     lane = a_lane(redis, worker="w3")
     async with running(an_intake(redis, wait=0.02, idle_wait=1000)) as intake:
-        intake.progress.note_scan(found=False)
         async with asyncio.timeout(120):
             while not intake.progress.longer_wait:
+                intake.progress.note_scan(found=False)
                 await asyncio.sleep(0.01)
         await push_all(redis, "q", [element("0")])
         await eventually(lane.size, 1)
