@@ -19,6 +19,7 @@ from typing import Protocol
 
 import pycurl
 
+from relay.http.curl_sockets import Sockets
 from relay.http.threads import in_thread
 
 _CLOSED = pycurl.error(pycurl.E_ABORTED_BY_CALLBACK, "closed")
@@ -27,9 +28,6 @@ _CLOSE_TIMEOUT = 1.0
 """Seconds to wait until connections are closed."""
 
 _ENDED = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP if hasattr(select, "epoll") else 0
-
-_EVENTS = 256
-"""Maximum number of sockets to handle before the event loop continues."""
 
 
 class IdleInput(Enum):
@@ -116,9 +114,7 @@ class _LibraryMulti:
 
 
 class _EpollMulti:
-    """A separate epoll that the event loop watches. Idle connections stay registered, because most serve
-    another request immediately; the kernel removes closed ones.
-    """
+    """Its sockets are in an epoll with those of the other drivers."""
 
     def __init__(self, idle_input: IdleInput) -> None:
         self._idle_input = idle_input
@@ -134,19 +130,17 @@ class _EpollMulti:
         """The time at which libcurl has to be called."""
         self._at_once = False
         """Whether a call is scheduled for the next iteration of the event loop."""
-        self._epoll = select.epoll()
+        self._sockets = Sockets.join()
         self._watched: set[int] = set()
-        self._active: set[int] = set()
+        self.active: set[int] = set()
         self._closed = _closed_socket().fileno()
-        self._has_new = False
-        """Whether a started transfer has no connection yet."""
-        self._loop.add_reader(self._epoll.fileno(), self._on_events)
+        self._is_closed = False
 
     def setopt(self, option: int, value: int) -> None:
         self._multi.setopt(option, value)
 
     def start(self, curl: pycurl.Curl, on_end: OnEnd) -> None:
-        self._has_new = True
+        self._sockets.has_new = True
         self._multi.add_handle(curl)
         self._in_flight[curl] = on_end
 
@@ -166,14 +160,14 @@ class _EpollMulti:
             self._multi.remove_handle(probe)
 
     async def aclose(self) -> None:
-        if self._epoll.closed:
+        if self._is_closed:
             return
         if self._timer is not None:
             self._timer.cancel()
         for curl in list(self._in_flight):
             self._end(curl, _CLOSED)
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
+        self._is_closed = True
+        self._sockets.leave(self, self._watched)
         # libcurl waits for its name lookups, which a silent name server delays by half a minute.
         with suppress(TimeoutError):
             await in_thread(self._multi.close, _CLOSE_TIMEOUT)
@@ -181,34 +175,20 @@ class _EpollMulti:
     def _on_interest(self, what: int, number: int, _multi: object, _data: object) -> None:
         """CURLMOPT_SOCKETFUNCTION: libcurl waits for other events on a socket."""
         if what == pycurl.POLL_REMOVE:
-            self._active.discard(number)
-            return
-        if self._epoll.closed:
-            return  # connections close their TLS in a thread
-        self._active.add(number)
-        events = _interest(what)
-        if number in self._watched:
-            # `suppress` would take longer than the rest of this method.
-            try:
-                self._epoll.modify(number, events)
-            except FileNotFoundError:
-                pass  # another socket has this number by now
-            else:
-                return
-        self._epoll.register(number, events)
-        self._watched.add(number)
+            self.active.discard(number)
+        elif not self._is_closed:  # connections close their TLS in a thread
+            self.active.add(number)
+            self._watched.add(number)
+            self._sockets.watch(self, number, _interest(what))
 
     def _on_timer(self, milliseconds: int) -> None:
         """CURLMOPT_TIMERFUNCTION: call libcurl after this time (-1: never). libcurl reports each time
         once."""
-        if self._epoll.closed:
+        if self._is_closed:
             return
         if milliseconds == 0:
-            self._due = math.inf
-            if not self._at_once:
-                # libcurl must not be called from its own callback.
-                self._at_once = True
-                self._loop.call_soon(self._on_time)
+            # libcurl must not be called from its own callback.
+            self._call_soon()
             return
         self._due = self._loop.time() + milliseconds / 1000 if milliseconds > 0 else math.inf
         # Each response moves the time, mostly to a later one. The timer then stays until it fires.
@@ -224,49 +204,46 @@ class _EpollMulti:
     def _on_fire(self) -> None:
         self._timer, self._fires_at = None, math.inf
         if self._due <= self._loop.time():
-            self._due = math.inf
-            self._on_time()
+            self._call_soon()
         elif self._due < math.inf:
             self._set_timer()
 
-    def _on_time(self) -> None:
+    def _call_soon(self) -> None:
+        self._due = math.inf
+        if not self._at_once:
+            self._at_once = True
+            self._sockets.call_soon(self)
+
+    def on_turn(self) -> None:
+        """The time that libcurl named has come."""
         self._at_once = False
-        if self._epoll.closed:
-            return
-        if self._has_new:
-            # A connection that received bytes while idle must not serve a new transfer.
-            self._has_new = False
-            self._on_events()
-        self._act(pycurl.SOCKET_TIMEOUT, 0)
-        self._collect()
+        if not self._is_closed:
+            self.act(pycurl.SOCKET_TIMEOUT, 0)
+            self._collect()
 
-    def _on_events(self) -> None:
-        ready = self._epoll.poll(0, _EVENTS)
-        # Idle ones first, because each call of libcurl may assign an idle connection to a new transfer.
-        for number, events in ready:
-            if number not in self._active:
-                self._on_idle_event(number, events)
-        for number, events in ready:
-            if number in self._active:
-                self._act(number, _ready(events))
-        self._collect()
+    def on_events_handled(self) -> None:
+        """Some transfers may have ended."""
+        if not self._is_closed:
+            self._collect()
 
-    def _on_idle_event(self, number: int, events: int) -> None:
+    def on_idle_event(self, number: int, events: int) -> None:
         """End an idle connection that the server has closed, or on which it has sent bytes.
 
         libcurl would take the bytes for the response to its next request. It has no function to end a
         connection, so a closed socket takes the place of this one.
         """
         if events == select.EPOLLOUT:
-            self._epoll.modify(number, select.EPOLLIN)
+            self._sockets.watch(self, number, select.EPOLLIN)
             return
         if self._idle_input is IdleInput.KEEP and not events & _ENDED:
-            self._epoll.modify(number, select.EPOLLRDHUP)
+            self._sockets.watch(self, number, select.EPOLLRDHUP)
             return
-        self._watched.discard(number)
         os.dup2(self._closed, number, inheritable=False)
+        self._watched.discard(number)
+        self._sockets.forget(number)
 
-    def _act(self, number: int, ready: int) -> None:
+    def act(self, number: int, ready: int) -> None:
+        """Let libcurl continue a transfer."""
         try:
             self._multi.socket_action(number, ready)
         except pycurl.error as error:
@@ -306,16 +283,3 @@ def _closed_socket() -> socket.socket:
 def _interest(what: int) -> int:
     """Return the epoll events for which libcurl waits."""
     return select.EPOLLIN * bool(what & pycurl.POLL_IN) | select.EPOLLOUT * bool(what & pycurl.POLL_OUT)
-
-
-@cache
-def _ready(events: int) -> int:
-    """Return the events of epoll in libcurl's form."""
-    ready = 0
-    if events & (select.EPOLLIN | select.EPOLLHUP):
-        ready |= pycurl.CSELECT_IN
-    if events & select.EPOLLOUT:
-        ready |= pycurl.CSELECT_OUT
-    if events & select.EPOLLERR:
-        ready |= pycurl.CSELECT_ERR
-    return ready

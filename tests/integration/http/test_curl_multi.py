@@ -87,6 +87,30 @@ async def test_a_socket_number_that_comes_back_is_watched_again(multi: Multi) ->
             os.close(descriptor)
 
 
+async def test_a_socket_number_may_pass_from_one_driver_to_another(multi: Multi) -> None:
+    """All drivers of an event loop share one epoll."""
+    async with serving(keeps_answering([])) as port:
+        for _ in range(10):
+            other = open_multi()
+            await asyncio.gather(*(perform(other, transfer(port)) for _ in range(5)))
+            await other.aclose()
+            await asyncio.gather(*(perform(multi, transfer(port)) for _ in range(5)))
+
+
+async def test_a_driver_that_closes_leaves_the_transfers_of_others(multi: Multi) -> None:
+    async with serving(hang) as silent, serving(keeps_answering([])) as quick:
+        for _ in range(10):
+            other = open_multi()
+            hanging = asyncio.ensure_future(perform(other, transfer(silent)))
+            await perform(multi, transfer(quick))
+            running = [asyncio.ensure_future(perform(multi, transfer(quick))) for _ in range(5)]
+            await asyncio.sleep(0)
+            await other.aclose()
+            await asyncio.gather(*running)
+            with pytest.raises(pycurl.error):
+                await hanging
+
+
 async def test_a_timeout_ends_a_transfer(multi: Multi) -> None:
     async with serving(hang) as port:
         with pytest.raises(pycurl.error) as caught:
