@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from contextlib import suppress
 from functools import partial
@@ -81,6 +82,9 @@ async def _serve(settings: Settings) -> None:
                 "there already; --listen takes another address"
             )
         await admin.prepare()
+        # The settings and templates stay, and the garbage of a reading has no cycles: collect rarely.
+        gc.freeze()
+        gc.set_threshold(10_000)
         common.note(f"console at {admin.url}; Ctrl-C ends it")
         serving = asyncio.create_task(admin.run())
         await stop.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -103,40 +103,28 @@ class _Fleet:
         """All lanes with the workers that may hold messages of them: first those of the file."""
         served = (name for member in self.alive for name in member.info.lanes)
         names = dict.fromkeys((*self.own.lanes, *sorted({*self.known.lanes, *served})))
-        # Workers of earlier versions do not publish their lanes.
-        return {
-            name: [
-                each.info.worker for each in self.members if not each.info.lanes or name in each.info.lanes
-            ]
-            for name in names
-        }
+        return _by_name(names, [(each.info.worker, frozenset(each.info.lanes)) for each in self.members])
 
     def queues(self) -> dict[str, list[str]]:
         """The same for queues."""
         served = (name for member in self.alive for name in member.info.queues)
         names = dict.fromkeys((*self.own.queues, *sorted({*self.known.queues, *served})))
-        return {
-            name: [
-                each.info.worker for each in self.members if not each.info.queues or name in each.info.queues
-            ]
-            for name in names
-        }
+        return _by_name(names, [(each.info.worker, frozenset(each.info.queues)) for each in self.members])
 
-    def lane(self, lane: LaneStatus, settings: Published) -> LaneStatus:
-        """Add the fleet's facts about the lane."""
-        return replace(
-            lane,
-            configured=lane.provider in self.own.lanes,
-            served=any(not each.info.lanes or lane.provider in each.info.lanes for each in self.working),
-            settings=settings.lanes.get(lane.provider),
-        )
+    def serves_lane(self) -> Callable[[str], bool]:
+        """Return whether a living worker takes messages of a lane, as a function of its name."""
+        return _serves([frozenset(each.info.lanes) for each in self.working])
 
-    def queue(self, queue: QueueStatus) -> QueueStatus:
-        """The same for a queue."""
+    def serves_queue(self) -> Callable[[str], bool]:
+        """The same for queues."""
+        return _serves([frozenset(each.info.queues) for each in self.working])
+
+    def queue(self, queue: QueueStatus, serves: Callable[[str], bool]) -> QueueStatus:
+        """Add the fleet's facts about the queue."""
         return replace(
             queue,
             configured=queue.name in self.own.queues,
-            served=any(not each.info.queues or queue.name in each.info.queues for each in self.working),
+            served=serves(queue.name),
             flow=total(
                 each.info.vitals.queues[queue.name]
                 for each in self.alive
@@ -154,7 +142,9 @@ async def read_overview(client: Client, settings: Settings, own: Published | Non
     """
     prefix = settings.redis.prefix
     fleet = await _read_fleet(client, settings, own or Published.of(settings))
-    queues = [fleet.queue(queue) for queue in await read_queues(client, prefix, fleet.queues(), fleet.now)]
+    serves = fleet.serves_queue()
+    found = await read_queues(client, prefix, fleet.queues(), fleet.now)
+    queues = [fleet.queue(queue, serves) for queue in found]
     lanes = await _read_lanes(client, prefix, fleet, fleet.lanes())
     return Overview(
         fleet.now,
@@ -208,8 +198,15 @@ async def _read_lanes(
     # A lane that has never received a message has no statistics.
     used = [lane.provider for lane in lanes if any(lane.totals.values())]
     minutes = await read_rates(client, prefix, used, now=now, minutes=MINUTES)
+    serves = fleet.serves_lane()
     return [
-        replace(fleet.lane(lane, in_force), recent=recent(minutes.get(lane.provider, ()), now))
+        replace(
+            lane,
+            configured=lane.provider in fleet.own.lanes,
+            served=serves(lane.provider),
+            settings=in_force.lanes.get(lane.provider),
+            recent=recent(minutes.get(lane.provider, ()), now),
+        )
         for lane in lanes
     ]
 
@@ -235,6 +232,18 @@ async def _read_fleet(client: Client, settings: Settings, own: Published) -> _Fl
         alerts,
         errors,
     )
+
+
+def _by_name(names: Iterable[str], workers: Sequence[tuple[str, Collection[str]]]) -> dict[str, list[str]]:
+    """Return for each name the workers that have it. Workers of earlier versions do not publish any."""
+    return {name: [worker for worker, own in workers if not own or name in own] for name in names}
+
+
+def _serves(workers: Sequence[frozenset[str]]) -> Callable[[str], bool]:
+    """Return whether any of the workers has a name."""
+    if not all(workers):
+        return lambda _: True
+    return frozenset[str]().union(*workers).__contains__
 
 
 def _digests(members: Iterable[Member]) -> dict[str, float]:
