@@ -14,7 +14,7 @@ from relay.store.keys import LaneKeys
 from relay.store.lane_settings import LaneSettings
 from relay.store.override import Override
 from relay.store.pause import CONTROL_FIELDS, Pause
-from relay.store.reading import Command, read_rows
+from relay.store.reading import Command, in_steps, read_rows
 from relay.store.recent import NOTHING_RECENT, Recent
 from relay.store.states import State
 
@@ -136,7 +136,7 @@ async def read_lanes(
     """Read many lanes, by provider with the workers that may hold messages of it. Raises StoreError."""
     keys = {provider: LaneKeys.of(prefix, provider) for provider in workers}
     replies = await _read_each(client, {name: list(_numbers(keys[name], workers[name])) for name in workers})
-    lanes = {name: _lane(name, *reply, now=now) for name, reply in replies.items()}
+    lanes = {name: _lane(name, *reply, now=now) async for name, reply in in_steps(replies.items())}
     grouped = [name for name, (reply, _) in replies.items() if reply[GROUPED]]
     groups = dict(
         zip(

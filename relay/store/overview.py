@@ -17,6 +17,7 @@ from relay.store.lane_detail import NO_DETAIL, LaneDetail, read_detail
 from relay.store.lane_settings import NO_SETTINGS, FleetSettings, Published
 from relay.store.lane_status import TOTALS, LaneStatus, read_lane, read_lanes
 from relay.store.queue_status import QueueStatus, read_queues
+from relay.store.reading import in_steps
 from relay.store.recent import MINUTES, recent
 from relay.store.registry import NO_NAMES, Names
 from relay.store.statistics import Counts, merged, read_minutes, read_rates
@@ -144,7 +145,7 @@ async def read_overview(client: Client, settings: Settings, own: Published | Non
     fleet = await _read_fleet(client, settings, own or Published.of(settings))
     serves = fleet.serves_queue()
     found = await read_queues(client, prefix, fleet.queues(), fleet.now)
-    queues = [fleet.queue(queue, serves) for queue in found]
+    queues = [fleet.queue(queue, serves) async for queue in in_steps(found)]
     lanes = await _read_lanes(client, prefix, fleet, fleet.lanes())
     return Overview(
         fleet.now,
@@ -207,7 +208,7 @@ async def _read_lanes(
             settings=in_force.lanes.get(lane.provider),
             recent=recent(minutes.get(lane.provider, ()), now),
         )
-        for lane in lanes
+        async for lane in in_steps(lanes)
     ]
 
 

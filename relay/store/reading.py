@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -15,8 +16,13 @@ from relay.redis_client.topology import Topology
 
 Command = tuple[str | bytes | int, ...]
 
+RowT = TypeVar("RowT")
+
 ROWS_PER_CHECK = 100
 """Rows whose keys are checked by one command."""
+
+ROWS_PER_STEP = 100
+"""Rows that are decoded before other tasks of the process may run."""
 
 
 async def read_all(client: Client, *commands: Command) -> tuple[list[Any], str]:
@@ -52,6 +58,14 @@ async def may_exist(client: Client, rows: Sequence[Sequence[str]]) -> list[bool]
     parts = [rows[first : first + ROWS_PER_CHECK] for first in range(0, len(rows), ROWS_PER_CHECK)]
     replies, _ = await read_all(client, *(("EXISTS", *chain.from_iterable(part)) for part in parts))
     return [reply != 0 for part, reply in zip(parts, replies, strict=True) for _ in part]
+
+
+async def in_steps(rows: Iterable[RowT]) -> AsyncIterator[RowT]:
+    """Yield the rows. After each `ROWS_PER_STEP` other tasks run, because a process may also deliver."""
+    for place, row in enumerate(rows):
+        if place % ROWS_PER_STEP == 0:
+            await asyncio.sleep(0)
+        yield row
 
 
 async def _replies(client: Client, commands: Sequence[Command]) -> list[Any]:

@@ -80,6 +80,8 @@ class Sampler:
         """The number of actions so far."""
         self._pause = tuning.interval
         """The present interval between two samples: longer if Redis is slow."""
+        self._good_for = tuning.interval
+        """The age up to which a page begins with the last sample."""
         self._servers: Sequence[Finding] = ()
         self._servers_read_at = -math.inf
         self._lock = asyncio.Lock()
@@ -87,8 +89,12 @@ class Sampler:
         """Set to end the present interval."""
 
     async def latest(self, max_age: float | None = None) -> Sample:
-        """Return a sample that is at most so old. Raises StoreError if Redis cannot be read and never was."""
-        longest = max(self._tuning.interval, self._pause) if max_age is None else max_age
+        """Return a sample that is at most so old. Raises StoreError if Redis cannot be read and never was.
+
+        Without `max_age`, a sample that took long may be two intervals old, so that a visitor who goes from
+        page to page waits for no reading.
+        """
+        longest = self._good_for if max_age is None else max_age
         asked = time.monotonic()
         async with self._lock:
             if self._sample is None or self._read_at < asked - longest:
@@ -98,7 +104,9 @@ class Sampler:
                 # A reading that began before an action may be from before it.
                 self._read_at = now if changes == self._changes else -math.inf
                 spent = now - started
-                self._pause = max(self._tuning.interval - spent, spent * (1 / self._tuning.share - 1))
+                rest = spent * (1 / self._tuning.share - 1)
+                self._pause = max(self._tuning.interval - spent, rest)
+                self._good_for = max(self._tuning.interval, 2 * rest)
             return self._sample
 
     async def with_hours(self, sample: Sample, providers: Iterable[str]) -> Sample:
@@ -142,7 +150,7 @@ class Sampler:
             yield sample
 
     async def _run(self) -> None:
-        max_age = None  # the page that is followed has just read a sample
+        max_age = self._pause  # the page that is followed may have just read a sample
         while True:
             with suppress(StoreError):
                 await self.latest(max_age)
