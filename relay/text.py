@@ -110,6 +110,16 @@ def quote(text: str) -> str:
     return printable_json(json.dumps(shown, ensure_ascii=False))
 
 
+def enumerated(names: Iterable[str], most: int = 10) -> str:
+    """Return names as a list for people: `a, b, c`, or the first ones `and 990 more`."""
+    found = list(names)
+    return (
+        ", ".join(found)
+        if len(found) <= most
+        else f"{', '.join(found[:most])} and {len(found) - most:,} more"
+    )
+
+
 def mask_url(text: str) -> str:
     """Return the text with `***` for the passwords of the URL in it. In doubt, it masks too much."""
     scheme, separator, rest = text.partition("://")

@@ -32,7 +32,7 @@ from relay.settings.models import QueueSettings, Settings
 from relay.settings.options import ProviderOptions
 from relay.store.items import Item, Malformed, Refusal, is_ordered
 from relay.store.queue import FETCH_BYTES, Ack, Fetch, Limits
-from relay.text import LONGEST_QUOTE, LONGEST_REASON, hide_signing_secrets, shortened
+from relay.text import LONGEST_QUOTE, LONGEST_REASON, enumerated, hide_signing_secrets, shortened
 
 
 def limits(queue: QueueSettings) -> Limits:
@@ -159,7 +159,7 @@ class Router:
         rules = self._rules.get(provider)
         if rules is None:
             raise MessageError(
-                f"provider: {_short(provider)} is not configured; known: {', '.join(self._rules)}"
+                f"provider: {_short(provider)} is not configured; known: {enumerated(self._rules)}"
             )
         self._check(provider, message, now)
         if self._is_scoped and (message.named or message.collapse_key or message.ordering_key):

@@ -17,7 +17,7 @@ from relay.operations.dead_selection import DeadSelection, LetterName
 from relay.redis_client.client import Client
 from relay.store import dead, registry
 from relay.store.dead import DeadLetter, Form
-from relay.text import quote
+from relay.text import enumerated, quote
 
 if TYPE_CHECKING:
     from relay.settings.models import Settings
@@ -78,7 +78,7 @@ async def places(client: Client, scope: DeadScope, name: str | None) -> list[Pla
         both = (_of_lane(scope, name), _of_queue(scope, name))
         found = [place for place in both if await dead.count(client, place.stream)]
     if not found:
-        names = ", ".join([*scope.providers, *scope.queues])
+        names = enumerated([*scope.providers, *scope.queues])
         raise UsageError(f"no provider or queue {name!r} in {scope.path}; known: {names}")
     return found
 

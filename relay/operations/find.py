@@ -23,7 +23,7 @@ from relay.settings.models import Settings
 from relay.store import journal
 from relay.store.journal import JournalEntry, JournalQuery
 from relay.store.overview import Overview, read_overview, read_provider
-from relay.text import quote
+from relay.text import enumerated, quote
 
 __all__ = ["Found", "State", "documents", "find", "search"]
 
@@ -136,7 +136,7 @@ async def _overview(client: Client, settings: Settings, provider: str | None) ->
     if not overview.lanes:
         raise UsageError(
             f"no provider {quote(provider)} in {settings.path}, and no lane of it; "
-            f"known: {', '.join(settings.providers)}"
+            f"known: {enumerated(settings.providers)}"
         )
     return overview
 

@@ -11,13 +11,14 @@ from relay.settings.models import QueueSettings, Settings
 from relay.store import audit
 from relay.store.audit import AuditEntry
 from relay.store.queue import push_all
+from relay.text import enumerated
 
 
 def queue_named(settings: Settings, name: str) -> QueueSettings:
     """Return a queue of the file. Raises UsageError if it does not name this one."""
     found = next((queue for queue in settings.queues if queue.name == name), None)
     if found is None:
-        names = ", ".join(queue.name for queue in settings.queues)
+        names = enumerated(queue.name for queue in settings.queues)
         raise UsageError(f"no queue {name!r} in {settings.path}; known: {names}")
     return found
 

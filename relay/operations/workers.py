@@ -19,7 +19,7 @@ from relay.store.keys import LaneKeys, QueueKeys
 from relay.store.overview import read_overview
 from relay.store.reading import read_all
 from relay.store.vitals import Duty
-from relay.text import one_line, printable, quote
+from relay.text import enumerated, one_line, printable, quote
 
 
 async def drain_worker(client: Client, settings: Settings, name: str, *, because: str, who: str) -> Member:
@@ -78,14 +78,13 @@ def _find(members: Sequence[Member], name: str) -> Member:
         return found[0]
     known = [member.info.worker for member in members]
     if found:
-        raise UsageError(f"{quote(name)} may be {', '.join(_named(found))}: write the whole name")
-    hint = near_miss(name, known) or (f"known: {', '.join(_named(members))}" if known else "none is known")
+        raise UsageError(f"{quote(name)} may be {_named(found)}: write the whole name")
+    hint = near_miss(name, known) or (f"known: {_named(members)}" if known else "none is known")
     raise UsageError(f"no worker {quote(name)}; {hint}")
 
 
-def _named(members: Sequence[Member], most: int = 10) -> list[str]:
-    names = [printable(member.info.worker) for member in members[:most]]
-    return [*names, f"{len(members) - most} more"] if len(members) > most else names
+def _named(members: Sequence[Member]) -> str:
+    return enumerated(printable(member.info.worker) for member in members)
 
 
 def _shown(member: Member) -> str:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.text import excerpt, one_line, printable, printable_json, quote, shortened, without_userinfo
+from relay.text import (
+    enumerated,
+    excerpt,
+    one_line,
+    printable,
+    printable_json,
+    quote,
+    shortened,
+    without_userinfo,
+)
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 
@@ -62,3 +71,9 @@ def test_a_quoted_value_is_short_and_has_no_password(text: str, quoted: str) -> 
 )
 def test_a_url_without_userinfo_keeps_host_and_path(url: str, bare: str) -> None:
     assert without_userinfo(url) == bare
+
+
+def test_a_list_of_a_thousand_names_is_short() -> None:
+    assert enumerated(["a", "b"]) == "a, b"
+    assert enumerated(map(str, range(10))) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert enumerated(map(str, range(1010))) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 1,000 more"

@@ -92,6 +92,9 @@ async def test_a_page_with_a_thousand_rows_shows_the_first_ones_and_finds_the_ot
             assert (await page(f"{path}?all")).count('<th scope="row"') in (120, 240), path
         for path in ("?filter=nothing", "queues?filter=nothing"):
             assert "Show all 120" in await page(path)
+        for path in ("lanes/nobody", "queue/nobody", "api/v1/lanes/nobody", "api/v1/queues/nobody"):
+            async with session.get(url + path) as answer:
+                assert (answer.status, "and 110 more" in await answer.text()) == (404, True), path
 
 
 async def test_a_search_begins_with_the_lanes_in_which_something_ended_last(redis: Redis) -> None:

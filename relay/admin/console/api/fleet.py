@@ -23,6 +23,7 @@ from relay.operations.documents import (
     worker_documents,
 )
 from relay.store.overview import read_provider
+from relay.text import enumerated
 
 
 async def _present(call: Call) -> Sample:
@@ -64,7 +65,7 @@ async def _workers(call: Call, _: NoArguments) -> Reply:
 
 def not_found(call: Call, provider: str) -> Reply:
     """Return the reply to a question about a provider that nobody knows."""
-    known = ", ".join(call.settings.providers)
+    known = enumerated(call.settings.providers)
     document: dict[str, Any] = {"error": f"no provider {provider!r}; known: {known}"}
     return Reply(document, 404)
 

@@ -13,6 +13,7 @@ from relay.operations.documents import queue_document
 from relay.operations.push import push_by_hand
 from relay.operations.without_secrets import ElementDocument, head_document
 from relay.store.queue_head import read_head
+from relay.text import enumerated
 
 
 class PushArguments(Arguments, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ async def _queue(call: Call, _: NoArguments) -> Reply:
             first = await read_head(client, prefix, name)
             elements = [head_document(element, call.services.redactor) for element in first]
             return Reply(QueueDetailDocument(**queue_document(queue), first=elements))
-    known = ", ".join(queue.name for queue in sample.overview.queues)
+    known = enumerated(queue.name for queue in sample.overview.queues)
     return Reply({"error": f"no queue {name!r}; known: {known}"}, 404)
 
 

@@ -20,7 +20,7 @@ from relay.store.lane_status import LaneStatus
 from relay.store.overview import Overview, read_provider
 from relay.store.states import State
 from relay.store.statistics import Counts
-from relay.text import quote
+from relay.text import enumerated, quote
 
 MOST_GROUPS = 50
 """Rows of a table of groups."""
@@ -47,7 +47,7 @@ async def _values(call: Call, sample: Sample) -> Values:
 
     overview = await services.cache.get(("lane", provider), 0.9, read_lane)
     if not overview.lanes:
-        known = ", ".join(call.settings.providers)
+        known = enumerated(call.settings.providers)
         raise NotFound(f"There is no provider {quote(provider)}. Known: {known}.")
     (lane,) = overview.lanes
     span = SPANS.get(call.query("range"), SPANS["1h"])

@@ -10,14 +10,14 @@ from relay.errors import StoreError
 from relay.operations.without_secrets import element_text
 from relay.redis_client.client import is_refusal
 from relay.store.queue_head import MOST, HeadElement, read_head
-from relay.text import quote
+from relay.text import enumerated, quote
 
 
 async def _values(call: Call, sample: Sample) -> Values:
     name, services = call.part("queue"), call.services
     queue = next((each for each in sample.overview.queues if each.name == name), None)
     if queue is None:
-        known = ", ".join(quote(each.name) for each in sample.overview.queues)
+        known = enumerated(quote(each.name) for each in sample.overview.queues)
         raise NotFound(f"There is no queue {quote(name)}. Known: {known}.")
 
     async def read() -> list[HeadElement]:
