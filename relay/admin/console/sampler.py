@@ -27,8 +27,9 @@ class SamplerTuning:
 
     interval: float = 1.0
     """Between two samples."""
-    share: float = 0.1
-    """The longest share of the time that is spent with reading: a slow Redis is read less often."""
+    share: float = 0.05
+    """The longest share of the time that is spent with reading: many lanes and a slow Redis are read less
+    often. Redis itself needs a sixth of that time, so it spends less than 1% of a core."""
     servers: float = 5.0
     """Between two readings of the state of the Redis servers."""
 
@@ -80,8 +81,6 @@ class Sampler:
         """The number of actions so far."""
         self._pause = tuning.interval
         """The present interval between two samples: longer if Redis is slow."""
-        self._good_for = tuning.interval
-        """The age up to which a page begins with the last sample."""
         self._servers: Sequence[Finding] = ()
         self._servers_read_at = -math.inf
         self._lock = asyncio.Lock()
@@ -89,12 +88,8 @@ class Sampler:
         """Set to end the present interval."""
 
     async def latest(self, max_age: float | None = None) -> Sample:
-        """Return a sample that is at most so old. Raises StoreError if Redis cannot be read and never was.
-
-        Without `max_age`, a sample that took long may be two intervals old, so that a visitor who goes from
-        page to page waits for no reading.
-        """
-        longest = self._good_for if max_age is None else max_age
+        """Return a sample that is at most so old. Raises StoreError if Redis cannot be read and never was."""
+        longest = max(self._tuning.interval, self._pause) if max_age is None else max_age
         asked = time.monotonic()
         async with self._lock:
             if self._sample is None or self._read_at < asked - longest:
@@ -104,9 +99,7 @@ class Sampler:
                 # A reading that began before an action may be from before it.
                 self._read_at = now if changes == self._changes else -math.inf
                 spent = now - started
-                rest = spent * (1 / self._tuning.share - 1)
-                self._pause = max(self._tuning.interval - spent, rest)
-                self._good_for = max(self._tuning.interval, 2 * rest)
+                self._pause = max(self._tuning.interval - spent, spent * (1 / self._tuning.share - 1))
             return self._sample
 
     async def with_hours(self, sample: Sample, providers: Iterable[str]) -> Sample:
