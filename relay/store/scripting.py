@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
+import msgspec
 from redis.exceptions import NoScriptError
 
 from relay.errors import StoreError
@@ -16,8 +18,7 @@ from relay.redis_client.topology import is_cluster
 from relay.store.script_text import FOLDER, FOR_LANES, TWO_FORMS, read_script
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """The keys and arguments of a script."""
 
     keys: Sequence[str]
@@ -33,6 +34,8 @@ class Script:
         self.text = assembled.text
         self.lane_parts = assembled.lane_parts
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self._sending: dict[Client, asyncio.Event] = {}
+        """Set when the text has been sent, by client."""
 
     async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
         """Return the reply. Raises StoreError; in that case the script may or may not have run."""
@@ -52,11 +55,26 @@ class Script:
                 reply = await execute(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)
             except NoScriptError:
                 in_turn = False
-                reply = await execute(client, "EVAL", self.text, len(keys), *keys, *arguments)
+                reply = await self._run_missing(client, keys, arguments)
         except REDIS_ERRORS as error:
             raise StoreError(f"{self.name}: {describe(error)}") from error
         raise_if_cancelled()
         return reply, in_turn
+
+    async def _run_missing(self, client: Client, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run the script by its text. Other runs wait meanwhile: the text for each of a thousand lanes would
+        take some hundred megabytes."""
+        sending = None if is_cluster(client) else self._sending.get(client)
+        if sending is not None:
+            await sending.wait()
+            with suppress(NoScriptError):
+                return await execute(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)
+        sent = self._sending[client] = asyncio.Event()
+        try:
+            return await execute(client, "EVAL", self.text, len(keys), *keys, *arguments)
+        finally:
+            sent.set()
+            self._sending.pop(client, None)
 
 
 @cache

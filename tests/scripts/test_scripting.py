@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 
 from relay.errors import StoreError
 from relay.store.scripting import script
+from testing.builders import a_lane
 from testing.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +76,17 @@ async def test_a_connection_that_another_task_closes_under_a_call_is_trouble(
         with pytest.raises(StoreError, match="writelines"):
             await script("outbox").run(client, ("nothing",), 1)
     await pool.disconnect()
+
+
+async def test_the_text_of_a_missing_script_is_sent_once_for_many_runs(
+    newest_redis_server: RedisServer,
+) -> None:
+    """After a failover, a thousand lanes need it at the same time."""
+    async with Redis(port=newest_redis_server.port, protocol=2) as redis:
+        lanes = [a_lane(redis, name=f"lane{number}") for number in range(50)]
+        await redis.flushall()
+        await redis.script_flush()
+        await redis.config_resetstat()
+        found = await asyncio.gather(*(lane.claim(1) for lane in lanes))
+        assert {claimed.reason for claimed in found} == {"empty"}
+        assert (await redis.info("commandstats"))["cmdstat_eval"]["calls"] == 1
