@@ -82,7 +82,7 @@ class DirectClaims:
         """Move a staged element into flight, and send it. Returns how many elements are left in the queue, or
         None if this one has to go through the lane. Raises StoreError."""
         sent = time.monotonic()
-        with self.on_the_way(1):
+        with self._on_the_way(1):
             taken = await self._lane.take(message, queue, element)
             if taken is not None:
                 self.hold([taken.claim], sent)
@@ -95,7 +95,7 @@ class DirectClaims:
         """Put a batch of a fetch into flight, and send it. Returns False if it has to go through the lane.
         Raises StoreError."""
         sent = time.monotonic()
-        with self.on_the_way(len(messages)):
+        with self._on_the_way(len(messages)):
             claims = await self._lane.enqueue_into_flight(messages, batch_id, sequence)
             self.hold(claims or (), sent)
         if claims is None:
@@ -108,22 +108,33 @@ class DirectClaims:
         for claim in claims:
             self._state.held[claim.ticket] = sent
 
-    @contextmanager
-    def on_the_way(self, number: int) -> Iterator[None]:
-        """Count messages until they are in `state.held`."""
-        state = self._state
+    def begin(self, number: int) -> None:
+        """So many messages may be in flight according to Redis from now on. Call `end` afterwards."""
         self._under_way += number
+
+    def failed(self, error: BaseException) -> None:
+        """No reply has come for messages that are on their way."""
+        if not (isinstance(error, StoreError) and is_refusal(error)):
+            # They may be in flight. The next claim releases them.
+            self._state.uncertain = True
+            self._state.wakeups.notify(ARRIVED)
+
+    def end(self, number: int) -> None:
+        """So many messages are in `state.held`, or their script has failed."""
+        self._under_way -= number
+        self._state.wakeups.notify(TAKEN)
+
+    @contextmanager
+    def _on_the_way(self, number: int) -> Iterator[None]:
+        """Count messages until they are in `state.held`."""
+        self.begin(number)
         try:
             yield
         except BaseException as error:
-            if not (isinstance(error, StoreError) and is_refusal(error)):
-                # They may be in flight. The next claim releases them.
-                state.uncertain = True
-                state.wakeups.notify(ARRIVED)
+            self.failed(error)
             raise
         finally:
-            self._under_way -= number
-            state.wakeups.notify(TAKEN)
+            self.end(number)
 
     def send(self, claims: Sequence[Claim]) -> None:
         """Send messages. Releases them if the lane has begun to hold."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+
+import msgspec
 
 from relay.engine.direct_claims import DirectClaims
 from relay.errors import StoreError
@@ -29,8 +30,7 @@ class PartsTuning:
     messages: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(msgspec.Struct, frozen=True):
     provider: str
     direct: DirectClaims
     messages: Sequence[Message]
@@ -85,21 +85,25 @@ class DirectParts:
     ) -> dict[str, StoreError | None]:
         """Put parts into flight, and send them. Returns what `enqueue` returns."""
         sent = time.monotonic()
-        with ExitStack() as stack:
-            for part in parts:
-                stack.enter_context(part.direct.on_the_way(len(part.messages)))
-            try:
-                found = await self._many.enqueue_into_flight(
-                    [Part(self._lanes[part.provider], part.messages) for part in parts], batch_id, sequence
-                )
-            except StoreError as error:
-                if is_refusal(error):
-                    return {}  # nothing has run; a script for each lane shows which of them is refused
-                raise
+        for part in parts:
+            part.direct.begin(len(part.messages))
+        try:
+            found = await self._many.enqueue_into_flight(
+                [Part(self._lanes[part.provider], part.messages) for part in parts], batch_id, sequence
+            )
             replies = list(zip(parts, found, strict=True))
             for part, reply in replies:
                 if reply is not None and not isinstance(reply, StoreError):
                     part.direct.hold(reply, sent)
+        except BaseException as error:
+            for part in parts:
+                part.direct.failed(error)
+            if isinstance(error, StoreError) and is_refusal(error):
+                return {}  # nothing has run; a script for each lane shows which of them is refused
+            raise
+        finally:
+            for part in parts:
+                part.direct.end(len(part.messages))
         ends: dict[str, StoreError | None] = {}
         for part, reply in replies:
             if isinstance(reply, StoreError):

@@ -6,9 +6,9 @@ The lanes stay independent, as if each had its own script: an error in one of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 
 from relay.errors import StoreError
@@ -19,8 +19,7 @@ from relay.store.lane import Lane
 from relay.store.scripting import Call, script
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """The messages of a fetch for one lane, all of which `Lane.claims_directly` admits."""
 
     lane: Lane
