@@ -27,9 +27,9 @@ class SamplerTuning:
 
     interval: float = 1.0
     """Between two samples."""
-    share: float = 0.05
+    share: float = 0.04
     """The longest share of the time that is spent with reading: many lanes and a slow Redis are read less
-    often. Redis itself needs a sixth of that time, so it spends less than 1% of a core."""
+    often. Redis itself needs a fifth of that time, so it spends less than 1% of a core."""
     servers: float = 5.0
     """Between two readings of the state of the Redis servers."""
 
