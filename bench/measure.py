@@ -74,7 +74,7 @@ class Servers:
         self.redis.close()
         self.redis_server.stop()
 
-    def _setting(self, url: str, processes: int = 1) -> Setting:
+    def setting(self, url: str, processes: int = 1) -> Setting:
         return Setting(self.redis_server.url, url, self.nginx.ca, self.folder, processes)
 
     def redis_cpu(self) -> float:
@@ -103,7 +103,7 @@ class Servers:
         """Start the system and let it drain the backlog, completely or for `seconds`. Raises Unfinished."""
         arrivals = self.nginx.arrivals()
         url = self.nginx.tls if workload.tls else self.nginx.plain
-        with self._running(system, workload, self._setting(url, processes)) as process:
+        with self.running(system, workload, self.setting(url, processes)) as process:
             watch = _Watch(self, process, arrivals)
             requests = messages // workload.per_request
             watch.until(1, START)
@@ -127,7 +127,7 @@ class Servers:
         self.redis.flushall()
         self.recorder.ages()
         url = self.nginx.front if workload.tls else self.recorder.url
-        with self._running(system, workload, self._setting(url)) as process:
+        with self.running(system, workload, self.setting(url)) as process:
             producer = system.producer(self.redis, True)
             producer.push([fresh(workload, number) for number in range(200)])
             self._gather(200, START, enough=200)
@@ -159,7 +159,7 @@ class Servers:
         return ages
 
     @contextmanager
-    def _running(
+    def running(
         self, system: System, workload: Workload, setting: Setting
     ) -> Iterator[subprocess.Popen[bytes]]:
         process = system.start(workload, setting)

@@ -69,6 +69,8 @@ class Relay:
     workloads: frozenset[str] = EVERY
     queues: int = 1
     """Lists that are read; the producer spreads messages over them."""
+    prefix: tuple[str, ...] = ()
+    """Words before the command, such as a profiler's."""
 
     def missing(self) -> str:
         return ""
@@ -89,7 +91,7 @@ class Relay:
         }
         path = setting.folder / "relay.yaml"
         path.write_text(yaml.safe_dump(document))
-        return _run([RELAY, "run", "-c", str(path)], setting)
+        return _run([*self.prefix, RELAY, "run", "-c", str(path)], setting)
 
 
 @dataclass(frozen=True, slots=True)
