@@ -12,9 +12,11 @@ from typing import Any
 import pycurl
 
 from relay.http.curl_errors import Code, Failure
+from relay.http.curl_handle import CurlHandle
 from relay.http.curl_multi import IdleInput, Multi, open_multi
 from relay.http.curl_transfer import CurlTransfer
 from relay.http.curl_transport import CurlTransport
+from relay.http.handle_pool import HandlePool
 from relay.http.request import Request, Response
 from relay.http.transport import BODY_LIMIT, Http2Transport, OnDone
 from relay.http.validate import origin_of
@@ -83,8 +85,8 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
         self._closing: set[asyncio.Task[None]] = set()
         self._may_grow = False
         """Whether more connections may be opened."""
-        self._connecting: set[CurlTransfer] = set()
-        """Requests that have opened a connection, and are not sent yet."""
+        self._connecting: set[CurlHandle] = set()
+        """Those whose requests have opened a connection, and are not sent yet."""
 
     def speaks_http1(self, url: str) -> bool:
         if not self._http1:
@@ -103,25 +105,30 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
         if self._closing:
             await asyncio.wait(self._closing)
 
-    def _new_transfer(self) -> CurlTransfer:
-        transfer = super()._new_transfer()
+    def _open_handles(self) -> HandlePool:
+        # Not shared with other providers, because their callbacks belong to this one.
+        self._handles = HandlePool.join(self, self._new_handle)
+        return self._handles
+
+    def _new_handle(self) -> CurlHandle:
+        handle = super()._new_handle()
 
         def socket_opened(descriptor: int, _purpose: int) -> int:
             _detect_loss(descriptor)
-            self._connecting.add(transfer)
+            self._connecting.add(handle)
             # libcurl accepts no options during this callback.
             asyncio.get_running_loop().call_soon(self._update_limits)
             return int(pycurl.SOCKOPT_OK)
 
         def about_to_send(*_: object) -> int:
-            if transfer in self._connecting:
-                self._connecting.discard(transfer)
+            if handle in self._connecting:
+                self._connecting.discard(handle)
                 asyncio.get_running_loop().call_soon(self._update_limits)
             return int(pycurl.PREREQFUNC_OK)
 
-        transfer.curl.setopt(pycurl.SOCKOPTFUNCTION, socket_opened)
-        transfer.curl.setopt(pycurl.PREREQFUNCTION, about_to_send)
-        return transfer
+        handle.curl.setopt(pycurl.SOCKOPTFUNCTION, socket_opened)
+        handle.curl.setopt(pycurl.PREREQFUNCTION, about_to_send)
+        return handle
 
     def _open_multi(self) -> Multi:
         multi = open_multi(IdleInput.KEEP)
@@ -158,16 +165,17 @@ class CurlHttp2Transport(CurlTransport, Http2Transport):
 
     def _release(self, transfer: CurlTransfer, result: Response | Failure | None) -> None:
         super()._release(transfer, result)
-        if transfer in self._connecting:
-            self._connecting.discard(transfer)
+        if transfer.handle in self._connecting:
+            self._connecting.discard(transfer.handle)
             self._update_limits()
         match result:
             case Response():
                 self._responded_at = time.monotonic()
                 if not self._may_grow:
                     self._grow(transfer.multi)
-                if not self._http2 and transfer.spoke_http1:
-                    self._http1[origin_of(transfer.url)] = self._responded_at
+                if not self._http2 and transfer.handle.spoke_http1:
+                    assert transfer.handle.url is not None
+                    self._http1[origin_of(transfer.handle.url.text)] = self._responded_at
             case Failure(code=Code.OPERATION_TIMEDOUT) if self._responded_at < transfer.started_at:
                 self._retire(transfer.multi)
         if self._retired:

@@ -17,13 +17,16 @@ import pycurl
 from relay import __version__
 from relay.errors import TransportError
 from relay.http.curl_errors import Failure, explain
+from relay.http.curl_handle import CurlHandle
 from relay.http.curl_multi import Multi, open_multi
 from relay.http.curl_transfer import CurlTransfer
 from relay.http.guard import Network
+from relay.http.handle_pool import HandlePool
 from relay.http.reasons import host_of
 from relay.http.request import Request, Response
 from relay.http.socket_guard import SocketGuard
 from relay.http.transport import KEEP_ALIVE, ForbiddenAddress, OnDone, Transport
+from relay.http.wire_url import WireUrl
 
 STALE_CONNECTION = 408
 """The status that servers send on an idle connection before they close it. As the first bytes on a reused
@@ -62,23 +65,30 @@ class CurlTransport(Transport):
         self._timeout = timeout
         self._max_connections = min(connections or concurrency, concurrency)
         self._proxied = proxy is not None
-        self._allowed = allowed
+        self._allowed = None if allowed is None else tuple(allowed)
         self._keep_alive = KEEP_ALIVE
         self._options = _options(timeout, ca, identity, proxy, addresses)
         self._multi: Multi | None = None
-        self._idle: list[CurlTransfer] = []
+        self._url: WireUrl | None = None
+        """The URL of the last request."""
+        self._handles: HandlePool | None = None
+        """Open with the first request, as are the connections."""
         self._in_flight = 0
         self._used_at = 0.0
         self._reaper: asyncio.Task[None] | None = None
 
     def start(self, request: Request, on_done: OnDone) -> CurlTransfer:
-        transfer = self._idle.pop() if self._idle else self._new_transfer()
+        url = self._url
+        if url is None or url.text != request.url:
+            url = self._url = WireUrl(request.url, proxied=self._proxied)
+        handles = self._handles or self._open_handles()
+        handle = handles.take()
+        transfer = CurlTransfer(handle, self._multi or self._open(), on_done, self._ended, self._cancel)
         try:
-            transfer.prepare(request, on_done)
-            multi = transfer.multi = self._multi or self._open()
-            multi.start(transfer.curl, transfer.on_end)
+            handle.prepare(request, url)
+            transfer.start()
         except pycurl.error as error:
-            raise self._error(transfer.failed_to_start(error), transfer) from None
+            raise self._error(handle.failed_to_start(error), handle) from None
         self._in_flight += 1
         return transfer
 
@@ -87,28 +97,35 @@ class CurlTransport(Transport):
             self._reaper.cancel()
         await self._close_all()
 
-    def _new_transfer(self) -> CurlTransfer:
-        guard = None if self._allowed is None else SocketGuard(self._allowed)
-        return CurlTransfer(self._options, guard, self._ended, self._cancel)
+    def _open_handles(self) -> HandlePool:
+        key = (*self._options.items(), self._allowed)
+        self._handles = HandlePool.join(key, self._new_handle)
+        return self._handles
+
+    def _new_handle(self) -> CurlHandle:
+        return CurlHandle(self._options, None if self._allowed is None else SocketGuard(self._allowed))
 
     def _ended(self, transfer: CurlTransfer, error: pycurl.error | None) -> None:
-        result = transfer.response(error, self._error)
-        if isinstance(result, Response) and result.status == STALE_CONNECTION and transfer.is_stale():
-            transfer.restart()
-            return
-        on_done = transfer.on_done
+        handle, on_done = transfer.handle, transfer.on_done
         assert on_done is not None
+        result = handle.response(error, self._error)
+        if not isinstance(result, Response):
+            # The handle is not used again, because its state is unknown.
+            self._release(transfer, result)
+            on_done(transfer, self._error(result, handle))
+            return
+        if result.status == STALE_CONNECTION and handle.is_stale():
+            handle.prepare_again()
+            transfer.start()
+            return
         self._release(transfer, result)
-        if isinstance(result, Response):
-            on_done(transfer, result)
-            # Only after the callback, which identifies the request by this object.
-            self._idle.append(transfer)
-        else:
-            on_done(transfer, self._error(result, transfer))
+        if self._handles is not None:
+            self._handles.put_back(handle)
+        on_done(transfer, result)
 
     def _cancel(self, transfer: CurlTransfer) -> None:
         if transfer.on_done is not None:
-            transfer.multi.stop(transfer.curl)
+            transfer.multi.stop(transfer.handle.curl)
             self._release(transfer, None)
 
     def _release(self, transfer: CurlTransfer, result: Response | Failure | None) -> None:
@@ -118,14 +135,14 @@ class CurlTransport(Transport):
         if not self._in_flight:
             self._used_at = time.monotonic()
 
-    def _error(self, failure: Failure, transfer: CurlTransfer) -> TransportError:
-        guard = transfer.guard
+    def _error(self, failure: Failure, handle: CurlHandle) -> TransportError:
+        guard, url = handle.guard, handle.url.text if handle.url else ""
         if guard is not None and guard.forbids:
-            host = host_of(transfer.url)
+            host = host_of(url)
             return ForbiddenAddress(f"{host}: {guard.refused}; `allow_private` permits it")
         if guard is not None and guard.errno:
             failure = failure.without_socket(guard.errno)
-        return explain(failure, transfer.url, timeout=self._timeout, proxied=self._proxied)
+        return explain(failure, url, timeout=self._timeout, proxied=self._proxied)
 
     def _open(self) -> Multi:
         self._multi = self._open_multi()
@@ -149,7 +166,9 @@ class CurlTransport(Transport):
 
     async def _close_all(self) -> None:
         multi, self._multi = self._multi, None
-        self._idle.clear()
+        handles, self._handles = self._handles, None
+        if handles is not None:
+            handles.leave()
         if multi is not None:
             await multi.aclose()
 
@@ -183,7 +202,7 @@ def _options(
     if identity:
         options[pycurl.SSLCERT_BLOB], options[pycurl.SSLKEY_BLOB] = identity
     if addresses:
-        options[pycurl.RESOLVE] = list(addresses)
+        options[pycurl.RESOLVE] = tuple(addresses)
     return options
 
 

@@ -149,12 +149,13 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def test_a_proxy_is_used_with_its_credentials(fixed: Opener, pems: Pems) -> None:
+@pytest.mark.parametrize("path", ["/", "/%2f"])
+async def test_a_proxy_is_used_with_its_credentials(fixed: Opener, pems: Pems, path: str) -> None:
     proxy, seen = Proxy(), list[bytes]()
     async with serving(keeps_answering(seen), server_tls(pems)) as port, serving(proxy) as at:
         where = f"http://relay:s%40fe@127.0.0.1:{at}"
         async with fixed(ca=pems[0].read_text(), proxy=where) as transport:
-            assert (await transport.send(Request(f"https://127.0.0.1:{port}/", b"x"))).status == 200
+            assert (await transport.send(Request(f"https://127.0.0.1:{port}{path}", b"x"))).status == 200
             assert (await transport.send(Request("http://far.example/a", b"x"))).status == 202
     basic = b"basic " + base64.b64encode(b"relay:s@fe").lower()
     assert [head.split(b"\r\n")[0] for head in proxy.heads] == [
