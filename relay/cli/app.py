@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from relay import __version__
 from relay.cli.common import ConfigOption, remember_config
+from relay.imports import without
 
 
 class Entry(NamedTuple):
@@ -83,6 +84,8 @@ COMMANDS = {
         "Create a key pair for Web Push: write the private key to a file, print the public key.",
     ),
 }
+LONG_LIVED = frozenset({"run", "console"})
+"""Commands that log, and whose processes run for months."""
 
 
 class LazyGroup(TyperGroup):
@@ -102,7 +105,13 @@ class LazyGroup(TyperGroup):
 def load(name: str) -> TyperCommand | TyperGroup:
     """Import and return the command of that name."""
     entry = COMMANDS[name]
-    found = getattr(import_module(f"relay.cli.{entry.module}"), entry.attribute)
+    if name in LONG_LIVED:
+        # It would import rich (4 MiB) for tracebacks in a form that relay never uses.
+        with without("rich"):
+            import_module("structlog")
+    # redis-py would import them (3 MiB) for metrics of its own.
+    with without("opentelemetry.sdk.metrics"):
+        found = getattr(import_module(f"relay.cli.{entry.module}"), entry.attribute)
     # Options for the completion of shells are those of `relay` alone.
     parent = _typer(add_completion=False)
     if isinstance(found, typer.Typer):
