@@ -77,16 +77,22 @@ def count(servers: Servers, workload: Workload, messages: int, targets: int = 1)
             return seen
 
         first = arrived(total // 3, 0)
-        control = shutil.which("callgrind_control")
-        subprocess.run([str(control), "--instr=on", str(process.pid)], check=True, capture_output=True)
+        _count(process, "on")
         first = arrived(first, first)
         arrived(total, first)
+        _count(process, "off")
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE)
     arrivals.close()
     parts = _parts(servers.folder / OUT)
     done = (total - first) * workload.per_request
     return Count(sum(parts.values()) / done, Counter({name: cost / done for name, cost in parts.items()}))
+
+
+def _count(process: subprocess.Popen[bytes], switch: str) -> None:
+    """Let callgrind begin (`on`) or stop (`off`) to count."""
+    control = str(shutil.which("callgrind_control"))
+    subprocess.run([control, f"--instr={switch}", str(process.pid)], check=True, capture_output=True)
 
 
 def _parts(file: Path) -> Counter[str]:
