@@ -25,7 +25,7 @@ class Tuning:
     fetch_per_lane: int = 10
     """Elements to fetch for each lane of the previous fetch, because a script for one message costs almost as
     much as one for ten."""
-    max_fetch_size: int = 800
+    max_fetch_size: int = 2000
     """The most elements of any fetch, which bounds a worker's memory."""
 
     high_watermark: int = 10_000
