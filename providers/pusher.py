@@ -6,8 +6,8 @@ Source: https://pusher.com/docs/channels/library_auth_reference/rest-api/
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Hashable, Mapping, Sequence
-from functools import lru_cache
 from hashlib import md5, sha256
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -31,9 +31,12 @@ _HEADERS = {"Content-Type": "application/json"}
 
 _encode = msgspec.json.Encoder().encode
 
+_PLACE = "_pusher_event"
+"""The place of an event among the attributes of its message."""
+
 
 class _Event(msgspec.Struct, omit_defaults=True):
-    """One event in Pusher's form: with `channels` in a single request, with `channel` in a batch."""
+    """One event in Pusher's form: with `channel` in a batch, with `channels` in a request of its own."""
 
     name: str
     data: msgspec.Raw | str
@@ -101,6 +104,9 @@ class Pusher(HttpProvider[PusherOptions]):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         options = self.options
+        # Each event needs these, and an attribute of a pydantic model takes five times as long.
+        self._default_event = options.event
+        self._max_data = options.max_data
         self._base = options.url or f"https://api-{options.cluster}.pusher.com"
         # A server behind a path prefix verifies the path that it receives.
         prefix = urlsplit(self._base).path
@@ -113,74 +119,88 @@ class Pusher(HttpProvider[PusherOptions]):
 
     def check(self, message: Message) -> Rejected | None:
         try:
-            payload = limits.read(message)
-            if payload.terminate_connections is not None:
-                limits.check_user(payload.terminate_connections)
-                limits.check_termination(message)
-                return None
-            channels = limits.channels(payload)
-            limits.check_channels(channels)
-            name = payload.event if payload.event is not None else self.options.event
-            if name is None:
-                raise ValueError("event: missing, and the option `event` supplies none")
-            limits.check_event(name)
-            limits.check_socket_id(payload.socket_id)
-            self._check_data(message, payload, channels)
+            self._event(message)
         except ValueError as error:
             return Rejected(str(error))
         return None
 
-    def _check_data(self, message: Message, payload: limits.Payload, channels: list[str]) -> None:
-        encrypted, most = limits.is_encrypted(channels[0]), self.options.max_data
-        if not encrypted and limits.LONGER_AT_MOST * len(message.payload_json) <= most:
-            return
-        content = limits.data(message, payload, most)
-        sealed = encrypted and self._seal is not None and not is_sealed(limits.text(content))
-        if sealed:
-            content = limits.data(message, payload, most_to_seal(most))
-        elif encrypted:
-            limits.check_encrypted(content)
-        limits.check_size(content, most, sealed=sealed)
-
     def group(self, message: Message) -> Hashable:
-        payload = limits.read(message)
-        if payload.terminate_connections is not None or limits.is_alone(limits.channels(payload)):
-            return None
-        return "batch"
+        event = self._event(message)
+        alone = event is None or event.channel is None or limits.is_encrypted(event.channel)
+        return None if alone else "batch"
 
     def request(self, batch: Sequence[Message]) -> Request:
-        user = limits.read(batch[0]).terminate_connections
-        if user is not None:
-            path = f"{self._path}/users/{user}/terminate_connections"
-            body = b"{}"
-        elif len(batch) == 1:
-            path = f"{self._path}/events"
-            body = _encode(self._event(batch[0]))
-        else:
+        if len(batch) > 1:
             path = f"{self._path}/batch_events"
-            body = _encode({"batch": [self._event(message, in_batch=True) for message in batch]})
+            body = _encode({"batch": [self._event(message) for message in batch]})
+        elif (event := self._event(batch[0])) is not None:
+            path = f"{self._path}/events"
+            body = _encode(self._alone(event))
+        else:
+            path = f"{self._path}/users/{limits.read(batch[0]).terminate_connections}/terminate_connections"
+            body = b"{}"
         return Request(self._sign("POST", path, body), body, _HEADERS)
 
-    def _event(self, message: Message, *, in_batch: bool = False) -> _Event:
+    def _event(self, message: Message) -> _Event | None:
+        """The event of a message; None if it ends a user's connections. Raises ValueError.
+
+        It is made once, when the message is checked, and stays with the message until it is sent.
+        """
+        seen = message.__dict__
+        if _PLACE in seen:
+            found: _Event | None = seen[_PLACE]
+            return found
+        event = seen[_PLACE] = self._new_event(message)
+        return event
+
+    def _new_event(self, message: Message) -> _Event | None:
         payload = limits.read(message)
+        if payload.terminate_connections is not None:
+            limits.check_user(payload.terminate_connections)
+            limits.check_termination(message)
+            return None
         channels = limits.channels(payload)
-        content = limits.data(message, payload, self.options.max_data)
-        if self._seal is not None and limits.is_encrypted(channels[0]):
-            content = self._sealed(message, payload, channels[0])
+        limits.check_channels(channels)
+        name = payload.event if payload.event is not None else self._default_event
+        if name is None:
+            raise ValueError("event: missing, and the option `event` supplies none")
+        limits.check_event(name)
+        limits.check_socket_id(payload.socket_id)
+        is_one = len(channels) == 1
         return _Event(
-            name=payload.event if payload.event is not None else self.options.event or "",
-            data=content,
-            channels=None if in_batch else channels,
-            channel=channels[0] if in_batch else None,
+            name=name,
+            data=self._data(message, payload, channels[0]),
+            channels=None if is_one else channels,
+            channel=channels[0] if is_one else None,
             socket_id=payload.socket_id or None,
             info=payload.info,
         )
 
-    def _sealed(self, message: Message, payload: limits.Payload, channel: str) -> str:
-        """The encrypted data, unless the application has encrypted it already."""
-        assert self._seal is not None
-        plain = limits.text(limits.data(message, payload, most_to_seal(self.options.max_data)))
-        return plain if is_sealed(plain) else self._seal(channel, plain)
+    def _data(self, message: Message, payload: limits.Payload, channel: str) -> msgspec.Raw | str:
+        """The data of an event, before it is encrypted."""
+        most = self._max_data
+        content = limits.data(message, payload, most)
+        if not limits.is_encrypted(channel):
+            if limits.LONGER_AT_MOST * len(message.payload_json) > most:
+                limits.check_size(content, most, sealed=False)
+            return content
+        if self._seal is None or is_sealed(limits.text(content)):
+            limits.check_encrypted(content)
+            limits.check_size(content, most, sealed=False)
+            return content
+        plain = limits.data(message, payload, most_to_seal(most))
+        limits.check_size(plain, most, sealed=True)
+        return plain
+
+    def _alone(self, event: _Event) -> _Event:
+        """The event for a request of its own, with encrypted data if its channel takes only these."""
+        if event.channel is None:
+            return event
+        content = event.data
+        if self._seal is not None and limits.is_encrypted(event.channel):
+            plain = limits.text(content)
+            content = plain if is_sealed(plain) else self._seal(event.channel, plain)
+        return msgspec.structs.replace(event, channel=None, channels=[event.channel], data=content)
 
     def _sign(self, method: str, path: str, body: bytes = b"", **extra: str) -> str:
         """The URL, signed now. The signature is valid for ten minutes."""
@@ -234,19 +254,16 @@ def signed_query(prepared: hmac.HMAC, method: str, path: str, query: Mapping[str
     is not changed.
     """
     pairs = sorted(query.items())
+    text = "&".join([f"{name}={value}" for name, value in pairs])
     mac = prepared.copy()
-    mac.update(f"{method}\n{path}\n{'&'.join([f'{name}={value}' for name, value in pairs])}".encode())
-    escaped = "&".join([f"{name}={_escape(value)}" for name, value in pairs])
-    return f"{escaped}&auth_signature={mac.hexdigest()}"
+    mac.update(f"{method}\n{path}\n{text}".encode())
+    if not _UNRESERVED.fullmatch("".join(query.values())):
+        text = "&".join([f"{name}={quote(value, safe='')}" for name, value in pairs])
+    return f"{text}&auth_signature={mac.hexdigest()}"
 
 
-def _escape(value: str) -> str:
-    return value if value.isascii() and value.isalnum() else _quoted(value)
-
-
-@lru_cache(maxsize=64)
-def _quoted(value: str) -> str:
-    return quote(value, safe="")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
+"""Text that needs no escapes in a query."""
 
 
 _ADDRESS = " (check app_id, cluster and url)"

@@ -33,6 +33,9 @@ GONE = 410
 
 _METHODS = get_args(Method)
 _FIELDS = ("url", "body", "headers", "method", "secrets")
+_NO_URL = "url: missing, and the configuration gives none"
+_PLACE = "_webhook_fields"
+"""The place of the fields among the attributes of a message."""
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -149,6 +152,9 @@ class Webhook(AuthorisedProvider[WebhookOptions]):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         options = self.options
+        # Each message needs these, and an attribute of a pydantic model takes five times as long.
+        self._url = options.url
+        self._method = options.method
         self._form = options.signature.form
         self._sign = self._form.sign
         self._signature_header = options.signature.header_name
@@ -168,9 +174,10 @@ class Webhook(AuthorisedProvider[WebhookOptions]):
             self._ours = statuses.PROXY
 
     def check(self, message: Message) -> Rejected | None:
-        payload = message.payload
-        if _is_whole_body(payload):
-            payload = {}
+        payload = _fields(message)
+        if not payload:
+            # The whole payload is the body.
+            return None if self._url is not None else Rejected(_NO_URL)
         try:
             for name in payload:
                 if name not in _FIELDS:
@@ -191,9 +198,9 @@ class Webhook(AuthorisedProvider[WebhookOptions]):
         return None
 
     def _check_target(self, url: object) -> None:
-        if self.options.url is None:
+        if self._url is None:
             if url is None:
-                raise ValueError("url: missing, and the configuration gives none")
+                raise ValueError(_NO_URL)
             check_url(url)
         elif url is not None:
             raise ValueError("url: the configuration gives one already; take it out of one of the two")
@@ -203,12 +210,10 @@ class Webhook(AuthorisedProvider[WebhookOptions]):
 
     def request(self, batch: Sequence[Message]) -> Request:
         (message,) = batch
-        payload = message.payload
-        if _is_whole_body(payload):
-            payload = {}
-            body, content_type = message.payload_json, "application/json"
-        else:
-            body, content_type = _body(message, payload)
+        payload = _fields(message)
+        body, content_type = (
+            _body(message, payload) if payload else (message.payload_json, "application/json")
+        )
         headers = self._headers.copy()
         if own := payload.get("headers"):
             headers.update((name.lower(), value) for name, value in _given(own).items())
@@ -223,8 +228,8 @@ class Webhook(AuthorisedProvider[WebhookOptions]):
         signers = [self._form.signer(secret) for secret in own_secrets] if own_secrets else self._signers
         if signers:
             headers[self._signature_header] = self._sign(signers, identity, timestamp, body)
-        url = self.options.url or payload["url"]
-        method = payload.get("method") or self.options.method
+        url = self._url or payload["url"]
+        method = payload.get("method") or self._method
         return Request(url, body, headers, method, public_only=self.guarded, secrets=own_secrets)
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
@@ -266,9 +271,15 @@ def _listed(value: Secret | list[Secret] | None) -> list[Secret]:
     return value if isinstance(value, list) else [value]
 
 
-def _is_whole_body(payload: dict[str, Any]) -> bool:
-    """Return whether the whole payload is the body, because it has none of our fields (`format: bare`)."""
-    return payload.keys().isdisjoint(_FIELDS)
+def _fields(message: Message) -> dict[str, Any]:
+    """The payload of a message. Empty if it has none of our fields (`format: bare`): the whole payload is
+    then the body. Found once for each message."""
+    seen = message.__dict__
+    found: dict[str, Any] | None = seen.get(_PLACE)
+    if found is None:
+        payload = message.payload
+        found = seen[_PLACE] = {} if payload.keys().isdisjoint(_FIELDS) else payload
+    return found
 
 
 def _given(headers: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -54,6 +55,7 @@ _MUST_BE = {
     "terminate_connections": "a user's id, a string",
 }
 
+_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -75,11 +77,6 @@ def channels(payload: Payload) -> list[str]:
     return payload.channels
 
 
-def is_alone(names: list[str]) -> bool:
-    """Return whether an event to these channels needs a request of its own."""
-    return len(names) > 1 or is_encrypted(names[0])
-
-
 def is_encrypted(channel: str) -> bool:
     """Return whether a channel takes encrypted data only."""
     return channel.startswith(PREFIX)
@@ -92,7 +89,9 @@ def data(message: Message, payload: Payload, most: int) -> msgspec.Raw | str:
     JSON of more than `most` bytes comes without escapes such as `\\u0436`.
     """
     if not payload.data:
-        rest = {name: value for name, value in message.payload.items() if name not in _FIELDS}
+        rest = _decode_fields(message.payload_json)
+        for name in rest.keys() & _FIELDS:
+            del rest[name]
         return _encode(rest).decode()
     if memoryview(payload.data)[0] == _QUOTE:
         return payload.data

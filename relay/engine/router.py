@@ -56,6 +56,11 @@ class Router:
     ) -> None:
         """`adapters` by provider define the field of a target and the destination of a message."""
         self._queue = queue
+        # Each message needs these, and an attribute of a pydantic model takes five times as long.
+        self._name = queue.name
+        self._provider = queue.provider
+        self._max_size = queue.max_size
+        self._max_delay = queue.max_delay
         self._is_bare = queue.format == "bare"
         self._is_scoped = queue.scope == "queue"
         self._priority = PRIORITIES.index(queue.priority)
@@ -79,7 +84,7 @@ class Router:
         except MessageError as error:
             return self._malformed(element, str(error))
         except Exception as error:  # one element must not block the elements behind it
-            name = self._queue.name
+            name = self._name
             thinned.log(
                 "error",
                 "cannot parse an element; this is a bug",
@@ -98,7 +103,7 @@ class Router:
             provider, item = self.route(element)
             if isinstance(item, Malformed):
                 self.malformed += 1
-                filed = provider or self._queue.name
+                filed = provider or self._name
                 thinned.log("warning", "dead letter", filed, item.reason, filed_under=filed)
             if provider is not None:
                 by_lane.setdefault(provider, []).append(item)
@@ -131,14 +136,14 @@ class Router:
     def _malformed(self, element: bytes, reason: str) -> tuple[str | None, Malformed]:
         reason = shortened(hide_signing_secrets(reason), LONGEST_REASON)
         readable = Hints()
-        if len(element) <= self._queue.max_size and not self._is_bare:
+        if len(element) <= self._max_size and not self._is_bare:
             readable = hints(element)
-        provider = readable.provider or self._queue.provider
+        provider = readable.provider or self._provider
         has_receipt = readable.id and readable.reply_to and not self._refusal_of_reply_to(readable.reply_to)
         malformed = Malformed(
             element,
             reason,
-            self._queue.name,
+            self._name,
             id=readable.id if has_receipt else "",
             reply_to=readable.reply_to if has_receipt else "",
             provider=provider or "",
@@ -146,24 +151,25 @@ class Router:
         return provider if provider in self._allowed else None, malformed
 
     def _message(self, element: bytes) -> tuple[str, Message | FanOut]:
-        queue, now = self._queue, self._clock()
-        needs_fan_out = self._check_size(element)
+        now = self._clock()
+        needs_fan_out = len(element) > self._max_size and self._fits_as_fan_out(element)
         named: str | None = None
         if self._is_bare:
-            message = parse_bare(element, queue.name, now, self._priority)
+            message = parse_bare(element, self._name, now, self._priority)
         else:
-            named, message = parse_envelope(element, queue.name, now, self._priority)
-        provider = named or queue.provider
+            named, message = parse_envelope(element, self._name, now, self._priority)
+        provider = named or self._provider
         if provider is None:
-            raise MessageError(f"provider: missing, and the queue {queue.name!r} names none")
+            raise MessageError(f"provider: missing, and the queue {self._name!r} names none")
         rules = self._rules.get(provider)
         if rules is None:
             raise MessageError(
                 f"provider: {_short(provider)} is not configured; known: {enumerated(self._rules)}"
             )
-        self._check(provider, message, now)
+        if provider not in self._allowed or message.reply_to or message.deliver_at:
+            self._check(provider, message, now)
         if self._is_scoped and (message.named or message.collapse_key or message.ordering_key):
-            message = msgspec.structs.replace(message, scope=queue.name)
+            message = msgspec.structs.replace(message, scope=self._name)
         if rules.ttl is not None and not message.expires_at:
             message = _with_expiry(message, rules.ttl)
         if message.group and rules.group is None:
@@ -180,30 +186,24 @@ class Router:
 
     def _check(self, provider: str, message: Message, now: float) -> None:
         """Raise MessageError if the queue does not allow the provider, the receipt or the delay."""
-        queue = self._queue
         if provider not in self._allowed:
             raise MessageError(
-                f"provider: the queue {queue.name!r} does not admit {provider!r}, only "
+                f"provider: the queue {self._name!r} does not admit {provider!r}, only "
                 f"{', '.join(sorted(self._allowed))} (`providers` of the queue)"
             )
         if message.reply_to and (refusal := self._refusal_of_reply_to(message.reply_to)):
             raise MessageError(refusal)
-        if message.deliver_at > now + queue.max_delay:
+        if message.deliver_at > now + self._max_delay:
             days = (message.deliver_at - now) / 86400
             raise MessageError(
-                f"deliver_at: {days:.1f} days ahead; the queue {queue.name!r} allows "
-                f"{format_duration(queue.max_delay)} (`max_delay` of the queue)"
+                f"deliver_at: {days:.1f} days ahead; the queue {self._name!r} allows "
+                f"{format_duration(self._max_delay)} (`max_delay` of the queue)"
             )
 
-    def _check_size(self, element: bytes) -> bool:
-        """Raise MessageError for an element that is too large, before anything of it is decoded.
-
-        The targets of a fan-out do not count. Returns True if the element is too large unless it is a fan-
-        out.
-        """
-        size, most = len(element), self._queue.max_size
-        if size <= most:
-            return False
+    def _fits_as_fan_out(self, element: bytes) -> bool:
+        """Return True for an element above `max_size` that may be a fan-out, whose targets do not count.
+        Nothing of it is decoded. Raises MessageError for any other."""
+        size, most = len(element), self._max_size
         targets = size_of_targets(element, bare=self._is_bare) if size <= most + TARGETS_SIZE else 0
         if size - targets > most:
             raise self._too_large(size - targets)
@@ -213,9 +213,7 @@ class Router:
         return True
 
     def _too_large(self, size: int) -> MessageError:
-        return MessageError(
-            f"{size} bytes; the queue {self._queue.name!r} takes at most {self._queue.max_size}"
-        )
+        return MessageError(f"{size} bytes; the queue {self._name!r} takes at most {self._max_size}")
 
     def _refusal_of_reply_to(self, key: str) -> str:
         """Return why no receipt may go to a list, or an empty text if one may."""
@@ -226,7 +224,7 @@ class Router:
         if not self._is_reply_list(key):
             allowed = ", ".join(self._queue.reply_to) or "none"
             return (
-                f"reply_to: {_short(key)} is not among the lists that the queue {self._queue.name!r} allows: "
+                f"reply_to: {_short(key)} is not among the lists that the queue {self._name!r} allows: "
                 f"{allowed} (`reply_to` of the queue)"
             )
         return ""

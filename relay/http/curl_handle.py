@@ -125,13 +125,13 @@ class CurlHandle:
         self, error: pycurl.error | None, explain: Callable[[Failure, CurlHandle], TransportError]
     ) -> Response | Failure:
         """Return the response, or the error. `explain` describes a failure."""
-        lines = self._lines
+        lines, heads = self._lines, b"".join(self._lines)
         problem: pycurl.error | None = None
         if error is not None and not self._cut:
             problem = error
         elif not (lines and lines[-1] in ENDS) and not final_head_ended(lines):
             problem = pycurl.error(Code.GOT_NOTHING, "")  # libcurl accepts a head without an end
-        elif sum(map(len, lines)) > HEAD_LIMIT:  # libcurl's own limit is 300 KiB
+        elif len(heads) > HEAD_LIMIT:  # libcurl's own limit is 300 KiB
             problem = pycurl.error(Code.TOO_LARGE, "")
         elif len(lines) > INFORMATIONAL_LIMIT and informational_heads(lines) > INFORMATIONAL_LIMIT:
             return self._failure(pycurl.error(Code.WEIRD_SERVER_REPLY, TOO_MANY_INFORMATIONAL))
@@ -142,7 +142,7 @@ class CurlHandle:
                 return failure
             incomplete = str(explain(failure, self))
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        headers = Headers(lines)
+        headers = Headers(heads)
         # Hardly any body begins with the first byte of gzip or of a byte order mark.
         if body[:1] in (b"\x1f", b"\xef") or self._cut:
             body, missing = readable(body, headers)

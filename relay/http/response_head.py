@@ -12,10 +12,11 @@ class Headers(Mapping[str, str]):
     """The headers of the final head, including trailers. They are parsed on demand, because few are ever
     read."""
 
-    __slots__ = ("_lines", "_parsed")
+    __slots__ = ("_heads", "_parsed")
 
-    def __init__(self, lines: Sequence[bytes]) -> None:
-        self._lines = tuple(lines)
+    def __init__(self, heads: bytes) -> None:
+        """`heads` are all heads of the response, as they were received."""
+        self._heads = heads
         self._parsed: dict[str, str] | None = None
 
     def __getitem__(self, name: str) -> str:
@@ -30,7 +31,7 @@ class Headers(Mapping[str, str]):
     def _all(self) -> dict[str, str]:
         if self._parsed is None:
             self._parsed = {}
-            for line in final_head(self._lines)[1:]:
+            for line in final_head(self._heads.split(b"\n"))[1:]:
                 name, colon, value = line.partition(b":")
                 if colon:
                     self._parsed[name.decode("latin-1").lower()] = value.strip().decode("utf-8", "replace")

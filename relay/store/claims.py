@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from relay.message import Message
-from relay.store.record import is_plain, unpack
+from relay.store.record import unpack, unpack_claimed
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -118,7 +118,7 @@ def decode_claimed(reply: Any) -> Claimed:
 
 
 def _claim(ticket: bytes, fencing_token: str, record: bytes, tries: bytes) -> Claim:
-    message, headerless = unpack(record), is_plain(record)
+    message, headerless = unpack_claimed(record)
     if not tries:
         return Claim(ticket.decode(), fencing_token, message, headerless=headerless)
     counters, _, history = tries.partition(b" ")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relay.message import Message
 from relay.message.fan_out import FanOut
-from relay.store.record import is_headerless, pack
+from relay.store.record import has_header, pack, pack_headerless
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,12 @@ def encode_items(items: Iterable[Item]) -> list[str | bytes | int]:
     return arguments
 
 
-def are_headerless(items: Sequence[Item], arguments: Sequence[str | bytes | int]) -> bool:
-    """Return whether these items, with their arguments, are messages without a header."""
-    if not all(isinstance(item, Message) for item in items):
-        return False
-    return all(is_headerless(record) for record in arguments[1::2])
+def encode_headerless(items: Iterable[Item]) -> list[str | bytes | int] | None:
+    """Return the arguments of `enqueue_plain.lua`: priority, record, … Returns None if not all items are
+    messages without a header."""
+    arguments: list[str | bytes | int] = []
+    for item in items:
+        if not isinstance(item, Message) or has_header(item):
+            return None
+        arguments += (item.priority, pack_headerless(item))
+    return arguments

@@ -17,7 +17,7 @@ from relay.store import codec, dead
 from relay.store.claims import Claim, Claimed, Expansion, Hold, Taken, decode_claimed
 from relay.store.codec import Settled
 from relay.store.dead import DeadLetter, Replayed
-from relay.store.items import Enqueued, Item, are_headerless, encode_items, is_ordered
+from relay.store.items import Enqueued, Item, encode_headerless, encode_items, is_ordered
 from relay.store.keys import LaneKeys, batch_id_of, flush_of
 from relay.store.large_bodies import LargeBodies, are_large
 from relay.store.pause import ENDLESS, Pause
@@ -92,15 +92,15 @@ class Lane:
     async def enqueue(self, items: Iterable[Item], batch_id: str = "", sequence: str = "") -> Enqueued:
         """Enqueue items in their order. With a `batch_id`, the same `sequence` counts once."""
         items = list(items)
-        encoded = encode_items(items)
-        if not self._has_groups and not self._is_limited and encoded and are_headerless(items, encoded):
-            if are_large(encoded):
+        if not self._has_groups and not self._is_limited and (plain := encode_headerless(items)):
+            if are_large(plain):
                 messages = [item for item in items if isinstance(item, Message)]
-                enqueued = await self._large.enqueue(messages, encoded, batch_id, sequence)
+                enqueued = await self._large.enqueue(messages, plain, batch_id, sequence)
                 if enqueued is not None:
                     return enqueued
-            reply, in_turn = await self._run("enqueue_plain", (), batch_id, sequence, *encoded)
+            reply, in_turn = await self._run("enqueue_plain", (), batch_id, sequence, *plain)
             return Enqueued(in_turn, accepted=reply[0], ready=reply[1])
+        encoded = encode_items(items)
         reply, in_turn = await self._run("enqueue", (), self._policies.enqueue, batch_id, sequence, *encoded)
         return Enqueued(in_turn, *reply)
 
@@ -182,8 +182,8 @@ class Lane:
 
     def into_flight(self, messages: Sequence[Message], batch_id: str, sequence: str) -> Call | None:
         """Return the call of that script; None if the messages are large."""
-        encoded = encode_items(messages)
-        if are_large(encoded):
+        encoded = encode_headerless(messages)
+        if encoded is None or are_large(encoded):
             return None
         _, keys = self._script("enqueue_into_flight")
         return Call((*keys, self._inflight), (batch_id, sequence, *encoded))

@@ -60,7 +60,7 @@ def pack(message: Message) -> bytes:
     if not _is_special(message):
         if message.group:
             return _with_header(_ONLY_GROUP + _encode(message.group), message)
-        return _NO_HEADER + _encode(message if message.traceparent else _start(message))
+        return pack_headerless(message)
     # Without an id and a receipt from the application, the id is never looked up.
     message_id = message.id if message.named or message.reply_to else ""
     # A part of a fan-out is already expanded, and waits for its own target only.
@@ -82,6 +82,15 @@ def pack(message: Message) -> bytes:
     return _with_header(_encode(fields), message)
 
 
+def pack_headerless(message: Message) -> bytes:
+    """Encode a message without a header: see `has_header`."""
+    if message.traceparent:
+        return _NO_HEADER + _encode(message)
+    # The fields that each message has.
+    start = message.id, message.queue, message.payload_json, message.priority, message.created_at
+    return _NO_HEADER + _encode(start)
+
+
 def _with_header(header: bytes, message: Message) -> bytes:
     return len(header).to_bytes(2, "big") + header + _encode(message)
 
@@ -91,23 +100,14 @@ def scoped(name: str, scope: str) -> str:
     return f"\0{len(scope)}:{scope}:{name}" if scope and name else name
 
 
-def _start(message: Message) -> tuple[object, ...]:
-    """Return the fields that each message has."""
-    return message.id, message.queue, message.payload_json, message.priority, message.created_at
-
-
-def is_headerless(record: object) -> bool:
-    """Return whether it is a record without a header."""
-    return isinstance(record, bytes) and record.startswith(_NO_HEADER)
-
-
-def is_plain(record: bytes) -> bool:
-    """Return whether it has no header, or one that names only its group."""
-    return record.startswith(_NO_HEADER) or record.startswith(_ONLY_GROUP, 2)
-
-
 def unpack(record: bytes) -> Message:
     """Decode the message of a record."""
-    if record.startswith(_NO_HEADER):
-        return _decode(record[2:])
-    return _decode(record[2 + 256 * record[0] + record[1] :])
+    return unpack_claimed(record)[0]
+
+
+def unpack_claimed(record: bytes) -> tuple[Message, bool]:
+    """Decode the message of a record. Returns, too, whether it has no header, or one that names only its
+    group."""
+    length = 256 * record[0] + record[1]
+    message = _decode(record[2 + length :])
+    return message, not length or record.startswith(_ONLY_GROUP, 2)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.message import Message
+from relay.store.items import encode_headerless, encode_items
 from relay.store.record import has_header, pack, unpack
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
@@ -33,6 +34,12 @@ def test_a_record_gives_back_the_message(message: Message) -> None:
     record = pack(message)
     assert unpack(record) == message
     assert (record[:2] != b"\0\0") == has_header(message)
+
+
+@given(st.lists(messages, max_size=3))
+def test_messages_without_a_header_are_encoded_the_short_way(some: list[Message]) -> None:
+    expected = None if any(map(has_header, some)) else encode_items(some)
+    assert encode_headerless(some) == expected
 
 
 def test_a_plain_message_pays_two_bytes() -> None:

@@ -182,6 +182,25 @@ def test_text_that_looks_like_keys_is_not_taken_for_duplicates(filler: str) -> N
     assert parse_envelope(json.dumps(payload).encode(), "q", NOW)[1].payload == payload["payload"]
 
 
+@pytest.mark.parametrize(
+    ("payload", "kept"),
+    [
+        ({"a": LARGE * "x", "b": {"c": [1, 2]}}, True),
+        ({"a": "x"}, False),
+        ({"a": LARGE * [1]}, False),
+        ({"a": LARGE * [[]]}, False),
+    ],
+    ids=["long text", "short", "many values", "many arrays"],
+)
+def test_a_large_payload_of_few_values_is_decoded_once(payload: dict[str, Any], kept: bool) -> None:
+    for message in (
+        parse_bare(json.dumps(payload).encode(), "q", NOW),
+        parse_envelope(json.dumps({"payload": payload}).encode(), "q", NOW)[1],
+    ):
+        assert ("payload" in vars(message)) is kept
+        assert message.payload == payload
+
+
 @given(st.dictionaries(TEXT, JSON, max_size=5), st.booleans())
 def test_every_json_object_is_a_payload_and_survives_unchanged(
     payload: dict[str, Any], ascii_only: bool

@@ -522,8 +522,8 @@ def test_the_event_of_the_message_wins_over_the_option() -> None:
         ({"channel": "a"}, True),
         ({"channels": ["a"]}, True),
         ({"channels": ["a", "b"]}, False),
-        ({"channel": "private-encrypted-a"}, False),
-        ({"channels": ["private-encrypted-a"]}, False),
+        ({"channel": "private-encrypted-a", "data": BOX}, False),
+        ({"channels": ["private-encrypted-a"], "data": BOX}, False),
     ],
 )
 def test_only_events_that_may_share_a_batch_have_a_group(payload: dict[str, Any], together: bool) -> None:
