@@ -360,7 +360,8 @@ async def test_a_request_that_a_goaway_does_not_cover_is_sent_again_elsewhere(tm
 
     async with between(tmp_path, behave, second) as (transport, server):
         assert bodies(await many(transport, server, 10)) == paths(10)
-        assert server.connections == 2
+        # A server that takes a tenth of a second for its SETTINGS gets a third one.
+        assert server.connections > 1
     assert len(first.paths) == 4
     assert sorted(first.paths + second.paths) == paths(10)
 
