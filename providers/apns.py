@@ -21,7 +21,7 @@ from relay.settings.http import HttpOptions, pem_text
 from relay.settings.values import Secret
 
 from ._shared import apns_channels
-from ._shared.apns_answers import BAD_EXPIRATION, TOKEN_EXPIRED, outcome, reason_of
+from ._shared.apns_answers import BAD_EXPIRATION, TOKEN_EXPIRED, delivered, outcome, reason_of
 from ._shared.apns_push import (
     NO_STORAGE,
     SUFFIXES,
@@ -140,6 +140,8 @@ class Apns(HttpProvider[ApnsOptions]):
 
     def outcomes(self, batch: Sequence[Message], response: Response) -> Sequence[Outcome]:
         (message,) = batch
+        if 200 <= response.status < 300:
+            return [delivered(response)]
         payload = message.payload
         own_topic = "apns-topic" in headers_of(payload)
         return [outcome(response, target_of(payload), self.clock(), own_topic=own_topic)]

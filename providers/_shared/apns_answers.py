@@ -47,12 +47,17 @@ def reason_of(response: Response) -> tuple[str, float | None]:
     return str(body.get("reason") or ""), since / 1000 if isinstance(since, int | float) else None
 
 
+def delivered(response: Response) -> Delivered:
+    """Return the outcome of an accepted push."""
+    headers = response.headers
+    return Delivered(headers.get("apns-id") or headers.get("apns-request-id") or "")
+
+
 def outcome(response: Response, target: str, now: float, *, own_topic: bool) -> Outcome:
     """Return the outcome of a push to `target`. `own_topic`: the message names its topic itself."""
     status, body = response.status, response.body
     if 200 <= status < 300:
-        headers = response.headers
-        return Delivered(headers.get("apns-id") or headers.get("apns-request-id") or "")
+        return delivered(response)
     why, since = reason_of(response)
     line = f"{status} {why}".strip()
     if why in _GONE or status == 410:

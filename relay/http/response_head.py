@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 ENDS = (b"\r\n", b"\n")
 """The empty line at the end of a head."""
@@ -28,6 +29,19 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._all())
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Find one header without parsing the others, as successful responses need one at most."""
+        if self._parsed is not None:
+            return self._parsed.get(name, default)
+        wanted = f"{name}:".encode()
+        size = len(wanted)
+        for line in reversed(self._heads.split(b"\n")):
+            if line[:size].lower() == wanted:
+                return line[size:].strip().decode("utf-8", "replace")
+            if line[:5] == b"HTTP/":
+                break
+        return default
+
     def _all(self) -> dict[str, str]:
         if self._parsed is None:
             self._parsed = {}
@@ -41,8 +55,10 @@ class Headers(Mapping[str, str]):
 def final_head(lines: Sequence[bytes]) -> Sequence[bytes]:
     """Return the lines from the last status line on. Earlier heads are informational, or of a proxy
     (CONNECT)."""
-    first = max((index for index, line in enumerate(lines) if _is_status(line)), default=0)
-    return lines[first:]
+    for first in range(len(lines) - 1, 0, -1):
+        if lines[first][:5] == b"HTTP/":
+            return lines[first:]
+    return lines
 
 
 def final_head_ended(lines: Sequence[bytes]) -> bool:
