@@ -83,9 +83,10 @@ class CurlTransport(Transport):
             url = self._url = WireUrl(request.url, proxied=self._proxied)
         handles = self._handles or self._open_handles()
         handle = handles.take()
-        transfer = CurlTransfer(handle, self._multi or self._open(), on_done, self._ended, self._cancel)
         try:
             handle.prepare(request, url)
+            multi = self._multi or self._open()
+            transfer = CurlTransfer(handle, multi, on_done, self._ended, self._cancel)
             transfer.start()
         except pycurl.error as error:
             raise self._error(handle.failed_to_start(error), handle) from None

@@ -75,3 +75,14 @@ def test_a_driver_that_cannot_begin_is_an_exhausted_process() -> None:
     error = explain(failure, "http://127.0.0.1/", timeout=1, proxied=False)
     assert isinstance(error, Exhausted)
     assert "initializing curl-multi failed" in str(error)
+
+
+async def test_a_transport_that_cannot_open_its_driver_says_that_the_process_is_exhausted(
+    opened: Opener,
+) -> None:
+    """Descriptors may be free again when the adapter's error is examined."""
+    async with serving(keeps_answering([])) as port, opened() as transport:
+        request = Request(f"http://127.0.0.1:{port}/")
+        with no_descriptors(), pytest.raises(Exhausted, match="initializing curl-multi failed"):
+            transport.start(request, lambda *_: None)
+        assert (await transport.send(request)).status == 200
