@@ -52,7 +52,6 @@ _LONGEST_NAME = 32  # characters of an unknown field's name that are compared wi
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _VARIANT = 0b10 << 62
-_NUMBERS = tuple(f"{number:03x}" for number in range(4096))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -245,8 +244,8 @@ def _uuids(milliseconds: int) -> Iterator[str]:
     while True:
         tail = f"{getrandbits(62) | _VARIANT:016x}"
         tail = f"-{tail[:4]}-{tail[4:]}"
-        for number in _NUMBERS:
-            yield f"{head}{number}{tail}"
+        for number in range(4096):
+            yield f"{head}{number:03x}{tail}"
 
 
 def _decode(element: bytes) -> tuple[Any, int]:
