@@ -49,7 +49,7 @@ class Count:
 
 
 def counted(folder: Path) -> Relay:
-    """Return relay under callgrind, which counts nothing until it is told to."""
+    """Return relay under callgrind, which does not count before `_count`."""
     binary = shutil.which("valgrind")
     if binary is None:
         raise SystemExit("no valgrind: install the package valgrind")
