@@ -7,8 +7,8 @@ from uuid import UUID
 import msgspec
 
 from relay.errors import MessageError
-from relay.message.envelope import unix_time
 from relay.message.fields import Moment
+from relay.message.moments import unix_time
 
 
 class _Times(msgspec.Struct):

@@ -22,7 +22,7 @@ local function may_journal()
   return true
 end
 
--- The fields of a message (see relay/message/envelope.py) by position, without the payload, which cmsgpack cannot read.
+-- The fields of a message (see relay/message/message.py) by position, without the payload, which cmsgpack cannot read.
 local function message_of(record)
   local high, low = string.byte(record, 1, 2)
   local first = 3 + high * 256 + low
