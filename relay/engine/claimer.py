@@ -19,6 +19,7 @@ from relay.engine.pacing import Pace, Paces
 from relay.engine.repeats import redis_trouble
 from relay.engine.sender import Sender
 from relay.errors import StoreError
+from relay.message import Message
 from relay.provider import Provider
 from relay.settings.options import ProviderOptions
 from relay.store.claims import Claim, Claimed, Expansion
@@ -245,7 +246,7 @@ class Claimer:
         try:
             for expansion in expansions:
                 try:
-                    await self._lane.expand(expansion, group_of)
+                    await self._expand_one(expansion, group_of)
                 except StoreError:
                     raise
                 except Exception as error:
@@ -259,6 +260,17 @@ class Claimer:
         except BaseException:
             self._state.uncertain = True
             raise
+
+    async def _expand_one(self, expansion: Expansion, group_of: Callable[[Message], str] | None) -> None:
+        """Expand a chunk. As many of its messages as slots are free may go straight into flight."""
+        state, sent = self._state, time.monotonic()
+        wanted = max(0, self._free()) if state.hold_left <= 0 else 0
+        expanded = await self._lane.expand(expansion, group_of, wanted)
+        if expanded is None or not expanded.claims:
+            return
+        for claim in expanded.claims:
+            state.held[claim.ticket] = sent
+        await self._send(expanded.claims, None)
 
     async def _rest(self, claimed: Claimed, answered: float) -> None:
         """Wait as long as the reply says, from the time of the reply."""

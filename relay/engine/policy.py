@@ -31,6 +31,7 @@ from relay.store.settlement import (
     Delayed,
     DeliveredHeaderless,
     DeliveredOne,
+    DeliveredTarget,
     GroupHeld,
     LaneHeld,
     Overdue,
@@ -125,6 +126,8 @@ class Policy:
         """The provider accepted the message, with this id of its own and HTTP status."""
         if claim.headerless:
             return DeliveredHeaderless(claim.ticket, claim.fencing_token)
+        if claim.part_of:
+            return DeliveredTarget(claim.ticket, claim.fencing_token, claim.part_of)
         attempts = claim.message.attempts + 1
         if not claim.message.reply_to:
             return DeliveredOne(claim.ticket, claim.fencing_token, attempts)

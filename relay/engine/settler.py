@@ -19,6 +19,7 @@ from relay.store.settlement import (
     Delayed,
     DeliveredHeaderless,
     DeliveredOne,
+    DeliveredTarget,
     Refused,
     RetryLater,
     Settlement,
@@ -52,7 +53,7 @@ class SettleTuning:
     """Wait before sending outcomes again that Redis did not accept."""
 
 
-_DELIVERED = frozenset({DeliveredHeaderless, DeliveredOne})
+_DELIVERED = frozenset({DeliveredHeaderless, DeliveredOne, DeliveredTarget})
 
 _DUE_LATER = frozenset({RetryLater, Delayed, Refused, TargetGone})
 """These wait in the lane: the next claim returns when they are due."""

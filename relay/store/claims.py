@@ -29,6 +29,8 @@ class Claim(msgspec.Struct, frozen=True):
     message."""
     headerless: bool = False
     """Whether the scripts need no fields of it after its delivery."""
+    part_of: str = ""
+    """The ticket of the fan-out that counts it as one of its targets."""
     history: str = ""
     """Its failed attempts, as `relay.store.attempts` encodes them."""
 
@@ -58,6 +60,13 @@ class Expansion:
     template: Message
     first: int
     chunk: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """A chunk whose targets are messages now. `claims` are the first of them, which are in flight already."""
+
+    claims: Sequence[Claim] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +127,9 @@ def decode_claimed(reply: Any) -> Claimed:
 
 
 def _claim(ticket: bytes, fencing_token: str, record: bytes, tries: bytes) -> Claim:
-    message, headerless = unpack_claimed(record)
+    message, headerless, part_of = unpack_claimed(record)
     if not tries:
-        return Claim(ticket.decode(), fencing_token, message, headerless=headerless)
+        return Claim(ticket.decode(), fencing_token, message, headerless=headerless, part_of=part_of)
     counters, _, history = tries.partition(b" ")
     attempts, deliveries, crashes, isolated, *again = (int(part) for part in counters.split(b":"))
     if attempts:
@@ -134,5 +143,6 @@ def _claim(ticket: bytes, fencing_token: str, record: bytes, tries: bytes) -> Cl
         bool(isolated),
         again[0] if again else 0,
         headerless,
+        part_of,
         history.decode("utf-8", "replace"),
     )

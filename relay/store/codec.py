@@ -13,6 +13,7 @@ from relay.store.settlement import (
     Delayed,
     DeliveredHeaderless,
     DeliveredOne,
+    DeliveredTarget,
     GroupHeld,
     LaneHeld,
     Overdue,
@@ -76,7 +77,7 @@ def settled(reply: Any) -> Settled:
 
 
 def plainly_settled(reply: Any) -> Settled:
-    """Decode the reply of `settle_plain.lua`."""
+    """Decode the reply of `settle_plain.lua` and of `settle_targets.lua`."""
     number, ready, letters = reply
     return Settled(number, 0, "", 0.0, letters, ready)
 
@@ -90,6 +91,22 @@ def encode_plain(settlements: Sequence[Settlement]) -> tuple[bytes, bytes] | Non
         return None
     tickets = [settlement.ticket for settlement in settlements]
     return _encode(tickets), _encode([settlement.fencing_token for settlement in settlements])
+
+
+def encode_targets(settlements: Sequence[Settlement]) -> tuple[bytes, bytes, bytes] | None:
+    """Encode the arguments of `settle_targets.lua`. Returns None if the script does not suffice."""
+    by_fan_out: dict[str, list[DeliveredHeaderless | DeliveredTarget]] = {}
+    for settlement in settlements:
+        if type(settlement) is DeliveredTarget:
+            by_fan_out.setdefault(settlement.part_of, []).append(settlement)
+        elif type(settlement) is DeliveredHeaderless:
+            by_fan_out.setdefault("", []).append(settlement)
+        else:
+            return None
+    tickets = [settlement.ticket for found in by_fan_out.values() for settlement in found]
+    tokens = [settlement.fencing_token for found in by_fan_out.values() for settlement in found]
+    fan_outs = [value for ticket, found in by_fan_out.items() for value in (ticket, len(found))]
+    return _encode(tickets), _encode(tokens), _encode(fan_outs)
 
 
 def _text(value: bytes) -> str:
@@ -114,10 +131,11 @@ def _entry(settlement: Settlement, bodies: list[bytes]) -> tuple[object, ...]:
     match settlement:
         case DeliveredHeaderless():
             return ticket, token, "p"
-        case DeliveredOne(status=0, provider_id=""):
-            return ticket, token, "d", settlement.attempts
+        case DeliveredTarget():
+            return ticket, token, "f", settlement.part_of
         case DeliveredOne():
-            return ticket, token, "d", settlement.attempts, settlement.status, settlement.provider_id
+            answer = settlement.status, settlement.provider_id
+            return ticket, token, "d", settlement.attempts, *(answer if any(answer) else ())
         case RetryLater():
             return ticket, token, "r", settlement.delay, settlement.tries, settlement.reason
         case Delayed():

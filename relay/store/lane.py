@@ -14,7 +14,7 @@ from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, 
 from relay.redis_client.topology import Topology
 from relay.settings.options import ProviderOptions
 from relay.store import codec, dead
-from relay.store.claims import Claim, Claimed, Expansion, Hold, Taken, decode_claimed
+from relay.store.claims import Claim, Claimed, Expanded, Expansion, Hold, Taken, decode_claimed
 from relay.store.codec import Settled
 from relay.store.dead import DeadLetter, Replayed
 from relay.store.items import Enqueued, Item, encode_headerless, encode_items, is_ordered
@@ -23,7 +23,7 @@ from relay.store.large_bodies import LargeBodies, are_large
 from relay.store.pause import ENDLESS, Pause
 from relay.store.policies import policies, without_limits
 from relay.store.queue import Queue
-from relay.store.record import has_header, pack
+from relay.store.record import has_header, pack, pack_targets
 from relay.store.script_text import TWO_FORMS
 from relay.store.scripting import Call, Script, script
 from relay.store.settlement import Settlement
@@ -243,24 +243,38 @@ class Lane:
             return await self._large.claim(wanted) or claimed
         return claimed
 
-    async def expand(self, expansion: Expansion, group_of: Callable[[Message], str] | None = None) -> bool:
-        """Put the messages of a chunk of a fan-out into the lane. Returns False if the fan-out is no longer
+    async def expand(
+        self, expansion: Expansion, group_of: Callable[[Message], str] | None = None, wanted: int = 0
+    ) -> Expanded | None:
+        """Put the messages of a chunk of a fan-out into the lane. Returns None if the fan-out is no longer
         ours.
 
-        `group_of` names the group of each, if the lane has groups.
+        Up to `wanted` of them go straight into flight, if nothing else waits and the lane has neither rates,
+        groups nor a state. `group_of` names the group of each, if the lane has groups.
         """
         messages = expand(expansion.template, expansion.ticket, expansion.chunk, expansion.first)
-        if group_of is not None:
+        if group_of is None:
+            records = pack_targets(messages)
+        else:
             messages = [msgspec.structs.replace(message, group=group_of(message)) for message in messages]
+            records = [pack(message) for message in messages]
         reply, _ = await self._run(
             "expand",
             (self._inflight,),
             int(self._lifo),
             expansion.ticket,
             expansion.fencing_token,
-            *(pack(message) for message in messages),
+            wanted if self._policies.plain_claims else 0,
+            *records,
         )
-        return bool(reply)
+        if reply is None:
+            return None
+        token = reply[0].decode()
+        claims = [
+            Claim(ticket.decode(), token, message, part_of=expansion.ticket)
+            for ticket, message in zip(reply[1:], messages, strict=False)  # the others wait
+        ]
+        return Expanded(claims)
 
     async def settle(self, settlements: Sequence[Settlement], hold: Hold | None = None) -> Settled:
         """Apply outcomes. Repeating a call changes nothing."""
@@ -291,7 +305,7 @@ class Lane:
         """Settle deliveries the short way. Returns None if that is not possible."""
         plain = codec.encode_plain(settlements)
         if plain is None:
-            return None
+            return await self._settle_targets(settlements)
         if not self._has_groups:
             reply, _ = await self._run("settle_plain", (self._inflight,), *plain)
         elif self._long_settles:
@@ -301,6 +315,16 @@ class Lane:
             reply, _ = await self._run("settle_plain_groups", (self._inflight,), *plain)
             if reply is None:
                 self._long_settles = LONG_SETTLES
+        return None if reply is None else codec.plainly_settled(reply)
+
+    async def _settle_targets(self, settlements: Sequence[Settlement]) -> Settled | None:
+        """Settle deliveries to targets of fan-outs the short way. Returns None if that is not possible."""
+        if self._has_groups or not settlements:
+            return None
+        encoded = codec.encode_targets(settlements)
+        if encoded is None:
+            return None
+        reply, _ = await self._run("settle_targets", (self._inflight,), int(self._lifo), *encoded)
         return None if reply is None else codec.plainly_settled(reply)
 
     async def release(self, keep: Iterable[str] = ()) -> int:

@@ -9,6 +9,9 @@ A message without special features has no header, and costs the scripts one byte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
 from relay.message import Message
@@ -34,6 +37,9 @@ _NO_HEADER = b"\0\0"
 _ONLY_GROUP = b"\x97" + 6 * b"\xc0"  # an array of 7, the first six of which are nil
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
+# A script that changes a header may write it as a map, because Lua has only tables.
+_decode_header = msgspec.msgpack.Decoder(list[Any] | dict[int, Any]).decode
+_PART_OF = HEADER.index("part_of")
 
 
 def has_header(message: Message) -> bool:
@@ -91,6 +97,20 @@ def pack_headerless(message: Message) -> bytes:
     return _NO_HEADER + _encode(start)
 
 
+def pack_targets(messages: Sequence[Message]) -> list[bytes]:
+    """Encode the messages of one chunk of a fan-out in half the time: they differ in id and payload only."""
+    first = messages[0]
+    record, queue = pack(first), first.queue
+    common = b"".join(map(_encode, msgspec.structs.astuple(first)[3:]))
+    start = record[: -len(_of_target(first, queue)) - len(common)]
+    return [start + _of_target(message, queue) + common for message in messages]
+
+
+def _of_target(message: Message, queue: str) -> bytes:
+    """Encode the first fields of a message, without the length of their array."""
+    return _encode((message.id, queue, message.payload_json))[1:]
+
+
 def _with_header(header: bytes, message: Message) -> bytes:
     return len(header).to_bytes(2, "big") + header + _encode(message)
 
@@ -105,9 +125,18 @@ def unpack(record: bytes) -> Message:
     return unpack_claimed(record)[0]
 
 
-def unpack_claimed(record: bytes) -> tuple[Message, bool]:
+def unpack_claimed(record: bytes) -> tuple[Message, bool, str]:
     """Decode the message of a record. Returns, too, whether it has no header, or one that names only its
-    group."""
+    group; and the ticket of the fan-out in its header."""
     length = 256 * record[0] + record[1]
     message = _decode(record[2 + length :])
-    return message, not length or record.startswith(_ONLY_GROUP, 2)
+    # The header of a dead letter that returned to its lane names no fan-out any more.
+    part_of = _part_of(record[2 : 2 + length]) if message.part_of else ""
+    return message, not length or record.startswith(_ONLY_GROUP, 2), part_of
+
+
+def _part_of(header: bytes) -> str:
+    fields = _decode_header(header) if header else []
+    if isinstance(fields, dict):
+        return str(fields.get(_PART_OF + 1) or "")
+    return str(fields[_PART_OF] or "") if len(fields) > _PART_OF else ""

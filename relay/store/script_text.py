@@ -31,7 +31,7 @@ from relay.store.record import HEADER
 
 FOLDER = files("relay.store") / "scripts"
 
-TWO_FORMS = ("claim", "enqueue", "settle", "take_one")
+TWO_FORMS = ("claim", "enqueue", "expand", "settle", "settle_targets", "take_one")
 """The scripts on the hot path, which have a form without groups."""
 
 FOR_LANES = ("enqueue_into_flight",)

@@ -21,6 +21,12 @@ class DeliveredHeaderless(_Settlement, frozen=True, gc=False):
     """The provider accepted a message whose record has no header: the common case."""
 
 
+class DeliveredTarget(_Settlement, frozen=True, gc=False):
+    """The provider accepted one target of the fan-out with the ticket `part_of`: only its number counts."""
+
+    part_of: str
+
+
 class DeliveredOne(_Settlement, frozen=True, gc=False):
     """The provider accepted the message. `status` and `provider_id` are for its receipt, if it gets one."""
 
@@ -119,6 +125,7 @@ class Overdue(_Settlement, frozen=True, gc=False):
 
 Settlement = (
     DeliveredHeaderless
+    | DeliveredTarget
     | DeliveredOne
     | RetryLater
     | Delayed

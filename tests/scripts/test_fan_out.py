@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,16 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.engine.policy import Policy
 from relay.errors import MessageError
 from relay.message import Message, parse_envelope
 from relay.message.fan_out import MOST_TARGETS, FanOut, chunk_size, expand, split
 from relay.redis_client.client import Client
 from relay.store import dead
-from relay.store.claims import Claim, Expansion
+from relay.store.claims import Claim, Expansion, Hold
+from relay.store.codec import Settled
 from relay.store.dead import Revived
 from relay.store.lane import Lane
 from relay.store.overview import read_lane
-from relay.store.settlement import DeadLettered, DeliveredOne
+from relay.store.settlement import DeadLettered, DeliveredTarget, Settlement
 from testing.builders import a_lane, options, plain_message, texts
 from testing.clock import set_clock, settable_clock
 from testing.streams import entries_of
@@ -54,14 +57,14 @@ async def expand_all(lane: Lane) -> list[Claim]:
     return claims
 
 
-async def settle(lane: Lane, claims: list[Claim], kind: str = "d") -> None:
-    await lane.settle(
-        [
-            DeliveredOne(claim.ticket, claim.fencing_token, 1)
-            if kind == "d"
-            else DeadLettered(claim.ticket, claim.fencing_token, "400", 400, b"", 1, answered=True)
-            for claim in claims
-        ]
+def rejected(claim: Claim) -> Settlement:
+    return DeadLettered(claim.ticket, claim.fencing_token, "400", 400, b"", 1, answered=True)
+
+
+async def settle(lane: Lane, claims: Sequence[Claim], kind: str = "d") -> Settled:
+    policy = Policy(options())
+    return await lane.settle(
+        [policy.delivered(claim) if kind == "d" else rejected(claim) for claim in claims]
     )
 
 
@@ -71,7 +74,7 @@ async def receipts(redis: Client, lane: Lane) -> list[tuple[str, Any]]:
     return [(entry[3], (entry[7] if len(entry) > 7 else None) or None) for entry in found]
 
 
-def targets_of(claims: list[Claim]) -> list[str]:
+def targets_of(claims: Sequence[Claim]) -> list[str]:
     return [claim.message.payload["to"] for claim in claims]
 
 
@@ -224,6 +227,150 @@ async def test_a_dead_target_that_is_revived_stands_for_itself(redis: Client) ->
     assert await receipts(redis, lane) == []
     await settle(lane, claims[1:])
     assert await receipts(redis, lane) == [("partial", {"delivered": 1, "rejected": 1})]
+
+
+async def test_the_first_targets_of_a_chunk_go_straight_into_flight(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(7, size=5)])
+    expanded = await lane.expand(await next_chunk(lane), wanted=3)
+    assert expanded is not None
+    assert targets_of(expanded.claims) == ["t0", "t1", "t2"]
+    assert {claim.message.payload["text"] for claim in expanded.claims} == {"news"}
+    claimed = await lane.claim(10)
+    assert (targets_of(claimed.claims), claimed.held) == (["t3", "t4"], 6), "with the next chunk"
+    assert int(claimed.claims[0].fencing_token) > int(expanded.claims[0].fencing_token)
+    assert await redis.hget(lane.keys.part("control"), "claimed") == b"5"
+    await settle(lane, [*expanded.claims, *claimed.claims])
+    (last,) = claimed.expansions
+    expanded = await lane.expand(last, wanted=3)
+    assert expanded is not None
+    assert targets_of(expanded.claims) == ["t5", "t6"]
+    await settle(lane, expanded.claims)
+    assert await receipts(redis, lane) == [("delivered", {"delivered": 7})]
+    assert await lane.size() == 0
+
+
+@pytest.mark.parametrize(
+    "fields", [{"rate": "1000/s"}, {"warmup": 60.0, "rate": "1000/s"}, {"order": "lifo"}, {"groups": {}}]
+)
+async def test_targets_of_a_lane_with_more_options_wait_for_a_claim(
+    redis: Client, fields: dict[str, Any]
+) -> None:
+    lane = a_lane(redis, **fields)
+    await lane.enqueue([a_fan_out(2)])
+    group_of = (lambda _: "g") if "groups" in fields else None
+    expanded = await lane.expand(await next_chunk(lane), group_of, wanted=2)
+    assert expanded is not None
+    assert expanded.claims == []
+    assert len((await lane.claim(2)).claims) == 2
+
+
+@pytest.mark.parametrize("trouble", ["a message waits", "paused", "held", "expired"])
+async def test_targets_wait_if_a_claim_would_not_hand_them_out_now(redis: Client, trouble: str) -> None:
+    with settable_clock():
+        now = 2_000_000_000
+        await set_clock(redis, now)
+        lane = a_lane(redis)
+        await lane.enqueue([plain_message("busy"), a_fan_out(2, created_at=now, ttl=60)])
+        claimed = await lane.claim(10)
+        (busy,), (expansion,) = claimed.claims, claimed.expansions
+        match trouble:
+            case "a message waits":
+                await lane.enqueue([plain_message("first", priority="low")])
+            case "paused":
+                await lane.pause()
+            case "held":
+                await lane.settle([Policy(options()).release(busy)], Hold(30.0, "429"))
+            case _:
+                await set_clock(redis, now + 60)
+        expanded = await lane.expand(expansion, wanted=2)
+        assert expanded is not None
+        assert expanded.claims == []
+
+
+async def test_targets_in_flight_take_the_turn_of_their_fan_out(redis: Client) -> None:
+    """Otherwise more messages of others would go before the next chunk."""
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(20, size=5)])
+    await lane.expand(await next_chunk(lane), wanted=5)
+    await lane.enqueue([plain_message(f"s{number}") for number in range(20)])
+    singles = 0
+    while not (claimed := await lane.claim(1)).expansions:
+        singles += len(claimed.claims)
+    assert singles + len(claimed.claims) == 5
+
+
+async def test_one_settle_counts_targets_of_several_fan_outs_and_other_messages(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(3), a_fan_out(2), plain_message("single"), a_fan_out(4)])
+    claims = await expand_all(lane)
+    assert len(claims) == 10
+    *most, last = sorted(claims, key=lambda claim: claim.message.payload.get("to", ""))
+    settled = await settle(lane, most)
+    assert (settled.settled, settled.outbox) == (9, 2)
+    assert await receipts(redis, lane) == [("delivered", {"delivered": 3}), ("delivered", {"delivered": 2})]
+    await settle(lane, [last])
+    assert (await receipts(redis, lane))[2:] == [("delivered", {"delivered": 4})]
+    assert await redis.hget(lane.keys.part("control"), "delivered") == b"10"
+    assert await lane.size() == 0
+
+
+async def test_one_settle_counts_targets_with_different_outcomes(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(6, size=6)])
+    claims = await expand_all(lane)
+    policy = Policy(options())
+    delivered = [policy.delivered(claim) for claim in claims[:3]]
+    assert {type(each) for each in delivered} == {DeliveredTarget}
+    failed = [rejected(claims[3]), policy.expired(claims[4])]
+    released = policy.release(claims[5])
+    settled = await lane.settle([*delivered, *failed, released], Hold(30.0, "429"))
+    assert (settled.settled, settled.state) == (6, "throttled")
+    await lane.resume()
+    await settle(lane, (await lane.claim(10)).claims)
+    expected = {"delivered": 4, "rejected": 1, "expired": 1}
+    assert await receipts(redis, lane) == [("partial", expected)]
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_target_that_two_workers_have_delivered_counts_once(redis: Client, late: bool) -> None:
+    """The success of the worker that was taken for dead is final; the other one settles the same message."""
+    lane, other = a_lane(redis), a_lane(redis, worker="w2")
+    await lane.enqueue([a_fan_out(3, size=3)])
+    claims = await expand_all(lane)
+    assert await other.recover("w1") == 3
+    again = (await other.claim(10)).claims
+    first, second = (claims[:1], again) if late else (again, claims)
+    await settle(lane if late else other, first)
+    await settle(other if late else lane, second)
+    assert await receipts(redis, lane) == [("delivered", {"delivered": 3})]
+    assert await redis.hget(lane.keys.part("control"), "delivered") == b"3"
+    assert await lane.size() == 0
+
+
+async def test_a_revived_target_does_not_count_for_a_fan_out_that_goes_on(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(3, size=3)])
+    claims = await expand_all(lane)
+    await settle(lane, claims[:1], "x")
+    ((entry, _),) = await entries_of(redis, lane.keys.part("dead"))
+    await dead.revive(redis, "relay", lane.provider, [entry.decode()])
+    (again,) = (await lane.claim(10)).claims
+    assert (again.message.part_of, again.part_of) == (claims[0].part_of, "")
+    await settle(lane, [again, *claims[1:2]])
+    assert await receipts(redis, lane) == []
+    await settle(lane, claims[2:])
+    assert await receipts(redis, lane) == [("partial", {"delivered": 2, "rejected": 1})]
+
+
+async def test_targets_that_were_retried_leave_no_counters(redis: Client) -> None:
+    lane = a_lane(redis)
+    await lane.enqueue([a_fan_out(2)])
+    claims = await expand_all(lane)
+    await lane.settle([Policy(options()).release(claim) for claim in claims])
+    await settle(lane, (await lane.claim(10)).claims)
+    assert await redis.hlen(lane.keys.part("tries")) == 0
+    assert await receipts(redis, lane) == [("delivered", {"delivered": 2})]
 
 
 async def test_targets_that_are_not_expanded_expire_as_one(redis: Client) -> None:

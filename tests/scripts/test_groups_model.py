@@ -41,6 +41,7 @@ from relay.store.settlement import (
     Delayed,
     DeliveredHeaderless,
     DeliveredOne,
+    DeliveredTarget,
     GroupHeld,
     Overdue,
     Refused,
@@ -484,6 +485,8 @@ class GroupMachine(RuleBasedStateMachine):
         tries = claim.tries(attempts=claim.message.attempts + 1, isolated=False)
         held = claim.ticket, claim.fencing_token
         match kind:
+            case "delivered" if claim.part_of:
+                return DeliveredTarget(*held, claim.part_of)
             case "delivered" if has_header(claim.message):
                 return DeliveredOne(*held, claim.message.attempts + 1)
             case "delivered":

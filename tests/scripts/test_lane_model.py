@@ -46,6 +46,7 @@ from relay.store.settlement import (
     DeadLettered,
     DeliveredHeaderless,
     DeliveredOne,
+    DeliveredTarget,
     GroupHeld,
     LaneHeld,
     Overdue,
@@ -77,6 +78,8 @@ class Known:
     expires: float = 0.0
     deliver: float = 0.0
     due: float = 0.0
+    in_another_place: bool = False
+    """Whether it replaced a message that waited for a time, or a fan-out that waited for its turn."""
     destination: str = ""
     receipted: bool = False
     holder: str = ""
@@ -92,6 +95,8 @@ class Known:
 
 
 def delivered(claim: Claim) -> Settlement:
+    if claim.part_of:
+        return DeliveredTarget(claim.ticket, claim.fencing_token, claim.part_of)
     if has_header(claim.message):
         return DeliveredOne(claim.ticket, claim.fencing_token, claim.message.attempts + 1)
     return DeliveredHeaderless(claim.ticket, claim.fencing_token)
@@ -216,6 +221,10 @@ class LaneMachine(RuleBasedStateMachine):
         """A target that was a dead letter has no receipt: from its expiry on, any script may drop it."""
         if known.parent is None and not known.receipted and not self.is_alive(known):
             known.stopped = True
+
+    def must_go(self, known: Known) -> bool:
+        """Return whether nothing keeps it from the next claim but its own time."""
+        return not (known.holder or known.targets or known.ordering_key) and self.is_alive(known)
 
     def may_be_gone(self, known: Known) -> bool:
         """Return whether it may have ended without a receipt of its own: the target of a fan-out."""
@@ -380,6 +389,9 @@ class LaneMachine(RuleBasedStateMachine):
             assert (older.text, "collapsed") in receipts
             known.number = older.number
             known.due = 0.0
+            known.in_another_place = bool(
+                older.due or older.deliver or older.targets or older.in_another_place
+            )
             self.end(older, "collapsed")
         elif older is not None:
             # Only of a fan-out we do not see that its turn has come.
@@ -496,17 +508,24 @@ class LaneMachine(RuleBasedStateMachine):
         self.expansions[worker].append((known, expansion))
 
     @precondition(lambda self: any(self.expansions.values()))
-    @rule(data=st.data())
-    def expand(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), wanted=st.integers(0, 3))
+    def expand(self, data: st.DataObject, wanted: int) -> None:
         worker = data.draw(st.sampled_from([name for name in WORKERS if self.expansions[name]]))
         known, expansion = self.expansions[worker].pop()
-        self.expand_one(worker, known, expansion)
+        self.expand_one(worker, known, expansion, wanted)
 
-    def expand_one(self, worker: str, known: Known, expansion: Expansion) -> None:
+    def expand_one(self, worker: str, known: Known, expansion: Expansion, wanted: int) -> None:
+        """Its targets become messages. In a plain lane, the first `wanted` of them may go into flight."""
         lane = self.lanes[worker]
-        done = self.run(lane.expand(expansion, lambda message: known.destination))
-        assert done == (not known.ended and not known.stopped)
-        assert not self.run(lane.expand(expansion)), "a repeated expansion was applied twice"
+        others = [
+            each
+            for each in self.pending()
+            if self.must_go(each) and not (each.due or each.deliver or each.in_another_place)
+        ]
+        group_of = None if self.options.group_rules is None else lambda message: known.destination
+        done = self.run(lane.expand(expansion, group_of, wanted))
+        assert (done is not None) == (not known.ended and not known.stopped)
+        assert self.run(lane.expand(expansion, None, wanted)) is None, "an expansion was applied twice"
         for index in range(expansion.first, min(expansion.first + CHUNK, known.targets) if done else 0):
             child = Known(
                 f"{known.text}#{index}",
@@ -519,6 +538,16 @@ class LaneMachine(RuleBasedStateMachine):
             known.children.append(child)
             known.expanded += 1
             self.known[child.text] = child
+        claims = done.claims if done else ()
+        assert len(claims) <= wanted
+        if claims:
+            assert not self.options.rate, "no token was taken"
+            assert not self.paused, "a lane that holds handed out messages"
+            assert self.held_until <= self.clock, "a lane that holds handed out messages"
+            assert not others, "it overtook messages"
+        for claim in claims:
+            self.take(worker, claim)
+        self.count_handed(claims)
 
     @precondition(lambda self: any(known.holder for known in self.pending()))
     @rule(data=st.data(), kind=st.sampled_from(["d", "d", "r", "b", "t", "x", "u", "e"]))
@@ -761,10 +790,10 @@ class LaneMachine(RuleBasedStateMachine):
         for _ in range(60 + 30 * len(self.known)):
             self.time_passes(1.0)
             self.claim("w1", 50)
-            held = [known for known in self.pending() if known.holder]
             expansions, self.expansions["w1"] = self.expansions["w1"], []
             for known, expansion in expansions:
-                self.expand_one("w1", known, expansion)
+                self.expand_one("w1", known, expansion, 1)
+            held = [known for known in self.pending() if known.holder]
             if held:
                 self.settle_all("w1", held, "d")
             elif not expansions and not self.run(lane.size()):
@@ -791,7 +820,9 @@ class PlainLaneMachine(LaneMachine):
         self.open_lanes(ProviderOptions(type="test", breaker={"failures": 10_000}))
 
     @rule(
-        kinds=st.lists(st.sampled_from(["plain", "high", "receipt", "ordered", "delayed"]), max_size=3),
+        kinds=st.lists(
+            st.sampled_from(["plain", "high", "receipt", "ordered", "delayed", "fan-out"]), max_size=3
+        ),
         plain=st.integers(1, 20),
         worker=st.sampled_from(WORKERS),
         wanted=st.integers(1, 25),
@@ -802,11 +833,34 @@ class PlainLaneMachine(LaneMachine):
         for kind in [*["plain"] * plain, *kinds]:
             key, delay = "k1" if kind == "ordered" else "", 3 if kind == "delayed" else 0
             priority = "high" if kind == "high" else "normal"
-            self.enqueue([(priority, "", key, "", 0, delay, 0, kind == "receipt", "")])
+            targets = 5 if kind == "fan-out" else 0
+            self.enqueue([(priority, "", key, "", 0, delay, targets, kind == "receipt", "")])
         self.claim(worker, wanted)
-        held = [known for known in self.held_by(worker) if known.claim and known.claim.headerless]
+        self.settle_short(worker, kept)
+
+    def settle_short(self, worker: str, kept: int) -> None:
+        """Settle deliveries of all but `kept` messages whose records no script has to read."""
+        claims = {known: known.claim for known in self.held_by(worker) if known.claim}
+        held = [known for known, claim in claims.items() if claim.headerless or claim.part_of]
         if held[kept:]:
             self.settle_all(worker, held[kept:], "d")
+
+    @rule(
+        worker=st.sampled_from(WORKERS),
+        sizes=st.lists(st.integers(1, 9), max_size=3),
+        wanted=st.integers(0, 3),
+        kept=st.integers(0, 3),
+    )
+    def serve_fan_outs(self, worker: str, sizes: list[int], wanted: int, kept: int) -> None:
+        """Enqueue fan-outs, and serve the lane until they are messages, if it is open: the first `wanted` of
+        each chunk may go straight into flight."""
+        self.enqueue([("normal", "", "", "", 0, 0, targets, True, "") for targets in sizes])
+        for _ in range(10):
+            self.claim(worker, 20)
+            for known, expansion in self.expansions[worker]:
+                self.expand_one(worker, known, expansion, wanted)
+            self.expansions[worker].clear()
+            self.settle_short(worker, kept)
 
     @rule(worker=st.sampled_from(WORKERS), priority=st.sampled_from(PRIORITIES), settled=st.booleans())
     def take_directly(self, worker: str, priority: str, settled: bool) -> None:
@@ -825,9 +879,7 @@ class PlainLaneMachine(LaneMachine):
         assert (taken.left, left) == (0, 0)
         assert not self.paused, "a lane that holds handed out a message"
         assert self.held_until <= self.clock, "a lane that holds handed out a message"
-        for other in self.pending():
-            may_go = not (other.holder or other.targets or other.ordering_key)
-            assert not (may_go and self.is_alive(other)), "it overtook a message"
+        assert not any(map(self.must_go, self.pending())), "it overtook a message"
         self.known[text] = known
         self.take(worker, taken.claim)
         self.count_handed([taken.claim])

@@ -80,7 +80,8 @@ class Scene:
         return a_message(text, group=self.group, **fields)
 
     async def expand(self, expansion: Expansion) -> bool:
-        return await self.lane.expand(expansion, (lambda _: self.group) if self.group else None)
+        group_of = (lambda _: self.group) if self.group else None
+        return await self.lane.expand(expansion, group_of) is not None
 
     async def set(self) -> None:
         await self.redis.flushall()

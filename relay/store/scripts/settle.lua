@@ -18,7 +18,6 @@
 -- message ended. Acts only on messages that this worker still holds under the same fencing token; but a success is
 -- final whichever worker reports it.
 
-local MOST_SEEN = 1000000
 local MOST_THROTTLED = 200 -- messages that go behind others when the hold is over
 
 -- @include outcome_fields
@@ -35,8 +34,8 @@ local tickets = {}
 for index = 1, #outcomes do tickets[index] = outcomes[index][TICKET] end
 local tokens = #tickets > 0 and call('HMGET', INFLIGHT, unpack(tickets)) or {}
 
--- Redis's Lua looks at every byte of a record, so only those are read that may be gone or have a header.
-local wanted, place = {}, {}
+-- Redis's Lua looks at every byte of a record, so only those are read that may be gone or whose header counts.
+local wanted, place, some_target = {}, {}, false
 -- @if groups
 -- The group of each message that is still this worker's, if it has one.
 local group_of, some_group = {}, false
@@ -57,9 +56,11 @@ for index = 1, #outcomes do
     end
   end
   -- @end
-  if entry[KIND] ~= DELIVERED_PLAIN or lease ~= token then
+  local kind = entry[KIND]
+  if kind == DELIVERED_TARGET then some_target = true end
+  if kind ~= DELIVERED_PLAIN and kind ~= DELIVERED_TARGET or lease ~= token then
     -- @if no groups
-    if entry[KIND] == GROUP_HELD then return 'groups' end
+    if kind == GROUP_HELD then return 'groups' end
     -- @end
     wanted[#wanted + 1] = entry[TICKET]
     place[index] = #wanted
@@ -97,6 +98,7 @@ end
 -- @include due_at
 -- @include remember
 -- @include close
+-- @include ended_targets
 -- @include dead
 -- @include set_fields
 -- @include add_members
@@ -129,6 +131,7 @@ end
 -- `status` and `provider_id` are from the provider's answer, for the receipt.
 local function finish(ticket, header, outcome, reason, attempts, status, provider_id)
   ended[#ended + 1] = ticket
+  if header and header.part_of then return end_targets(header.part_of, outcome, 1) end
   if header then close(ticket, header, outcome, reason, attempts, lifo, status, provider_id) end
 end
 
@@ -155,7 +158,7 @@ for index, entry in ipairs(outcomes) do
   local ticket, kind = entry[TICKET], entry[KIND]
   local held, plain = tokens[index] == entry[FENCING_TOKEN], not place[index]
   local record = plain or records[place[index]]
-  if kind == DELIVERED_PLAIN then kind = DELIVERED end
+  if kind == DELIVERED_PLAIN or kind == DELIVERED_TARGET then kind = DELIVERED end
   -- @if groups
   group = group_of[index] and of_group(group_of[index])
   if group then group.freed = group.freed + 1 end
@@ -182,7 +185,13 @@ for index, entry in ipairs(outcomes) do
       if doubt then blame.accept(doubt, tonumber(entry[FENCING_TOKEN]), ticket, policy.gone_share, lifo) end
       if not held then call('ZREM', DUE, ticket) end
       if header then remember(header.id, policy.dedup) end
-      finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS], entry[DELIVERED_STATUS], entry[DELIVERED_PROVIDER_ID])
+      if plain and entry[KIND] == DELIVERED_TARGET then
+        deliver_unread(entry[TARGET_PART_OF], ticket)
+      elseif entry[KIND] == DELIVERED_TARGET then
+        finish(ticket, header, 'delivered', '', 0)
+      else
+        finish(ticket, header, 'delivered', '', entry[DELIVERED_ATTEMPTS], entry[DELIVERED_STATUS], entry[DELIVERED_PROVIDER_ID])
+      end
     elseif kind == RETRY then
       retried = retried + 1
       saw_failure(entry[RETRY_REASON])
@@ -241,6 +250,7 @@ if #ended > 0 then
   delivered = delivered - (#ended - call('HDEL', BODIES, unpack(ended)))
   if some_tried then call('HDEL', TRIES, unpack(ended)) end
 end
+if #ended_fan_outs > 0 then delivered = delivered - save_ended_targets(lifo) end
 if #released > 0 then call('HDEL', INFLIGHT, unpack(released)) end
 if #back > 0 then
   -- The oldest first in front, whatever the order in which they came back.
@@ -266,9 +276,8 @@ count('failed', failed)
 count('expired', expired)
 count('unregistered', unregistered)
 count('throttled', throttled)
-if policy.dedup > 0 and delivered > 0 and #wanted > 0 then
-  call('ZREMRANGEBYSCORE', SEEN, '-inf', NOW)
-  call('ZREMRANGEBYRANK', SEEN, 0, -MOST_SEEN - 1)
+if policy.dedup > 0 and delivered > 0 and (#wanted > 0 or #ended_fan_outs > 0) then
+  -- @include trim_seen
 end
 
 local held_for, reason = 0, ''

@@ -321,6 +321,52 @@ async def test_a_fan_out_that_fails_stops_no_other_and_is_made_again(redis: Redi
     assert sorted(provider.messages) == ["a0", "a1", "a2", "b0", "b1", "b2"]
 
 
+def count_calls(owner: Any, name: str) -> list[Any]:
+    """Its method keeps its results in the list that is returned."""
+    original, results = getattr(owner, name), []
+
+    async def method(*arguments: Any, **keywords: Any) -> Any:
+        results.append(await original(*arguments, **keywords))
+        return results[-1]
+
+    setattr(owner, name, method)
+    return results
+
+
+async def test_targets_of_a_fan_out_go_straight_into_flight(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=20))
+    expanded, claimed = count_calls(lane, "expand"), count_calls(lane, "claim")
+    payload = json.dumps({"targets": [f"t{number}" for number in range(20)]}).encode()
+    await lane.enqueue([split(a_message(payload_json=payload), "text", 10)])
+    async with running(Dispatcher(lane, provider, on_outbox=lambda: None, parts=a_parts())):
+        await emptied(lane)
+    assert sorted(provider.messages) == sorted(f"t{number}" for number in range(20))
+    assert [len(each.claims) for each in expanded] == [10, 10]
+    assert sum(len(each.claims) for each in claimed) == 0
+
+
+async def test_targets_whose_reply_was_lost_are_released_and_sent_once(redis: Redis) -> None:
+    lane = a_lane(redis)
+    provider = FakeProvider(options(concurrency=10))
+    expand, errors = lane.expand, [StoreError("the connection broke")]
+
+    async def lossy(*arguments: Any) -> Any:
+        expanded = await expand(*arguments)
+        if errors:
+            raise errors.pop()
+        return expanded
+
+    lane.expand = lossy  # type: ignore[method-assign,assignment]
+    payload = json.dumps({"targets": [f"t{number}" for number in range(9)]}).encode()
+    await lane.enqueue([split(a_message(payload_json=payload), "text", 5)])
+    tuning = ClaimTuning(trouble_pause=0.01)
+    dispatcher = Dispatcher(lane, provider, on_outbox=lambda: None, parts=a_parts(), claiming=tuning)
+    async with running(dispatcher):
+        await emptied(lane)
+    assert sorted(provider.messages) == [f"t{number}" for number in range(9)]
+
+
 async def test_an_outcome_that_cannot_be_settled_stops_no_other(redis: Redis) -> None:
     lane = a_lane(redis)
     provider = FakeProvider(options(concurrency=10))

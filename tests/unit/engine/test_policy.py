@@ -30,6 +30,7 @@ from relay.store.settlement import (
     Delayed,
     DeliveredHeaderless,
     DeliveredOne,
+    DeliveredTarget,
     LaneHeld,
     Refused,
     Released,
@@ -65,6 +66,11 @@ def test_a_delivery_is_the_end() -> None:
 def test_the_delivery_of_a_message_without_a_header_needs_no_look_at_its_record() -> None:
     claim = Claim("8", "3", plain_message("hello"), headerless=True)
     assert policy().settle(claim, Delivered()) == DeliveredHeaderless("8", "3")
+
+
+def test_the_delivery_of_a_fan_out_s_target_counts_for_the_fan_out() -> None:
+    claim = Claim("8", "3", a_message(part_of="4"), part_of="4")
+    assert policy().settle(claim, Delivered()) == DeliveredTarget("8", "3", "4")
 
 
 def test_a_retry_spends_an_attempt_and_waits() -> None:

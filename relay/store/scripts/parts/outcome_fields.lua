@@ -6,6 +6,10 @@ local KIND = 3
 -- Delivered, and the record of the message has no header.
 local DELIVERED_PLAIN = 'p'
 
+-- Delivered to a target of a fan-out.
+local DELIVERED_TARGET = 'f'
+local TARGET_PART_OF = 4 -- the ticket of the fan-out
+
 local DELIVERED = 'd'
 local DELIVERED_ATTEMPTS = 4
 local DELIVERED_STATUS = 5 -- with the next one only if a receipt has them

@@ -1,7 +1,8 @@
--- The common case: all messages were delivered, none of them has a header (besides its group), and the lane has no
--- state that a success changes. It comes before the other functions of the script, because Lua creates each function
--- again at each call.
-if #wanted == 0 and asked_state == '' and not (state or window or throttles or doubts) and (failures or '0') == '0' then
+-- The common case: all messages were delivered, none of them is part of a fan-out or has a header (besides its group),
+-- and the lane has no state that a success changes. It comes before the other functions of the script, because Lua
+-- creates each function again at each call.
+if #wanted == 0 and not some_target and asked_state == '' and not (state or window or throttles or doubts)
+   and (failures or '0') == '0' then
   -- Types are checked before the first write; BODIES is that write.
   local some_tried, letters = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX)
   -- @if groups

@@ -15,11 +15,21 @@ local function load_special(call, NOW, NOW_US, policy)
   -- @end
   local EXPIRED = 'its time to live was over before it could be sent'
 
+  -- How the waiting targets of each fan-out end that was looked up in this call: '' if they may go.
+  local stops = {}
+
   -- How a message ends that must not go out any more, or nil.
   local function stopped(header)
     if header.expires and header.expires <= NOW then return 'expired' end
-    local fan = header.part_of and fan_out(header.part_of)
-    return fan and fan.stop ~= '' and fan.stop or nil
+    local part_of = header.part_of
+    if not part_of then return nil end
+    local stop = stops[part_of]
+    if not stop then
+      local fan = fan_out(part_of)
+      stop = fan and fan.stop or ''
+      stops[part_of] = stop
+    end
+    return stop ~= '' and stop or nil
   end
 
   local special = {} -- next_at: when the next chunk of a fan-out may go, if blocked messages delay it
