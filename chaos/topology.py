@@ -77,8 +77,8 @@ class Topology(ABC):
     async def each(self, *command: Any) -> None:
         """Run a command on every node; skip those that do not answer."""
         for node in self.nodes():
-            async with direct(node) as client:
-                with suppress(RedisError, OSError):
+            with suppress(RedisError, OSError):
+                async with direct(node) as client:
                     await client.execute_command(*command)
 
 
@@ -214,7 +214,8 @@ def direct(node: RedisServer) -> Redis:
     return Redis(
         port=node.port,
         socket_timeout=5,
-        socket_connect_timeout=2,
+        # A stopped server accepts connections, and a dead one refuses them: only a busy machine takes long.
+        socket_connect_timeout=30,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         single_connection_client=True,
