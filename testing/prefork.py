@@ -1,8 +1,9 @@
-"""A process that has imported `relay` and forks once for each short command.
+"""A process that has imported `relay` and forks once for each command.
 
-Imports are nine tenths of the time of a short command, and the tests start hundreds. A command that is
-started here is a process of its own, with its own arguments, folder and standard streams; only its imports
-are older than itself. `relay run`, and tests that measure a process, start the installed command instead.
+Imports are nine tenths of the time of a short command and most of the start of a worker, and the tests start
+hundreds of both. A command that is started here is a process of its own, with its own arguments, folder and
+standard streams; only its imports are older than itself. Tests that measure a process or change the variables
+of its environment start the installed command instead.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,8 +28,35 @@ import providers
 import relay
 from relay.__main__ import main
 
+LONGEST_LINE = 1 << 20
+"""Bytes of a line of the standard error of a worker."""
+
 _LARGEST = 1 << 16
 """Bytes of a request, and of a pipe's buffer: longer input could block its writer."""
+
+
+class Forked:
+    """A command that was forked, with the attributes that tests use of an `asyncio.subprocess.Process`."""
+
+    def __init__(self, pid: int, stderr: asyncio.StreamReader, code: asyncio.Task[int]) -> None:
+        self.pid = pid
+        self.stderr = stderr
+        self._code = code
+
+    @property
+    def returncode(self) -> int | None:
+        return self._code.result() if self._code.done() else None
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._code)
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            with suppress(ProcessLookupError):  # it has ended, and its exit code is on the way
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class Prefork:
@@ -59,11 +88,7 @@ class Prefork:
         """
         job = {"words": list(words), "cwd": str(cwd or Path.cwd()), "variables": dict(variables or {})}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            report = self._start(job, stdin, out, err)
-            reader = asyncio.StreamReader()
-            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(reader), report
-            )
+            reader, transport = await _reading(self._start(job, stdin, out.fileno(), err.fileno()))
             try:
                 pid = int(await reader.readline())
                 try:
@@ -77,19 +102,49 @@ class Prefork:
             err.seek(0)
             return code, out.read(), err.read()
 
-    def _start(self, job: dict[str, Any], stdin: bytes | None, out: IO[bytes], err: IO[bytes]) -> IO[bytes]:
+    async def spawn(self, words: Sequence[str]) -> Forked:
+        """Start a command without input, whose standard error the test reads as it comes."""
+        job = {"words": list(words), "cwd": str(Path.cwd()), "variables": {}}
+        errors, errors_end = os.pipe()
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            try:
+                report = self._start(job, None, nowhere, errors_end)
+            finally:
+                os.close(nowhere)
+        finally:
+            os.close(errors_end)
+        stderr, _ = await _reading(os.fdopen(errors, "rb", buffering=0))
+        reader, transport = await _reading(report)
+        pid = int(await reader.readline())
+
+        async def code() -> int:
+            try:
+                return int(await reader.readline())
+            finally:
+                transport.close()
+
+        return Forked(pid, stderr, asyncio.create_task(code()))
+
+    def _start(self, job: dict[str, Any], stdin: bytes | None, out: int, err: int) -> IO[bytes]:
         """Start a command. Returns a pipe with two lines: its process id, and its exit code at the end."""
         report, report_end = os.pipe()
         source, source_end = os.pipe()
         try:
             os.write(source_end, stdin or b"")
-            socket.send_fds(
-                self._socket, [json.dumps(job).encode()], [source, out.fileno(), err.fileno(), report_end]
-            )
+            socket.send_fds(self._socket, [json.dumps(job).encode()], [source, out, err, report_end])
         finally:
             for descriptor in (report_end, source, source_end):
                 os.close(descriptor)
         return os.fdopen(report, "rb", buffering=0)
+
+
+async def _reading(pipe: IO[bytes]) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    reader = asyncio.StreamReader(limit=LONGEST_LINE)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    return reader, transport
 
 
 def suits(words: Sequence[str], stdin: bytes | None) -> bool:

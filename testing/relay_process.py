@@ -8,8 +8,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -87,7 +87,7 @@ async def short_command(
 class Worker:
     """A running `relay run`. Its log lines are read as they come."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | prefork.Forked) -> None:
         self.process = process
         self.lines: list[dict[str, Any]] = []
         self._heard = asyncio.Condition()
@@ -128,7 +128,8 @@ class Worker:
     def signal(self, number: int) -> None:
         # Process.send_signal() polls first, which can take the exit code away from asyncio's watcher.
         if self.process.returncode is None:
-            os.kill(self.process.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     async def ended(self, seconds: float = 120) -> int:
         """Return the exit code when the process has ended."""
@@ -151,14 +152,33 @@ async def worker(
     does not stop.
 
     `limits` maps numbers to soft and hard limits of `resource.setrlimit`. `variables` and `env` are variables
-    of the environment.
+    of the environment. A worker without them has its imports already: see `testing.prefork`.
     """
+    changed = environment(**env, **(variables or {}))
+    process: asyncio.subprocess.Process | prefork.Forked
+    if not limits and (fork := _prefork()).environment == changed:
+        process = await fork.spawn(("run", "-c", str(config), *words))
+    else:
+        process = await _installed(config, words, limits or {}, changed)
+    async with _running(process, ready) as running:
+        yield running
 
+
+@asynccontextmanager
+async def installed_worker(config: Path, *words: str, ready: str = "ready") -> AsyncIterator[Worker]:
+    """Run a worker whose memory is all its own."""
+    async with _running(await _installed(config, words, {}, environment()), ready) as running:
+        yield running
+
+
+async def _installed(
+    config: Path, words: Sequence[str], limits: Mapping[int, tuple[int, int]], variables: dict[str, str]
+) -> asyncio.subprocess.Process:
     def set_limits() -> None:
-        for number, pair in (limits or {}).items():
+        for number, pair in limits.items():
             resource.setrlimit(number, pair)
 
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         RELAY,
         "run",
         "-c",
@@ -166,10 +186,14 @@ async def worker(
         *words,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env=environment(**env, **(variables or {})),
+        env=variables,
         preexec_fn=set_limits if limits else None,
-        limit=1 << 20,
+        limit=prefork.LONGEST_LINE,
     )
+
+
+@asynccontextmanager
+async def _running(process: asyncio.subprocess.Process | prefork.Forked, ready: str) -> AsyncIterator[Worker]:
     running = Worker(process)
     try:
         await running.says(ready)

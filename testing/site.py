@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from testing.receiver import Receiver
 from testing.redis_server import RedisServer
-from testing.relay_process import Finished, Worker, relay, worker, write_config
+from testing.relay_process import Finished, Worker, installed_worker, relay, worker, write_config
 from testing.streams import entries_of
 
 PUSHER = {"type": "pusher", "app_id": "3", "key": "278d425bdf160c739803", "secret": "7ad3773142a6692b25b8"}
@@ -91,3 +91,7 @@ class Site:
 
     def worker(self, *words: str, **options: Any) -> AbstractAsyncContextManager[Worker]:
         return worker(self.config, *words, **options)
+
+    def installed_worker(self, *words: str) -> AbstractAsyncContextManager[Worker]:
+        """A worker whose memory is measured."""
+        return installed_worker(self.config, *words)

@@ -20,7 +20,7 @@ from testing.commands import output, run_command
 from testing.receiver import Answer, Receiver
 from testing.redis_cluster import RedisCluster
 from testing.redis_server import BLOCKING_TIMEOUT
-from testing.relay_process import limit_memory, relay, worker, write_config
+from testing.relay_process import installed_worker, limit_memory, relay, worker, write_config
 from testing.site import Site
 from testing.streams import entries_of
 from tests.conftest import BINARIES
@@ -146,7 +146,7 @@ async def test_a_huge_element_on_a_cluster_becomes_a_dead_letter_without_reachin
     """Also after the queue has moved to another node: the wait for the next element moves with it."""
     config = write_config(site.folder, cluster.url, {"hook": site.webhook()})
     huge = b"x" * HUGE
-    async with worker(config) as running:
+    async with installed_worker(config) as running:
         await site.push({"payload": {"body": "warm"}})
         await site.receiver.until(1)
         limit_memory(running.process.pid, ROOM)

@@ -32,7 +32,7 @@ async def ends(site: Site, number: int) -> dict[str, tuple[str, str]]:
 async def test_a_huge_element_becomes_a_dead_letter_without_reaching_the_worker(site: Site) -> None:
     site.configure({"hook": site.webhook()})
     huge = b"x" * HUGE
-    async with site.worker() as running:
+    async with site.installed_worker() as running:
         await site.push(message("warm"))
         await ends(site, 1)
         limit_memory(running.process.pid, ROOM)

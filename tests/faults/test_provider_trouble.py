@@ -159,7 +159,7 @@ async def test_trouble_with_one_provider_is_that_provider_s_alone(site: Site) ->
         queues = [{"name": "notifications"}]
         config = site.configure(providers, queues)
 
-        running = await stack.enter_async_context(site.worker())
+        running = await stack.enter_async_context(site.installed_worker())
         waits_before = await waits_for(site.redis, site.receiver, range(10))
         before = peak(running.process.pid)
         for number in range(MESSAGES):
