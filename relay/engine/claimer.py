@@ -265,12 +265,12 @@ class Claimer:
         """Expand a chunk. As many of its messages as slots are free may go straight into flight."""
         state, sent = self._state, time.monotonic()
         wanted = max(0, self._free()) if state.hold_left <= 0 else 0
-        expanded = await self._lane.expand(expansion, group_of, wanted)
-        if expanded is None or not expanded.claims:
+        claims = await self._lane.expand(expansion, group_of, wanted)
+        if not claims:
             return
-        for claim in expanded.claims:
+        for claim in claims:
             state.held[claim.ticket] = sent
-        await self._send(expanded.claims, None)
+        await self._send(claims, None)
 
     async def _rest(self, claimed: Claimed, answered: float) -> None:
         """Wait as long as the reply says, from the time of the reply."""

@@ -63,13 +63,6 @@ class Expansion:
 
 
 @dataclass(frozen=True, slots=True)
-class Expanded:
-    """A chunk whose targets are messages now. `claims` are the first of them, which are in flight already."""
-
-    claims: Sequence[Claim] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Claimed:
     """The answer to a claim. `wait` is in seconds; None: until something new arrives."""
 

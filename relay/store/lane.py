@@ -14,7 +14,7 @@ from relay.redis_client.client import REDIS_ERRORS, Argument, Client, describe, 
 from relay.redis_client.topology import Topology
 from relay.settings.options import ProviderOptions
 from relay.store import codec, dead
-from relay.store.claims import Claim, Claimed, Expanded, Expansion, Hold, Taken, decode_claimed
+from relay.store.claims import Claim, Claimed, Expansion, Hold, Taken, decode_claimed
 from relay.store.codec import Settled
 from relay.store.dead import DeadLetter, Replayed
 from relay.store.items import Enqueued, Item, encode_headerless, encode_items, is_ordered
@@ -27,14 +27,12 @@ from relay.store.record import has_header, pack, pack_targets
 from relay.store.script_text import TWO_FORMS
 from relay.store.scripting import Call, Script, script
 from relay.store.settlement import Settlement
+from relay.store.short_settles import ShortSettles
 from relay.store.states import State
 
 if TYPE_CHECKING:
     # Short commands use this module too, and structlog, which this imports, loads rich.
     from relay.redis_client.replication import Replicas
-
-LONG_SETTLES = 50
-"""The number of settles that use the full script after groups with a state have refused the short one."""
 
 POISON = 3
 """The number of crashes after which a message becomes a dead letter."""
@@ -63,8 +61,7 @@ class Lane:
             self._run,
             claims=bool(self._policies.plain_claims and not self._has_groups),
         )
-        self._long_settles = 0
-        """The number of settles that go the long way, because groups have a state."""
+        self._short_settles = ShortSettles(self._inflight, self._run, lifo=self._lifo)
 
     def _run(
         self, name: str, own_keys: Sequence[str], *arguments: Argument
@@ -245,9 +242,9 @@ class Lane:
 
     async def expand(
         self, expansion: Expansion, group_of: Callable[[Message], str] | None = None, wanted: int = 0
-    ) -> Expanded | None:
-        """Put the messages of a chunk of a fan-out into the lane. Returns None if the fan-out is no longer
-        ours.
+    ) -> Sequence[Claim] | None:
+        """Put the messages of a chunk of a fan-out into the lane. Returns the claims of those that are in
+        flight already; None if the fan-out is no longer ours.
 
         Up to `wanted` of them go straight into flight, if nothing else waits and the lane has neither rates,
         groups nor a state. `group_of` names the group of each, if the lane has groups.
@@ -270,16 +267,15 @@ class Lane:
         if reply is None:
             return None
         token = reply[0].decode()
-        claims = [
+        return [
             Claim(ticket.decode(), token, message, part_of=expansion.ticket)
             for ticket, message in zip(reply[1:], messages, strict=False)  # the others wait
         ]
-        return Expanded(claims)
 
     async def settle(self, settlements: Sequence[Settlement], hold: Hold | None = None) -> Settled:
         """Apply outcomes. Repeating a call changes nothing."""
         if hold is None:
-            settled = await self._settle_plain(settlements)
+            settled = await self._short_settles.settle(settlements, has_groups=self._has_groups)
             if settled is not None:
                 return settled
         state, milliseconds, reason = "", 0, ""
@@ -300,32 +296,6 @@ class Lane:
             self._serve_left_groups()
             reply, _ = await self._run("settle", (self._inflight,), *arguments)
         return codec.settled(reply)
-
-    async def _settle_plain(self, settlements: Sequence[Settlement]) -> Settled | None:
-        """Settle deliveries the short way. Returns None if that is not possible."""
-        plain = codec.encode_plain(settlements)
-        if plain is None:
-            return await self._settle_targets(settlements)
-        if not self._has_groups:
-            reply, _ = await self._run("settle_plain", (self._inflight,), *plain)
-        elif self._long_settles:
-            self._long_settles -= 1
-            return None
-        else:
-            reply, _ = await self._run("settle_plain_groups", (self._inflight,), *plain)
-            if reply is None:
-                self._long_settles = LONG_SETTLES
-        return None if reply is None else codec.plainly_settled(reply)
-
-    async def _settle_targets(self, settlements: Sequence[Settlement]) -> Settled | None:
-        """Settle deliveries to targets of fan-outs the short way. Returns None if that is not possible."""
-        if self._has_groups or not settlements:
-            return None
-        encoded = codec.encode_targets(settlements)
-        if encoded is None:
-            return None
-        reply, _ = await self._run("settle_targets", (self._inflight,), int(self._lifo), *encoded)
-        return None if reply is None else codec.plainly_settled(reply)
 
     async def release(self, keep: Iterable[str] = ()) -> int:
         """Put all messages that this worker holds, except `keep`, back at the head of the lane."""

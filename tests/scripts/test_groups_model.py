@@ -405,7 +405,7 @@ class GroupMachine(RuleBasedStateMachine):
         worker, expansion = self.expansions.pop()
         done = self.run(self.lanes[worker].expand(expansion, self.group_of))
         self.read_receipts()
-        if not done:
+        if done is None:
             return
         parent = self.known[expansion.template.payload["text"]]
         number = len(msgspec.json.decode(expansion.chunk))

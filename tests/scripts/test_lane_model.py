@@ -526,7 +526,9 @@ class LaneMachine(RuleBasedStateMachine):
         done = self.run(lane.expand(expansion, group_of, wanted))
         assert (done is not None) == (not known.ended and not known.stopped)
         assert self.run(lane.expand(expansion, None, wanted)) is None, "an expansion was applied twice"
-        for index in range(expansion.first, min(expansion.first + CHUNK, known.targets) if done else 0):
+        for index in range(
+            expansion.first, 0 if done is None else min(expansion.first + CHUNK, known.targets)
+        ):
             child = Known(
                 f"{known.text}#{index}",
                 next(self.order),
@@ -538,7 +540,7 @@ class LaneMachine(RuleBasedStateMachine):
             known.children.append(child)
             known.expanded += 1
             self.known[child.text] = child
-        claims = done.claims if done else ()
+        claims = done or ()
         assert len(claims) <= wanted
         if claims:
             assert not self.options.rate, "no token was taken"

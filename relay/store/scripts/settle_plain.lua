@@ -12,12 +12,7 @@ local call = redis.call
 local tickets, tokens = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
 
 -- All keys are read before the first write (see parts/check_types.lua), which is that to BODIES.
-local leases = call('HMGET', INFLIGHT, unpack(tickets))
-for index = 1, #tickets do
-  if leases[index] ~= tokens[index] then return false end
-end
-local control = call('HMGET', CONTROL, 'state', 'doubts', 'throttles', 'window', 'failures')
-if control[1] or control[2] or control[3] or control[4] or control[5] and control[5] ~= '0' then return false end
+-- @include held_without_state
 local some_tried, letters = call('HLEN', TRIES) > 0, call('XLEN', OUTBOX)
 local ready = call('EXISTS', READY[1], READY[2], READY[3])
 -- A message whose body is gone was already counted, for a worker that had it before.

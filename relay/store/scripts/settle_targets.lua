@@ -14,12 +14,7 @@
 -- @include lane
 
 local tickets, tokens, fan_outs = cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3]), cmsgpack.unpack(ARGV[4])
-local leases = call('HMGET', INFLIGHT, unpack(tickets))
-for index = 1, #tickets do
-  if leases[index] ~= tokens[index] then return false end
-end
-local control = call('HMGET', CONTROL, 'state', 'doubts', 'throttles', 'window', 'failures')
-if control[1] or control[2] or control[3] or control[4] or control[5] and control[5] ~= '0' then return false end
+-- @include held_without_state
 
 -- @include check_types
 -- @include fan_out
