@@ -27,7 +27,7 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 class Retry(msgspec.Struct, frozen=True, gc=False):
     """Worth another attempt later: network error, timeout, 408, 5xx. Spends an attempt.
 
-    `after` (seconds) is the wait that the provider asks for; it replaces the backoff.
+    `after` (seconds) is the wait that the provider asks for; it replaces the backoff unless it is 0.
     """
 
     reason: str
@@ -39,9 +39,9 @@ class Retry(msgspec.Struct, frozen=True, gc=False):
 class Throttled(msgspec.Struct, frozen=True, gc=False):
     """The provider asks to slow down: 429, or 503 with Retry-After. Spends no attempt.
 
-    The whole fleet holds the provider for `after` seconds (None: the lane's own backoff), or the message's
-    group if the lane has groups. With the scope `target`, the provider limits only the receiver of this
-    message (a device, a chat): the message waits `after` seconds (None: the backoff of its retries), and
+    The whole fleet holds the provider for `after` seconds, or the message's group if the lane has groups;
+    None or 0: the lane's own backoff. With the scope `target`, the provider limits only the receiver of this
+    message (a device, a chat): the message waits `after` seconds (None or 0: the backoff of its retries), and
     nothing else does.
     """
 

@@ -77,11 +77,13 @@ class Policy:
                 return Delayed(claim.ticket, claim.fencing_token, _milliseconds(after), claim.tries())
             case Retry():
                 return self._retry(claim, failure, attempts)
-            case Throttled(after=after, scope="target"):
-                wait = self.backoff(claim.deliveries + 1) if after is None else min(after, LONGEST_HOLD)
+            case Throttled(scope="target"):
+                asked = wait_of(failure)
+                wait = self.backoff(claim.deliveries + 1) if asked is None else asked
                 return Delayed(claim.ticket, claim.fencing_token, max(1, _milliseconds(wait)), claim.tries())
-            case Throttled(after=after) if self._has_groups and claim.message.group:
-                hold = 0 if after is None else max(1, _milliseconds(min(after, LONGEST_HOLD)))
+            case Throttled() if self._has_groups and claim.message.group:
+                asked = wait_of(failure)
+                hold = 0 if asked is None else max(1, _milliseconds(asked))
                 return GroupHeld(claim.ticket, claim.fencing_token, hold, claim.tries(), failure.reason)
             case Throttled():
                 return LaneHeld(claim.ticket, claim.fencing_token, claim.tries())
@@ -119,8 +121,7 @@ class Policy:
 
     def hold(self, outcome: Throttled) -> Hold:
         """Return the hold of the lane that a provider asks for."""
-        seconds = None if outcome.after is None else min(outcome.after, LONGEST_HOLD)
-        return Hold(seconds, self._reason(outcome.reason))
+        return Hold(wait_of(outcome), self._reason(outcome.reason))
 
     def delivered(self, claim: Claim, provider_id: str = "", status: int = 0) -> Settlement:
         """The provider accepted the message, with this id of its own and HTTP status."""
@@ -178,7 +179,8 @@ class Policy:
                 answered=False,
                 history=history,
             )
-        delay = self.backoff(attempts) if outcome.after is None else min(outcome.after, LONGEST_HOLD)
+        asked = wait_of(outcome)
+        delay = self.backoff(attempts) if asked is None else asked
         tries = claim.tries(attempts=attempts, history=history)
         return RetryLater(
             claim.ticket, claim.fencing_token, max(1, _milliseconds(delay)), tries, outcome.reason
@@ -199,6 +201,16 @@ class Policy:
 
     def _reason(self, text: str) -> str:
         return one_line(self._redactor.text(text))
+
+
+def wait_of(outcome: Retry | Throttled) -> float | None:
+    """Return the seconds to wait that the provider asks for; None: relay's own backoff.
+
+    No time at all (`Retry-After: 0`, or a date that is past by our clock) asks for no wait: the request would
+    be repeated as fast as the provider answers.
+    """
+    after = outcome.after
+    return min(after, LONGEST_HOLD) if after is not None and after > 0 else None
 
 
 def _milliseconds(seconds: float) -> int:

@@ -10,7 +10,7 @@ from functools import partial
 from relay.engine.adapter_calls import AdapterCalls
 from relay.engine.batching import batches
 from relay.engine.lane_state import UNKNOWN_HOLD, Batch, LaneState
-from relay.engine.policy import Policy
+from relay.engine.policy import Policy, wait_of
 from relay.engine.recorder import LaneRecorder
 from relay.engine.repeats import thinned
 from relay.outcome import (
@@ -182,8 +182,8 @@ class Sender:
                 name, reason = self._provider.name, self._policy.hold(outcome).reason
                 event = "the target is throttled; its message waits"
                 thinned.log("info", event, name, reason, provider=name, id=claim.message.id)
-            case Throttled(after=after) if self._held_groups is not None and claim.message.group:
-                self._hold_group(claim.message.group, self._held_groups, after)
+            case Throttled() if self._held_groups is not None and claim.message.group:
+                self._hold_group(claim.message.group, self._held_groups, wait_of(outcome))
             case Throttled() if self._state.hold is None:
                 self._state.hold = hold = self._policy.hold(outcome)
                 self._state.hold_for(hold.seconds)

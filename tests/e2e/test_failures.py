@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import pytest
+
 from testing.receiver import Answer, Received
 from testing.site import Site
 
@@ -86,6 +88,20 @@ async def test_retry_after_as_a_date_holds_the_lane(site: Site) -> None:
     assert held["reason"] == lane["why"]
     assert 30 < lane["hold_seconds"] <= 900
     assert (lane["waiting"], lane["throttled"]) == (1, 1)
+
+
+@pytest.mark.parametrize("when", ["0", "Thu, 25 Feb 2021 15:03:10 GMT"], ids=["zero", "past"])
+@pytest.mark.parametrize("status", [429, 500])
+async def test_a_retry_after_without_a_time_repeats_nothing_in_a_rush(
+    site: Site, status: int, when: str
+) -> None:
+    site.configure({"hook": site.webhook(retry={"base": "1h"})})
+    site.receiver.answer = lambda request: Answer(status, b"", {"Retry-After": when})
+    await site.push({**json.loads(hook(1)), "ttl": "1s", "reply_to": "receipts:1"})
+    async with site.worker():
+        (receipt,) = await site.receipts(1)
+    assert receipt["outcome"] == "expired"
+    assert len(site.receiver.requests) <= 3
 
 
 async def test_a_wrong_key_holds_the_lane_loudly_and_kills_no_message(site: Site) -> None:

@@ -31,6 +31,7 @@ from relay.store.settlement import (
     DeliveredHeaderless,
     DeliveredOne,
     DeliveredTarget,
+    GroupHeld,
     LaneHeld,
     Refused,
     Released,
@@ -122,6 +123,22 @@ def test_a_throttled_target_without_a_time_waits_longer_each_time() -> None:
         return mean(each.delay for each in found if isinstance(each, Delayed))
 
     assert mean_wait(0) < mean_wait(2) < mean_wait(9)
+
+
+@pytest.mark.parametrize("after", [0, 0.0, -1])
+def test_no_time_at_all_means_relay_s_own_backoff(after: float) -> None:
+    """Otherwise the same request would be repeated as fast as the provider answers."""
+    base = {"retry": {"base": 1000, "max": 1000}}
+    retry = policy(**base).settle(a_claim(), Retry("503", after=after))
+    target = policy(**base).settle(a_claim(), Throttled("429", after=after, scope="target"))
+    assert isinstance(retry, RetryLater)
+    assert isinstance(target, Delayed)
+    assert min(retry.delay, target.delay) > 10  # of a random million
+    assert policy().hold(Throttled("429", after=after)) == Hold(None, "429")
+    claim = msgspec.structs.replace(a_claim(), message=a_message("order-17", group="a"))
+    grouped = policy(groups={"by": "message"}).settle(claim, Throttled("429", after=after))
+    assert isinstance(grouped, GroupHeld)
+    assert grouped.wait == 0
 
 
 def test_no_answer_holds_a_lane_for_more_than_an_hour() -> None:
