@@ -155,12 +155,16 @@ async def resume_group(
 async def cancel(
     client: Client, settings: Settings, provider: str, message_id: str, *, because: str, who: str
 ) -> Cancellation:
-    """Cancel a message that is not in flight yet."""
+    """Cancel a message that is not in flight yet: also one whose id relay has made, as `find` shows it."""
     require_provider(settings, provider)
-    workers = [member.info.worker for member in await Fleet(client, settings.redis.prefix).members()]
+    prefix = settings.redis.prefix
+    workers = [member.info.worker for member in await Fleet(client, prefix).members()]
     lane = lane_of(client, settings, provider)
     scopes = ["", *(queue.name for queue in settings.queues if queue.scope == "queue")]
     results = [await lane.cancel(scoped(message_id, scope), workers) for scope in scopes]
+    if message_id and set(results) == {"unknown"}:
+        tickets = await lookup.tickets_of_id(client, prefix, provider, message_id, scopes)
+        results = [await lane.cancel(message_id, workers, ticket) for ticket in tickets]
     if "cancelled" in results:
         why = f"{message_id}: {because}" if because else message_id
         await _record(client, settings, AuditEntry("cancel", who, provider, why=why))

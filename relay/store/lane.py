@@ -349,10 +349,14 @@ class Lane:
         """Raise StoreError if a key of the lane has a wrong type, or may not be used."""
         await self.cancel("", ())  # reads every key of the lane, and there is no such id
 
-    async def cancel(self, message_id: str, workers: Iterable[str]) -> str:
-        """Take a waiting message back: 'cancelled', 'in flight' or 'unknown'."""
+    async def cancel(self, message_id: str, workers: Iterable[str], ticket: int | None = None) -> str:
+        """Take a waiting message back: 'cancelled', 'in flight' or 'unknown'.
+
+        Only ids that applications chose are in an index. Others need the `ticket` of their message.
+        """
         hashes = [self.keys.inflight(worker) for worker in workers]
-        reply, _ = await self._run("cancel", hashes, message_id, self._policies.claim)
+        found = "" if ticket is None else ticket
+        reply, _ = await self._run("cancel", hashes, message_id, self._policies.claim, found)
         return bytes(reply).decode()
 
     async def send_next(

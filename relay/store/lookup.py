@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from relay.errors import StoreError
 from relay.message import PRIORITIES, Message
 from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute
@@ -109,10 +111,11 @@ async def tickets_of_id(
     except REDIS_ERRORS as error:
         raise StoreError(f"{provider}: {describe(error)}") from error
     found = [int(ticket) for ticket in indexed if ticket is not None and ticket.isdigit()]
-    return found or await _search(client, keys, message_id)
+    # With its length, as each record has it: few other messages contain that.
+    return found or await _search(client, keys, msgspec.msgpack.encode(message_id))
 
 
-async def _search(client: Client, keys: LaneKeys, text: str, most: int = MOST_BODIES) -> list[int]:
+async def _search(client: Client, keys: LaneKeys, text: str | bytes, most: int = MOST_BODIES) -> list[int]:
     found: list[int] = []
     found_script, cursor, looked_at = script("search_bodies"), b"0", 0
     of_script = keys.of_script(found_script.lane_parts)

@@ -471,7 +471,8 @@ async def test_a_lone_group_uses_most_slots(redis: Redis) -> None:
 async def test_a_group_that_failed_is_served_despite_a_backlog_of_others(redis: Redis) -> None:
     lane = a_lane(redis, groups={})
     await lane.enqueue(messages("z"))
-    await settle(lane, list((await lane.claim(1, shared=6)).claims), Retry("no network", after=0), groups={})
+    failed = Retry("no network", after=0.001)
+    await settle(lane, list((await lane.claim(1, shared=6)).claims), failed, groups={})
     await lane.enqueue(messages("abcdefghijklmnopqrstuvwxy"))
     served = ""
     while "z" not in served:
