@@ -7,6 +7,8 @@ local function put_back(problem)
     local tickets = popped[round]
     for index = #tickets, 1, -1 do to_head(tickets[index], lifo) end
   end
+  -- Redis 6.2 cannot raise the table of an error.
+  if type(problem) == 'table' and not redis.REDIS_VERSION_NUM then problem = problem.err end
   error(problem)
 end
 
