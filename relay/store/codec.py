@@ -103,6 +103,8 @@ def encode_targets(settlements: Sequence[Settlement]) -> tuple[bytes, bytes, byt
             by_fan_out.setdefault("", []).append(settlement)
         else:
             return None
+    if not by_fan_out:
+        return None
     tickets = [settlement.ticket for found in by_fan_out.values() for settlement in found]
     tokens = [settlement.fencing_token for found in by_fan_out.values() for settlement in found]
     fan_outs = [value for ticket, found in by_fan_out.items() for value in (ticket, len(found))]

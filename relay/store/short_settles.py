@@ -31,22 +31,19 @@ class ShortSettles:
 
         Raises StoreError.
         """
-        plain = codec.encode_plain(settlements)
-        if plain is None:
-            return None if has_groups or not settlements else await self._settle_targets(settlements)
-        if not has_groups:
-            return await self._call("settle_plain", *plain)
-        if self._long_settles:
+        if has_groups and self._long_settles:
             self._long_settles -= 1
             return None
-        settled = await self._call("settle_plain_groups", *plain)
-        if settled is None:
+        if plain := codec.encode_plain(settlements):
+            name = "settle_plain_groups" if has_groups else "settle_plain"
+            settled = await self._call(name, *plain)
+        elif targets := codec.encode_targets(settlements):
+            settled = await self._call("settle_targets", int(self._lifo), *targets)
+        else:
+            return None
+        if settled is None and has_groups:
             self._long_settles = LONG_SETTLES
         return settled
-
-    async def _settle_targets(self, settlements: Sequence[Settlement]) -> Settled | None:
-        encoded = codec.encode_targets(settlements)
-        return None if encoded is None else await self._call("settle_targets", int(self._lifo), *encoded)
 
     async def _call(self, name: str, *arguments: bytes | int) -> Settled | None:
         reply, _ = await self._run(name, (self._inflight,), *arguments)

@@ -22,7 +22,7 @@ from relay.store.codec import Settled
 from relay.store.dead import Revived
 from relay.store.lane import Lane
 from relay.store.overview import read_lane
-from relay.store.settlement import DeadLettered, DeliveredTarget, Settlement
+from relay.store.settlement import DeadLettered, DeliveredTarget, RetryLater, Settlement
 from testing.builders import a_lane, options, plain_message, texts
 from testing.clock import set_clock, settable_clock
 from testing.streams import entries_of
@@ -357,6 +357,66 @@ async def test_a_revived_target_does_not_count_for_a_fan_out_that_goes_on(redis:
     assert await receipts(redis, lane) == []
     await settle(lane, claims[2:])
     assert await receipts(redis, lane) == [("partial", {"delivered": 2, "rejected": 1})]
+
+
+async def expand_in_groups(lane: Lane, groups: str) -> list[Claim]:
+    """All deliveries; the groups of targets take turns."""
+    claims: list[Claim] = []
+    while True:
+        claimed = await lane.claim(20)
+        claims += claimed.claims
+        for expansion in claimed.expansions:
+            await lane.expand(expansion, lambda message: groups[int(message.payload["to"][1:]) % len(groups)])
+        if not claimed.claims and not claimed.expansions:
+            return claims
+
+
+async def in_flight_by_group(redis: Client, lane: Lane) -> dict[str, int]:
+    counts: Any = await redis.hgetall(lane.keys.part("groups:in-flight"))
+    return {name.decode(): abs(int(count)) for name, count in counts.items()}
+
+
+async def test_one_settle_counts_targets_and_messages_of_several_groups(redis: Client) -> None:
+    lane = a_lane(redis, groups={"by": "message", "concurrency": 0})
+    single, after = plain_message("single", group="a"), plain_message("next", ordering_key="k", group="a")
+    await lane.enqueue([a_fan_out(5, ordering_key="k"), after, single, a_fan_out(2)])
+    claims = await expand_in_groups(lane, "ab")
+    assert await in_flight_by_group(redis, lane) == {"a": 5, "b": 3}
+    last = next(claim for claim in claims if claim.message.payload.get("to") == "t4")
+    settled = await settle(lane, [claim for claim in claims if claim is not last])
+    assert (settled.settled, settled.ready, settled.outbox) == (7, 0, 1)
+    assert await in_flight_by_group(redis, lane) == {"a": 1}
+    assert await receipts(redis, lane) == [("delivered", {"delivered": 2})]
+    settled = await settle(lane, [last])
+    assert (settled.settled, settled.ready > 0, settled.outbox) == (1, True, 2)
+    assert (await receipts(redis, lane))[1:] == [("delivered", {"delivered": 5})]
+    (following,) = (await lane.claim(10)).claims
+    assert following.message.payload == {"text": "next"}
+    assert await in_flight_by_group(redis, lane) == {"a": 1}
+    assert await redis.hget(lane.keys.part("control"), "delivered") == b"8"
+
+
+@pytest.mark.parametrize("trouble", ["a group is full", "a group failed", "another worker has one"])
+async def test_targets_in_groups_with_a_state_count_as_well(redis: Client, trouble: str) -> None:
+    lane = a_lane(redis, groups={"by": "message", "concurrency": 2 if trouble == "a group is full" else 0})
+    await lane.enqueue([a_fan_out(6, size=6)])
+    claims = await expand_in_groups(lane, "ab")
+    stale = 0
+    if trouble == "a group failed":
+        claim = claims.pop()
+        await lane.settle([RetryLater(claim.ticket, claim.fencing_token, 0, claim.tries(attempts=1), "503")])
+    elif trouble == "another worker has one":
+        other = a_lane(redis, worker="w2", groups={"by": "message", "concurrency": 0})
+        await other.recover("w1")
+        claims, stale = [*(await other.claim(5)).claims, *claims[:1]], 1
+        lane = other
+    settled = await settle(lane, claims)
+    assert (settled.settled, settled.stale) == (len(claims) - stale, stale)
+    await settle(lane, await expand_in_groups(lane, "ab"))
+    assert await receipts(redis, lane) == [("delivered", {"delivered": 6})]
+    assert await in_flight_by_group(redis, lane) == {}
+    assert await redis.hget(lane.keys.part("control"), "delivered") == b"6"
+    assert await lane.size() == 0
 
 
 async def test_targets_that_were_retried_leave_no_counters(redis: Client) -> None:

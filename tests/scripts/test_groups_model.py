@@ -34,8 +34,10 @@ from relay.redis_client.connect import open_client
 from relay.settings.options import ProviderOptions
 from relay.settings.values import parse_rate
 from relay.store.claims import Claim, Expansion
+from relay.store.codec import Settled
 from relay.store.lane import Lane
 from relay.store.record import has_header, unpack
+from relay.store.scripting import script
 from relay.store.settlement import (
     DeadLettered,
     Delayed,
@@ -88,7 +90,15 @@ class Known:
     holder: str = ""
     claim: Claim | None = None
     ended: bool = False
-    is_part: bool = False
+    parent: Known | None = None
+    targets: int = 0
+    delivered: int = 0
+    """Of a fan-out: its targets that were delivered."""
+
+    @property
+    def is_part(self) -> bool:
+        """Return whether it is a target of a fan-out."""
+        return self.parent is not None
 
 
 class GroupMachine(RuleBasedStateMachine):
@@ -220,6 +230,12 @@ class GroupMachine(RuleBasedStateMachine):
             if known is not None:
                 assert known.has_receipt, "a receipt that nobody asked for"
                 known.ended, known.holder = True, ""
+                if known.targets and letter[3] not in {"duplicate", "collapsed"}:
+                    self.check_fan_out(known, letter[7])
+
+    def check_fan_out(self, known: Known, ended: dict[str, int]) -> None:
+        assert sum(ended.values()) == known.targets, "targets are lost or doubled"
+        assert ended.get("delivered", 0) == known.delivered, "deliveries are lost or doubled"
 
     # Applications
 
@@ -247,7 +263,7 @@ class GroupMachine(RuleBasedStateMachine):
             # A message that may end unseen has a receipt.
             special = message_id or key or collapse or ttl or delay or targets
             silent = not (special or receipted or self.ends_waiting)
-            known = Known(text, group, PRIORITIES.index(priority), has_receipt=not silent)
+            known = Known(text, group, PRIORITIES.index(priority), has_receipt=not silent, targets=targets)
             self.known[text] = known
             message = plain_message(
                 text,
@@ -412,7 +428,7 @@ class GroupMachine(RuleBasedStateMachine):
         for index in range(expansion.first, expansion.first + number):
             text = f"{parent.text}#{index}"
             group = GROUPS[index % len(GROUPS)]
-            self.known[text] = Known(text, group, parent.level, has_receipt=False, is_part=True)
+            self.known[text] = Known(text, group, parent.level, has_receipt=False, parent=parent)
 
     def group_of(self, message: Message) -> str:
         """Each target has its own group."""
@@ -471,6 +487,9 @@ class GroupMachine(RuleBasedStateMachine):
 
     def settle_all(self, worker: str, chosen: Sequence[Known], kind: str) -> None:
         entries = [self.settlement(known, kind) for known in chosen]
+        for known in chosen:
+            if known.parent is not None and kind == "delivered":
+                known.parent.delivered += 1
         self.apply(worker, chosen, entries)
         if kind in {"retry", "released", "delayed"}:
             return
@@ -507,13 +526,17 @@ class GroupMachine(RuleBasedStateMachine):
                 return Overdue(*held, 0)
 
     def apply(self, worker: str, chosen: Sequence[Known], entries: Sequence[Settlement]) -> None:
-        reply = self.run(self.lanes[worker].settle(entries))
+        reply = self.settle_first(worker, entries)
         assert (reply.settled, reply.stale) == (len(chosen), 0)
         for known in chosen:
             known.holder = ""
         self.read_receipts()
         again = self.run(self.lanes[worker].settle(entries))
         assert again.settled == 0, "a repeated settle was applied twice"
+
+    def settle_first(self, worker: str, entries: Sequence[Settlement]) -> Settled:
+        reply: Settled = self.run(self.lanes[worker].settle(entries))
+        return reply
 
     @rule(worker=st.sampled_from(WORKERS), rescuer=st.sampled_from(WORKERS))
     def crash(self, worker: str, rescuer: str) -> None:
@@ -641,11 +664,15 @@ class GroupMachine(RuleBasedStateMachine):
 
 
 class PlainGroupMachine(GroupMachine):
-    """A lane whose claims take the short way: without rates, and with few headers besides groups."""
+    """A lane whose claims and settles take their short ways: without rates, and with few headers besides
+    those of groups and of targets."""
+
+    used: Counter[str]
+    """The number of settles of targets by the script that did them, over all examples."""
 
     def change_rules(self, data: st.DataObject) -> None:
         self.order, self.lane_rate, self.lane_failures, self.ends_waiting = "fifo", None, 10_000, False
-        groups = {"by": "message", "concurrency": data.draw(st.sampled_from([0, 3, 16]))}
+        groups = {"by": "message", "concurrency": data.draw(st.sampled_from([0, 0, 3, 16]))}
         self.options = ProviderOptions(type="test", breaker={"failures": 10_000}, groups=groups)
         self.lanes = {name: Lane(self.redis, "relay", "test", self.options, name) for name in WORKERS}
 
@@ -665,16 +692,68 @@ class PlainGroupMachine(GroupMachine):
             plan.append((priority, groups[0], "", key, "", 0, delay, 0, kind == "receipt"))
         self.enqueue(plan)
         self.claim(worker, wanted)
-        held = [known for known in self.held_by(worker) if known.claim and known.claim.headerless]
+        self.settle_short(worker, kept)
+
+    @rule(
+        sizes=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+        plain=st.lists(st.sampled_from(GROUPS), max_size=3),
+        key=st.sampled_from(["", "", "k1"]),
+        resumed=st.booleans(),
+        worker=st.sampled_from(WORKERS),
+        wanted=st.integers(1, 25),
+        kept=st.integers(0, 5),
+    )
+    def serve_fan_outs(
+        self,
+        sizes: list[int],
+        plain: list[str],
+        key: str,
+        resumed: bool,
+        worker: str,
+        wanted: int,
+        kept: int,
+    ) -> None:
+        """Enqueue fan-outs, expand them, and settle deliveries to their targets."""
+        if resumed:
+            self.resume()
+        # The lane of a worker that has not met a group with a state tries the short way.
+        self.lanes[worker] = Lane(self.redis, "relay", "test", self.options, worker)
+        plan = [("normal", "", "", key, "", 0, 0, number, False) for number in sizes]
+        self.enqueue(plan + [("normal", group, "", "", "", 0, 0, 0, False) for group in plain])
+        for _ in range(6):
+            self.claim(worker, wanted)
+            while self.expansions:
+                self.expand()
+        self.settle_short(worker, kept)
+
+    def settle_short(self, worker: str, kept: int) -> None:
+        """Settle deliveries of messages whose records no script has to read, except `kept`."""
+        held = [
+            known
+            for known in self.held_by(worker)
+            if known.claim and (known.claim.headerless or known.claim.part_of)
+        ]
         if held[kept:]:
             self.settle_all(worker, held[kept:], "delivered")
+
+    def settle_first(self, worker: str, entries: Sequence[Settlement]) -> Settled:
+        """Find out which script has settled targets."""
+        if not any(isinstance(entry, DeliveredTarget) for entry in entries):
+            return super().settle_first(worker, entries)
+        self.run(self.redis.script_flush())
+        reply = super().settle_first(worker, entries)
+        names = ("settle_targets:groups", "settle:groups")
+        ran = self.run(self.redis.script_exists(*(script(name).digest for name in names)))
+        self.used["+".join(name for name, has_run in zip(names, ran, strict=True) if has_run)] += 1
+        return reply
 
 
 @pytest.mark.parametrize("kind", [GroupMachine, PlainGroupMachine])
 def test_groups_have_fair_turns_and_their_limits_always(
     newest_redis_server: RedisServer, kind: type[GroupMachine]
 ) -> None:
-    machine = type("Machine", (kind,), {"url": newest_redis_server.url})
+    used = Counter[str]()
+    machine = type("Machine", (kind,), {"url": newest_redis_server.url, "used": used})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -686,3 +765,5 @@ def test_groups_have_fair_turns_and_their_limits_always(
             suppress_health_check=list(HealthCheck),
         ),
     )
+    if kind is PlainGroupMachine:
+        assert used["settle_targets:groups"], "no example settles targets the short way"

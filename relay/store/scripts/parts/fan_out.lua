@@ -5,18 +5,10 @@
 --    number, size: targets in a chunk, stop: '' or how the waiting ones are to end, ended: outcome ->
 --    number, window: dedup (ms), header}
 -- and TARGETS, under ticket:chunk, the targets that are not yet messages.
+-- @include fans
 -- @include forget
 -- @include remember
 -- @include receipt
-
-local function fan_out(ticket)
-  local packed = call('HGET', FANS, ticket)
-  return packed and cmsgpack.unpack(packed)
-end
-
-local function save_fan_out(ticket, fan)
-  call('HSET', FANS, ticket, cmsgpack.pack(fan))
-end
 
 -- Counts the targets of all fan-outs that are not yet messages: operators see them as waiting.
 local function count_unexpanded(by)
@@ -32,9 +24,7 @@ end
 
 -- So many targets of a fan-out have ended; the last one ends it, with one receipt for all.
 local function tally(ticket, fan, outcome, number, lifo)
-  fan.left = fan.left - number
-  fan.ended[outcome] = (fan.ended[outcome] or 0) + number
-  if fan.left > 0 then return save_fan_out(ticket, fan) end
+  if count_ended(ticket, fan, outcome, number) > 0 then return end
   call('HDEL', FANS, ticket)
   call('HDEL', BODIES, ticket)
   call('HDEL', TRIES, ticket)
