@@ -13,7 +13,8 @@ from relay.engine.progress import Progress
 from relay.engine.router import Router
 from relay.message import Message
 from relay.store.items import Item, Malformed
-from relay.store.queue import TOO_LONG, Queue
+from relay.store.queue import Queue
+from relay.store.waits import TOO_LONG
 
 
 class FastPath:

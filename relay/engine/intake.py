@@ -50,6 +50,8 @@ class Intake:
         self.router = router
         self.progress = Progress()
         self._tuning = tuning
+        if queue.is_beside_lanes:
+            queue.waits.early = tuning.wait
         direct = direct or {}
         self._writer = LaneWriter(queue, lanes, replicas, listeners, self.progress, direct, parts)
         self._deferred = DeferredElements(queue, router, self._writer, self.progress, tuning)
@@ -78,13 +80,16 @@ class Intake:
             wait=wait_random_exponential(multiplier=0.1, max=2),
             before_sleep=self._report_attempt,
         )
-        while True:
-            try:
-                await self.step()
-            except StoreError as error:
-                self._report(error)
-                await asyncio.sleep(self._tuning.refusal_pause)
-                await until_redis_answers(self.step)
+        try:
+            while True:
+                try:
+                    await self.step()
+                except StoreError as error:
+                    self._report(error)
+                    await asyncio.sleep(self._tuning.refusal_pause)
+                    await until_redis_answers(self.step)
+        finally:
+            await self.queue.waits.close()
 
     async def step(self) -> None:
         """Fetch and enqueue; wait for elements if there are none. Raises StoreError."""
@@ -145,7 +150,7 @@ class Intake:
         self.progress.longer_wait = max(0.0, seconds - self._tuning.wait)
         self.progress.waiting = True
         try:
-            element = await self.queue.wait(seconds)
+            element = await self.queue.waits.next(seconds)
         finally:
             self.progress.waiting = False
             self.progress.longer_wait = 0.0

@@ -58,13 +58,20 @@ class Channel:
 
         Raises the errors of redis-py if none of them ran, or if the connection failed.
         """
-        words = [("MULTI",), *commands, ("EXEC",)]
-        packed = [hiredis.pack_command(each) for each in words]  # type: ignore[arg-type]
+        answers = await self.send(("MULTI",), *commands, ("EXEC",))
+        replies: list[Any] = await asyncio.gather(*answers, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return list(replies[-1])
+
+    async def send(self, *commands: Sequence[Word]) -> Sequence[asyncio.Future[Any]]:
+        """Send commands together. Returns their replies to come, which raise as `execute` does."""
+        packed = b"".join([hiredis.pack_command(words) for words in commands])  # type: ignore[arg-type]
         link = self._link
         if link is None or not link.is_open:
             link = await self._open()
-        *_, replies = await link.execute_all(packed)
-        return list(replies)
+        return link.send(packed, len(commands))
 
     async def _open(self) -> _Link:
         async with self._opening:
@@ -113,21 +120,24 @@ class _Link(asyncio.Protocol):
     async def execute(self, command: bytes) -> Any:
         """Send a command and return its reply. Call it in the same step as the check that it is open: replies
         come in order."""
-        answer = self._loop.create_future()
-        self._in_flight.append((answer, self._loop.time()))
-        self._start_timer()
-        self._queue(command)
+        (answer,) = self.send(command, 1)
         return await answer
 
-    def _queue(self, commands: bytes) -> None:
-        """Send commands immediately, or together with others of this step of the event loop."""
-        if len(self._in_flight) == 1:
+    def send(self, commands: bytes, count: int) -> Sequence[asyncio.Future[Any]]:
+        """Send so many commands together, in the same step as the check that it is open. Returns their
+        replies to come."""
+        now, is_free = self._loop.time(), not self._in_flight
+        answers = [self._loop.create_future() for _ in range(count)]
+        self._in_flight.extend([(answer, now) for answer in answers])
+        self._start_timer()
+        if is_free:
             self._send(commands)
-            return
-        # One write for many commands costs this process and Redis as much as a write for one.
-        if not self._unsent:
-            self._loop.call_soon(self._send_all)
-        self._unsent.append(commands)
+        else:
+            # One write for many commands costs this process and Redis as much as a write for one.
+            if not self._unsent:
+                self._loop.call_soon(self._send_all)
+            self._unsent.append(commands)
+        return answers
 
     def _send_all(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -140,19 +150,6 @@ class _Link(asyncio.Protocol):
                 self._transport.write(commands)
             except Exception as error:
                 self._stop(ConnectionError(f"the connection was closed: {error!r}"))
-
-    async def execute_all(self, commands: list[bytes]) -> list[Any]:
-        """Send commands together and return their replies. Raises the first error among them."""
-        now = self._loop.time()
-        answers = [self._loop.create_future() for _ in commands]
-        self._in_flight.extend((answer, now) for answer in answers)
-        self._start_timer()
-        self._queue(b"".join(commands))
-        replies = await asyncio.gather(*answers, return_exceptions=True)
-        for reply in replies:
-            if isinstance(reply, BaseException):
-                raise reply
-        return replies
 
     async def close(self) -> None:
         """Close the connection. All commands in flight fail."""

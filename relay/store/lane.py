@@ -151,17 +151,20 @@ class Lane:
         )
 
     async def take(self, message: Message, queue: Queue, element: bytes) -> Taken | None:
-        """Move an element that a wait has staged straight into flight, in one script.
+        """Move an element that a wait has staged straight into flight, in one script; the next wait may begin
+        with it (`Waits.run_before`).
 
         Returns None if the element is no longer the first staged one, or if anything waits in the lane or it
         has a state. Only for messages that `claims_directly` admits. Not for a cluster.
         """
         own = self._inflight, queue.keys.staged, queue.name
-        reply, _ = await self._run("take_into_flight", own, element, message.priority, pack(message))
+        form, keys = self._script("take_into_flight")
+        arguments = element, message.priority, pack(message)
+        reply = await queue.waits.run_before(form, (*keys, *own), *arguments)
         if reply is None:
             return None
-        left, ticket, token = reply
-        return Taken(Claim(ticket.decode(), token.decode(), message, headerless=True), left)
+        left, ticket, token = reply.decode().split()
+        return Taken(Claim(ticket, token, message, headerless=True), int(left))
 
     async def enqueue_into_flight(
         self, messages: Sequence[Message], batch_id: str, sequence: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -12,13 +11,12 @@ import msgspec
 
 from relay.errors import StoreError
 from relay.redis_client.client import REDIS_ERRORS, Client, describe, execute, raise_if_cancelled
-from relay.redis_client.connection import Channel
-from relay.redis_client.slots import SlotChannel
-from relay.redis_client.topology import Topology, is_cluster
+from relay.redis_client.topology import Topology
 from relay.store.keys import LaneKeys, QueueKeys, batch_id_of, control_key
 from relay.store.large_fetches import LargeFetches
 from relay.store.reading import Command, may_exist, read_all
 from relay.store.scripting import script
+from relay.store.waits import Waits
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -59,12 +57,6 @@ class Ack:
 
 NO_ACK = Ack("")
 
-MAX_WAIT_BYTES = 16 * 1024
-"""Maximum bytes of an element that `wait` returns. A longer one stays in Redis until it is fetched."""
-
-TOO_LONG = b""
-"""Returned by `wait` for a longer element."""
-
 MAX_RETRIED = 100
 """Number of deferred elements that are retried in one step."""
 
@@ -97,13 +89,8 @@ class Queue:
         self._worker = worker
         self.is_beside_lanes = Topology.of(client).is_one
         """Whether one script may use the keys of the queue and those of a lane: not in a cluster."""
-        # A blocking wait would delay all other commands on a shared connection.
         self._large = LargeFetches(client, self.keys, worker, self.batch_id, FETCH_BYTES)
-        self._waits = (
-            Channel(client.connection_pool, longest=MAX_WAIT_BYTES)
-            if not is_cluster(client)
-            else SlotChannel(client, name, longest=MAX_WAIT_BYTES)
-        )
+        self.waits = Waits(client, self.keys)
         limits = limits or Limits(0, 0, 0)
         self._too_large_in = (self.keys.rejected, self.keys.last_sequence)
         counts_too_large = self.is_beside_lanes and limits.provider is not None
@@ -120,26 +107,6 @@ class Queue:
             }
         )
 
-    async def wait(self, seconds: float) -> bytes | None:
-        """Return the next element, which is still to be fetched, or None if none came within `seconds`.
-
-        Returns TOO_LONG for a long element, which does not enter this process's memory.
-
-        Redis moves the element to the staged list, from which every fetch starts: the element keeps its place
-        even if this worker dies or loses its connection.
-        """
-        try:
-            element: bytes | None = await self._waits.execute(
-                "BLMOVE", self.name, self.keys.staged, "LEFT", "RIGHT", seconds
-            )
-        except REDIS_ERRORS as error:
-            raise StoreError(f"BLMOVE {self.name}: {describe(error)}") from error
-        except asyncio.CancelledError:
-            await self._waits.close()  # otherwise Redis could move an element for this abandoned wait
-            raise
-        raise_if_cancelled()
-        return element
-
     async def fetch(self, ack: Ack = NO_ACK, *, most: int = FETCH_SIZE) -> Fetch:
         """Delete the acknowledged fetch, and return the next one of up to `most` elements.
 
@@ -147,6 +114,7 @@ class Queue:
         part of them after a failover.
         """
         keys = self.keys
+        self.waits.forget()
         # In a cluster, lanes may be on other nodes, so the intake waits for replicas instead.
         providers = ack.providers if self.is_beside_lanes else ()
         controls = [control_key(self._prefix, provider) for provider in providers]

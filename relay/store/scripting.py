@@ -37,6 +37,10 @@ class Script:
         self._sending: dict[Client, asyncio.Event] = {}
         """Set when the text has been sent, by client."""
 
+    def command(self, keys: Sequence[str], *arguments: Argument) -> tuple[Argument, ...]:
+        """Return the words of the command that runs the script, if Redis has it."""
+        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
+
     async def run(self, client: Client, keys: Sequence[str], *arguments: Argument) -> Any:
         """Return the reply. Raises StoreError; in that case the script may or may not have run."""
         reply, _ = await self.run_in_turn(client, keys, *arguments)
@@ -52,7 +56,7 @@ class Script:
         in_turn = not is_cluster(client)
         try:
             try:
-                reply = await execute(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)
+                reply = await execute(client, *self.command(keys, *arguments))
             except NoScriptError:
                 in_turn = False
                 reply = await self._run_missing(client, keys, arguments)
@@ -68,7 +72,7 @@ class Script:
         if sending is not None:
             await sending.wait()
             with suppress(NoScriptError):
-                return await execute(client, "EVALSHA", self.digest, len(keys), *keys, *arguments)
+                return await execute(client, *self.command(keys, *arguments))
         sent = self._sending[client] = asyncio.Event()
         try:
             return await execute(client, "EVAL", self.text, len(keys), *keys, *arguments)

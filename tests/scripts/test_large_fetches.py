@@ -77,7 +77,7 @@ async def test_a_staged_element_goes_before_large_ones(redis: Client) -> None:
     await push_all(redis, "q", elements(30))
     queue = a_queue(redis)
     first = await queue.fetch(most=10)
-    assert await a_queue(redis, "w2").wait(1)
+    assert await a_queue(redis, "w2").waits.next(1)
     second = await queue.fetch(Ack(first.sequence), most=10)
     assert second.elements == elements(10, first=10)
 

@@ -30,7 +30,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("push"), st.integers(1, 5)),
         st.tuples(
-            st.sampled_from(["wait", "directly", "directly in order", "directly, but another one"]),
+            st.sampled_from(["wait", "take", "directly", "directly in order", "directly, but another one"]),
             st.just(0),
         ),
         st.tuples(st.sampled_from(["fetch", "fetch, but the reply is lost"]), st.integers(1, 4)),
@@ -63,6 +63,7 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]], size: int) ->
     async with Redis.from_url(url, protocol=2) as redis:
         await redis.flushall()
         queue, lane = Queue(redis, "relay", name, "w1"), a_lane(redis)
+        queue.waits.early = 60
         pushed: list[bytes] = []
         handled: list[bytes] = []
         batch = EMPTY
@@ -72,7 +73,14 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]], size: int) ->
                 pushed += fresh
                 await push_all(redis, name, fresh)
             elif step == "wait" and await redis.llen(name):
-                assert await queue.wait(1)
+                assert await queue.waits.next(60)
+            elif step == "take" and not batch.elements:
+                if element := await queue.waits.next(0.01):
+                    # A fetch may have taken it since the wait began.
+                    is_first = await redis.lindex(queue.keys.staged, 0) == element
+                    taken = await lane.take(plain_message(element.decode()), queue, element)
+                    assert (taken is not None) == is_first
+                    handled += [element] * is_first
             elif step == "fetch":
                 handled += batch.elements
                 before, batch = batch, await queue.fetch(Ack(batch.sequence), most=number)
@@ -97,6 +105,7 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]], size: int) ->
                 assert await lane.enqueue_direct(item, queue, b"another") is None
                 assert (await lane.claim(10)).claims == []
             elif step == "die":
+                await queue.waits.close()
                 await Queue(redis, "relay", name, "w2").requeue("w1")
                 batch = EMPTY
             staged = await redis.lrange(queue.keys.staged, 0, -1)
@@ -105,12 +114,13 @@ async def _play(url: str, name: str, steps: list[tuple[str, int]], size: int) ->
             assert await redis.lrange(queue.keys.processing("w1"), 0, -1) == list(batch.elements)
             assert await queue.holders() == (["w1"] if batch.elements else [])
             assert await queue.depth(["w1"]) == (len(staged + left), len(batch.elements))
+        await queue.waits.close()
 
 
 async def test_a_fetch_is_bounded_by_bytes(redis: Redis) -> None:
     queue = Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"x" * (FETCH_BYTES // 2)] * 5)
-    await queue.wait(1)
+    await queue.waits.next(1)
     assert len((await queue.fetch()).elements) == 2
 
 
@@ -128,7 +138,7 @@ async def test_a_staged_element_keeps_its_place_for_any_worker_that_fetches(redi
     """The worker that waited for it may be dead, or cut off from Redis."""
     await push_all(redis, "q", [b"first", b"second", b"third"])
     for _ in range(2):
-        assert await Queue(redis, "relay", "q", "w1").wait(1)
+        assert await Queue(redis, "relay", "q", "w1").waits.next(1)
     assert (await Queue(redis, "relay", "q", "w2").fetch()).elements == [b"first", b"second", b"third"]
 
 
@@ -140,7 +150,7 @@ async def test_an_element_that_goes_directly_waits_for_earlier_fetches_only_if_i
     lane, queue = a_lane(redis), Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"first", b"second"])
     await queue.fetch(most=1)
-    assert await queue.wait(1) == b"second"
+    assert await queue.waits.next(1) == b"second"
     ordered = plain_message("second", ordering_key="k")
     assert await lane.enqueue_direct(ordered, queue, b"second") is None
     assert await queue.depth() == (1, 0)
@@ -158,7 +168,7 @@ async def test_an_ordered_element_does_not_go_directly_while_others_wait_for_its
     batch = await queue.fetch()
     await queue.fetch(Ack(batch.sequence, deferred=[(lane.provider, b"first")]), most=0)
     await push_all(redis, "q", [b"second"])
-    assert await queue.wait(1) == b"second"
+    assert await queue.waits.next(1) == b"second"
     first, second = (plain_message(text, ordering_key="k") for text in ("first", "second"))
     assert await lane.enqueue_direct(second, queue, b"second") is None
     assert await lane.enqueue_deferred(first, queue, b"first") is not None
@@ -180,7 +190,7 @@ async def test_an_element_that_cannot_be_stored_in_its_lane_stays_in_its_queue(r
     lane, queue = a_lane(redis), Queue(redis, "relay", "q", "w1")
     await push_all(redis, "q", [b"first"])
     await redis.set(lane.keys.part("bodies"), "of another type")
-    assert await queue.wait(1) == b"first"
+    assert await queue.waits.next(1) == b"first"
     with pytest.raises(StoreError, match="WRONGTYPE"):
         await lane.enqueue_direct(plain_message("first"), queue, b"first")
     assert (await queue.fetch()).elements == [b"first"]

@@ -351,7 +351,7 @@ async def test_a_fetch_that_fails_for_a_wrong_type_changes_nothing(url: str, key
         queue = Queue(redis, "relay", "q", "w1")
         await redis.rpush("q", b"a", b"b", b"c", b"d")
         batch = await queue.fetch(most=2)
-        await queue.wait(1)
+        await queue.waits.next(1)
         first, second = batch.elements
         done = Ack(batch.sequence, rejected=[("no", first)], deferred=[("slow", second)])
         spoiled = key if key == "q" else queue.keys.base + key

@@ -6,7 +6,7 @@
 -- @key QUEUE     the queue itself
 -- ARGV   1 the element, which must be the first of SOURCE
 --        2 priority, 3 record
--- reply  {elements left in the queue, ticket, fencing token}; nil if the element has to go through the lane
+-- reply  "<elements left in the queue> <ticket> <fencing token>"; nil if the element has to go through the lane
 --
 -- Atomic because an element is in its queue or in its lane, and in flight under the name of one worker.
 
@@ -39,4 +39,4 @@ if type(written) == 'table' then
 end
 call('HSET', CONTROL, 'sequence', whole(sequence), 'fencing_token', token, 'accepted', whole((control[8] or 0) + 1),
      'claimed', whole((control[9] or 0) + 1))
-return {left + call('LLEN', SOURCE), ticket, token}
+return (left + call('LLEN', SOURCE)) .. ' ' .. ticket .. ' ' .. token

@@ -20,7 +20,8 @@ from relay.redis_client.replication import Replicas
 from relay.settings.models import QueueSettings, Settings
 from relay.store.claims import Claimed
 from relay.store.items import Malformed
-from relay.store.queue import MAX_WAIT_BYTES, Ack, Queue, push_all
+from relay.store.queue import Ack, Queue, push_all
+from relay.store.waits import MAX_WAIT_BYTES
 from testing.builders import a_lane, options, plain_message, texts
 from testing.redis_server import RedisServer
 
@@ -89,6 +90,20 @@ async def counted(intake: Intake) -> int:
 
 async def claimed(claims: list[asyncio.Task[Claimed]]) -> int:
     return sum([len((await claim).claims) for claim in claims])
+
+
+async def test_a_cancelled_intake_ends_a_wait_that_has_begun_with_a_script(redis: Redis) -> None:
+    intake = an_intake(redis, wait=600)
+    waiting, lane = intake.queue.waits, a_lane(redis, worker="w2")
+    await push_all(redis, "q", [b"first"])
+    assert await waiting.next(600) == b"first"
+    assert await lane.take(plain_message("first"), intake.queue, b"first") is not None
+    await eventually(lambda: waits(redis), 1)
+    async with running(intake):
+        await asyncio.sleep(0)  # it fetches
+    await eventually(lambda: waits(redis), 0)
+    await push_all(redis, "q", [b"second"])
+    assert await redis.lrange("q", 0, -1) == [b"second"]
 
 
 @pytest.mark.parametrize("key", ["ordering_key", "collapse_key"])
