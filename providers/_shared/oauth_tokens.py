@@ -22,7 +22,7 @@ LIFE = 3600
 """Lifetime in seconds of a token whose answer has none."""
 
 MOST_LIFE = 86400
-"""Longest lifetime of a token that is accepted, in seconds."""
+"""Longest time in seconds for which a token is used: some servers issue tokens for months."""
 
 AHEAD = 0.2
 """A token is renewed when this share of its lifetime is left, give or take a tenth of the share."""
@@ -133,9 +133,9 @@ def read_token(response: Response) -> tuple[str, float]:
     token, life = answer.get("access_token"), _seconds(answer.get("expires_in"))
     if response.status == 200 and isinstance(token, str):
         # No request could be sent with any other token, and each message would become a dead letter.
-        if not _TOKEN.fullmatch(token) or not 0 < life <= MOST_LIFE:
+        if not _TOKEN.fullmatch(token) or not life > 0:
             raise TransportError("the token endpoint returned an unusable token")
-        return token, life
+        return token, min(life, MOST_LIFE)
     error, description = str(answer.get("error") or ""), str(answer.get("error_description") or "")
     said = f"{response.status} {error} {description}".strip() if error else reason(response)
     if response.incomplete is not None:

@@ -444,9 +444,11 @@ def test_answers_of_the_token_endpoint_are_final_or_temporary(
 
 
 @pytest.mark.parametrize(
-    ("life", "seconds"), [('"3599"', 3599), ("3599", 3599), ("null", 3600)], ids=["text", "number", "null"]
+    ("life", "seconds"),
+    [('"3599"', 3599), ("3599", 3599), ("null", 3600), ("5011271", 86400), ("1e300", 86400)],
+    ids=["text", "number", "null", "months", "endless"],
 )
-def test_the_lifetime_of_a_token_may_be_a_text_or_null(life: str, seconds: float) -> None:
+def test_the_lifetime_of_a_token_may_be_a_text_or_null_or_very_long(life: str, seconds: float) -> None:
     body = f'{{"access_token":"a","expires_in":{life},"token_type":"Bearer"}}'.encode()
     assert read_token(Response(200, {}, body)) == ("a", seconds)
 
