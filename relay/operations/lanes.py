@@ -166,6 +166,7 @@ async def cancel(
         tickets = await lookup.tickets_of_id(client, prefix, provider, message_id, scopes)
         results = [await lane.cancel(message_id, workers, ticket) for ticket in tickets]
     if "cancelled" in results:
+        await Fleet(client, prefix).wake([provider])  # the next message with its ordering key may go
         why = f"{message_id}: {because}" if because else message_id
         await _record(client, settings, AuditEntry("cancel", who, provider, why=why))
         return "cancelled"

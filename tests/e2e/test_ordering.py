@@ -3,6 +3,7 @@ fleet."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections import defaultdict
@@ -73,3 +74,19 @@ async def test_no_inversion_over_five_workers_with_faults_and_kills(site: Site, 
     for end in ends:
         by_key[end["id"].partition(".")[0]].append(int(end["id"].partition(".")[2]))
     assert all(numbers == list(range(EACH)) for numbers in by_key.values()), "receipts come in order"
+
+
+async def test_the_next_message_of_a_key_goes_as_soon_as_the_one_before_it_is_cancelled(site: Site) -> None:
+    site.configure({"hook": site.webhook()})
+    async with site.worker():
+        await site.push(
+            {"id": "first", "ordering_key": "k", "delay": "1h", "payload": {"body": 1}},
+            {"id": "second", "ordering_key": "k", "payload": {"body": 2}},
+        )
+        async with asyncio.timeout(120):
+            while (await site.json("status"))["lanes"][0]["waiting"] < 1:
+                pass
+        assert (await site.relay("cancel", "hook", "first")).code == 0
+        # A worker that is not woken claims again after 15 to 30 s.
+        await site.receiver.until(1, seconds=12)
+        assert [request.headers["webhook-id"] for request in site.receiver.requests] == ["second"]
