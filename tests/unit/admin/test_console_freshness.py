@@ -64,7 +64,7 @@ async def test_the_first_page_after_the_start_waits_for_no_reading_and_no_templa
             page = await answer.text()
         commands: dict[str, Any] = await redis.info("commandstats")
     # Redis 6.2 counts no subcommands of their own.
-            assert set(commands) <= {"cmdstat_config|resetstat", "cmdstat_config", "cmdstat_info"}
+    assert set(commands) <= {"cmdstat_config|resetstat", "cmdstat_config", "cmdstat_info"}
     # Each lane has its last hour with the first page, too.
     assert page.count("<title>9 sent, 0 failed in the last hour</title>") == LANES
     # A browser needs time for each byte and each element before it paints anything.
