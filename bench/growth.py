@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from bench.measure import CHUNK, Backlog, Servers
+from bench.measure import Backlog, Servers
 from bench.suite import Say
 from bench.systems import Relay
 from bench.workloads import (
@@ -58,11 +58,10 @@ class Case:
     name: str
     workload: Workload
     messages: int
+    """Deliveries of the backlog."""
     processes: int = 1
     delayed: int = 0
     """Messages in the lane that are due in a day, in addition to the backlog."""
-    targets: int = 0
-    """Targets of each message; `messages` counts deliveries."""
     queues: int = 1
     """Lists over which the backlog is spread."""
 
@@ -88,9 +87,9 @@ def _cases(messages: int, most: int) -> Sequence[Case]:
         *(Case("groups", f"{count:,}" if count else "none", _groups(count), messages) for count in GROUPS),
         Case("delayed", "0", WEBHOOK, messages),
         Case("delayed", f"{most:,}", WEBHOOK, messages, delayed=most),
-        Case("fan-out", f"{messages:,} × 1", WEBHOOK, messages, targets=1),
-        Case("fan-out", f"1 × {TARGETS:,}", WEBHOOK, TARGETS, targets=TARGETS),
-        Case("fan-out", f"{most // TARGETS:,} × {TARGETS:,}", WEBHOOK, most, targets=TARGETS),
+        Case("fan-out", f"{messages:,} × 1", WEBHOOK, messages),
+        Case("fan-out", f"1 × {TARGETS:,}", replace(WEBHOOK, targets=TARGETS), TARGETS),
+        Case("fan-out", f"{most // TARGETS:,} × {TARGETS:,}", replace(WEBHOOK, targets=TARGETS), most),
         *_tokens(messages, "apns", apns_push, apns, "device_token"),
         *_tokens(messages, "fcm", fcm_message, fcm, "token"),
         *(Case("queues", f"{count:,}", WEBHOOK, messages, queues=count) for count in QUEUES),
@@ -103,8 +102,8 @@ def _tokens(
     """Pushes to one token each, and to 100 tokens each."""
     for count in (1, 100):
         many = to_tokens(element, field, count) if count > 1 else element
-        workload = Workload(name, many, providers, tls=True)
-        yield Case("tokens", f"{name}: {count}", workload, messages, targets=count)
+        workload = Workload(name, many, providers, tls=True, targets=count)
+        yield Case("tokens", f"{name}: {count}", workload, messages)
 
 
 def _providers(count: int) -> Workload:
@@ -144,7 +143,7 @@ def _fan_out(url: str, targets: int) -> Workload:
             }
         }
 
-    return Workload("fan-out", element, providers, bare=False)
+    return Workload("fan-out", element, providers, targets=targets, bare=False)
 
 
 def _sized(size: int) -> Callable[[int, float], Element]:
@@ -165,10 +164,8 @@ def run(servers: Servers, chosen: Sequence[Case], seconds: float, rounds: int, s
 def _measure(servers: Servers, case: Case, seconds: float) -> Backlog:
     system, workload = Relay(queues=case.queues), case.workload
     if case.kind == "fan-out":
-        workload = _fan_out(servers.nginx.plain, case.targets)
-    servers.fill(
-        system, workload, case.messages // (case.targets or 1), chunk=max(1, CHUNK // (case.targets or 1))
-    )
+        workload = _fan_out(servers.nginx.plain, workload.targets)
+    servers.fill(system, workload, case.messages)
     if case.delayed:
         asyncio.run(_delay(servers.redis_server.url, "webhook", case.delayed))
     return servers.drain(system, workload, case.messages, seconds, processes=case.processes)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import growth
-from bench.measure import CHUNK, Servers
+from bench.measure import Servers
 from bench.systems import Relay
 from bench.workloads import WORKLOADS, Workload
 
@@ -58,10 +58,10 @@ def counted(folder: Path) -> Relay:
     )
 
 
-def count(servers: Servers, workload: Workload, messages: int, targets: int = 1) -> Count:
+def count(servers: Servers, workload: Workload, messages: int) -> Count:
     """Count the instructions of a backlog, without its first third."""
     system = counted(servers.folder)
-    servers.fill(system, workload, messages // targets, chunk=max(1, CHUNK // targets))
+    servers.fill(system, workload, messages)
     arrivals = servers.nginx.arrivals()
     url = servers.nginx.tls if workload.tls else servers.nginx.plain
     with servers.running(system, workload, servers.setting(url)) as process:
@@ -115,19 +115,17 @@ def main() -> None:
     parser.add_argument("--kind", action="append", default=[], choices=KINDS, help="these cases of --growth")
     parser.add_argument("--messages", type=int, default=3_000, help="size of the backlog; default 3000")
     options = parser.parse_args()
-    chosen: list[tuple[str, Workload, int]] = [
-        (workload.name, workload, 1) for workload in WORKLOADS if workload.name in options.work
-    ]
+    chosen = [(workload.name, workload) for workload in WORKLOADS if workload.name in options.work]
     cases = growth.cases(options.messages, options.messages, options.kind or ["none"])
-    chosen += [(f"{case.kind} {case.name}", case.workload, case.targets or 1) for case in cases]
+    chosen += [(f"{case.kind} {case.name}", case.workload) for case in cases]
     print("| backlog | instructions a message | of them |\n| --- | ---: | --- |", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
         servers = Servers(folder)
         try:
-            for title, workload, targets in chosen:
-                found = count(servers, workload, options.messages, targets)
+            for title, workload in chosen:
+                found = count(servers, workload, options.messages)
                 parts = ", ".join(f"{part} {cost:,.0f}" for part, cost in found.parts.most_common(8))
                 print(f"| {title} | {found.instructions:,.0f} | {parts} |", flush=True)
         finally:

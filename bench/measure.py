@@ -26,6 +26,7 @@ WARM, WARM_SECONDS = 0.2, 1.0
 """Measuring starts after this share of a backlog, or this long after the first arrival if that is sooner:
 before that, connections are opened, code is compiled, and more processes start."""
 CHUNK = 1000
+"""Deliveries of the messages that are pushed at once."""
 
 
 class Unfinished(Exception):
@@ -85,14 +86,15 @@ class Servers:
     def backlog(
         self, system: System, workload: Workload, messages: int, seconds: float, *, processes: int = 1
     ) -> Backlog:
-        """Fill a queue and drain it. Raises Unfinished."""
+        """Fill a queue with messages for so many deliveries, and drain it. Raises Unfinished."""
         self.fill(system, workload, messages)
         return self.drain(system, workload, messages, seconds, processes=processes)
 
-    def fill(self, system: System, workload: Workload, messages: int, *, chunk: int = CHUNK) -> None:
-        """Empty Redis and push a backlog, `chunk` messages at a time."""
+    def fill(self, system: System, workload: Workload, deliveries: int) -> None:
+        """Empty Redis and push a backlog."""
         self.redis.flushall()
         producer = system.producer(self.redis, False)
+        messages, chunk = deliveries // workload.targets, max(1, CHUNK // workload.targets)
         for start in range(0, messages, chunk):
             producer.push(elements(workload, start, min(chunk, messages - start)))
         producer.close()

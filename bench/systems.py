@@ -24,6 +24,7 @@ RELAY = str(Path(sys.executable).parent / "relay")
 WEBHOOK = frozenset({"webhook"})
 HTTP_1 = frozenset({"webhook", "mixed"})
 EVERY = frozenset({"webhook", "mixed", "pusher", "pusher-single", "apns", "fcm"})
+APNS = frozenset({"apns", "apns-100"})
 GO = EVERY - {"pusher", "pusher-single"}
 
 
@@ -66,7 +67,7 @@ class System(Protocol):
 @dataclass(frozen=True, slots=True)
 class Relay:
     name: str = "relay"
-    workloads: frozenset[str] = EVERY
+    workloads: frozenset[str] = EVERY | APNS
     queues: int = 1
     """Lists that are read; the producer spreads messages over them."""
     prefix: tuple[str, ...] = ()
@@ -191,8 +192,8 @@ SYSTEMS: tuple[System, ...] = (
     Peer(
         "plain Go loop, one thread", "plain_go", "env GOMAXPROCS=1 ./plain_go", Lists, GO, "plain_go/plain_go"
     ),
-    Peer("apns2", "apns2", "apns2", Lists, frozenset({"apns"})),
-    Peer("apns2, one thread", "apns2", "env GOMAXPROCS=1 ./apns2", Lists, frozenset({"apns"}), "apns2/apns2"),
+    Peer("apns2", "apns2", "apns2", Lists, APNS),
+    Peer("apns2, one thread", "apns2", "env GOMAXPROCS=1 ./apns2", Lists, APNS, "apns2/apns2"),
     Peer("asynq", "asynq", "asynq", Asynq),
     Peer("plain Python loop", "plain_python", "python worker.py", Lists, HTTP_1, "plain_python/.venv"),
     Peer("BullMQ", "bullmq", "node worker.mjs", BullMq, WEBHOOK, "node_modules/bullmq"),

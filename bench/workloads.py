@@ -24,6 +24,8 @@ class Workload:
     tls: bool = False
     per_request: int = 1
     """Messages per request, when a backlog is drained."""
+    targets: int = 1
+    """Deliveries of each message."""
     bare: bool = True
     """Whether elements are payloads. Otherwise they are envelopes that name a provider."""
 
@@ -111,6 +113,7 @@ WORKLOADS = (
     Workload("pusher", hit, pusher, per_request=10),
     Workload("pusher-single", two_channels, pusher),
     Workload("apns", apns_push, apns, tls=True),
+    Workload("apns-100", to_tokens(apns_push, "device_token", 100), apns, tls=True, targets=100),
     Workload("fcm", fcm_message, fcm, tls=True),
     Workload("mixed", mixed, webhooks(10), bare=False),
 )

@@ -1,4 +1,4 @@
-// BLPOP, then push through sideshow/apns2, the client of gorush.
+// BLPOP, then push through sideshow/apns2, the client of gorush, to one token or to each of a message.
 package main
 
 import (
@@ -36,19 +36,31 @@ func client() (*apns2.Client, error) {
 	return made, nil
 }
 
-func send(sender *apns2.Client, element string) error {
+// pushes returns a notification for each token of an element.
+func pushes(element string) ([]*apns2.Notification, error) {
 	var found map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(element), &found); err != nil {
-		return err
+		return nil, err
 	}
-	push := &apns2.Notification{Topic: "com.example.app", PushType: apns2.PushTypeAlert}
-	if err := json.Unmarshal(found["device_token"], &push.DeviceToken); err != nil {
-		return err
+	tokens := make([]string, 1)
+	var err error
+	if targets, many := found["targets"]; many {
+		err = json.Unmarshal(targets, &tokens)
+	} else {
+		err = json.Unmarshal(found["device_token"], &tokens[0])
+	}
+	if err != nil {
+		return nil, err
 	}
 	delete(found, "device_token")
-	push.Payload = found
-	_, err := sender.Push(push)
-	return err
+	delete(found, "targets")
+	made := make([]*apns2.Notification, len(tokens))
+	for index, token := range tokens {
+		made[index] = &apns2.Notification{
+			Topic: "com.example.app", PushType: apns2.PushTypeAlert, DeviceToken: token, Payload: found,
+		}
+	}
+	return made, nil
 }
 
 func run() error {
@@ -64,11 +76,11 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	elements := make(chan string)
+	waiting := make(chan *apns2.Notification)
 	for range concurrency {
 		go func() {
-			for element := range elements {
-				if err := send(sender, element); err != nil {
+			for push := range waiting {
+				if _, err := sender.Push(push); err != nil {
 					log.Fatal(err)
 				}
 			}
@@ -80,7 +92,13 @@ func run() error {
 		if err != nil {
 			return err
 		}
-		elements <- popped[1]
+		made, err := pushes(popped[1])
+		if err != nil {
+			return err
+		}
+		for _, push := range made {
+			waiting <- push
+		}
 	}
 }
 

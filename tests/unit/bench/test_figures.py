@@ -20,6 +20,7 @@ from bench.receiver import pushed
 from bench.suite import Found, document
 from bench.workloads import WORKLOADS, Workload, elements, fresh
 from relay.message import parse_bare, parse_envelope
+from relay.message.fan_out import MOST_AT_ONCE, FanOut, expand, split
 from relay.provider import discover
 from relay.settings.load import load
 from testing.http2_server import certificates
@@ -108,6 +109,11 @@ def test_each_message_is_valid_and_contains_its_time(workload: Workload, tmp_pat
         else:
             named, message = parse_envelope(element, "bench", time.time())
             name = named or name
-        assert adapters[options[name].type](name, options[name]).check(message) is None
+        adapter = adapters[options[name].type](name, options[name])
+        item = split(message, adapter.target_field, MOST_AT_ONCE)
+        assert isinstance(item, FanOut) == (workload.targets > 1)
+        targets = expand(item.message, "1", item.chunks[0], 0) if isinstance(item, FanOut) else [item]
+        assert len(targets) == workload.targets
+        assert [adapter.check(target) for target in targets] == [None] * len(targets)
     sent = pushed(json.dumps({"data": fresh(workload, 2)}).encode())
     assert sent == [pytest.approx(time.time(), abs=10)]
