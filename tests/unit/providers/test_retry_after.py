@@ -12,13 +12,12 @@ NOW = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        ("0", None),
-        ("0.0", None),
+        ("0", 0),
         ("120", 120),
         (" 7 ", 7),
         ("120.1", 121),
         ("Wed, 21 Oct 2015 07:29:00 GMT", 60),
-        ("Wed, 21 Oct 2015 07:27:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:27:00 GMT", 0),
         ("Wednesday, 21-Oct-15 07:29:00 GMT", 60),
         ("Wed Oct 21 07:29:00 2015", 60),
         ("99999999", LONGEST),
