@@ -452,6 +452,39 @@ async def test_a_newer_message_replaces_the_older_one_in_place(redis: Redis) -> 
     assert texts((await lane.claim(10)).claims) == ["d"]
 
 
+@pytest.mark.parametrize("groups", [None, {}], ids=["without groups", "with groups"])
+@pytest.mark.parametrize("key", ["", "user-7"], ids=["no key", "ordering key"])
+async def test_a_newer_message_does_not_inherit_the_delay_of_the_older_one(
+    redis: Redis, groups: Any, key: str
+) -> None:
+    lane = a_lane(redis) if groups is None else a_lane(redis, groups=groups)
+    fields = {"collapse_key": "k", "ordering_key": key, "group": "" if groups is None else "a"}
+    with settable_clock():
+        await set_clock(redis, 1000)
+        await lane.enqueue([a_message("older", deliver_at=1000 + HOUR, **fields)])
+        await lane.enqueue([a_message("newer", deliver_at=1010, **fields)])
+        assert (await lane.claim(10)).claims == []
+        await set_clock(redis, 1011)
+        assert texts((await lane.claim(10)).claims) == ["newer"]
+        fields["collapse_key"] = fields["ordering_key"] = "another"
+        await lane.enqueue([a_message("later", deliver_at=1000 + HOUR, **fields), a_message("now", **fields)])
+        assert texts((await lane.claim(10)).claims) == ["now"]
+
+
+async def test_a_newer_message_waits_for_the_next_attempt_of_the_older_one(redis: Redis) -> None:
+    lane = a_lane(redis)
+    with settable_clock():
+        await set_clock(redis, 1000)
+        await lane.enqueue([a_message("older", deliver_at=900, collapse_key="k")])
+        (claim,) = (await lane.claim(1)).claims
+        tries = claim.tries(attempts=1, isolated=False)
+        await lane.settle([RetryLater(claim.ticket, claim.fencing_token, 60_000, tries, "503")])
+        await lane.enqueue([a_message("newer", collapse_key="k")])
+        assert (await lane.claim(10)).claims == []
+        await set_clock(redis, 1061)
+        assert texts((await lane.claim(10)).claims) == ["newer"]
+
+
 async def test_a_late_success_of_the_replaced_message_does_not_end_the_newer_one(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([a_message("older", collapse_key="k")])

@@ -96,9 +96,10 @@ end
 
 -- Puts a new ticket where the older message waits. A worker that had the older one out may still report its
 -- success, which must not end the newer one; and messages that go later must not stand among those that go now.
-local function replace_ticket(older, header)
+-- The newer one waits for the next attempt if the older one was tried, but not for the older one's delay.
+local function replace_ticket(older, header, was_tried)
   local ticket = next_ticket(older % 4 + 1)
-  local at = tonumber(call('ZSCORE', DUE, older) or 0)
+  local at = was_tried and tonumber(call('ZSCORE', DUE, older) or 0) or 0
   call('HDEL', BODIES, older)
   call('ZREM', DUE, older)
   call('HSET', COLLAPSE, header.collapse_key, ticket)
@@ -130,12 +131,13 @@ local function collapse_into(header, record, size, chunks)
   local key = header.ordering_key
   local blocked = key and call('HGET', ORDERING, key) ~= ticket
   local group = old_header.group
-  local moves = call('HDEL', TRIES, ticket) == 1 or (header.deliver or 0) > NOW or group ~= header.group
+  local was_tried = call('HDEL', TRIES, ticket) == 1
+  local moves = was_tried or math.max(header.deliver or 0, old_header.deliver or 0) > NOW or group ~= header.group
   if moves and not blocked then
     -- @if groups
     if group then call('ZREM', WAITING[ticket % 4 + 1], group_member(group, ticket)) end
     -- @end
-    ticket = replace_ticket(ticket, header)
+    ticket = replace_ticket(ticket, header, was_tried)
   end
   call('HSET', BODIES, ticket, record)
   if header.id then call('HSET', IDS, header.id, ticket) end
