@@ -1,8 +1,9 @@
 """A Redis server that relay starts, for machines without one: `embedded://DIR`, or `embedded://DIR?port=6380`.
 
 The server is the newest that `binaries` finds. The data stay in DIR as an append-only file. Any number of
-relay processes may share a DIR: the first one starts the server, the last one that owns it stops it, and the
-others connect to its socket. With a port it also listens on 127.0.0.1, for programs without unix sockets.
+relay processes may share a DIR: one of them owns the server, which starts it, starts it again if it ends, and
+stops it at its own end. Then another one becomes the owner. With a port it also listens on 127.0.0.1, for
+programs without unix sockets.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+from urllib.parse import quote
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -32,6 +34,9 @@ from relay.settings.redis_url import EmbeddedPlace
 
 START_TIMEOUT = 30.0
 """Seconds that the server may take to load its data."""
+
+KEEP_INTERVAL = 1.0
+"""Seconds between two looks at a running server."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -51,32 +56,80 @@ class EmbeddedRedis:
         self._lock: IO[str] | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self._binary: binaries.Binary | None = None
+        self._keeper: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
         """The URL for clients."""
-        return f"unix://{self.socket}"
+        return url_of_socket(str(self.socket))
 
     async def __aenter__(self) -> EmbeddedRedis:
         self._make_directory()
-        async with asyncio.timeout(START_TIMEOUT):
-            while True:
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._begin()
+        except TimeoutError:
+            raise StoreError(
+                f"the embedded Redis does not answer; see {self.directory / 'redis.log'}"
+            ) from None
+        self._keeper = asyncio.create_task(self._keep())
+        return self
+
+    async def _begin(self) -> None:
+        """Return when the server answers. Starts it unless another process owns it."""
+        while True:
+            self._try_lock()
+            if await self._answers():
+                if self._binary is not None:
+                    binaries.mark(self.directory, self._binary.version)
+                return
+            if self._lock is not None and self._server is None:
+                self._start()
+            if self._server is not None and self._server.poll() is not None:
+                raise StoreError(f"the embedded Redis ended immediately; see {self.directory / 'redis.log'}")
+            await asyncio.sleep(0.02)
+
+    async def _keep(self) -> None:
+        """Start the server again whenever it has ended, and become its owner when that is gone, until
+        cancelled."""
+        is_reported = False
+        while True:
+            await asyncio.sleep(KEEP_INTERVAL)
+            error = ""
+            try:
                 self._try_lock()
-                if await self._answers():
-                    if self._binary is not None:
-                        binaries.mark(self.directory, self._binary.version)
-                    return self
-                if self._lock is not None and self._server is None:
-                    self._start()
-                if self._server is not None and self._server.poll() is not None:
-                    raise StoreError(
-                        f"the embedded Redis ended immediately; see {self.directory / 'redis.log'}"
-                    )
-                await asyncio.sleep(0.02)
+                if self._lock is None or not await self._has_ended():
+                    is_reported = False
+                    continue
+                self._start()
+            except (OSError, StoreError, UsageError) as failure:
+                error = str(failure)
+            if not is_reported:
+                is_reported = True
+                # Short commands use this module too, and structlog loads rich.
+                import structlog
+
+                structlog.get_logger().warning(
+                    "the embedded Redis has ended; starting it again", folder=str(self.directory), error=error
+                )
+
+    async def _has_ended(self) -> bool:
+        if self._server is not None:
+            return self._server.poll() is not None
+        # An earlier owner has started it.
+        try:
+            _, writer = await asyncio.open_unix_connection(self.socket)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        writer.close()
+        return False
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
         if self._lock is None:
             return
         with contextlib.suppress(RedisError, OSError):
@@ -164,4 +217,9 @@ async def address_of(client: Client) -> str:
     assert server is not None
     if port := (await server.info("server"))["tcp_port"]:
         return f"redis://{LOOPBACK}:{port}/0"
-    return f"unix://{server.connection_pool.connection_kwargs['path']}"
+    return url_of_socket(server.connection_pool.connection_kwargs["path"])
+
+
+def url_of_socket(path: str) -> str:
+    """Return the URL of a unix socket, whose path may have spaces and other characters with a meaning."""
+    return f"unix://{quote(path)}"
