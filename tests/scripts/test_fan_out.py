@@ -170,16 +170,25 @@ async def test_a_cancelled_fan_out_is_not_expanded_by_the_worker_that_holds_it(r
     assert await lane.cancel("news", ["w1"]) == "unknown"
 
 
-async def test_waiting_targets_of_a_cancelled_fan_out_are_not_claimed(redis: Client) -> None:
-    lane = a_lane(redis)
-    await lane.enqueue([a_fan_out(4, id="news", size=4)])
-    await lane.expand(await next_chunk(lane))
-    (first,) = (await lane.claim(1)).claims
+@pytest.mark.parametrize("fields", [{}, {"rate": "1000/s"}, {"groups": {"by": "message"}}])
+async def test_waiting_targets_of_a_cancelled_fan_out_are_not_claimed(
+    redis: Client, fields: dict[str, Any]
+) -> None:
+    lane = a_lane(redis, **fields)
+    await lane.enqueue([a_fan_out(4, id="news", size=4), a_fan_out(2, id="more")])
+    claims: list[Claim] = []
+    for chunk in (await lane.claim(10)).expansions, (await lane.claim(10)).expansions:
+        await lane.expand(chunk[0], (lambda _: "g") if "groups" in fields else None)
+        claims += (await lane.claim(1)).claims
     assert await lane.cancel("news", ["w1"]) == "cancelled"
     claimed = await lane.claim(10)
-    assert (claimed.claims, claimed.passed_over) == ([], 3)
-    await settle(lane, [first])
-    assert await receipts(redis, lane) == [("partial", {"cancelled": 3, "delivered": 1})]
+    assert {claim.message.id.partition("#")[0] for claim in claimed.claims} == {"more"}
+    over = claimed.passed_over
+    assert (len(claims) + len(claimed.claims), over >= 2) == (6 - over, True)
+    await settle(lane, [*claims, *claimed.claims])
+    expected = [("delivered", {"delivered": 2}), ("partial", {"cancelled": over, "delivered": 4 - over})]
+    assert sorted(await receipts(redis, lane)) == expected
+    assert await lane.size() == 0
 
 
 async def test_a_started_fan_out_is_not_replaced_after_its_worker_died(redis: Client) -> None:
@@ -294,6 +303,26 @@ async def test_targets_in_flight_take_the_turn_of_their_fan_out(redis: Client) -
     while not (claimed := await lane.claim(1)).expansions:
         singles += len(claimed.claims)
     assert singles + len(claimed.claims) == 5
+
+
+@pytest.mark.parametrize("wanted", [1, 3])
+@pytest.mark.parametrize("fields", [{}, {"groups": {"by": "message", "concurrency": 0}}])
+async def test_a_chunk_of_a_fan_out_waits_for_as_many_messages_again(
+    redis: Client, fields: dict[str, Any], wanted: int
+) -> None:
+    lane = a_lane(redis, **fields)
+    group = "g" if fields else ""
+    await lane.enqueue([a_fan_out(20, size=5)])
+    expansion = await next_chunk(lane)
+    await lane.enqueue([plain_message(f"s{number}", group=group) for number in range(20)])
+    for _ in range(3):
+        await lane.expand(expansion, (lambda _: group) if group else None)
+        before = 0
+        while not (claimed := await lane.claim(wanted)).expansions:
+            before += len(claimed.claims)
+            assert len(claimed.claims) == wanted
+        assert 10 <= before + len(claimed.claims) < 10 + wanted
+        (expansion,) = claimed.expansions
 
 
 async def test_one_settle_counts_targets_of_several_fan_outs_and_other_messages(redis: Client) -> None:

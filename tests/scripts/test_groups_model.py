@@ -230,8 +230,11 @@ class GroupMachine(RuleBasedStateMachine):
             if known is not None:
                 assert known.has_receipt, "a receipt that nobody asked for"
                 known.ended, known.holder = True, ""
-                if known.targets and letter[3] not in {"duplicate", "collapsed"}:
-                    self.check_fan_out(known, letter[7])
+                ended = letter[7] if len(letter) > 7 else None
+                if ended:
+                    self.check_fan_out(known, ended)
+                else:
+                    assert not known.targets or letter[3] in {"duplicate", "collapsed", "dropped"}
 
     def check_fan_out(self, known: Known, ended: dict[str, int]) -> None:
         assert sum(ended.values()) == known.targets, "targets are lost or doubled"

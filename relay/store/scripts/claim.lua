@@ -49,6 +49,7 @@ local TRIAL_POLL = 250000 -- microseconds until another worker's probe has decid
 -- @include clock
 -- @include large
 -- @include numbers
+-- @include only_target
 -- @if groups
 -- @include set_fields
 -- @include claim_plain_groups

@@ -1,11 +1,43 @@
 -- The common case of a lane with groups: nothing waits but messages of normal priority whose header names just their
--- group, no group has a state or more messages than its concurrency allows, and the lane has neither rates nor a state. It comes before the
--- other functions of the script (see claim_plain.lua), and reads all keys before it writes any.
-if ARGV[PLAIN] == '1' and ARGV[SHARED] == '0' and ARGV[WANTED] ~= '0'
-   and call('EXISTS', READY[1], READY[2], READY[3], DUE, TRIES, FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3],
-            ROTATION[1], ROTATION[3], GROUPS, GROUPS_DUE) == 0 then
-  local control = call('HMGET', CONTROL, 'paused', 'state', 'doubts', 'override', 'fencing_token', 'claimed', 'cursor:2')
-  if not (control[1] or control[2] or control[3] or control[4]) then
+-- group and their fan-out, no group has a state or more messages than its concurrency allows, it is the turn of no
+-- fan-out, and the lane has neither rates nor a state. It comes before the other functions of the script (see
+-- claim_plain.lua), and reads all keys before it writes any.
+
+do
+  -- Returns fields of CONTROL unless anything else waits or has a state. If chunks of fan-outs wait as well, it also
+  -- returns how many messages go before the next one after this claim (see special.lua).
+  local function plain_control()
+    if ARGV[PLAIN] ~= '1' or ARGV[SHARED] ~= '0' or ARGV[WANTED] == '0' then return nil end
+    local others = call('EXISTS', READY[1], READY[2], READY[3], DUE, TRIES, FAN_OUTS[1], FAN_OUTS[2], FAN_OUTS[3],
+                        ROTATION[1], ROTATION[3], GROUPS, GROUPS_DUE)
+    local some_fan_out = others == 1 and call('EXISTS', FAN_OUTS[2]) == 1
+    if others > 0 and not some_fan_out then return nil end
+    local control = call('HMGET', CONTROL, 'paused', 'state', 'doubts', 'override', 'fencing_token', 'claimed',
+                         'cursor:2', 'fan:2')
+    if control[1] or control[2] or control[3] or control[4] then return nil end
+    if not some_fan_out then return control, nil end
+    local before = tonumber(control[8] or 0) - ARGV[WANTED]
+    if before <= 0 or call('ZCARD', WAITING[2]) < tonumber(ARGV[WANTED]) or call('EXISTS', ROTATION[2]) == 0 then
+      return nil
+    end
+    return control, before
+  end
+
+  -- Returns whether the fan-out of a target has not been stopped.
+  local function is_live_target(record)
+    local high, low = string.byte(record, 1, 2)
+    local last = 2 + high * 256 + low
+    local target = string.sub(record, last - TICKET_LENGTH, last)
+    if not live_targets[target] then
+      local header = cmsgpack.unpack(string.sub(record, 3, last))
+      local packed = call('HGET', FANS, header.part_of)
+      live_targets[target] = not packed or cmsgpack.unpack(packed).stop == ''
+    end
+    return live_targets[target]
+  end
+
+  local control, until_fan_out = plain_control()
+  if control then
     local most, cursor = tonumber(ARGV[WANTED]), control[7] or ''
     local names = call('ZRANGEBYLEX', ROTATION[2], '(' .. cursor, '+', 'LIMIT', '0', ARGV[WANTED])
     if #names < most and cursor ~= '' then
@@ -24,7 +56,8 @@ if ARGV[PLAIN] == '1' and ARGV[SHARED] == '0' and ARGV[WANTED] ~= '0'
     for round = 1, share do rounds[round] = {} end
     for index = 1, #names do
       local in_flight = (counts[index] or 0) + 0
-      local name, may = names[index], math.max(0, math.min(share, concurrency - (in_flight < 0 and -in_flight or in_flight)))
+      if in_flight < 0 then in_flight = -in_flight end
+      local name, may = names[index], math.max(0, math.min(share, concurrency - in_flight))
       starts[#name] = starts[#name] or '[' .. #name .. ':'
       limits[may] = limits[may] or whole(may + 1)
       local low = starts[#name] .. name .. ':'
@@ -57,7 +90,8 @@ if ARGV[PLAIN] == '1' and ARGV[SHARED] == '0' and ARGV[WANTED] ~= '0'
     for index = 1, plain and #tickets or 0 do
       local record = records[index]
       if record then
-        if sub(record, 3, 9) ~= ONLY_GROUP then
+        local start = sub(record, 3, 9)
+        if start ~= ONLY_GROUP and not (start == ONLY_TARGET and is_live_target(record)) then
           plain = false
           break
         end
@@ -68,7 +102,7 @@ if ARGV[PLAIN] == '1' and ARGV[SHARED] == '0' and ARGV[WANTED] ~= '0'
         total = total + 1
       end
     end
-    if plain then
+    if plain and not (until_fan_out and total < most) then
       -- A removal comes first of the writes, so that under maxmemory the others are not refused (see parts/lane.lua).
       if #gone > 0 then call('ZREM', ROTATION[2], unpack(gone)) end
       if #members > 0 then call('ZREM', WAITING[2], unpack(members)) end
@@ -76,13 +110,16 @@ if ARGV[PLAIN] == '1' and ARGV[SHARED] == '0' and ARGV[WANTED] ~= '0'
         local in_flight = {}
         for owner, number in pairs(sent) do
           local before, length = (counts[owner] or 0) + 0, #in_flight
-          in_flight[length + 1], in_flight[length + 2] = names[owner], whole(before < 0 and before - number or before + number)
+          if before < 0 then number = -number end
+          in_flight[length + 1], in_flight[length + 2] = names[owner], whole(before + number)
         end
         set_fields(INFLIGHT, leases)
         set_fields(GROUPS_IN_FLIGHT, in_flight)
         reply[6] = held + total
       end
-      call('HSET', CONTROL, 'fencing_token', token, 'claimed', whole((control[6] or 0) + total), 'cursor:2', names[#names])
+      call('HSET', CONTROL, 'fencing_token', token, 'claimed', whole((control[6] or 0) + total),
+           'cursor:2', names[#names])
+      if until_fan_out then call('HSET', CONTROL, 'fan:2', whole(until_fan_out)) end
       -- Without more in any group, nothing is left. Otherwise the next claim takes the rest.
       if total < most and #gone == #names and #names < most then reply[1], reply[2] = 'empty', -1 end
       return reply

@@ -35,8 +35,10 @@ local function free_collapse_key(ticket, key)
   if newest == ticket then call('HDEL', COLLAPSE, key) end
 end
 
+-- @include only_target
+local sub, byte = string.sub, string.byte
 -- @if groups
-local sub, token_of_group = string.sub, token .. ' '
+local token_of_group = token .. ' '
 -- @end
 
 -- Hands out messages that have left their places, as far as they may go. `owners` are the groups that the messages
@@ -53,12 +55,17 @@ local function hand_out(tickets, records, level, owners)
       local owner = owners and owners[index]
       if not (owner and sub(record, 3, 9) == ONLY_GROUP) then
       -- @end
-        local high, low = string.byte(record, 1, 2)
+        local high, low = byte(record, 1, 2)
         if low ~= 0 or high ~= 0 then
-          local header = cmsgpack.unpack(string.sub(record, 3, 2 + high * 256 + low))
-          place = route(ticket, header, level, tries[index])
-          if header.collapse_key and (place == 'out' or place == 'fan-out') then
-            free_collapse_key(ticket, header.collapse_key)
+          local last = 2 + high * 256 + low
+          local target = sub(record, 3, 9) == ONLY_TARGET and sub(record, last - TICKET_LENGTH, last)
+          if not (target and live_targets[target]) then
+            local header = cmsgpack.unpack(sub(record, 3, last))
+            place = route(ticket, header, level, tries[index])
+            if header.collapse_key and (place == 'out' or place == 'fan-out') then
+              free_collapse_key(ticket, header.collapse_key)
+            end
+            if target and place == 'out' then live_targets[target] = true end
           end
         end
       -- @if groups
