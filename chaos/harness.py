@@ -54,15 +54,6 @@ class Harness:
     def operator(self) -> Path:
         return self.folder / "operator.yaml"
 
-    async def watch_lag(self) -> None:
-        """Record when this process itself is late, because its timestamps are unreliable then."""
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(LAG_TICK)  # the measurement itself
-            lag = time.monotonic() - before - LAG_TICK
-            if lag > LAG_TICK:
-                self.lags.append((time.time(), lag))
-
     async def watch_masters(self) -> None:
         """Record unplanned failovers: on a busy machine, a slow master looks dead."""
         known: set[int] = set()
@@ -116,7 +107,7 @@ async def running(plan: Plan, folder: Path) -> AsyncIterator[Harness]:
             for name in (*HOSTS, "w9"):
                 port = topology.masters()[0].port
                 harness.proxies[name] = await stack.enter_async_context(proxying(port))
-        for watch in (harness.watch_lag(), harness.watch_masters()):
+        for watch in (watch_lag(harness.lags), harness.watch_masters()):
             stack.callback(asyncio.create_task(watch).cancel)
         stack.push_async_callback(_kill_all, harness)
         hosts = [harness.new_host(name) for name in HOSTS]
@@ -137,3 +128,14 @@ async def _kill_all(harness: Harness) -> None:
     for host in harness.hosts.values():
         host.thaw()
         await host.kill()
+
+
+async def watch_lag(lags: list[tuple[float, float]]) -> None:
+    """Record when this process itself is late, because its timestamps are unreliable then."""
+    while True:
+        before = time.monotonic()
+        await asyncio.sleep(LAG_TICK)  # the measurement itself
+        # All of the time: the process may have stopped as soon as it began to wait.
+        lag = time.monotonic() - before
+        if lag > 2 * LAG_TICK:
+            lags.append((time.time(), lag))
