@@ -685,6 +685,17 @@ async def test_cancel_removes_only_messages_that_are_not_in_flight(redis: Redis,
     assert (await lane.claim(1)).claims == []
 
 
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+async def test_a_cancelled_message_leaves_its_room_in_the_backlog(redis: Redis, overflow: Any) -> None:
+    lane = a_lane(redis, max_backlog=2, overflow=overflow)
+    await lane.enqueue([a_message("a"), a_message("b")])
+    assert await lane.cancel("a", ["w1"]) == "cancelled"
+    assert (await lane.enqueue([a_message("c")])).dropped == 0
+    assert (await lane.enqueue([a_message("d")])).dropped == 1
+    left = ["c", "d"] if overflow == "drop_oldest" else ["b", "c"]
+    assert texts((await lane.claim(10)).claims) == left
+
+
 async def test_scripts_survive_a_script_flush(redis: Redis) -> None:
     lane = a_lane(redis)
     await lane.enqueue([plain_message("a")])

@@ -28,12 +28,19 @@ local function drop(ticket)
   return true
 end
 
+-- The ticket of a cancelled message stays in its list, so it makes room without the end of another message.
 local function drop_from_list(level)
-  while true do
-    local ticket = call('LPOP', READY[level])
-    if not ticket then return false end
-    if drop(ticket) then return true end
+  local ticket = call('LPOP', READY[level])
+  if ticket then drop(ticket) end
+  return ticket
+end
+
+local function drop_cancelled()
+  for level = 1, 3 do
+    local ticket = call('LRANGE', READY[level], 0, 0)[1]
+    if ticket and call('HEXISTS', BODIES, ticket) == 0 then return drop_from_list(level) end
   end
+  return false
 end
 
 -- @if groups
@@ -105,7 +112,8 @@ local function has_room_within_limits(header)
   -- @end
   if capacity <= 0 then
     flush()
-    if policy.overflow == 'drop_newest' or not drop_oldest() then return false end
+    local make_room = policy.overflow == 'drop_newest' and drop_cancelled or drop_oldest
+    if not make_room() then return false end
     capacity = capacity + 1
   end
   -- @if groups
