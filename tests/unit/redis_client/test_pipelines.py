@@ -24,7 +24,7 @@ from testing.http2_server import certificates
 from testing.ports import free_port
 from testing.redis_cluster import RedisCluster as Cluster
 from testing.redis_sentinel import RedisSentinel
-from testing.redis_server import RedisServer
+from testing.redis_server import RedisServer, speaks_tls
 from testing.streams import entries_of
 from testing.tcp_proxy import proxying
 from tests.conftest import BINARIES
@@ -161,15 +161,12 @@ async def test_transactions_run_over_a_unix_socket(tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.skipif(not speaks_tls(NEWEST), reason="this redis-server was built without TLS")
 async def test_transactions_run_over_tls(tmp_path: Path) -> None:
     authority, certificate, key = certificates(tmp_path)
     port = free_port()
     options = ("--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key)
-    server = RedisServer(NEWEST, tmp_path / "redis", *map(str, options), "--tls-auth-clients", "no")
-    try:
-        server.start()
-    except ConnectionError:
-        pytest.skip("this redis-server is built without TLS")
+    server = RedisServer(NEWEST, tmp_path / "redis", *map(str, options), "--tls-auth-clients", "no").start()
     try:
         assert await ran(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority}")
         assert not await ran(f"rediss://127.0.0.1:{port}/0"), "an unknown authority"
