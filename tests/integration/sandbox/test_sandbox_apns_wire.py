@@ -97,7 +97,7 @@ async def test_providers_without_devices_have_none_that_are_gone(user: Any) -> N
 
 
 async def test_a_push_that_hangs_fails_alone_and_ends_with_the_sandbox(sandbox: Sandbox) -> None:
-    async with apns(sandbox, timeout=2) as sender:
+    async with apns(sandbox, timeout=6) as sender:
         await sender.push(id="first")
         sandbox.fault_injector.replace(Faults(hang=1.0))
         hanging = asyncio.create_task(sender.push(id="a"))
