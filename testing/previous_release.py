@@ -35,7 +35,7 @@ def unpack_previous_release(folder: Path) -> Path:
         raise Unavailable("the history has no version other than this one")
     files = [name for name in _git("ls-tree", "--name-only", commit).decode().split() if name in _SOURCES]
     with tarfile.open(fileobj=BytesIO(_git("archive", commit, *files))) as archive:
-        archive.extractall(folder / "source", filter="data")
+        archive.extractall(folder / "source")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(command, cwd=folder / "source", check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -24,7 +23,7 @@ from relay.redis_client.client import REDIS_ERRORS, Client, channel_of, describe
 from relay.redis_client.credentials import ReadUrl, SentinelTlsConnection, TlsConnection, UrlCredentials
 from relay.redis_client.embedded import EmbeddedRedis
 from relay.redis_client.topology import Topology, is_cluster
-from relay.settings.redis_url import CERTIFICATES, EMBEDDED, TLS, EmbeddedPlace, url_options
+from relay.settings.redis_url import CERTIFICATES, EMBEDDED, TLS, EmbeddedPlace, split_url, url_options
 from relay.text import mask_url
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def open_client(url: str, read_url: ReadUrl | None = None) -> Client:
     `read_url` returns the current URL: each new connection takes user and password from it, and reads the
     certificates again. Address and options stay those of `url`.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     scheme, _, kind = parts.scheme.partition("+")
     try:
         options = dict(url_options(url))
@@ -119,7 +118,7 @@ def _nodes(netloc: str, port: int) -> list[tuple[str, int]]:
 
 
 def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Client:
-    parts = urlsplit(url)
+    parts = split_url(url)
     name, _, database = parts.path.lstrip("/").partition("/")
     if not name:
         raise ValueError("write redis+sentinel://host:port,host:port/NAME/0 with the master's NAME")
@@ -147,7 +146,7 @@ def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Client:
 
 
 def _cluster(url: str, options: dict[str, Any], *, tls: bool) -> Client:
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.path.strip("/") not in ("", "0"):
         raise ValueError("a cluster has only database 0; leave the number out")
     nodes = [ClusterNode(host, port) for host, port in _nodes(parts.netloc, 6379)]

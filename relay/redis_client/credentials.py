@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.credentials import CredentialProvider
+
+from relay.settings.redis_url import split_url
 
 ReadUrl = Callable[[], str]
 """Returns the URL of Redis as it is now. Raises OSError or ValueError if it cannot be read."""
@@ -41,7 +43,7 @@ class UrlCredentials(CredentialProvider):
 
 def credentials(url: str) -> tuple[str, ...]:
     """Return the arguments of AUTH for this URL; none if it has neither user nor password."""
-    userinfo = urlsplit(url).netloc.rpartition("@")[0]
+    userinfo = split_url(url).netloc.rpartition("@")[0]
     user, _, password = (unquote(part) for part in userinfo.partition(":"))
     if user:
         return (user, password)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from relay.settings.formatting import describe, listing, near_miss
 from relay.settings.secret_text import read_secret
@@ -42,6 +42,7 @@ _VERIFIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
 
 _DATABASE = re.compile(r"[0-9]{0,9}")
 _OPTION = re.compile(r"[a-z_]{1,30}")
+_END_OF_HOSTS = re.compile(r"[/?#]")
 
 
 def check_redis_url(value: Secret) -> Secret:
@@ -72,6 +73,16 @@ def check_url(url: str) -> None:
         EmbeddedPlace.of(url)
     else:
         url_options(url)
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL that may have several hosts.
+
+    `urlsplit` of newer Pythons refuses an IPv6 address behind another host (CVE-2025-0938).
+    """
+    scheme, _, rest = url.partition("://")
+    hosts = _END_OF_HOSTS.split(rest, maxsplit=1)[0]
+    return urlsplit(f"{scheme}://{rest[len(hosts) :]}")._replace(netloc=hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ def url_options(url: str) -> Mapping[str, Any]:
 
     Raises ValueError for an unknown option, and for one that would leave the server unverified.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     scheme, _, kind = parts.scheme.partition("+")
     allowed = _allowed(scheme, kind)
     options: dict[str, Any] = {}
@@ -163,10 +174,7 @@ def _check_ciphers(value: str) -> None:
 def _is_complete(scheme: str, rest: str, url: str) -> bool:
     if scheme == "embedded":
         return bool(rest.partition("?")[0])
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # brackets that do not match
-        return False
+    parts = split_url(url)
     if scheme == "unix":
         return bool(parts.path.strip("/"))
     first, _, second = parts.path.lstrip("/").partition("/")
@@ -177,6 +185,10 @@ def _is_complete(scheme: str, rest: str, url: str) -> bool:
 
 
 def _is_node(node: str) -> bool:
+    try:
+        urlsplit(f"//{node}")
+    except ValueError:  # brackets that do not match
+        return False
     host, colon, port = node.rpartition(":") if ":" in node.rpartition("]")[2] else (node, "", "")
     return bool(host) and (not colon or _is_port(port))
 
